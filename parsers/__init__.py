@@ -22,68 +22,63 @@ if TYPE_CHECKING:
 Parser = Callable[[bytes, Options], Iterable[ParseResult]]
 
 
-def _at(place: str) -> Parser:
-    """The parser at a place, imported when it is first needed.
+def _import_lazily(place: str) -> Parser:
+    """Return the parser at a place, imported when it is first called.
 
-    A door that only stores carries none of them.
+    A process that only stores deliveries imports none of them.
     """
 
     def parser(raw: bytes, options: Options) -> Iterable[ParseResult]:
-        found: Parser = resolve_name(place)
-        return found(raw, options)
+        parse: Parser = resolve_name(place)
+        return parse(raw, options)
 
     return parser
 
 
 PARSERS: dict[Format, Parser] = {
-    Format.MAIL: _at("parsers.mail.message:parse"),
-    Format.FORMSTACK: _at("parsers.formstack.submission:parse"),
-    Format.SECURE_MESSAGE: _at("parsers.secure_message.workbook:stream"),
-    Format.PHONE: _at("parsers.phone_call:parse"),
+    Format.MAIL: _import_lazily("parsers.mail.message:parse"),
+    Format.FORMSTACK: _import_lazily("parsers.formstack.submission:parse"),
+    Format.SECURE_MESSAGE: _import_lazily("parsers.secure_message.workbook:stream"),
+    Format.PHONE: _import_lazily("parsers.phone_call:parse"),
 }
 
 
 def stream(fmt: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> Iterator[ParseResult]:
-    """Read raw bytes as the given format, each item as soon as it is read.
+    """Parse raw bytes of a format; yield each item as soon as it is read.
 
-    Rejected rows stand between them.
-
-    The same bytes and options give the same items in the same order. Raises ParseError when the
-    bytes are not of that format, and nothing else; as a rule before the first item: later only
-    where a file is damaged far behind its beginning. An iterator that knows how many are to come
-    says so by `__length_hint__`.
+    Rejected rows stand between the items. The same bytes and options give the same items in the
+    same order. Raises ParseError when the bytes are not of that format, and nothing else; as a rule
+    before the first item: later only where a file is damaged far behind its beginning.
     """
     return iter(PARSERS[fmt](raw, options))
 
 
 def get_sheet_counts(stream: Iterator[ParseResult]) -> tuple[SheetCounts, ...]:
-    """Return what the sheets of a workbook were read as, once its stream is at its end.
+    """Return the counts of rows by sheet, once the stream of a workbook is at its end.
 
-    () before, and for others.
+    () before that, and for other formats.
     """
     sheets: tuple[SheetCounts, ...] = getattr(stream, "sheets", ())
     return sheets
 
 
 def preview_tables(raw: bytes, options: Options = DEFAULT_OPTIONS) -> "list[TablePreview]":
-    """The first rows of every table in a file that has any.
+    """Return the first rows of every table in a file, for a person to map its columns.
 
-    For a person to say what its columns mean.
-
-    Raises ParseError where the file is no workbook of ours, and nothing else.
+    Tables without rows are left out. Raises ParseError where the file is no workbook we read, and
+    nothing else.
     """
-    found: Callable[[bytes, Options], list[TablePreview]] = resolve_name(
-        "parsers.secure_message.preview:top"
+    preview: Callable[[bytes, Options], list[TablePreview]] = resolve_name(
+        "parsers.secure_message.preview:preview_tables"
     )
-    return found(raw, options)
+    return preview(raw, options)
 
 
 def parse(fmt: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
-    """Read raw bytes as the given format.
+    """Parse raw bytes of a format into its items, in the order of the original.
 
-    Its items in the order of the original, rejected rows left out.
-
-    Raises ParseError when the bytes are not of that format, and nothing else.
+    Rejected rows are left out. Raises ParseError when the bytes are not of that format, and nothing
+    else.
     """
     return [item for item in stream(fmt, raw, options) if isinstance(item, InboundItem)]
 

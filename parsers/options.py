@@ -1,6 +1,6 @@
-"""What a house says of its own sources: how their workbooks and forms are meant.
+"""Options of parsers: the settings for the workbooks and forms of single sources.
 
-Parsers get it; they fetch nothing.
+Callers pass them in; parsers read no settings themselves.
 """
 
 from dataclasses import dataclass, field
@@ -8,38 +8,35 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How the workbooks of one source are meant.
+    """Column mapping for the workbooks of one source.
 
-    `fields` as in `parsers.secure_message.columns.HEADINGS_BY_FIELD`.
+    Fields are those of `parsers.secure_message.columns.HEADINGS_BY_FIELD`.
     """
 
     name: str
-    columns: tuple[
-        tuple[str, str], ...
-    ] = ()  # heading, as `fields.label` folds it -> our field; "" is none of ours
+    # Pairs of a heading, folded by `normalize.fold_label`, and our field; "" for none of ours.
+    columns: tuple[tuple[str, str], ...] = ()
     fingerprint: str = ""  # of the heading row this profile is for; "" serves every workbook
     date_order: str = "mdy"  # mdy, dmy or ymd, where a date in text can be read two ways
-    time_zone: str = ""  # where a time names none; "" is the house's
-    defaults: tuple[tuple[str, str], ...] = field(
-        default=(), repr=False
-    )  # our field -> what a row says that says none
+    time_zone: str = ""  # for times that name none; "" is the one of the options
+    # Pairs of our field and the value of a row that has none.
+    defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormMap:
-    """What the fields of one form mean.
-
-    A label or field id, as `fields.label` folds it -> our field.
-    """
+    """Field mapping for one form, by its Formstack id."""
 
     form: str
+    # Pairs of a label or field id, folded by `normalize.fold_label`, and our field.
     fields: tuple[tuple[str, str], ...] = ()
+    # Pairs of our field and the value of a submission that has none.
     defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Everything a parser may be told beside the bytes."""
+    """All input of a parser beside the bytes."""
 
     profiles: tuple[Profile, ...] = ()
     passwords: tuple[str, ...] = field(default=(), repr=False)  # to be tried on a locked workbook

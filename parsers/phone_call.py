@@ -1,7 +1,4 @@
-"""A call written down by staff.
-
-The console composes it, the same door and parser as everything else reads it.
-"""
+"""A call that staff wrote down: composed by the console, parsed like every other delivery."""
 
 import json
 from collections.abc import Iterable
@@ -16,9 +13,9 @@ from parsers.text.json import Json
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A contact a person chose.
+    """A contact that a person chose for the ticket.
 
-    `share_activity` is the box that shows the ticket's activity on their record.
+    `share_activity` is true where the ticket's activity is to show on the contact's record.
     """
 
     name: str = ""
@@ -40,13 +37,17 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
     telemedicine: bool = False,
     on_company: bool = True,
 ) -> bytes:
-    """Write the bytes `parse` reads.
+    """Return a call as the bytes that `parse` takes.
 
-    `call_id` makes the call the same one however often it is sent in.
+    A call with the same `call_id` is the same one, however often it is sent in.
     """
     people = [
-        {"name": one.name, "email": one.email, "share_activity": one.share_activity}
-        for one in contacts
+        {
+            "name": contact.name,
+            "email": contact.email,
+            "share_activity": contact.share_activity,
+        }
+        for contact in contacts
     ]
     call = {
         "id": call_id,
@@ -65,16 +66,15 @@ def compose(  # noqa: PLR0913 - the form has these fields, all named at the call
 
 
 def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
-    """Read one item: the caller, or else the first contact, is the sender.
+    """Parse a call into a list of exactly one item.
 
-    The other contacts stand in `to`.
-
+    The caller, or else the first contact, is the sender; the other contacts are in `to`.
     `external_id` is the `id`. `details` repeats everything that was typed about the caller, whole
     and as it was typed: an address nobody can write to, a name without an address and a long
     subject are readable there. Raises ParseError when the bytes are not such an object.
     """
     call = dict(text_json.parse_object(raw))
-    people = _people(call)
+    people = _list_people(call)
     sender = people[0] if people else Address()
     return [
         InboundItem(
@@ -87,10 +87,10 @@ def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
             phone=normalize.to_one_line(_string(call, "phone")),
             subject=normalize.to_one_line(_string(call, "subject")),
             text=normalize.clean(_string(call, "text")),
-            unshared_addresses=tuple(_not_shared(call)),
-            details=tuple(_details(call)),
+            unshared_addresses=tuple(_list_unshared(call)),
+            details=tuple(_list_details(call)),
             telemedicine=call.get("telemedicine") is True,
-            caveats=tuple(_caveats(call, sender)),
+            caveats=tuple(_list_caveats(call, sender)),
         )
     ]
 
@@ -105,66 +105,75 @@ def _string(call: dict[str, Json], key: str) -> str:
 
 
 def _external_id(call: dict[str, Json]) -> str:
-    found = normalize.to_one_line(_string(call, "id"))
-    if not found:
+    external_id = normalize.to_one_line(_string(call, "id"))
+    if not external_id:
         raise ParseError("a call without an 'id': write it down again in the console")
-    return found
+    return external_id
 
 
-def _people(call: dict[str, Json]) -> tuple[Address, ...]:
-    caller = _person(_string(call, "name"), _string(call, "email"))
-    chosen = [_person(_string(one, "name"), _string(one, "email")) for one in _contacts(call)]
-    known: dict[str, Address] = {}
-    for one in (caller, *chosen):
-        if one.name or one.email:
-            known.setdefault(one.key or one.name, one)
-    return tuple(known.values())
+def _list_people(call: dict[str, Json]) -> tuple[Address, ...]:
+    """Return the caller and the contacts, each once, without those that are blank."""
+    caller = _make_address(_string(call, "name"), _string(call, "email"))
+    contacts = [
+        _make_address(_string(contact, "name"), _string(contact, "email"))
+        for contact in _list_contacts(call)
+    ]
+    people: dict[str, Address] = {}
+    for person in (caller, *contacts):
+        if person.name or person.email:
+            people.setdefault(person.key or person.name, person)
+    return tuple(people.values())
 
 
-def _person(name: str, email: str) -> Address:
-    found = normalize.find_emails(email)
-    return Address(name=normalize.to_one_line(name), email=found[0] if found else "")
+def _make_address(name: str, email: str) -> Address:
+    emails = normalize.find_emails(email)
+    return Address(name=normalize.to_one_line(name), email=emails[0] if emails else "")
 
 
-def _contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
-    listed = call.get("contacts") or []
-    if not isinstance(listed, list):
+def _list_contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
+    contacts = call.get("contacts") or []
+    if not isinstance(contacts, list):
         raise ParseError(
             "a call whose 'contacts' is not a list: write it down again in the console"
         )
-    return [dict(one) for one in listed if isinstance(one, tuple)]
+    return [dict(contact) for contact in contacts if isinstance(contact, tuple)]
 
 
-def _details(call: dict[str, Json]) -> list[tuple[str, str]]:
+def _list_details(call: dict[str, Json]) -> list[tuple[str, str]]:
     email, subject = _string(call, "email"), _string(call, "subject")
-    typed = [
+    details = [
         ("Caller", _string(call, "name")),
         ("Call back", _string(call, "phone")),
         # A usable address stands in `from`, a subject of usual length in `subject`.
         ("E-mail address", "" if normalize.find_emails(email) == (email.strip(),) else email),
         ("Practice", _string(call, "company")),
         ("In a few words", subject if len(subject) > normalize.MAX_LINE_LENGTH else ""),
-        *(("Contact", _contact_words(one)) for one in _contacts(call)),
+        *(("Contact", _describe_contact(contact)) for contact in _list_contacts(call)),
         ("Written down by", _string(call, "created_by")),
     ]
-    return [(label, clean) for label, value in typed if (clean := normalize.clean(value))]
+    cleaned = ((label, normalize.clean(value)) for label, value in details)
+    return [(label, value) for label, value in cleaned if value]
 
 
-def _contact_words(contact: dict[str, Json]) -> str:
+def _describe_contact(contact: dict[str, Json]) -> str:
     name, email = _string(contact, "name").strip(), _string(contact, "email").strip()
     return f"{name} <{email}>" if name and email else name or email
 
 
-def _not_shared(call: dict[str, Json]) -> list[str]:
-    hidden = [one for one in _contacts(call) if one.get("share_activity") is False]
-    return [address.key for one in hidden if (address := _person("", _string(one, "email"))).key]
+def _list_unshared(call: dict[str, Json]) -> list[str]:
+    """Return the addresses of contacts on whose record the ticket's activity is not to show."""
+    contacts = (
+        contact for contact in _list_contacts(call) if contact.get("share_activity") is False
+    )
+    keys = (_make_address("", _string(contact, "email")).key for contact in contacts)
+    return list(filter(None, keys))
 
 
-def _caveats(call: dict[str, Json], sender: Address) -> list[str]:
-    unusable = bool(_string(call, "email").strip()) and not sender.email
+def _list_caveats(call: dict[str, Json], sender: Address) -> list[str]:
+    is_unusable = bool(_string(call, "email").strip()) and not sender.email
     missing = {
-        "the e-mail address given cannot be used": unusable,
-        "no e-mail address given": not sender.email and not unusable,
+        "the e-mail address given cannot be used": is_unusable,
+        "no e-mail address given": not sender.email and not is_unusable,
         "no phone number given": not _string(call, "phone").strip(),
         "practice not given": not _string(call, "company").strip(),
     }

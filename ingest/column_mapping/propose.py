@@ -144,7 +144,9 @@ def _sheet(
         columns=tuple(columns.items()),
         defaults=tuple(defaults.items()),
     )
-    heading = secure_message_columns.parse_heading(texts, at, merged, of_two=found.has_two_rows)
+    heading = secure_message_columns.parse_heading(
+        texts, at, merged, has_two_rows=found.has_two_rows
+    )
     below = texts[heading.end : heading.end + SAMPLE_ROWS]
     return SheetProposal(
         name=name,
@@ -226,7 +228,7 @@ def _columns(
 def _why(key: str, name: str, heading: Heading, meant: dict[str, str]) -> str:
     if key in meant:
         return "as you say"
-    if heading.profile and heading.meanings.names(key):
+    if heading.profile and heading.meanings.is_in_profile(key):
         return f"the profile {heading.profile.name}"
     return "a heading we know" if name else ""
 

@@ -1,1 +1,1 @@
-"""Tickets, companies and contacts exported from a CRM, for moving in."""
+"""Tickets, companies and contacts exported from a CRM, to be imported."""

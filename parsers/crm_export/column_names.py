@@ -1,14 +1,11 @@
-"""What the columns of a CRM's exports are called.
+"""Names of the columns in a CRM's exports: labels and internal names, by property of ours.
 
-Our property -> labels and internal names, as `fields.label` folds.
-
-Source of the names: HubSpot's public API specification and its exports' labels; the milestones are
-the manual's boxes.
+Names are folded by `normalize.fold_label`. Source: HubSpot's public API specification and the
+labels of its exports; the milestones are the boxes of the operations manual.
 """
 
-ColumnNames = dict[
-    str, tuple[str, ...]
-]  # a property -> what its column may be headed, the most telling first
+# A property -> the headings its column may have, the one that leaves least doubt first.
+ColumnNames = dict[str, tuple[str, ...]]
 
 TICKETS: ColumnNames = {
     "record_id": (

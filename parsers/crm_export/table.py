@@ -1,6 +1,6 @@
-"""A CRM's export, .xlsx or CSV, as rows of named properties.
+"""Parser of a CRM's export, .xlsx or CSV: rows of named properties.
 
-Columns are known by label or internal name.
+Columns are recognised by label or internal name.
 """
 
 import csv
@@ -20,12 +20,11 @@ from parsers.spreadsheets.formats.model import Cell, Row
 from parsers.spreadsheets.reader import Table, find_tables
 from parsers.text import normalize
 
-FORMULA_STARTS = (  # a spreadsheet computes what starts with one of these
-    "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-)
+# A spreadsheet takes a cell that starts with one of these for a formula.
+FORMULA_STARTS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 _ESCAPED = re.compile(rf"'+[{re.escape(FORMULA_STARTS)}]")
-_SEARCHED = 30  # rows: titles above an export's heading are fewer
-_SAMPLE = 2**16  # characters: the heading is in there
+_MAX_SEARCHED_ROWS = 30  # titles above an export's heading are fewer
+_SAMPLE = 2**16  # characters; the heading is among them
 _DELIMITERS = ",;\t|"
 _ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _BLANK = Value("")
@@ -33,7 +32,10 @@ _BLANK = Value("")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the file heads it, and the property it holds; "" for one we have no word for."""
+    """A column by its label in the file and its property; "" where the label is unknown.
+
+    `number` counts from 1.
+    """
 
     number: int
     label: str
@@ -42,29 +44,26 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row: its number in the file, the properties it gives, and every cell under its label.
-
-    As received.
-    """
+    """A row: its number in the file, the properties it has, and every cell as (label, text)."""
 
     number: int
     values: Mapping[str, Value] = field(repr=False)
     cells: tuple[tuple[str, str], ...] = field(repr=False)
 
     def value(self, name: str) -> Value:
-        """A property's value; a blank one where the row gives none."""
+        """Return the value of a property; a blank one where the row has none."""
         return self.values.get(name, _BLANK)
 
     def text(self, name: str) -> str:
-        """A property as text, "" where the row gives none."""
+        """Return a property as text, "" where the row has none."""
         return self.value(name).text
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The one table of a file.
+    """The one table of a file: its columns, notes on parts left out, and its rows.
 
-    Its columns, what was left out, and its rows, read anew each time.
+    Each call of `records` reads the rows anew. It raises ParseError where the file is damaged.
     """
 
     columns: tuple[Column, ...]
@@ -74,170 +73,180 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class _Heading:
-    row: int  # the number of the row it is
+    """A row of headings, by its number in the file."""
+
+    row: int
     columns: tuple[Column, ...]
 
     @property
     def known(self) -> int:
+        """Number of properties that have a column."""
         return len({column.property for column in self.columns} - {""})
+
+
+# A folded heading -> its property, and how much doubt the heading leaves, the lower the less.
+_Ranks = Mapping[str, tuple[str, int]]
 
 
 def parse_export(
     raw: bytes,
     words: ColumnNames,
     needed: Sequence[str],
-    told: Mapping[str, str],
+    columns: Mapping[str, str],
     options: Options = DEFAULT_OPTIONS,
 ) -> Export:
-    """Find the table whose heading has most of our words.
+    """Find the table of a file whose heading has most of our words.
 
-    `told` maps headings of theirs to properties of ours.
+    `columns` maps headings of the file to properties of ours; it goes before `words`.
 
     Raises ParseError when the file is none we read, when no column holds a `needed` property, or
-    when `told` names a column or property that is not there; later, from `records`, when the file
-    turns out to be damaged.
+    when `columns` names a column or property that is not there; later, from `records`, when the
+    file turns out to be damaged.
     """
-    by_label = _by_label(words, told)
-    found, notes = _tables(raw, by_label, options)
-    headed = [
-        (table, heading) for table in found if (heading := _heading(table, by_label)) is not None
-    ]
-    if not headed:
+    ranks = _rank_headings(words, columns)
+    tables, notes = _find_tables(raw, ranks, options)
+    headings = [(table, _find_heading(table, ranks)) for table in tables]
+    with_heading = [(table, heading) for table, heading in headings if heading is not None]
+    if not with_heading:
         raise ParseError(
-            f"no row of headings found: a column for {_spoken(needed[0])} is needed, under a name"
+            f"no row of headings found: a column for {_in_words(needed[0])} is needed, under a name"
             " we know"
         )
-    table, heading = max(headed, key=lambda one: one[1].known)  # the first of equals
-    _check(heading, words, needed, told)
-    left_out = len(found) - 1
-    notes += [f"{left_out} other sheets of the file were not read"] if left_out else []
-    return Export(heading.columns, tuple(notes), partial(_records, table, heading, by_label))
+    table, heading = max(with_heading, key=lambda pair: pair[1].known)  # the first of equals
+    _check(heading, words, needed, columns)
+    if len(tables) > 1:
+        notes = [*notes, f"{len(tables) - 1} other sheets of the file were not read"]
+    return Export(heading.columns, tuple(notes), partial(_iter_records, table, heading, ranks))
 
 
 def escape_formula(text: str) -> str:
-    """A text no spreadsheet takes for a formula: an apostrophe before what starts like one.
+    """Return a text with an apostrophe before what a spreadsheet would take for a formula.
 
-    `unescape_formula` takes it off.
-
-    OWASP, "CSV Injection". What only looks escaped is escaped too, so that every text comes back as
-    it was.
+    `unescape_formula` takes the apostrophe off. A text that only looks escaped is escaped too, so
+    that every text comes back as it was. Source: OWASP, "CSV Injection".
     """
-    return f"'{text}" if (text[:1] in FORMULA_STARTS and text) or _ESCAPED.match(text) else text
+    starts_formula = text != "" and text[0] in FORMULA_STARTS
+    return f"'{text}" if starts_formula or _ESCAPED.match(text) else text
 
 
 def unescape_formula(text: str) -> str:
-    """The text as it was before a CRM, or we, put an apostrophe before what would be a formula."""
+    """Return a text without the apostrophe that a CRM, or we, put before it against formulas."""
     return text[1:] if _ESCAPED.match(text) else text
 
 
-def _by_label(words: ColumnNames, told: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Each heading we know -> its property, and how telling it is.
-
-    What a person has said comes first.
-    """
-    known = {
+def _rank_headings(words: ColumnNames, columns: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return the property and the rank of each folded heading; a person's choice ranks first."""
+    ranks = {
         label: (name, rank) for name, labels in words.items() for rank, label in enumerate(labels)
     }
-    return known | {normalize.fold_label(label, known): (name, -1) for label, name in told.items()}
+    chosen = {normalize.fold_label(label, ranks): (name, -1) for label, name in columns.items()}
+    return ranks | chosen
 
 
-def _spoken(name: str) -> str:
+def _in_words(name: str) -> str:
     return name.replace("_", " ")
 
 
 def _check(
-    heading: _Heading, words: ColumnNames, needed: Sequence[str], told: Mapping[str, str]
+    heading: _Heading, words: ColumnNames, needed: Sequence[str], columns: Mapping[str, str]
 ) -> None:
-    there = {normalize.fold_label(column.label): column for column in heading.columns}
-    for label, name in told.items():
+    """Raise ParseError where a chosen column or property, or a needed property, is missing."""
+    labels = {normalize.fold_label(column.label) for column in heading.columns}
+    for label, name in columns.items():
         if name and name not in words:
             raise ParseError(f"there is no property {name}: there are {', '.join(words)}")
-        if normalize.fold_label(label) not in there:
+        if normalize.fold_label(label) not in labels:
             raise ParseError(f"the file has no column {label}")
-    given = {column.property for column in heading.columns}
+    properties = {column.property for column in heading.columns}
     for name in needed:
-        if name not in given:
+        if name not in properties:
             raise ParseError(
-                f'no column holds the {_spoken(name)}: say which does, as in --map "Column={name}"'
+                f'no column holds the {_in_words(name)}: say which does, as in --map "Column={name}"'
             )
 
 
-def _heading(table: Table, by_label: Mapping[str, tuple[str, int]]) -> _Heading | None:
-    """The one of the first rows that has most of our words; None where none has any."""
-    candidates = [
-        _as_heading(row, table.cells, by_label) for row in islice(table.rows(), _SEARCHED)
-    ]
-    best = max(candidates, key=lambda one: one.known, default=None)
+def _find_heading(table: Table, ranks: _Ranks) -> _Heading | None:
+    """Return the one of the first rows that has most of our words; None where none has any."""
+    rows = islice(table.rows(), _MAX_SEARCHED_ROWS)
+    candidates = [_make_heading(row, table.cells, ranks) for row in rows]
+    best = max(candidates, key=lambda heading: heading.known, default=None)
     return best if best is not None and best.known else None
 
 
-def _as_heading(row: Row, how: CellReader, by_label: Mapping[str, tuple[str, int]]) -> _Heading:
-    labels = {
-        number: normalize.to_one_line(how.read_value(cell).text)
-        for number, cell in row.cells.items()
-    }
-    columns = (
-        Column(number, label, by_label.get(normalize.fold_label(label, by_label), ("", 0))[0])
-        for number, label in sorted(labels.items())
-        if label
-    )
+def _make_heading(row: Row, reader: CellReader, ranks: _Ranks) -> _Heading:
+    columns = []
+    for number, cell in sorted(row.cells.items()):
+        label = normalize.to_one_line(reader.read_value(cell).text)
+        if label:
+            name, _ = ranks.get(normalize.fold_label(label, ranks), ("", 0))
+            columns.append(Column(number, label, name))
     return _Heading(row.number, tuple(columns))
 
 
-def _records(
-    table: Table, heading: _Heading, by_label: Mapping[str, tuple[str, int]]
-) -> Iterator[Record]:
-    def rank(column: Column) -> int:
-        return by_label[normalize.fold_label(column.label, by_label)][1]
+def _iter_records(table: Table, heading: _Heading, ranks: _Ranks) -> Iterator[Record]:
+    """Yield the rows below a heading that have any value."""
 
-    named = sorted((column for column in heading.columns if column.property), key=rank)
+    def rank(column: Column) -> int:
+        return ranks[normalize.fold_label(column.label, ranks)][1]
+
+    ranked = sorted((column for column in heading.columns if column.property), key=rank)
     labels = {column.number: column.label for column in heading.columns}
     for row in table.rows():
         if row.number <= heading.row:
             continue
-        values = {number: _value(table.cells, cell) for number, cell in row.cells.items()}
-        values = {number: value for number, value in values.items() if value.text or value.flaw}
+        values = _read_values(table.cells, row)
         if not values:
             continue
-        given: dict[str, Value] = {}
-        for column in named:  # of two columns for one property the more telling that says something
-            if column.number in values:
-                given.setdefault(column.property, values[column.number])
-        cells = tuple(
-            (labels.get(number, f"column {number}"), v.text) for number, v in sorted(values.items())
+        cells = (
+            (labels.get(number, f"column {number}"), value.text)
+            for number, value in sorted(values.items())
         )
-        yield Record(row.number, given, cells)
+        yield Record(row.number, _assign_properties(ranked, values), tuple(cells))
 
 
-def _value(how: CellReader, cell: Cell) -> Value:
-    value = how.read_value(cell)
+def _read_values(reader: CellReader, row: Row) -> dict[int, Value]:
+    """Return the values of a row by column, without those that are blank and undamaged."""
+    values = {number: _read_value(reader, cell) for number, cell in row.cells.items()}
+    return {number: value for number, value in values.items() if value.text or value.flaw}
+
+
+def _assign_properties(ranked: Sequence[Column], values: Mapping[int, Value]) -> dict[str, Value]:
+    """Return the value of each property.
+
+    Of two columns for one property the first that has a value counts; `ranked` are in that order.
+    """
+    properties: dict[str, Value] = {}
+    for column in ranked:
+        if column.number in values:
+            properties.setdefault(column.property, values[column.number])
+    return properties
+
+
+def _read_value(reader: CellReader, cell: Cell) -> Value:
+    value = reader.read_value(cell)
     return value._replace(text=unescape_formula(value.text)) if cell.kind == "s" else value
 
 
-def _tables(
-    raw: bytes, by_label: Mapping[str, tuple[str, int]], options: Options
-) -> tuple[list[Table], list[str]]:
-    """The tables of a file.
+def _find_tables(raw: bytes, ranks: _Ranks, options: Options) -> tuple[list[Table], list[str]]:
+    """Return the tables of a file, and notes on what was left out.
 
-    Text is read here: which delimiter it has shows by a CRM's headings, not by a message's.
+    Text files are read here, because their delimiter shows by the headings of a CRM, not by those
+    of messages: the one counts that makes most headings known.
     """
     if not delimited.is_text(raw):
         return find_tables(raw, options)
     text = _decode(raw)
-    candidates = [
-        Table("", partial(_text_rows, text, delimiter), CellReader([])) for delimiter in _DELIMITERS
-    ]
-    samples = [
-        Table("", partial(_text_rows, text[:_SAMPLE], delimiter), CellReader([]))
-        for delimiter in _DELIMITERS
-    ]
-    known = [_known(sample, by_label) for sample in samples]
-    return [candidates[known.index(max(known))]], []
+    known = [_count_known(_make_table(text[:_SAMPLE], delim), ranks) for delim in _DELIMITERS]
+    return [_make_table(text, _DELIMITERS[known.index(max(known))])], []
 
 
-def _known(table: Table, by_label: Mapping[str, tuple[str, int]]) -> int:
+def _make_table(text: str, delimiter: str) -> Table:
+    return Table("", partial(_iter_text_rows, text, delimiter), CellReader([]))
+
+
+def _count_known(table: Table, ranks: _Ranks) -> int:
     try:
-        heading = _heading(table, by_label)
+        heading = _find_heading(table, ranks)
     except ParseError:
         return 0
     return heading.known if heading else 0
@@ -248,21 +257,20 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError:
-        return raw.decode(
-            "cp1252", errors="replace"
-        )  # what is no UTF-8 was saved by Excel on Windows
+        # Excel on Windows saves CSV in this charset unless it is asked for UTF-8.
+        return raw.decode("cp1252", errors="replace")
 
 
-def _text_rows(text: str, delimiter: str) -> Iterator[Row]:
+def _iter_text_rows(text: str, delimiter: str) -> Iterator[Row]:
+    """Yield the rows of a text file that have any cell. Raises ParseError for unmatched quotes."""
+    lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
     try:
-        for number, line in enumerate(
-            csv.reader(StringIO(text, newline=""), delimiter=delimiter), start=1
-        ):
-            cells = {
+        for number, line in enumerate(lines, start=1):
+            filled = {
                 column: Cell("s", value) for column, value in enumerate(line, start=1) if value
             }
-            if cells:
-                yield Row(number, hidden=False, cells=cells)
+            if filled:
+                yield Row(number, hidden=False, cells=filled)
     except csv.Error as error:
         raise ParseError(
             "a text file whose quotes do not match: export it again, or as .xlsx"

@@ -1,23 +1,18 @@
-"""The body of a Formstack webhook, JSON or urlencoded, in every shape its settings can give it.
-
-One item.
-"""
+"""Parser of a Formstack webhook's body, JSON or urlencoded, in every shape of its settings."""
 
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from parsers.formstack import files as formstack_files
-from parsers.formstack import values
-from parsers.formstack.files import AnswerFiles
-from parsers.formstack.values import Answer
+from parsers.formstack.files import AnswerFiles, find_files
+from parsers.formstack.values import Answer, parse_answer
 from parsers.item import Attachment, Format, InboundItem, ParseError
 from parsers.options import DEFAULT_OPTIONS, FormMap, Options
 from parsers.text import json, normalize
 from parsers.text.json import Json
 
-# A form's label, as `fields.label` folds it -> our field. What is not here is kept in `details`.
+# A form's label, folded by `normalize.fold_label` -> our field. Others are kept in `details`.
 LABELS = {
     synonym: ours
     for ours, synonyms in {
@@ -151,15 +146,12 @@ LABELS = {
     }.items()
     for synonym in synonyms
 }
-# With "include field type" a form says what a field is whose label says nothing ("Q3", a bare field
-# id).
+# With "include field type" a form has the type of a field whose label means nothing ("Q3", a bare
+# field id).
 FIELDS_BY_TYPE = {"email": "email", "phone": "phone", "name": "name", "file": "file"}
-ENVELOPE_FIELDS = {
-    "form",
-    "submission",
-    "secret",
-}  # Formstack's own, not the customer's: never part of the text
-HIDDEN_FIELDS = {*ENVELOPE_FIELDS, "ignore"}  # and what the house's own settings leave out
+# Formstack's own, not the customer's: never part of the text.
+ENVELOPE_FIELDS = {"form", "submission", "secret"}
+HIDDEN_FIELDS = {*ENVELOPE_FIELDS, "ignore"}  # and those that our settings leave out
 NAME_FIELDS = {"name", "first_name", "last_name"}
 NO_FILES = AnswerFiles()
 
@@ -168,17 +160,16 @@ _ID = re.compile(r"\w{1,64}", re.ASCII)
 _NO = {"", "no", "n", "false", "0", "none", "off", "unchecked"}
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json")
 _FORM_TYPE = "application/x-www-form-urlencoded"
-_SHORT = 200  # characters of a label worth remembering, of a form's number and of a key
+_MAX_ENVELOPE_VALUE = 200  # characters of a form's number, a submission's and a key
 
-FieldAnswers = list[
-    tuple[str, Answer]
-]  # our field, "" where the label says nothing to us, and the answer
-RawFields = list[tuple[str, Json]]  # every field of a body, in order
+# Our field, "" where the label means nothing to us, and the answer.
+FieldAnswers = list[tuple[str, Answer]]
+RawFields = list[tuple[str, Json]]  # label and value of every field of a body, in order
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What Formstack itself says of a submission; "" where it does not."""
+    """Formstack's own fields of a submission; "" for one that is missing."""
 
     form: str = ""
     submission: str = ""
@@ -186,14 +177,14 @@ class Envelope:
 
 
 def parse_fields(raw: bytes) -> RawFields:
-    """Read the fields of a body, JSON or urlencoded, told apart by the first byte.
+    """Return the fields of a body, JSON or urlencoded; the first byte shows which it is.
 
     Raises ParseError when it is neither, has no field, or is larger than any form.
     """
-    found = list(json.parse_object(raw)) if is_json(raw) else _urlencoded(raw)
-    if not found:
+    fields = list(json.parse_object(raw)) if is_json(raw) else _parse_urlencoded(raw)
+    if not fields:
         raise ParseError("no field in it: an empty body is not a form")
-    return found
+    return fields
 
 
 def is_json(raw: bytes) -> bool:
@@ -202,81 +193,82 @@ def is_json(raw: bytes) -> bool:
 
 
 def check_content_type(raw: bytes, content_type: str) -> None:
-    """Raise ParseError unless a body is of the kind that its content type says (RFC 9110 §8.3)."""
-    kind = content_type.partition(";")[0].strip().casefold()
-    if _JSON_TYPE.fullmatch(kind):
+    """Raise ParseError unless a body is of its content type (RFC 9110 §8.3)."""
+    mime = content_type.partition(";")[0].strip().casefold()
+    if _JSON_TYPE.fullmatch(mime):
         if not is_json(raw):
-            json.parse_object(raw)  # says what is wrong with it as JSON
-    elif kind != _FORM_TYPE:
+            json.parse_object(raw)  # raises an error that names the fault in it as JSON
+    elif mime != _FORM_TYPE:
         raise ParseError(
             "neither JSON nor an urlencoded form: set the webhook's content type to one of them"
         )
 
 
-def find_envelope(found: RawFields) -> Envelope:
-    """Return Formstack's own fields of a body, as text.
-
-    Each is at most 200 characters long.
-    """
-    told: dict[str, list[str]] = {ours: [] for ours in ENVELOPE_FIELDS}
-    for name, value in found:
-        if (ours := find_field(name)) in ENVELOPE_FIELDS:
-            text = (
-                value
-                if ours == "secret" and isinstance(value, str)
-                else values.parse_answer(name, value).text
-            )
-            told[ours].append(text[:_SHORT])
-    form, submission = (next(filter(None, told[ours]), "") for ours in ("form", "submission"))
-    return Envelope(form, submission, tuple(told["secret"]))
+def find_envelope(fields: RawFields) -> Envelope:
+    """Return Formstack's own fields of a body, as text of at most 200 characters each."""
+    values: dict[str, list[str]] = {name: [] for name in ENVELOPE_FIELDS}
+    for label, value in fields:
+        name = find_field(label)
+        if name in ENVELOPE_FIELDS:
+            is_secret_text = name == "secret" and isinstance(value, str)
+            text = str(value) if is_secret_text else parse_answer(label, value).text
+            values[name].append(text[:_MAX_ENVELOPE_VALUE])
+    return Envelope(
+        form=next(filter(None, values["form"]), ""),
+        submission=next(filter(None, values["submission"]), ""),
+        secrets=tuple(values["secret"]),
+    )
 
 
 def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
-    """Read one item from a JSON object or an urlencoded form, told apart by the first byte.
+    """Parse a JSON object or an urlencoded form into a list of exactly one item.
 
     `external_id` is "FormID/UniqueID", or empty where either is missing or odd; the ticket's text
     has a line "Label: value" for every answered field, the description first; the HandshakeKey is
-    in none of it. What the house says of the form in `options` counts more than what its labels
-    seem to say. Raises ParseError when it is neither, or larger than any form. Source: Formstack's
+    in none of it. The form's settings in `options` count more than what its labels seem to mean.
+    Raises ParseError when the bytes are neither, or larger than any form. Source: Formstack's
     webhook documentation.
     """
-    found = parse_fields(raw)
-    said = find_envelope(found)
-    told = next((one for one in options.forms if one.form == said.form), None)
-    meant = _meant(found, told)
-    sender, sender_caveats = normalize.parse_sender(_name(meant), _joined(meant, "email"))
-    files, meant = _files(meant)
+    fields = parse_fields(raw)
+    envelope = find_envelope(fields)
+    form = next((one for one in options.forms if one.form == envelope.form), None)
+    answers = _assign_fields(fields, form)
+    sender, sender_caveats = normalize.parse_sender(_find_name(answers), _join(answers, "email"))
+    files, answers = _take_files(answers)
+    has_form_id = _ID.fullmatch(envelope.form) is not None
+    submission_id = envelope.submission if _ID.fullmatch(envelope.submission) else ""
     item = InboundItem(
         format=Format.FORMSTACK,
-        external_id=(
-            f"{said.form}/{said.submission}"
-            if _ID.fullmatch(said.form) and _ID.fullmatch(said.submission)
-            else ""
-        ),
-        submission_id=said.submission if _ID.fullmatch(said.submission) else "",
+        external_id=f"{envelope.form}/{submission_id}" if has_form_id and submission_id else "",
+        submission_id=submission_id,
         sender=sender,
-        company=normalize.to_one_line(_first(meant, "company")),
-        company_number=normalize.to_one_line(_first(meant, "company_number")),
-        phone=normalize.to_one_line(_first(meant, "phone")),
-        category=normalize.to_one_line(_first(meant, "category")),
-        subject=normalize.to_one_line(_first(meant, "subject")),
-        text="\n".join(f"{answer.label}: {answer.text}" for answer in _told(meant)),
+        company=normalize.to_one_line(_find_first(answers, "company")),
+        company_number=normalize.to_one_line(_find_first(answers, "company_number")),
+        phone=normalize.to_one_line(_find_first(answers, "phone")),
+        category=normalize.to_one_line(_find_first(answers, "category")),
+        subject=normalize.to_one_line(_find_first(answers, "subject")),
+        text="\n".join(f"{answer.label}: {answer.text}" for answer in _list_shown(answers)),
         details=tuple(
             (answer.label, answer.text)
-            for ours, answer in meant
-            if ours in {"", "file"} and answer.text
+            for name, answer in answers
+            if name in {"", "file"} and answer.text
         ),
-        telemedicine=_is_telemedicine(meant),
+        telemedicine=_is_telemedicine(answers),
         file_urls=files.links,
         attachments=files.attachments,
     )
-    item = _with_defaults(item, meant, told)
-    odd = _envelope_caveats(item, said.form, known=told is not None or not options.forms)
-    return [replace(item, caveats=(*odd, *sender_caveats, *_caveats(item, meant)))]
+    item = _add_defaults(item, answers, form)
+    is_known = form is not None or not options.forms
+    caveats = (
+        *_list_envelope_caveats(item, envelope.form, is_known=is_known),
+        *sender_caveats,
+        *_list_caveats(item, answers),
+    )
+    return [replace(item, caveats=caveats)]
 
 
-def _urlencoded(raw: bytes) -> RawFields:
-    """Names and values; a bad percent sign or bad UTF-8 costs the character, not the form."""
+def _parse_urlencoded(raw: bytes) -> RawFields:
+    """Return names and values; a bad percent sign or bad UTF-8 costs a character, not the form."""
     if b"=" not in raw:
         raise ParseError("neither JSON nor an urlencoded form: there is no field in it")
     text = raw.decode("utf-8-sig", errors="replace")
@@ -292,150 +284,186 @@ def _urlencoded(raw: bytes) -> RawFields:
         ) from error
 
 
-# -- what a field means ----
+# -- meaning of a field ----
 
 
-def _meant(found: RawFields, told: FormMap | None) -> FieldAnswers:
-    """Return what each field means to us.
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A field with its answer, and the field of ours it is taken for."""
 
-    As the settings say, else by its label, else by its field type.
+    answer: Answer
+    name: str  # our field, "" for none
+    by_settings: str  # the field that the settings of the form name, "" for none
 
-    Where a field that the settings name is answered, nothing else that looks like it counts as
-    that.
+    @property
+    def is_answered(self) -> bool:
+        return self.answer.text != ""
+
+    @property
+    def is_by_settings(self) -> bool:
+        return self.name == self.by_settings
+
+
+def _assign_fields(fields: RawFields, form: FormMap | None) -> FieldAnswers:
+    """Return each answer with the field of ours that it is for.
+
+    The settings of the form count most, then the label, then the field type. Where a field that the
+    settings name is answered, nothing else that looks like it counts as that field.
     """
-    said = dict(told.fields) if told else {}
-    named = [said.get(normalize.fold_label(name, said), "") for name, _ in found]
-    guessed = [find_field(name) for name, _ in found]
-    ours = [g if g in ENVELOPE_FIELDS else n or g for n, g in zip(named, guessed, strict=True)]
-    answers = [
-        values.parse_answer(*one, means_name=o == "name")
-        for one, o in zip(found, ours, strict=True)
-    ]
-    settled = {n for n, answer in zip(named, answers, strict=True) if n and answer.text}
-    settled |= NAME_FIELDS if settled & NAME_FIELDS else set()
-    ours = [o if o == n or o not in settled else "" for n, o in zip(named, ours, strict=True)]
-    known = {o for o, answer in zip(ours, answers, strict=True) if answer.text}
-    open_kinds = {
-        kind: o
-        for kind, o in FIELDS_BY_TYPE.items()
-        if o == "file" or not known & ({o, *NAME_FIELDS} if o == "name" else {o})
-    }
+    settings = dict(form.fields) if form else {}
+    readings = [_read_field(label, value, settings) for label, value in fields]
+    readings = _prefer_settings(readings)
+    fields_by_type = _list_fields_by_type({one.name for one in readings if one.is_answered})
     return [
-        _labelled(o or open_kinds.get(a.field_type, ""), a)
-        for o, a in zip(ours, answers, strict=True)
+        _with_label(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
+        for one in readings
     ]
 
 
-def _labelled(ours: str, answer: Answer) -> tuple[str, Answer]:
-    """The answer under our word for it, where the form sends a number for a label."""
-    if ours and ours not in ENVELOPE_FIELDS and answer.label.isdecimal():
-        answer = replace(answer, label=ours.replace("_", " ").capitalize())
-    return ours, answer
+def _prefer_settings(readings: list[_Reading]) -> list[_Reading]:
+    """Return the fields without those that only look like one the settings name, and answered."""
+    settled = {one.by_settings for one in readings if one.by_settings and one.is_answered}
+    if not settled.isdisjoint(NAME_FIELDS):
+        settled |= NAME_FIELDS
+    return [
+        replace(one, name="") if one.name in settled and not one.is_by_settings else one
+        for one in readings
+    ]
+
+
+def _read_field(label: str, value: Json, settings: dict[str, str]) -> _Reading:
+    """Return a field as the settings or else its label have it; an envelope is never reassigned."""
+    by_settings = settings.get(normalize.fold_label(label, settings), "")
+    by_label = find_field(label)
+    name = by_label if by_label in ENVELOPE_FIELDS else by_settings or by_label
+    answer = parse_answer(label, value, means_name=name == "name")
+    return _Reading(answer, name, by_settings)
+
+
+def _list_fields_by_type(answered: set[str]) -> dict[str, str]:
+    """Return the field that a field type stands for, without those that are answered already.
+
+    Files are never answered: there may be several.
+    """
+    if not answered.isdisjoint(NAME_FIELDS):
+        answered = answered | {"name"}
+    return {
+        field_type: name
+        for field_type, name in FIELDS_BY_TYPE.items()
+        if name == "file" or name not in answered
+    }
+
+
+def _with_label(name: str, answer: Answer) -> tuple[str, Answer]:
+    """Return the answer under our word for it where the form sends a number for a label."""
+    if name and name not in ENVELOPE_FIELDS and answer.label.isdecimal():
+        answer = replace(answer, label=name.replace("_", " ").capitalize())
+    return name, answer
 
 
 def find_field(label: str) -> str:
-    """Our field for a label, "" if it says nothing to us."""
-    return _meaning(label[: normalize.MAX_LINE_LENGTH])
+    """Return our field for a label, "" if the label means nothing to us."""
+    return _find_field(label[: normalize.MAX_LINE_LENGTH])
 
 
 @lru_cache(maxsize=1024)  # the same few forms, again and again
-def _meaning(label: str) -> str:
+def _find_field(label: str) -> str:
     folded = normalize.fold_label(label, LABELS)
     return LABELS.get(folded) or LABELS.get(_LEADING.sub("", folded), "")
 
 
-# -- what the item says of it ----
+# -- content of the item ----
 
 
-def _first(meant: FieldAnswers, wanted: str) -> str:
-    return next((answer.text for ours, answer in meant if ours == wanted and answer.text), "")
+def _find_first(answers: FieldAnswers, wanted: str) -> str:
+    """Return the first answer for a field of ours, "" where there is none."""
+    return next((answer.text for name, answer in answers if name == wanted and answer.text), "")
 
 
-def _joined(meant: FieldAnswers, wanted: str) -> str:
-    return " ".join(answer.text for ours, answer in meant if ours == wanted)
+def _join(answers: FieldAnswers, wanted: str) -> str:
+    return " ".join(answer.text for name, answer in answers if name == wanted)
 
 
-def _name(meant: FieldAnswers) -> str:
-    return (
-        _first(meant, "name")
-        or f"{_first(meant, 'first_name')} {_first(meant, 'last_name')}".strip()
-    )
+def _find_name(answers: FieldAnswers) -> str:
+    first, last = _find_first(answers, "first_name"), _find_first(answers, "last_name")
+    return _find_first(answers, "name") or f"{first} {last}".strip()
 
 
-def _files(meant: FieldAnswers) -> tuple[AnswerFiles, FieldAnswers]:
-    """The files of all answers.
+def _take_files(answers: FieldAnswers) -> tuple[AnswerFiles, FieldAnswers]:
+    """Return the files of all answers, and the answers without them.
 
-    Where an answer is the file itself, its name stands in the text instead.
+    Where an answer is the file itself, the name of the file is the answer instead.
     """
     links: list[str] = []
     attachments: list[Attachment] = []
-    shown: FieldAnswers = []
-    for ours, answer in meant:
-        asked, number = ours == "file", len(attachments) + 1
-        found = (
-            NO_FILES
-            if ours in HIDDEN_FIELDS
-            else formstack_files.find_files(answer.text, asked=asked, number=number)
-        )
-        links += found.links
-        attachments += found.attachments
-        names = ", ".join(one.name for one in found.attachments)
-        shown.append((ours, replace(answer, text=names) if names else answer))
-    return AnswerFiles(tuple(dict.fromkeys(links)), tuple(attachments)), shown
+    remaining: FieldAnswers = []
+    for name, answer in answers:
+        if name in HIDDEN_FIELDS:
+            files = NO_FILES
+        else:
+            files = find_files(
+                answer.text, is_file_field=name == "file", number=len(attachments) + 1
+            )
+        links += files.links
+        attachments += files.attachments
+        file_names = ", ".join(file.name for file in files.attachments)
+        remaining.append((name, replace(answer, text=file_names) if file_names else answer))
+    return AnswerFiles(tuple(dict.fromkeys(links)), tuple(attachments)), remaining
 
 
-def _told(meant: FieldAnswers) -> list[Answer]:
-    """Every answered field of the customer's, the description before the others."""
-    described = [answer for ours, answer in meant if ours == "description"]
+def _list_shown(answers: FieldAnswers) -> list[Answer]:
+    """Return every answered field of the customer, the description before the others."""
+    description = [answer for name, answer in answers if name == "description"]
     others = [
-        answer for ours, answer in meant if ours != "description" and ours not in HIDDEN_FIELDS
+        answer for name, answer in answers if name != "description" and name not in HIDDEN_FIELDS
     ]
-    return [answer for answer in (*described, *others) if answer.text]
+    return [answer for answer in (*description, *others) if answer.text]
 
 
-def _is_telemedicine(meant: FieldAnswers) -> bool:
-    said = _first(meant, "telemedicine").casefold() not in _NO
-    return said or bool(
-        normalize.TELEMEDICINE.search(f"{_joined(meant, 'category')} {_joined(meant, 'subject')}")
-    )
+def _is_telemedicine(answers: FieldAnswers) -> bool:
+    if _find_first(answers, "telemedicine").casefold() not in _NO:
+        return True
+    words = f"{_join(answers, 'category')} {_join(answers, 'subject')}"
+    return normalize.TELEMEDICINE.search(words) is not None
 
 
-def _with_defaults(item: InboundItem, meant: FieldAnswers, told: FormMap | None) -> InboundItem:
-    """The item with what the settings say for its form, where the form itself says nothing."""
-    said = dict(told.defaults) if told else {}
-    telemedicine = item.telemedicine or (
-        not _first(meant, "telemedicine") and said.pop("telemedicine", "").casefold() not in _NO
-    )
-    said.pop("telemedicine", None)
+def _add_defaults(item: InboundItem, answers: FieldAnswers, form: FormMap | None) -> InboundItem:
+    """Return the item with the defaults of its form's settings where the form has no answer."""
+    defaults = dict(form.defaults) if form else {}
+    telemedicine = defaults.pop("telemedicine", "").casefold() not in _NO
+    is_answered = _find_first(answers, "telemedicine") != ""
     missing = {
-        ours: normalize.to_one_line(value)
-        for ours, value in said.items()
-        if not getattr(item, ours)
+        name: normalize.to_one_line(value)
+        for name, value in defaults.items()
+        if not getattr(item, name)
     }
-    # all of them text
-    return replace(item, telemedicine=telemedicine, **missing)  # type: ignore[arg-type]
+    return replace(
+        item,
+        telemedicine=item.telemedicine or (telemedicine and not is_answered),
+        **missing,  # type: ignore[arg-type]  # all of them text
+    )
 
 
-def _envelope_caveats(item: InboundItem, form: str, *, known: bool) -> list[str]:
-    odd = {
+def _list_envelope_caveats(item: InboundItem, form: str, *, is_known: bool) -> list[str]:
+    caveats = {
         "the form does not say which form it is (FormID)": not _ID.fullmatch(form),
-        "the form is not known: it has no [form.ID] in the settings": bool(form) and not known,
+        "the form is not known: it has no [form.ID] in the settings": bool(form) and not is_known,
         "no link to the submission: its UniqueID is missing or odd": not item.submission_id,
     }
-    return [caveat for caveat, is_so in odd.items() if is_so]
+    return [caveat for caveat, applies in caveats.items() if applies]
 
 
-def _caveats(item: InboundItem, meant: FieldAnswers) -> list[str]:
-    labels = [answer.label for _, answer in meant]
-    bare = any(answer.label.isdecimal() and answer.text for ours, answer in meant if not ours)
-    odd = {
+def _list_caveats(item: InboundItem, answers: FieldAnswers) -> list[str]:
+    labels = [answer.label for _, answer in answers]
+    has_bare_numbers = any(
+        answer.label.isdecimal() and answer.text for name, answer in answers if not name
+    )
+    caveats = {
         "no phone number given": not item.phone,
         "practice not given": not (item.company or item.company_number),
         "several fields of the form have the same label: all their values are kept": (
             len(set(labels)) < len(labels)
         ),
-        "fields come by number: what they are called can be said under [form.ID] in the settings": (
-            bare
-        ),
+        "fields come by number: name them under [form.ID] in the settings": has_bare_numbers,
     }
-    return [caveat for caveat, is_so in odd.items() if is_so]
+    return [caveat for caveat, applies in caveats.items() if applies]

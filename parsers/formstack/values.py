@@ -1,7 +1,4 @@
-"""A Formstack field's value, in any of the shapes its webhook settings give it.
-
-As text for people.
-"""
+"""Parser of a Formstack field's value, in any shape of the webhook settings."""
 
 import re
 from dataclasses import dataclass
@@ -18,24 +15,19 @@ TYPE_KEYS = ("field_type", "type")
 
 _LINE = re.compile(r"([\w .-]{1,60}?) = ?(.*)", re.DOTALL)
 _TYPE_AT_END = re.compile(r"(?:\A(?=field_)|\s)(?:field_type|type) = ?(\w{1,40})\s*\Z")
-_PARTS = {
-    "name": NAME_PARTS,
-    "address": ADDRESS_PARTS,
-    "product": PRODUCT_PARTS,
-}  # field types made of sub-fields
+# Field types made of sub-fields.
+_PARTS = {"name": NAME_PARTS, "address": ADDRESS_PARTS, "product": PRODUCT_PARTS}
 _ON_ONE_LINE = {
-    kind: re.compile(rf"(?:\A|\s)({'|'.join(parts)}) = ?") for kind, parts in _PARTS.items()
+    field_type: re.compile(rf"(?:\A|\s)({'|'.join(parts)}) = ?")
+    for field_type, parts in _PARTS.items()
 }
-_ANY_KEY = {"matrix"}  # its rows are what the form's author called them
+_ANY_KEY = {"matrix"}  # the form's author named its rows
 _BOOLEANS = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One field of a form.
-
-    Its label and value as clean text, and the field type where the form tells it.
-    """
+    """A field of a form: label and value as clean text, and its type where the form has it."""
 
     label: str
     text: str
@@ -43,86 +35,93 @@ class Answer:
 
 
 def parse_answer(label: str, value: Json, *, means_name: bool = False) -> Answer:
-    """Write the field as people read it.
+    """Return the field as people read it.
 
-    "John Smith", "1234 Test Drive, Test, IN, 12345", "" for null.
-
-    `means_name` says that the field is somebody's name, where its value does not.
+    For example "John Smith", "1234 Test Drive, Test, IN, 12345", or "" for null. `means_name` is
+    true where the field is somebody's name, which its value may not show.
     """
-    shaped = _split(value, "name" if means_name else "") if isinstance(value, str) else value
-    kind, inner = _typed(shaped)
+    if isinstance(value, str):
+        value = _split(value, "name" if means_name else "")
+    field_type, inner = _split_type(value)
     return Answer(
         label=normalize.to_one_line(label) or "(unnamed)",
-        text=normalize.clean(_text(inner, kind)),
-        field_type=kind,
+        text=normalize.clean(_write(inner, field_type)),
+        field_type=field_type,
     )
 
 
-def _split(value: str, kind: str) -> Json:
+def _split(value: str, field_type: str) -> Json:
     """Split an urlencoded value into its sub-fields, or return it where it is plain text.
 
     Sub-fields are lines `key = value`; a field type comes last, on the same line or the next. All
-    on one line they are told apart only where the kind of the field is known: in a sentence they
-    may be anything.
+    on one line they are separated only where the type of the field is known: in a sentence they may
+    be anything.
     """
-    typed = _TYPE_AT_END.search(value[-100:])
-    if not typed:
-        return _lines(value) or _one_line(value, kind) or value
-    body = value[: len(value) - len(typed[0])]
-    told = ("field_type", typed[1])
-    found = _one_line(body, typed[1].casefold()) or _typed_lines(body, any_key=typed[1] in _ANY_KEY)
-    return (*found, told) if found or not body.strip() else value
+    type_at_end = _TYPE_AT_END.search(value[-100:])
+    if not type_at_end:
+        return _split_known_lines(value) or _split_one_line(value, field_type) or value
+    stated = type_at_end[1]
+    body = value[: len(value) - len(type_at_end[0])]
+    parts = _split_one_line(body, stated.casefold())
+    parts = parts or _split_lines(body, any_key=stated in _ANY_KEY)
+    if not parts and body.strip():
+        return value
+    return (*parts, ("field_type", stated))
 
 
-def _one_line(value: str, kind: str) -> Pairs:
-    """Sub-fields of a known kind that stand on one line, the first at its beginning; else ()."""
-    if kind not in _ON_ONE_LINE or len(value.splitlines()) != 1:
+def _split_one_line(value: str, field_type: str) -> Pairs:
+    """Return the sub-fields of a known type on one line, the first at its beginning; else ()."""
+    if field_type not in _ON_ONE_LINE or len(value.splitlines()) != 1:
         return ()
-    before, *found = _ON_ONE_LINE[kind].split(value)
-    return (
-        () if before.strip() else tuple(zip(found[::2], map(str.strip, found[1::2]), strict=True))
-    )
+    before, *pieces = _ON_ONE_LINE[field_type].split(value)
+    if before.strip():
+        return ()
+    return tuple(zip(pieces[::2], map(str.strip, pieces[1::2]), strict=True))
 
 
-def _lines(value: str) -> Pairs:
-    """Sub-fields without a field type: several lines, every one opened by a known key; else ()."""
-    matches = [_LINE.fullmatch(line) for line in value.splitlines()]
-    found = tuple((match[1], match[2]) for match in matches if match and match[1] in SUB_KEYS)
-    return found if 1 < len(found) == len(matches) else ()
+def _split_known_lines(value: str) -> Pairs:
+    """Return the sub-fields on several lines, each of which opens with a known key; else ()."""
+    lines = [_LINE.fullmatch(line) for line in value.splitlines()]
+    sub_fields = tuple((line[1], line[2]) for line in lines if line and line[1] in SUB_KEYS)
+    return sub_fields if 1 < len(sub_fields) == len(lines) else ()
 
 
-def _typed_lines(value: str, *, any_key: bool) -> Pairs:
-    """Sub-fields before a field type: a line that opens with no key continues the value before it.
+def _split_lines(value: str, *, any_key: bool) -> Pairs:
+    """Return the sub-fields before a field type; () where the first line opens with no key.
 
-    Else ().
+    Any other line without a key continues the value before it.
     """
-    found: list[tuple[str, list[str]]] = []
+    parts: list[tuple[str, list[str]]] = []
     for line in value.splitlines():
         match = _LINE.fullmatch(line)
         if match and (any_key or match[1] in SUB_KEYS):
-            found.append((match[1], [match[2]]))
-        elif found:
-            found[-1][1].append(line)
+            parts.append((match[1], [match[2]]))
+        elif parts:
+            parts[-1][1].append(line)
         else:
             return ()
-    return tuple((key, "\n".join(lines)) for key, lines in found)
+    return tuple((key, "\n".join(lines)) for key, lines in parts)
 
 
-def _typed(value: Json) -> tuple[str, Json]:
-    """Tell the field type, "" if it is not given, from the value."""
+def _split_type(value: Json) -> tuple[str, Json]:
+    """Return the field type, "" if it is not given, and the value without it.
+
+    A member `type` may be an answer: it is a field type only beside a member `value`.
+    """
     if not isinstance(value, tuple):
         return "", value
     members = dict(value)
-    told = [
-        key for key in TYPE_KEYS if key in members and (key == "field_type" or "value" in members)
-    ]
-    rest = tuple((key, inner) for key, inner in value if key not in told)
-    kind = next((members[key] for key in told), "")
-    inner = rest[0][1] if len(rest) == 1 and rest[0][0] == "value" else rest
-    return kind.casefold() if isinstance(kind, str) else "", inner
+    type_keys = TYPE_KEYS if "value" in members else ("field_type",)
+    types = [members[key] for key in type_keys if key in members]
+    field_type = types[0].casefold() if types and isinstance(types[0], str) else ""
+    rest = tuple((key, inner) for key, inner in value if key not in type_keys)
+    if len(rest) == 1 and rest[0][0] == "value":
+        return field_type, rest[0][1]
+    return field_type, rest
 
 
-def _text(value: Json, kind: str = "") -> str:
+def _write(value: Json, field_type: str = "") -> str:
+    """Return a value as text: a list by commas, that of a text area by lines."""
     match value:
         case None:
             return ""
@@ -131,20 +130,21 @@ def _text(value: Json, kind: str = "") -> str:
         case str():
             return value
         case list():
-            return ("\n" if kind == "textarea" else ", ").join(filter(None, map(_text, value)))
+            separator = "\n" if field_type == "textarea" else ", "
+            return separator.join(filter(None, map(_write, value)))
         case _:
-            return _compound(value)
+            return _write_parts(value)
 
 
-def _compound(pairs: Pairs) -> str:
-    """Sub-fields as one text.
+def _write_parts(pairs: Pairs) -> str:
+    """Return sub-fields as one text.
 
-    A name in its natural order, an address by commas, anything else with its keys.
+    A name is in its natural order, an address by commas, anything else with its keys.
     """
-    parts = {key: _text(inner).strip() for key, inner in pairs}
-    if len(parts) == len(pairs):
-        for order, glue in ((NAME_PARTS, " "), (ADDRESS_PARTS, ", ")):
+    parts = {key: _write(inner).strip() for key, inner in pairs}
+    if len(parts) == len(pairs):  # no key comes twice
+        for order, separator in ((NAME_PARTS, " "), (ADDRESS_PARTS, ", ")):
             if parts.keys() <= set(order):
-                return glue.join(parts[key] for key in order if parts.get(key))
-    told = ((key.replace("_", " "), _text(inner).strip()) for key, inner in pairs)
-    return ", ".join(f"{key}: {inner}" for key, inner in told if inner)
+                return separator.join(parts[key] for key in order if parts.get(key))
+    labelled = ((key.replace("_", " "), _write(inner).strip()) for key, inner in pairs)
+    return ", ".join(f"{key}: {text}" for key, text in labelled if text)

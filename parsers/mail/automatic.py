@@ -1,7 +1,7 @@
-"""Mail nobody wrote: automatic answers, bounces, reports, lists.
+"""Recognition of automatic mail: automatic answers, bounces, reports, lists.
 
-What the signs are, how much each proves and its source stand in `parsers.mail.evidence`; this
-module looks for them in a message and says what they make of it together.
+The signs, how much each proves and its source stand in `parsers.mail.evidence`; this module looks
+for them in a message and classifies it by all of them together.
 """
 
 import re
@@ -20,7 +20,7 @@ MAX_HOPS = 50  # relays a message may have passed; more is a loop, and an answer
 TEXT_READ = 4000  # characters of a text that are searched for a bounce's words
 BOUNCE_REPORT = frozenset({"message/delivery-status", "message/global-delivery-status"})
 RECEIPT = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
-# Types of machine reports, as part and as report-type (RFC 6522 §3) -> the sign they are.
+# Types of machine reports, as a part and as report-type (RFC 6522 §3) -> the sign they are.
 SIGNS_BY_PART = {
     **dict.fromkeys(BOUNCE_REPORT, "delivery-status-part"),
     **dict.fromkeys(RECEIPT, "read-receipt-part"),
@@ -33,7 +33,7 @@ SIGNS_BY_REPORT_TYPE = {
     "disposition-notification": "read-receipt-part",
     "tracking-status": "tracking-part",
 }
-# The same parts outside a multipart/report -> what they are then.
+# Signs of the same parts outside of a multipart/report.
 LOOSE_SIGNS = {
     "delivery-status-part": "loose-report",
     "read-receipt-part": "loose-receipt",
@@ -45,7 +45,7 @@ RETURNED_MAIL = frozenset({"message/rfc822", "text/rfc822-headers", "message/glo
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What kind of automatic mail a message is; all false, and no signs, for a person's."""
+    """Kind of automatic mail a message is; all false, and no signs, for mail of a person."""
 
     is_auto_reply: bool = False
     is_bounce: bool = False
@@ -54,96 +54,102 @@ class Verdict:
 
 
 def classify(fields: Fields, subject: str, sender: Address, root: Part, shown: str) -> Verdict:
-    """Return what a message says of itself by its fields, parts, sender, subject and text."""
+    """Return the kind of a message by its fields, parts, sender, subject and text.
+
+    `root` is the tree of its parts, `shown` the text a ticket shows of it.
+    """
     is_report = root.mime == "multipart/report" or "report-type" in root.parameters
-    found = {
-        *_field_signs(fields),
-        *(_report_signs(root) if is_report else ()),
-        *_sender_signs(sender),
-        *_subject_signs(subject),
+    signs = {
+        *_find_field_signs(fields),
+        *_find_sender_signs(sender),
+        *_find_subject_signs(subject),
     }
-    names = {sign.name for sign in found}
+    if is_report:
+        signs |= _find_report_signs(root)
+    names = {sign.name for sign in signs}
     if "feedback-report-part" in names:  # it may carry the status of the mail it is about
-        found -= {_sign("delivery-status-part"), _sign("report-type")}
+        signs -= {_get_sign("delivery-status-part"), _get_sign("report-type")}
     elif _reads_as_bounce(subject, shown, root, names):
-        found.add(_sign("bounce-wording"))
-    if not is_report and (loose := _loose_report(root, subject, names)) is not None:
-        found.add(loose)
+        signs.add(_get_sign("bounce-wording"))
+    if not is_report:
+        signs |= _find_loose_report(root, subject, names)
     if "robot-address" in names and report.is_json_notice(shown):
-        found.add(_sign("bounce-notice"))
-    return _verdict(evidence.order_signs(sign.name for sign in found))
+        signs.add(_get_sign("bounce-notice"))
+    return _make_verdict(evidence.order_signs(sign.name for sign in signs))
 
 
-def _verdict(names: tuple[str, ...]) -> Verdict:
-    """Return what signs that count make of a message together."""
-    means = {_sign(name).meaning for name in names}
-    is_bounce = Meaning.BOUNCE in means
-    answers = Meaning.ANSWER in means and Meaning.COMPLAINT not in means
+def _make_verdict(names: tuple[str, ...]) -> Verdict:
+    """Return the kind of a message that has signs of these names, all of which count."""
+    meanings = {_get_sign(name).meaning for name in names}
+    is_bounce = Meaning.BOUNCE in meanings
+    is_answer = Meaning.ANSWER in meanings and Meaning.COMPLAINT not in meanings
     return Verdict(
-        is_auto_reply=answers and not is_bounce,
+        is_auto_reply=is_answer and not is_bounce,
         is_bounce=is_bounce,
         is_automated=bool(names),
         signs=names,
     )
 
 
-def _sign(name: str) -> Sign:
+def _get_sign(name: str) -> Sign:
     return evidence.SIGNS_BY_NAME[name]
 
 
-def _field_signs(fields: Fields) -> Iterator[Sign]:
+def _find_field_signs(fields: Fields) -> Iterator[Sign]:
     names = {name for name, _ in fields.items}
     for name in names & evidence.SIGNS_BY_FIELD.keys():
-        word = _word(fields, name)
-        for sign in evidence.SIGNS_BY_FIELD[name]:
-            if (
-                sign.value.fullmatch(word)
-                if sign.value is not None
-                else fields.find_first(name).strip()
-            ):
-                yield sign
-    if (
-        _word(fields, "auto-submitted") == "auto-generated"
-        and fields.find_first("in-reply-to").strip()
-    ):
-        yield _sign("auto-submitted-answer")  # Exchange says so of its out-of-office notes
-    suppresses_all = _word(fields, "x-auto-response-suppress") == "all"
-    if "x-ms-exchange-inbox-rules-loop" in names and suppresses_all:
-        yield _sign("inbox-rule-answer")
+        signs = evidence.SIGNS_BY_FIELD[name]
+        yield from (sign for sign in signs if _matches_field(sign, fields, name))
+    yield from _find_combined_signs(fields, names)
     if len(fields.find_all("received")) > MAX_HOPS:
-        yield _sign("hops")
+        yield _get_sign("hops")
     if has_null_return_path(fields):
-        yield _sign(evidence.NULL_SENDER)
+        yield _get_sign(evidence.NULL_SENDER)
 
 
-def _word(fields: Fields, name: str) -> str:
+def _find_combined_signs(fields: Fields, names: set[str]) -> Iterator[Sign]:
+    """Yield the signs of fields that mean something only beside another one."""
+    is_generated = _first_word(fields, "auto-submitted") == "auto-generated"
+    if is_generated and fields.find_first("in-reply-to").strip():
+        yield _get_sign("auto-submitted-answer")  # Exchange marks its out-of-office notes so
+    suppresses_all = _first_word(fields, "x-auto-response-suppress") == "all"
+    if "x-ms-exchange-inbox-rules-loop" in names and suppresses_all:
+        yield _get_sign("inbox-rule-answer")
+
+
+def _matches_field(sign: Sign, fields: Fields, name: str) -> bool:
+    if sign.value is None:
+        return bool(fields.find_first(name).strip())
+    return sign.value.fullmatch(_first_word(fields, name)) is not None
+
+
+def _first_word(fields: Fields, name: str) -> str:
     """Return the first word of a field, lower case and without comments."""
     return re.split(r"[\s;,(]", fields.find_text(name).strip().lower(), maxsplit=1)[0]
 
 
-def _report_signs(root: Part) -> Iterator[Sign]:
-    """Yield what a multipart/report is: by its parts, and by what its type promises."""
-    found = {SIGNS_BY_PART[part.mime] for part in root.children if part.mime in SIGNS_BY_PART}
-    kind = SIGNS_BY_REPORT_TYPE.get(root.parameters.get("report-type", "").lower())
-    if kind is not None and not (kind == "report-type" and found):
-        found.add(kind)
-    return map(_sign, found)
+def _find_report_signs(root: Part) -> set[Sign]:
+    """Return the signs of a multipart/report: of its parts, and of its report-type."""
+    names = {SIGNS_BY_PART[part.mime] for part in root.children if part.mime in SIGNS_BY_PART}
+    by_type = SIGNS_BY_REPORT_TYPE.get(root.parameters.get("report-type", "").lower())
+    # The type of a delivery report is a sign only where the report itself is missing.
+    if by_type is not None and not (by_type == "report-type" and names):
+        names.add(by_type)
+    return set(map(_get_sign, names))
 
 
-def _loose_report(root: Part, subject: str, names: set[str]) -> Sign | None:
-    """Return the sign of a report that is no multipart/report; None where a person passes one on.
+def _find_loose_report(root: Part, subject: str, names: set[str]) -> set[Sign]:
+    """Return the sign of a report that is no multipart/report; none where a person passes one on.
 
     Many systems send its parts in multipart/mixed. So does whoever forwards a report with a word
     of their own, and they do so under their own name and a subject that begins with "Fwd:".
     """
-    found = next(
-        (SIGNS_BY_PART[p.mime] for p in (root, *root.children) if p.mime in SIGNS_BY_PART), None
-    )
-    if found is None or not (
-        evidence.is_from_mail_system(names) or phrases.BOUNCE_SUBJECT_PATTERN.match(subject)
-    ):
-        return None
-    return _sign(LOOSE_SIGNS[found])
+    parts = (part for part in (root, *root.children) if part.mime in SIGNS_BY_PART)
+    part = next(parts, None)
+    is_by_system = evidence.is_from_mail_system(names)
+    if part is None or not (is_by_system or phrases.BOUNCE_SUBJECT_PATTERN.match(subject)):
+        return set()
+    return {_get_sign(LOOSE_SIGNS[SIGNS_BY_PART[part.mime]])}
 
 
 def has_null_return_path(fields: Fields) -> bool:
@@ -155,13 +161,13 @@ def has_null_return_path(fields: Fields) -> bool:
     return bool(values) and re.sub(rb"\s", b"", values[0]) == b"<>"
 
 
-def _sender_signs(sender: Address) -> Iterator[Sign]:
+def _find_sender_signs(sender: Address) -> Iterator[Sign]:
     local = sender.email.partition("@")[0] or sender.name
     for name in ("daemon-address", "robot-address"):
         if _matches(name, local):
-            yield _sign(name)
+            yield _get_sign(name)
     if not sender.email and _matches("system-name", sender.name):
-        yield _sign("daemon-address")  # From: "" (Mail Delivery System)
+        yield _get_sign("daemon-address")  # From: "" (Mail Delivery System)
 
 
 def _matches(name: str, value: str) -> bool:
@@ -169,29 +175,29 @@ def _matches(name: str, value: str) -> bool:
     return pattern is not None and pattern.fullmatch(value.strip()) is not None
 
 
-def _subject_signs(subject: str) -> Iterator[Sign]:
+def _find_subject_signs(subject: str) -> Iterator[Sign]:
     for name in ("answer-subject", "absence-subject", "absence-answer"):
         pattern = evidence.SIGNS_BY_NAME[name].pattern
         if pattern is not None and pattern.match(subject):
-            yield _sign(name)
+            yield _get_sign(name)
 
 
 def _reads_as_bounce(subject: str, shown: str, root: Part, names: set[str]) -> bool:
     """Return whether sender, subject and text make a bounce together.
 
-    Words alone make none that people write too: a subject "Delivery problem" and a text that says
+    Words that people write too make none alone: a subject "Delivery problem" and a text with
     "did not reach the payer" are daily work of a billing desk.
     """
-    titled = phrases.BOUNCE_SUBJECT_PATTERN.match(subject) is not None
-    by_system = evidence.is_from_mail_system(names)
-    if not (titled or by_system):
+    has_subject = phrases.BOUNCE_SUBJECT_PATTERN.match(subject) is not None
+    is_by_system = evidence.is_from_mail_system(names)
+    if not (has_subject or is_by_system):
         return False
-    if titled and by_system:
+    if has_subject and is_by_system:
         return True
     text = shown[:TEXT_READ]
     if phrases.BOUNCE_TEXT_PATTERN.search(text):
         return True
-    if by_system:
-        returned = any(part.mime in RETURNED_MAIL for part in root.children)
-        return returned or phrases.BOUNCE_TEXT_OF_PEOPLE_PATTERN.search(text) is not None
+    if is_by_system:
+        has_returned_mail = any(part.mime in RETURNED_MAIL for part in root.children)
+        return has_returned_mail or phrases.BOUNCE_TEXT_OF_PEOPLE_PATTERN.search(text) is not None
     return subject.lower().startswith("delivery status notification")

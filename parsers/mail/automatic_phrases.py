@@ -1,9 +1,9 @@
-"""Words by which automatic mail gives itself away in its subject.
+"""Words of automatic mail in subject and text, in the languages of mail programs.
 
-In the languages mail programs speak.
+Each tuple holds alternatives of one regular expression; the expressions stand at the end.
 """
 
-# ruff: noqa: RUF001 - words of many languages look like letters of others
+# ruff: noqa: RUF001 - words of many languages look like those of others
 
 import re
 
@@ -20,10 +20,8 @@ AUTO_REPLY = (
     r"frånvaromeddelande|fraværs(?:besked|melding)",
     r"automaattinen (?:vastaus|poissaoloviesti)|poissaoloilmoitus",
     # Romance languages
-    (
-        r"(?:réponse|reponse) automatique|message d['’]absence|notification d['’]absence|absence du"
-        r" bureau"
-    ),
+    r"(?:réponse|reponse) automatique|message d['’]absence|notification d['’]absence",
+    r"absence du bureau",
     r"respuesta autom[áa]tica|risposta automatica|resposta autom[áàa]tica|r[ăa]spuns automat",
     r"risposta non al computer",
     # Slavic and Baltic languages
@@ -32,17 +30,13 @@ AUTO_REPLY = (
     r"автоответ|автоматический ответ|автоматична відповідь|автовідповідь|автоматичен отговор",
     r"automātiskā atbilde|automatinis atsakymas|automaat(?:ne )?vastus",
     # Hungarian, Turkish, Greek, Hebrew, Arabic, Vietnamese, Indonesian, Thai
-    (
-        r"automatikus válasz|otomatik (?:yanıt|cevap)|αυτόματη απάντηση|מענה אוטומטי|תשובה"
-        r" אוטומטית|رد تلقائي"
-    ),
+    r"automatikus válasz|otomatik (?:yanıt|cevap)|αυτόματη απάντηση|מענה אוטומטי",
+    r"תשובה אוטומטית|رد تلقائي",
     r"الرد التلقائي",
     r"trả lời tự động|balasan otomatis|ตอบกลับอัตโนมัติ",
     # Chinese, Japanese, Korean
-    (
-        r"自[动動](?:回复|回覆|答复|答覆|應答|応答|返信|配信)|不在通知|不在のお知らせ|자동"
-        r" ?(?:회신|응답)"
-    ),
+    r"自[动動](?:回复|回覆|答复|答覆|應答|応答|返信|配信)|不在通知|不在のお知らせ",
+    r"자동 ?(?:회신|응답)",
 )
 
 # What mail programs put before the subject they answer. At the beginning of a subject, they count
@@ -58,9 +52,8 @@ ABSENCE_PREFIXES = (
     r"不在|부재 ?중",
 )
 
-# The same said by people too ("On leave: Dr. Lee, who signs?"): alone in a subject, or before the
-# subject of an answer, they say that somebody is away; before other words they say what it is
-# about.
+# People write these too ("On leave: Dr. Lee, who signs?"): alone in a subject, or before the
+# subject of an answer, they mean that somebody is away; before other words they name the matter.
 ABSENCE = (
     r"away from (?:my |the )?(?:mail|e-?mail|office|desk)",
     r"on (?:vacation|annual leave|leave)",
@@ -77,62 +70,48 @@ BOUNCE = (
         r"(?:notification|report|failure|error|problem|has failed|failed)"
     ),
     (
-        r"delivery (?:status|failure|failed|problems?|delayed|incomplete|has failed|final"
-        r" failure|unsuccessful|report)\b"
+        r"delivery (?:status|failure|failed|problems?|delayed|incomplete|has failed"
+        r"|final failure|unsuccessful|report)\b"
     ),
     r"(?:permanent|temporary|transient)?(?: mail| message)?\s*(?:delivery )(?:failure|error|delay)",
     (
-        r"(?:mail|message|e-?mail) (?:could not be|not|was not|cannot be|can't"
-        r" be|undeliverable|delivery)\b"
-        r".{0,30}(?:deliver|fail|status)"
+        r"(?:mail|message|e-?mail) "
+        r"(?:could not be|not|was not|cannot be|can't be|undeliverable|delivery)\b.{0,30}"
+        r"(?:deliver|fail|status)"
     ),
     (
-        r"(?:mail|message|e-?mail) (?:system"
-        r" error|delivery|failed|failure|undeliverable|returned|rejected|status"
+        r"(?:mail|message|e-?mail) "
+        r"(?:system error|delivery|failed|failure|undeliverable|returned|rejected|status"
         r"|could not be delivered)"
     ),
-    (
-        r"returned (?:mail|e-?mail|message|to sender)|failure notice|failed"
-        r" (?:mail|delivery|recipient)"
-    ),
+    r"returned (?:mail|e-?mail|message|to sender)|failure notice",
+    r"failed (?:mail|delivery|recipient)",
     r"non[ -]?delivery|nondeliverable",
-    (
-        r"(?:warning|notice): (?:could not send|mail delivery|message|e-?mail|unable)|postmaster"
-        r" notify"
-    ),
+    r"(?:warning|notice): (?:could not send|mail delivery|message|e-?mail|unable)",
+    r"postmaster notify",
     r"bounced? (?:mail|message|e-?mail)",
     (
-        r"your (?:message|mail|e-?mail).{0,60}(?:could not be delivered|not delivered|undeliverable"
-        r"|bounced|rejected|delayed)"
+        r"your (?:message|mail|e-?mail).{0,60}"
+        r"(?:could not be delivered|not delivered|undeliverable|bounced|rejected|delayed)"
     ),
-    (
-        r"there was an error sending your mail|sorry, your message could not be delivered|unable to"
-        r" deliver|rejected mail"
-    ),
-    (
-        r"postfix smtp server: errors|couldn't deliver|can't deliver|message status -"
-        r" undeliverable|\[postmaster\]"
-    ),
+    r"there was an error sending your mail|sorry, your message could not be delivered",
+    r"unable to deliver|rejected mail",
+    r"postfix smtp server: errors|couldn't deliver|can't deliver",
+    r"message status - undeliverable|\[postmaster\]",
     # German, Dutch, the Nordic languages
     (
-        r"(?:unzustellbar|nicht zustellbar|zustellung (?:fehlgeschlagen|nicht möglich|der"
-        r" nachricht)"
+        r"(?:unzustellbar|nicht zustellbar"
+        r"|zustellung (?:fehlgeschlagen|nicht möglich|der nachricht)"
         r"|fehler bei der zustellung)"
     ),
-    (
-        r"mail(?:zustellung)? fehlgeschlagen|rückläufer|onbestelbaar|niet bezorgd|kan (?:inte|ikke)"
-        r" levereres?"
-    ),
+    r"mail(?:zustellung)? fehlgeschlagen|rückläufer|onbestelbaar|niet bezorgd",
+    r"kan (?:inte|ikke) levereres?",
     r"olevererbart|uleverbar",
     # Romance languages
-    (
-        r"non remis|échec de (?:la )?(?:remise|livraison)|notification d['’]échec|message non"
-        r" distribué|non distribuable"
-    ),
-    (
-        r"no se (?:puede|pudo) entregar|no entregado|error (?:de|en la) entrega|devuelto|correo"
-        r" devuelto"
-    ),
+    r"non remis|échec de (?:la )?(?:remise|livraison)|notification d['’]échec",
+    r"message non distribué|non distribuable",
+    r"no se (?:puede|pudo) entregar|no entregado|error (?:de|en la) entrega|devuelto",
+    r"correo devuelto",
     r"notificación de (?:error|estado)",
     r"mancato recapito|non recapitabile|notifica di mancato",
     r"não (?:foi possível entregar|entregue|é possível entregar)|falha na entrega",
@@ -144,7 +123,7 @@ BOUNCE = (
     r"メール(?:が|は)?(?:配信|送信|送達)|배달되지|배달할 수|(?:전송|발송|배달) ?실패|반송",
 )
 
-# What the text of a bounce says and people hardly do, for those of which nothing else is certain.
+# Words in the text of a bounce that people hardly write; for bounces with no other certain sign.
 BOUNCE_TEXT = (
     r"this is the (?:mail|postfix|mail delivery|qmail-send|exim)",
     r"the following (?:addresses|recipients|address(?:es)? had|recipient\(?s|destination)",
@@ -153,8 +132,8 @@ BOUNCE_TEXT = (
     r"user unknown|unknown (?:user|recipient|address)|no such (?:user|recipient)",
     r"\b[45]\d\d[ -](?:\#?[45]\.\d{1,3}\.\d{1,3}|[A-Za-z<])|\b[45]\.\d\.\d{1,3}\b",
 )
-# What people say too ("the superbills did not reach the payer"): it makes a bounce only of what a
-# mail system sent.
+# Words that people write too ("the superbills did not reach the payer"): they make a bounce only of
+# what a mail system sent.
 BOUNCE_TEXT_OF_PEOPLE = (
     r"(?:was|were|is|has) ?(?:not|n't|unable to) ?(?:be|been)? deliver",
     r"(?:could|can|may) ?not (?:be )?deliver|couldn't be delivered",
@@ -165,10 +144,8 @@ BOUNCE_TEXT_OF_PEOPLE = (
         r"(?:address|recipient|user|mailbox|account) .{0,40}"
         r"(?:not exist|rejected|disabled|unknown|not found)"
     ),
-    (
-        r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar|не"
-        r" доставлено|投递"
-    ),
+    r"届きません|配信できません|送信できません|エラーになり|送達できません|unzustellbar",
+    r"не доставлено|投递",
 )
 
 
@@ -177,10 +154,9 @@ _OPENING = r"\s*[\[(*\"'«„“]*\s*"
 
 _CLOSED = r"[\])]?"
 _COLON = r"\s*[:：]\s*"
-_AGAIN = (  # "Re:" of the subject it answers
-    r"(?:re|aw|sv|rv|tr|ref|antw|vs|回复|答复|転送|返信)\s*[:：]"
-)
-# Nothing of a subject's own: punctuation, dates, "until", the words for days and months.
+# "Re:" of the subject that is answered.
+_REPLY_MARK = r"(?:re|aw|sv|rv|tr|ref|antw|vs|回复|答复|転送|返信)\s*[:：]"
+# Nothing but punctuation, dates, "until", and the words for days and months.
 _NOTHING_ELSE = r"(?:[\s\d:：;,.!(){}\[\]\-–—|/*\"'»”]|bis\b|until\b|from\b|to\b|von\b|am\b|on\b)*$"
 _DAY = (
     r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?|jan(?:uary)?|feb(?:ruary)?"
@@ -190,17 +166,23 @@ _DAY = (
 _ONLY_DATES = _NOTHING_ELSE.replace("bis\\b", _DAY + r"\b|bis\b", 1)
 
 
-def _beginning(*words: str, then: str = "") -> re.Pattern[str]:
+def _compile_beginning(*words: str, then: str = "") -> re.Pattern[str]:
+    """Compile the expression of a subject that begins with any of some words."""
     return re.compile(rf"{_OPENING}(?:{'|'.join(words)}){then}", re.IGNORECASE)
 
 
 AUTO_REPLY_SUBJECT_PATTERN = re.compile(
-    rf"{_OPENING}(?:{'|'.join(AUTO_REPLY)})|{_OPENING}(?:{'|'.join(ABSENCE_PREFIXES)}){_CLOSED}{_END}",
+    rf"{_OPENING}(?:{'|'.join(AUTO_REPLY)})"
+    rf"|{_OPENING}(?:{'|'.join(ABSENCE_PREFIXES)}){_CLOSED}{_END}",
     re.IGNORECASE,
 )
-ABSENCE_ALONE_PATTERN = _beginning(*ABSENCE, then=_CLOSED + _ONLY_DATES)
-ABSENCE_ANSWER_PATTERN = _beginning(*ABSENCE, "auto", then=rf"{_CLOSED}{_COLON}{_AGAIN}")
-AUTO_OR_ABSENCE_PATTERN = _beginning(rf"(?:{'|'.join(ABSENCE)}){_CLOSED}{_END}", r"auto\s*[:：]")
+ABSENCE_ALONE_PATTERN = _compile_beginning(*ABSENCE, then=_CLOSED + _ONLY_DATES)
+ABSENCE_ANSWER_PATTERN = _compile_beginning(
+    *ABSENCE, "auto", then=rf"{_CLOSED}{_COLON}{_REPLY_MARK}"
+)
+AUTO_OR_ABSENCE_PATTERN = _compile_beginning(
+    rf"(?:{'|'.join(ABSENCE)}){_CLOSED}{_END}", r"auto\s*[:：]"
+)
 BOUNCE_SUBJECT_PATTERN = re.compile(rf"{_OPENING}(?:{'|'.join(BOUNCE)})", re.IGNORECASE)
 BOUNCE_TEXT_PATTERN = re.compile("|".join(BOUNCE_TEXT), re.IGNORECASE)
 BOUNCE_TEXT_OF_PEOPLE_PATTERN = re.compile("|".join(BOUNCE_TEXT_OF_PEOPLE), re.IGNORECASE)

@@ -1,12 +1,13 @@
-"""What a message says and what it carries: its parts sorted into text and files.
+"""Text and files of a message, sorted out of its parts.
 
 No word of a message is lost here. Each text part is in `Body.text`, or is named among the
-attachments. Of the forms of one text in a multipart/alternative the plain one is shown, and what it
-may leave out is this, and only this:
+attachments. Of the forms of one text in a multipart/alternative the plain one is shown, and this is
+all that may be left out:
 
-* a form all of whose words, whatever their order, stand in the forms that are shown (`words.only_in`);
+* a form all of whose words, whatever their order, stand in the forms that are shown
+  (`words.find_words_only_in`);
 * markup, links and pictures of the HTML form: the ticket shows that form too, on request;
-* sentences of a plain form that only tell the reader to look at the HTML form.
+* sentences of a plain form that only ask the reader to look at the HTML form.
 
 Where the plain form lacks words of the HTML form, the lines they stand in are added below it,
 folded; where it lacks more than half of them, it is another text and both are shown.
@@ -27,12 +28,11 @@ from parsers.text import html as text_html
 MAX_TEXT = 1_000_000  # characters of text that are shown; a longer text is attached too, whole
 # Bytes of all text parts together that are read to be shown; what lies beyond is attached. It holds
 # the million characters in any language, and keeps a mail of 32 MiB of HTML under five seconds.
-MAX_READ = 2_500_000
-# Every part that is a file has room, and every file that stood in a text.
+MAX_TEXT_BYTES = 2_500_000
+# Enough for every part that is a file, and every file that stood in a text.
 MAX_ATTACHMENTS = mime.MAX_PARTS + transfer_encoding.MAX_UU_FILES + 100
-MAX_PAGES = (
-    20  # parts of HTML in one mail that are laid out; of more, the words between the tags are shown
-)
+# Parts of HTML in one mail that are laid out; of more, the words between the tags are shown.
+MAX_PAGES = 20
 WHOLE_NAME = "whole-text.txt"
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
@@ -65,7 +65,7 @@ TYPES = frozenset(
     ),
 )
 OCTETS = "application/octet-stream"
-SAMPLE = 65_536  # bytes that tell whether a content is text
+SAMPLE = 65_536  # bytes that show whether a content is text
 ENCRYPTED = frozenset({"multipart/encrypted", "application/pgp-encrypted"})
 TNEF = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 
@@ -92,31 +92,33 @@ MAX_PREAMBLE = 1000  # characters; what is longer is somebody's text
 
 
 class Segment:
-    """One stretch of a message's text in one or both of its forms."""
+    """A stretch of a message's text in one or both of its forms, None for a form it lacks."""
 
     def __init__(
         self,
         plain: str | None = None,
         html: str | None = None,
         *,
-        spare: bool = False,
-        laid_out: bool = True,
+        is_fallback: bool = False,
+        is_laid_out: bool = True,
     ) -> None:
         self.plain = plain
         self.html = html
-        self.spare = spare  # out of winmail.dat: counts only where the mail itself says nothing
-        self.laid_out = (
-            laid_out  # whether the HTML is shown as it looks, or as the words between its tags
-        )
+        # Text out of winmail.dat: it counts only where the mail itself has no words.
+        self.is_fallback = is_fallback
+        # Whether the HTML is shown as it looks, or as the words between its tags.
+        self.is_laid_out = is_laid_out
 
     @cached_property
     def html_text(self) -> str:
         """The HTML form as text."""
         if not self.html:
             return ""
-        self.laid_out = self.laid_out and not text_html.is_beyond_bounds(self.html)
+        self.is_laid_out = self.is_laid_out and not text_html.is_beyond_bounds(self.html)
         return (
-            text_html.html_to_text(self.html) if self.laid_out else text_html.strip_tags(self.html)
+            text_html.html_to_text(self.html)
+            if self.is_laid_out
+            else text_html.strip_tags(self.html)
         )
 
     @cached_property
@@ -132,18 +134,17 @@ class Segment:
 
     @cached_property
     def shown_text(self) -> str:
-        """Return what is shown of this stretch.
+        """Return the text that is shown of this stretch.
 
-        One form of it, and another below where that is another text.
+        It is one form, with the other one below where that has another text.
         """
         plain = self.plain or ""
         if self.html is None:
             return plain
         if self.uses_html:
-            rest = _without_stubs(plain)
-            return self.html_text + (
-                f"\n\n{plain}" if words.find_words_only_in(rest, self.html_text) else ""
-            )
+            rest = _remove_stubs(plain)
+            has_more = words.find_words_only_in(rest, self.html_text)
+            return f"{self.html_text}\n\n{plain}" if has_more else self.html_text
         if self._is_another_text:
             return f"{plain}\n\n{self.html_text}"
         return plain
@@ -170,8 +171,8 @@ class Segment:
         )
 
 
-def _without_stubs(plain: str) -> str:
-    """Plain text without the sentences that only point to the HTML form."""
+def _remove_stubs(plain: str) -> str:
+    """Return plain text without the sentences that only point to the HTML form."""
     return "\n".join(
         sentence for sentence in _SENTENCE_END.split(plain) if not _STUB.search(sentence)
     )
@@ -179,13 +180,12 @@ def _without_stubs(plain: str) -> str:
 
 @dataclass
 class Body:
-    """The texts and files of a message, in its order."""
+    """The texts and files of a message, in its order, while its parts are sorted and after."""
 
     segments: list[Segment] = field(default_factory=list)
     texts_before: list[str] = field(default_factory=list)  # texts that stood before the first part
-    texts_behind: list[str] = field(
-        default_factory=list
-    )  # texts that stood outside of all parts elsewhere
+    # Texts that stood outside of all parts elsewhere.
+    texts_behind: list[str] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
     uu_file_count: int = 0  # files that stood uuencoded in texts
@@ -194,7 +194,7 @@ class Body:
 
     @cached_property
     def text(self) -> str:
-        """Return what the ticket shows, folded or not."""
+        """Return the text that the ticket shows, folded or not."""
         pieces = [
             piece
             for segment in self.segments
@@ -204,7 +204,7 @@ class Body:
 
     @cached_property
     def main_text(self) -> str:
-        """The text without what stood outside of the parts, and without what is folded anyhow."""
+        """The text of the parts alone, without lines that are folded in any case."""
         return join_texts([segment.shown_text for segment in self.segments])
 
     @property
@@ -236,67 +236,76 @@ def join_texts(pieces: Iterable[str]) -> str:
 
 
 def parse_body(tree: mime.MessageTree) -> Body:
-    """Sort the parts of a message."""
+    """Sort the parts of a message into text and files.
+
+    Of a text of more than MAX_TEXT characters the beginning is the body's text, and all of it an
+    attachment.
+    """
     body = Body()
-    found = _collect(tree.root, body, alone=not tree.root.children)
-    own = [segment for segment in found if not segment.spare]
-    body.segments = own if _say_something(own) else found
+    segments = _collect(tree.root, body, is_alone=not tree.root.children)
+    own = [segment for segment in segments if not segment.is_fallback]
+    body.segments = own if _has_text(own) else segments
     _add_strays(body, tree)
     whole = body.text
-    body.caveats += _caveats_of_html(body.segments)
+    body.caveats += _list_html_caveats(body.segments)
     if len(whole) > MAX_TEXT:
         _attach_whole(body, whole)
         body.text = whole[:MAX_TEXT]
     return body
 
 
-def _say_something(segments: list[Segment]) -> bool:
+def _has_text(segments: list[Segment]) -> bool:
     return any(segment.shown_text.strip() for segment in segments)
 
 
 def _add_strays(body: Body, tree: mime.MessageTree) -> None:
-    """Add the texts that stand outside of the parts, as far as the parts do not say them."""
-    before, behind = _texts(tree.preamble, body), _texts(tree.strays, body)
-    if not _say_something(body.segments):
+    """Add the texts that stand outside of the parts, as far as the parts lack their words."""
+    before, behind = _collect_texts(tree.preamble, body), _collect_texts(tree.strays, body)
+    if not _has_text(body.segments):
         if before or behind:
             body.caveats.append(
                 "no part of the mail has text: what stands outside of them is shown"
             )
-        body.texts_before, body.texts_behind = _not_said(before, body), _not_said(behind, body)
+        body.texts_before = _remove_repeated(before, body)
+        body.texts_behind = _remove_repeated(behind, body)
         return
-    body.texts_before = _not_said([text for text in before if not _is_preamble(text)], body)
-    body.texts_behind = _not_said([text for text in behind if not _is_preamble(text)], body)
+    body.texts_before = _remove_repeated(_remove_preambles(before), body)
+    body.texts_behind = _remove_repeated(_remove_preambles(behind), body)
     if body.texts_before or body.texts_behind:
         body.caveats.append("text outside the parts of the mail is shown too")
 
 
-def _caveats_of_html(segments: list[Segment]) -> list[str]:
-    """Return what to say of HTML that is not shown as it was meant.
+def _remove_preambles(pieces: list[str]) -> list[str]:
+    return [piece for piece in pieces if not _is_preamble(piece)]
 
-    Asks each segment for its text first.
+
+def _list_html_caveats(segments: list[Segment]) -> list[str]:
+    """Return caveats on HTML that is not shown as it was meant to look.
+
+    To be called when the segments' texts have been made: only then is known how each was.
     """
     caveats = []
-    if not all(segment.laid_out for segment in segments):
+    if not all(segment.is_laid_out for segment in segments):
         caveats.append("HTML too complex to lay out: its words are shown without it")
-    laid_out = [segment.html or "" for segment in segments if segment.laid_out]
+    laid_out = [segment.html or "" for segment in segments if segment.is_laid_out]
     if any(map(text_html.has_hidden_words, laid_out)):
         caveats.append("HTML damaged: the words between its tags are shown")
     return caveats
 
 
-def _texts(parts: tuple[Part, ...], body: Body) -> list[str]:
-    """Texts of parts that stand outside of the others; files among them are attached."""
+def _collect_texts(parts: tuple[Part, ...], body: Body) -> list[str]:
+    """Return the texts of parts that stand outside of the others; attach the files among them."""
     segments = [segment for part in parts for segment in _collect(part, body)]
     return [segment.shown_text for segment in segments if words.split_words(segment.shown_text)]
 
 
-def _not_said(pieces: list[str], body: Body) -> list[str]:
-    """Pieces with words that the parts themselves do not say."""
+def _remove_repeated(pieces: list[str], body: Body) -> list[str]:
+    """Return the pieces with words that the parts themselves lack."""
     return [piece for piece in pieces if words.find_words_only_in(piece, body.main_text)]
 
 
 def _is_preamble(piece: str) -> bool:
-    """Return whether a text only tells that the message is in MIME format."""
+    """Return whether a text only explains that the message is in MIME format."""
     sentences = [
         sentence for sentence in _SENTENCE_END.split(piece.strip()) if words.split_words(sentence)
     ]
@@ -306,70 +315,103 @@ def _is_preamble(piece: str) -> bool:
 def _attach_whole(body: Body, whole: str) -> None:
     """Attach a text that is longer than what is shown of it."""
     body.caveats.append(f"a text too long to show: all of it is attached as {WHOLE_NAME}")
-    _add(body, whole.encode("utf-8", "replace"), WHOLE_NAME, "text/plain")
+    _add_file(body, whole.encode("utf-8", "replace"), WHOLE_NAME, "text/plain")
 
 
-def _collect(part: Part, body: Body, *, alone: bool = False) -> list[Segment]:
-    """Text of a part, its files added to the body's."""
+def _collect(part: Part, body: Body, *, is_alone: bool = False) -> list[Segment]:
+    """Return the text of a part and add its files to the body's.
+
+    `is_alone` says that the part is the whole message.
+    """
     if part.mime in ENCRYPTED:
         body.caveats.append("encrypted: cannot be read here")
     if part.mime == "multipart/alternative" and part.children:
-        return _alternative(part, body)
+        return _collect_alternative(part, body)
     if part.children:
         return [segment for child in part.children for segment in _collect(child, body)]
-    multipart = part.mime.startswith("multipart")
-    disposition, parameters = part.disposition
-    named = parameters.get("filename") or part.parameters.get("name")
-    kind = "plain" if alone and multipart else TEXTS.get(part.mime)
-    if kind is None and not named and disposition != "attachment":
-        kind = _form_of_damaged_type(part)
-    if multipart and not part.content.strip():
+    return _collect_leaf(part, body, is_alone=is_alone)
+
+
+def _collect_leaf(part: Part, body: Body, *, is_alone: bool) -> list[Segment]:
+    is_undivided = part.mime.startswith("multipart")
+    if is_undivided and not part.content.strip():
         return []
-    if kind is None or (disposition == "attachment") or (named and not alone):
-        attached = _attach(part, body, part.content)
-        return attached or ([] if named else _spare_text(part, body))
-    room = MAX_READ - body.text_bytes
+    form = "plain" if is_alone and is_undivided else _find_form(part)
+    disposition, _ = part.disposition
+    is_named_file = _find_name(part) != "" and not is_alone
+    if form is None or disposition == "attachment" or is_named_file:
+        return _collect_file(part, body)
+    return _collect_text(part, body, form)
+
+
+def _find_name(part: Part) -> str:
+    _, parameters = part.disposition
+    return parameters.get("filename") or part.parameters.get("name") or ""
+
+
+def _find_form(part: Part) -> str | None:
+    """Return the form of text that a part is by its type, None where it is no text.
+
+    A type that cannot be read counts only where nothing calls the part a file.
+    """
+    form = TEXTS.get(part.mime)
+    disposition, _ = part.disposition
+    if form is None and disposition != "attachment" and not _find_name(part):
+        return _find_form_of_damaged_type(part)
+    return form
+
+
+def _collect_file(part: Part, body: Body) -> list[Segment]:
+    """Attach a part; return the text of a winmail.dat, or one that may be all the mail has."""
+    segments = _attach(part, body, part.content)
+    if segments or _find_name(part):
+        return segments
+    return _collect_fallback(part, body)
+
+
+def _collect_text(part: Part, body: Body, form: str) -> list[Segment]:
+    """Return the text of a part, cut where the mail has too much of it, and attached then."""
+    bytes_left = MAX_TEXT_BYTES - body.text_bytes
     body.text_bytes += part.size
     content = part.content
-    if part.size > room:
+    if part.size > bytes_left:
         body.caveats.append(
             "a text too long to show: its beginning is shown, all of it is attached"
         )
         _attach(part, body, content)
-    return _text(part, body, kind, content[:room]) if room > 0 else []
+    return _make_segments(part, body, form, content[:bytes_left]) if bytes_left > 0 else []
 
 
-def _form_of_damaged_type(part: Part) -> str | None:
+def _find_form_of_damaged_type(part: Part) -> str | None:
     """Return the form of the text in a part whose type cannot be read, None where it is no text.
 
     What cannot be read as a type is text/plain (RFC 2045 §5.2), as is an unknown kind of text.
     """
     is_text = part.mime.startswith("text/") and part.mime not in FILES_OF_TEXT
-    return _form_of_content(part) if is_text or not _has_valid_type(part) else None
+    return _find_form_of_content(part) if is_text or not _has_valid_type(part) else None
 
 
-def _spare_text(part: Part, body: Body) -> list[Segment]:
-    """Text of an attached part without a name that may be the only text of the mail, else nothing.
+def _collect_fallback(part: Part, body: Body) -> list[Segment]:
+    """Return the text of an attached part that may be the only text of the mail, else nothing.
 
-    Its type is none that is registered, or says only that it is some bytes.
+    Such a part has no name, and its type is none that is registered, or says only that it is some
+    bytes.
     """
-    kind = (
-        _form_of_content(part)
-        if part.mime.partition("/")[0] not in TYPES or part.mime == OCTETS
-        else None
-    )
-    room = MAX_READ - body.text_bytes
-    if kind is None or part.mime in FILES_OF_TEXT or part.size > room:
+    is_registered = part.mime.partition("/")[0] in TYPES and part.mime != OCTETS
+    if is_registered or part.mime in FILES_OF_TEXT:
+        return []
+    form = _find_form_of_content(part)
+    if form is None or part.size > MAX_TEXT_BYTES - body.text_bytes:
         return []
     body.text_bytes += part.size
-    segments = _text(part, body, kind, part.content)
+    segments = _make_segments(part, body, form, part.content)
     for segment in segments:
-        segment.spare = True
+        segment.is_fallback = True
     return segments
 
 
-def _form_of_content(part: Part) -> str | None:
-    """Return which form of text the bytes of a part are, None where they are no text."""
+def _find_form_of_content(part: Part) -> str | None:
+    """Return the form of text that the bytes of a part have, None where they are no text."""
     content = part.content
     if not content.strip() or _NO_TEXT.search(content[:SAMPLE]):
         return None
@@ -381,67 +423,79 @@ def _has_valid_type(part: Part) -> bool:
     return _WELL_FORMED.fullmatch(part.mime) is not None
 
 
-def _alternative(part: Part, body: Body) -> list[Segment]:
-    """The forms of one text (RFC 2046 §5.1.4) as one segment.
+def _collect_alternative(part: Part, body: Body) -> list[Segment]:
+    """Return the forms of one text (RFC 2046 §5.1.4) as one segment, [] where none is text.
 
     What is no text among them is a file.
     """
     segments = [segment for child in part.children for segment in _collect(child, body)]
-    plain = [segment.plain for segment in segments if segment.plain is not None]
-    html = [segment.html for segment in segments if segment.html is not None]
     if not segments:
         return []
-    laid_out = all(segment.laid_out for segment in segments)
+    html = [segment.html for segment in segments if segment.html is not None]
     return [
         Segment(
-            _forms(plain) if plain else None, "\n".join(html) if html else None, laid_out=laid_out
+            plain=_join_plain_forms(segments),
+            html="\n".join(html) if html else None,
+            is_laid_out=all(segment.is_laid_out for segment in segments),
         )
     ]
 
 
-def _forms(plain: list[str]) -> str:
-    """Plain forms of one text as one.
+def _join_plain_forms(segments: list[Segment]) -> str | None:
+    """Return the plain forms of one text as one, None where there is none.
 
-    A form whose words others have is left out (text/enriched beside text/plain).
+    A form all of whose words others have is left out (text/enriched beside text/plain).
     """
-    shown: list[str] = []
-    for form in plain:
-        if not shown or words.find_words_only_in(form, "\n".join(shown)):
-            shown.append(form)
-    return "\n\n".join(shown)
+    forms: list[str] = []
+    for segment in segments:
+        plain = segment.plain
+        if plain is not None and (not forms or words.find_words_only_in(plain, "\n".join(forms))):
+            forms.append(plain)
+    return "\n\n".join(forms) if forms else None
 
 
-def _text(part: Part, body: Body, kind: str, content: bytes) -> list[Segment]:
-    """Text of a part as it is shown; `content` is its first bytes alone where it is too long."""
-    files_left = transfer_encoding.MAX_UU_FILES - body.uu_file_count
-    if kind == "plain" and b"begin" in content and files_left > 0:
-        content, files = transfer_encoding.extract_uu_files(content, files_left)
-        body.uu_file_count += len(files)
-        for file in files:
-            _add(body, file.content, headers.decode_words(file.name), "application/octet-stream")
-    if kind == "html":
-        return [_page(_html_text(part, content), body)]
-    decoded = text_html.normalize_line_ends(charsets.decode(content, mime.find_charset(part)))
-    if part.mime == "" and _MARKUP.match(decoded):
-        return [_page(decoded, body)]
-    if kind == "enriched":
-        decoded = _ENRICHED.sub("", decoded).replace("<<", "<")
+def _make_segments(part: Part, body: Body, form: str, content: bytes) -> list[Segment]:
+    """Return the text of a part as it is shown; files that stand in it are attached.
+
+    `content` is only the beginning of the part where that is too long.
+    """
+    if form == "html":
+        return [_make_page(_decode_html(part, content), body)]
+    if form == "plain":
+        content = _attach_uu_files(content, body)
+    text = text_html.normalize_line_ends(charsets.decode(content, mime.find_charset(part)))
+    if part.mime == "" and _MARKUP.match(text):
+        return [_make_page(text, body)]
+    if form == "enriched":
+        text = _ENRICHED.sub("", text).replace("<<", "<")
     if part.parameters.get("format", "").lower() == "flowed":
-        decoded = text_html.unflow(
-            decoded, delete_space=part.parameters.get("delsp", "").lower() == "yes"
-        )
-    if decoded.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
+        delete_space = part.parameters.get("delsp", "").lower() == "yes"
+        text = text_html.unflow(text, delete_space=delete_space)
+    if text.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
         body.caveats.append("encrypted: cannot be read here")
-    return [Segment(plain=decoded)]
+    return [Segment(plain=text)]
 
 
-def _page(html: str, body: Body) -> Segment:
-    """HTML as a stretch of text; of too many pages the last ones are not laid out."""
+def _attach_uu_files(content: bytes, body: Body) -> bytes:
+    """Attach the uuencoded files of a text and return the text without them."""
+    files_left = transfer_encoding.MAX_UU_FILES - body.uu_file_count
+    if b"begin" not in content or files_left <= 0:
+        return content
+    content, files = transfer_encoding.extract_uu_files(content, files_left)
+    body.uu_file_count += len(files)
+    for file in files:
+        _add_file(body, file.content, headers.decode_words(file.name), OCTETS)
+    return content
+
+
+def _make_page(html: str, body: Body) -> Segment:
+    """Return HTML as a stretch of text; of too many pages the last ones are not laid out."""
     body.html_part_count += 1
-    return Segment(html=html, laid_out=body.html_part_count <= MAX_PAGES)
+    return Segment(html=html, is_laid_out=body.html_part_count <= MAX_PAGES)
 
 
-def _html_text(part: Part, content: bytes) -> str:
+def _decode_html(part: Part, content: bytes) -> str:
+    """Return HTML as text, by the charset of its part or the one it names itself."""
     label = mime.find_charset(part)
     if not label:
         meta = _META.search(content[:META_BYTES])
@@ -452,34 +506,41 @@ def _html_text(part: Part, content: bytes) -> str:
 
 
 def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
-    """Keep a part as a file; winmail.dat is opened, its own files and text are added."""
-    disposition, parameters = part.disposition
+    """Keep a part as a file, and return the text of a winmail.dat, whose files are added too."""
+    disposition, _ = part.disposition
     content_id = headers.to_one_line(part.fields.find_text("content-id")).strip("<> ")
-    name = filenames.make_safe(parameters.get("filename") or part.parameters.get("name") or "")
-    kind = part.mime if _has_valid_type(part) else "application/octet-stream"
-    if not name and kind == "message/rfc822":
-        subject = headers.parse_header(content).fields.find_text("subject")
-        name = filenames.make_safe(re.sub(r"[/\\:]", "_", subject) + ".eml") if subject else ""
+    mime_type = part.mime if _has_valid_type(part) else OCTETS
+    name = _find_file_name(part, mime_type, content)
     inline = disposition == "inline" or (bool(content_id) and disposition != "attachment")
-    _add(body, content, name, kind, inline=inline, content_id=content_id)
-    if kind in TNEF or name.lower() == "winmail.dat":
-        return _opened_tnef(content, body)
+    _add_file(body, content, name, mime_type, inline=inline, content_id=content_id)
+    if mime_type in TNEF or name.lower() == "winmail.dat":
+        return _open_tnef(content, body)
     return []
 
 
-def _opened_tnef(content: bytes, body: Body) -> list[Segment]:
+def _find_file_name(part: Part, mime_type: str, content: bytes) -> str:
+    """Return the name a part gives itself, or the subject of an attached message, else ""."""
+    name = filenames.make_safe(_find_name(part))
+    if name or mime_type != "message/rfc822":
+        return name
+    subject = headers.parse_header(content).fields.find_text("subject")
+    return filenames.make_safe(re.sub(r"[/\\:]", "_", subject) + ".eml") if subject else ""
+
+
+def _open_tnef(content: bytes, body: Body) -> list[Segment]:
+    """Return the text of a winmail.dat, and add its files."""
     opened = tnef.parse(content)
     if opened is None or not (opened.files or opened.plain or opened.html):
         body.caveats.append("winmail.dat cannot be opened")
         return []
     for name, data in opened.files:
-        _add(body, data, name, "application/octet-stream")
+        _add_file(body, data, name, OCTETS)
     if not (opened.plain or opened.html):
         return []
-    return [Segment(opened.plain or None, opened.html or None, spare=True)]
+    return [Segment(opened.plain or None, opened.html or None, is_fallback=True)]
 
 
-def _add(
+def _add_file(
     body: Body, content: bytes, name: str, kind: str, *, inline: bool = False, content_id: str = ""
 ) -> None:
     if len(body.attachments) >= MAX_ATTACHMENTS:

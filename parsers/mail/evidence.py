@@ -1,4 +1,4 @@
-"""Signs of automatic mail: one table of every sign, how much it proves and where that is written.
+"""Signs of automatic mail: a table of every sign, how much it proves, and the source of that.
 
 A *proof* may act: an answer that proves itself automatic reopens no ticket, and a delivery report
 that proves itself marks the mail of ours it is about (`CONSEQUENCES` says what each needs). A
@@ -25,7 +25,7 @@ class Grade(StrEnum):
 
 
 class Meaning(StrEnum):
-    """What a sign says a message is."""
+    """Kind of message that a sign points to."""
 
     ANSWER = "automatic answer"  # an out-of-office note, an autoresponder's receipt
     MACHINE = "sent by a program"  # a list, a newsletter, a notification
@@ -45,13 +45,12 @@ class Sign:
     name: str
     grade: Grade
     meaning: Meaning
-    label: str  # for people: what was seen
+    label: str  # of the sign, for people
     source: str
     fields: frozenset[str] = frozenset()
     value: re.Pattern[str] | None = None
-    pattern: re.Pattern[str] | None = (
-        None  # of an address's local part, a name, a subject or a text
-    )
+    # Of an address's local part, a name, a subject or a text.
+    pattern: re.Pattern[str] | None = None
 
 
 def _names(words: str) -> frozenset[str]:
@@ -66,14 +65,18 @@ def _regex(pattern: str) -> re.Pattern[str]:
 _NOT_NO = _regex(r"(?!(?:no|false|0|none)$).+")
 
 _ROBOT_LOCAL = (
-    r"(?:.*[-_.+])?(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
+    r"(?:.*[-_.+])?"
+    r"(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
     r"(?:[-_.+\d].*)?"
     r"|(?:listserv|majordomo|mdaemon|autoresponder|auto-?reply|auto-?mailer|mailman|nobody|cron)"
-    r"(?:[-_+].*)?|daemon"
+    r"(?:[-_+].*)?"
+    r"|daemon"
 )
 _DAEMON_LOCAL = (
     r"(?:mail(?:er|erd)?[-_. ]?d(?:a?e|ea)mon|post?[-_.]?master|poostmaster|mailsystem"
-    r"|mail[-_.]delivery)(?:[-_+\d].*|[-_. ](?:sub)?system)?|bounces?(?:[-_+=].*)?"
+    r"|mail[-_.]delivery)"
+    r"(?:[-_+\d].*|[-_. ](?:sub)?system)?"
+    r"|bounces?(?:[-_+=].*)?"
 )
 
 P, H, N = Grade.PROOF, Grade.HINT, Grade.NONE
@@ -332,7 +335,8 @@ SIGNS: tuple[Sign, ...] = (
 )
 NULL_SENDER = "null-sender"
 MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
-CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"  # how its caveats begin
+# Beginnings of the caveats that `make_caveat` writes.
+CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"
 SIGNS_BY_NAME = {sign.name: sign for sign in SIGNS}
 SIGNS_BY_FIELD: dict[str, list[Sign]] = {}
 for _sign in SIGNS:
@@ -342,11 +346,14 @@ for _sign in SIGNS:
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """Something that happens to a message without a person deciding it, and what it takes."""
+    """Effect that a message has without a person deciding it, and the evidence it needs.
+
+    All fields are texts for people; `correction` is how a person undoes the effect.
+    """
 
     effect: str
     needs: str
-    where_readable: str  # where its words stay readable
+    where_readable: str  # the place where the words of the message stay readable
     correction: str
 
 
@@ -407,49 +414,44 @@ def order_signs(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_from_mail_system(names: Iterable[str]) -> bool:
-    """Return whether signs of these names say that a mail system sent the message.
-
-    And nobody else.
-    """
+    """Return whether signs of these names show that a mail system sent the message."""
     return not MAIL_SYSTEM_SIGNS.isdisjoint(names)
 
 
 def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
-    """Return whether signs of these names prove one of these meanings.
+    """Return whether signs of these names prove one of these meanings, or any where none is given.
 
-    Any meaning, where none is given.
+    Unknown names prove nothing.
     """
     signs = (SIGNS_BY_NAME[name] for name in names if name in SIGNS_BY_NAME)
-    return any(s.grade is Grade.PROOF and (not meanings or s.meaning in meanings) for s in signs)
+    proofs = (sign for sign in signs if sign.grade is Grade.PROOF)
+    return any(not meanings or proof.meaning in meanings for proof in proofs)
 
 
 def describe(names: Iterable[str]) -> str:
-    """Return what was seen, for people: the labels of these signs, each once.
-
-    An unknown name as it is.
-    """
+    """Return the labels of these signs for people, each once; an unknown name as it is."""
     labels = (SIGNS_BY_NAME[name].label if name in SIGNS_BY_NAME else name for name in names)
     return ", ".join(dict.fromkeys(labels))
 
 
 def make_caveat(names: Iterable[str]) -> str:
     """Return the caveat of a message that has these signs; "" for none."""
-    seen = tuple(names)
-    if not seen:
+    signs = tuple(names)
+    if not signs:
         return ""
-    begin = CERTAIN if has_proof(seen) else PERHAPS
-    return f"{begin} ({describe(seen)}): no automatic mail goes out"
+    beginning = CERTAIN if has_proof(signs) else PERHAPS
+    return f"{beginning} ({describe(signs)}): no automatic mail goes out"
 
 
 def is_caveat(text: str) -> bool:
-    """Return whether a caveat is one that `make_caveat` made."""
+    """Return whether a caveat is one of `make_caveat`."""
     return text.startswith((f"{CERTAIN} (", f"{PERHAPS} ("))
 
 
 def is_unread_address(email: str) -> bool:
-    """Return whether an address's local part says that nobody reads it.
+    """Return whether nobody reads mail to an address, going by its local part.
 
-    For example no-reply, or a mail system's.
+    For example no-reply, or an address of a mail system.
     """
     local = email.partition("@")[0].strip()
     robot, daemon = SIGNS_BY_NAME["robot-address"].pattern, SIGNS_BY_NAME["daemon-address"].pattern
@@ -459,7 +461,7 @@ def is_unread_address(email: str) -> bool:
 
 
 def render_markdown() -> str:
-    """The tables as Markdown: what happens on which evidence, and every sign with its source."""
+    """Return both tables as Markdown: effects with their evidence, signs with their source."""
     lines = ["| what happens | it takes | its words stay | to correct it |", "|---|---|---|---|"]
     lines += [
         f"| {c.effect} | {c.needs} | {c.where_readable} | {c.correction} |" for c in CONSEQUENCES

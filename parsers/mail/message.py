@@ -1,4 +1,4 @@
-"""RFC 5322 messages: one mail becomes one item, whatever state it is in."""
+"""Parser of mail (RFC 5322): one message becomes one item, whatever state it is in."""
 
 from dataclasses import replace
 
@@ -14,33 +14,32 @@ from parsers.text import charsets
 
 MAX_SUBJECT = 2000
 MAX_REFERENCES = 100
-SEALED = frozenset(
-    {"application/pkcs7-mime", "application/x-pkcs7-mime"}
-)  # S/MIME, encrypted or signed opaquely
+SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})  # S/MIME in one block
 MAX_RESULTS = 10  # Authentication-Results that are kept
 MAX_RESULT = 4000  # characters of one
 
 
 def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
-    """Read one mail: exactly one item. Raises ParseError when there are no bytes, and nothing else.
+    """Parse one mail into a list of exactly one item.
 
     What cannot be read becomes a caveat: a mail is a customer's request even where its syntax is
-    not a mail's.
+    not that of a mail. Raises ParseError when there are no bytes, and nothing else.
     """
     if not raw or raw.isspace():
         raise ParseError("the message is empty")
     tree = mime.parse(raw)
-    content = body.parse_body(tree)
-    return [_item(tree, content)]
+    return [_make_item(tree, body.parse_body(tree))]
 
 
-def _item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
-    fields, hint = tree.fields, _hint(tree.root)
+def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
+    fields, hint = tree.fields, _find_charset(tree.root)
     ids = headers.find_message_ids(fields.find_first("message-id"))
-    sender = _sender(fields, hint)
+    answered_ids = headers.find_message_ids(fields.find_first("in-reply-to"))
+    sender = _find_sender(fields, hint)
     subject = fields.find_text("subject", hint)[:MAX_SUBJECT]
     shown = content.text
     verdict = automatic.classify(fields, subject, sender, tree.root, shown)
+    role = _find_role(fields, subject, is_bounce=verdict.is_bounce)
     item = InboundItem(
         format=Format.MAIL,
         external_id=ids[0].strip("<>") if ids else "",
@@ -50,77 +49,67 @@ def _item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         cc=_people(fields, "cc", hint),
         subject=subject,
         text=shown,
-        reply_text=_newest(content, _thread(fields, subject, is_bounce=verdict.is_bounce)),
+        reply_text=_extract_newest(content, role),
         plain=content.plain,
         html=content.html,
-        sent_at=dates.sent_at(fields),
+        sent_at=dates.find_date(fields),
         message_id=ids[0] if ids else "",
-        in_reply_to=next(iter(headers.find_message_ids(fields.find_first("in-reply-to"))), ""),
+        in_reply_to=answered_ids[0] if answered_ids else "",
         references=headers.find_message_ids(fields.find_first("references"))[-MAX_REFERENCES:],
         attachments=tuple(content.attachments),
         bounce=report.parse(fields, tree.root, subject, shown) if verdict.is_bounce else None,
-        authentication=_authentication(fields),
+        authentication=_find_authentication(fields),
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
         loop_addresses=tuple(address.key for address in _people(fields, "x-loop", hint)),
         signs=verdict.signs,
-        caveats=(),
     )
-    return _with_caveats(item, (*tree.caveats, *content.caveats))
+    return _add_caveats(item, (*tree.caveats, *content.caveats))
 
 
-def _with_caveats(item: InboundItem, found: tuple[str, ...]) -> InboundItem:
-    """Name what a consultant will miss."""
-    missing = [
-        words
-        for words, absent in (
-            ("no sender address", not item.contact.email),
-            ("no subject", not item.subject),
-            ("no text", not item.text.strip()),
-            (
-                "in one sealed block: cannot be read here",
-                any(a.mime in SEALED for a in item.attachments),
-            ),
-        )
-        if absent
-    ]
-    return (
-        replace(item, caveats=tuple(dict.fromkeys((*missing, *found))))
-        if missing or found
-        else item
-    )
+def _add_caveats(item: InboundItem, caveats: tuple[str, ...]) -> InboundItem:
+    """Return the item with these caveats, and those on what a consultant will miss before them."""
+    is_sealed = any(attachment.mime in SEALED for attachment in item.attachments)
+    missing = {
+        "no sender address": not item.contact.email,
+        "no subject": not item.subject,
+        "no text": not item.text.strip(),
+        "in one sealed block: cannot be read here": is_sealed,
+    }
+    every = (*(caveat for caveat, is_missing in missing.items() if is_missing), *caveats)
+    return replace(item, caveats=tuple(dict.fromkeys(every))) if every else item
 
 
-def _hint(part: mime.Part) -> str:
-    """Charset of the first part that names one.
+def _find_charset(part: mime.Part) -> str:
+    """Return the charset of the first part that names one, else "".
 
-    Headers with bytes above ASCII are mostly in the same.
+    Bytes above ASCII in the header are mostly in the same charset.
     """
     label = mime.find_charset(part)
-    return label or next(filter(None, map(_hint, part.children)), "")
+    return label or next(filter(None, map(_find_charset, part.children)), "")
 
 
-def _sender(fields: Fields, hint: str) -> Address:
-    """Return who wrote: the first From with an address, else the Sender, else a name alone."""
-    candidates = [
-        a
-        for name in ("from", "sender")
-        for value in fields.find_all(name)
-        for a in addresses.parse(value, hint)
-    ]
-    return next((a for a in candidates if a.email), candidates[0] if candidates else Address())
+def _find_sender(fields: Fields, hint: str) -> Address:
+    """Return the first From with an address, else the Sender, else a name alone."""
+    people = [*_parse_people(fields, "from", hint), *_parse_people(fields, "sender", hint)]
+    if not people:
+        return Address()
+    return next((person for person in people if person.email), people[0])
+
+
+def _parse_people(fields: Fields, name: str, hint: str) -> list[Address]:
+    return [person for value in fields.find_all(name) for person in addresses.parse(value, hint)]
 
 
 def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
-    people = [a for value in fields.find_all(name) for a in addresses.parse(value, hint)]
-    return tuple(people[: addresses.MAX_ADDRESSES])
+    return tuple(_parse_people(fields, name, hint)[: addresses.MAX_ADDRESSES])
 
 
-def _authentication(fields: Fields) -> tuple[str, ...]:
-    """Every Authentication-Results, topmost first, on one line each (RFC 8601 §2.2).
+def _find_authentication(fields: Fields) -> tuple[str, ...]:
+    """Return the Authentication-Results, topmost first, on one line each (RFC 8601 §2.2).
 
-    Whom to believe is not ours.
+    Which servers' results can be trusted is for `workflow.filing` to decide.
     """
     values = [
         headers.to_one_line(charsets.decode(value[:MAX_RESULT]))
@@ -129,39 +118,41 @@ def _authentication(fields: Fields) -> tuple[str, ...]:
     return tuple(filter(None, values))[:MAX_RESULTS]
 
 
-def _thread(fields: Fields, subject: str, *, is_bounce: bool) -> extract.ThreadRole:
+def _find_role(fields: Fields, subject: str, *, is_bounce: bool) -> extract.ThreadRole:
     """Return whether a message passes another one on, answers one, or stands for itself.
 
-    Only a subject that is no answer's tells a new message: without one, nobody knows. A bounce
-    returns what was sent.
+    A message without a subject may be an answer. A bounce returns a mail that was sent, as an
+    answer quotes one.
     """
     if quote_markers.FORWARD_SUBJECT.match(subject) and not is_bounce:
         return extract.ThreadRole.FORWARD
-    answers = (
-        fields.find_first("in-reply-to")
+    is_answer = (
+        is_bounce
+        or not subject
+        or fields.find_first("in-reply-to")
         or fields.find_first("references")
         or quote_markers.REPLY_SUBJECT.match(subject)
     )
-    return (
-        extract.ThreadRole.REPLY if answers or is_bounce or not subject else extract.ThreadRole.NEW
-    )
+    return extract.ThreadRole.REPLY if is_answer else extract.ThreadRole.NEW
 
 
-def _newest(content: body.Body, thread: extract.ThreadRole) -> str:
-    """Newest text, and what stood outside of the parts: nobody quotes there."""
-    pieces = (*content.texts_before, _newest_of_parts(content, thread), *content.texts_behind)
+def _extract_newest(content: body.Body, role: extract.ThreadRole) -> str:
+    """Return the newest text, and the texts outside of the parts: nobody quotes there."""
+    newest = _extract_newest_of_parts(content, role)
+    pieces = (*content.texts_before, newest, *content.texts_behind)
     return body.join_texts(pieces)[: body.MAX_TEXT]
 
 
-def _newest_of_parts(content: body.Body, thread: extract.ThreadRole) -> str:
-    """Newest text: HTML marks quotes best.
+def _extract_newest_of_parts(content: body.Body, role: extract.ThreadRole) -> str:
+    """Return the newest text of the parts.
 
-    So it decides where the plain form is missing or shows no quote.
+    HTML marks quotes best, so it decides where the plain form is missing or shows no quote.
     """
     html = content.html
     if html and not content.has_plain:
-        return extract.extract_newest_from_html(html, thread)
-    found = extract.extract_newest(content.main_text, thread)
-    if html and replies_html.has_quote_marks(html) and len(found) >= len(content.main_text.strip()):
-        return extract.extract_newest_from_html(html, thread) or found
-    return found
+        return extract.extract_newest_from_html(html, role)
+    newest = extract.extract_newest(content.main_text, role)
+    shows_no_quote = len(newest) >= len(content.main_text.strip())
+    if html and shows_no_quote and replies_html.has_quote_marks(html):
+        return extract.extract_newest_from_html(html, role) or newest
+    return newest

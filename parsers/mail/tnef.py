@@ -1,14 +1,13 @@
-"""winmail.dat opened.
+"""Reader of winmail.dat, in which Outlook wraps text and files for other readers (MS-OXTNEF).
 
-The text and files Outlook wraps for readers that are not Outlook (MS-OXTNEF).
-
-Our own reader: the library there is believes every count a file gives, and goes on counting for
-hours.
+Our own, because the only library believes every count a file gives: tnefparse 1.4 goes on counting
+for hours in a crafted file.
 """
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from parsers.text import charsets
 
@@ -16,15 +15,35 @@ MAX_BYTES = 40_000_000
 MAX_OBJECTS = 100_000
 MAX_FILES = 1000
 SIGNATURE = b"\x78\x9f\x3e\x22"
-# IID_IMessage, before a message
+# IID_IMessage, which stands before an attached message.
 EMBEDDED = b"\x07\x03\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"
 
-# Attributes (MS-OXTNEF §2.1.3.2) that are read; all others are passed over.
-CODEPAGE, BODY, PROPERTIES = 0x9007, 0x800C, 0x9003
-FILE_BEGINS, FILE_TITLE, FILE_DATA, FILE_PROPERTIES = 0x9002, 0x8010, 0x800F, 0x9005
-# Properties (MS-OXPROPS) that are read.
-TEXT, HTML, PAGE, DATA = 0x1000, 0x1013, 0x3FDE, 0x3701
-SHORT_NAME, LONG_NAME, DISPLAY_NAME = 0x3704, 0x3707, 0x3001
+
+class _Attribute(IntEnum):
+    """Attributes that are read (MS-OXTNEF §2.1.3.2); all others are passed over."""
+
+    CODEPAGE = 0x9007
+    BODY = 0x800C
+    PROPERTIES = 0x9003
+    FILE_BEGINS = 0x9002
+    FILE_TITLE = 0x8010
+    FILE_DATA = 0x800F
+    FILE_PROPERTIES = 0x9005
+
+
+class _Tag(IntEnum):
+    """Properties that are read (MS-OXPROPS)."""
+
+    TEXT = 0x1000
+    HTML = 0x1013
+    CODEPAGE = 0x3FDE
+    DATA = 0x3701
+    SHORT_NAME = 0x3704
+    LONG_NAME = 0x3707
+    DISPLAY_NAME = 0x3001
+
+
+FILE_NAMES = frozenset({_Tag.SHORT_NAME, _Tag.LONG_NAME, _Tag.DISPLAY_NAME})
 
 # Property types (MS-OXTNEF §2.1.3.4) -> bytes of one value; those of variable length are not here.
 SIZES = {
@@ -50,11 +69,11 @@ _NUMBER = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class TnefContent:
-    """What was in it."""
+    """Text and files of a winmail.dat; each may be empty."""
 
     plain: str = ""
     html: str = ""
-    files: list[tuple[str, bytes]] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)  # name and content
 
 
 @dataclass(slots=True)
@@ -69,45 +88,82 @@ class _File:
     def name(self) -> str:
         """The longest form of its name there is."""
         names = (
-            self.texts.get(LONG_NAME),
+            self.texts.get(_Tag.LONG_NAME),
             self.title,
-            self.texts.get(SHORT_NAME),
-            self.texts.get(DISPLAY_NAME),
+            self.texts.get(_Tag.SHORT_NAME),
+            self.texts.get(_Tag.DISPLAY_NAME),
         )
         return next(filter(None, names), "")
 
 
 def parse(content: bytes) -> TnefContent | None:
-    """Open a winmail.dat; None if it is none. Of a damaged one, what can be read."""
+    """Open a winmail.dat; None if it is none. Of a damaged one, return what can be read."""
     if not content.startswith(SIGNATURE) or len(content) > MAX_BYTES:
         return None
-    codepage, plain, html = "", "", ""
-    files: list[_File] = []
-    for name, data in _objects(memoryview(content)):
-        if name == CODEPAGE:
-            codepage = _codepage(data)
-        elif name == BODY:
-            plain = plain or _text(data, codepage)
-        elif name == PROPERTIES:
-            found = {tag: (kind, value) for tag, kind, value in _properties(data)}
-            page = _codepage(found[PAGE][1]) if PAGE in found else ""
-            plain = _value(*found[TEXT], page or codepage) if TEXT in found else plain
-            html = _value(*found[HTML], page) if HTML in found else html
-        elif name == FILE_BEGINS and len(files) < MAX_FILES:
-            files.append(_File())
-        elif files:
-            _fill(files[-1], name, data, codepage)
-    return TnefContent(
-        plain, html, [(file.name, file.content) for file in files if file.content or file.name]
-    )
+    reader = _Reader()
+    for number, data in _iter_attributes(memoryview(content)):
+        reader.take(number, data)
+    return reader.content()
 
 
-def _codepage(number: memoryview) -> str:
+class _Reader:
+    """Text and files of a winmail.dat while its attributes go by."""
+
+    def __init__(self) -> None:
+        self._codepage = self._plain = self._html = ""
+        self._files: list[_File] = []
+
+    def take(self, number: int, data: memoryview) -> None:
+        """Take the next attribute. Attributes of a file follow the one that begins it."""
+        match number:
+            case _Attribute.CODEPAGE:
+                self._codepage = _name_codepage(data)
+            case _Attribute.BODY:
+                self._plain = self._plain or _decode_text(data, self._codepage)
+            case _Attribute.PROPERTIES:
+                self._take_properties(data)
+            case _Attribute.FILE_BEGINS if len(self._files) < MAX_FILES:
+                self._files.append(_File())
+            case _ if self._files:
+                self._fill(self._files[-1], number, data)
+
+    def content(self) -> TnefContent:
+        """Return what was read."""
+        files = [(file.name, file.content) for file in self._files if file.content or file.name]
+        return TnefContent(self._plain, self._html, files)
+
+    def _take_properties(self, data: memoryview) -> None:
+        """Take the properties of the message; its text in them is better than its BODY."""
+        values = {tag: (kind, value) for tag, kind, value in _iter_properties(data)}
+        codepage = ""
+        if _Tag.CODEPAGE in values:
+            _, number = values[_Tag.CODEPAGE]
+            codepage = _name_codepage(number)
+        if _Tag.TEXT in values:
+            self._plain = _decode_value(*values[_Tag.TEXT], codepage or self._codepage)
+        if _Tag.HTML in values:
+            self._html = _decode_value(*values[_Tag.HTML], codepage)
+
+    def _fill(self, file: _File, number: int, data: memoryview) -> None:
+        match number:
+            case _Attribute.FILE_TITLE:
+                file.title = _decode_text(data, self._codepage)
+            case _Attribute.FILE_DATA:
+                file.content = bytes(data)
+            case _Attribute.FILE_PROPERTIES:
+                for tag, kind, value in _iter_properties(data):
+                    if tag == _Tag.DATA:
+                        file.content = bytes(value).removeprefix(EMBEDDED)
+                    elif tag in FILE_NAMES:
+                        file.texts[tag] = _decode_value(kind, value, self._codepage)
+
+
+def _name_codepage(number: memoryview) -> str:
     return f"cp{_NUMBER.unpack_from(number)[0]}" if len(number) >= _NUMBER.size else ""
 
 
-def _objects(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Attributes in their order (§2.1.3.1): number and data; the last one may be cut off."""
+def _iter_attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and data of each attribute (§2.1.3.1); the last one may be cut off."""
     position = len(SIGNATURE) + 2
     for _ in range(MAX_OBJECTS):
         if position + _HEAD.size > len(data):
@@ -118,75 +174,63 @@ def _objects(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         position = start + size + 2  # the checksum: a wrong one makes nothing better
 
 
-def _fill(file: _File, name: int, data: memoryview, codepage: str) -> None:
-    if name == FILE_TITLE:
-        file.title = _text(data, codepage)
-    elif name == FILE_DATA:
-        file.content = bytes(data)
-    elif name == FILE_PROPERTIES:
-        for tag, kind, value in _properties(data):
-            if tag == DATA:
-                file.content = bytes(value).removeprefix(EMBEDDED)
-            elif tag in {SHORT_NAME, LONG_NAME, DISPLAY_NAME}:
-                file.texts[tag] = _value(kind, value, codepage)
-
-
-def _properties(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Tag, type and first value of each property; ends where the data does or makes no sense."""
+def _iter_properties(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield tag, type and first value of each property, as far as the data makes sense."""
     position = _NUMBER.size
     try:
         while position < len(data):
             kind, tag = _TAG.unpack_from(data, position)
-            position = _after_name(data, position + _TAG.size, tag)
-            value, position = _first_value(data, position, kind)
+            position = _skip_name(data, position + _TAG.size, tag)
+            value, position = _read_first_value(data, position, kind)
             yield tag, kind & ~MULTIPLE, value
     except (struct.error, KeyError):
         return
 
 
-def _after_name(data: memoryview, position: int, tag: int) -> int:
-    """Position behind the name of a named property: a GUID, and a number or a text."""
+def _skip_name(data: memoryview, position: int, tag: int) -> int:
+    """Return the position behind the name of a named property: a GUID, and a number or a text."""
     if tag < NAMED:
         return position
     [kind] = _NUMBER.unpack_from(data, position + 16)
     [length] = _NUMBER.unpack_from(data, position + 20)
-    return position + 24 + (_padded(length) if kind else 0)
+    return position + 24 + (_pad(length) if kind else 0)
 
 
-def _first_value(data: memoryview, position: int, kind: int) -> tuple[memoryview, int]:
-    """First value of a property and the position behind its last.
+def _read_first_value(data: memoryview, position: int, kind: int) -> tuple[memoryview, int]:
+    """Return the first value of a property and the position behind its last one.
 
-    Raises struct.error or KeyError on nonsense.
+    Raises struct.error where the data ends too early, KeyError for an unknown type.
     """
-    multiple, kind = bool(kind & MULTIPLE), kind & ~MULTIPLE
+    is_multiple, kind = bool(kind & MULTIPLE), kind & ~MULTIPLE
     count = 1
-    if multiple or kind in VARIABLE:
+    if is_multiple or kind in VARIABLE:
         [count] = _NUMBER.unpack_from(data, position)
         position += _NUMBER.size
     if kind not in VARIABLE:
         size = SIZES[kind]
-        return data[position : position + size], position + _padded(size * count)
-    first: memoryview | None = None
-    for _ in range(count):
-        [length] = _NUMBER.unpack_from(
-            data, position
-        )  # past the end it raises, whatever the count says
+        return data[position : position + size], position + _pad(size * count)
+    first = data[:0]
+    for number in range(count):
+        # Past the end this raises, however high the count is.
+        [length] = _NUMBER.unpack_from(data, position)
         position += _NUMBER.size
-        first = data[position : position + length] if first is None else first
-        position += _padded(length)
-    return first if first is not None else data[:0], position
+        if number == 0:
+            first = data[position : position + length]
+        position += _pad(length)
+    return first, position
 
 
-def _padded(length: int) -> int:
+def _pad(length: int) -> int:
+    """Return the length with its padding to four bytes."""
     return (length + 3) & ~3
 
 
-def _value(kind: int, value: memoryview, codepage: str) -> str:
+def _decode_value(kind: int, value: memoryview, codepage: str) -> str:
     if kind == UNICODE:
         return charsets.clean(bytes(value).decode("utf-16-le", "replace"))
-    return _text(value, codepage)
+    return _decode_text(value, codepage)
 
 
-def _text(data: memoryview, codepage: str) -> str:
-    """Text without the NUL that ends it."""
+def _decode_text(data: memoryview, codepage: str) -> str:
+    """Decode a text without the NUL that ends it."""
     return charsets.decode(bytes(data).rstrip(b"\0"), codepage)

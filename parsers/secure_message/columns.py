@@ -1,7 +1,4 @@
-"""Which column of a table holds what, told by its headings alone.
-
-Never by what the rows look like.
-"""
+"""Recognition of columns by their headings alone, never by the look of the rows."""
 
 import hashlib
 import re
@@ -12,7 +9,7 @@ from itertools import pairwise
 from parsers.options import Profile
 from parsers.text import normalize
 
-# Our field -> headings it goes by, as `fields.label` folds them, the most telling first.
+# Our field -> its headings, folded by `normalize.fold_label`, the one with least doubt first.
 HEADINGS_BY_FIELD: dict[str, list[str]] = {
     "body": [
         "message",
@@ -195,19 +192,15 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
         "policy number",
     ],
 }
+# A folded heading -> its field, and its rank among the headings of that field.
 _RANKS = {
-    synonym: (name, rank)
-    for name, listed in HEADINGS_BY_FIELD.items()
-    for rank, synonym in enumerate(listed)
+    heading: (name, rank)
+    for name, headings in HEADINGS_BY_FIELD.items()
+    for rank, heading in enumerate(headings)
 }
-PATIENT_FIELDS = (
-    "patient",
-    "patient_id",
-    "birth_date",
-    "patient_data",
-)  # shown among a ticket's details, nowhere else
-# What a ticket shows among its details: an item has no place of their own for it, or a ticket none
-# for the item's.
+# Shown among a ticket's details, nowhere else.
+PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")
+# Shown among a ticket's details: an item has no field of its own for them, or a ticket shows none.
 DETAIL_FIELDS = (
     "to",
     "phone",
@@ -219,7 +212,7 @@ DETAIL_FIELDS = (
     *PATIENT_FIELDS,
 )
 SENDER_FIELDS = ("company", "company_number", "sender", "email")
-# What staff call our fields.
+# Names of our fields for staff.
 FIELD_LABELS = {
     "body": "message text",
     "company": "practice",
@@ -248,128 +241,126 @@ _MESSAGE_WORDS = frozenset(HEADINGS_BY_FIELD["body"]) - {
 MAX_HEADING_LENGTH = 60  # characters of a heading
 MAX_SEARCHED_ROWS = 30  # rows: titles and filters above a table are fewer
 _DIGIT = re.compile(r"\d")
-_NO_LABEL = re.compile(
-    r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s"
-)  # figures, addresses, sentences: no heading of ours has any
+# Figures, addresses, sentences: no heading of ours has any.
+_NO_LABEL = re.compile(r"[\d@]|[.!?;]\s*$|[.!?;]\s|,\s")
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The heading found: the columns of each field, best first.
+    """A heading of one row or two, and the columns it gives each field of ours.
 
-    Labels as written and as folded, by column.
+    Columns count from 1, rows from the first one that was searched. `columns` are those of a field,
+    the best first; `labels` and `keys` the headings as written and folded.
     """
 
     columns: dict[str, list[int]]
     labels: dict[int, str]
     keys: dict[int, str]
-    end: int  # how many rows of the table are above its first message, titles included
+    end: int  # number of rows above the first message, titles included
     fingerprint: str  # of the heading's own rows: 32 hexadecimal digits, whatever is above or below
     profile: Profile | None = None  # by which it was read
-    profile_columns: int = 0  # columns the profile names
-    joined_labels: int = 0  # columns whose label is that of two rows together
+    profile_columns: int = 0  # number of columns that the profile names
+    joined_labels: int = 0  # number of columns whose label is that of two rows together
     has_two_rows: bool = False
-    meanings: "_Known" = field(repr=False, default_factory=lambda: _Known(None))
+    meanings: "_Meanings" = field(repr=False, default_factory=lambda: _Meanings(None))
     label_rows: tuple[dict[int, str], ...] = ()  # texts of the heading's own rows, one or two
 
     @property
     def start(self) -> int:
-        """Return how many rows stand above the heading's first row."""
+        """Number of rows above the heading's first row."""
         return self.end - (2 if self.has_two_rows else 1)
 
     def is_recognised(self, column: int) -> bool:
-        """Tell whether the heading of a column is one that is known."""
-        key = self.keys.get(column, "")
-        return self.meanings.names(key) or self.meanings.meaning(key) is not None
+        """Return whether the heading of a column is known."""
+        return self.meanings.is_known(self.keys.get(column, ""))
 
     @property
     def recognised_count(self) -> int:
-        """Return how many headings are known."""
+        """Number of headings that are known."""
         return sum(map(self.is_recognised, self.keys))
 
     @property
     def is_sure(self) -> bool:
-        """Tell whether so many headings are known that the row cannot be a request."""
-        count, of = self.recognised_count, len(self.keys)
-        return count == of or (count > 2 and 3 * count >= 2 * of)  # noqa: PLR2004 - nearly all of them
+        """True where so many headings are known that the row cannot be a request."""
+        known, all_headings = self.recognised_count, len(self.keys)
+        is_most = known >= 3 and 3 * known >= 2 * all_headings  # noqa: PLR2004 - two of three
+        return known == all_headings or is_most
 
     @property
     def missing_fields(self) -> list[str]:
-        """Return what has to be there and is not, in words for staff."""
-        given = (
-            {name for name, _ in self.profile.defaults}
-            if self.profile and self.profile_columns
-            else set()
-        )
-        who = (
-            []
-            if (self.columns.keys() | given) & set(SENDER_FIELDS)
-            else ["the practice or the sender"]
-        )
-        return [*([] if "body" in self.columns else ["the message text"]), *who]
+        """Required fields without a column, in words for staff; the sender may be a default."""
+        missing = [] if "body" in self.columns else ["the message text"]
+        available = set(self.columns)
+        if self.profile and self.profile_columns:
+            available |= {name for name, _ in self.profile.defaults}
+        if available.isdisjoint(SENDER_FIELDS):
+            missing.append("the practice or the sender")
+        return missing
 
     def is_repeated_in(self, row: dict[int, str]) -> bool:
-        """Tell a heading row repeated among the messages, as on every page of a printed report.
+        """Return whether a row repeats the heading, as on every page of a printed report.
 
         A single cell repeats only a heading of a single cell: "Message" may be all that somebody
         wrote.
         """
-        if (
-            not row
-            or len(row) < min(2, len(self.labels))
-            or max(map(len, row.values())) > MAX_HEADING_LENGTH
-        ):
+        if not row or len(row) < min(2, len(self.labels)):
             return False
-        if all(self.keys.get(column) == self.meanings.key(text) for column, text in row.items()):
+        if max(map(len, row.values())) > MAX_HEADING_LENGTH:
+            return False
+        if all(self.keys.get(column) == self.meanings.fold(text) for column, text in row.items()):
             return True
-        return self.has_two_rows and any(self._is_same(own, row) for own in self.label_rows)
+        return self.has_two_rows and any(self._is_same(labels, row) for labels in self.label_rows)
 
-    def _is_same(self, own: dict[int, str], row: dict[int, str]) -> bool:
-        return own.keys() == row.keys() and all(
-            self.meanings.key(own[c]) == self.meanings.key(row[c]) for c in row
-        )
+    def _is_same(self, labels: dict[int, str], row: dict[int, str]) -> bool:
+        fold = self.meanings.fold
+        return labels.keys() == row.keys() and all(fold(labels[c]) == fold(row[c]) for c in row)
 
     def join(self, other: "Heading") -> "Heading":
-        """Return this heading of one row with that of a table beside it."""
-        names = self.columns.keys() | other.columns.keys()
+        """Return this heading of one row together with that of a table beside it."""
+        columns = {
+            name: [*self.columns.get(name, []), *other.columns.get(name, [])]
+            for name in self.columns.keys() | other.columns.keys()
+        }
         return replace(
             self,
-            columns={
-                name: [*self.columns.get(name, []), *other.columns.get(name, [])] for name in names
-            },
+            columns=columns,
             labels=dict(sorted({**self.labels, **other.labels}.items())),
             keys={**self.keys, **other.keys},
             label_rows=({**self.label_rows[0], **other.label_rows[0]},),
         )
 
     def split_tables(self) -> list["Heading"]:
-        """Divide the headings of tables side by side.
+        """Divide the headings of tables side by side, each with a text and a sender of its own.
 
-        Each has a message text and a sender of its own.
-
-        Blank columns part them, and so does a heading that names practice or sender and message
+        Blank columns separate them, and so does a heading that names practice or sender and message
         text once more. Where only one block is a table of messages, the others keep their labels,
         but no column of theirs stands in for one of the messages': the practice in a summary beside
         is another's.
         """
-        runs = [part for run in _runs(self.labels) for part in self._divide(*run)]
-        whole = [block for block in runs if block.is_complete]
-        if len(whole) < 2 and self.labels:  # noqa: PLR2004 - blank columns part no two tables
-            parts = self._divide(min(self.labels), max(self.labels))
-            whole = parts if len(parts) > 1 else whole
-        if not whole:
+        tables = self._list_tables()
+        if not tables:
             return [self]
-        if len(whole) == 1:
-            columns = {
-                name: taken if name in DETAIL_FIELDS else whole[0].columns.get(name, taken)
-                for name, taken in self.columns.items()
-            }
-            return [replace(self, columns=columns)]
-        return [self._within(first, last) for first, last in find_column_spans(whole)]
+        if len(tables) > 1:
+            return [self._select(first, last) for first, last in find_column_spans(tables)]
+        [table] = tables
+        columns = {
+            name: own if name in DETAIL_FIELDS else table.columns.get(name, own)
+            for name, own in self.columns.items()
+        }
+        return [replace(self, columns=columns)]
+
+    def _list_tables(self) -> list["Heading"]:
+        """Return the blocks of columns that are tables of messages."""
+        blocks = [block for run in _iter_runs(self.labels) for block in self._divide(*run)]
+        tables = [block for block in blocks if block.is_complete]
+        if len(tables) <= 1 and self.labels:  # blank columns separate no two tables
+            parts = self._divide(min(self.labels), max(self.labels))
+            return parts if len(parts) > 1 else tables
+        return tables
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether there is a column for the message text and one for who asks."""
+        """True where there is a column for the message text and one for who asks."""
         return "body" in self.columns and not self.columns.keys().isdisjoint(SENDER_FIELDS)
 
     def _divide(self, first: int, last: int) -> list["Heading"]:
@@ -377,76 +368,78 @@ class Heading:
 
         A second one may begin without a blank column before it.
         """
-        block = self._within(first, last)
-        start = self._second_start(block)
+        block = self._select(first, last)
+        start = self._find_second_start(block)
         if start is None:
             return [block]
         return [*self._divide(first, start - 1), *self._divide(start, last)]
 
-    def _second_start(self, block: "Heading") -> int | None:
+    def _find_second_start(self, block: "Heading") -> int | None:
         """Return the column in which the second of two tables begins.
 
-        None where the block is one table.
-
-        A table usually begins with the same column as the one on its left. Where none does, a
-        second column of text is more likely the last of the left table than the first of the right
-        one.
+        None where the block is one table. A table usually begins with the same column as the one on
+        its left. Where none does, a second column of text is more likely the last of the left table
+        than the first of the right one.
         """
         filled = sorted(column for column, text in block.labels.items() if text)
         if len(filled) < 4:  # noqa: PLR2004 - two tables of two columns each
             return None
         first, last = filled[0], filled[-1]
-        names, fields = _names(block), _fields(block)
+        names, fields = _list_names(block), _list_fields(block)
         starts: list[tuple[int, int, int]] = []
-        for at, column in enumerate(filled[1:], start=1):
-            name, field_ = names[column], fields.get(column)
-            met = filled[:at]
-            if not any(name == names[c] or (field_ and field_ == fields.get(c)) for c in met):
+        for place, column in enumerate(filled[1:], start=1):
+            name, field_name = names[column], fields.get(column)
+            on_left = filled[:place]
+            is_name_again = any(name == names[c] for c in on_left)
+            is_field_again = field_name and any(field_name == fields.get(c) for c in on_left)
+            if not is_name_again and not is_field_again:
                 continue
-            left, right = self._within(first, column - 1), self._within(column, last)
-            if _is_second_table(left, right):
-                # A table that names its practice twice has taken the second from its neighbour.
-                taken = sum(max(len(left.columns.get(who, ())) - 1, 0) for who in SENDER_FIELDS)
-                likely = (name == names[first], field_ == fields.get(first), field_ != "body")
-                rank = next((place for place, holds in enumerate(likely) if holds), len(likely))
-                starts.append((taken, rank, column))
+            left, right = self._select(first, column - 1), self._select(column, last)
+            if not _is_second_table(left, right):
+                continue
+            # A table that names its practice twice has taken the second from its neighbour.
+            duplicates = sum(max(len(left.columns.get(who, ())) - 1, 0) for who in SENDER_FIELDS)
+            likely = (name == names[first], field_name == fields.get(first), field_name != "body")
+            rank = likely.index(True) if any(likely) else len(likely)
+            starts.append((duplicates, rank, column))
         return min(starts)[-1] if starts else None
 
-    def _within(self, first: int, last: int | None) -> "Heading":
+    def _select(self, first: int, last: int | None) -> "Heading":
+        """Return the heading of these columns alone, to the last one where `last` is None."""
         rows = [
-            {c: t for c, t in row.items() if c >= first and (last is None or c <= last)}
+            {c: text for c, text in row.items() if c >= first and (last is None or c <= last)}
             for row in self.label_rows
         ]
         upper, lower = rows[0], rows[1] if self.has_two_rows else {}
-        block = _heading(upper, lower, self.end, self.meanings)
+        block = _make_heading(upper, lower, self.end, self.meanings)
         return replace(block, fingerprint=self.fingerprint)
 
 
 def find_column_spans(blocks: Sequence[Heading]) -> list[tuple[int, int | None]]:
     """Return the first and last column of tables side by side, None for the last one to the end.
 
-    What stands between two tables belongs to the one on its left, as a column without a heading.
+    Columns between two tables belong to the one on their left, without a heading.
     """
     firsts = [1, *(min(block.labels) for block in blocks[1:])]
     lasts = [*(first - 1 for first in firsts[1:]), None]
     return list(zip(firsts, lasts, strict=True))
 
 
-class _Known:
-    """What headings mean: what a profile says of them first, then what we know ourselves."""
+class _Meanings:
+    """Meanings of headings: those in a profile first, then those we know ourselves."""
 
     def __init__(self, profile: Profile | None) -> None:
         self.profile = profile
         self._own = dict(profile.columns) if profile else {}
         self._ranks = {key: rank for rank, key in enumerate(self._own, start=-len(self._own))}
 
-    def key(self, text: str) -> str:
-        """A heading, folded."""
+    def fold(self, text: str) -> str:
+        """Return a heading as a key."""
         split = normalize.fold_label(text)
         return split if split in self._own else normalize.fold_label(text, _RANKS)
 
-    def meaning(self, key: str) -> tuple[str, int] | None:
-        """The field of a folded heading, and how telling it is, the lower the better.
+    def find(self, key: str) -> tuple[str, int] | None:
+        """Return the field of a folded heading, and its rank: the lower, the less doubt.
 
         None where it is none of ours.
         """
@@ -454,19 +447,23 @@ class _Known:
             return (self._own[key], self._ranks[key]) if self._own[key] else None
         return _RANKS.get(key)
 
-    def names(self, key: str) -> bool:
-        """Return whether the profile itself says what this heading means."""
+    def is_in_profile(self, key: str) -> bool:
+        """Return whether the profile names this folded heading."""
         return key in self._own
 
+    def is_known(self, key: str) -> bool:
+        """Return whether this folded heading is in the profile, or one of ours."""
+        return self.is_in_profile(key) or self.find(key) is not None
 
-def _all_known(profiles: Sequence[Profile]) -> list[_Known]:
-    """Return what the profiles for any headings say, then what we know ourselves."""
+
+def _list_meanings(profiles: Sequence[Profile]) -> list[_Meanings]:
+    """Return the meanings by each profile for any headings, then those we know ourselves."""
     general = [profile for profile in profiles if not profile.fingerprint]
-    return [_Known(profile) for profile in (*general, None)]
+    return [_Meanings(profile) for profile in (*general, None)]
 
 
 def is_sender_label(text: str) -> bool:
-    """Tell a text that is the name of one of our fields that say who asks, as "Practice"."""
+    """Return whether a text is a heading of a field for who asks, as "Practice"."""
     meaning = _RANKS.get(normalize.fold_label(text, _RANKS))
     return meaning is not None and meaning[0] in SENDER_FIELDS
 
@@ -474,164 +471,165 @@ def is_sender_label(text: str) -> bool:
 def find_heading(
     rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()
 ) -> Heading | None:
-    """Find the heading among a sheet's first rows (texts by column).
+    """Return the heading among a sheet's first rows (texts by column).
 
-    None where no row has a heading of ours.
-
-    What comes back may lack required fields: ask `missing`. A heading may be one row, or two, the
-    upper one merged. A profile for exactly these headings goes before one that names some of them,
-    and that before what we know ourselves.
+    None where no row has a heading of ours. The heading may lack required fields, see
+    `missing_fields`. It may be one row, or two, the upper one merged. A profile for exactly these
+    headings goes before one that names some of them, and that before the ones we know ourselves.
     """
-    best = _exact(rows, profiles) or _best(rows, profiles)
+    best = _find_exact(rows, profiles) or _find_best(rows, profiles)
     if best is None or best.missing_fields:
         return best
     # A table above the best one is a table too: its rows must not end as titles of the next.
     finder = HeadingFinder(profiles)
-    above = (finder.find_at(rows[at], rows[at + 1], at) for at in range(best.start))
+    above = (finder.find_at(rows[place], rows[place + 1], place) for place in range(best.start))
     return next((heading for heading in above if heading and not heading.missing_fields), best)
 
 
-def _exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
+def _find_exact(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
     """Return the heading that a profile is for, by its fingerprint."""
     places = fingerprint_rows(rows)
     for profile in profiles:
         if profile.fingerprint in places:
-            at, of_two = places[profile.fingerprint]
-            heading = parse_heading(rows, at, profile, of_two=of_two)
+            place, has_two_rows = places[profile.fingerprint]
+            heading = parse_heading(rows, place, profile, has_two_rows=has_two_rows)
             if not heading.missing_fields:
                 return heading
     return None
 
 
-def _best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
+def _find_best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> Heading | None:
     """Return the row, or two rows, in which most headings are known."""
-    known = _all_known(profiles)
     candidates = [
         heading
-        for one in known
-        for heading in _readings(rows, one)
-        if heading.columns and _serves(heading)
+        for meanings in _list_meanings(profiles)
+        for heading in _iter_readings(rows, meanings)
+        if _is_candidate(heading)
     ]
-    return min(candidates, key=_merit, default=None)
+    return min(candidates, key=_rate, default=None)
 
 
 class HeadingFinder:
-    """Recogniser of a further table's heading anywhere in a sheet.
+    """Recogniser of a further table's heading anywhere in a sheet, at little cost for other rows.
 
-    It costs little for all other rows.
-
-    `find_heading` looks for the first heading leniently, among a few rows. Here every row of a file is a
-    candidate, and a request must not be taken for a heading: at least half of its cells have to be
-    headings that are known, and the others have to look like some. Ask `is_sure` whether it may
-    still be a request.
+    `find_heading` finds the first heading leniently, among a few rows. Here every row of a file is
+    a candidate, and a request must not be taken for a heading: at least half of its cells have to
+    be known headings, and the others have to look like some. `Heading.is_sure` is false where it
+    may still be a request.
     """
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
-        self._known = _all_known(profiles)
+        self._meanings = _list_meanings(profiles)
         self._exact = {one.fingerprint: one for one in reversed(profiles) if one.fingerprint}
         self._exact_words = {word for one in self._exact.values() for word, _ in one.columns}
         self._words = _RANKS.keys() | {word for one in profiles for word, _ in one.columns}
-        self._numbered = any(
-            _DIGIT.search(word) for word in self._words
-        )  # no heading of ours holds a digit
+        # No heading of ours holds a digit, but one in a profile may.
+        self._has_digits = any(_DIGIT.search(word) for word in self._words)
 
     def may_begin(self, row: dict[int, str]) -> bool:
-        """Tell quickly whether a row may be the beginning of a heading."""
-        unknown, exact = len(row) // 2, False
+        """Return quickly whether a row may be the beginning of a heading."""
+        if not all(map(self._may_be_label, row.values())):
+            return False
+        unknown, most_unknown, has_exact_word = 0, len(row) // 2, False
         for text in row.values():
-            if len(text) > MAX_HEADING_LENGTH or (
-                _NO_LABEL.search(text) and not (self._exact or self._numbered)
-            ):
-                return False
             word = normalize.fold_label(text, self._words)
-            exact = exact or word in self._exact_words
-            if word not in self._words:
-                unknown -= 1
-                if unknown < 0 and not self._exact:
-                    return False
-        return (unknown >= 0 and len(row) > 1) or exact
+            has_exact_word = has_exact_word or word in self._exact_words
+            unknown += word not in self._words
+            if unknown > most_unknown and not self._exact:
+                return False
+        return has_exact_word or (unknown <= most_unknown and len(row) > 1)
+
+    def _may_be_label(self, text: str) -> bool:
+        if len(text) > MAX_HEADING_LENGTH:
+            return False
+        return bool(self._exact) or self._has_digits or not _NO_LABEL.search(text)
 
     def find_at(self, row: dict[int, str], following: dict[int, str], place: int) -> Heading | None:
         """Return the heading that begins in this row, None where none does.
 
-        `place` rows stand above it.
-
-        It may lack required fields: then it is the heading of a table that holds no messages.
+        `following` is the next row, {} where there is none; `place` rows stand above this one. The
+        heading may lack required fields: then its table holds no messages.
         """
         if not self.may_begin(row):
             return None
         rows = [row, following] if following else [row]
-        for fingerprint, (at, of_two) in fingerprint_rows(rows).items():
-            if at == 0 and fingerprint in self._exact:
-                exact = parse_heading(rows, 0, self._exact[fingerprint], of_two=of_two)
-                if not exact.missing_fields:
-                    return replace(exact, end=exact.end + place)
+        heading = self._find_exact(rows) or self._find_best(rows)
+        return replace(heading, end=heading.end + place) if heading else None
+
+    def _find_exact(self, rows: Sequence[dict[int, str]]) -> Heading | None:
+        """Return the heading in the first of these rows that a profile is for."""
+        for fingerprint, (place, has_two_rows) in fingerprint_rows(rows).items():
+            if place == 0 and fingerprint in self._exact:
+                profile = self._exact[fingerprint]
+                heading = parse_heading(rows, 0, profile, has_two_rows=has_two_rows)
+                if not heading.missing_fields:
+                    return heading
+        return None
+
+    def _find_best(self, rows: Sequence[dict[int, str]]) -> Heading | None:
+        """Return the heading that begins in the first of these rows and has most known labels."""
         candidates = [
             heading
-            for known in self._known
-            for heading in _readings(rows, known)
-            if heading.start == 0 and heading.columns and _serves(heading) and _is_certain(heading)
+            for meanings in self._meanings
+            for heading in _iter_readings(rows, meanings)
+            if heading.start == 0 and _is_candidate(heading) and _is_certain(heading)
         ]
-        best = min(candidates, key=_merit, default=None)
-        return replace(best, end=best.end + place) if best else None
+        return min(candidates, key=_rate, default=None)
 
 
 def _is_certain(heading: Heading) -> bool:
-    """Tell a row of headings from a request whose cells happen to be words of headings."""
-    count, of = heading.recognised_count, len(heading.keys)
-    if count == of:
-        return of > 1 and (not heading.missing_fields or of > 2)  # noqa: PLR2004 - two words may be anything
-    others = (
-        text
-        for column, text in heading.labels.items()
-        if text and not heading.is_recognised(column)
-    )
-    return not heading.missing_fields and 2 * count >= of and not any(map(_NO_LABEL.search, others))
+    """Return whether a row is headings, and no request whose cells happen to be such words."""
+    known, all_headings = heading.recognised_count, len(heading.keys)
+    if known == all_headings:
+        # Two words may be anything, unless they are for the text and for who asks.
+        return all_headings > 1 and (not heading.missing_fields or all_headings >= 3)  # noqa: PLR2004
+    if heading.missing_fields or 2 * known < all_headings:
+        return False
+    unknown = (text for column, text in heading.labels.items() if not heading.is_recognised(column))
+    return not any(_NO_LABEL.search(text) for text in unknown if text)
 
 
 def _is_second_table(left: Heading, right: Heading) -> bool:
-    """Tell whether the columns on the right are a table of their own.
-
-    And no further columns of the left one.
+    """Return whether the columns on the right are a table of their own, not part of the left one.
 
     The very same headings for who asks and for the text are sure. In other words, "Created by" and
-    "Notes" behind "From" and "Message" are columns of one table: there all that says who asks has
+    "Notes" behind "From" and "Message" are columns of one table: there every field for who asks has
     to stand on the right as well.
     """
     if not (left.is_complete and right.is_complete):
         return False
-    if _who_keys(left) & _who_keys(right) and _keys_of(left, "body") & _keys_of(right, "body"):
+    has_same_sender = not _list_sender_keys(left).isdisjoint(_list_sender_keys(right))
+    has_same_text = not _list_keys(left, "body").isdisjoint(_list_keys(right, "body"))
+    if has_same_sender and has_same_text:
         return True
-    asks = left.columns.keys() & set(SENDER_FIELDS)
-    if not asks <= right.columns.keys():
+    senders = left.columns.keys() & set(SENDER_FIELDS)
+    if not senders <= right.columns.keys():
         return False
-    names_both = asks & {"company", "company_number"} and asks & {"sender", "email"}
-    return bool(names_both) or not _keys_of(right, "body").isdisjoint(_MESSAGE_WORDS)
+    if senders & {"company", "company_number"} and senders & {"sender", "email"}:
+        return True
+    return not _list_keys(right, "body").isdisjoint(_MESSAGE_WORDS)
 
 
-def _names(heading: Heading) -> dict[int, str]:
+def _list_names(heading: Heading) -> dict[int, str]:
     """Return the folded headings by column, as they are written where folding leaves nothing."""
     return {c: heading.keys.get(c) or text.strip() for c, text in heading.labels.items()}
 
 
-def _fields(heading: Heading) -> dict[int, str]:
+def _list_fields(heading: Heading) -> dict[int, str]:
     """Return the fields of ours by column."""
-    return {column: name for name, taken in heading.columns.items() for column in taken}
+    return {column: name for name, columns in heading.columns.items() for column in columns}
 
 
-def _who_keys(heading: Heading) -> set[str]:
-    return {key for name in SENDER_FIELDS for key in _keys_of(heading, name)}
+def _list_sender_keys(heading: Heading) -> set[str]:
+    return {key for name in SENDER_FIELDS for key in _list_keys(heading, name)}
 
 
-def _keys_of(heading: Heading, name: str) -> set[str]:
+def _list_keys(heading: Heading, name: str) -> set[str]:
     return {heading.keys[column] for column in heading.columns.get(name, ())}
 
 
-def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
-    """Yield first and last column of each run of columns with a heading.
-
-    Blank columns between them belong to the run.
-    """
+def _iter_runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
+    """Yield first and last column of each run of columns with a heading, without blank ones."""
     filled = sorted(column for column, text in labels.items() if text)
     first = last = filled[0] if filled else 0
     for column in filled[1:]:
@@ -644,36 +642,51 @@ def _runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
 
 
 def fingerprint_rows(rows: Sequence[dict[int, str]]) -> dict[str, tuple[int, bool]]:
-    """What a sheet's first rows are told by, each taken as a heading.
+    """Return the fingerprints of a sheet's first rows, each taken as a heading.
 
-    Which row that is, and whether with the next.
+    With each the place of the row, and whether it is a heading together with the next one.
     """
-    alone = {_fingerprint(row): (at, False) for at, row in enumerate(rows[:MAX_SEARCHED_ROWS])}
-    pairs = enumerate(pairwise(rows[: MAX_SEARCHED_ROWS + 1]))
-    return {_fingerprint(upper, lower): (at, True) for at, (upper, lower) in pairs} | alone
+    alone = {
+        _make_fingerprint(row): (place, False) for place, row in enumerate(rows[:MAX_SEARCHED_ROWS])
+    }
+    pairs = {
+        _make_fingerprint(upper, lower): (place, True)
+        for place, (upper, lower) in enumerate(pairwise(rows[: MAX_SEARCHED_ROWS + 1]))
+    }
+    return pairs | alone
 
 
 def parse_heading(
-    rows: Sequence[dict[int, str]], at: int, profile: Profile | None, *, of_two: bool = False
+    rows: Sequence[dict[int, str]],
+    place: int,
+    profile: Profile | None,
+    *,
+    has_two_rows: bool = False,
 ) -> Heading:
-    """Take the row at this place for the heading, with the next one or alone, whatever it says."""
-    known = _Known(profile)
-    if not of_two or at + 1 == len(rows):
-        return _heading(rows[at], {}, at + 1, known)
-    return _heading(rows[at], rows[at + 1], at + 2, known)
+    """Return the row at a place as a heading, with the next one or alone, whatever its texts are."""
+    meanings = _Meanings(profile)
+    if not has_two_rows or place + 1 == len(rows):
+        return _make_heading(rows[place], {}, place + 1, meanings)
+    return _make_heading(rows[place], rows[place + 1], place + 2, meanings)
 
 
-def _serves(heading: Heading) -> bool:
-    """Whether a profile without a fingerprint is meant for this.
+def _is_candidate(heading: Heading) -> bool:
+    """Return whether a heading has a field of ours, by a profile that is for it or by none.
 
-    It names a heading that is there, or none at all.
+    A profile without a fingerprint is for headings one of which it names; one without any column is
+    for all.
     """
+    if not heading.columns:
+        return False
     return heading.profile is None or heading.profile_columns > 0 or not heading.profile.columns
 
 
-def _merit(heading: Heading) -> tuple[int, int, int, int, bool]:
-    # Of two readings that say as much, two rows are one heading only where they make up a label
-    # together.
+def _rate(heading: Heading) -> tuple[int, int, int, int, bool]:
+    """Return a key that sorts the best heading first.
+
+    Of two readings that are as good, two rows are one heading only where they make up a label
+    together.
+    """
     return (
         len(heading.missing_fields),
         -heading.profile_columns,
@@ -683,25 +696,26 @@ def _merit(heading: Heading) -> tuple[int, int, int, int, bool]:
     )
 
 
-def _readings(rows: Sequence[dict[int, str]], known: _Known) -> Iterator[Heading]:
-    """Each row as a heading by itself.
+def _iter_readings(rows: Sequence[dict[int, str]], meanings: _Meanings) -> Iterator[Heading]:
+    """Yield each row as a heading by itself, and together with the next one.
 
-    And together with the next where all of that one's texts are headings too.
+    The latter only where all texts of the next row are headings too.
     """
-    for at in range(min(len(rows), MAX_SEARCHED_ROWS)):
-        alone = _heading(rows[at], {}, at + 1, known)
+    for place in range(min(len(rows), MAX_SEARCHED_ROWS)):
+        alone = _make_heading(rows[place], {}, place + 1, meanings)
         yield alone
-        if at + 1 == len(rows) or not rows[at + 1]:
+        if place + 1 == len(rows) or not rows[place + 1]:
             continue
-        both = _heading(rows[at], rows[at + 1], at + 2, known)
-        meant = {column for columns in both.columns.values() for column in columns}
-        meant |= {column for column, key in both.keys.items() if known.names(key)}
-        if rows[at + 1].keys() <= meant and not alone.is_repeated_in(rows[at + 1]):
+        lower = rows[place + 1]
+        both = _make_heading(rows[place], lower, place + 2, meanings)
+        known = {column for columns in both.columns.values() for column in columns}
+        known |= {column for column, key in both.keys.items() if meanings.is_in_profile(key)}
+        if lower.keys() <= known and not alone.is_repeated_in(lower):
             yield both
 
 
 def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
-    """Carry a merged upper heading over the columns it covers.
+    """Return the upper row with each merged heading in all columns it covers.
 
     Excel keeps its text in the first of them.
     """
@@ -712,56 +726,59 @@ def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
     return spread
 
 
-def _heading(upper: dict[int, str], lower: dict[int, str], rows: int, known: _Known) -> Heading:
+def _make_heading(
+    upper: dict[int, str], lower: dict[int, str], end: int, meanings: _Meanings
+) -> Heading:
+    """Return a heading of two rows, or of the upper one alone where the lower one is empty.
+
+    A label is both texts together where that is a known heading and the lower text differs from it,
+    else the lower one, else the upper one.
+    """
     spread = _spread(upper, lower) if lower else upper
     both = {
-        column: f"{spread.get(column, '')} {text}".strip()
+        column: f"{spread[column]} {text}".strip()
         for column, text in lower.items()
         if column in spread
     }
     joined = {
         column: text
         for column, text in both.items()
-        if _is_told(known, text) and text != lower[column]
+        if text != lower[column] and meanings.is_known(meanings.fold(text))
     }
     labels = {
         column: joined.get(column) or lower.get(column) or spread[column]
         for column in sorted({*spread, *lower})
     }
-    keys = {column: known.key(text) for column, text in labels.items() if text}
+    keys = {column: meanings.fold(text) for column, text in labels.items() if text}
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
-        meaning = known.meaning(key) if len(labels[column]) <= MAX_HEADING_LENGTH else None
-        if meaning:
-            ranked.setdefault(meaning[0], []).append((meaning[1], column))
+        meaning = meanings.find(key) if len(labels[column]) <= MAX_HEADING_LENGTH else None
+        if meaning is not None:
+            name, rank = meaning
+            ranked.setdefault(name, []).append((rank, column))
     return Heading(
-        columns={name: [column for _, column in sorted(found)] for name, found in ranked.items()},
+        columns={name: [column for _, column in sorted(pairs)] for name, pairs in ranked.items()},
         labels=labels,
         keys=keys,
-        end=rows,
-        fingerprint=_fingerprint(upper, lower),
-        profile=known.profile,
-        profile_columns=sum(map(known.names, keys.values())),
+        end=end,
+        fingerprint=_make_fingerprint(upper, lower),
+        profile=meanings.profile,
+        profile_columns=sum(map(meanings.is_in_profile, keys.values())),
         joined_labels=len(joined),
         has_two_rows=bool(lower),
-        meanings=known,
+        meanings=meanings,
         label_rows=(upper, lower) if lower else (upper,),
     )
 
 
-def _is_told(known: _Known, text: str) -> bool:
-    key = known.key(text)
-    return known.names(key) or known.meaning(key) is not None
+def _make_fingerprint(*rows: dict[int, str]) -> str:
+    """Return a digest of the folded headings in their order.
 
-
-def _fingerprint(*rows: dict[int, str]) -> str:
-    """A digest of what the headings say, in their order.
-
-    Not of how they are written, nor of the columns between.
+    Their spelling, and blank columns between them, do not count.
     """
-    told = (
+    labels = (
         "\x1f".join(normalize.fold_label(row[column]) for column in sorted(row))
         for row in rows
         if row
     )
-    return hashlib.sha256("\x1e".join(told).encode()).hexdigest()[:32]
+    return hashlib.sha256("\x1e".join(labels).encode()).hexdigest()[:32]

@@ -1,16 +1,14 @@
-"""Find the tables of a sheet.
+"""Recognition of the tables of a sheet: its headings, titles, footers and requests.
 
-Which rows are headings, titles or footers, and which are read as requests.
-
-A row is judged by where it stands and by its whole form, never by how it begins. Whatever stands
-under a heading for the message text is read as a request, or rejected. Titles and footers are
-counted with their places; every other row is handed on, so that it becomes an item or a rejected
-row.
+A row is classified by where it stands and by its whole form, never by how it begins. Whatever
+stands under a heading for the message text is read as a request, or rejected. Titles and footers
+are counted with their places; every other row is handed on, so that it becomes an item or a
+rejected row.
 """
 
 import re
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -18,8 +16,15 @@ from parsers.item import REJECTION_HEADING, SheetCounts
 from parsers.options import Options
 from parsers.secure_message import columns as secure_message_columns
 from parsers.secure_message.columns import Heading, HeadingFinder
-from parsers.secure_message.row import RowReader, SheetRow, find_counting_fields, name_column
+from parsers.secure_message.row import (
+    NO_MERGED_VALUES,
+    RowReader,
+    SheetRow,
+    find_counting_fields,
+    name_column,
+)
 from parsers.spreadsheets.cell_values import UNSOLVED, Value
+from parsers.spreadsheets.formats.model import Row
 from parsers.spreadsheets.formats.xlsx_sheet import MAX_MERGED_COLUMNS
 from parsers.spreadsheets.reader import Table
 
@@ -43,15 +48,15 @@ DOUBTFUL_TITLE = (
     "this was taken for a title of the table below: if it is a request, write it into the columns"
     " of these names"
 )
-ABOVE_LABEL = "Above the table"  # labels the titles among an item's details
+ABOVE_LABEL = "Above the table"  # label of the titles among an item's details
 SHEET_LABEL = "Sheet"
 
-_MOST_PENDING = 50  # rows without a message, kept until it is clear what follows them
-_LONGEST_TITLE = 200  # characters of a cell; what is longer is somebody's text
-_TITLE_CELLS = 8  # labels and values beside each other, as filters of a report
-_TITLE_WORDS = 6  # of a title between tables: what has more may be somebody's sentence
-_FOOTER_CELLS = 4  # as "Page", 1, "of", 3
-_MOST_PLACES = 20  # runs of rows named; a report of 3,000 pages repeats its heading as often
+_MAX_PENDING = 50  # rows without a message that wait until it is clear what follows them
+_MAX_TITLE_LENGTH = 200  # characters of a cell; a longer one is somebody's text
+_MAX_TITLE_CELLS = 8  # labels and values beside each other, as filters of a report
+_MAX_TITLE_WORDS = 6  # of a title between tables: with more it may be somebody's sentence
+_MAX_FOOTER_CELLS = 4  # as "Page", 1, "of", 3
+_MAX_PLACES = 20  # runs of rows named; a report of 3,000 pages repeats its heading as often
 
 _SENTENCE_END = re.compile(r"[.!?]$|[a-z]{3}[.!?] ")
 _COUNT = re.compile(r"[\d.,%$ ()+-]*")
@@ -64,79 +69,81 @@ _TOTAL = re.compile(
 _MONTH = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec|mär|mai|okt|dez)[a-z]*\.?"
 _DATE = (
     r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? )?"
-    rf"(?:\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}|{_MONTH} \d{{1,2}},? \d{{4}}|\d{{1,2}}\.?["
-    rf" -]{_MONTH}[ -]\d{{2,4}})"
+    rf"(?:\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}"
+    rf"|{_MONTH} \d{{1,2}},? \d{{4}}"
+    rf"|\d{{1,2}}\.?[ -]{_MONTH}[ -]\d{{2,4}})"
 )
 _TIME = (
-    r"(?:T|,? (?:at )?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?(?:Z| ?[+-]\d{2}:?\d{2}|"
-    r" [a-z]{2,4}T)?"
+    r"(?:T|,? (?:at )?)\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]\.?m\.?)?"
+    r"(?:Z| ?[+-]\d{2}:?\d{2}| [a-z]{2,4}T)?"
 )
-# A name begins with a capital: "by mistake" and what else may follow are somebody's words.
+# A name begins with a capital: "by mistake" and the like are somebody's words.
 _BY = r"(?: by:? (?:[^\s@]+@[^\s@]+|(?-i:[A-Z][\w.'-]*(?: [A-Z][\w.'-]*){0,2})))"
 _FOOTER = re.compile(
     r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?"
     r"|-* ?end of (?:report|list|file|export|document|page)\.? ?-*"
-    rf"|(?:report )?(?:generated|printed|created|exported|run)(?: date)?:?{_BY}?(?: (?:on|at))?:?"
-    rf" {_DATE}(?:{_TIME})?{_BY}?\.?"
+    r"|(?:report )?(?:generated|printed|created|exported|run)(?: date)?:?"
+    rf"{_BY}?(?: (?:on|at))?:? {_DATE}(?:{_TIME})?{_BY}?\.?"
     r"|\d+ (?:rows|records|messages|items|entries)(?: (?:in total|total|found|exported))?",
     re.IGNORECASE,
 )
 _PAGE = re.compile(r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?", re.IGNORECASE)
 _USUAL_NAME = re.compile(
-    r"(?:(?:work)?sheet|table|tabelle|feuil|hoja|foglio|blad|planilha|export|report|data)?["
-    r" _-]*\d*",
+    r"(?:(?:work)?sheet|table|tabelle|feuil|hoja|foglio|blad|planilha|export|report|data)?"
+    r"[ _-]*\d*",
     re.IGNORECASE,
 )
 
 
 class RequestRow(NamedTuple):
-    """A row to be read under its table's headings, or one under none.
+    """A row to be read under its table's headings.
 
-    `rows` is None, and `reason` says why.
+    For a row under none `reader` is None, and `reason` is the text for its rejection.
     """
 
-    line: SheetRow
+    row: SheetRow
     reader: RowReader | None
     reason: str = ""
 
 
 class _TableColumns(NamedTuple):
-    """The columns of one table, and how its rows are read."""
+    """The columns of one table, and the reader of its rows."""
 
     heading: Heading
-    rows: RowReader
+    reader: RowReader
     first: int
-    last: int | None
-    row: int = (
-        0  # number of the heading's last row, where it is another than that of the tables beside
-    )
+    last: int | None  # None for the last column of the sheet
+    # Number of the heading's last row, where it is another than that of the tables beside.
+    heading_row: int = 0
 
-    def part(self, line: SheetRow) -> dict[int, Value]:
+    def select(self, row: SheetRow) -> dict[int, Value]:
         """Return the values of a row that stand in the columns of this table."""
         return {
-            c: v
-            for c, v in line.values.items()
-            if c >= self.first and (self.last is None or c <= self.last)
+            column: value
+            for column, value in row.values.items()
+            if column >= self.first and (self.last is None or column <= self.last)
         }
 
 
-class _Open:
-    """The table, or the tables side by side, under the heading that was met last."""
+class _OpenTables:
+    """The table, or the tables side by side, under the last heading so far.
 
-    def __init__(self, heading: Heading, places: list[_TableColumns], row: int) -> None:
-        self.heading, self.places = heading, places
-        self.row = (
-            row  # number of the heading's last row: what is merged above it belongs to no message
-        )
+    `heading_row` is the number of the heading's last row: a cell that is merged from above it
+    belongs to no message.
+    """
+
+    def __init__(self, heading: Heading, tables: list[_TableColumns], heading_row: int) -> None:
+        self.heading, self.tables, self.heading_row = heading, tables, heading_row
         self.labels = heading.labels.keys()
-        columns = [place.rows.columns for place in places]
-        self.texts = frozenset(column for of in columns for column in of["body"])
-        self.says = self.texts | {column for of in columns for column in of["subject"]}
-        self.body = min(self.texts)
+        columns = [table.reader.columns for table in tables]
+        self.text_columns = frozenset(column for names in columns for column in names["body"])
+        subjects = frozenset(column for names in columns for column in names["subject"])
+        self.message_columns = self.text_columns | subjects
+        self.first_text_column = min(self.text_columns)
 
 
 class Tally:
-    """Counts what the rows of a sheet are, and where its headings, titles and footers stand."""
+    """Counts of the rows of a sheet by kind, and the places of headings, titles and footers."""
 
     def __init__(self) -> None:
         self.rows = self.blank = self.hidden_rows = 0
@@ -144,385 +151,395 @@ class Tally:
         self._places = {kind: _RowNumbers() for kind in ("headings", "titles", "footers")}
 
     def add(self, kind: str, row: int) -> None:
-        """Count a heading, title or footer."""
+        """Count the row of a heading, title or footer; `kind` is its plural."""
         self._places[kind].add(row)
 
     def counts(self, sheet: str) -> SheetCounts:
-        """Return the counts as they are now."""
-        headings_, titles, footers = self._places.values()
+        """Return the counts so far."""
+        headings, titles, footers = self._places.values()
         return SheetCounts(
             sheet=sheet,
             rows=self.rows,
             items=self.items,
             repeated=self.repeated,
             rejected=self.rejected,
-            headings=headings_.count,
+            headings=headings.count,
             titles=titles.count,
             footers=footers.count,
             blank=self.blank,
             hidden_rows=self.hidden_rows,
-            heading_places=str(headings_),
+            heading_places=str(headings),
             title_places=str(titles),
             footer_places=str(footers),
         )
 
 
 class _RowNumbers:
-    """Row numbers in as few words as they need."""
+    """Row numbers, written as runs: "1-3, 9"; of many runs the first ones and "…"."""
 
     def __init__(self) -> None:
         self.count = 0
         self._runs: list[list[int]] = []
-        self._cut = False
+        self._is_cut = False
 
     def add(self, row: int) -> None:
         self.count += 1
         if self._runs and self._runs[-1][1] <= row <= self._runs[-1][1] + 1:
             self._runs[-1][1] = row
-        elif len(self._runs) < _MOST_PLACES:
+        elif len(self._runs) < _MAX_PLACES:
             self._runs.append([row, row])
         else:
-            self._cut = True
+            self._is_cut = True
 
     def __str__(self) -> str:
         runs = [str(first) if first == last else f"{first}-{last}" for first, last in self._runs]
-        return ", ".join([*runs, "…"] if self._cut else runs)
+        return ", ".join([*runs, "…"] if self._is_cut else runs)
 
 
 class Layout:
     """The tables of one sheet, found while its rows go by.
 
-    Memory stays the same however many there are.
+    Memory stays the same however many rows there are.
     """
 
     def __init__(self, table: Table, options: Options) -> None:
         self.tally = Tally()
         self._table, self._options = table, options
         self._finder = HeadingFinder(options.profiles)
-        self._lines = self._filled()
-        self._first = list(islice(self._lines, secure_message_columns.MAX_SEARCHED_ROWS))
+        self._rows = self._iter_filled()
+        self._first_rows = list(islice(self._rows, secure_message_columns.MAX_SEARCHED_ROWS))
         self.heading = secure_message_columns.find_heading(
-            [line.texts for line in self._first], options.profiles
+            [row.texts for row in self._first_rows], options.profiles
         )
-        self._open: _Open | None = None
+        self._open: _OpenTables | None = None
         self._pending: list[SheetRow] = []
         self._reason = NO_HEADINGS
-        self._doubtful_titles: list[SheetRow] = []  # shown as rejected rows already
+        self._doubtful_titles: list[SheetRow] = []  # handed on as rejected rows already
         self._titles: set[str] = set()  # of the table above: a report repeats them on every page
-        self._ahead = _Ahead(iter(()))
+        self._ahead = _LookAhead(iter(()))
+        self._is_next_taken = False  # the next row is the second one of a heading
 
     @property
     def name(self) -> str:
-        """Return the name of the sheet."""
+        """Name of the sheet."""
         return self._table.name
 
     @property
     def is_readable(self) -> bool:
-        """Tell whether there is a table of messages near the top."""
+        """True where there is a table of messages near the top."""
         return self.heading is not None and not self.heading.missing_fields
 
     def rewind(self) -> None:
-        """Let go of the rows read so far, and read them anew when their turn comes.
+        """Forget the rows read so far, and read them again when their turn comes.
 
         Of many sheets, each would hold memory until then.
         """
-        self._first, self._lines = [], self._filled()
+        self._first_rows, self._rows = [], self._iter_filled()
         self.tally = Tally()
 
     def has_table_below(self) -> bool:
-        """Tell whether there is a table of messages further down.
+        """Return whether there is a table of messages further down.
 
-        Reads the whole sheet; rewinds it.
+        It reads the whole sheet, and rewinds it.
         """
         self.rewind()
-        found = (
-            self._heading_at(line.texts, following) for line, following in _with_next(self._lines)
+        headings = (
+            self._find_heading_at(row.texts, following)
+            for row, following in _with_following(self._rows)
         )
-        readable = any(heading is not None and not heading.missing_fields for heading in found)
+        has_table = any(heading is not None and not heading.missing_fields for heading in headings)
         self.rewind()
-        return readable
+        return has_table
 
     def iter_requests(self) -> Iterator[RequestRow]:
         """Yield the rows that are to be read, or to be rejected; the others are in the tally."""
-        begin = self.heading.start if self.heading and not self.heading.missing_fields else -1
-        skip = False
-        self._ahead = _Ahead(chain(self._first, self._lines))
-        for at, line in enumerate(self._ahead):
+        begin = self.heading.start if self.heading and self.is_readable else -1
+        self._ahead = _LookAhead(chain(self._first_rows, self._rows))
+        for place, row in enumerate(self._ahead):
             following = next(iter(self._ahead.peek(1)), None)
-            if skip:  # it was the second row of a heading
-                skip = False
-                continue
-            if at == begin:
-                yield from self._begin(self.heading, line, following)
-                skip = self._open is not None and self._open.heading.has_two_rows
-                continue
-            if at < begin:  # the first heading has been found by looking at all of these
-                yield from self._above(line)
-                continue
-            beside = self._heading_beside(line, following)
-            if beside is not None:
-                yield from self._begin_beside(beside, line)
-                continue
-            if self._repeats_in_part(line):
-                yield from self._rows_follow()
-                yield from self._emit(line)
-                continue
-            if self._open is not None and _is_long(
-                line, self._open.body
-            ):  # nearly all rows: no need to look closer
-                yield from self._rows_follow()
-                yield from self._emit(line)
-                continue
-            texts = line.texts
-            repeated = self._open is not None and self._open.heading.is_repeated_in(texts)
-            found = (
-                None if repeated and self._is_whole(texts) else self._heading_at(texts, following)
-            )
-            if repeated and not (found and found.has_two_rows):
-                yield from self._repeat(line)
-            elif found is not None and not self._adds_nothing(found):
-                yield from self._begin(found, line, following)
-                skip = found.has_two_rows and not found.missing_fields
-            elif self._open is None:
-                yield from self._above(line)
-            elif self._is_title_of_next(line):
-                self._doubtful_titles.append(line)
-                yield self._stray(line, DOUBTFUL_TITLE)
+            if self._is_next_taken:
+                self._is_next_taken = False
+            elif place == begin:
+                yield from self._begin_table(self.heading, row, following)
+            elif place < begin:  # the first heading was found among all of these
+                yield from self._take_above(row)
             else:
-                yield from self._inside(line)
-        yield from self._table_ends()
+                yield from self._classify(row, following)
+        yield from self._end_table()
 
     # -- reading ----
 
-    def _filled(self) -> Iterator[SheetRow]:
-        """Yield the rows with anything in them.
+    def _iter_filled(self) -> Iterator[SheetRow]:
+        """Yield the rows with any value, and with the values of merged cells from above.
 
-        And with the values of merged cells that reach down into them.
+        Counts all rows as they go by, also the blank ones between those of the sheet.
         """
-        read, ours = self._table.cells.read_value, set[int]()
-        covering: dict[int, tuple[int, int, Value]] = {}  # column -> last row, first row, value
-        last, blank, tally = 0, False, self.tally
-        for at, row in enumerate(self._table.rows()):
-            values = {}
-            for column, cell in row.cells.items():
-                value = read(cell)
-                if value.text or value.flaw:
-                    values[column] = value
-            if at < secure_message_columns.MAX_SEARCHED_ROWS:
-                ours |= {
-                    column for column, value in values.items() if value.text == REJECTION_HEADING
-                }
-            if ours:
-                values = {column: value for column, value in values.items() if column not in ours}
-            skipped = max(row.number - last - 1, 0)
+        tally, merged_cells = self.tally, _MergedCells()
+        last_number, is_after_blank = 0, False
+        for row, values in self._iter_values():
+            skipped = max(row.number - last_number - 1, 0)
             tally.rows += skipped + 1
             tally.blank += skipped if values else skipped + 1
             tally.hidden_rows += row.hidden
-            last = max(last, row.number)
-            blank = blank or skipped > 0 or not values
-            if not values:
-                continue
-            if covering:
-                covering = {
-                    c: one
-                    for c, one in covering.items()
-                    if one[0] >= row.number and c not in values
-                }
-                carried = {c: one[1:] for c, one in covering.items()}
-                yield SheetRow(row.number, row.hidden, values, carried, is_after_blank=blank)
-            else:
-                yield SheetRow(row.number, row.hidden, values, is_after_blank=blank)
-            blank = False
-            for column, end in row.merged.items():
-                if column in values and len(covering) < MAX_MERGED_COLUMNS:
-                    covering[column] = (end, row.number, values[column])
+            last_number = max(last_number, row.number)
+            is_after_blank = is_after_blank or skipped > 0 or not values
+            if values:
+                merged = merged_cells.reaching(row.number, values)
+                yield SheetRow(
+                    row.number, row.hidden, values, merged, is_after_blank=is_after_blank
+                )
+                is_after_blank = False
+                merged_cells.add(row, values)
+
+    def _iter_values(self) -> Iterator[tuple[Row, dict[int, Value]]]:
+        """Yield each row with its values by column, without a column of ours for rejected rows."""
+        read_value = self._table.cells.read_value
+        our_columns = set[int]()
+        for place, row in enumerate(self._table.rows()):
+            values = {}
+            for column, cell in row.cells.items():
+                value = read_value(cell)
+                if value.text or value.flaw:
+                    values[column] = value
+            if place < secure_message_columns.MAX_SEARCHED_ROWS:
+                our_columns.update(_find_our_columns(values))
+            if our_columns:
+                values = {c: value for c, value in values.items() if c not in our_columns}
+            yield row, values
 
     def _is_whole(self, texts: dict[int, str]) -> bool:
-        """Tell a row with as many cells as the heading.
-
-        A shorter one may be the upper row of another heading.
-        """
-        return self._open is not None and (
-            self._open.heading.has_two_rows or len(texts) == len(self._open.labels)
-        )
+        """Return whether a row has as many cells as the open heading, or that has two rows."""
+        if self._open is None:
+            return False
+        return self._open.heading.has_two_rows or len(texts) == len(self._open.labels)
 
     def _adds_nothing(self, heading: Heading) -> bool:
-        """Tell a doubtful heading under which the rows would mean what they mean already.
+        """Return whether the rows under a doubtful heading would have the same fields as before.
 
-        It is a request then.
+        The heading is a request then.
         """
         if heading.is_sure or self._open is None:
             return False
-        columns = self._open.heading.columns
+        open_columns = self._open.heading.columns
         return all(
-            set(taken) <= set(columns.get(name, ())) for name, taken in heading.columns.items()
+            set(columns) <= set(open_columns.get(name, ()))
+            for name, columns in heading.columns.items()
         )
 
-    def _heading_at(self, texts: dict[int, str], following: SheetRow | None) -> Heading | None:
+    def _find_heading_at(self, texts: dict[int, str], following: SheetRow | None) -> Heading | None:
         if not self._finder.may_begin(texts):
             return None
         return self._finder.find_at(texts, following.texts if following else {}, 0)
 
-    # -- what becomes of a row ----
+    # -- classification of a row ----
 
-    def _begin(
-        self, heading: Heading | None, line: SheetRow, following: SheetRow | None
+    def _classify(self, row: SheetRow, following: SheetRow | None) -> Iterator[RequestRow]:
+        """Hand a row on, or count it, or keep it until it is clear what follows."""
+        beside = self._find_heading_beside(row, following)
+        if beside is not None:
+            yield from self._begin_beside(beside, row)
+        elif self._is_certain_request(row):
+            yield from self._settle_within()
+            yield from self._emit(row)
+        else:
+            yield from self._classify_short(row, following)
+
+    def _is_certain_request(self, row: SheetRow) -> bool:
+        """Return whether a row is a request at first sight, as nearly all are."""
+        if self._open is None:
+            return False
+        return self._is_repeated_in_part(row) or _is_long(row, self._open.first_text_column)
+
+    def _classify_short(self, row: SheetRow, following: SheetRow | None) -> Iterator[RequestRow]:
+        """Classify a row that may be a heading, title or footer as well."""
+        texts = row.texts
+        if self._is_repeated_alone(texts, following):
+            yield from self._continue_below(row)
+            return
+        heading = self._find_heading_at(texts, following)
+        if heading is not None and not self._adds_nothing(heading):
+            yield from self._begin_table(heading, row, following)
+        elif self._open is None:
+            yield from self._take_above(row)
+        elif self._is_title_of_next(row):
+            self._doubtful_titles.append(row)
+            yield self._reject(row, DOUBTFUL_TITLE)
+        else:
+            yield from self._take_inside(row)
+
+    def _is_repeated_alone(self, texts: dict[int, str], following: SheetRow | None) -> bool:
+        """Return whether a row repeats the open heading, and is not part of a heading of two rows.
+
+        A row with fewer cells than the heading may be the upper row of another one.
+        """
+        if self._open is None or not self._open.heading.is_repeated_in(texts):
+            return False
+        if self._is_whole(texts):
+            return True
+        heading = self._find_heading_at(texts, following)
+        return heading is None or not heading.has_two_rows
+
+    def _begin_table(
+        self, heading: Heading | None, row: SheetRow, following: SheetRow | None
     ) -> Iterator[RequestRow]:
-        """Begin a new table, or note that what follows is none of ours."""
+        """Begin a new table, or note that the following one is none of messages."""
         assert heading is not None
         if heading.missing_fields:
-            yield from self._table_ends()
+            yield from self._end_table()
             self._open = None
             self._reason = INCOMPLETE.format(missing=" nor for ".join(heading.missing_fields))
-            yield self._stray(line)
+            yield self._reject(row)
             return
+        self._is_next_taken = heading.has_two_rows
         titles = (yield from self._settle_above()) or []
-        rows = [line, following] if heading.has_two_rows and following else [line]
-        for row in rows:
+        rows = [row, following] if heading.has_two_rows and following else [row]
+        for heading_row in rows:
             if heading.is_sure or heading is self.heading:
-                self.tally.add("headings", row.number)
+                self.tally.add("headings", heading_row.number)
             else:  # read as a heading, and shown as well: it may be a request
-                yield self._stray(row, DOUBTFUL)
-        places = list(self._places(heading, titles))
-        self._open = _Open(heading, places, rows[-1].number)
+                yield self._reject(heading_row, DOUBTFUL)
+        tables = list(self._make_tables(heading, titles))
+        self._open = _OpenTables(heading, tables, rows[-1].number)
 
-    def _repeat(self, line: SheetRow) -> Iterator[RequestRow]:
-        """Go on below a repeated heading.
+    def _continue_below(self, row: SheetRow) -> Iterator[RequestRow]:
+        """Continue the table below its repeated heading.
 
-        Titles right above it belong to what follows, as of a table of its own.
+        Titles right above the heading belong to the rows below, as of a table of its own.
         """
         assert self._open is not None
         heading = self._open.heading
-        above = yield from self._settle_above()
-        self.tally.add("headings", line.number)
-        if above is not None:
-            self._open = _Open(heading, list(self._places(heading, above)), line.number)
+        titles = yield from self._settle_above()
+        self.tally.add("headings", row.number)
+        if titles is not None:
+            tables = list(self._make_tables(heading, titles))
+            self._open = _OpenTables(heading, tables, row.number)
 
-    def _heading_beside(self, line: SheetRow, following: SheetRow | None) -> Heading | None:
+    def _find_heading_beside(self, row: SheetRow, following: SheetRow | None) -> Heading | None:
         """Return the heading of a table that begins beside the open one, while that goes on.
 
-        It stands in columns in which the open table has none. The other cells of the row are no
-        headings: they are a row of the open table; where there are none, the next row tells whether
-        that table goes on.
+        It stands in columns in which the open table has none, all on one side of it.
         """
         table = self._open
-        if table is None or line.values.keys() <= table.labels or table.heading.has_two_rows:
+        if table is None or row.values.keys() <= table.labels or table.heading.has_two_rows:
             return None
-        texts = {column: text for column, text in line.texts.items() if column not in table.labels}
-        if not self._finder.may_begin(texts):
-            return None
-        heading = self._finder.find_at(texts, {}, 0)
+        texts = {column: text for column, text in row.texts.items() if column not in table.labels}
+        heading = self._find_heading_at(texts, None)
         if heading is None or heading.missing_fields or not heading.is_sure:
             return None
-        if any(min(texts) < column < max(texts) for column in table.labels):
+        if _is_around(texts, table.labels) or not self._goes_on(table, row, following):
             return None
-        inside = {column: text for column, text in line.texts.items() if column in table.labels}
-        if not inside:
-            goes_on = following is not None and not following.values.keys().isdisjoint(table.labels)
-            return heading if goes_on else None
-        known = secure_message_columns.parse_heading([inside], 0, None).recognised_count
-        return heading if 2 * known < len(inside) else None
+        return heading
 
-    def _begin_beside(self, heading: Heading, line: SheetRow) -> Iterator[RequestRow]:
-        """Open a table beside the open one.
+    def _goes_on(self, table: _OpenTables, row: SheetRow, following: SheetRow | None) -> bool:
+        """Return whether the open table goes on in this row.
 
-        And read what else stands in the row under the headings of that one.
+        Its cells here are no headings; where there are none, the next row has some.
         """
+        inside = {column: text for column, text in row.texts.items() if column in table.labels}
+        if not inside:
+            return following is not None and not following.values.keys().isdisjoint(table.labels)
+        recognised = secure_message_columns.parse_heading([inside], 0, None).recognised_count
+        return 2 * recognised < len(inside)
+
+    def _begin_beside(self, heading: Heading, row: SheetRow) -> Iterator[RequestRow]:
+        """Open a table beside the open one, and hand on the row's cells that belong to the latter."""
         table = self._open
         assert table is not None
-        yield from self._rows_follow()
-        self.tally.add("headings", line.number)
+        yield from self._settle_within()
+        self.tally.add("headings", row.number)
         values = {
-            column: value for column, value in line.values.items() if column not in heading.labels
+            column: value for column, value in row.values.items() if column not in heading.labels
         }
         if values:
             self.tally.rows += 1  # a row of each of the tables
-            yield from self._emit(line._replace(values=values))
-        places = [place if place.row else place._replace(row=table.row) for place in table.places]
-        for block in heading.split_tables():
-            rows = self._rows(block, self._name_of_block(heading), self._around([], (1, None)))
-            places.append(_TableColumns(block, rows, 1, None, line.number))
-        places.sort(key=lambda place: min(place.heading.labels))
-        spans = secure_message_columns.find_column_spans([place.heading for place in places])
-        places = [
-            place._replace(first=first, last=last)
-            for place, (first, last) in zip(places, spans, strict=True)
+            yield from self._emit(row._replace(values=values))
+        tables = [
+            one if one.heading_row else one._replace(heading_row=table.heading_row)
+            for one in table.tables
         ]
-        self._open = _Open(table.heading.join(heading), places, table.row)
+        for block in heading.split_tables():
+            reader = self._make_reader(
+                block, self._name_table(heading), self._list_details([], (1, None))
+            )
+            tables.append(_TableColumns(block, reader, 1, None, row.number))
+        tables.sort(key=lambda one: min(one.heading.labels))
+        spans = secure_message_columns.find_column_spans([one.heading for one in tables])
+        tables = [
+            one._replace(first=first, last=last)
+            for one, (first, last) in zip(tables, spans, strict=True)
+        ]
+        self._open = _OpenTables(table.heading.join(heading), tables, table.heading_row)
 
-    def _repeats_in_part(self, line: SheetRow) -> bool:
+    def _is_repeated_in_part(self, row: SheetRow) -> bool:
         """Return whether one of the tables side by side repeats its heading here.
 
         Another one has a request in the same row.
         """
-        if self._open is None or len(self._open.places) == 1:
+        if self._open is None or len(self._open.tables) == 1:
             return False
-        parts = ((place, place.part(line)) for place in self._open.places)
+        parts = ((table, table.select(row)) for table in self._open.tables)
         repeats = [
-            place.heading.is_repeated_in({c: v.text for c, v in part.items()})
-            for place, part in parts
+            table.heading.is_repeated_in({column: value.text for column, value in part.items()})
+            for table, part in parts
             if part
         ]
         return any(repeats) and not all(repeats)
 
     def _settle_above(self) -> Generator[RequestRow, None, list[SheetRow] | None]:
-        """Settle the rows above a heading, and return those that are titles of what follows.
+        """Settle the rows above a heading, and return those that are titles of its table.
 
-        None where nothing stands there that may be a title. Below another table it may be
-        somebody's note on that one: what does not look like a title is rejected, and shown with no
-        request of the table below.
+        None where no row above may be a title. Below another table it may be somebody's note on
+        that one: a row that does not look like a title is rejected, and shown with no request of
+        the table below.
         """
-        taken, doubtful = self._take_titles(), self._doubtful_titles
+        candidates, doubtful = self._take_titles(), self._doubtful_titles
         self._doubtful_titles = []
-        yield from self._table_ends()
+        yield from self._end_table()
         titles = list(doubtful)
-        for line in taken:
-            if self._open is None or _joined(line) in self._titles or _is_short_title(line):
-                titles.append(line)
-                self.tally.add("titles", line.number)
+        for row in candidates:
+            is_known = self._open is None or _join_texts(row) in self._titles
+            if is_known or _is_short_title(row):
+                titles.append(row)
+                self.tally.add("titles", row.number)
             else:
-                yield self._stray(line, DOUBTFUL_TITLE)
-        if not (taken or doubtful):
+                yield self._reject(row, DOUBTFUL_TITLE)
+        if not candidates and not doubtful:
             return None
-        self._titles = {_joined(line) for line in titles}
-        return sorted(titles, key=lambda line: line.number)
+        self._titles = {_join_texts(row) for row in titles}
+        return sorted(titles, key=lambda row: row.number)
 
-    def _is_title_of_next(self, line: SheetRow) -> bool:
-        """Tell a row that reaches under the message heading.
+    def _is_title_of_next(self, row: SheetRow) -> bool:
+        """Return whether a row under the message heading stands where a title of the next table is.
 
-        And yet stands where a title of the next table does.
-
-        Blank rows part it from the table above, and a heading follows it at once.
+        Blank rows separate it from the table above, and a heading follows it at once.
         """
-        assert self._open is not None
-        if (
-            not line.is_after_blank
-            or len(line.values) >= len(self._open.labels)
-            or not _is_title(line)
-        ):
+        table = self._open
+        assert table is not None
+        if not row.is_after_blank or len(row.values) >= len(table.labels) or not _is_title(row):
             return False
-        if (
-            len(line.values) == 1
-            or line.values.keys().isdisjoint(self._open.says)
-            or self._is_total(line, self._open)
-        ):
+        if len(row.values) == 1 or row.values.keys().isdisjoint(table.message_columns):
             return False
+        return not self._is_total(row, table) and self._is_heading_below(table)
+
+    def _is_heading_below(self, table: _OpenTables) -> bool:
+        """Return whether the next row is a heading of messages, new or repeated."""
         below = self._ahead.peek(2)
         if not below:
             return False
-        if self._open.heading.is_repeated_in(below[0].texts):
+        if table.heading.is_repeated_in(below[0].texts):
             return True
-        heading = self._heading_at(below[0].texts, below[1] if len(below) > 1 else None)
+        heading = self._find_heading_at(below[0].texts, below[1] if len(below) > 1 else None)
         return heading is not None and heading.is_sure and not heading.missing_fields
 
-    def _around(
-        self, titles: list[SheetRow], place: tuple[int, int | None]
+    def _list_details(
+        self, titles: list[SheetRow], span: tuple[int, int | None]
     ) -> tuple[tuple[str, str], ...]:
-        """Return what stands around a table and belongs to each of its rows, as details.
+        """Return the titles above a table and the sheet's name, as details of each of its rows.
 
-        `place` are the columns of the table, to the last one where that is None.
+        `span` are the first and last column of the table, None for the last one of the sheet. A
+        name that every workbook has is left out.
         """
-        first, last = place
+        first, last = span
         texts = (
             " ".join(
                 value.text
@@ -532,250 +549,291 @@ class Layout:
             for title in titles
         )
         above = "\n".join(filter(None, texts))
-        around = [(ABOVE_LABEL, above)] if above else []
+        details = [(ABOVE_LABEL, above)] if above else []
         if not _USUAL_NAME.fullmatch(self.name):
-            around.append((SHEET_LABEL, self.name))
-        return tuple(around)
+            details.append((SHEET_LABEL, self.name))
+        return tuple(details)
 
-    def _places(self, heading: Heading, titles: list[SheetRow]) -> Iterator[_TableColumns]:
-        """Yield where the tables under a heading are.
-
-        Those side by side are named by their columns.
+    def _make_tables(self, heading: Heading, titles: list[SheetRow]) -> Iterator[_TableColumns]:
+        """Yield the tables under a heading; those side by side are named by their columns.
 
         A title belongs to the table it stands over. Where all of them stand over the first table,
         they are titles of the whole sheet.
         """
         blocks = heading.split_tables()
         if len(blocks) == 1:
-            yield _TableColumns(
-                blocks[0],
-                self._rows(blocks[0], self.name, self._around(titles, (1, None))),
-                1,
-                None,
-            )
+            details = self._list_details(titles, (1, None))
+            reader = self._make_reader(blocks[0], self.name, details)
+            yield _TableColumns(blocks[0], reader, 1, None)
             return
         spans = secure_message_columns.find_column_spans(blocks)
-        of_all = all(column < spans[1][0] for title in titles for column in title.values)
+        is_of_sheet = all(column < spans[1][0] for title in titles for column in title.values)
         for block, (first, last) in zip(blocks, spans, strict=True):
-            around = self._around(titles, (1, None) if of_all else (first, last))
-            rows = self._rows(block, self._name_of_block(block), around)
-            yield _TableColumns(block, rows, first, last)
+            details = self._list_details(titles, (1, None) if is_of_sheet else (first, last))
+            reader = self._make_reader(block, self._name_table(block), details)
+            yield _TableColumns(block, reader, first, last)
 
-    def _name_of_block(self, heading: Heading) -> str:
-        """Return what a table beside others is called: the sheet's name and its columns."""
-        columns = (
-            f"columns {name_column(min(heading.labels))} to {name_column(max(heading.labels))}"
-        )
+    def _name_table(self, heading: Heading) -> str:
+        """Return a name for a table beside others: the sheet's name and its columns."""
+        first, last = name_column(min(heading.labels)), name_column(max(heading.labels))
+        columns = f"columns {first} to {last}"
         return f"{self.name}, {columns}" if self.name else columns
 
-    def _rows(self, heading: Heading, name: str, around: tuple[tuple[str, str], ...]) -> RowReader:
-        """Return how the rows under a heading are read.
+    def _make_reader(
+        self, heading: Heading, name: str, details: tuple[tuple[str, str], ...]
+    ) -> RowReader:
+        """Return a reader of the rows under a heading.
 
-        Those that follow say which ids count rows.
+        The rows that follow show which ids count rows.
         """
         following = [
-            line.values for line in self._ahead.peek(secure_message_columns.MAX_SEARCHED_ROWS)
+            row.values for row in self._ahead.peek(secure_message_columns.MAX_SEARCHED_ROWS)
         ]
         if heading.has_two_rows:  # its second row has not been taken yet
             following = following[1:]
         counting = find_counting_fields(heading, following)
-        return RowReader(heading, name, self._table.cells, self._options, around, counting=counting)
+        return RowReader(
+            heading, name, self._table.cells, self._options, details, counting=counting
+        )
 
-    def _above(self, line: SheetRow) -> Iterator[RequestRow]:
-        """Keep what may be a title of the table to come; what is none has no headings."""
-        if not _is_title(line):
-            yield self._stray(line)
+    def _take_above(self, row: SheetRow) -> Iterator[RequestRow]:
+        """Keep a row that may be a title of the table to come; any other is under no heading."""
+        if not _is_title(row):
+            yield self._reject(row)
             return
-        self._pending.append(line)
+        self._pending.append(row)
         if len(self._pending) > secure_message_columns.MAX_SEARCHED_ROWS:
-            yield self._stray(self._pending.pop(0))
+            yield self._reject(self._pending.pop(0))
 
-    def _inside(self, line: SheetRow) -> Iterator[RequestRow]:
-        """Read what stands under the headings.
+    def _take_inside(self, row: SheetRow) -> Iterator[RequestRow]:
+        """Hand on a row under the headings, or keep it until it is clear what follows.
 
-        Keep a row without a message until it is clear what follows it.
+        Rows without a message may be the footer of their table, or titles of the next.
         """
         assert self._open is not None
-        if self._is_total(line, self._open):
-            self._pending.append(line)
-        elif line.values.keys().isdisjoint(self._open.says):
-            self._pending.append(line)
-            if len(self._pending) > _MOST_PENDING:
-                yield from self._one_row_follows(self._pending.pop(0))
+        if self._is_total(row, self._open):
+            self._pending.append(row)
+        elif row.values.keys().isdisjoint(self._open.message_columns):
+            self._pending.append(row)
+            if len(self._pending) > _MAX_PENDING:
+                yield from self._settle_row_within(self._pending.pop(0))
         else:
-            yield from self._rows_follow()
-            yield from self._emit(line)
+            yield from self._settle_within()
+            yield from self._emit(row)
 
-    def _rows_follow(self) -> Iterator[RequestRow]:
+    def _settle_within(self) -> Iterator[RequestRow]:
         """Settle the pending rows: they stand in the middle of a table."""
         while self._pending:
-            yield from self._one_row_follows(self._pending.pop(0))
+            yield from self._settle_row_within(self._pending.pop(0))
 
-    def _one_row_follows(self, line: SheetRow) -> Iterator[RequestRow]:
+    def _settle_row_within(self, row: SheetRow) -> Iterator[RequestRow]:
         assert self._open is not None
-        if self._is_total(line, self._open) or (
-            _PAGE.fullmatch(_joined(line)) and self._is_outside(line)
-        ):
-            self.tally.add("footers", line.number)
+        is_page = _PAGE.fullmatch(_join_texts(row)) and self._is_beside_texts(row)
+        if is_page or self._is_total(row, self._open):
+            self.tally.add("footers", row.number)
         else:
-            yield from self._emit(line)
+            yield from self._emit(row)
 
-    def _table_ends(self) -> Iterator[RequestRow]:
+    def _end_table(self) -> Iterator[RequestRow]:
         """Settle the pending rows: no row of the same table or page follows."""
         pending, self._pending = self._pending, []
-        for line in pending:
+        for row in pending:
             if self._open is None:
-                yield self._stray(line)
-            elif self._is_total(line, self._open) or (self._is_outside(line) and _is_footer(line)):
-                self.tally.add("footers", line.number)
+                yield self._reject(row)
+            elif self._is_total(row, self._open) or (
+                self._is_beside_texts(row) and _is_footer(row)
+            ):
+                self.tally.add("footers", row.number)
             else:  # also notes below a footer: they may be somebody's words
-                yield from self._emit(line)
+                yield from self._emit(row)
 
     def _take_titles(self) -> list[SheetRow]:
-        """Take from the pending rows those that are titles of a table that begins below them."""
+        """Take those of the pending rows that are titles of a table that begins below them."""
         pending = self._pending
         if self._open is None:
             self._pending = []
             return pending
-        at = len(pending)
-        while at and _is_title(pending[at - 1]) and not self._ends_a_table(pending[at - 1]):
-            at -= 1
-        # Two cells may be a request that lacks its text, unless blank rows part them from the table
-        # above.
-        while at < len(pending) and not (
-            pending[at].is_after_blank or all(map(_is_note, pending[at:]))
+        start = len(pending)
+        while start and _is_title(pending[start - 1]) and not self._ends_table(pending[start - 1]):
+            start -= 1
+        # Two cells may be a request that lacks its text, unless blank rows separate them from the
+        # table above.
+        while start < len(pending) and not (
+            pending[start].is_after_blank or all(map(_is_note, pending[start:]))
         ):
-            at += 1
-        self._pending = pending[:at]
-        return pending[at:]
+            start += 1
+        self._pending = pending[:start]
+        return pending[start:]
 
-    def _ends_a_table(self, line: SheetRow) -> bool:
+    def _ends_table(self, row: SheetRow) -> bool:
         assert self._open is not None
-        return _is_footer(line) or self._is_total(line, self._open)
+        return _is_footer(row) or self._is_total(row, self._open)
 
-    def _is_outside(self, line: SheetRow) -> bool:
+    def _is_beside_texts(self, row: SheetRow) -> bool:
+        """Return whether a row has no cell in a column of message texts."""
         assert self._open is not None
-        return line.values.keys().isdisjoint(self._open.texts)
+        return row.values.keys().isdisjoint(self._open.text_columns)
 
-    def _is_total(self, line: SheetRow, table: _Open) -> bool:
-        """Tell the total below a table.
+    def _is_total(self, row: SheetRow, table: _OpenTables) -> bool:
+        """Return whether a row is the total below a table.
 
-        Declared as such by the workbook, or "Total" with nothing but counts.
+        The workbook declares it as such, or it is "Total" with nothing but counts.
         """
-        if line.number in self._table.totals:
-            counted = (value for column, value in line.values.items() if column in table.says)
-            return all(_is_count(value) or _TOTAL.fullmatch(value.text) for value in counted)
-        first = min(line.values)
-        if not _TOTAL.fullmatch(line.values[first].text) or first in table.says:
+        if row.number in self._table.totals:
+            message_columns = table.message_columns & row.values.keys()
+            return all(_is_count_or_total(row.values[column]) for column in message_columns)
+        first, *others = sorted(row.values)
+        if first in table.message_columns or not _TOTAL.fullmatch(row.values[first].text):
             return False
-        if (
-            len(line.values) == 1 and line.merged_values
-        ):  # it may be the practice of a message that is merged over rows
-            return False
-        return all(_is_count(value) for column, value in line.values.items() if column != first)
+        if not others and row.merged_values:
+            return False  # it may be the practice of a message that is merged over rows
+        return all(_is_count(row.values[column]) for column in others)
 
-    def _emit(self, line: SheetRow) -> Iterator[RequestRow]:
-        """Hand a row on, to be read under the headings of its table."""
+    def _emit(self, row: SheetRow) -> Iterator[RequestRow]:
+        """Hand a row on, to be read under the headings of its table or tables."""
         table = self._open
         assert table is not None
-        if line.values.keys().isdisjoint(table.labels):
-            yield self._stray(line, BESIDE_TABLE)
+        if row.values.keys().isdisjoint(table.labels):
+            yield self._reject(row, BESIDE_TABLE)
             return
-        if len(table.places) == 1:
-            yield RequestRow(line.fill_merged(table.row), table.places[0].rows)
+        if len(table.tables) == 1:
+            yield RequestRow(row.fill_merged(table.heading_row), table.tables[0].reader)
             return
-        beside = -1
-        for place in table.places:
-            values = place.part(line.fill_merged(place.row or table.row))
-            if values:
-                beside += 1
-                if place.heading.is_repeated_in(
-                    {column: value.text for column, value in values.items()}
-                ):
-                    self.tally.add("headings", line.number)
-                else:
-                    yield RequestRow(line._replace(values=values), place.rows)
-        self.tally.rows += beside  # a row of each of the tables
+        count = 0
+        for one in table.tables:
+            values = one.select(row.fill_merged(one.heading_row or table.heading_row))
+            if not values:
+                continue
+            count += 1
+            if one.heading.is_repeated_in({column: value.text for column, value in values.items()}):
+                self.tally.add("headings", row.number)
+            else:
+                yield RequestRow(row._replace(values=values), one.reader)
+        self.tally.rows += count - 1  # a row of each of the tables
 
-    def _stray(self, line: SheetRow, reason: str = "") -> RequestRow:
-        return RequestRow(line, None, reason or self._reason)
+    def _reject(self, row: SheetRow, reason: str = "") -> RequestRow:
+        return RequestRow(row, None, reason or self._reason)
 
 
-class _Ahead(Iterator[SheetRow]):
-    """Rows of which the next ones can be looked at before their turn."""
+class _MergedCells:
+    """Merged cells that reach down from rows above, by column."""
 
-    def __init__(self, lines: Iterator[SheetRow]) -> None:
-        self._lines = lines
+    def __init__(self) -> None:
+        # Last row, first row and value of each.
+        self._cells: dict[int, tuple[int, int, Value]] = {}
+
+    def reaching(self, number: int, values: Collection[int]) -> Mapping[int, tuple[int, Value]]:
+        """Return first row and value of the cells that reach down to a row, and forget the others.
+
+        A cell ends where its column has a value of its own, in `values`.
+        """
+        if not self._cells:
+            return NO_MERGED_VALUES
+        self._cells = {
+            column: cell
+            for column, cell in self._cells.items()
+            if cell[0] >= number and column not in values
+        }
+        return {column: (first, value) for column, (_, first, value) in self._cells.items()}
+
+    def add(self, row: Row, values: Mapping[int, Value]) -> None:
+        """Add the merged cells that begin in a row."""
+        for column, last in row.merged.items():
+            if column in values and len(self._cells) < MAX_MERGED_COLUMNS:
+                self._cells[column] = (last, row.number, values[column])
+
+
+class _LookAhead(Iterator[SheetRow]):
+    """Rows of which the next ones can be seen before their turn."""
+
+    def __init__(self, rows: Iterator[SheetRow]) -> None:
+        self._rows = rows
         self._waiting: deque[SheetRow] = deque()
 
     def __next__(self) -> SheetRow:
         """Return the next row."""
-        return self._waiting.popleft() if self._waiting else next(self._lines)
+        return self._waiting.popleft() if self._waiting else next(self._rows)
 
     def peek(self, most: int) -> list[SheetRow]:
         """Return up to so many of the rows that follow, without taking them."""
         if len(self._waiting) < most:
-            self._waiting.extend(islice(self._lines, most - len(self._waiting)))
+            self._waiting.extend(islice(self._rows, most - len(self._waiting)))
         return list(islice(self._waiting, most))
 
 
-def _with_next(lines: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
+def _with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
     """Yield each row with the one that follows it."""
-    this = next(lines, None)
-    while this is not None:
-        following = next(lines, None)
-        yield this, following
-        this = following
+    row = next(rows, None)
+    while row is not None:
+        following = next(rows, None)
+        yield row, following
+        row = following
 
 
-def _is_long(line: SheetRow, column: int) -> bool:
-    """Tell a text that is too long for a heading or a count."""
-    value = line.values.get(column)
+def _is_long(row: SheetRow, column: int) -> bool:
+    """Return whether a text is too long for a heading or a count."""
+    value = row.values.get(column)
     return value is not None and len(value.text) > secure_message_columns.MAX_HEADING_LENGTH
 
 
-def _joined(line: SheetRow) -> str:
-    return " ".join(line.values[column].text for column in sorted(line.values))
+def _join_texts(row: SheetRow) -> str:
+    return " ".join(row.values[column].text for column in sorted(row.values))
 
 
-def _is_footer(line: SheetRow) -> bool:
-    """Tell a row that is, as a whole, what a report prints below its rows."""
-    if len(line.values) > _FOOTER_CELLS or any(
-        len(value.text) > _LONGEST_TITLE for value in line.values.values()
-    ):
+def _is_footer(row: SheetRow) -> bool:
+    """Return whether a row is, as a whole, one that reports print below their rows."""
+    if len(row.values) > _MAX_FOOTER_CELLS or not _has_short_cells(row):
         return False
-    joined = _joined(line)
-    return bool(_FOOTER.fullmatch(joined) or _TOTAL.fullmatch(joined))
+    text = _join_texts(row)
+    return _FOOTER.fullmatch(text) is not None or _TOTAL.fullmatch(text) is not None
 
 
-def _is_note(line: SheetRow) -> bool:
-    """Tell a single short cell."""
-    return len(line.values) == 1 and all(
-        len(value.text) <= _LONGEST_TITLE for value in line.values.values()
-    )
+def _has_short_cells(row: SheetRow) -> bool:
+    return all(len(value.text) <= _MAX_TITLE_LENGTH for value in row.values.values())
 
 
-def _is_title(line: SheetRow) -> bool:
-    """Tell a row that may be a title above a table.
+def _is_note(row: SheetRow) -> bool:
+    """Return whether a row is a single short cell."""
+    return len(row.values) == 1 and _has_short_cells(row)
 
-    A cell or two, or labels and their values in turn.
+
+def _is_title(row: SheetRow) -> bool:
+    """Return whether a row may be a title above a table.
+
+    It is a cell or two, or labels and their values in turn.
     """
-    values = [line.values[column] for column in sorted(line.values)]
-    if any(len(value.text) > _LONGEST_TITLE or value.flaw for value in values):
+    values = [row.values[column] for column in sorted(row.values)]
+    if not _has_short_cells(row) or any(value.flaw for value in values):
         return False
-    pairs = len(values) <= _TITLE_CELLS and all(value.text.endswith(":") for value in values[::2])
-    return len(values) <= 2 or pairs  # noqa: PLR2004 - a title, or a label and a value
+    if len(values) <= len(("label", "value")):
+        return True
+    labels = values[::2]
+    return len(values) <= _MAX_TITLE_CELLS and all(value.text.endswith(":") for value in labels)
 
 
-def _is_short_title(line: SheetRow) -> bool:
-    """Tell a row of few words, or of a label of ours with its value, as "Practice: Elm Dental"."""
-    joined = _joined(line)
-    label, colon, _ = joined.partition(":")
+def _is_short_title(row: SheetRow) -> bool:
+    """Return whether a row has few words, or a label of ours with its value ("Practice: Elm")."""
+    text = _join_texts(row)
+    label, colon, _ = text.partition(":")
     if colon and secure_message_columns.is_sender_label(label):
         return True
-    return len(joined.split()) <= _TITLE_WORDS and not _SENTENCE_END.search(joined)
+    return len(text.split()) <= _MAX_TITLE_WORDS and not _SENTENCE_END.search(text)
+
+
+def _is_around(columns: Collection[int], others: Iterable[int]) -> bool:
+    """Return whether some columns stand on both sides of any of the others."""
+    return any(min(columns) < other < max(columns) for other in others)
 
 
 def _is_count(value: Value) -> bool:
-    """Tell a bare number, or a formula whose value is not stored."""
+    """Return whether a value is a bare number, or a formula whose value is not stored."""
     return bool(_COUNT.fullmatch(value.text)) and value.flaw in {"", UNSOLVED}
+
+
+def _is_count_or_total(value: Value) -> bool:
+    return _is_count(value) or _TOTAL.fullmatch(value.text) is not None
+
+
+def _find_our_columns(values: Mapping[int, Value]) -> list[int]:
+    """Return the columns with the heading of ours in a workbook of rejected rows."""
+    return [column for column, value in values.items() if value.text == REJECTION_HEADING]

@@ -1,7 +1,4 @@
-"""The first rows of every table in a file.
-
-What a person is shown of it to say what its columns mean.
-"""
+"""Preview of a file: the first rows of every table, shown to a person who maps its columns."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,43 +9,39 @@ from parsers.secure_message.columns import MAX_SEARCHED_ROWS
 from parsers.spreadsheets.reader import Table, find_tables
 
 SAMPLE_ROWS = 3  # rows below a heading, wherever it is found
-# characters of all of them: what is handed on does not grow with what a file makes of itself
-MAX_TEXT = 8_000_000
+MAX_TEXT = 8_000_000  # characters of all rows together, however much text a file unpacks to
 
-NumberedRow = tuple[
-    int, dict[int, str]
-]  # a row: its number as Excel counts, and the texts by column
-TablePreview = tuple[str, list[NumberedRow]]  # a table: its name and its first rows
+NumberedRow = tuple[int, dict[int, str]]  # number of a row as Excel counts, its texts by column
+TablePreview = tuple[str, list[NumberedRow]]  # name of a table, its first rows
 
 
-def top(raw: bytes, options: Options) -> list[TablePreview]:
-    """The rows among which a heading is looked for, and a few more.
+def preview_tables(raw: bytes, options: Options) -> list[TablePreview]:
+    """Return the rows among which a heading is searched, and a few more, of every visible table.
 
-    Of every visible table that has any.
-
-    Raises ParseError where the file is none of ours, or has rows too long to be shown.
+    Tables without rows are left out. Raises ParseError where the file is none we read, or has rows
+    too long to be shown.
     """
-    read, _ = find_tables(raw, options)
-    found, room = [], MAX_TEXT
-    for table in read:
+    tables, _ = find_tables(raw, options)
+    previews: list[TablePreview] = []
+    characters_left = MAX_TEXT
+    for table in tables:
         rows = []
-        for number, row in _first_rows(table):
-            room -= sum(map(len, row.values()))
-            if room < 0:
+        for number, texts in islice(_iter_filled_rows(table), MAX_SEARCHED_ROWS + SAMPLE_ROWS):
+            characters_left -= sum(map(len, texts.values()))
+            if characters_left < 0:
                 raise ParseError(
                     "the first rows of the file hold more text than can be shown: export fewer"
                     " columns"
                 )
-            rows.append((number, row))
+            rows.append((number, texts))
         if rows:
-            found.append((table.name, rows))
-    return found
+            previews.append((table.name, rows))
+    return previews
 
 
-def _first_rows(table: Table) -> Iterator[NumberedRow]:
-    read = (
-        ({c: table.cells.read_value(cell).text for c, cell in row.cells.items()}, row.number)
-        for row in table.rows()
-    )
-    filled = ((number, {c: text for c, text in row.items() if text}) for row, number in read)
-    return islice(((number, row) for number, row in filled if row), MAX_SEARCHED_ROWS + SAMPLE_ROWS)
+def _iter_filled_rows(table: Table) -> Iterator[NumberedRow]:
+    for row in table.rows():
+        texts = {c: table.cells.read_value(cell).text for c, cell in row.cells.items()}
+        filled = {column: text for column, text in texts.items() if text}
+        if filled:
+            yield row.number, filled

@@ -1,11 +1,8 @@
-"""One row of a table of secure messages, under its heading, as an item.
-
-Or as a row that is no request.
-"""
+"""Parser of a row under its heading: into an item, or a rejected row where it is no request."""
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise, takewhile
 from types import MappingProxyType
@@ -27,13 +24,13 @@ NO_VALUE = "the message text is {flaw}; and there is no subject"
 DAMAGED = "{flaw}: export the messages again, or write this row anew"
 PATIENT = "{label} (patient data)"
 
-# characters: what is shorter under a bare "ID" may count rows, and would hide next week's messages
-_SHORT_ID = 6
-_LONGEST_ID = 200
-_MOST_KNOWN = 4096  # senders kept in mind, so that each is taken apart once
-_APART = re.compile(r"[\s;|]+|,(?=\s|https?://|$)")  # between the links of one cell
+# Characters: a shorter id under a bare "ID" may count rows, and would hide next week's messages.
+_MIN_ID_LENGTH = 6
+_MAX_ID_LENGTH = 200
+_MAX_CACHED = 4096  # senders and recipients that are parsed only once
+_SEPARATOR = re.compile(r"[\s;|]+|,(?=\s|https?://|$)")  # between the links of one cell
 _LINK = re.compile(r"https?://\S", re.IGNORECASE)
-_OF_CONTENT = re.compile(r"row-[0-9a-f]{64}")
+_DIGEST_ID = re.compile(r"row-[0-9a-f]{64}")
 # Up to 999, as "7", "#7", "No. 7", "007" or "7.0": so short a number counts something.
 _COUNTER = re.compile(r"(?:#|n[or]\.?|row|msg|message)?\s*#?\s*0*\d{1,3}(?:[.,]0+)?", re.IGNORECASE)
 # Excel shows a number of 12 digits or more in a narrow or General column so, and saves it so as
@@ -44,28 +41,24 @@ _GROUPED = re.compile(r"\d{1,3}(?:([, \u00a0\u202f'])\d{3})(?:\1\d{3})+")
 _EXACT_DIGITS = 15  # Excel keeps so many of a number, the others become zeros
 _SHOWN_DIGITS, _SHOWN_FROM = 6, 12  # General shows six digits of a number that has twelve or more
 _ENDS_IN_NUMBER = re.compile(r"(.*?)(\d{1,18})", re.DOTALL)
-_FEWEST_COUNTED, _FEWEST_PREFIXED = (
-    3,
-    4,
-)  # rows in a sequence: fewer may be ids that happen to be neighbours
+# Rows in a sequence, without and with text before the number; fewer may be ids of neighbours.
+_MIN_COUNTED, _MIN_PREFIXED = 3, 4
 _NO_TEXT = {ERROR, UNSOLVED, NO_SUCH_TEXT}
-_DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # which column says what cannot be known
-_LINKED = (
-    "external_id",
-    "subject",
-    "thread_id",
-)  # a link behind one of these leads to the message itself
+_DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # the columns of the values are not certain
+# A link behind one of these leads to the message itself.
+_LINKED_FIELDS = ("external_id", "subject", "thread_id")
+_ID_FIELDS = ("external_id", "thread_id")
 _BLANK = Value("")
 NO_MERGED_VALUES: Mapping[int, tuple[int, Value]] = MappingProxyType({})
-# Where what stands outside of any table can be written, so that it is read the next time.
+# Headings for a row outside of any table: once its values stand below them, it is read.
 _PLAIN_HEADINGS = (("Practice", ""), ("From", ""), ("Message", ""))
 
 
 class SheetRow(NamedTuple):
-    """A row's values by column, blank ones left out unless something is wrong with them.
+    """A row's values by column, blank ones left out unless they have a flaw.
 
-    `carried` are the values of merged cells that reach down into this row, with the number of the
-    row they stand in.
+    `merged_values` are those of merged cells that reach down into this row, each with the number of
+    the row it stands in.
     """
 
     number: int
@@ -75,10 +68,7 @@ class SheetRow(NamedTuple):
     is_after_blank: bool = False  # a blank row stands above it
 
     def fill_merged(self, heading: int) -> "SheetRow":
-        """Return the row with the values of merged cells.
-
-        But of none that begins at or above the heading's row.
-        """
+        """Return the row with the values of merged cells that begin below the heading's row."""
         if not self.merged_values:
             return self
         reaching = {
@@ -88,375 +78,422 @@ class SheetRow(NamedTuple):
 
     @property
     def texts(self) -> dict[int, str]:
-        """The texts alone."""
+        """The texts of the values that have one, by column."""
         return {column: value.text for column, value in self.values.items() if value.text}
 
 
-class _Said(NamedTuple):
-    """What a row says of the fields whose columns may have to be shown as they are."""
+class _Content(NamedTuple):
+    """Content of a row by field, "" for a field that it lacks."""
 
-    sent_at: datetime | None
-    sender: Address
-    email: str
-    link: str
+    text: str
+    subject: str
     company: str
-    behind: str  # the address that a cell leads to, where the link is taken from there
-    unused: tuple[str, ...]  # id fields that have a value which identifies nothing
+    company_number: str
+    email: str
+    sender: Address
+    sender_caveats: tuple[str, ...]
+    sent_at: datetime | None
+    category: str
+    link: str  # the text of the link column
+    linked: str  # the address a cell leads to, where that text is no link
+    external_id: str  # "" where the one in `given_id` identifies nothing
+    given_id: str
+    thread_id: str  # likewise
+    given_thread_id: str
+
+    @property
+    def practice(self) -> str:
+        return self.company or self.company_number
+
+    @property
+    def has_sender(self) -> bool:
+        return bool(self.practice or self.sender.name or self.sender.email)
+
+    @property
+    def unused_fields(self) -> tuple[str, ...]:
+        """Id fields whose value identifies nothing."""
+        ids = (
+            ("external_id", self.given_id, self.external_id),
+            ("thread_id", self.given_thread_id, self.thread_id),
+        )
+        return tuple(name for name, given, usable in ids if given and not usable)
 
 
 class RowReader:
-    """The rows under one heading.
+    """Reader of the rows under one heading.
 
-    Which columns feed which field is worked out once, so that a row costs little.
+    `cells` reads the sheet's cells; `table_details` are details that every row of the table has, as
+    titles above it; `counting` are the id fields whose columns count rows. The columns of each
+    field are worked out once, so that a row costs little.
     """
 
     def __init__(
         self,
         heading: Heading,
         sheet: str,
-        how: CellReader,
+        cells: CellReader,
         options: Options = DEFAULT_OPTIONS,
-        around: tuple[tuple[str, str], ...] = (),
+        table_details: tuple[tuple[str, str], ...] = (),
         *,
         counting: Collection[str] = (),
     ) -> None:
         profile = heading.profile
-        self._counting = counting  # id fields whose columns count the rows of this sheet
-        self._heading, self._sheet, self._how = heading, sheet, how
-        self.table_details = around  # details that every row of the table has, as titles above it
+        self._counting = counting
+        self._heading, self._sheet, self._cells = heading, sheet, cells
+        self.table_details = table_details
         self._columns = {
             name: tuple(heading.columns.get(name, ()))
             for name in secure_message_columns.HEADINGS_BY_FIELD
         }
         self._defaults = dict(profile.defaults) if profile else {}
         self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
-        self._order = profile.date_order if profile else "mdy"
+        self._date_order = profile.date_order if profile else "mdy"
         self._senders: dict[tuple[str, str], tuple[Address, tuple[str, ...]]] = {}
-        self._known_recipients: dict[str, tuple[Address, ...]] = {"": ()}
-        patient = {
-            column
-            for name in secure_message_columns.PATIENT_FIELDS
-            for column in self._columns[name]
-        }
-        one_line = {column: normalize.to_one_line(text) for column, text in heading.labels.items()}
-        self._labels = {
-            c: PATIENT.format(label=text) if c in patient else text for c, text in one_line.items()
-        }
-        kept = {
-            column
-            for name in secure_message_columns.DETAIL_FIELDS
-            for column in self._columns[name]
-        }
+        self._recipients: dict[str, tuple[Address, ...]] = {"": ()}
+        self._labels = self._make_labels()
+        self._detail_columns = frozenset(self._list_columns(*secure_message_columns.DETAIL_FIELDS))
         ours = {column for columns in heading.columns.values() for column in columns}
-        self._quiet = frozenset(ours - kept)  # the item says what they say
-        self._kept = frozenset(kept)
-        self._several = {
-            n: cs
-            for n, cs in self._columns.items()
-            if len(cs) > 1 and n not in secure_message_columns.DETAIL_FIELDS
+        # Their content is in a field of the item, so it is no detail.
+        self._field_columns = frozenset(ours - self._detail_columns)
+        self._has_several_columns = any(
+            len(columns) > 1 and name not in secure_message_columns.DETAIL_FIELDS
+            for name, columns in self._columns.items()
+        )
+
+    def _make_labels(self) -> dict[int, str]:
+        """Return the labels of details by column; those of patient data are marked."""
+        labels = {
+            column: normalize.to_one_line(text) for column, text in self._heading.labels.items()
         }
+        for column in self._list_columns(*secure_message_columns.PATIENT_FIELDS):
+            labels[column] = PATIENT.format(label=labels[column])
+        return labels
 
     @property
     def columns(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the columns of each field of ours, () where it has none."""
+        """The columns of each field of ours, () where it has none."""
         return self._columns
 
-    def parse(self, line: SheetRow) -> ParseResult:
-        """Make the item of a row.
+    def parse(self, row: SheetRow) -> ParseResult:
+        """Return the item of a row, or the rejected row where it is no request.
 
-        What is missing or damaged becomes a caveat, unless nothing of a request is left.
+        Missing or damaged values become caveats, unless nothing of a request is left.
         """
-        values = line.values
         odd = [
-            c
-            for c, v in values.items()
-            if v.flaw or v.link or len(v.text) > normalize.MAX_LINE_LENGTH
+            column
+            for column, value in row.values.items()
+            if value.flaw or value.link or len(value.text) > normalize.MAX_LINE_LENGTH
         ]
-        text, subject = self._text(values), self._line(values, "subject")
-        company, number = (
-            self._line(values, "company"),
-            self._line(values, "company_number").lstrip("'"),
-        )
-        if not (company or number):
-            company, number = (
-                self._defaults.get("company", ""),
-                self._defaults.get("company_number", ""),
-            )
-        email = self._line(values, "email") or (
-            self._behind(values, "mailto:", "email", "sender") if odd else ""
-        )
-        sender, caveats = self._sender(self._line(values, "sender"), email)
-        somebody = bool(company or number or sender.name or sender.email)
-        wrong = self._wrong(line, odd, text, subject, somebody=somebody)
-        if wrong is not None:
-            return wrong
-        sent_at = self._sent_at(values)
-        category, link = self._or_default(values, "category"), self._line(values, "link")
-        behind = (
-            self._behind(values, "http", "link", *_LINKED) if odd and not _is_link(link) else ""
-        )
-        given_id, given_thread = (
-            self._given(values, "external_id"),
-            self._given(values, "thread_id"),
-        )
-        own_id, thread_id = self._own_id(values, "external_id"), self._own_id(values, "thread_id")
-        unused = (("external_id",) if given_id and not own_id else ()) + (
-            ("thread_id",) if given_thread and not thread_id else ()
-        )
-        said = _Said(sent_at, sender, email, link, company, behind, unused)
+        content = self._read(row.values, has_links=bool(odd))
+        rejected = self._reject_faulty(row, odd, content)
+        if rejected is not None:
+            return rejected
+        details = self._iter_details(row.values, odd, content)
+        caveats = (*self._list_caveats(row, odd, content), *content.sender_caveats)
         return InboundItem(
             format=Format.SECURE_MESSAGE,
-            external_id=own_id
-            or f"row-{_digest(number or company, sender, sent_at, subject, text)}",
-            unreliable_id="" if own_id else given_id[:_LONGEST_ID],
-            sender=sender,
-            to=self._recipients(self._or_default(values, "to")),
-            company=company,
-            company_number=number,
-            phone=self._or_default(values, "phone"),
-            category=category,
-            subject=subject or self._defaults.get("subject", ""),
-            text=text,
-            details=(*self._details(values, odd, said), *self.table_details),
-            link=link if _is_link(link) else behind,
-            thread_id=thread_id,
-            sent_at=sent_at,
-            telemedicine=bool(normalize.TELEMEDICINE.search(f"{category} {subject}")),
-            caveats=tuple(
-                dict.fromkeys((*self._caveats(line, odd, said, text, company or number), *caveats))
+            external_id=content.external_id or _make_digest_id(content),
+            unreliable_id="" if content.external_id else content.given_id[:_MAX_ID_LENGTH],
+            sender=content.sender,
+            to=self._parse_recipients(self._find_or_default(row.values, "to")),
+            company=content.company,
+            company_number=content.company_number,
+            phone=self._find_or_default(row.values, "phone"),
+            category=content.category,
+            subject=content.subject or self._defaults.get("subject", ""),
+            text=content.text,
+            details=(*details, *self.table_details),
+            link=content.link if _is_link(content.link) else content.linked,
+            thread_id=content.thread_id,
+            sent_at=content.sent_at,
+            telemedicine=bool(
+                normalize.TELEMEDICINE.search(f"{content.category} {content.subject}")
             ),
+            caveats=tuple(dict.fromkeys(caveats)),
         )
 
-    def _wrong(
-        self, line: SheetRow, odd: list[int], text: str, subject: str, *, somebody: bool
+    def _read(self, values: dict[int, Value], *, has_links: bool) -> _Content:
+        company = self._find(values, "company")
+        company_number = _strip_apostrophe(self._find(values, "company_number"))
+        if not (company or company_number):
+            company = self._defaults.get("company", "")
+            company_number = self._defaults.get("company_number", "")
+        email, link = self._find(values, "email"), self._find(values, "link")
+        linked = ""
+        if has_links:
+            email = email or self._find_mail_link(values)
+            linked = "" if _is_link(link) else self._find_web_link(values)
+        sender, sender_caveats = self._parse_sender(self._find(values, "sender"), email)
+        return _Content(
+            text=self._join_text(values),
+            subject=self._find(values, "subject"),
+            company=company,
+            company_number=company_number,
+            email=email,
+            sender=sender,
+            sender_caveats=sender_caveats,
+            sent_at=self._read_moment(values),
+            category=self._find_or_default(values, "category"),
+            link=link,
+            linked=linked,
+            external_id=self._find_usable_id(values, "external_id"),
+            given_id=_strip_apostrophe(self._find(values, "external_id")),
+            thread_id=self._find_usable_id(values, "thread_id"),
+            given_thread_id=_strip_apostrophe(self._find(values, "thread_id")),
+        )
+
+    def _reject_faulty(
+        self, row: SheetRow, odd: list[int], content: _Content
     ) -> RejectedRow | None:
-        """The row as one that is no request, with what is wrong; None where it is one."""
-        flaws = {column: line.values[column].flaw for column in odd}
-        damaged = [column for column, flaw in flaws.items() if flaw in _DAMAGE]
-        if damaged:
-            return self._rejected(line, DAMAGED.format(flaw=flaws[damaged[0]]), damaged[:1])
+        """Return the rejected row of one that is no request; None for a request."""
+        damaged = self._find_flaw(row, odd, _DAMAGE)
+        if damaged is not None:
+            return self._reject(row, DAMAGED.format(flaw=row.values[damaged].flaw), [damaged])
         bodies = self._columns["body"]
-        lost = [column for column in bodies if flaws.get(column) in _NO_TEXT and not subject]
-        if lost:
-            return self._rejected(line, NO_VALUE.format(flaw=flaws[lost[0]]), lost[:1])
-        if not (text or subject):
-            return self._rejected(line, NO_TEXT, bodies)
-        return (
-            None
-            if somebody
-            else self._rejected(line, NO_SENDER, self._of(*secure_message_columns.SENDER_FIELDS))
-        )
+        if not content.subject:
+            lost = self._find_flaw(row, bodies, _NO_TEXT)
+            if lost is not None:
+                return self._reject(row, NO_VALUE.format(flaw=row.values[lost].flaw), [lost])
+            if not content.text:
+                return self._reject(row, NO_TEXT, bodies)
+        if not content.has_sender:
+            senders = self._list_columns(*secure_message_columns.SENDER_FIELDS)
+            return self._reject(row, NO_SENDER, senders)
+        return None
 
-    def _of(self, *names: str) -> list[int]:
+    def _find_flaw(
+        self, row: SheetRow, columns: Iterable[int], flaws: Collection[str]
+    ) -> int | None:
+        """Return the first of these columns whose value has one of some flaws; None without any."""
+        for column in columns:
+            value = row.values.get(column)
+            if value is not None and value.flaw in flaws:
+                return column
+        return None
+
+    def _list_columns(self, *names: str) -> list[int]:
         return [column for name in names for column in self._columns[name]]
 
-    def _rejected(self, line: SheetRow, reason: str, columns: Sequence[int]) -> RejectedRow:
-        cell = f"{name_column(columns[0])}{line.number}" if len(columns) == 1 else ""
-        everywhere = sorted(
-            {*self._heading.labels, *line.values}
-        )  # what is missing has to be written somewhere
-        told = (
-            (self._heading_of(column), line.values.get(column, _BLANK).text)
-            for column in everywhere
+    def _reject(self, row: SheetRow, reason: str, columns: Sequence[int]) -> RejectedRow:
+        """Return a rejected row with all columns of the heading: staff fill in the missing ones."""
+        cell = f"{name_column(columns[0])}{row.number}" if len(columns) == 1 else ""
+        values = (
+            (self._name_heading(column), row.values.get(column, _BLANK).text)
+            for column in sorted({*self._heading.labels, *row.values})
         )
         return RejectedRow(
-            sheet=self._sheet, row=line.number, cell=cell, reason=reason, values=tuple(told)
+            sheet=self._sheet, row=row.number, cell=cell, reason=reason, values=tuple(values)
         )
 
-    # -- one field ----
+    # -- a single field ----
 
-    def _first(self, values: dict[int, Value], name: str) -> Value:
-        """The first answered column of a field; a blank value where none is."""
+    def _find_column(self, values: dict[int, Value], name: str) -> int | None:
+        """Return the first column of a field that has a text; None where none has."""
         for column in self._columns[name]:
             value = values.get(column)
             if value is not None and value.text:
-                return value
-        return _BLANK
+                return column
+        return None
 
-    def _line(self, values: dict[int, Value], name: str) -> str:
-        for column in self._columns[name]:
+    def _find_value(self, values: dict[int, Value], name: str) -> Value:
+        """Return the first value of a field that has a text; a blank value where none has."""
+        column = self._find_column(values, name)
+        return _BLANK if column is None else values[column]
+
+    def _find(self, values: dict[int, Value], name: str) -> str:
+        """Return the first text of a field on one line, "" where it has none."""
+        for column in self._columns[name]:  # not by `_find_column`: ten times a row
             value = values.get(column)
             if value is not None and value.text:
                 return normalize.to_one_line(value.text)
         return ""
 
-    def _or_default(self, values: dict[int, Value], name: str) -> str:
-        return self._line(values, name) or self._defaults.get(name, "")
+    def _find_or_default(self, values: dict[int, Value], name: str) -> str:
+        return self._find(values, name) or self._defaults.get(name, "")
 
-    def _text(self, values: dict[int, Value]) -> str:
-        """The first answered column; those of the very same heading are all text."""
-        taken = self._text_columns(values)
-        if len(taken) == 1:
-            return values[taken[0]].text
-        return "\n\n".join(values[column].text for column in taken)
+    def _join_text(self, values: dict[int, Value]) -> str:
+        """Return the message text; columns of the very same heading are joined."""
+        return "\n\n".join(values[column].text for column in self._list_text_columns(values))
 
-    def _text_columns(self, values: dict[int, Value]) -> list[int]:
-        answered = [c for c in self._columns["body"] if c in values and values[c].text]
+    def _list_text_columns(self, values: dict[int, Value]) -> list[int]:
+        filled = [c for c in self._columns["body"] if c in values and values[c].text]
         keys = self._heading.keys
-        return (
-            [c for c in answered if keys[c] == keys[answered[0]]] if len(answered) > 1 else answered
-        )
+        return [column for column in filled if keys[column] == keys[filled[0]]]
 
-    def _sender(self, name: str, email: str) -> tuple[Address, tuple[str, ...]]:
-        known = self._senders.get((name, email))
-        if known is None:
-            known = normalize.parse_sender(name or self._defaults.get("sender", ""), email)
-            if not known[0].email and not email and self._defaults.get("email"):
-                known = normalize.parse_sender(known[0].name, self._defaults["email"])
-            if len(self._senders) < _MOST_KNOWN:
-                self._senders[name, email] = known
-        return known
+    def _parse_sender(self, name: str, email: str) -> tuple[Address, tuple[str, ...]]:
+        cached = self._senders.get((name, email))
+        if cached is not None:
+            return cached
+        sender = normalize.parse_sender(name or self._defaults.get("sender", ""), email)
+        default_email = self._defaults.get("email", "")
+        if default_email and not email and not sender[0].email:
+            sender = normalize.parse_sender(sender[0].name, default_email)
+        if len(self._senders) < _MAX_CACHED:
+            self._senders[name, email] = sender
+        return sender
 
-    def _recipients(self, text: str) -> tuple[Address, ...]:
-        """The addresses in a recipient column, or else the name or inbox that stands there."""
-        known = self._known_recipients.get(text)
-        if known is None:
-            known = tuple(Address(email=one) for one in normalize.find_emails(text)) or (
-                Address(name=text),
-            )
-            if len(self._known_recipients) < _MOST_KNOWN:
-                self._known_recipients[text] = known
-        return known
+    def _parse_recipients(self, text: str) -> tuple[Address, ...]:
+        """Return the addresses in a recipient column, or else the name or inbox in it."""
+        cached = self._recipients.get(text)
+        if cached is not None:
+            return cached
+        recipients = tuple(Address(email=email) for email in normalize.find_emails(text))
+        recipients = recipients or (Address(name=text),)
+        if len(self._recipients) < _MAX_CACHED:
+            self._recipients[text] = recipients
+        return recipients
 
-    def _behind(self, values: dict[int, Value], kind: str, *names: str) -> str:
-        """The first address of a kind that a cell of these fields leads to."""
-        links = (values[column].link for column in self._of(*names) if column in values)
-        found = next((link for link in links if link.startswith(kind)), "")
-        return found.removeprefix("mailto:").partition("?")[0] if kind == "mailto:" else found
+    def _find_link(self, values: dict[int, Value], scheme: str, *names: str) -> str:
+        """Return the first address with a scheme that a cell of these fields leads to, or ""."""
+        links = (values[c].link for c in self._list_columns(*names) if c in values)
+        return next((link for link in links if link.startswith(scheme)), "")
 
-    def _sent_at(self, values: dict[int, Value]) -> datetime | None:
-        clock = self._first(values, "clock")
-        return self._how.read_moment(
-            self._first(values, "sent_at"),
+    def _find_mail_link(self, values: dict[int, Value]) -> str:
+        link = self._find_link(values, "mailto:", "email", "sender")
+        return link.removeprefix("mailto:").partition("?")[0]
+
+    def _find_web_link(self, values: dict[int, Value]) -> str:
+        return self._find_link(values, "http", "link", *_LINKED_FIELDS)
+
+    def _read_moment(self, values: dict[int, Value]) -> datetime | None:
+        clock = self._find_value(values, "clock")
+        return self._cells.read_moment(
+            self._find_value(values, "sent_at"),
             clock if clock.text else None,
             zone=self._zone,
-            order=self._order,
+            order=self._date_order,
         )
 
-    def _given(self, values: dict[int, Value], name: str) -> str:
-        """Return an id as the row gives it.
+    def _find_usable_id(self, values: dict[int, Value], name: str) -> str:
+        """Return the id in an id field, "" where it may be that of other messages or threads."""
+        column = self._find_column(values, name)
+        if column is None or name in self._counting:
+            return ""
+        given = _strip_apostrophe(normalize.to_one_line(values[column].text))
+        is_short = len(given) < _MIN_ID_LENGTH and self._heading.keys[column] == "id"
+        if is_short or is_unusable_id(given):
+            return ""
+        is_of_message = name == "external_id"
+        if is_of_message and (values[column].flaw or len(given) > _MAX_ID_LENGTH):
+            return ""
+        return given
 
-        Excel users put an apostrophe before what is to stay text.
-        """
-        return self._line(values, name).lstrip("'")
+    # -- further content of the row ----
 
-    def _own_id(self, values: dict[int, Value], name: str) -> str:
-        """Return the id in an id field.
-
-        Or "" where it has none that tells it from every other message or thread.
-        """
-        for column in self._columns[name]:
-            value = values.get(column)
-            if value is None or not value.text:
-                continue
-            given = normalize.to_one_line(value.text).lstrip("'")
-            short = len(given) < _SHORT_ID and self._heading.keys[column] == "id"
-            odd = name == "external_id" and (value.flaw or len(given) > _LONGEST_ID)
-            if short or odd or name in self._counting or is_unusable_id(given):
-                return ""
-            return given
-        return ""
-
-    # -- what else the row says ----
-
-    def _details(
-        self, values: dict[int, Value], odd: list[int], said: _Said
+    def _iter_details(
+        self, values: dict[int, Value], odd: list[int], content: _Content
     ) -> Iterator[tuple[str, str]]:
-        """Every column that is none of our fields.
+        """Yield label and text of columns that are none of our fields, and of some that are.
 
-        And those of ours that hold more than the item says of them.
+        Of ours those that hold more than the item has of them. Then where cells lead to, unless
+        the item or the text itself has that.
         """
-        told, attached = self._quiet, self._columns["attachments"]
-        more = self._more(values, odd, said)
-        if more or self._several:
-            taken = (self._taken(name, values) for name in self._columns if name not in more)
-            told = frozenset(column for columns in taken for column in columns) - self._kept
+        covered = self._list_covered(values, odd, content)
+        attachments = self._columns["attachments"]
         for column, value in values.items():
-            if column not in told and value.text:
-                label = self._label(column)
-                if column in attached:
-                    yield from _attached(label, value.text)
+            if column not in covered and value.text:
+                label = self._name_detail(column)
+                if column in attachments:
+                    yield from _split_attachments(label, value.text)
                 else:
                     yield label, value.text
-        for column in odd:  # where a cell leads to, unless the item or its own text says so
+        for column in odd:
             address = values[column].link
-            if (
-                address
-                and address not in {said.link, said.behind, values[column].text}
-                and not address.startswith("mailto:")
-            ):
-                yield f"{self._label(column)}: leads to", address
+            known = {"", content.link, content.linked, values[column].text}
+            if address not in known and not address.startswith("mailto:"):
+                yield f"{self._name_detail(column)}: leads to", address
 
-    def _label(self, column: int) -> str:
+    def _list_covered(
+        self, values: dict[int, Value], odd: list[int], content: _Content
+    ) -> frozenset[int]:
+        """Return the columns whose whole content is in a field of the item."""
+        partial = self._list_partial_fields(values, odd, content)
+        if not partial and not self._has_several_columns:
+            return self._field_columns
+        used = (self._list_used(name, values) for name in self._columns if name not in partial)
+        return frozenset(column for columns in used for column in columns) - self._detail_columns
+
+    def _name_detail(self, column: int) -> str:
         return self._labels.get(column) or f"Column {name_column(column)}"
 
-    def _heading_of(self, column: int) -> str:
-        return (
-            normalize.to_one_line(self._heading.labels.get(column, ""))
-            or f"Column {name_column(column)}"
-        )
+    def _name_heading(self, column: int) -> str:
+        heading = normalize.to_one_line(self._heading.labels.get(column, ""))
+        return heading or f"Column {name_column(column)}"
 
-    def _taken(self, name: str, values: dict[int, Value]) -> list[int]:
-        """The columns that a field of this row was taken from."""
+    def _list_used(self, name: str, values: dict[int, Value]) -> list[int]:
+        """Return the columns that a field of this row was taken from."""
         if name == "body":
-            return self._text_columns(values)
-        return [
-            column for column in self._columns[name] if column in values and values[column].text
-        ][:1]
+            return self._list_text_columns(values)
+        column = self._find_column(values, name)
+        return [] if column is None else [column]
 
-    def _more(self, values: dict[int, Value], odd: list[int], said: _Said) -> set[str]:
-        """Fields whose columns hold more than the item says of them."""
-        more = set()
-        if said.sent_at is None and (self._columns["sent_at"] or self._columns["clock"]):
-            more |= {"sent_at", "clock"}
-        elif self._columns["clock"] and said.sent_at == self._how.read_moment(
-            self._first(values, "sent_at"), zone=self._zone, order=self._order
-        ):  # the date has a time already, or this one cannot be read
-            more.add("clock")
-        if not _says(said.sender, self._line(values, "sender")):
-            more.add("sender")
-        if said.email and said.sender.email != said.email:
-            more.add("email")
-        if said.link and not _is_link(said.link):
-            more.add("link")
-        if not said.company:  # the number may be on no record
-            more.add("company_number")
-        more.update(said.unused)
-        long = [column for column in odd if len(values[column].text) > normalize.MAX_LINE_LENGTH]
-        if long:
-            more |= {
-                n
-                for n, columns in self._columns.items()
-                if n != "body" and not set(columns).isdisjoint(long)
-            }
-        return more
+    def _list_partial_fields(
+        self, values: dict[int, Value], odd: list[int], content: _Content
+    ) -> set[str]:
+        """Return the fields whose columns hold more than the item has of them."""
+        partial = {*content.unused_fields, *self._list_partial_times(values, content)}
+        if not _is_complete(content.sender, self._find(values, "sender")):
+            partial.add("sender")
+        if content.email and content.sender.email != content.email:
+            partial.add("email")
+        if content.link and not _is_link(content.link):
+            partial.add("link")
+        if not content.company:  # the number may be on no record
+            partial.add("company_number")
+        return partial | (self._list_cut_fields(values, odd) if odd else set())
 
-    def _caveats(
-        self, line: SheetRow, odd: list[int], said: _Said, text: str, practice: str
-    ) -> list[str]:
-        found = []
-        if not text:
-            found.append("no message text in this row")
-        if not practice:
-            found.append("practice not given")
-        if said.sent_at is None and self._first(line.values, "sent_at").text:
-            found.append(f"date: {NOT_A_DATE}")
-        if line.hidden:
-            found.append("this row is hidden in the sheet")
-        found += [
-            f"{self._word(column)}: {flaw}" for column in odd if (flaw := line.values[column].flaw)
-        ]
-        return found
+    def _list_cut_fields(self, values: dict[int, Value], odd: list[int]) -> set[str]:
+        """Return the fields whose value is too long for one line; a message text is never cut."""
+        too_long = {c for c in odd if len(values[c].text) > normalize.MAX_LINE_LENGTH}
+        return {
+            name
+            for name, columns in self._columns.items()
+            if name != "body" and not too_long.isdisjoint(columns)
+        }
 
-    def _word(self, column: int) -> str:
-        name = next((name for name, columns in self._columns.items() if column in columns), "")
-        return FIELD_LABELS.get(name, name) or "another column"
+    def _list_partial_times(self, values: dict[int, Value], content: _Content) -> set[str]:
+        """Return those of date and time column that the item's moment has not been made of."""
+        if content.sent_at is None:
+            return {name for name in ("sent_at", "clock") if self._columns[name]}
+        if not self._columns["clock"]:
+            return set()
+        date_alone = self._cells.read_moment(
+            self._find_value(values, "sent_at"), zone=self._zone, order=self._date_order
+        )
+        # The date has a time already, or the one beside it cannot be read.
+        return {"clock"} if content.sent_at == date_alone else set()
+
+    def _list_caveats(self, row: SheetRow, odd: list[int], content: _Content) -> list[str]:
+        caveats = []
+        if not content.text:
+            caveats.append("no message text in this row")
+        if not content.practice:
+            caveats.append("practice not given")
+        if content.sent_at is None and self._find_value(row.values, "sent_at").text:
+            caveats.append(f"date: {NOT_A_DATE}")
+        if row.hidden:
+            caveats.append("this row is hidden in the sheet")
+        flaws = ((column, row.values[column].flaw) for column in odd)
+        caveats += [f"{self._name_field(column)}: {flaw}" for column, flaw in flaws if flaw]
+        return caveats
+
+    def _name_field(self, column: int) -> str:
+        """Return the name of a column's field for staff."""
+        for name, columns in self._columns.items():
+            if column in columns:
+                return FIELD_LABELS.get(name, name)
+        return "another column"
+
+
+def _strip_apostrophe(text: str) -> str:
+    """Return an id without the apostrophe by which Excel users keep a number as text."""
+    return text.lstrip("'")
 
 
 def is_unusable_id(given: str) -> bool:
-    """Say whether an id is none.
+    """Return whether an id identifies nothing.
 
-    A small number, which counts something, or a number that Excel has rounded.
+    It is a small number, which counts something, or a number that Excel has rounded.
     """
     if _COUNTER.fullmatch(given) or _SCIENTIFIC.fullmatch(given):
         return True
@@ -473,65 +510,59 @@ def is_unusable_id(given: str) -> bool:
 def find_counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> frozenset[str]:
     """Return the id fields whose column counts the rows of its table.
 
-    By the first rows below the heading.
-
-    Rows are looked at down to the first without a number there: another table may follow. Plain
-    numbers count where each is one more, or one less, than the one above. With letters before the
-    number ids of one system may be neighbours: there the sequence has to begin at 1.
+    `rows` are the first ones below the heading. They are looked at down to the first without a
+    number there: another table may follow. Plain numbers count where each is one more, or one less,
+    than the one above. With text before the number, ids of one system may be neighbours: there the
+    sequence has to begin at 1.
     """
-    found = set()
-    for name in ("external_id", "thread_id"):
-        columns = heading.columns.get(name, ())
-        given = [
-            rows_values[columns[0]].text
-            for rows_values in rows
-            if columns and columns[0] in rows_values
-        ]
+    counting = set()
+    for name in _ID_FIELDS:
+        columns = heading.columns.get(name, ())[:1]
+        given = [values[column].text for values in rows for column in columns if column in values]
         if _is_sequence(given):
-            found.add(name)
-    return frozenset(found)
+            counting.add(name)
+    return frozenset(counting)
 
 
 def _is_sequence(given: Sequence[str]) -> bool:
-    parts = (
-        _ENDS_IN_NUMBER.fullmatch(normalize.to_one_line(text).lstrip("'")) for text in given if text
-    )
-    found = [part for part in takewhile(bool, parts) if part is not None]
-    if len({part[1] for part in found}) != 1:
-        return False
-    numbers = [int(part[2]) for part in found]
+    """Return whether ids are consecutive numbers, all behind the same text or behind none."""
+    matches = map(_match_number, filter(None, given))
+    numbered = [match for match in takewhile(bool, matches) if match is not None]
+    prefixes = {match[1] for match in numbered}
+    numbers = [int(match[2]) for match in numbered]
     steps = {after - before for before, after in pairwise(numbers)}
-    if len(steps) != 1 or not steps <= {1, -1}:
+    if len(prefixes) != 1 or steps not in ({1}, {-1}):
         return False
-    if not found[0][1]:
-        return len(numbers) >= _FEWEST_COUNTED
-    return len(numbers) >= _FEWEST_PREFIXED and 1 in {numbers[0], numbers[-1]}
+    if prefixes == {""}:
+        return len(numbers) >= _MIN_COUNTED
+    return len(numbers) >= _MIN_PREFIXED and 1 in {numbers[0], numbers[-1]}
 
 
-def reject_stray(line: SheetRow, sheet: str, reason: str) -> RejectedRow:
-    """Make a rejected row of one that stands under no heading.
+def _match_number(text: str) -> re.Match[str] | None:
+    """Match an id that ends in a number: the text before it, and the number."""
+    return _ENDS_IN_NUMBER.fullmatch(_strip_apostrophe(normalize.to_one_line(text)))
 
-    Its cells by the letters of their columns.
-    """
+
+def reject_stray(row: SheetRow, sheet: str, reason: str) -> RejectedRow:
+    """Return the rejected row of one that stands under no heading, its cells by their columns."""
     cells = (
         (f"Column {name_column(column)}", value.text)
-        for column, value in sorted(line.values.items())
+        for column, value in sorted(row.values.items())
     )
     return RejectedRow(
-        sheet=sheet, row=line.number, reason=reason, values=(*_PLAIN_HEADINGS, *cells)
+        sheet=sheet, row=row.number, reason=reason, values=(*_PLAIN_HEADINGS, *cells)
     )
 
 
-def digest_content(item: InboundItem, around: int) -> str:
-    """Tell a row of a file by everything it says, 64 hexadecimal digits.
+def digest_content(item: InboundItem, table_details: int) -> str:
+    """Return a digest of everything in a row, 64 hexadecimal digits.
 
-    Also by what `digest_message` leaves out.
-
-    `around` of its details are not its own, but stand around its table. A value that counts rows
-    says nothing: two rows that differ in nothing else are one message.
+    Also of what `digest_message` leaves out. The last `table_details` details are not the row's
+    own, but stand around its table. A value that counts rows means nothing: two rows that differ in
+    nothing else are one message.
     """
-    details = item.details[: len(item.details) - around]
-    own = [pair for pair in details if not item.unreliable_id or pair[1] != item.unreliable_id]
+    details = item.details[: len(item.details) - table_details]
+    own = (pair for pair in details if not item.unreliable_id or pair[1] != item.unreliable_id)
     parts = (
         digest_message(item),
         item.company,
@@ -543,16 +574,13 @@ def digest_content(item: InboundItem, around: int) -> str:
 
 
 def is_digest_id(external_id: str) -> bool:
-    """Tell an id that is a digest of the message, because it has none of its own."""
-    return bool(_OF_CONTENT.fullmatch(external_id))
+    """Return whether an id is the digest of a message that has no id of its own."""
+    return _DIGEST_ID.fullmatch(external_id) is not None
 
 
 def digest_message(item: InboundItem) -> str:
-    """Tell a message by its content, 64 hexadecimal digits.
-
-    Practice, sender, time, subject and text.
-    """
-    if is_digest_id(item.external_id):  # it is the digest
+    """Return a digest of practice, sender, time, subject and text, 64 hexadecimal digits."""
+    if is_digest_id(item.external_id):
         return item.external_id[len("row-") :]
     return _digest(
         item.company_number or item.company, item.sender, item.sent_at, item.subject, item.text
@@ -560,12 +588,18 @@ def digest_message(item: InboundItem) -> str:
 
 
 def name_column(column: int) -> str:
-    """Name a column, counted from 1, as Excel does."""
+    """Return the name of a column as in Excel: A for 1, AA for 27."""
     name = ""
     while column:
         column, rest = divmod(column - 1, 26)
         name = chr(ord("A") + rest) + name
     return name
+
+
+def _make_digest_id(content: _Content) -> str:
+    practice = content.company_number or content.company
+    digest = _digest(practice, content.sender, content.sent_at, content.subject, content.text)
+    return f"row-{digest}"
 
 
 def _digest(
@@ -582,8 +616,8 @@ def _digest(
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-def _says(sender: Address, text: str) -> bool:
-    """Tell whether the sender, as taken, says all that the cell says."""
+def _is_complete(sender: Address, text: str) -> bool:
+    """Return whether a sender has all that the text of a cell has."""
     name, email = sender.name, sender.email
     if text in {"", name, email}:
         return True
@@ -594,15 +628,19 @@ def _is_link(text: str) -> bool:
     return text.startswith(("https://", "http://"))
 
 
-def _attached(label: str, text: str) -> Iterator[tuple[str, str]]:
-    """The links in a cell of attachments, each by itself, and what is no link as it stands."""
-    if text.startswith(("https://", "http://")) and not _APART.search(text):
+def _split_attachments(label: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield the links in a cell of attachments, each by itself, and the text that is no link."""
+    is_one_link = _is_link(text) and not _SEPARATOR.search(text)
+    if is_one_link or not _LINK.search(text):
         yield label, text
         return
-    parts = [part.strip("<>\"'(),") for part in _APART.split(text)] if _LINK.search(text) else []
-    links = [part for part in parts if _LINK.match(part)]
-    others = " ".join(part for part in parts if part and not _LINK.match(part)) if links else text
+    parts = [part.strip("<>\"'(),") for part in _SEPARATOR.split(text)]
+    links = list(filter(_LINK.match, parts))
+    if not links:
+        yield label, text
+        return
     for number, link in enumerate(links, start=1):
         yield (label if len(links) == 1 else f"{label} {number} of {len(links)}"), link
+    others = " ".join(part for part in parts if part and part not in links)
     if others:
         yield label, others

@@ -1,4 +1,4 @@
-"""An Excel export of Kareo secure messages: one item a row, columns found by their headings."""
+"""Parser of an Excel export of Kareo secure messages: one item a row."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,42 +10,41 @@ from parsers.secure_message.columns import Heading
 from parsers.secure_message.layout import Layout
 from parsers.spreadsheets.reader import HIDDEN_SHEETS, open_tables
 
-MAX_ROWS = (
-    1_000_000  # in one file: what tells them apart is kept until its end, some 200 bytes of each
-)
+# Messages in one file: a digest of each is held until its end, some 200 bytes.
+MAX_ROWS = 1_000_000
 
 SAME_ID = "another message of the file has the same message id"
 OTHER_DETAILS = "another row of the file says the same with other details"
 
 
 def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
-    """List the items of `stream`; that rows were rejected is a caveat of the first.
+    """Return the items of `stream`; rejected rows are a caveat of the first one.
 
-    Raises ParseError without items.
+    Raises ParseError as `stream` does, and when there is no item.
     """
     items: list[InboundItem] = []
-    wrong: list[RejectedRow] = []
-    for parsed in stream(raw, options):
-        # as it is told
-        (wrong if isinstance(parsed, RejectedRow) else items).append(parsed)  # type: ignore[arg-type]
-    if not wrong:
+    rejected: list[RejectedRow] = []
+    for result in stream(raw, options):
+        if isinstance(result, RejectedRow):
+            rejected.append(result)
+        else:
+            items.append(result)
+    if not rejected:
         return items
-    said = f"row {wrong[0].row}: {wrong[0].reason}"
+    first = f"row {rejected[0].row}: {rejected[0].reason}"
     if not items:
-        raise ParseError(f"no row of the file is a request: {said}")
-    told = f"{len(wrong)} rows of the file are no requests and were not read: {said}"
-    return [replace(items[0], caveats=(*items[0].caveats, told)), *items[1:]]
+        raise ParseError(f"no row of the file is a request: {first}")
+    caveat = f"{len(rejected)} rows of the file are no requests and were not read: {first}"
+    return [replace(items[0], caveats=(*items[0].caveats, caveat)), *items[1:]]
 
 
 def stream(raw: bytes, options: Options = DEFAULT_OPTIONS) -> "MessageStream":
-    """Read the messages in a workbook or a text file one after the other.
-
-    The file's name plays no part.
+    """Parse the messages in a workbook or a text file one after the other, whatever its name.
 
     `external_id` is the message id, or "row-" and a digest of practice, sender, time, subject and
-    text, so overlapping exports give the same. What counts rows or was rounded by Excel is no id:
-    it is `given_id`. Rows that stand there twice are one item. A row that is no request is a
-    RejectedRow, and stops no other; it may come before the item above it. The same bytes and
+    text, so overlapping exports give the same. A value that counts rows or was rounded by Excel is
+    no id: it is `unreliable_id`. Rows that stand there twice are one item. A row that is no request
+    is a RejectedRow, and stops no other; it may come before the item above it. The same bytes and
     options give the same, in the same order.
 
     Raises ParseError when it is no such file, when headings for the message text and for practice
@@ -56,142 +55,149 @@ def stream(raw: bytes, options: Options = DEFAULT_OPTIONS) -> "MessageStream":
 
 
 class MessageStream(Iterator[ParseResult]):
-    """The items and rejected rows of a file.
-
-    And after the last one what its sheets were read as.
-    """
+    """The items and rejected rows of a file; after the last one `sheets` has the counts of rows."""
 
     def __init__(self, raw: bytes, options: Options) -> None:
-        self.sheets: tuple[SheetCounts, ...] = ()  # filled in at the end
-        self._parsed = self._read(raw, options)
+        self.sheets: tuple[SheetCounts, ...] = ()
+        self._results = self._iter_results(raw, options)
 
     def __next__(self) -> ParseResult:
-        """Return the next one."""
-        return next(self._parsed)
+        """Return the next item or rejected row."""
+        return next(self._results)
 
-    def _read(self, raw: bytes, options: Options) -> Iterator[ParseResult]:
+    def _iter_results(self, raw: bytes, options: Options) -> Iterator[ParseResult]:
         tables, hidden = open_tables(raw, options)
         notes = [HIDDEN_SHEETS] if hidden else []
-        layouts = _looked_at([Layout(table, options) for table in tables])
-        rows = _parsed(layouts, notes)
-        first = next(rows, None)
+        layouts = [Layout(table, options) for table in tables]
+        _check_layouts(layouts)
+        results = _parse_rows(layouts, notes)
+        first = next(results, None)
         if first is None:
             raise ParseError("no rows found under the heading: export the messages again")
         yield first
-        yield from rows
+        yield from results
         counts = [layout.tally.counts(layout.name) for layout in layouts]
         self.sheets = (*counts, *(SheetCounts(sheet=name, hidden=True) for name in hidden))
 
 
-def _looked_at(layouts: list[Layout]) -> list[Layout]:
-    """Return the sheets, ready to be read. Raises ParseError where none has a table of messages."""
-    # Before the file is refused, every row is looked at: what stands above the headings may be
-    # long.
-    if not (
-        any(one.is_readable for one in layouts) or any(one.has_table_below() for one in layouts)
-    ):
-        raise ParseError(_why_nothing([layout.heading for layout in layouts if layout.heading]))
-    # One sheet is kept open and goes on where it is; of many, each would hold memory until its turn
-    # comes.
+def _check_layouts(layouts: list[Layout]) -> None:
+    """Raise ParseError where no sheet has a table of messages; make the others ready to be read."""
+    has_table = any(layout.is_readable for layout in layouts)
+    # The rows above the headings may be many, so all of them are searched before the file is
+    # refused.
+    if not has_table and not any(layout.has_table_below() for layout in layouts):
+        raise ParseError(_explain_missing([one.heading for one in layouts if one.heading]))
+    # The first sheet stays open and goes on where it is; of many, each would hold memory until its
+    # turn comes.
     for layout in layouts[1:]:
         layout.rewind()
-    return layouts
 
 
-def _parsed(layouts: list[Layout], notes: list[str]) -> Iterator[ParseResult]:
-    """Yield the rows, an item only when the next has come.
+def _parse_rows(layouts: list[Layout], notes: list[str]) -> Iterator[ParseResult]:
+    """Yield items and rejected rows, an item only when the next has come.
 
-    What is found out until then stands with it.
+    Notes on rows between the two become caveats of the earlier one.
     """
-    seen = _Seen()
+    unique = _UniqueItems()
     for layout in layouts:
         tally = layout.tally
-        for line, rows, reason in layout.iter_requests():
-            parsed = rows.parse(line) if rows else row.reject_stray(line, layout.name, reason)
-            if isinstance(parsed, RejectedRow):
+        for sheet_row, reader, reason in layout.iter_requests():
+            if reader is None:
                 tally.rejected += 1
-                yield parsed
+                yield row.reject_stray(sheet_row, layout.name, reason)
                 continue
-            assert rows is not None
-            placed = seen.placed(parsed, len(rows.table_details))
-            if placed is None:
+            result = reader.parse(sheet_row)
+            if isinstance(result, RejectedRow):
+                tally.rejected += 1
+                yield result
+                continue
+            item = unique.identify(result, len(reader.table_details))
+            if item is None:
                 tally.repeated += 1
                 continue
             tally.items += 1
-            done = seen.next(placed, notes)
-            if done is not None:
-                yield done
-    if (last := seen.last(notes)) is not None:
+            earlier = unique.hold(item, notes)
+            if earlier is not None:
+                yield earlier
+    last = unique.release_last(notes)
+    if last is not None:
         yield last
 
 
-class _Seen:
-    """Tells repeated rows, and other content under a taken id; holds the last item back."""
+class _UniqueItems:
+    """Recogniser of repeated rows, and of other content under an id that is in use.
+
+    It holds the last item back, so that repetitions right below it can be counted.
+    """
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}  # of content, by id
         self._held: InboundItem | None = None
-        self._count = 1  # rows, one after the other, that say what the held one says
-        self._repeats = 0  # of those further up
+        self._count = 1  # consecutive rows with the content of the held one
+        self._repeats = 0  # rows with the content of an earlier one
 
-    def next(self, placed: InboundItem, notes: list[str]) -> InboundItem | None:
-        """Take an item under its own id; return the one before it, once there is one.
+    def identify(self, item: InboundItem, table_details: int) -> InboundItem | None:
+        """Return the item under an id of its own; None where its whole content has been seen.
 
-        Raises ParseError beyond MAX_ROWS.
+        The last `table_details` details stand around its table: the same row on another sheet has
+        no new content.
         """
-        if len(self._digests) > MAX_ROWS:
-            raise ParseError(f"more than {MAX_ROWS} messages: export fewer at a time")
-        done, self._held = self._released(notes), placed
-        return done
-
-    def last(self, notes: list[str]) -> InboundItem | None:
-        """The one held back, with what the file has to say at its end."""
-        if self._repeats:
-            notes.append(
-                "rows of the file that repeat an earlier one and were not read again:"
-                f" {self._repeats}"
-            )
-        return self._released(notes)
-
-    def placed(self, item: InboundItem, around: int) -> InboundItem | None:
-        """Return the item under an id of its own; None where all of it has been seen.
-
-        `around` of its details stand around its table: the same row on another sheet says nothing
-        new.
-        """
-        key, told = item.external_id, row.digest_content(item, around)[:32]
-        if self._digests.get(key, told) != told:
-            caveat = OTHER_DETAILS if row.is_digest_id(key) else SAME_ID
-            key = f"{key}#{told[:16]}"
-            given = item.unreliable_id or (
-                "" if row.is_digest_id(key.partition("#")[0]) else item.external_id
-            )
+        external_id, digest = item.external_id, row.digest_content(item, table_details)[:32]
+        if self._digests.get(external_id, digest) != digest:
+            has_own_id = not row.is_digest_id(external_id)
+            given = item.external_id if has_own_id else ""
+            external_id = f"{external_id}#{digest[:16]}"
             item = replace(
-                item, external_id=key, unreliable_id=given, caveats=(*item.caveats, caveat)
+                item,
+                external_id=external_id,
+                unreliable_id=item.unreliable_id or given,
+                caveats=(*item.caveats, SAME_ID if has_own_id else OTHER_DETAILS),
             )
-        if key not in self._digests:
-            self._digests[key] = told
+        if external_id not in self._digests:
+            self._digests[external_id] = digest
             return item
-        if self._held is not None and self._held.external_id == key:
+        if self._held is not None and self._held.external_id == external_id:
             self._count += 1
         else:
             self._repeats += 1
         return None
 
-    def _released(self, notes: list[str]) -> InboundItem | None:
-        held, told = self._held, list(dict.fromkeys(notes))
+    def hold(self, item: InboundItem, notes: list[str]) -> InboundItem | None:
+        """Hold an identified item back; return the one before it, None for the first.
+
+        Raises ParseError beyond MAX_ROWS.
+        """
+        if len(self._digests) > MAX_ROWS:
+            raise ParseError(f"more than {MAX_ROWS} messages: export fewer at a time")
+        earlier, self._held = self._release(notes), item
+        return earlier
+
+    def release_last(self, notes: list[str]) -> InboundItem | None:
+        """Return the last item, with a caveat on the rows that were not read again."""
+        if self._repeats:
+            notes.append(
+                "rows of the file that repeat an earlier one and were not read again:"
+                f" {self._repeats}"
+            )
+        return self._release(notes)
+
+    def _release(self, notes: list[str]) -> InboundItem | None:
+        """Return the held item with the notes as caveats, and clear them; None without one."""
+        held, caveats = self._held, list(dict.fromkeys(notes))
         if held is None:
             return None
         if self._count > 1:
-            told.insert(0, f"this message stands in the file {self._count} times")
+            caveats.insert(0, f"this message stands in the file {self._count} times")
         notes.clear()
         self._held, self._count = None, 1
-        return replace(held, caveats=(*held.caveats, *told)) if told else held
+        return replace(held, caveats=(*held.caveats, *caveats)) if caveats else held
 
 
-def _why_nothing(wanting: list[Heading]) -> str:
-    how = "`intake map FILE` shows what there is and saves what it means"
-    if not wanting:
-        return f"mapping needed: no row of headings in any visible sheet; {how}"
-    nearest = min(wanting, key=lambda heading: len(heading.missing_fields))
-    return f"mapping needed: no column found for {' nor for '.join(nearest.missing_fields)}; {how}"
+def _explain_missing(headings: list[Heading]) -> str:
+    """Return why no table was found, and the remedy, by the headings that came nearest."""
+    remedy = "`intake map FILE` shows what there is and saves what it means"
+    if not headings:
+        return f"mapping needed: no row of headings in any visible sheet; {remedy}"
+    nearest = min(headings, key=lambda heading: len(heading.missing_fields))
+    missing = " nor for ".join(nearest.missing_fields)
+    return f"mapping needed: no column found for {missing}; {remedy}"

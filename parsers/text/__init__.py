@@ -1,1 +1,1 @@
-"""Text from strangers made safe: HTML, charsets, dates, file names, JSON."""
+"""Text of strangers made safe: HTML, charsets, dates, file names, JSON."""

@@ -1,4 +1,4 @@
-"""Bytes of a mail to text: what the label says, unless the bytes say otherwise."""
+"""Decoder of text in any charset: by its label, unless the bytes contradict the label."""
 
 import codecs
 import re
@@ -53,27 +53,28 @@ ALIASES = {
 # Only codecs of character sets: bz2, hex, idna, punycode, undefined, unicode_escape and their like
 # are no charsets, and some of them take quadratic time or unpack bombs.
 SAFE = re.compile(
-    r"(ascii|utf-(7|8|8-sig|16|16-le|16-be|32|32-le|32-be)|iso8859-\d+|cp\d{3,4}|gb18030|gb2312|gbk|hz|big5|big5hkscs"
-    r"|euc_(jp|kr|jis_2004|jisx0213)|shift_jis(_2004|x0213)?|iso2022_(jp|jp_1|jp_2|jp_2004|jp_3|jp_ext|kr)|johab"
-    r"|koi8-[rtu]|kz1048|ptcp154|tis-620|mac-(roman|cyrillic|greek|turkish|latin2|iceland)|hp-roman8)",
+    r"(ascii|utf-(7|8|8-sig|16|16-le|16-be|32|32-le|32-be)"
+    r"|iso8859-\d+|cp\d{3,4}"
+    r"|gb18030|gb2312|gbk|hz|big5|big5hkscs"
+    r"|euc_(jp|kr|jis_2004|jisx0213)|shift_jis(_2004|x0213)?"
+    r"|iso2022_(jp|jp_1|jp_2|jp_2004|jp_3|jp_ext|kr)|johab"
+    r"|koi8-[rtu]|kz1048|ptcp154|tis-620"
+    r"|mac-(roman|cyrillic|greek|turkish|latin2|iceland)|hp-roman8)",
 )
 
 MULTIBYTE = frozenset({"gb18030", "cp949", "cp932", "cp950", "big5hkscs", "euc_jp", "johab", "hz"})
 SNIFF_BYTES = 8192  # enough for a guess; charset-normalizer's cost grows with its input
-SNIFF_LEAST = 24  # below this a statistical guess is a coin toss
-LATIN_SHARE = (
-    0.4  # of letters above ASCII; Western text stays far below, Chinese and Cyrillic lie far above
-)
+MIN_SNIFF_BYTES = 24  # below this a statistical guess is a coin toss
+# Share of characters above ASCII; Western text stays far below, Chinese and Cyrillic far above.
+LATIN_SHARE = 0.4
+FEW_HIGH_BYTES = 6  # fewer bytes above ASCII prove nothing against a label
 UNDEFINED_1252 = {b: chr(b) for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
 JIS_SHIFT = re.compile(rb"\x1b(\$[@B]|\(\w)")
 
 
 @lru_cache(maxsize=256)
 def find_codec(label: str) -> str:
-    """Python's name of the codec to use for a label of a mail.
-
-    Or "" where the label names no character set.
-    """
+    """Return Python's name of the codec for a label, "" where the label names no character set."""
     name = label.strip().strip("\"'").lower()
     if len(name) > 40 or not name.isascii():  # noqa: PLR2004 - no charset's name is longer
         return ""
@@ -85,31 +86,29 @@ def find_codec(label: str) -> str:
         name.split("*")[0],
     ):
         try:
-            found = codecs.lookup(ALIASES.get(spelling, spelling)).name
+            name_in_python = codecs.lookup(ALIASES.get(spelling, spelling)).name
         except (LookupError, ValueError):
             continue
-        if SAFE.fullmatch(found):
-            return SUPERSETS.get(found, found)
+        if SAFE.fullmatch(name_in_python):
+            return SUPERSETS.get(name_in_python, name_in_python)
     return ""
 
 
 def decode(data: bytes, label: str = "", hint: str = "") -> str:
-    """Text of bytes: never fails, never gives a NUL or a lone surrogate.
+    """Decode bytes; raises nothing, and drops no byte that can be shown.
 
-    And drops no byte it can show.
-
-    `label` is what the message says of these bytes, `hint` what it says of others (for headers: the
-    body's charset).
+    The text has no NUL and no lone surrogate. `label` is the charset these bytes are labelled with,
+    `hint` that of other bytes of the same message (for a header: the charset of the body).
     """
-    named = find_codec(label) if label else ""
-    text = _seven_bit(data, named) if data.isascii() else _marked(data)
-    return clean(
-        text if text is not None else _eight_bit(data, named, find_codec(hint) if hint else "")
-    )
+    codec = find_codec(label) if label else ""
+    text = _decode_ascii(data, codec) if data.isascii() else _decode_marked(data)
+    if text is None:
+        text = _decode_high(data, codec, find_codec(hint) if hint else "")
+    return clean(text)
 
 
 def clean(text: str) -> str:
-    """Text any database and JSON writer takes: without NULs and lone surrogates."""
+    """Return a text without NULs and lone surrogates, as any database and JSON writer takes it."""
     if "\0" in text:
         text = text.replace("\0", "")
     if text.isascii():
@@ -121,51 +120,50 @@ def clean(text: str) -> str:
     return text
 
 
-def _marked(data: bytes) -> str | None:
-    """Text of bytes that open with a byte order mark."""
+def _decode_marked(data: bytes) -> str | None:
+    """Decode bytes that open with a byte order mark; None for others."""
     for mark, name in (
         (codecs.BOM_UTF8, "utf-8"),
         (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"),
     ):
         if data.startswith(mark):
-            return _strict(data[len(mark) :], name)
+            return _decode_strict(data[len(mark) :], name)
     return None
 
 
-def _seven_bit(data: bytes, named: str) -> str:
-    """ASCII, or one of the charsets that hide in it."""
+def _decode_ascii(data: bytes, codec: str) -> str:
+    """Decode bytes below 0x80: ASCII, or one of the charsets that are written in them."""
     if b"\x1b" in data:
-        return _escaped(data, named)
-    if named in {"hz", "utf-7"}:
-        return _strict(data, named) or data.decode("ascii")
-    if named.startswith(("utf-16", "utf-32")) and b"\0" in data:
-        return _wide(data, named)
+        return _decode_escaped(data, codec)
+    if codec in {"hz", "utf-7"}:
+        return _decode_strict(data, codec) or data.decode("ascii")
+    if codec.startswith(("utf-16", "utf-32")) and b"\0" in data:
+        return _decode_wide(data, codec)
     return data.decode("ascii")
 
 
-def _escaped(data: bytes, named: str) -> str:
-    """ISO 2022 in whatever dialect: the label is often missing or only `iso-2022-jp`."""
-    if named.startswith("iso2022_kr") or b"\x1b$)C" in data:
-        return _strict(data, "iso2022_kr") or data.decode("ascii", "replace")
+def _decode_escaped(data: bytes, codec: str) -> str:
+    """Decode ISO 2022 in any dialect: the label is often missing or only `iso-2022-jp`."""
+    if codec.startswith("iso2022_kr") or b"\x1b$)C" in data:
+        return _decode_strict(data, "iso2022_kr") or data.decode("ascii", "replace")
     if JIS_SHIFT.search(data) is None:
         return data.decode("ascii", "replace")
     for name in ("iso2022_jp", "iso2022_jp_ext"):
-        text = _strict(data, name)
+        text = _decode_strict(data, name)
         if text is not None:
             return text
-    return _cp50220(data)
+    return _decode_cp50220(data)
 
 
-def _cp50220(data: bytes) -> str:
-    """ISO-2022-JP as Microsoft writes it: with NEC and IBM characters, which only cp932 knows."""
+def _decode_cp50220(data: bytes) -> str:
+    """Decode ISO-2022-JP of Microsoft: with NEC and IBM characters, which only cp932 knows."""
     pieces = JIS_SHIFT.split(data)
     text = pieces[0].decode("ascii", "replace")
     for shift, run in zip(pieces[1::2], pieces[2::2], strict=False):
         if shift.startswith(b"$"):
-            text += b"".join(_sjis(run[i : i + 2]) for i in range(0, len(run), 2)).decode(
-                "cp932", "replace"
-            )
+            pairs = (run[start : start + 2] for start in range(0, len(run), 2))
+            text += b"".join(map(_convert_to_sjis, pairs)).decode("cp932", "replace")
         elif shift == b"(I":
             text += bytes(b | 0x80 for b in run).decode("cp932", "replace")
         else:
@@ -173,51 +171,61 @@ def _cp50220(data: bytes) -> str:
     return text
 
 
-def _sjis(pair: bytes) -> bytes:
-    """One JIS X 0208 character as Shift_JIS.
+def _convert_to_sjis(pair: bytes) -> bytes:
+    """Return a JIS X 0208 character as Shift_JIS.
 
     Line ends and stray bytes inside a run pass as they are.
     """
-    if len(pair) < 2 or not (0x21 <= pair[0] <= 0x7E and 0x21 <= pair[1] <= 0x7E):  # noqa: PLR2004 - JIS X 0208
+    first, last = 0x21, 0x7E  # of the bytes of a character
+    if len(pair) < 2 or not all(first <= byte <= last for byte in pair):  # noqa: PLR2004 - a pair
         return pair
-    row, cell = pair[0] - 0x21, pair[1]
-    lead = (row >> 1) + (0x81 if row < 0x3E else 0xC1)  # noqa: PLR2004 - Shift_JIS jumps over the half-width kana
-    trail = cell + 0x7E if row & 1 else cell + (0x20 if cell > 0x5F else 0x1F)  # noqa: PLR2004
-    return bytes((lead, trail))
+    row, cell = pair[0] - first, pair[1]
+    # Shift_JIS jumps over the half-width kana, 0xA0 to 0xDF, and over 0x7F.
+    lead = (row >> 1) + (0x81 if row < 0x3E else 0xC1)  # noqa: PLR2004
+    even = 0x20 if cell > 0x5F else 0x1F  # noqa: PLR2004
+    return bytes((lead, cell + (0x7E if row & 1 else even)))
 
 
-def _wide(data: bytes, named: str) -> str:
-    """UTF-16 or UTF-32 without a mark: big-endian says RFC 2781, little-endian says practice.
+def _decode_wide(data: bytes, codec: str) -> str:
+    """Decode UTF-16 or UTF-32.
 
-    The NULs decide.
+    Without a mark it is big-endian by RFC 2781 and mostly little-endian in practice: the NULs
+    decide.
     """
-    if named in {"utf-16", "utf-32"}:
-        named += "-le" if data[1::2].count(0) >= data[0::2].count(0) else "-be"
-    return data.decode(named, "replace")
+    if codec in {"utf-16", "utf-32"}:
+        codec += "-le" if data[1::2].count(0) >= data[0::2].count(0) else "-be"
+    return data.decode(codec, "replace")
 
 
-def _eight_bit(data: bytes, named: str, hint: str) -> str:
-    utf8 = _strict(data, "utf-8")
-    if utf8 is not None and not (
-        named in MULTIBYTE and max(utf8) < "\u0800" and _strict(data, named) is not None
-    ):
+def _decode_high(data: bytes, codec: str, hint: str) -> str:
+    """Decode bytes some of which are above 0x7F, and that have no byte order mark."""
+    utf8 = _decode_strict(data, "utf-8")
+    if utf8 is not None and not _may_be_multibyte(data, codec, utf8):
         return utf8
-    if named.startswith(("utf-16", "utf-32")):
-        return _wide(data, named)
-    if named == "utf-8" or (not named and _mostly_utf8(data)):
-        return data.decode("utf-8", "replace") if _mostly_utf8(data) else _guess(data, hint)
-    if named and named != "cp1252":
-        text = _strict(data, named)
-        return text if text is not None else _mislabelled(data, named, hint)
-    if named == "cp1252" and _looks_latin(data):
-        return _latin(data)
-    return _guess(data, hint)
+    if codec.startswith(("utf-16", "utf-32")):
+        return _decode_wide(data, codec)
+    if codec in {"", "utf-8"}:
+        return data.decode("utf-8", "replace") if _is_mostly_utf8(data) else _guess(data, hint)
+    if codec == "cp1252":
+        return _decode_latin(data) if _looks_latin(data) else _guess(data, hint)
+    text = _decode_strict(data, codec)
+    return text if text is not None else _decode_mislabelled(data, codec, hint)
 
 
-def _mostly_utf8(data: bytes) -> bool:
-    """Return whether damaged UTF-8 is still best read as such.
+def _may_be_multibyte(data: bytes, codec: str, utf8: str) -> bool:
+    """Return whether a multibyte label may be right although the bytes are valid UTF-8.
 
-    More whole characters than broken ones.
+    Two bytes of such a charset can be one of UTF-8, but never three.
+    """
+    if codec not in MULTIBYTE or max(utf8) >= "\u0800":
+        return False
+    return _decode_strict(data, codec) is not None
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Return whether damaged UTF-8 is best decoded as UTF-8 all the same.
+
+    It has more whole characters than broken ones.
     """
     broken = data.decode("utf-8", "replace").count("\ufffd")
     whole = sum(1 for c in data.decode("utf-8", "ignore")[:SNIFF_BYTES] if c > "\x7f")
@@ -225,40 +233,37 @@ def _mostly_utf8(data: bytes) -> bool:
 
 
 def _looks_latin(data: bytes) -> bool:
-    """Return whether bytes labelled Western may be Western.
-
-    Few letters above ASCII, and no C1 controls.
-    """
+    """Return whether bytes labelled Western may be Western: few characters are above ASCII."""
     sample = data[:SNIFF_BYTES]
-    high = sum(b > 0x7F for b in sample)  # noqa: PLR2004 - above ASCII
-    letters = sum(chr(b).isalpha() for b in sample if b < 0x80) + high  # noqa: PLR2004 - ASCII
-    return high < 6 or high < LATIN_SHARE * letters  # noqa: PLR2004 - too few to say anything against the label
+    high = sum(byte > 0x7F for byte in sample)  # noqa: PLR2004 - above ASCII
+    ascii_alphabetic = sum(chr(byte).isalpha() for byte in sample if byte < 0x80)  # noqa: PLR2004
+    return high < FEW_HIGH_BYTES or high < LATIN_SHARE * (ascii_alphabetic + high)
 
 
-def _mislabelled(data: bytes, named: str, hint: str) -> str:
-    """The named charset with marks for a few broken bytes, or a guess where it fits badly."""
-    text = data.decode(named, "replace")
-    if named in MULTIBYTE or text.count("\ufffd") * 10 < len(data):
+def _decode_mislabelled(data: bytes, codec: str, hint: str) -> str:
+    """Decode by a label with marks for a few broken bytes, or by a guess where it fits badly."""
+    text = data.decode(codec, "replace")
+    if codec in MULTIBYTE or text.count("\ufffd") * 10 < len(data):
         return text
     return _guess(data, hint)
 
 
 def _guess(data: bytes, hint: str) -> str:
-    """Return what bytes without a trustworthy label are likeliest to be."""
+    """Decode bytes without a label that can be trusted, by the hint or the likeliest charset."""
     if hint and hint not in {"utf-8", "cp1252"} and not hint.startswith(("utf-16", "utf-32")):
-        text = _strict(data, hint)
+        text = _decode_strict(data, hint)
         if text is not None:
             return text
     name = guess_codec(data)
-    return _latin(data) if name == "cp1252" else data.decode(name, "replace")
+    return _decode_latin(data) if name == "cp1252" else data.decode(name, "replace")
 
 
 def guess_codec(data: bytes) -> str:
-    """The codec that bytes which are no UTF-8 are likeliest in.
+    """Return the likeliest codec of bytes that are no UTF-8.
 
-    Windows-1252, unless their letters say otherwise.
+    It is Windows-1252 unless many characters are above ASCII.
     """
-    if len(data) >= SNIFF_LEAST and not _looks_latin(data):
+    if len(data) >= MIN_SNIFF_BYTES and not _looks_latin(data):
         best = from_bytes(data[:SNIFF_BYTES]).best()
         name = find_codec(best.encoding) if best is not None else ""
         if name and name not in {"utf-8", "ascii"}:
@@ -266,7 +271,7 @@ def guess_codec(data: bytes) -> str:
     return "cp1252"
 
 
-def _latin(data: bytes) -> str:
+def _decode_latin(data: bytes) -> str:
     """Decode Windows-1252.
 
     Its five undefined bytes pass as C1 controls, as in ISO 8859-1 (WHATWG does the same).
@@ -280,7 +285,8 @@ def _latin(data: bytes) -> str:
 _C1_AS_1252 = {b: UNDEFINED_1252.get(b) or bytes([b]).decode("cp1252") for b in range(0x80, 0xA0)}
 
 
-def _strict(data: bytes, name: str) -> str | None:
+def _decode_strict(data: bytes, name: str) -> str | None:
+    """Decode bytes all of which are valid in a charset, None where some are not."""
     try:
         return data.decode(name)
     except (UnicodeError, ValueError):

@@ -1,4 +1,4 @@
-"""Dates and times as people in the United States type them, and as ISO 8601 writes them."""
+"""Parser of dates and times as people in the United States type them, and of ISO 8601."""
 
 import re
 from datetime import datetime, time, timedelta, timezone
@@ -6,8 +6,7 @@ from zoneinfo import ZoneInfo
 
 _NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES, start=1)}
-# Only names that mean one thing in the United States; what is not here leaves the time in the
-# default zone.
+# Only names that mean one thing in the United States; any other leaves the time without a zone.
 _ZONES = {
     "z": "UTC",
     "utc": "UTC",
@@ -43,13 +42,11 @@ _TIME = re.compile(
 
 
 def parse_moment(text: str, order: str = "mdy") -> datetime | time | None:
-    """Read a date, with or without time and zone, or a time of day alone.
+    """Parse a date, with or without time and zone, or a time of day alone.
 
-    None where it is neither for certain.
-
-    `order` is how a date of numbers is meant that can be read two ways: mdy, dmy, or ymd where the
-    year has two digits and stands first; where that gives no month, the other way round. Naive
-    where no zone is named.
+    None where it is neither for certain. The result is naive where no zone is named. `order` is the
+    order of a date of numbers that can be read two ways: mdy, dmy, or ymd where the year has two
+    digits and stands first; where that gives no month, the other way round.
     """
     plain = " ".join(text[: _LONGEST + 1].casefold().split())
     if len(plain) > _LONGEST:
@@ -58,13 +55,8 @@ def parse_moment(text: str, order: str = "mdy") -> datetime | time | None:
     try:
         if not match:
             return _clock(plain)
-        rest = (
-            plain[match.end() :]
-            .removeprefix(",")
-            .removeprefix("t")
-            .removeprefix(" at ")
-            .strip(" -")
-        )
+        rest = plain[match.end() :].removeprefix(",").removeprefix("t").removeprefix(" at ")
+        rest = rest.strip(" -")
         clock = _clock(rest) if rest else time(0)
         return None if clock is None else datetime.combine(_day(match, order), clock)
     except ValueError:
@@ -73,19 +65,20 @@ def parse_moment(text: str, order: str = "mdy") -> datetime | time | None:
 
 def _day(match: re.Match[str], order: str) -> datetime:
     if match["a"]:
-        return _of_numbers(match["a"], match["b"], match["c"], order)
+        return _day_of_numbers(match["a"], match["b"], match["c"], order)
     groups = {key[0]: value for key, value in match.groupdict().items() if value}
     month = _MONTHS[groups["m"]] if groups["m"] in _MONTHS else int(groups["m"])
-    return datetime(_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001 - the zone comes with the time
+    # The zone comes with the time.
+    return datetime(_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001
 
 
-def _of_numbers(first: str, second: str, last: str, order: str) -> datetime:
+def _day_of_numbers(first: str, second: str, last: str, order: str) -> datetime:
     if order == "ymd" and len(first) == len(last) == len("yy"):
-        return datetime(_year(first), int(second), int(last))  # noqa: DTZ001 - the zone comes with the time
+        return datetime(_year(first), int(second), int(last))  # noqa: DTZ001
     month, day = (int(second), int(first)) if order == "dmy" else (int(first), int(second))
     if month > 12 >= day:  # noqa: PLR2004 - months of a year
         month, day = day, month
-    return datetime(_year(last), month, day)  # noqa: DTZ001 - the zone comes with the time
+    return datetime(_year(last), month, day)  # noqa: DTZ001
 
 
 def _year(digits: str) -> int:

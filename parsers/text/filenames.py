@@ -1,7 +1,4 @@
-"""File names that are safe to show, to save and to put into a header.
-
-For files that came with or without one.
-"""
+"""File names that are safe to show, to save and to put into a header."""
 
 import re
 import unicodedata
@@ -11,12 +8,13 @@ MAX_LENGTH = 180  # characters; file systems take 255 bytes
 # Controls, zero-width and bidirectional marks (they make `exe.pdf` of `fdp.exe`), and what file
 # systems refuse.
 _UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ue000-\uf8ff]+",
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
+    r"\ufeff\ufff9-\ufffb\ue000-\uf8ff]+",
 )
 _PATH = re.compile(r"[/\\]+")
 
-# Types of files that come without a name -> the ending that opens them.
-ENDINGS = {
+# Types of files that come without a name -> the extension that opens them.
+EXTENSIONS = {
     "application/msword": ".doc",
     "application/octet-stream": ".bin",
     "application/pdf": ".pdf",
@@ -62,7 +60,7 @@ ENDINGS = {
     "video/mp4": ".mp4",
 }
 
-# Types whose files programs name alike, where they name them at all.
+# Types of files that most programs give the same name.
 USUAL_NAMES = {
     "application/ms-tnef": "winmail.dat",
     "application/pkcs7-mime": "smime.p7m",
@@ -75,9 +73,9 @@ USUAL_NAMES = {
 
 
 def make_safe(name: str) -> str:
-    """Return the last path component, made harmless.
+    """Return the last component of a path without anything that could mislead a reader or system.
 
-    Without what could mislead a reader or a file system; "" if nothing is left.
+    At most MAX_LENGTH characters, the extension kept; "" if nothing is left.
     """
     text = _UNSAFE.sub("", unicodedata.normalize("NFC", name[:4000]))
     parts = [part.strip(" \t\"'<>") for part in _PATH.split(text)]
@@ -85,12 +83,16 @@ def make_safe(name: str) -> str:
     last = last.rstrip(". ")
     if len(last) <= MAX_LENGTH:
         return last
-    stem, dot, ending = last.rpartition(".")
-    if not dot or len(ending) > 10:  # noqa: PLR2004 - no file ending is longer
+    stem, dot, extension = last.rpartition(".")
+    if not dot or len(extension) > 10:  # noqa: PLR2004 - no extension is longer
         return last[:MAX_LENGTH]
-    return stem[: MAX_LENGTH - len(ending) - 1] + dot + ending
+    return stem[: MAX_LENGTH - len(extension) - 1] + dot + extension
 
 
 def make_name(mime: str, number: int) -> str:
-    """Name of a file that came without one: the same for the same message each time it is read."""
-    return USUAL_NAMES.get(mime) or f"attachment-{number}{ENDINGS.get(mime, '.bin')}"
+    """Return a name for a file that came without one.
+
+    `number` is its place among the files of its message, so that parsing the message again gives
+    the same name.
+    """
+    return USUAL_NAMES.get(mime) or f"attachment-{number}{EXTENSIONS.get(mime, '.bin')}"

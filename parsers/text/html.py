@@ -1,4 +1,4 @@
-"""HTML of strangers: made safe to show, and read as text."""
+"""HTML of strangers: sanitised to be shown in a page, and converted to text."""
 
 import re
 from html import escape
@@ -9,28 +9,15 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from parsers.text import charsets, html_bounds
 
 MAX_HTML = 2_000_000  # characters that are laid out; of more, the text between the tags is shown
-MAX_NODES = 400_000
+MAX_NODES = 400_000  # elements and texts that are walked; what follows is left out
 MAX_MARKS = 20  # quote marks a line gets, however deep its quotes nest
 
-BLOCKS = frozenset(
-    str.split(
-        "address article aside blockquote body caption center dd details dialog dir div dl dt"
-        " fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main"
-        " menu nav ol optgroup option p pre section select summary table tbody tfoot thead tr ul",
-    ),
-)
-SPACED = frozenset(
-    str.split(
-        "p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote",
-    ),
-)  # a blank line before and after
-# What stands in `video`, `object` or `noscript` is shown: it is for readers that cannot play or run
-# the rest, as we.
-HIDDEN = frozenset(
-    str.split(
-        "head script style title template -comment",
-    ),
-)
+BLOCKS = html_bounds.LINES - {"br"}
+# A blank line stands before and after these.
+SPACED = frozenset(str.split("p h1 h2 h3 h4 h5 h6 ul ol dl pre blockquote"))
+# The content of `video`, `object` or `noscript` is shown: it is for readers that cannot play or run
+# the rest, as ours cannot.
+HIDDEN = frozenset(str.split("head script style title template -comment"))
 CELLS = frozenset({"td", "th"})
 
 TAGS = frozenset(
@@ -50,7 +37,7 @@ DROPPED = frozenset(
 STYLES = frozenset(
     str.split(
         "color background-color font-weight font-style font-size text-decoration text-align"
-        " vertical-align white- space margin-left padding-left border border-collapse width",
+        " vertical-align white-space margin-left padding-left border border-collapse width",
     ),
 )
 ATTRIBUTES = {
@@ -67,13 +54,11 @@ ATTRIBUTES = {
 _LOCAL_IMAGE = re.compile(
     r"cid:(?!.*\.\.)|data:image/(?:png|gif|jpe?g|webp);base64,", re.IGNORECASE
 )
-_LINK = re.compile(
-    r"(?:https?://|mailto:|tel:)", re.IGNORECASE
-)  # what is relative would lead into our own pages
+# A relative link would lead into our own pages.
+_LINK = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
-_LOADS = re.compile(
-    r"url|image|expression|import|\\|/\*", re.IGNORECASE
-)  # style words that fetch, and ways to hide them
+# Words of a style that load something, and ways to hide them.
+_LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _GAPS = re.compile(r"\n{3,}")
 _LINE_ENDS = re.compile(r"\r\n?")
@@ -81,11 +66,10 @@ _QUOTED = re.compile(r"(>[> ]*)?(.*)", re.DOTALL)
 
 
 def sanitise(html: str) -> str:
-    """HTML that is safe inside a page.
+    """Return HTML that is safe inside a page.
 
-    No script, no form, and nothing that loads from another server.
-
-    Images of other servers keep their address in `data-remote-src`, so that a click can load them.
+    It has no script, no form, and nothing that loads from another server. Images of other servers
+    keep their address in `data-remote-src`, so that a click can load them.
     """
     tree = parse_tree(html)
     for image in tree.css("img"):
@@ -99,7 +83,7 @@ def sanitise(html: str) -> str:
         tags=set(TAGS),
         clean_content_tags=set(DROPPED),
         attributes=ATTRIBUTES,
-        attribute_filter=_attribute,
+        attribute_filter=_filter_attribute,
         filter_style_properties=set(STYLES),
         url_schemes={"http", "https", "mailto", "tel", "cid", "data"},
         link_rel="noopener noreferrer nofollow",
@@ -107,8 +91,8 @@ def sanitise(html: str) -> str:
     )
 
 
-def _attribute(tag: str, name: str, value: str) -> str | None:
-    """Value an attribute may have, None to drop it."""
+def _filter_attribute(tag: str, name: str, value: str) -> str | None:
+    """Return the value an attribute may have, None to drop it."""
     if name == "src":
         return value if tag == "img" and _LOCAL_IMAGE.match(value.strip()) else None
     if name == "data-remote-src":
@@ -121,9 +105,9 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 
 def html_to_text(html: str) -> str:
-    """Visible text of HTML, one line a block, quotes marked `> `, list items `- `.
+    """Return the visible text of HTML: one line a block, quotes marked `> `, list items `- `.
 
-    "" for HTML without text.
+    Without any, the words of its attributes; "" for HTML without those too.
     """
     if is_beyond_bounds(html):
         return strip_tags(html)
@@ -134,13 +118,13 @@ def html_to_text(html: str) -> str:
         # may stand there.
         plain = strip_tags(html)
         return plain if len(plain.split()) > len(shown.split()) else shown
-    return shown if shown.strip() else _words_of_attributes(tree)
+    return shown if shown.strip() else _find_words_of_attributes(tree)
 
 
 def has_hidden_words(html: str) -> bool:
-    """Return whether HTML is damaged so that laying it out would lose words.
+    """Return whether HTML is so damaged that laying it out would lose words.
 
-    Those between its tags are shown.
+    `html_to_text` returns all words between its tags then.
     """
     return (
         not is_beyond_bounds(html)
@@ -153,20 +137,19 @@ def _may_hide_words(html: str) -> bool:
     return html_bounds.has_unclosed_element(html) or html_bounds.has_open_quote(html)
 
 
-def _words_of_attributes(tree: LexborHTMLParser) -> str:
-    """Text of a page without any: what its pictures show, what its fields hold, its title."""
-    found = [node.attributes.get("alt") or "" for node in tree.css("img[alt], area[alt]")]
-    found += [
-        node.attributes.get("value") or "" for node in tree.css("input[value]:not([type=hidden])")
-    ]
-    found = (
-        found if any(map(str.strip, found)) else [node.text() for node in tree.css("head > title")]
-    )
-    return charsets.clean("\n".join(words.strip() for words in found if words.strip()))
+def _find_words_of_attributes(tree: LexborHTMLParser) -> str:
+    """Return words for a page without text: of its pictures and input fields, else its title."""
+    pictures = tree.css("img[alt], area[alt]")
+    inputs = tree.css("input[value]:not([type=hidden])")
+    words = [node.attributes.get("alt") or "" for node in pictures]
+    words += [node.attributes.get("value") or "" for node in inputs]
+    if not any(map(str.strip, words)):
+        words = [node.text() for node in tree.css("head > title")]
+    return charsets.clean("\n".join(word.strip() for word in words if word.strip()))
 
 
 def strip_tags(html: str) -> str:
-    """The words between the tags of HTML, without layout."""
+    """Return the words between the tags of HTML, without layout."""
     return charsets.clean(html_bounds.extract_text(html))
 
 
@@ -192,9 +175,10 @@ def node_to_text(
     until: frozenset[int] = frozenset(),
     limit: int = MAX_NODES,
 ) -> str:
-    """Visible text of a node and what is in it.
+    """Return the visible text of a node and the nodes in it.
 
-    `without` some nodes, and only `until` one of others (by `mem_id`).
+    Nodes in `without` are left out, and nothing is taken from the first of those in `until` on;
+    both hold `mem_id`s. At most `limit` nodes are walked. "" for None.
     """
     writer = _Writer()
     open_tags: list[tuple[LexborNode, str]] = []
@@ -203,18 +187,18 @@ def node_to_text(
         if current is None or (until and current.mem_id in until):
             break
         tag = current.tag or ""
-        hidden = tag in HIDDEN or (without and current.mem_id in without)
-        child = None if hidden else _entered(writer, current, tag)
+        is_hidden = tag in HIDDEN or (without and current.mem_id in without)
+        child = None if is_hidden else _enter(writer, current, tag)
         if child is not None:
             open_tags.append((current, tag))
             current = child
             continue
-        current = _following(writer, current, open_tags)
+        current = _leave(writer, current, open_tags)
     return writer.text()
 
 
-def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None:
-    """Write what a node itself shows, and return its first child."""
+def _enter(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None:
+    """Write the text of a node itself, and return its first child, None without any."""
     if tag == "-text":
         writer.write(node.text_content or "")
         return None
@@ -225,10 +209,10 @@ def _entered(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None
     return child
 
 
-def _following(
+def _leave(
     writer: "_Writer", node: LexborNode, open_tags: list[tuple[LexborNode, str]]
 ) -> LexborNode | None:
-    """Node that comes next in the document, closing those that end."""
+    """Close the nodes that end, and return the next one in the document, None at its end."""
     current = node
     while open_tags:
         following = current.next
@@ -245,9 +229,9 @@ class _Writer:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._line: list[str] = []  # pieces: adding to one long string would copy it every time
-        self._quote = 0
-        self._pre = 0
-        self._gap = 0  # line ends owed before the next text: 1 a new line, 2 a blank line
+        self._quote = 0  # depth of quotes
+        self._pre = 0  # depth of preformatted elements
+        self._gap = 0  # line ends that are due before the next text: 1 a new line, 2 a blank line
 
     def open(self, tag: str) -> None:
         """Begin an element."""
@@ -275,8 +259,8 @@ class _Writer:
     def write(self, text: str) -> None:
         """Add text."""
         if self._pre:
-            for i, line in enumerate(text.split("\n")):
-                if i:
+            for number, line in enumerate(text.split("\n")):
+                if number:
                     self._break()
                 self._add(line)
             return
@@ -287,12 +271,12 @@ class _Writer:
             self._add(text)
 
     def text(self) -> str:
-        """Return what was collected."""
+        """Return the text collected so far."""
         self._end_line()
         return _GAPS.sub("\n\n", "\n".join(self._lines)).strip("\n")
 
     def _begin_cell(self) -> None:
-        """Part a table's cell from the one before it."""
+        """Put two blanks between a table's cell and the one before it."""
         while self._line and not self._line[-1].strip():
             self._line.pop()
         if self._line:
@@ -329,34 +313,35 @@ class _Writer:
 
 
 def text_to_html(text: str) -> str:
-    """Plain text as HTML, lines kept."""
+    """Return plain text as HTML that keeps its lines."""
     return f'<div style="white-space: pre-wrap">{escape(text)}</div>'
 
 
 def normalize_line_ends(text: str) -> str:
-    """Text with line feeds as its only line ends."""
+    """Return a text with line feeds as its only line ends."""
     return _LINE_ENDS.sub("\n", text)
 
 
 def unflow(text: str, *, delete_space: bool) -> str:
     """Undo format=flowed: soft line ends are joined within one quote depth (RFC 3676 §4)."""
-    flowed: list[
-        list[str]
-    ] = []  # pieces of each paragraph: adding to one long string would copy it every time
-    depth, soft = 0, False
+    # Pieces of each paragraph: adding to one long string would copy it every time.
+    paragraphs: list[list[str]] = []
+    last_depth, is_soft = 0, False
     for line in text.split("\n"):
-        quote, content = _quote_depth(line)
-        joined = soft and quote == depth and content != "-- "
-        depth, soft = quote, content.endswith(" ") and content != "-- "
-        piece = content[:-1] if soft and delete_space else content
-        if joined:
-            flowed[-1].append(piece)
+        depth, content = _split_quote_marks(line)
+        is_signature = content == "-- "
+        continues = is_soft and depth == last_depth and not is_signature
+        last_depth, is_soft = depth, content.endswith(" ") and not is_signature
+        piece = content[:-1] if is_soft and delete_space else content
+        if continues:
+            paragraphs[-1].append(piece)
         else:
-            flowed.append([">" * quote + (" " if quote else "") + piece])
-    return "\n".join(map("".join, flowed))
+            paragraphs.append([">" * depth + (" " if depth else "") + piece])
+    return "\n".join(map("".join, paragraphs))
 
 
-def _quote_depth(line: str) -> tuple[int, str]:
+def _split_quote_marks(line: str) -> tuple[int, str]:
+    """Return the depth of quotes and the content of a line (RFC 3676 §4.5)."""
     bare = line.lstrip(">")
     depth = len(line) - len(bare)
     return depth, bare.removeprefix(" ")

@@ -14,7 +14,7 @@ MAX_TAGS = 100_000  # a tree of more nodes takes Python seconds to walk
 MAX_DEPTH = 1000  # elements in elements
 MAX_STEPS = 30_000_000  # of the parser along its stack or through attributes; some 3 ns each
 MAX_COPIES = 20_000  # formatting elements that blocks get copies of; each is a node more
-FEW_TAGS = 200  # fewer cannot reach a limit, whatever they are
+FEW_TAGS = 200  # a page with fewer cannot reach a limit, whatever they are
 LONG_TAG = 1000  # characters; only longer tags can have attributes enough to matter
 
 # Elements that never nest in themselves: without content, or closed by their next sibling (HTML
@@ -27,8 +27,8 @@ CLOSED_BY_SIBLINGS = frozenset(str.split("dd dt option p td th tr tbody thead tf
 FORMATTING = frozenset(str.split("a b big code em font i nobr s small strike strong tt u"))
 # Repeated tags of these add their attributes to one element.
 SINGLE = frozenset(["html", "body"])
-# Elements whose text is not shown, and those in whose text there are no tags. One that is opened
-# and never closed swallows the rest of the document.
+# Elements whose text is not shown, and those in whose text there are no tags. If one is opened and
+# never closed, it swallows the rest of the document.
 SWALLOWING = (
     "script",
     "style",
@@ -63,7 +63,9 @@ _LONG = re.compile(rf"<[a-zA-Z][^<>]{{{LONG_TAG},}}")
 _OPENING = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})|<!--|<[!?/]")
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _OPEN_QUOTE = re.compile(
-    r"""<[a-zA-Z](?:[^<>"']|"[^"<>]*+"|'[^'<>]*+')*+(?<==)(?:"[^"<>]*+>[^"<]*+(?:<|\Z)|'[^'<>]*+>[^'<]*+(?:<|\Z))"""
+    r"""<[a-zA-Z](?:[^<>"']|"[^"<>]*+"|'[^'<>]*+')*+"""  # a tag up to the value of an attribute
+    r"""(?<==)"""
+    r"""(?:"[^"<>]*+>[^"<]*+(?:<|\Z)|'[^'<>]*+>[^'<]*+(?:<|\Z))"""
 )
 _COMMENT_END = re.compile(r"--!?>")
 _TAG_END = re.compile(r">")
@@ -73,21 +75,19 @@ _HIDDEN = frozenset(["script", "style", "title", "template"])
 
 
 def is_too_complex(html: str) -> bool:
-    """Return whether building the tree of HTML would cost too much.
-
-    More time or memory than a mail deserves.
-    """
-    few = html.count("<") < FEW_TAGS
-    if few and len(html) < LONG_TAG:
+    """Return whether building the tree of HTML would cost more time or memory than a mail may."""
+    has_few_tags = html.count("<") < FEW_TAGS
+    if has_few_tags and len(html) < LONG_TAG:
         return False
-    attributes = _long_tags_cost(html)
-    return attributes > MAX_STEPS or (not few and _tags_cost_too_much(html))
+    if _count_attribute_steps(html) > MAX_STEPS:
+        return True
+    return not has_few_tags and _cost_too_much(html)
 
 
-def _long_tags_cost(html: str) -> int:
-    """Steps that the attributes of long tags cost.
+def _count_attribute_steps(html: str) -> int:
+    """Return the steps that the attributes of long tags cost.
 
-    Each is compared with all before it on its element.
+    Each attribute is compared with all before it on its element.
     """
     steps, of_single = 0, 0
     for tag in _LONG.finditer(html):
@@ -98,48 +98,73 @@ def _long_tags_cost(html: str) -> int:
     return steps + of_single * of_single
 
 
-def _tags_cost_too_much(html: str) -> bool:
-    """Add up what each tag costs, as the parser would meet them."""
-    open_elements: dict[str, int] = {}
-    depth = active = steps = copies = single = 0
-    foreign = re.search(r"<(?:svg|math)\b", html, re.IGNORECASE) is not None
-    for tags, tag in enumerate(_TAG.finditer(html)):
+def _cost_too_much(html: str) -> bool:
+    """Return whether the tags of HTML together cost more than a limit."""
+    # In SVG and MathML elements nest that are closed by their siblings in HTML.
+    has_foreign = re.search(r"<(?:svg|math)\b", html, re.IGNORECASE) is not None
+    never_nesting = VOID if has_foreign else VOID | CLOSED_BY_SIBLINGS
+    cost = _Cost()
+    for number, tag in enumerate(_TAG.finditer(html)):
         name = tag[2].lower()
-        closing = tag[1] != ""
-        if name in VOID or (name in CLOSED_BY_SIBLINGS and not foreign):
-            copies += active
-        elif closing:
-            if open_elements.get(name, 0):
-                open_elements[name] -= 1
-                depth -= 1
-                active -= name in FORMATTING
+        if name in never_nesting:
+            cost.copies += cost.formatting
+        elif tag[1]:
+            cost.close(name)
         else:
-            open_elements[name] = open_elements.get(name, 0) + 1
-            depth += 1
-            copies += active
-            active += name in FORMATTING
+            cost.open(name)
         if name in SINGLE:
-            single += 1 + len(html[tag.end() : tag.end() + LONG_TAG].partition(">")[0].split())
-            steps += single
-        steps += depth
-        if depth > MAX_DEPTH or steps > MAX_STEPS or copies > MAX_COPIES or tags > MAX_TAGS:
+            attributes = html[tag.end() : tag.end() + LONG_TAG].partition(">")[0].split()
+            cost.single += 1 + len(attributes)
+            cost.steps += cost.single
+        cost.steps += cost.depth
+        if number > MAX_TAGS or cost.is_too_high():
             return True
     return False
 
 
-def find_all_words(html: str) -> str:
-    """Everything between the tags of HTML, styles and scripts too.
+class _Cost:
+    """Work of an HTML parser, added up tag by tag as it would meet them."""
 
-    At least the words that are shown, found quickly.
+    def __init__(self) -> None:
+        self.depth = 0  # of elements in elements
+        self.formatting = 0  # formatting elements that are open
+        self.copies = 0  # formatting elements opened again in blocks
+        self.single = 0  # attributes of the elements there is one of
+        self.steps = 0
+        self._open: dict[str, int] = {}  # how many elements of a name are open
+
+    def open(self, name: str) -> None:
+        """Add an opening tag."""
+        self._open[name] = self._open.get(name, 0) + 1
+        self.depth += 1
+        self.copies += self.formatting
+        self.formatting += name in FORMATTING
+
+    def close(self, name: str) -> None:
+        """Add a closing tag; one that closes nothing costs nothing."""
+        if self._open.get(name, 0):
+            self._open[name] -= 1
+            self.depth -= 1
+            self.formatting -= name in FORMATTING
+
+    def is_too_high(self) -> bool:
+        """Return whether a limit is passed."""
+        return self.depth > MAX_DEPTH or self.steps > MAX_STEPS or self.copies > MAX_COPIES
+
+
+def find_all_words(html: str) -> str:
+    """Return everything between the tags of HTML, styles and scripts too.
+
+    Fast, and never less than the words that are shown.
     """
     between = _ANY_TAG.sub(" ", html)
     return unescape(between) if "&" in between else between
 
 
 def has_unclosed_element(html: str) -> bool:
-    """Whether an element or comment that hides its content is opened and never closed.
+    """Return whether an element or comment that hides its content is never closed.
 
-    And so hides all the rest.
+    It hides all the rest of the page then.
     """
     lower = html.lower()
     if lower.rfind("<!--") > lower.rfind("-->"):
@@ -152,20 +177,18 @@ def has_unclosed_element(html: str) -> bool:
 
 
 def has_open_quote(html: str) -> bool:
-    """Whether the quote of an attribute seems never closed, or closed behind other tags.
+    """Return whether the quote of an attribute seems never closed, or closed behind other tags.
 
-    It hides what is in it.
+    It hides the text within it then.
     """
     return _OPEN_QUOTE.search(html) is not None
 
 
 def extract_text(html: str) -> str:
-    """Text between the tags of HTML, a line a block, without layout.
+    """Return the text between the tags of HTML, a line a block, without layout.
 
-    In linear time whatever the HTML is.
-
-    Comments, scripts and styles are left out where they are closed; what follows one that never is,
-    is shown.
+    It takes linear time whatever the HTML is. Comments, scripts and styles are left out where they
+    are closed; the text behind one that never is, is shown.
     """
     html = html.replace(_LINE_END, "")
     pieces: list[str] = []
@@ -175,13 +198,12 @@ def extract_text(html: str) -> str:
         start = opening.start()
         if start < position:
             continue
-        end, piece = _behind(ends, opening)
+        end, piece = _skip(ends, opening)
         pieces += (html[position:start], piece)
         position = end
     pieces.append(html[position:])
-    text = _BLANKS.sub(" ", "".join(pieces).replace("\r", " ").replace("\n", " ")).replace(
-        _LINE_END, "\n"
-    )
+    joined = "".join(pieces).replace("\r", " ").replace("\n", " ")
+    text = _BLANKS.sub(" ", joined).replace(_LINE_END, "\n")
     lines = (line.strip() for line in unescape(text).split("\n"))
     return _GAPS.sub("\n", "\n".join(lines)).strip()
 
@@ -190,37 +212,37 @@ _LINE_END = "\x00"  # stands for the end of a line while blanks are folded; text
 
 
 class _Ends:
-    """The next end of a comment, a tag or an element behind a position.
-
-    No stretch is searched twice for one kind.
-    """
+    """Search for the end of a comment, a tag or an element, no stretch twice for one kind."""
 
     def __init__(self, html: str) -> None:
-        self.html = html
-        self._found: dict[str, int] = {}
+        self._html = html
+        self._last: dict[str, int] = {}  # position of the last end of each kind, -1 without any
 
-    def behind(self, what: str, position: int, pattern: re.Pattern[str]) -> int:
-        """Position behind the next match at or after `position`, -1 if there is none."""
-        known = self._found.get(what, 0)
-        if known >= 0 and known <= position:
-            found = pattern.search(self.html, position)
-            known = self._found[what] = found.end() if found is not None else -1
-        return known
-
-
-_END_OF = {name: re.compile(rf"</{name}\b[^<>]{{0,200}}>?", re.IGNORECASE) for name in _HIDDEN}
+    def find(self, kind: str, position: int, pattern: re.Pattern[str]) -> int:
+        """Return the position behind the next match at or after `position`, -1 without any."""
+        last = self._last.get(kind, 0)
+        if 0 <= last <= position:
+            end = pattern.search(self._html, position)
+            last = self._last[kind] = end.end() if end is not None else -1
+        return last
 
 
-def _behind(ends: _Ends, opening: re.Match[str]) -> tuple[int, str]:
-    """Position behind what an opening mark begins, and what stands for it in the text."""
+_END_TAGS = {name: re.compile(rf"</{name}\b[^<>]{{0,200}}>?", re.IGNORECASE) for name in _HIDDEN}
+
+
+def _skip(ends: _Ends, opening: re.Match[str]) -> tuple[int, str]:
+    """Return the position behind a comment, hidden element or tag, and the text in its place."""
     if opening[0] == "<!--":
-        end = ends.behind("comment", opening.end(), _COMMENT_END)
+        end = ends.find("comment", opening.end(), _COMMENT_END)
         return (end, "") if end >= 0 else (opening.end(), " ")
     name = (opening[2] or "").lower()
     if name in _HIDDEN and not opening[1]:
-        end = ends.behind(name, opening.end(), _END_OF[name])
+        end = ends.find(name, opening.end(), _END_TAGS[name])
         if end >= 0:
             return end, ""
-    end = ends.behind("tag", opening.end(), _TAG_END)
-    mark = _LINE_END if name in LINES else " " if name in {"td", "th"} else ""
-    return (end if end >= 0 else opening.end()), mark
+    end = ends.find("tag", opening.end(), _TAG_END)
+    if end < 0:
+        end = opening.end()
+    if name in LINES:
+        return end, _LINE_END
+    return end, " " if name in {"td", "th"} else ""

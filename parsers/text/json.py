@@ -1,11 +1,7 @@
-"""JSON as strangers send it.
-
-Read within limits, every duplicate key kept, numbers as they were written.
-"""
+"""Parser of JSON from strangers: within limits, duplicate keys kept, numbers as written."""
 
 import json
 import re
-from typing import NoReturn
 
 from parsers.item import ParseError
 
@@ -16,50 +12,47 @@ Pairs = tuple[tuple[str, Json], ...]
 
 MAX_DEPTH = 50
 MAX_FIELDS = 2_000
-_MAX_DIGITS = 400  # the largest float has 309; what is longer is an attack on int(), not a number
-_TOKEN = re.compile(
-    r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL
-)  # possessive: linear on any input
+_MAX_DIGITS = 400  # the largest float has 309; a longer number is an attack on int()
+# Possessive, so that it takes linear time on any input.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def parse_object(raw: bytes) -> Pairs:
-    """Read the members of a JSON object in UTF-8, UTF-16 or UTF-32, with or without BOM.
+    """Return the members of a JSON object in their order.
 
-    In their order.
-
-    Raises ParseError when it is not JSON, not an object, deeper than 50 levels or has more than
-    2,000 members in all.
+    The bytes are UTF-8, UTF-16 or UTF-32, with or without BOM. Raises ParseError when they are not
+    JSON, not an object, deeper than 50 levels or have more than 2,000 members in all.
     """
-    text = _text(raw)
-    _bound_depth(text)
+    text = _decode(raw)
+    _check_depth(text)
     try:
-        found = json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=tuple,
-            parse_int=_number,
-            parse_float=_number,
+            parse_int=_check_number,
+            parse_float=_check_number,
             parse_constant=str,
         )
     except json.JSONDecodeError as error:
         raise ParseError("not valid JSON: the sender has to be corrected") from error
-    if not isinstance(found, tuple):
+    if not isinstance(value, tuple):
         raise ParseError(
             "JSON, but not an object with named fields: the sender has to be corrected"
         )
-    if _members(found) > MAX_FIELDS:
+    if _count_members(value) > MAX_FIELDS:
         raise ParseError(f"more than {MAX_FIELDS} fields: no form of ours is that large")
-    return found
+    return value
 
 
-def _text(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     try:
         return raw.decode(json.detect_encoding(raw)).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ParseError("JSON that is not in Unicode: the sender has to be corrected") from error
 
 
-def _bound_depth(text: str) -> None:
-    """Refuse what would recurse too deep, before the recursive parser sees it."""
+def _check_depth(text: str) -> None:
+    """Refuse a text that is nested too deep, before the recursive parser sees it."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     depth = 0
@@ -69,15 +62,13 @@ def _bound_depth(text: str) -> None:
             raise ParseError(f"JSON nested deeper than {MAX_DEPTH} levels: no form of ours is")
 
 
-def _number(digits: str) -> str:
-    return digits if len(digits) <= _MAX_DIGITS else _too_long()
+def _check_number(digits: str) -> str:
+    if len(digits) > _MAX_DIGITS:
+        raise ParseError("a number too long to be one: the sender has to be corrected")
+    return digits
 
 
-def _too_long() -> NoReturn:
-    raise ParseError("a number too long to be one: the sender has to be corrected")
-
-
-def _members(value: Json) -> int:
+def _count_members(value: Json) -> int:
     if isinstance(value, tuple):
-        return len(value) + sum(_members(inner) for _, inner in value)
-    return sum(map(_members, value)) if isinstance(value, list) else 0
+        return len(value) + sum(_count_members(inner) for _, inner in value)
+    return sum(map(_count_members, value)) if isinstance(value, list) else 0

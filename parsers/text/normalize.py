@@ -1,7 +1,4 @@
-"""One field at a time.
-
-Strings made fit for a database and a mail header, addresses found in what people type.
-"""
+"""Cleaning of single fields: strings fit for a database and a mail header, addresses, labels."""
 
 import re
 import unicodedata
@@ -14,27 +11,24 @@ from parsers.item import Address
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NEWLINE = re.compile(r"\r\n?")
-_DIRECTION = re.compile(
-    r"[\u202a-\u202e\u2066-\u2069]"
-)  # turn a name around on the screen; text may need them
+# They turn a name around on the screen; a text may need them.
+_DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _MARKS = re.compile(r"[\u200b-\u200f\u2060\ufeff#:*_?\"'()\[\]]+")
 _NUMBER_SIGN = re.compile(r"(?<=\w)\s?#\s*\Z")  # "Message #" is not the message
 _ATOM = r"[^\s<>(),;:\"\[\]@\\]"
-_ADDRESS = re.compile(
-    rf"(?<!{_ATOM}){_ATOM}++@{_ATOM}++"
-)  # tried once a word, possessive: linear on any input
-TELEMEDICINE = re.compile(
-    r"tele-? ?(?:med|health)", re.IGNORECASE
-)  # in a category or subject: a hint, not a claim
-_LONGEST_ADDRESS = 254  # RFC 5321 §4.5.3.1.3, less its angle brackets
-MAX_LINE_LENGTH = 500  # names and subjects; what is longer stays whole in `text` and `details`
+# Tried once a word, and possessive: linear on any input.
+_ADDRESS = re.compile(rf"(?<!{_ATOM}){_ATOM}++@{_ATOM}++")
+# In a category or subject it is a hint, not a claim.
+TELEMEDICINE = re.compile(r"tele-? ?(?:med|health)", re.IGNORECASE)
+_MAX_ADDRESS_LENGTH = 254  # RFC 5321 §4.5.3.1.3, less its angle brackets
+MAX_LINE_LENGTH = 500  # of names and subjects; a longer one stays whole in `text` and `details`
 
 
 def clean(text: str) -> str:
-    """Return the text with line ends as LF and nothing a database.
+    """Return the text with line ends as LF, without control characters and lone surrogates.
 
-    A terminal or an encoder chokes on.
+    Databases, terminals and encoders choke on those. Blanks at both ends are left out.
     """
     if text.isprintable():
         return text.strip()
@@ -48,74 +42,67 @@ def to_one_line(text: str) -> str:
     """
     if len(text) <= MAX_LINE_LENGTH and text.isprintable():
         return " ".join(text.split()) if "  " in text else text.strip()
-    return " ".join(_DIRECTION.sub("", clean(text[: 4 * MAX_LINE_LENGTH])).split())[
-        :MAX_LINE_LENGTH
-    ].rstrip()
+    beginning = _DIRECTION.sub("", clean(text[: 4 * MAX_LINE_LENGTH]))
+    return " ".join(beginning.split())[:MAX_LINE_LENGTH].rstrip()
 
 
 def fold_label(text: str, known: Container[str] = ()) -> str:
-    """Turn a heading or form label into a key.
+    """Return a heading or form label as a key: folded, without marks, blanks collapsed.
 
-    Folded, without marks, spaces collapsed, camelCase split if unknown.
-
-    `" dAtE:"`, `"Date"` and `"DATE *"` are one; so are `"PracticeName"`, `"practice_name"` and
-    `"Practice Name"`.
+    camelCase is split, unless the label is `known` unsplit. `" dAtE:"`, `"Date"` and `"DATE *"` are
+    one key; so are `"PracticeName"`, `"practice_name"` and `"Practice Name"`.
     """
     plain = _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:MAX_LINE_LENGTH]))
-    folded = _folded(plain)
-    return folded if folded in known else _folded(_CAMEL.sub(" ", plain))
+    folded = _fold(plain)
+    return folded if folded in known else _fold(_CAMEL.sub(" ", plain))
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(_MARKS.sub(" ", text).replace("-", " ").casefold().split())
 
 
 def find_emails(text: str) -> tuple[str, ...]:
-    """Find the mail addresses in what somebody typed, in order, each once.
+    """Return the mail addresses in a text that somebody typed, in order, each once.
 
-    No quoted local parts.
+    Addresses with a quoted local part are not found; of a text of more than 10,000 characters only
+    the beginning is searched.
     """
     unique: dict[str, str] = {}
     for match in _ADDRESS.findall(clean(text[:10_000])):
         address = match.strip(".'`")
-        if _plausible(address):
+        if _is_plausible(address):
             unique.setdefault(address.casefold(), address)
     return tuple(unique.values())
 
 
-def _plausible(address: str) -> bool:
+def _is_plausible(address: str) -> bool:
     local, _, domain = address.rpartition("@")
-    shaped = bool(local) and ".." not in address and not domain.startswith((".", "-"))
-    return shaped and len(address) <= _LONGEST_ADDRESS and address.isprintable()
+    if not local or ".." in address or domain.startswith((".", "-")):
+        return False
+    return len(address) <= _MAX_ADDRESS_LENGTH and address.isprintable()
 
 
 def parse_sender(name: str, email: str) -> tuple[Address, tuple[str, ...]]:
-    """Make the person who wrote out of a name field and an address field.
-
-    With caveats on the address.
+    """Return the sender out of a name field and an address field, and caveats on the address.
 
     Either field may hold the other's content (`Pat Doe <pat@clinic.example>` in a name column). Of
     several addresses the first is taken: the others are strangers until a person has looked.
     """
-    found = find_emails(email) or find_emails(name)
-    return Address(
-        name=_without_addresses(name), email=found[0] if found else ""
-    ), _address_caveats(email, found)
+    emails = find_emails(email) or find_emails(name)
+    sender = Address(name=_remove_addresses(name), email=emails[0] if emails else "")
+    return sender, _list_address_caveats(email, emails)
 
 
-def _without_addresses(name: str) -> str:
-    return to_one_line(_ADDRESS.sub(" ", name).replace("<>", " ").replace("< >", " ")).strip(
-        " <>,;"
-    )
+def _remove_addresses(name: str) -> str:
+    bare = _ADDRESS.sub(" ", name).replace("<>", " ").replace("< >", " ")
+    return to_one_line(bare).strip(" <>,;")
 
 
-def _address_caveats(email: str, found: tuple[str, ...]) -> tuple[str, ...]:
-    if len(found) > 1:
+def _list_address_caveats(email: str, emails: tuple[str, ...]) -> tuple[str, ...]:
+    if len(emails) > 1:
         return ("several e-mail addresses given: the first is used",)
-    if found:
+    if emails:
         return ()
-    return (
-        ("the e-mail address given cannot be used",)
-        if email.strip()
-        else ("no e-mail address given",)
-    )
+    if email.strip():
+        return ("the e-mail address given cannot be used",)
+    return ("no e-mail address given",)

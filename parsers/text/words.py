@@ -1,9 +1,9 @@
-"""Words of two texts compared, whatever their order, case, layout and punctuation."""
+"""Comparison of two texts by their words, whatever the order, case, layout and punctuation."""
 
 import re
 import unicodedata
 
-# A run of letters and digits; letters of scripts that write without blanks are a word each.
+# A run of word characters; in scripts without blanks each character is a word.
 _WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
@@ -22,6 +22,6 @@ def find_words_only_in(text: str, other: str) -> frozenset[str]:
     return split_words(text) - split_words(other)
 
 
-def find_lines_with(some: frozenset[str], text: str) -> str:
-    """Return the lines of a text in which any of some words stands."""
-    return "\n".join(line for line in text.split("\n") if not some.isdisjoint(split_words(line)))
+def find_lines_with(words: frozenset[str], text: str) -> str:
+    """Return the lines of a text that have any of some words."""
+    return "\n".join(line for line in text.split("\n") if not words.isdisjoint(split_words(line)))

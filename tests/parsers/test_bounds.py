@@ -1,7 +1,4 @@
-"""Whatever is repeated a million times in a mail, reading it ends.
-
-In five seconds of processor time at most.
-"""
+"""Limits: a mail in which anything is repeated a million times is parsed within five seconds."""
 
 import time
 
@@ -29,7 +26,7 @@ NESTED = b"".join(
     b"--b%d\nContent-Type: multipart/mixed; boundary=b%d\n\n" % (n, n + 1) for n in range(15_000)
 )
 
-# what it is -> what comes first, and what is repeated behind it
+# Name of a case -> the beginning of its mail, and the piece that is repeated behind it.
 CASES = {
     "quotes": (HEAD + b"\n", b"> " * 40 + b"a\n"),
     "announcements": (HEAD + b"\n", b"On Mon, 1 Jan 2024 at 10:00, x <x@y.z> wrote:\n> a\n"),

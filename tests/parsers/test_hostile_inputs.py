@@ -1,6 +1,4 @@
-"""Hostile mail and workbooks end as their manifests say, as far as parsing goes.
-
-Read or refused, in bounded time.
+"""Hostile mail and workbooks: parsed or refused as their manifests have it, in bounded time.
 
 The cases are no part of the project: they are looked for in INTAKE_HOSTILE, else in
 ../shared/hostile.

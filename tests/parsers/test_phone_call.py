@@ -1,4 +1,4 @@
-"""Calls written down by staff, composed and read again."""
+"""Calls that staff wrote down, composed and parsed again."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_without_a_caller_the_first_contact_is_the_sender() -> None:
     assert item.to == (Address("B", "b@x.example"),)
 
 
-def test_a_call_that_says_nothing_says_what_to_ask() -> None:
+def test_a_call_without_answers_has_caveats_on_what_to_ask() -> None:
     (item,) = phone_call.parse(phone_call.compose(call_id="c"))
     assert item.sender == Address()
     assert item.caveats == (

@@ -1,6 +1,6 @@
-"""Words of bounces that are no reports.
+"""Words of bounces that are no reports: where the returned mail begins, what was done, and why.
 
-Where the returned mail begins, what was done, why it failed.
+Each tuple holds alternatives of one regular expression.
 """
 
 import re
@@ -13,17 +13,17 @@ RETURNED = (
     r"[-_=* ]+(?:the )?(?:original|returned|unsent|undelivered) (?:message|mail)",
     r"[-_=* ]+(?:the )?(?:message )?header\b",
     (
-        r"(?:the )?(?:original|returned|unsent|undelivered) (?:message|mail)(?: text| headers?)?(?:"
-        r" follows?)?\s*[:.-]"
+        r"(?:the )?(?:original|returned|unsent|undelivered) (?:message|mail)"
+        r"(?: text| headers?)?(?: follows?)?\s*[:.-]"
     ),
     r"(?:the )?(?:original )?(?:message|mail) headers? (?:follows?|are|is)\b",
     (
-        r"(?:here|following|included|attached|below) is (?:a copy of|your|the)"
-        r" .{0,40}(?:message|mail|headers?)"
+        r"(?:here|following|included|attached|below) is (?:a copy of|your|the) .{0,40}"
+        r"(?:message|mail|headers?)"
     ),
 )
 
-# What was done; what says nothing of it failed (RFC 3464 §2.3.3).
+# Words for the actions of RFC 3464 §2.3.3; a notice with none of them is about a failure.
 FAILED = (
     r"permanent error",
     r"(?:i've|have) given up|giving up",
@@ -34,14 +34,14 @@ FAILED = (
 )
 DELAYED = (
     (
-        r"(?:has|have|was|could) (?:not|n't) (?:yet )?(?:be |been )?(?:successfully )?delivered"
-        r" (?:yet|for (?:the|more))"
+        r"(?:has|have|was|could) (?:not|n't) (?:yet )?(?:be |been )?"
+        r"(?:successfully )?delivered (?:yet|for (?:the|more))"
     ),
     r"not yet (?:been )?(?:successfully )?(?:delivered|able)",
     r"could not send (?:the )?message for (?:the )?past",
     (
-        r"(?:still|will|we'?ll) (?:be |being |continue |keep |to"
-        r" )*(?:try|tries|retry|retried|retrying|trying|attempted)\b"
+        r"(?:still|will|we'?ll) (?:be |being |continue |keep |to )*"
+        r"(?:try|tries|retry|retried|retrying|trying|attempted)\b"
     ),
     r"delivery (?:attempts? )?will (?:be retried|continue|keep)",
     r"(?:warning message only|temporary failure report)",
@@ -65,8 +65,8 @@ DELIVERED = (
     r"\((?:success|relay)\)",
 )
 
-# Why -> the last two numbers of the status that says so (RFC 3463 §3), the more telling words
-# first.
+# Last two numbers of a status (RFC 3463 §3) -> words that mean it. The order decides where several
+# match: words that leave less room for doubt come first.
 REASONS = {
     "2.2": (  # full, or over its quota
         r"(?:mail)?box (?:is |has )?(?:full|exceed|over)",
@@ -82,8 +82,8 @@ REASONS = {
     ),
     "3.4": (  # too large
         (
-            r"(?:message|mail|size)[^.\n]{0,50}\b(?:too (?:large|big)|exceed\w* (?:the"
-            r" )?(?:maxim|fixed|size|limit|allow))"
+            r"(?:message|mail|size)[^.\n]{0,50}\b"
+            r"(?:too (?:large|big)|exceed\w* (?:the )?(?:maxim|fixed|size|limit|allow))"
         ),
         r"(?:maximum|max) (?:message )?size exceed",
         r"size limit exceed",
@@ -107,8 +107,8 @@ REASONS = {
     ),
     "1.2": (  # no such domain
         (
-            r"(?:host|domain)(?: name)?(?: or domain)?(?: [\w.-]{1,80})? (?:is )?(?:not (?:be"
-            r" )?found|unknown)"
+            r"(?:host|domain)(?: name)?(?: or domain)?(?: [\w.-]{1,80})? (?:is )?"
+            r"(?:not (?:be )?found|unknown)"
         ),
         r"(?:unknown|no such|invalid|bad|nonexistent) (?:host|domain)",
         r"(?:could|can) ?n[o']t find (?:any|a) (?:host|mx|mail exchang)",
@@ -129,8 +129,8 @@ REASONS = {
     ),
     "4.7": (  # tried too long
         (
-            r"(?:retry|delivery|queue|message)"
-            r" (?:time|lifetime|period)?[^.\n]{0,40}(?:exceeded|expired|timed? ?out)"
+            r"(?:retry|delivery|queue|message) (?:time|lifetime|period)?[^.\n]{0,40}"
+            r"(?:exceeded|expired|timed? ?out)"
         ),
         r"too long in (?:the )?queue",
         r"in (?:the )?queue too long",
@@ -152,10 +152,13 @@ REASONS = {
         r"not accepting connections",
     ),
     "2.1": (  # closed to mail
-        r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b(?:disabled|inactive|suspended|deactivated|expired|locked)",
         (
-            r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b(?:discontinued|terminated|not"
-            r" active|closed)"
+            r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b"
+            r"(?:disabled|inactive|suspended|deactivated|expired|locked)"
+        ),
+        (
+            r"(?:mailbox|account|user|address|recipient)[^.\n]{0,60}\b"
+            r"(?:discontinued|terminated|not active|closed)"
         ),
         r"(?:disabled|inactive|suspended) (?:user|account|mailbox|recipient)",
         r"no longer (?:active|in use|valid|available)",
@@ -164,8 +167,8 @@ REASONS = {
     ),
     "1.3": (  # no address
         (
-            r"(?:bad|invalid|malformed|illegal) (?:address|mailbox|recipient|e-?mail)?"
-            r" ?(?:syntax|format)"
+            r"(?:bad|invalid|malformed|illegal) (?:address|mailbox|recipient|e-?mail)? ?"
+            r"(?:syntax|format)"
         ),
         r"syntax error in",
         r"address syntax",
@@ -173,32 +176,32 @@ REASONS = {
     ),
     "1.1": (  # unknown
         (
-            r"(?:unknown|invalid|no such|non-?existent|bad|unrecogni[sz]ed) (?:local |virtual"
-            r" )?(?:user|recipient|mailbox)"
+            r"(?:unknown|invalid|no such|non-?existent|bad|unrecogni[sz]ed) "
+            r"(?:local |virtual )?(?:user|recipient|mailbox)"
         ),
         (
-            r"(?:unknown|invalid|no such|undeliverable|unresolvable) (?:account|person|local[-"
-            r" ]part|destination|address)"
+            r"(?:unknown|invalid|no such|undeliverable|unresolvable) "
+            r"(?:account|person|local[- ]part|destination|address)"
         ),
         (
-            r"(?:user|recipient|mailbox|address|account|person)s? \S{0,100} ?(?:is |was |are"
-            r" )?(?:unknown|unrecogni[sz]ed)"
+            r"(?:user|recipient|mailbox|address|account|person)s? \S{0,100} ?"
+            r"(?:is |was |are )?(?:unknown|unrecogni[sz]ed)"
         ),
         (
-            r"(?:user|recipient|mailbox|address|account|person)[^.\n]{0,60}\b(?:not|n't) (?:be"
-            r" )?(?:found|exist)"
+            r"(?:user|recipient|mailbox|address|account|person)[^.\n]{0,60}\b(?:not|n't) "
+            r"(?:be )?(?:found|exist)"
         ),
         (
-            r"(?:user|recipient|mailbox|address|account|name)s?[^.\n]{0,60}\bnot"
-            r" (?:listed|known|valid|recogni[sz]ed)"
+            r"(?:user|recipient|mailbox|address|account|name)s?[^.\n]{0,60}\bnot "
+            r"(?:listed|known|valid|recogni[sz]ed)"
         ),
         (
-            r"(?:does not|doesn't|do not|not) (?:have an account|a (?:known|valid|local)"
-            r" (?:user|recipient))"
+            r"(?:does not|doesn't|do not|not) "
+            r"(?:have an account|a (?:known|valid|local) (?:user|recipient))"
         ),
         (
-            r"no (?:mailbox|account|user|valid recipient|recipient)s?\b[^.\n]{0,40}(?:here|by"
-            r" that|name|found|such|for)"
+            r"no (?:mailbox|account|user|valid recipient|recipient)s?\b[^.\n]{0,40}"
+            r"(?:here|by that|name|found|such|for)"
         ),
         r"not (?:listed|found) in",
         r"not our customer",
@@ -219,7 +222,10 @@ REASONS = {
     "7.1": (  # refused
         r"relay(?:ing)? (?:access )?(?:denied|not (?:permitted|allowed)|prohibited)",
         r"(?:not permitted|unable|refus\w+) to relay",
-        r"(?:access|permission|sender|client|policy|authenti\w+|verification)[^.\n]{0,40}(?:denied|fail|requir)",
+        (
+            r"(?:access|permission|sender|client|policy|authenti\w+|verification)[^.\n]{0,40}"
+            r"(?:denied|fail|requir)"
+        ),
         r"(?:blocked|black ?list|block ?list|listed (?:at|in|by|on) )",
         r"(?:\bspam\b|reputation|not authori[sz]ed|\bvirus|content filter)",
         r"(?:rejected|refused|denied|forbidden|prohibited)\b",
@@ -228,10 +234,14 @@ REASONS = {
 }
 
 
-def _any(words: tuple[str, ...]) -> re.Pattern[str]:
+def _compile_any(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(words), re.IGNORECASE)
 
 
 RETURNED_PATTERN = re.compile(rf"^(?:{'|'.join(RETURNED)})", re.IGNORECASE | re.MULTILINE)
-ACTION_PATTERNS = {"failed": _any(FAILED), "delivered": _any(DELIVERED), "delayed": _any(DELAYED)}
-REASON_PATTERNS = {status: _any(words) for status, words in REASONS.items()}
+ACTION_PATTERNS = {
+    "failed": _compile_any(FAILED),
+    "delivered": _compile_any(DELIVERED),
+    "delayed": _compile_any(DELAYED),
+}
+REASON_PATTERNS = {status: _compile_any(words) for status, words in REASONS.items()}

@@ -1,7 +1,4 @@
-"""What a bounce says.
-
-Status reports (RFC 3464), a header of the failed addresses, notices in JSON, or plain words.
-"""
+"""Parser of bounces: status reports (RFC 3464), a field of failed addresses, JSON, plain words."""
 
 import re
 
@@ -17,7 +14,7 @@ MAX_REPORT = 200_000  # bytes of a report that are read
 MAX_VALUE = 2000  # characters of one of its fields
 REPORTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
 
-# The worst first: what is said of one recipient counts for the mail (RFC 3464 §2.3.3).
+# The worst first: the worst action of one recipient counts for the mail (RFC 3464 §2.3.3).
 ORDER = ("failed", "delayed", "relayed", "expanded", "delivered")
 # Words programs write instead of the five.
 ACTIONS = {
@@ -33,13 +30,10 @@ ACTIONS = {
     "success": "delivered",
     "undeliverable": "failed",
 }
-BY_CLASS = {
-    "2": "delivered",
-    "4": "delayed",
-    "5": "failed",
-}  # where a report gives a status and no action
+# Class of a status -> the action, where a report gives none.
+ACTIONS_BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}
 
-# Kinds of notices in JSON -> where they name the addresses, and what was done.
+# Kinds of notices in JSON -> the member that names the addresses, and the action.
 NOTICES = {
     "bounce": ("bouncedRecipients", "failed"),
     "deliveryDelay": ("delayedRecipients", "delayed"),
@@ -51,10 +45,8 @@ _STARTS = re.compile(
     r"^[ \t>]*(?:final-recipient|original-recipient|action|diagnostic-code)[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_RECIPIENTS = (
-    "original-recipient",
-    "final-recipient",
-)  # the one we wrote to is the contact's; the other may be where it forwards to
+# The original recipient is the contact; the final one may be an address the contact forwards to.
+_RECIPIENTS = ("original-recipient", "final-recipient")
 _TYPED = re.compile(r"\s*[\w./-]{1,40}\s*;\s*")
 _STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?![\d.]*\d)")
 _NOTICE = re.compile(r"\s*\{")
@@ -65,20 +57,23 @@ _KIND = re.compile(
 
 
 def parse(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
-    """Return what a bounce says of the mail it is about.
+    """Return what happened to the mail that a bounce is about.
 
-    An action where nothing says one is `failed`.
+    `shown` is the text of the bounce. The action is `failed` where nothing names one; all else is
+    empty where nothing names it.
     """
-    said = _json(shown)
-    if not said.action:
-        said = _report(root, shown).fill_gaps_from(_header(fields))
-        if said.reason:
-            said = said.fill_gaps_from(
-                BounceFacts(status=plain_text.find_status(said.reason, said.reason, said.action))
-            )
-        said = said.fill_gaps_from(plain_text.parse(fields, root, subject, shown))
+    facts = _parse_json(shown)
+    if not facts.action:
+        facts = _parse_report(root, shown).fill_gaps_from(_parse_field(fields))
+        if facts.reason:
+            status = plain_text.find_status(facts.reason, facts.reason, facts.action)
+            facts = facts.fill_gaps_from(BounceFacts(status=status))
+        facts = facts.fill_gaps_from(plain_text.parse(fields, root, subject, shown))
     return Bounce(
-        action=said.action or "failed", status=said.status, failed=said.failed, reason=said.reason
+        action=facts.action or "failed",
+        status=facts.status,
+        failed=facts.failed,
+        reason=facts.reason,
     )
 
 
@@ -89,146 +84,169 @@ def is_json_notice(shown: str) -> bool:
     )
 
 
-def _header(fields: Fields) -> BounceFacts:
-    """X-Failed-Recipients, as Exim, Gmail and others write it."""
-    value = b",".join(fields.find_all("x-failed-recipients")[:MAX_FAILED])[:20_000].decode(
-        "utf-8", "replace"
-    )
-    found = [plain_text.clean_address(address) for address in re.split(r"[,;\s]+", value)]
-    return BounceFacts(failed=_addresses(found))
+def _parse_field(fields: Fields) -> BounceFacts:
+    """Return the addresses in X-Failed-Recipients, as Exim, Gmail and others write it."""
+    values = b",".join(fields.find_all("x-failed-recipients")[:MAX_FAILED])
+    text = values[:20_000].decode("utf-8", "replace")
+    emails = [plain_text.clean_address(address) for address in re.split(r"[,;\s]+", text)]
+    return BounceFacts(failed=_select_addresses(emails))
 
 
-def _addresses(found: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(address[:320] for address in found if "@" in address.strip("@")))[
-        :MAX_FAILED
-    ]
+def _select_addresses(emails: list[str]) -> tuple[str, ...]:
+    """Return the first MAX_FAILED that are addresses, each once."""
+    usable = dict.fromkeys(email[:320] for email in emails if "@" in email.strip("@"))
+    return tuple(usable)[:MAX_FAILED]
 
 
-def _report(root: Part, shown: str) -> BounceFacts:
-    """The report of the message, or the one a program wrote into its text."""
+def _parse_report(root: Part, shown: str) -> BounceFacts:
+    """Return the facts in the report of the message, or in one a program wrote into its text."""
     parts = [part for part in plain_text.list_leaves(root) if part.mime in REPORTS]
-    said = BounceFacts()
+    facts = BounceFacts()
     for part in parts[:10]:
-        said = said.fill_gaps_from(_worst(charsets.decode(part.content[:MAX_REPORT])))
-    start = _STARTS.search(shown[:MAX_REPORT]) if not said.failed else None
-    return (
-        said
-        if start is None
-        else said.fill_gaps_from(
-            _worst(re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT]))
-        )
-    )
+        facts = facts.fill_gaps_from(_find_worst(charsets.decode(part.content[:MAX_REPORT])))
+    start = _STARTS.search(shown[:MAX_REPORT])
+    if facts.failed or start is None:
+        return facts
+    unquoted = re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT])
+    return facts.fill_gaps_from(_find_worst(unquoted))
 
 
-def _worst(report: str) -> BounceFacts:
-    """The recipients with the worst action; the first of them gives status and reason."""
-    found = [_recipient(group) for group in _groups(report)]
+def _find_worst(report: str) -> BounceFacts:
+    """Return the recipients with the worst action; the first of them gives status and reason."""
+    recipients = [_parse_recipient(group) for group in _split_recipients(report)]
     rank = {action: number for number, action in enumerate(ORDER)}
-    worst = min(
-        (said.action for said in found), key=lambda action: rank.get(action, len(ORDER)), default=""
-    )
-    concerned = [said for said in found if said.action == worst]
-    said = BounceFacts()
-    for one in concerned[:MAX_FAILED]:
-        said = said.fill_gaps_from(one)
-    return BounceFacts(
-        worst, said.status, _addresses([a for one in concerned for a in one.failed]), said.reason
-    )
+    actions = (recipient.action for recipient in recipients)
+    worst = min(actions, key=lambda action: rank.get(action, len(ORDER)), default="")
+    concerned = [recipient for recipient in recipients if recipient.action == worst]
+    facts = BounceFacts()
+    for recipient in concerned[:MAX_FAILED]:
+        facts = facts.fill_gaps_from(recipient)
+    failed = [email for recipient in concerned for email in recipient.failed]
+    return BounceFacts(worst, facts.status, _select_addresses(failed), facts.reason)
 
 
-def _groups(report: str) -> list[dict[str, str]]:
-    """Fields of each recipient (RFC 3464 §2.3), folded lines joined.
-
-    Blank lines divide them, but some programs leave those out: a field that comes twice begins a
-    new one too.
-    """
-    groups: list[dict[str, str]] = [{}]
-    name = ""
+def _split_recipients(report: str) -> list[dict[str, str]]:
+    """Return the fields of each recipient (RFC 3464 §2.3), folded lines joined."""
+    recipients = _Recipients()
     for line in report.replace("\r", "").split("\n"):
-        found = _FIELD.match(line) if line[:1] not in {" ", "\t"} or not name else None
-        if found is not None:
-            name = found[1].lower()
-            if name in groups[-1] and name in _RECIPIENTS:
-                groups.append({})
-            groups[-1].setdefault(name, found[2][:MAX_VALUE])
-        elif line.strip() and name:
-            groups[-1][name] = f"{groups[-1][name]} {line.strip()}"[:MAX_VALUE]
-        elif not line.strip():
-            name = ""
-            if not groups[-1].keys().isdisjoint(_RECIPIENTS):
-                groups.append({})
-    return [group for group in groups if group][: 2 * MAX_FAILED]
+        is_folded = line[:1] in {" ", "\t"} and recipients.has_open_field
+        field = None if is_folded else _FIELD.match(line)
+        if field is not None:
+            recipients.add_field(field[1].lower(), field[2])
+        elif line.strip():
+            recipients.continue_field(line.strip())
+        else:
+            recipients.end_block()
+    return [group for group in recipients.groups if group][: 2 * MAX_FAILED]
 
 
-def _recipient(group: dict[str, str]) -> BounceFacts:
-    reason = plain_text.to_short_line(_untyped(group.get("diagnostic-code", "")))
-    given = _STATUS.search(group.get("status", ""))
-    status = given[0] if given is not None else ""
-    word = re.match(r"[a-z]*", group.get("action", "").strip().lower())
-    action = ACTIONS.get(word[0] if word is not None else "", "") or BY_CLASS.get(status[:1], "")
-    found = next(filter(None, (_mailbox(group.get(name, "")) for name in _RECIPIENTS)), "")
-    return BounceFacts(action, status, _addresses([found]), reason)
+class _Recipients:
+    """Fields of a report, a group for each recipient.
 
-
-def _untyped(value: str) -> str:
-    """A value without the `smtp;` or `rfc822;` before it (RFC 3464 §2.1.2)."""
-    typed = _TYPED.match(value)
-    return value[typed.end() :] if typed is not None else value
-
-
-def _mailbox(value: str) -> str:
-    """Address of a recipient field.
-
-    Its type taken off, and the two characters RFC 3461 §4 encodes put back.
+    Blank lines divide the recipients, but some programs leave those out: a field that comes twice
+    begins a new recipient too.
     """
-    bare = _untyped(value).replace("+2B", "+").replace("+3D", "=")
+
+    def __init__(self) -> None:
+        self.groups: list[dict[str, str]] = [{}]
+        self._name = ""  # of the field that a folded line would continue
+
+    @property
+    def has_open_field(self) -> bool:
+        """Whether a folded line would continue a field."""
+        return self._name != ""
+
+    def add_field(self, name: str, value: str) -> None:
+        if name in _RECIPIENTS and name in self.groups[-1]:
+            self.groups.append({})
+        self.groups[-1].setdefault(name, value[:MAX_VALUE])
+        self._name = name
+
+    def continue_field(self, text: str) -> None:
+        """Add text to the last field, if there is any to continue."""
+        if self._name:
+            value = self.groups[-1][self._name]
+            self.groups[-1][self._name] = f"{value} {text}"[:MAX_VALUE]
+
+    def end_block(self) -> None:
+        """End the fields of a recipient; those of the message stand in a block before."""
+        self._name = ""
+        if not self.groups[-1].keys().isdisjoint(_RECIPIENTS):
+            self.groups.append({})
+
+
+def _parse_recipient(group: dict[str, str]) -> BounceFacts:
+    code = _STATUS.search(group.get("status", ""))
+    status = code[0] if code is not None else ""
+    word = re.match(r"[a-z]*", group.get("action", "").strip().lower())
+    action = ACTIONS.get(word[0] if word is not None else "", "")
+    emails = (_parse_mailbox(group.get(name, "")) for name in _RECIPIENTS)
+    return BounceFacts(
+        action=action or ACTIONS_BY_CLASS.get(status[:1], ""),
+        status=status,
+        failed=_select_addresses([next(filter(None, emails), "")]),
+        reason=plain_text.to_short_line(_remove_type(group.get("diagnostic-code", ""))),
+    )
+
+
+def _remove_type(value: str) -> str:
+    """Return a value without the `smtp;` or `rfc822;` before it (RFC 3464 §2.1.2)."""
+    prefix = _TYPED.match(value)
+    return value[prefix.end() :] if prefix is not None else value
+
+
+def _parse_mailbox(value: str) -> str:
+    """Return the address of a recipient field, "" where it has none.
+
+    The two characters that RFC 3461 §4 has encoded are put back.
+    """
+    bare = _remove_type(value).replace("+2B", "+").replace("+3D", "=")
     return next((plain_text.clean_address(word) for word in bare.split() if "@" in word), "")
 
 
-def _json(shown: str) -> BounceFacts:
-    """A notice of Amazon SES, bare or in the envelope of SNS."""
+def _parse_json(shown: str) -> BounceFacts:
+    """Return the facts in a notice of Amazon SES, bare or in the envelope of SNS."""
     if not is_json_notice(shown):
         return BounceFacts()
     try:
-        notice = dict(_pairs(shown))
+        notice = dict(_parse_object(shown))
         inner = notice.get("Message")
-        notice = dict(_pairs(inner)) if isinstance(inner, str) else notice
+        if isinstance(inner, str):
+            notice = dict(_parse_object(inner))
     except ParseError:
         return BounceFacts()
-    return next((_notice(notice, kind) for kind in NOTICES if kind in notice), BounceFacts())
+    kind = next((kind for kind in NOTICES if kind in notice), None)
+    return _parse_notice(_members(notice[kind]), *NOTICES[kind]) if kind else BounceFacts()
 
 
-def _notice(notice: dict[str, Json], kind: str) -> BounceFacts:
-    listed, action = NOTICES[kind]
-    told = _members(notice[kind])
-    recipients = told.get(listed)
+def _parse_notice(notice: dict[str, Json], list_name: str, action: str) -> BounceFacts:
+    """Return the facts in the member of a notice that is named as its kind."""
+    recipients = notice.get(list_name)
     people = recipients[:MAX_FAILED] if isinstance(recipients, list) else []
     first = _members(people[0]) if people else {}
-    action = "delayed" if told.get("bounceType") == "Transient" else action
-    status = _STATUS.search(_text(first.get("status")) or _text(told.get("smtpResponse")))
+    if notice.get("bounceType") == "Transient":
+        action = "delayed"
+    status = _STATUS.search(_text(first.get("status")) or _text(notice.get("smtpResponse")))
+    emails = [_text(person) or _text(_members(person).get("emailAddress")) for person in people]
     return BounceFacts(
-        ACTIONS.get(_text(first.get("action")).lower(), action),
-        status[0] if status is not None else "",
-        _addresses(
-            [
-                plain_text.clean_address(_text(one) or _text(_members(one).get("emailAddress")))
-                for one in people
-            ]
-        ),
-        plain_text.to_short_line(_untyped(_text(first.get("diagnosticCode")))),
+        action=ACTIONS.get(_text(first.get("action")).lower(), action),
+        status=status[0] if status is not None else "",
+        failed=_select_addresses(list(map(plain_text.clean_address, emails))),
+        reason=plain_text.to_short_line(_remove_type(_text(first.get("diagnosticCode")))),
     )
 
 
-def _pairs(text: str) -> json.Pairs:
-    bare = text[text.find("{") : text.rfind("}") + 1][:MAX_REPORT].replace(
-        "\n", ""
-    )  # relays fold long lines anywhere
+def _parse_object(text: str) -> json.Pairs:
+    """Parse the JSON object in a text; relays fold its long lines anywhere."""
+    bare = text[text.find("{") : text.rfind("}") + 1][:MAX_REPORT].replace("\n", "")
     return json.parse_object(bare.encode("utf-8", "replace"))
 
 
 def _members(value: Json) -> dict[str, Json]:
+    """Return the members of an object, {} for any other value."""
     return dict(value) if isinstance(value, tuple) else {}
 
 
 def _text(value: Json) -> str:
+    """Return a value that is text, "" for any other."""
     return value if isinstance(value, str) else ""

@@ -1,1 +1,1 @@
-"""Replies: the newest text told from quotes, quoted headers and signatures."""
+"""Replies: the newest text, without quotes, quoted headers and signatures."""

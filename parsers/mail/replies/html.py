@@ -1,4 +1,4 @@
-"""Quotes in the HTML of a reply, by the marks mail programs put on them."""
+"""Removal of quotes from the HTML of a reply, by the marks mail programs put on them."""
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -59,6 +59,7 @@ SIGNATURES = (
     "[id$=_Signature]",
     ".protonmail_signature_block",
 )
+# Words at the beginning of a message that is passed on.
 FORWARD = (
     "forwarded message",
     "begin forwarded message",
@@ -68,12 +69,11 @@ FORWARD = (
 )
 
 
-NODES_OF_A_BEGINNING = 40
-SIBLINGS = 20  # elements behind a quote that are looked at for words
-_SKIPPED = ", ".join(
-    (*QUOTES, *SIGNATURES)
-)  # a blockquote without a program's mark may be the writer's own
-_SIGNED = ", ".join(SIGNATURES)
+MAX_BEGINNING_NODES = 40
+MAX_SIBLINGS = 20  # elements behind a quote that are searched for words
+# A blockquote without a program's mark may be the writer's own.
+_QUOTES_AND_SIGNATURES = ", ".join((*QUOTES, *SIGNATURES))
+_SIGNATURES = ", ".join(SIGNATURES)
 _MARKS = (
     "gmail_quote",
     "<blockquote",
@@ -98,66 +98,68 @@ def has_quote_marks(html: str) -> bool:
 def remove_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: bool = True) -> str:
     """Return the text of a reply without the quotes and signatures that are marked.
 
-    "" where nothing else is there.
-
-    `headers_are_old` is false for a message that answers none: what stands below a header in it is
-    passed on. `marks_are_proof` is false where nothing announces a quote: then only signatures are
-    left out.
+    "" where there is nothing else. `headers_are_old` is false for a message that answers none: the
+    text below a header in it is passed on. `marks_are_proof` is false where nothing announces a
+    quote: then only signatures are left out.
     """
     tree = text_html.parse_tree(html)
+    removed = _find_marked(tree, _QUOTES_AND_SIGNATURES if marks_are_proof else _SIGNATURES)
+    if marks_are_proof:
+        removed |= _find_unmarked(tree)
+    until = _find_cuts(tree) if headers_are_old else frozenset()
     body = tree.body or tree.root
-    marked = [
-        node
-        for node in tree.css(_SKIPPED if marks_are_proof else _SIGNED)
-        if not _passed_on(node) and not _is_own(node)
-    ]
-    quotes = tree.css("blockquote") if marks_are_proof else []
-    others = (node for node in quotes if _ends_its_block(node) and not _passed_on(node))
-    without = frozenset(node.mem_id for node in (*marked, *others))
-    until = _first_of_old(tree) if headers_are_old else frozenset()
-    return charsets.clean(text_html.node_to_text(body, without=without, until=until))
+    return charsets.clean(text_html.node_to_text(body, without=removed, until=until))
 
 
-def _is_own(node: LexborNode) -> bool:
-    """Return whether words stand where Outlook puts a signature, as people type on in it."""
-    return node.attributes.get("id") == "Signature" and not courtesies.is_signature(
-        text_html.node_to_text(node)
+def _find_marked(tree: LexborHTMLParser, selector: str) -> frozenset[int]:
+    """Return the quotes and signatures with a mark."""
+    nodes = tree.css(selector)
+    return frozenset(
+        node.mem_id for node in nodes if not _is_forward(node) and not _is_typed_into(node)
     )
 
 
-def _ends_its_block(quote: LexborNode) -> bool:
-    """Return whether a quote without a mark stands last in a block of its own.
+def _find_unmarked(tree: LexborHTMLParser) -> frozenset[int]:
+    """Return the quotes without a mark that stand where programs put them."""
+    nodes = tree.css("blockquote")
+    return frozenset(node.mem_id for node in nodes if _ends_block(node) and not _is_forward(node))
 
-    As programs put it below an answer.
+
+def _is_typed_into(node: LexborNode) -> bool:
+    """Return whether words stand where Outlook puts a signature: people type on in it."""
+    if node.attributes.get("id") != "Signature":
+        return False
+    return not courtesies.is_signature(text_html.node_to_text(node))
+
+
+def _ends_block(quote: LexborNode) -> bool:
+    """Return whether a quote without a mark stands last in a block, as programs put it.
 
     Between its writer's words, behind a colon, or on the page itself it is something the writer
     quotes.
     """
     parent, before = quote.parent, quote.prev
-    if (
-        parent is None
-        or parent.tag in {"body", "html", "-document"}
-        or _says_something_behind(quote)
-    ):
+    if parent is None or parent.tag in {"body", "html", "-document"} or _has_text_behind(quote):
         return False
     while before is not None and before.tag != "-text" and not before.text().strip():
         before = before.prev
     return before is None or not before.text().rstrip().endswith(":")
 
 
-def _says_something_behind(node: LexborNode) -> bool:
+def _has_text_behind(node: LexborNode) -> bool:
+    """Return whether text stands behind a node; also true where too many elements follow it."""
     following = node.next
-    for _ in range(SIBLINGS):
+    for _ in range(MAX_SIBLINGS):
         if following is None:
             return False
-        if text_html.node_to_text(following, limit=NODES_OF_A_BEGINNING).strip():
+        if text_html.node_to_text(following, limit=MAX_BEGINNING_NODES).strip():
             return True
         following = following.next
     return True
 
 
-def _first_of_old(tree: LexborHTMLParser) -> frozenset[int]:
-    """Nodes from the first of which on all is quoted."""
+def _find_cuts(tree: LexborHTMLParser) -> frozenset[int]:
+    """Return the nodes from the first of which on everything is quoted."""
     bordered = (
         node for node in tree.css("div[style]") if _has_border(node.attributes.get("style") or "")
     )
@@ -169,7 +171,7 @@ def _has_border(style: str) -> bool:
     return any(border in plain for border in BORDERS)
 
 
-def _passed_on(node: LexborNode) -> bool:
+def _is_forward(node: LexborNode) -> bool:
     """Return whether a quote is a message passed on, which is news."""
-    beginning = text_html.node_to_text(node, limit=NODES_OF_A_BEGINNING)[:200].lower()
+    beginning = text_html.node_to_text(node, limit=MAX_BEGINNING_NODES)[:200].lower()
     return any(words in beginning for words in FORWARD)

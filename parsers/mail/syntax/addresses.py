@@ -1,57 +1,66 @@
 """Address fields as people and programs write them (RFC 5322 §3.4, and much that is not)."""
 
 import re
+from enum import Enum, auto
 
 from parsers.item import Address
 from parsers.mail.syntax.headers import decode_words, to_one_line
 from parsers.text import charsets
 
 MAX_ADDRESSES = 1000  # of one field; more is no correspondence
-MAX_LENGTH = 65_536
+MAX_LENGTH = 65_536  # bytes of one field that are read
 LONGEST_NAME = 60  # characters of a name before a comma that lacks its quotes
 
 _BARE = re.compile(r"[^\s<>,;:()\[\]\"']{1,200}@[^\s<>,;:()\[\]\"']{1,255}")
 _QUOTED_LOCAL = re.compile(r'"(?:[^"\\]|\\.){1,100}"@[^\s<>,;:()"]{1,255}')
-_QUOTED = re.compile(
-    r'"(?:[^"\\]|\\.){0,400}+"(?!@)', re.DOTALL
-)  # bounded: a quote never closed is tried from each mark
+# Bounded, because a quote that is never closed is tried from each of its marks.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.){0,400}+"(?!@)', re.DOTALL)
 _MAILTO = re.compile(r"[\[<(]?mailto:", re.IGNORECASE)
 _ANGLE = re.compile(r"<([^<>]*)>?")
 _ESCAPED = re.compile(r"\\(.)")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,80}\?[bq]\?[^?\s\"<>]{0,400}\?=", re.IGNORECASE)
 _NAME = re.compile(r"\s*[^\W\d_][^@<>:()\"\[\]]{0,60}")  # a name alone, unquoted, encoded or not
 _NAME_AND_ADDRESS = re.compile(r"\s*[^\s<>@\"][^<>@\"]{0,100}<[^<>\s]{1,250}@[^<>\s]{1,250}>")
-_OPENING = {"(": 1, ")": -1}
+# Round brackets -> by how much they change the depth of nested comments.
+_NESTING = {"(": 1, ")": -1}
+
+
+class _State(Enum):
+    """The syntax a character of an address field stands in."""
+
+    PLAIN = auto()
+    ANGLE = auto()  # between angle brackets
+    QUOTED = auto()  # in a quoted string
+    COMMENT = auto()  # in round brackets, which nest
 
 
 def parse(value: bytes, hint: str = "") -> tuple[Address, ...]:
     """Return the mailboxes of a field in their order, groups opened, names decoded.
 
-    `hint` is the charset to try for bytes above ASCII.
+    `value` is the unfolded field; of more than 64 KiB or 1,000 addresses the rest is left out.
+    `hint` is the charset to try for bytes above ASCII. Empty where the field names nobody.
     """
-    found: list[Address] = []
-    for piece in _pieces(value[:MAX_LENGTH].decode("latin-1")):
-        found += _mailboxes(piece, hint)
-        if len(found) >= MAX_ADDRESSES:
+    people: list[Address] = []
+    for piece in _split(value[:MAX_LENGTH].decode("latin-1")):
+        people += _parse_piece(piece, hint)
+        if len(people) >= MAX_ADDRESSES:
             break
-    return tuple(address for address in found[:MAX_ADDRESSES] if address.name or address.email)
+    return tuple(person for person in people[:MAX_ADDRESSES] if person.name or person.email)
 
 
-def _pieces(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     """Split at the commas (or Outlook's semicolons) between mailboxes.
 
-    Not in quotes, comments or angle brackets.
+    Separators in quotes, comments, angle brackets and encoded words do not count.
     """
-    marks = _ENCODED_WORD.sub(
-        lambda word: "_" * len(word[0]), text
-    )  # commas in encoded words part nothing
-    ends = _scan(marks, quotes=True)
-    if ends is None:
-        ends = _scan(marks, quotes=False) or [(0, len(text))]
+    marks = _ENCODED_WORD.sub(lambda word: "_" * len(word[0]), text)
+    spans = _Scanner(marks, has_quotes=True).scan()
+    if spans is None:  # a quote is never closed, so it is a plain character
+        spans = _Scanner(marks, has_quotes=False).scan() or [(0, len(text))]
     pieces: list[str] = []
-    for start, end in ends:
-        separated_by_comma = start > 0 and text[start - 1] == ","
-        if pieces and separated_by_comma and _is_surname(pieces[-1], text[start:end]):
+    for start, end in spans:
+        is_behind_comma = start > 0 and text[start - 1] == ","
+        if pieces and is_behind_comma and _is_surname(pieces[-1], text[start:end]):
             pieces[-1] = f"{pieces[-1]},{text[start:end]}"
         else:
             pieces.append(text[start:end])
@@ -59,9 +68,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _is_surname(piece: str, following: str) -> bool:
-    """Return whether a comma parts no mailboxes but a name that lacks its quotes.
+    """Return whether a comma stands in a name that lacks its quotes, not between two mailboxes.
 
-    `Doe, Jane <jane@example.org>`.
+    For example `Doe, Jane <jane@example.org>`.
     """
     return (
         len(piece) <= LONGEST_NAME
@@ -70,49 +79,76 @@ def _is_surname(piece: str, following: str) -> bool:
     )
 
 
-def _scan(text: str, *, quotes: bool) -> list[tuple[int, int]] | None:
-    """Return where each mailbox begins and ends.
+class _Scanner:
+    """Finds where each mailbox of a field begins and ends, in one pass over its characters."""
 
-    None when a quote is never closed, so that it is a plain character.
-    """
-    pieces, start, depth, quoted, angle, escaped = [], 0, 0, False, False, False
-    for i, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif char == "\\":
-            escaped = quoted or depth > 0
-        elif quoted:
-            quoted = char != '"'
-        elif char == '"' and quotes and not depth:
-            quoted = True
-        elif char in "()" and not angle:
-            depth = max(0, depth + _OPENING[char])
-        elif not depth and char in "<>":
-            angle = char == "<"
-        elif not depth and char in ",;" and (not angle or _ended(text[start:i])):
-            pieces.append((start, i))
-            start, angle = i + 1, False
-        elif not depth and not angle and char == ":" and _opens_group(text, start, i):
-            start = i + 1
-    pieces.append((start, len(text)))
-    return None if quoted else pieces
+    def __init__(self, text: str, *, has_quotes: bool) -> None:
+        self._text = text
+        self._has_quotes = has_quotes  # false where quotes are plain characters
+        self._state = _State.PLAIN
+        self._state_around = _State.PLAIN  # to return to at the end of a quoted string
+        self._depth = 0  # of nested comments
+        self._start = 0  # of the mailbox at hand
+        self._spans: list[tuple[int, int]] = []
+
+    def scan(self) -> list[tuple[int, int]] | None:
+        """Return start and end of each mailbox; None where a quote is never closed."""
+        is_escaped = False
+        for index, char in enumerate(self._text):
+            if is_escaped:
+                is_escaped = False
+            elif char == "\\":
+                is_escaped = self._state in {_State.QUOTED, _State.COMMENT}
+            else:
+                self._take(index, char)
+        self._spans.append((self._start, len(self._text)))
+        return None if self._state is _State.QUOTED else self._spans
+
+    def _take(self, index: int, char: str) -> None:
+        match self._state:
+            case _State.QUOTED:
+                if char == '"':
+                    self._state = self._state_around
+            case _State.COMMENT:
+                self._depth += _NESTING.get(char, 0)
+                if self._depth == 0:
+                    self._state = _State.PLAIN
+            case _State.PLAIN | _State.ANGLE:
+                self._take_outside(index, char)
+
+    def _take_outside(self, index: int, char: str) -> None:
+        """Take a character outside of quotes and comments, where separators count."""
+        is_plain = self._state is _State.PLAIN
+        match char:
+            case '"' if self._has_quotes:
+                self._state_around, self._state = self._state, _State.QUOTED
+            case "(" if is_plain:
+                self._depth, self._state = 1, _State.COMMENT
+            case "<":
+                self._state = _State.ANGLE
+            case ">":
+                self._state = _State.PLAIN
+            case "," | ";" if is_plain or _has_address(self._text[self._start : index]):
+                self._spans.append((self._start, index))
+                self._start, self._state = index + 1, _State.PLAIN
+            case ":" if is_plain and _opens_group(self._text[self._start : index]):
+                self._start = index + 1
 
 
-def _ended(piece: str) -> bool:
+def _has_address(piece: str) -> bool:
     """Return whether an angle bracket left open has its address already.
 
-    A source route is none (RFC 5322 §4.4).
+    A source route before the address is none (RFC 5322 §4.4).
     """
     route = piece.rpartition("<")[2].lstrip()
     return "@" in route and not route.startswith("@")
 
 
-def _opens_group(text: str, start: int, colon: int) -> bool:
-    """Return whether a colon ends a group's name (RFC 5322 §3.4).
+def _opens_group(name: str) -> bool:
+    """Return whether words before a colon are a group's name (RFC 5322 §3.4).
 
-    No address before it, and no `mailto:`.
+    They are none where they hold an address, or end in `mailto`.
     """
-    name = text[start:colon]
     return (
         "@" not in name
         and "[" not in name
@@ -121,64 +157,67 @@ def _opens_group(text: str, start: int, colon: int) -> bool:
     )
 
 
-def _mailboxes(piece: str, hint: str) -> list[Address]:
-    """Mailboxes of one piece: mostly one, several where the separators are missing."""
+def _parse_piece(piece: str, hint: str) -> list[Address]:
+    """Return the mailboxes of one piece: mostly one, several where the separators are missing."""
     piece = piece.strip().replace("<<", "<").replace(">>", ">")
     if not piece:
         return []
-    bare, comments = _without_comments(piece)
-    angles = [found for found in _ANGLE.finditer(_masked(bare)) if "@" in found[1]]
-    if len(angles) > 1 and all(not found[1].strip().startswith("@") for found in angles):
-        return _several(bare, angles, hint)
-    angle = angles[0] if angles else next(_ANGLE.finditer(_masked(bare)), None)
-    if angle is not None:
-        name = bare[: angle.start()].strip() or bare[angle.end() :].strip()
-        return [_made(name or comments, bare[angle.start(1) : angle.end(1)], hint)]
-    return _unbracketed(bare, comments, hint)
+    bare, comments = _split_comments(piece)
+    brackets = list(_ANGLE.finditer(_blank_quotes(bare)))
+    if not brackets:
+        return _parse_unbracketed(bare, comments, hint)
+    addressed = [bracket for bracket in brackets if "@" in bracket[1]]
+    if len(addressed) > 1 and not any(map(_is_route, addressed)):
+        return _parse_several(bare, addressed, hint)
+    bracket = (addressed or brackets)[0]
+    name = bare[: bracket.start()].strip() or bare[bracket.end() :].strip()
+    return [_make_address(name or comments, bare[bracket.start(1) : bracket.end(1)], hint)]
 
 
-def _several(bare: str, angles: list[re.Match[str]], hint: str) -> list[Address]:
-    made, position = [], 0
-    for found in angles:
-        made.append(
-            _made(bare[position : found.start()], bare[found.start(1) : found.end(1)], hint)
-        )
-        position = found.end()
-    return made
+def _is_route(bracket: re.Match[str]) -> bool:
+    """Return whether an angle bracket begins with a source route (RFC 5322 §4.4)."""
+    return bracket[1].strip().startswith("@")
 
 
-def _unbracketed(bare: str, comments: str, hint: str) -> list[Address]:
-    """`jane@example.org`, `jane@example.org (Jane)`, `Jane jane@example.org`, `Jane [mailto:…]`.
+def _parse_several(bare: str, brackets: list[re.Match[str]], hint: str) -> list[Address]:
+    """Return a mailbox for each address in angle brackets, named by the words before it."""
+    people, position = [], 0
+    for bracket in brackets:
+        name = bare[position : bracket.start()]
+        people.append(_make_address(name, bare[bracket.start(1) : bracket.end(1)], hint))
+        position = bracket.end()
+    return people
 
-    Or only a name.
+
+def _parse_unbracketed(bare: str, comments: str, hint: str) -> list[Address]:
+    """Return the mailbox of a piece without angle brackets, or only its name.
+
+    For example `jane@example.org`, `jane@example.org (Jane)`, `Jane jane@example.org` or
+    `Jane [mailto:jane@example.org]`.
     """
     bare = _MAILTO.sub(" ", bare)
-    found = _QUOTED_LOCAL.search(bare) or _BARE.search(bare)
-    if found is not None:
-        name = (bare[: found.start()] + " " + bare[found.end() :]).strip(" []<>'")
-        return [_made(name or comments, found[0], hint)]
+    email = _QUOTED_LOCAL.search(bare) or _BARE.search(bare)
+    if email is not None:
+        name = (bare[: email.start()] + " " + bare[email.end() :]).strip(" []<>'")
+        return [_make_address(name or comments, email[0], hint)]
     decoded = to_one_line(decode_words(bare.encode("latin-1"), hint))
-    if "@" in decoded and "=?" in bare and decoded != bare and "=?" not in decoded:
-        return _mailboxes(decoded.encode("utf-8").decode("latin-1"), "utf-8")
-    return [_made(bare, "", hint)]
+    has_encoded_address = "=?" in bare and "@" in decoded and decoded != bare
+    if has_encoded_address and "=?" not in decoded:
+        return _parse_piece(decoded.encode("utf-8").decode("latin-1"), "utf-8")
+    return [_make_address(bare, "", hint)]
 
 
-def _made(name: str, email: str, hint: str) -> Address:
-    email = _clean_email(email)
-    shown = _clean_name(name, hint)
-    return Address(shown, email)
+def _make_address(name: str, email: str, hint: str) -> Address:
+    return Address(_clean_name(name, hint), _clean_email(email))
 
 
 def _clean_email(text: str) -> str:
-    """The address alone.
+    """Return the address alone.
 
-    Without blanks, `mailto:`, source routes (RFC 5322 §4.4) and stray quotes.
+    Blanks, `mailto:`, source routes (RFC 5322 §4.4) and stray quotes are left out.
     """
-    decoded = (
-        charsets.decode(text.encode("latin-1"))
-        if "=?" not in text
-        else decode_words(text.encode("latin-1"))
-    )
+    raw = text.encode("latin-1")
+    decoded = decode_words(raw) if "=?" in text else charsets.decode(raw)
     email = to_one_line(_MAILTO.sub("", decoded)).strip("'<> ,;")
     if email.startswith("@") and ":" in email:
         email = email.rpartition(":")[2]
@@ -190,7 +229,7 @@ def _clean_email(text: str) -> str:
 def _clean_name(text: str, hint: str) -> str:
     """Return a display name without quotes, encoded words decoded.
 
-    Inside the quotes too, as most senders do it.
+    Encoded words are decoded inside of quotes too, as most senders write them there.
     """
     text = text.strip()
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
@@ -202,34 +241,43 @@ def _clean_name(text: str, hint: str) -> str:
     return name
 
 
-def _masked(text: str) -> str:
-    """The same length with quoted strings blanked.
+def _blank_quotes(text: str) -> str:
+    """Return a text of the same length whose quoted strings are blanks.
 
-    So that brackets inside a name are no address.
+    Brackets inside of a quoted name hold no address.
     """
-    return _QUOTED.sub(lambda found: " " * len(found[0]), text)
+    return _QUOTED.sub(lambda quoted: " " * len(quoted[0]), text)
 
 
-def _without_comments(text: str) -> tuple[str, str]:
-    """Text outside and inside of comments (RFC 5322 §3.2.2).
+def _split_comments(text: str) -> tuple[str, str]:
+    """Return the text outside and the text inside of comments (RFC 5322 §3.2.2).
 
-    Nested ones are kept with their brackets.
+    Nested comments are kept with their brackets; a closing bracket that closes nothing is dropped.
     """
     if "(" not in text:
         return text, ""
     outside: list[str] = []
     inside: list[str] = []
-    depth, quoted, escaped = 0, False, False
+    state, depth, is_escaped = _State.PLAIN, 0, False
     for char in text:
-        if escaped or (char == "\\" and (quoted or depth)):
-            escaped = not escaped
-            (inside if depth else outside).append(char)
+        if is_escaped or (char == "\\" and state is not _State.PLAIN):
+            is_escaped = not is_escaped
+            (inside if state is _State.COMMENT else outside).append(char)
             continue
-        quoted ^= char == '"' and not depth
-        change = 0 if quoted else _OPENING.get(char, 0)
-        if (change > 0 and depth) or (change < 0 and depth > 1) or (not change and depth):
-            inside.append(char)
-        elif not change:
-            outside.append(char)
-        depth = max(0, depth + change)
+        match state, char:
+            case _State.PLAIN, "(":
+                state, depth = _State.COMMENT, 1
+            case _State.PLAIN, ")":
+                pass
+            case _State.COMMENT, _:
+                depth += _NESTING.get(char, 0)
+                if depth:
+                    inside.append(char)
+                else:
+                    state = _State.PLAIN
+            case _, '"':
+                state = _State.PLAIN if state is _State.QUOTED else _State.QUOTED
+                outside.append(char)
+            case _:
+                outside.append(char)
     return "".join(outside).strip(), "".join(inside).strip()

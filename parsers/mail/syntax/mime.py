@@ -1,12 +1,13 @@
-"""The parts of a message: the standard library walks a skeleton of types and delimiters.
+"""The parts of a message, as a tree.
 
-Every body is left out of the bytes it sees and stays in place: it reads line by line, and one large
+The standard library walks a skeleton of types and delimiters; the bodies stay where they are. Every
+body is left out of the bytes that are walked: the library reads line by line, and one large
 attachment would cost it a hundred times what its decoding costs. Each part carries the number of
 its body in a field of ours. Of the fields only the types of multiparts stand in the skeleton: all
 others are read where they lie. A message without parts has nothing to walk.
 
 No byte of a body is left out, however damaged the delimiters are: what stands before the first
-delimiter of a multipart and behind its last one is kept as a part of `Tree.strays`, a multipart
+delimiter and behind the last one is kept in `MessageTree.preamble` and `.strays`, a multipart
 that no delimiter divides is one part with all of its bytes, and a part whose delimiter is cut or
 gone is found by its header.
 """
@@ -27,20 +28,20 @@ MAX_PREAMBLE = 1_048_576
 # multiparts that each name a boundary nobody uses would otherwise cost a thousand times a mebibyte.
 MAX_SEARCHED = 16 * MAX_PREAMBLE
 MAX_PARTS = 1000
-MAX_TRIED = 200_000  # lines that begin like a delimiter; each costs some microseconds
+MAX_CANDIDATES = 200_000  # lines that begin like a delimiter; each costs some microseconds
 MISSING = "a delimiter between two parts is missing"
 UNDIVIDED = b"no-delimiter-%d"  # boundary of ours for a multipart that has no delimiters
-REST_NAME = (  # the file that holds what comes behind the last part that is read
-    "remaining-parts.txt"
-)
+REST_NAME = "remaining-parts.txt"  # the file of everything behind the last part that is read
 MAX_STRAYS = 100  # stretches outside of the parts that are kept apart; later ones join the last
 LONG_BOUNDARY = 8  # bytes; that a shorter one begins another line is chance: `b1`, `b10`
-MAX_WRITTEN = 12  # ways one damaged boundary parameter is read
+MAX_READINGS = 12  # of one damaged boundary parameter
 PIECE = "content-piece"  # our field: the number of the part's body
-MAX_FIELD = 2000  # bytes of a type that the walk sees
+MAX_FIELD = 2000  # bytes of a type in the skeleton
 
 _LINE = re.compile(rb"--([^\r\n]*)(?:\r?\n|\r|\Z)")
-_GUESS = re.compile(rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE)
+_FIRST_LINE = re.compile(
+    rb"\s{0,200}--([^\r\n\s]{1,200})[ \t]*\r?\n(?:[\w-]+:|\r?\n)", re.IGNORECASE
+)
 _PART_HEADER = re.compile(rb"content-[\w-]+[ \t]*:", re.IGNORECASE)
 # A line that is followed by the header of a part is a delimiter, wherever it stands.
 _LATER = re.compile(
@@ -48,15 +49,19 @@ _LATER = re.compile(
     rb"content-(?:type|transfer-encoding|disposition)[ \t]*:",
     re.IGNORECASE,
 )
-_WRITTEN = re.compile(rb"boundary\s*=\s*(.*)", re.IGNORECASE | re.DOTALL)
+_BOUNDARY_PARAMETER = re.compile(rb"boundary\s*=\s*(.*)", re.IGNORECASE | re.DOTALL)
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 # The header of a part whose delimiter is gone. In base64 any such line is none of its text; in a
 # text only a header that says how the part is encoded, or that it is a file, is one: people write
 # about headers too.
 _LOST_TYPE = re.compile(rb"\ncontent-(?:type|disposition|transfer-encoding)[ \t]*:", re.IGNORECASE)
 _LOST_HEADER = re.compile(
-    rb"\n(?=content-[\w-]+[ \t]*:)(?:[\w-]{1,60}+[ \t]*+:[^\n]{0,998}+\n(?:["
-    rb" \t]++[^\n]{0,998}+\n){0,8}+){1,12}+\r?\n",
+    rb"\n(?=content-[\w-]+[ \t]*:)"
+    rb"(?:"
+    rb"[\w-]{1,60}+[ \t]*+:[^\n]{0,998}+\n"  # a field
+    rb"(?:[ \t]++[^\n]{0,998}+\n){0,8}+"  # its folded lines
+    rb"){1,12}+"
+    rb"\r?\n",
     re.IGNORECASE,
 )
 _ENCODED = re.compile(
@@ -64,21 +69,21 @@ _ENCODED = re.compile(
     rb"|^content-disposition[ \t]*:[ \t]*attachment",
     re.IGNORECASE | re.MULTILINE,
 )
-_MESSAGE = re.compile(
-    rb"^content-type[ \t]*:[ \t]*message/", re.IGNORECASE | re.MULTILINE
-)  # readable where it lies
+# A message in a text is readable where it lies.
+_MESSAGE = re.compile(rb"^content-type[ \t]*:[ \t]*message/", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a message: a multipart has children, a leaf has a body."""
+    """One part of a message: a multipart has children, a leaf has a body.
+
+    The body is `source` (the whole message) from `start` to `end`: large bodies are not copied.
+    """
 
     fields: Fields
     mime: str  # type/subtype in lower case; "" where none is given
-    parameters: dict[str, str]
-    source: bytes = field(
-        default=b"", repr=False
-    )  # the message the body lies in; large bodies are not copied
+    parameters: dict[str, str]  # of the Content-Type
+    source: bytes = field(default=b"", repr=False)
     start: int = 0
     end: int = 0
     children: tuple["Part", ...] = ()
@@ -102,87 +107,88 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class MessageTree:
-    """A message taken apart."""
+    """A message taken apart into its parts."""
 
-    fields: Fields
+    fields: Fields  # of the message's own header
     root: Part
     caveats: tuple[str, ...] = ()
-    preamble: tuple[
-        Part, ...
-    ] = ()  # what stands before the first delimiter (RFC 2046: the preamble)
-    strays: tuple[
-        Part, ...
-    ] = ()  # what stands outside of all parts elsewhere: epilogues, inner preambles
-
-
-# Where a delimiter line begins, the position behind it, its boundary, and whether it closes.
-_Delimiter = tuple[int, int, bytes, bool]
+    preamble: tuple[Part, ...] = ()  # bytes before the first delimiter (RFC 2046 §5.1.1)
+    strays: tuple[Part, ...] = ()  # bytes outside of all parts elsewhere, as epilogues
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """Result of a search for the next delimiter.
+class _Delimiter:
+    """A delimiter line: where it begins, the position behind it, its boundary, if it closes."""
 
-    Kept, because the next search mostly asks for the same.
-    """
+    start: int
+    end: int
+    boundary: bytes
+    is_closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchResult:
+    """Result of a search for the next delimiter, kept because the next search mostly repeats it."""
 
     start: int  # where the search began
     boundaries: int  # how many were in force
-    found: _Delimiter | None
+    delimiter: _Delimiter | None
 
     def covers(self, position: int) -> bool:
-        """Return whether a search from a position would find the same."""
-        return self.start <= position and (self.found is None or position <= self.found[0])
+        """Return whether a search from a position would have the same result."""
+        return self.start <= position and (
+            self.delimiter is None or position <= self.delimiter.start
+        )
 
 
 @dataclass(slots=True)
 class _Scan:
-    """What one pass over the bytes finds: the skeleton, and where the bodies are."""
+    """State of one pass over the bytes: the skeleton, and where the bodies are."""
 
     raw: bytes
     skeleton: list[bytes] = field(default_factory=list)
-    pieces: list[tuple[Fields, int, int]] = field(default_factory=list)
+    pieces: list[tuple[Fields, int, int]] = field(default_factory=list)  # fields, start, end
     depth: dict[bytes, int] = field(default_factory=dict)  # of each boundary in force
     caveats: list[str] = field(default_factory=list)
     outside: list[tuple[int, int]] = field(default_factory=list)  # stretches outside of all parts
     searched: int = 0  # bytes read in search of delimiters that were not there
-    tried: int = 0  # lines that began like a delimiter
-    known: _Known | None = None
+    candidates: int = 0  # lines that began like a delimiter
+    last_result: _SearchResult | None = None
     current: bytes = b""  # boundary of the multipart that the part in hand belongs to
     resume: int = -1  # where the header of a part begins whose delimiter is gone
 
 
 def parse(raw: bytes) -> MessageTree:
-    """Take a message apart.
+    """Take a message apart; raises nothing.
 
     Bytes that are no message make one part of plain text without fields.
     """
     head = headers.parse_header(raw)
     scan = _Scan(raw, caveats=["the header is longer than we read"] if head.is_cut else [])
     _scan_parts(scan, head)
-    root = _tree(scan) if scan.depth else _leaf(scan, 0)
-    before = [span for span in scan.outside if span[0] == head.body_start]
-    others = [span for span in scan.outside if span[0] != head.body_start]
+    root = _build_tree(scan) if scan.depth else _make_leaf(scan, 0)
+    preamble = [span for span in scan.outside if span[0] == head.body_start]
+    strays = [span for span in scan.outside if span[0] != head.body_start]
     return MessageTree(
         head.fields,
         root,
         tuple(dict.fromkeys(scan.caveats)),
-        tuple(Part(Fields([]), "", {}, raw, *span) for span in before),
-        tuple(Part(Fields([]), "", {}, raw, *span) for span in others),
+        tuple(Part(Fields([]), "", {}, raw, *span) for span in preamble),
+        tuple(Part(Fields([]), "", {}, raw, *span) for span in strays),
     )
 
 
-def _behind_blanks(raw: bytes, position: int) -> int:
+def _skip_line_ends(raw: bytes, position: int) -> int:
     while raw[position : position + 1] in {b"\r", b"\n"}:
         position += 1
     return position
 
 
-def _tree(scan: _Scan) -> Part:
-    """Return the parts as the walk finds them in the skeleton; what it leaves out comes last."""
+def _build_tree(scan: _Scan) -> Part:
+    """Return the parts as the walk finds them in the skeleton; those it leaves out come last."""
     seen: set[int] = set()
-    root = _part(message_from_bytes(b"".join(scan.skeleton)), scan, seen)
-    lost = [_leaf(scan, number) for number in range(len(scan.pieces)) if number not in seen]
+    root = _make_part(message_from_bytes(b"".join(scan.skeleton)), scan, seen)
+    lost = [_make_leaf(scan, number) for number in range(len(scan.pieces)) if number not in seen]
     return Part(Fields([]), "multipart/mixed", {}, children=(root, *lost)) if lost else root
 
 
@@ -191,97 +197,106 @@ def _scan_parts(scan: _Scan, head: headers.HeaderBlock) -> None:
     position = _open(scan, head.fields, head.body_start, 0)
     while True:
         if scan.resume >= 0:
-            at = after = scan.resume
-            boundary, closing, scan.resume = scan.current, False, -1
+            delimiter: _Delimiter | None = _Delimiter(scan.resume, scan.resume, scan.current)
+            scan.resume = -1
             scan.caveats.append(MISSING)
         else:
-            found = _find_delimiter(scan, position) or _end_of_message(scan, position)
-            if found is None:
-                break
-            at, after, boundary, closing = found
-            scan.resume = _header_outside(scan, position, at)
+            delimiter = _find_delimiter(scan, position) or _end_of_message(scan, position)
+        if delimiter is None:
+            break
+        if position < delimiter.start:
+            scan.resume = _find_header_outside(scan, position, delimiter.start)
             if scan.resume >= 0:
                 _note_outside(scan, position, scan.resume)
                 position = scan.resume
                 continue
-            _note_outside(scan, position, at)
-        if closing:
-            position = after
+            _note_outside(scan, position, delimiter.start)
+        if delimiter.is_closing:
+            position = delimiter.end
             continue
         if max(len(scan.pieces), len(scan.depth)) >= MAX_PARTS:
-            _keep_rest(scan, boundary, at)
+            _keep_rest(scan, delimiter)
             return
-        part = (
-            headers.parse_header(scan.raw, after)
-            if _has_header(scan.raw, after)
-            else headers.HeaderBlock(Fields([]), _body_at(scan.raw, after))
-        )
-        scan.current = boundary
-        scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
-        position = _open(scan, part.fields, part.body_start, scan.depth[boundary])
-        if part.is_cut:
-            scan.caveats.append("the header of a part is longer than we read")
+        position = _open_part(scan, delimiter)
+
+
+def _open_part(scan: _Scan, delimiter: _Delimiter) -> int:
+    """Begin the part behind a delimiter; return the position to go on from."""
+    start, boundary = delimiter.end, delimiter.boundary
+    if _has_header(scan.raw, start):
+        head = headers.parse_header(scan.raw, start)
+    else:
+        head = headers.HeaderBlock(Fields([]), _skip_empty_header(scan.raw, start))
+    scan.current = boundary
+    scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
+    position = _open(scan, head.fields, head.body_start, scan.depth[boundary])
+    if head.is_cut:
+        scan.caveats.append("the header of a part is longer than we read")
+    return position
 
 
 def _end_of_message(scan: _Scan, position: int) -> _Delimiter | None:
-    """The end of the message as a delimiter that closes.
+    """Return the end of the message as a delimiter that closes; None behind it, or without parts.
 
-    So that what stands before it is looked at; once.
+    It has the stretch before it looked at like any other.
     """
     size = len(scan.raw)
-    return (size, size, scan.current, True) if scan.depth and position < size else None
+    if not scan.depth or position >= size:
+        return None
+    return _Delimiter(size, size, scan.current, is_closing=True)
 
 
-def _header_outside(scan: _Scan, start: int, end: int) -> int:
-    """Position of a part's header in a stretch that belongs to no part.
+def _find_header_outside(scan: _Scan, start: int, end: int) -> int:
+    """Return the position of a part's header whose delimiter is gone, -1 if there is none.
 
-    Its delimiter is gone. -1 if there is none.
+    `start` and `end` are those of a stretch that belongs to no part.
     """
-    if start >= end:
-        return -1
-    position = _behind_blanks(scan.raw, start)
+    position = _skip_line_ends(scan.raw, start)
     if position < end and _PART_HEADER.match(scan.raw, position):
         return position
-    return _encoded_header(scan.raw, max(0, start - 1), end)
+    return _find_encoded_header(scan.raw, max(0, start - 1), end)
 
 
 def _note_outside(scan: _Scan, start: int, end: int) -> None:
     """Keep a stretch that belongs to no part: a preamble or an epilogue."""
-    if start >= end or scan.raw[start:end].isspace():
+    if start >= end or scan.raw[start:end].isspace():  # nothing in it
         return
     if len(scan.outside) >= MAX_STRAYS:
         start = scan.outside.pop()[0]
     scan.outside.append((start, end))
 
 
-def _keep_rest(scan: _Scan, boundary: bytes, start: int) -> None:
-    """Keep everything from a position on as one file.
+def _keep_rest(scan: _Scan, delimiter: _Delimiter) -> None:
+    """Keep everything from a delimiter on as one file.
 
     Nobody reads a mail of more parts, and nothing of it is lost.
     """
     scan.caveats.append(f"more than {MAX_PARTS} parts: the rest is attached as {REST_NAME}")
-    scan.skeleton.append(
-        b"\r\n--" + boundary + b"\r\n%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces))
-    )
+    scan.skeleton.append(b"\r\n--" + delimiter.boundary + b"\r\n" + _next_piece(scan))
     label = b'text/plain; name="' + REST_NAME.encode() + b'"'
-    scan.pieces.append((Fields([("content-type", label)]), start, len(scan.raw)))
+    scan.pieces.append((Fields([("content-type", label)]), delimiter.start, len(scan.raw)))
+
+
+def _next_piece(scan: _Scan) -> bytes:
+    """Return the header of a leaf in the skeleton: the number its body will have."""
+    return b"%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces))
 
 
 def _has_header(raw: bytes, position: int) -> bool:
     return raw[position : position + 1] not in {b"\r", b"\n", b""}
 
 
-def _body_at(raw: bytes, position: int) -> int:
-    """Position behind the blank line that stands for an empty header (RFC 2046 §5.1)."""
+def _skip_empty_header(raw: bytes, position: int) -> int:
+    """Return the position behind the blank line that stands for an empty header (RFC 2046 §5.1)."""
     return position + (2 if raw.startswith(b"\r\n", position) else 1)
 
 
 def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
     """Begin a part: a multipart puts its boundary in force, a leaf notes its body.
 
-    Position to go on from.
+    Returns the position to go on from.
     """
-    boundary = _boundary(scan, fields, start) if depth < MAX_DEPTH else b""
+    boundary = _find_boundary(scan, fields, start) if depth < MAX_DEPTH else b""
     if boundary:
         _put_in_force(scan, fields, boundary, depth)
         return start
@@ -289,31 +304,31 @@ def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
         scan.caveats.append("parts nested too deep: kept as one attachment")
     elif fields.find_parameters("content-type")[0].startswith("multipart"):
         return _open_undivided(scan, fields, start, depth)
-    end = _end_of_leaf(scan, start)
-    lost = _lost_header(scan, fields, start, end) if scan.depth else -1
-    if lost >= 0:
-        scan.resume = end = lost
-    scan.skeleton.append(b"%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces)))
+    end = _find_end_of_leaf(scan, start)
+    lost_header = _find_lost_header(scan, fields, start, end) if scan.depth else -1
+    if lost_header >= 0:
+        scan.resume = end = lost_header
+    scan.skeleton.append(_next_piece(scan))
     scan.pieces.append((fields, start, end))
     return end
 
 
 def _open_undivided(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
-    """Begin a multipart none of whose delimiters is there.
+    """Begin a multipart none of whose delimiters is there, as one part.
 
-    As one part, whose own header may have survived.
+    The part's own header may have survived. Returns the position to go on from.
     """
     boundary = UNDIVIDED % len(scan.depth)
     _put_in_force(scan, fields, boundary, depth)
     scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
-    position = _behind_blanks(scan.raw, start)
+    position = _skip_line_ends(scan.raw, start)
     if _PART_HEADER.match(scan.raw, position):
         head = headers.parse_header(scan.raw, position)
         scan.caveats.append(MISSING)
         return _open(scan, head.fields, head.body_start, depth + 1)
     if position < len(scan.raw):
         scan.caveats.append(
-            "the parts of the mail could not be told apart: its text is shown undivided"
+            "the parts of the mail could not be separated: its text is shown undivided"
         )
     encoding = [
         (name, value) for name, value in fields.items if name == "content-transfer-encoding"
@@ -324,93 +339,97 @@ def _open_undivided(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
 def _put_in_force(scan: _Scan, fields: Fields, boundary: bytes, depth: int) -> None:
     scan.depth[boundary] = depth + 1
     scan.current = boundary
-    scan.skeleton.append(_multipart_header(fields, boundary))
+    scan.skeleton.append(_write_multipart_header(fields, boundary))
 
 
-def _lost_header(scan: _Scan, fields: Fields, start: int, end: int) -> int:
-    """Position of a part's header within the body of another part, whose delimiter is gone.
+def _find_lost_header(scan: _Scan, fields: Fields, start: int, end: int) -> int:
+    """Return the position of a part's header within the body of the part before it, or -1.
 
-    -1 if there is none.
+    The delimiter between the two is gone. `fields` are those of the part before.
     """
-    mime, parameters = fields.find_parameters("content-type")
-    disposition, more = fields.find_parameters("content-disposition")
     if "base64" in fields.find_text("content-transfer-encoding").lower():
         if scan.raw.find(b"-", start, end) < 0:  # base64 has none: large files are passed at once
             return -1
-        found = _LOST_TYPE.search(scan.raw, start, end)
-        return found.start() + 1 if found is not None else -1
-    is_text = mime.startswith("text") or mime in {"", "plain/text"}
-    if not is_text or disposition == "attachment" or parameters.get("name") or more.get("filename"):
+        line = _LOST_TYPE.search(scan.raw, start, end)
+        return line.start() + 1 if line is not None else -1
+    if not _is_text_to_show(fields):
         return -1
-    return _encoded_header(scan.raw, start, end)
+    return _find_encoded_header(scan.raw, start, end)
 
 
-def _encoded_header(raw: bytes, start: int, end: int) -> int:
-    """Position of the next header that says its part is encoded or a file."""
-    for found in _LOST_HEADER.finditer(raw, start, end):
-        if _ENCODED.search(found[0]) and not _MESSAGE.search(found[0]):
-            return found.start() + 1
+def _is_text_to_show(fields: Fields) -> bool:
+    """Return whether a part is a text and no file."""
+    mime, parameters = fields.find_parameters("content-type")
+    disposition, more = fields.find_parameters("content-disposition")
+    is_text = mime.startswith("text") or mime in {"", "plain/text"}
+    is_file = disposition == "attachment" or parameters.get("name") or more.get("filename")
+    return is_text and not is_file
+
+
+def _find_encoded_header(raw: bytes, start: int, end: int) -> int:
+    """Return the position of the next header that says its part is encoded or a file, or -1."""
+    for header in _LOST_HEADER.finditer(raw, start, end):
+        if _ENCODED.search(header[0]) and not _MESSAGE.search(header[0]):
+            return header.start() + 1
     return -1
 
 
-def _boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
-    """Boundary of a multipart, taken from the body where the header names none or a wrong one.
+def _find_boundary(scan: _Scan, fields: Fields, start: int) -> bytes:
+    """Return the boundary of a multipart, b"" for a leaf.
 
-    B"" for a leaf.
+    It is taken from the body where the header names none, or one that does not occur there.
     """
     mime, parameters = fields.find_parameters("content-type")
     named = parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
-    multipart = mime.startswith("multipart") or (not mime and bool(named))
-    if multipart:
-        for written in dict.fromkeys((named, *_written_boundaries(fields))):
-            if written and _occurs(scan, written, start):
-                return written
+    is_multipart = mime.startswith("multipart") or (not mime and bool(named))
+    if is_multipart:
+        for boundary in dict.fromkeys((named, *_list_boundary_readings(fields))):
+            if boundary and _occurs(scan, boundary, start):
+                return boundary
     elif mime not in {"", "text/plain"}:
         return b""
-    guess = _guessed_boundary(scan, start, multipart=multipart)
+    guess = _guess_boundary(scan, start, is_multipart=is_multipart)
     # The delimiter of the multipart around this one says where this one ends, never how it is
     # divided.
     return guess if guess not in scan.depth else b""
 
 
-def _written_boundaries(fields: Fields) -> list[bytes]:
-    """Readings of a boundary parameter that is not written as RFC 2045 asks.
+def _list_boundary_readings(fields: Fields) -> list[bytes]:
+    """Return readings of a boundary parameter that is not written as RFC 2045 asks.
 
-    Unquoted with `;` or blanks, half quoted.
-
-    The longest reading comes first: `Part;1; charset=utf-8` is `Part;1; charset=utf-8`, `Part;1`,
-    `Part`.
+    It may be unquoted with `;` or blanks, or half quoted. The longest reading comes first:
+    `Part;1; charset=utf-8` is read as `Part;1; charset=utf-8`, `Part;1`, `Part`.
     """
-    found = _WRITTEN.search(_LINE_ENDS.sub(b"", fields.find_first("content-type"))[:MAX_FIELD])
-    if found is None:
+    value = _LINE_ENDS.sub(b"", fields.find_first("content-type"))[:MAX_FIELD]
+    parameter = _BOUNDARY_PARAMETER.search(value)
+    if parameter is None:
         return []
-    text = found[1]
+    text = parameter[1]
     if re.match(rb'"[^"]+"', text):
-        return []  # properly quoted: what it says is what the parameter says
-    ends = [len(text), *(m.start() for m in re.finditer(rb"[;\"'\s]", text))]
+        return []  # properly quoted: the parameter has been read already
+    ends = [len(text), *(mark.start() for mark in re.finditer(rb"[;\"'\s]", text))]
     pieces = [text[:end].strip() for end in sorted(ends, reverse=True)]
     readings = [form for piece in pieces for form in (piece, piece.strip(b"\"'").strip())]
-    return [reading for reading in dict.fromkeys(readings) if reading][:MAX_WRITTEN]
+    return [reading for reading in dict.fromkeys(readings) if reading][:MAX_READINGS]
 
 
-def _guessed_boundary(scan: _Scan, start: int, *, multipart: bool) -> bytes:
-    """First line of a body that looks like a delimiter.
+def _guess_boundary(scan: _Scan, start: int, *, is_multipart: bool) -> bytes:
+    """Return the boundary of the first line of a body that looks like a delimiter, or b"".
 
-    Of a multipart, or with a part's header right behind it.
+    A body that no header calls a multipart needs the header of a part right behind that line.
     """
     raw = scan.raw
-    found = _GUESS.match(raw, start)
-    if found is not None and (
-        multipart or _PART_HEADER.match(raw, raw.find(b"\n", found.start(1)) + 1)
+    line = _FIRST_LINE.match(raw, start)
+    if line is not None and (
+        is_multipart or _PART_HEADER.match(raw, raw.find(b"\n", line.start(1)) + 1)
     ):
-        return found[1]
-    if not multipart or scan.searched > MAX_SEARCHED:
+        return line[1]
+    if not is_multipart or scan.searched > MAX_SEARCHED:
         return b""
-    found = _LATER.search(raw, start, start + MAX_PREAMBLE)
-    scan.searched += (
-        found.end() if found is not None else min(len(raw), start + MAX_PREAMBLE)
-    ) - start
-    return found[1] if found is not None else b""
+    line = _LATER.search(raw, start, start + MAX_PREAMBLE)
+    end = line.end() if line is not None else min(len(raw), start + MAX_PREAMBLE)
+    scan.searched += end - start
+    return line[1] if line is not None else b""
 
 
 def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
@@ -420,58 +439,62 @@ def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
     line = re.compile(
         rb"(?:\A|(?<=\n))--" + re.escape(boundary) + rb"[ \t]*(?:--[ \t]*)?(?=[\r\n]|\Z)"
     )
-    end = min(len(scan.raw), start + MAX_PREAMBLE)
     if line.match(scan.raw, start):
         return True
-    found = line.search(scan.raw, max(0, start - 1), end)
-    scan.searched += (found.end() if found is not None else end) - start
-    return found is not None
+    end = min(len(scan.raw), start + MAX_PREAMBLE)
+    delimiter = line.search(scan.raw, max(0, start - 1), end)
+    scan.searched += (delimiter.end() if delimiter is not None else end) - start
+    return delimiter is not None
 
 
 def _find_delimiter(scan: _Scan, position: int) -> _Delimiter | None:
-    """Next delimiter at or behind a position.
+    """Return the next delimiter at or behind a position; None where none follows.
 
     No stretch is searched twice for the same boundaries.
     """
     if not scan.depth:
         return None
-    known = scan.known
-    if known is None or known.boundaries != len(scan.depth) or not known.covers(position):
-        found = _search_delimiter(scan, position)
-        known = scan.known = _Known(position, len(scan.depth), found)
-    return known.found
+    last = scan.last_result
+    if last is None or last.boundaries != len(scan.depth) or not last.covers(position):
+        delimiter = _search_delimiter(scan, position)
+        last = scan.last_result = _SearchResult(position, len(scan.depth), delimiter)
+    return last.delimiter
 
 
 def _search_delimiter(scan: _Scan, position: int) -> _Delimiter | None:
     raw = scan.raw
-    at = (
-        position
-        if raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""}
-        else _next_dashes(raw, position)
-    )
-    while at >= 0:
-        scan.tried += 1
-        if scan.tried > MAX_TRIED:
+    is_at_dashes = raw.startswith(b"--", position) and raw[position - 1 : position] in {b"\n", b""}
+    start = position if is_at_dashes else _find_next_dashes(raw, position)
+    while start >= 0:
+        scan.candidates += 1
+        if scan.candidates > MAX_CANDIDATES:
             scan.caveats.append("too many lines like delimiters: the rest of the mail is one part")
             return None
-        line = _LINE.match(raw, at)
-        if line is not None:
-            name = line[1].rstrip(b" \t")
-            if name in scan.depth:
-                return at, line.end(), name, False
-            if name.endswith(b"--") and name[:-2].rstrip() in scan.depth:
-                return at, line.end(), name[:-2].rstrip(), True
-            cut = _cut_delimiter(scan, name, line.end())
-            if cut:
-                return at, line.end(), cut, False
-        at = _next_dashes(raw, at + 2)
+        delimiter = _parse_delimiter(scan, start)
+        if delimiter is not None:
+            return delimiter
+        start = _find_next_dashes(raw, start + 2)
     return None
 
 
-def _cut_delimiter(scan: _Scan, name: bytes, after: int) -> bytes:
-    """Boundary whose delimiter was cut short or grew a tail.
+def _parse_delimiter(scan: _Scan, start: int) -> _Delimiter | None:
+    """Return the delimiter that begins with the two dashes at a position; None where it is none."""
+    line = _LINE.match(scan.raw, start)
+    if line is None:
+        return None
+    name = line[1].rstrip(b" \t")
+    if name in scan.depth:
+        return _Delimiter(start, line.end(), name)
+    if name.endswith(b"--") and name[:-2].rstrip() in scan.depth:
+        return _Delimiter(start, line.end(), name[:-2].rstrip(), is_closing=True)
+    boundary = _find_damaged_boundary(scan, name, line.end())
+    return _Delimiter(start, line.end(), boundary) if boundary else None
 
-    B"" unless the header of a part stands right behind it.
+
+def _find_damaged_boundary(scan: _Scan, name: bytes, after: int) -> bytes:
+    """Return the boundary whose delimiter was cut short or grew a tail, or b"".
+
+    It counts only where the header of a part stands right behind it.
     """
     if len(scan.depth) > MAX_DEPTH or not _PART_HEADER.match(scan.raw, after):
         return b""
@@ -485,23 +508,25 @@ def _is_damaged(name: bytes, boundary: bytes) -> bool:
     return tail != name and (len(boundary) >= LONG_BOUNDARY or not tail.strip(b"- \t"))
 
 
-def _next_dashes(raw: bytes, position: int) -> int:
-    """Position of the next line that begins with two dashes, or -1.
+def _find_next_dashes(raw: bytes, position: int) -> int:
+    """Return the position of the next line that begins with two dashes, or -1.
 
-    One dash, which base64 lacks, is found faster.
+    A single dash, which base64 lacks, is found faster than two at the beginning of a line.
     """
-    first = raw.find(b"-", max(0, position))
-    found = raw.find(b"\n--", max(0, first - 1)) if first >= 0 else -1
-    return found + 1 if found >= 0 else -1
+    first_dash = raw.find(b"-", max(0, position))
+    if first_dash < 0:
+        return -1
+    line_end = raw.find(b"\n--", max(0, first_dash - 1))
+    return line_end + 1 if line_end >= 0 else -1
 
 
-def _end_of_leaf(scan: _Scan, start: int) -> int:
-    found = _find_delimiter(scan, start)
-    return len(scan.raw) if found is None else max(start, found[0])
+def _find_end_of_leaf(scan: _Scan, start: int) -> int:
+    delimiter = _find_delimiter(scan, start)
+    return len(scan.raw) if delimiter is None else max(start, delimiter.start)
 
 
-def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
-    """Header of a multipart for the walk: its type, with the boundary in force, well written."""
+def _write_multipart_header(fields: Fields, boundary: bytes) -> bytes:
+    """Return the header of a multipart in the skeleton: its type, and the boundary in force."""
     mime, parameters = fields.find_parameters("content-type")
     subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
     others = [(name, value) for name, value in parameters.items() if name != "boundary"]
@@ -509,48 +534,45 @@ def _multipart_header(fields: Fields, boundary: bytes) -> bytes:
         (name.encode("ascii", "replace"), value.encode("ascii", "replace"))
         for name, value in others
     ]
-    written = b"".join(
-        b'; %s="%s"' % (name, _quoted(value)) for name, value in [(b"boundary", boundary), *named]
+    parameters_text = b"".join(
+        b'; %s="%s"' % (name, _escape(value)) for name, value in [(b"boundary", boundary), *named]
     )
-    return b"Content-Type: multipart/" + _flat(subtype + written) + b"\r\n\r\n"
+    return b"Content-Type: multipart/" + _flatten(subtype + parameters_text) + b"\r\n\r\n"
 
 
-def _quoted(value: bytes) -> bytes:
+def _escape(value: bytes) -> bytes:
     return value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
-def _flat(value: bytes) -> bytes:
+def _flatten(value: bytes) -> bytes:
     return value[:MAX_FIELD].translate(None, b"\r\n\0")
 
 
-def _part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> Part:
-    """The walk's tree with our fields and bodies.
+def _make_part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> Part:
+    """Return the tree of a walked skeleton with our fields and bodies.
 
-    What the walk leaves out is added by the caller.
+    Adds the numbers of its bodies to `seen`. `default` is the type of a leaf that names none, ""
+    for text/plain.
     """
     number = message.get(PIECE)
     if number is not None:
         seen.add(int(str(number)))
-        return _leaf(scan, int(str(number)), default)
-    children = message.get_payload()
+        return _make_leaf(scan, int(str(number)), default)
+    payload = message.get_payload()
+    children = payload if isinstance(payload, list) else []
+    # Parts of a digest are messages unless they say otherwise (RFC 2046 §5.1.5).
     default = "message/rfc822" if message.get_content_type() == "multipart/digest" else ""
-    parts = (
-        tuple(_part(child, scan, seen, default) for child in children if isinstance(child, Message))
-        if isinstance(children, list)
-        else ()
+    parts = tuple(
+        _make_part(child, scan, seen, default) for child in children if isinstance(child, Message)
     )
     fields = Fields(
         [(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()]
     )
-    return Part(
-        fields,
-        message.get_content_type(),
-        fields.find_parameters("content-type")[1],
-        children=parts,
-    )
+    _, parameters = fields.find_parameters("content-type")
+    return Part(fields, message.get_content_type(), parameters, children=parts)
 
 
-def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
+def _make_leaf(scan: _Scan, number: int, default: str = "") -> Part:
     fields, start, end = scan.pieces[number]
     mime, parameters = fields.find_parameters("content-type")
     if not mime and default and not fields.find_first("content-type"):
@@ -561,13 +583,16 @@ def _leaf(scan: _Scan, number: int, default: str = "") -> Part:
 
 
 def _without_last_line_end(raw: bytes, start: int, end: int) -> int:
-    """The line end before a delimiter belongs to the delimiter (RFC 2046 §5.1.1)."""
+    """Return the end of a body without the line end that belongs to the delimiter behind it.
+
+    Source: RFC 2046 §5.1.1.
+    """
     if end < len(raw) and raw.endswith(b"\n", start, end):
         return end - (2 if raw.endswith(b"\r\n", start, end) else 1)
     return end
 
 
 def find_charset(part: Part) -> str:
-    """Return the charset a part is labelled with, "" if none."""
+    """Return the charset a part is labelled with, "" if it has no label or an unknown one."""
     label = part.parameters.get("charset", "")
     return label if charsets.find_codec(label) else ""

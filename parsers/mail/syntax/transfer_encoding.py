@@ -1,7 +1,4 @@
-"""Content transfer encodings (RFC 2045 §6), decoded.
-
-Also where the label is wrong or the data is damaged.
-"""
+"""Decoders of content transfer encodings (RFC 2045 §6), also for wrong labels and damaged data."""
 
 import binascii
 import io
@@ -15,7 +12,7 @@ from parsers.mail.syntax.headers import decode_base64
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 BLANKS = b" \t\r\n"
 NOT_ALPHABET = bytes(set(range(256)) - set(ALPHABET) | {ord("=")})
-SAMPLE = 4096
+SAMPLE = 4096  # bytes at the beginning or end of a body that show whether it is base64
 LARGE = 16_384  # bytes of a body from which on it is decoded where it lies, not as a copy
 STEP = 262_144  # bytes of damaged base64 decoded at a time
 MAX_UU_FILES = 100
@@ -25,15 +22,15 @@ _BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
 _FOOTER_MARKS = (b"_____", b"--", b"=====")
 _FOOTER = re.compile(rb"^(?:_{5,}|-{2,} ?|={5,})\r?$", re.MULTILINE)
-_SPACED = re.compile(rb"[^\s][ \t]+[^\s]")  # two words on a line
+_TWO_WORDS = re.compile(rb"[^\s][ \t]+[^\s]")  # on one line
 _THREE_WORDS = re.compile(rb"\s*\S+\s+\S+\s+\S")
-# A line of base64: a run of letters this long without a blank is no word.
+# A line of base64: so many characters without a blank are no word.
 _FULL_LINE = re.compile(rb"^([A-Za-z0-9+/=]{24,})[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 _RUN = re.compile(rb"[^=]+=*")
 _UU_BEGIN = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
 _UU_LINE = re.compile(rb"(?:[ -`]{1,90}|end|====)(?:\r?\n|\Z)")
 
-# What the field says, in lower case -> which decoding it means; all else is identity.
+# Value of the field, in lower case -> the decoding it means; all else is identity.
 ENCODINGS = {
     "base64": "base64",
     "base-64": "base64",
@@ -52,63 +49,80 @@ ENCODINGS = {
 
 @dataclass(frozen=True, slots=True)
 class UuFile:
-    """A file that stood uuencoded in a text."""
+    """A file that stood uuencoded in a text; its name in the bytes of the mail."""
 
     name: bytes
     content: bytes
 
 
 def decode(data: bytes, label: str) -> bytes:
-    """Return the bytes of a body whose Content-Transfer-Encoding says `label`."""
-    encoding = ENCODINGS.get(label.strip().strip("\"';").lower())
-    if encoding == "base64":
-        return _base64(data)
-    if encoding == "qp":
-        return binascii.a2b_qp(
-            _TRAILING.sub(b"", data) if any(end in data for end in _BLANK_ENDS) else data
-        )
-    if encoding == "uu":
-        text, files = extract_uu_files(
-            data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data
-        )
-        if not files:
-            return text
-        first, rest = files[0].content, text.strip()
-        return (
-            first + b"\n" + rest if rest and first.isascii() else first
-        )  # words behind an encoded text are text too
-    return data
+    """Return the decoded bytes of a body whose Content-Transfer-Encoding is `label`.
+
+    Raises nothing: what is not encoded as its label says is returned as it is, as far as it can be.
+    """
+    match _find_encoding(label):
+        case "base64":
+            return _decode_base64(data)
+        case "qp":
+            return _decode_quoted_printable(data)
+        case "uu":
+            return _decode_uu(data)
+        case _:
+            return data
+
+
+def _find_encoding(label: str) -> str:
+    return ENCODINGS.get(label.strip().strip("\"';").lower(), "")
+
+
+def _decode_quoted_printable(data: bytes) -> bytes:
+    """Decode quoted-printable; blanks at the end of a line are no part of it (RFC 2045 §6.7)."""
+    if any(end in data for end in _BLANK_ENDS):
+        data = _TRAILING.sub(b"", data)
+    return binascii.a2b_qp(data)
+
+
+def _decode_uu(data: bytes) -> bytes:
+    """Decode a uuencoded body, also without its first line."""
+    text, files = extract_uu_files(
+        data if data.lstrip().startswith(b"begin") else b"begin 644 x\n" + data
+    )
+    if not files:
+        return text
+    first, rest = files[0].content, text.strip()
+    if rest and first.isascii():  # words behind an encoded text are text too
+        return first + b"\n" + rest
+    return first
 
 
 def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
-    """Decode what lies between two positions.
+    """Decode the bytes between two positions, as `decode` does.
 
-    Large base64 in one pass, without a copy of the encoded bytes.
+    Large base64 is decoded in one pass, without a copy of the encoded bytes.
     """
-    large = end - start > LARGE and ENCODINGS.get(label.strip().strip("\"';").lower()) == "base64"
-    if large and _ends_clean(raw, start, end) and not _is_no_base64(raw[start : start + SAMPLE]):
+    is_large_base64 = end - start > LARGE and _find_encoding(label) == "base64"
+    if is_large_base64 and _is_one_run(raw, start, end) and _is_base64(raw[start : start + SAMPLE]):
         try:
             return pybase64.b64decode(memoryview(raw)[start:end])
         except binascii.Error:  # padding is missing
-            return _in_steps(raw, start, end)
+            return _decode_in_steps(raw, start, end)
     return decode(raw[start:end], label)
 
 
-def _ends_clean(raw: bytes, start: int, end: int) -> bool:
+def _is_one_run(raw: bytes, start: int, end: int) -> bool:
     """Return whether base64 is one run to its end.
 
-    Padding nowhere else, and no mailing list's footer behind it.
+    Then it has padding nowhere else, and no footer of a mailing list behind it.
     """
     padding = raw.find(b"=", start, end)
-    if padding >= 0 and (end - padding >= SAMPLE or raw[padding:end].strip(b"=" + BLANKS)):
-        return False
+    if padding >= 0:
+        return end - padding < SAMPLE and not raw[padding:end].strip(b"=" + BLANKS)
     tail = max(start, end - SAMPLE)
-    return padding >= 0 or (
-        _FOOTER.search(raw, tail, end) is None and _SPACED.search(raw, tail, end) is None
-    )
+    return _FOOTER.search(raw, tail, end) is None and _TWO_WORDS.search(raw, tail, end) is None
 
 
-def _in_steps(raw: bytes, start: int, end: int) -> bytes:
+def _decode_in_steps(raw: bytes, start: int, end: int) -> bytes:
+    """Decode base64 a quarter of a mebibyte at a time, whatever else stands in it."""
     decoded, rest = io.BytesIO(), b""
     for position in range(start, end, STEP):
         bare = rest + raw[position : min(position + STEP, end)].translate(None, NOT_ALPHABET)
@@ -119,109 +133,113 @@ def _in_steps(raw: bytes, start: int, end: int) -> bytes:
     return decoded.getvalue()
 
 
-def _is_no_base64(sample: bytes) -> bool:
-    """Return whether the first line has what base64 never has.
+def _is_base64(sample: bytes) -> bool:
+    """Return whether the first line may be base64.
 
-    Blanks between words, or many strange characters.
+    It never has blanks between words, nor many characters outside of its alphabet.
     """
     first = sample.strip().split(b"\n", 1)[0].strip()
-    words = len(first.split()) > 2 and len(first) < 100  # noqa: PLR2004 - three words make a line of text
-    return words or len(first.translate(None, ALPHABET)) * 10 > len(first)
+    is_line_of_text = len(first.split()) >= 3 and len(first) < 100  # noqa: PLR2004 - three words
+    return not is_line_of_text and len(first.translate(None, ALPHABET)) * 10 <= len(first)
 
 
-def _base64(data: bytes) -> bytes:
-    """Decode; text that is no base64 stays as it is.
+def _decode_base64(data: bytes) -> bytes:
+    """Decode base64, and keep plain words that a mailing list or gateway put behind it.
 
-    And the footer a mailing list put behind it is kept.
+    Text that is no base64 stays as it is.
     """
-    if _is_no_base64(data[:SAMPLE]):
+    if not _is_base64(data[:SAMPLE]):
         return data
     footer = _FOOTER.search(data) if any(mark in data for mark in _FOOTER_MARKS) else None
-    end = footer.start() if footer is not None else _end_of_code(data)
+    end = footer.start() if footer is not None else _find_end_of_base64(data)
     if end < len(data):
-        return _runs(data[:end]) + b"\n" + data[end:].lstrip()
-    return _runs(data)
+        return _decode_runs(data[:end]) + b"\n" + data[end:].lstrip()
+    return _decode_runs(data)
 
 
-def _end_of_code(data: bytes) -> int:
-    """Position where base64 ends and plain words follow, as gateways put them there.
+def _find_end_of_base64(data: bytes) -> int:
+    """Return the position where base64 ends and plain words follow; the end where none do.
 
-    The end where none do.
-
-    Base64 ends behind its last full line, or a shorter one that is a whole number of groups. What
-    follows is text if it has three words, two of them on one line: a damaged line of base64 may
-    have a blank, too.
+    What follows is text if it has three words, two of them on one line: a damaged line of base64
+    may have a blank, too.
     """
-    if _SPACED.search(data) is None:
+    if _TWO_WORDS.search(data) is None:
         return len(data)
-    full = [line.end() for line in _FULL_LINE.finditer(data) if _is_code(line[1])]
-    end = full[-1] if full else _line_end(data, 0)
+    end = _find_end_of_lines(data)
+    is_text = _THREE_WORDS.match(data, end) and _TWO_WORDS.search(data, end)
+    return end if is_text else len(data)
+
+
+def _find_end_of_lines(data: bytes) -> int:
+    """Return the position behind the last line of base64.
+
+    It is the last full line, or one of the shorter lines behind it that are a whole number of
+    groups of four characters. Padding ends base64, whatever follows.
+    """
+    full_lines = [line.end() for line in _FULL_LINE.finditer(data) if _has_whole_groups(line[1])]
+    end = full_lines[-1] if full_lines else _find_line_end(data, 0)
     for _ in range(MAX_SHORT_LINES):
-        next_end = _line_end(data, end)
+        next_end = _find_line_end(data, end)
         line = data[end:next_end].strip()
-        padded = data[max(0, end - 4) : end].rstrip().endswith(b"=")
-        if not line or padded or not _is_code(line):
+        is_padded = data[max(0, end - 4) : end].rstrip().endswith(b"=")
+        if not line or is_padded or not _has_whole_groups(line):
             break
         end = next_end
-    return end if _THREE_WORDS.match(data, end) and _SPACED.search(data, end) else len(data)
+    return end
 
 
-def _line_end(data: bytes, position: int) -> int:
-    """Position behind the line that begins at a position."""
-    found = data.find(b"\n", position)
-    return found + 1 if found >= 0 else len(data)
+def _find_line_end(data: bytes, position: int) -> int:
+    """Return the position behind the line that begins at a position."""
+    line_feed = data.find(b"\n", position)
+    return line_feed + 1 if line_feed >= 0 else len(data)
 
 
-def _is_code(line: bytes) -> bool:
+def _has_whole_groups(line: bytes) -> bool:
     return len(line) % 4 == 0 and not line.translate(None, ALPHABET)
 
 
-def _runs(data: bytes) -> bytes:
-    """Decode base64 of one or several encoded runs.
-
-    Each run may have its own padding.
-    """
+def _decode_runs(data: bytes) -> bytes:
+    """Decode base64 of one or several encoded runs, each with padding of its own."""
     padding = data.find(b"=")
     if padding < 0 or not data[padding:].strip(b"=" + BLANKS):
         try:
             return pybase64.b64decode(data)
         except binascii.Error:
             return decode_base64(data)
-    decoded = (
-        io.BytesIO()
-    )  # runs may be a few bytes each: a list of millions would cost half a gigabyte
+    # Runs may be a few bytes each: a list of millions would cost half a gigabyte.
+    decoded = io.BytesIO()
     for run in _RUN.finditer(data):
         decoded.write(decode_base64(run[0]))
     return decoded.getvalue()
 
 
 def extract_uu_files(text: bytes, most: int = MAX_UU_FILES) -> tuple[bytes, list[UuFile]]:
-    """Take uuencoded files out of a text, at most so many.
+    """Take uuencoded files out of a text, at most `most`.
 
-    The text that remains, and the files in their order.
+    Returns the text that remains, and the files in their order.
     """
     files: list[UuFile] = []
-    kept, position = [], 0
+    remaining, position = [], 0
     while len(files) < most:
         begin = _UU_BEGIN.search(text, position)
         if begin is None:
             break
-        content, end = _uu_content(text, begin.end())
+        content, end = _decode_uu_lines(text, begin.end())
         if end < 0:
-            kept.append(text[position : begin.end()])
+            remaining.append(text[position : begin.end()])
             position = begin.end()
             continue
-        kept.append(text[position : begin.start()])
+        remaining.append(text[position : begin.start()])
         files.append(UuFile(begin[1].strip(), content))
         position = end
-    kept.append(text[position:])
-    return b"".join(kept), files
+    remaining.append(text[position:])
+    return b"".join(remaining), files
 
 
-def _uu_content(text: bytes, position: int) -> tuple[bytes, int]:
-    """Content of an encoded file and the position behind its `end`.
+def _decode_uu_lines(text: bytes, position: int) -> tuple[bytes, int]:
+    """Return the content of an encoded file and the position behind its `end`.
 
-    -1 where the lines are none of uuencode.
+    b"" and -1 where the lines are none of uuencode. A file without `end` may close the text.
     """
     content: list[bytes] = []
     while line := _UU_LINE.match(text, position):
@@ -230,11 +248,19 @@ def _uu_content(text: bytes, position: int) -> tuple[bytes, int]:
         if bare in {b"end", b"===="}:
             return b"".join(content), position
         try:
-            content.append(binascii.a2b_uu(bare))
+            content.append(_decode_uu_line(bare))
         except binascii.Error:
-            size = (((bare[0] - 32) & 63) * 4 + 5) // 3
-            try:
-                content.append(binascii.a2b_uu(bare[:size]))
-            except binascii.Error:
-                return b"", -1
+            return b"", -1
     return (b"".join(content), position) if content and position >= len(text) else (b"", -1)
+
+
+def _decode_uu_line(line: bytes) -> bytes:
+    """Decode a line, without what stands behind the length it claims where that is damaged.
+
+    Raises binascii.Error where it is no line of uuencode.
+    """
+    try:
+        return binascii.a2b_uu(line)
+    except binascii.Error:
+        length = (line[0] - 32) & 63  # bytes it decodes to
+        return binascii.a2b_uu(line[: (length * 4 + 5) // 3])

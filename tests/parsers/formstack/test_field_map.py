@@ -1,7 +1,4 @@
-"""What the house says of a form counts; its files are links or attachments.
-
-The shapes that were seen are read.
-"""
+"""Field maps from the settings, files in answers, and the shapes that forms were seen in."""
 
 import base64
 import json
@@ -29,8 +26,10 @@ def options(**form: object) -> Options:
     return Options(forms=build_form_maps(Settings.model_validate({"form": {"77": form}})))
 
 
-def read(told: Options = Options(), **body: object) -> InboundItem:  # noqa: B008  # frozen
-    (item,) = submission.parse(json.dumps({"FormID": "77", "UniqueID": "1", **body}).encode(), told)
+def read(form_options: Options = Options(), **body: object) -> InboundItem:  # noqa: B008  # frozen
+    (item,) = submission.parse(
+        json.dumps({"FormID": "77", "UniqueID": "1", **body}).encode(), form_options
+    )
     return item
 
 
@@ -38,17 +37,17 @@ def test_settings_and_parser_have_the_same_words() -> None:
     assert {f.value for f in FormField} - {"ignore"} == set(
         submission.LABELS.values()
     ) - submission.ENVELOPE_FIELDS | {"file"}
-    told = FormMap(form="77", defaults=tuple((d.value, "Yes") for d in FormDefault))
-    item = read(Options(forms=(told,)))
+    settings = FormMap(form="77", defaults=tuple((d.value, "Yes") for d in FormDefault))
+    item = read(Options(forms=(settings,)))
     assert all(getattr(item, d.value) in {"Yes", True} for d in FormDefault)
 
 
 def test_fields_mean_what_the_settings_say_and_what_looks_like_it_no_longer_does() -> None:
-    told = options(
+    settings = options(
         fields={"Q1": "company", "Tell us": "description", "8127": "email", "Consent": "ignore"}
     )
     item = read(
-        told,
+        settings,
         Q1="Sunrise",
         Company="An insurer",
         **{"Tell us": "Help", "8127": "p@x.example", "Consent": "ok"},
@@ -75,22 +74,24 @@ def test_a_field_that_the_settings_name_but_nobody_answered_leaves_the_word_to_t
     assert item.sender.name == "Pat Doe"
 
 
-def test_defaults_stand_where_the_form_says_nothing() -> None:
-    told = options(defaults={"company": "Sunrise", "category": "Denials", "telemedicine": "yes"})
-    item = read(told, Message="x")
+def test_defaults_stand_where_the_form_has_no_answer() -> None:
+    settings = options(
+        defaults={"company": "Sunrise", "category": "Denials", "telemedicine": "yes"}
+    )
+    item = read(settings, Message="x")
     assert (item.company, item.category, item.telemedicine) == ("Sunrise", "Denials", True)
     assert "practice not given" not in item.caveats
-    item = read(told, Practice="Other", Telemedicine="No")
+    item = read(settings, Practice="Other", Telemedicine="No")
     assert (item.company, item.telemedicine) == ("Other", False)
 
 
-def test_a_form_that_is_not_among_those_in_the_settings_says_so() -> None:
+def test_a_form_that_is_not_in_the_settings_has_a_caveat() -> None:
     assert UNKNOWN in read(Options(forms=(FormMap(form="78"),))).caveats
     assert UNKNOWN not in read(options()).caveats
-    assert UNKNOWN not in read().caveats, "a house without settings for any form knows them all"
+    assert UNKNOWN not in read().caveats, "without settings for any form all are known"
 
 
-def test_numbers_for_labels_are_said_to_be_numbers_where_nobody_said_what_they_are() -> None:
+def test_numbers_for_labels_are_a_caveat_where_no_settings_name_them() -> None:
     assert any("by number" in c for c in read(**{"8123": "x"}).caveats)
     assert not any(
         "by number" in c for c in read(options(fields={"8123": "subject"}), **{"8123": "x"}).caveats
@@ -184,20 +185,20 @@ def test_words_that_could_be_base64_stay_words(text: str) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.text() | st.text("AB+/= \nhtps:/.", min_size=64), st.booleans())
 def test_whatever_is_answered_looking_for_files_raises_nothing(text: str, asked: bool) -> None:  # noqa: FBT001
-    found = files.find_files(text, asked=asked)
+    found = files.find_files(text, is_file_field=asked)
     assert not (found.links and found.attachments)
 
 
 @pytest.mark.skipif(not VECTORS.exists(), reason="the shared payloads are not on this machine")
 def test_every_payload_of_the_shared_vectors_is_read() -> None:
-    told = {
+    settings = {
         name: body
         for name, body in json.loads(VECTORS.read_text()).items()
         if not name.startswith(("_", "sig"))
     }
-    assert len(told) > 5
+    assert len(settings) > 5
     items = {}
-    for name, body in told.items():
+    for name, body in settings.items():
         raw = (
             urlencode(body).encode() if name.startswith("urlencoded") else json.dumps(body).encode()
         )

@@ -34,7 +34,7 @@ def read(body: dict[str, object] | bytes) -> InboundItem:
 
 
 def check(raw: bytes, content_type: str) -> None:
-    """What the door asks."""
+    """Check a body as the webhook does."""
     submission.parse_fields(raw)
     submission.check_content_type(raw, content_type)
 
@@ -68,7 +68,7 @@ def test_the_handshake_key_is_nowhere_in_the_item(raw: bytes) -> None:
     assert "Handshake" not in everything
 
 
-def test_a_signed_form_without_answers_is_an_item_that_says_what_to_ask() -> None:
+def test_a_signed_form_without_answers_is_an_item_with_caveats_on_what_to_ask() -> None:
     item = read(b"FormID=6606394&UniqueID=1500878955&HandshakeKey=test")
     assert item.external_id == "6606394/1500878955"
     assert item.text == ""
@@ -267,7 +267,7 @@ def test_telemedicine_is_noticed() -> None:
         (b"--b\r\n", "multipart/form-data; boundary=b"),
     ],
 )
-def test_what_is_no_form_is_refused_at_the_door(raw: bytes, content_type: str) -> None:
+def test_a_body_that_is_no_form_is_refused_by_the_webhook(raw: bytes, content_type: str) -> None:
     with pytest.raises(ParseError) as refused:
         check(raw, content_type)
     assert "denied" not in str(refused.value)
@@ -287,7 +287,7 @@ def test_what_is_no_form_is_refused_at_the_door(raw: bytes, content_type: str) -
         (b'{"a":"' + b"[" * 1_000 + b'"}', JSON),
     ],
 )
-def test_what_passes_the_door_is_read(raw: bytes, content_type: str) -> None:
+def test_a_body_that_the_webhook_takes_is_parsed(raw: bytes, content_type: str) -> None:
     check(raw, content_type)
     assert len(submission.parse(raw)) == 1
 
@@ -325,7 +325,7 @@ def test_whatever_is_answered_the_item_can_be_stored_and_mailed(body: dict[str, 
     ):
         assert len(text.splitlines()) <= 1
         assert len(text) <= 500
-        assert not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text)
+        assert not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
     for text in (item.text, *(part for pair in item.details for part in pair)):
         assert "\x00" not in text
         text.encode()

@@ -1,7 +1,4 @@
-"""The forms of one text.
-
-Each word is shown once, and none is dropped because another form was chosen.
-"""
+"""Forms of one text: each word is shown once, and none is dropped for another form."""
 
 import pytest
 
@@ -43,7 +40,7 @@ def test_lines_that_only_the_html_has_are_folded_below() -> None:
     assert item.reply_text == plain
 
 
-def test_html_that_says_something_else_is_shown() -> None:
+def test_html_with_another_text_is_shown() -> None:
     item = read(
         ("text/plain", "Bitte die andere Ansicht nutzen."),
         ("text/html", "<p>Claim 12 was denied.</p>"),
@@ -62,7 +59,7 @@ def test_html_that_says_something_else_is_shown() -> None:
         ),
     ],
 )
-def test_a_form_that_points_to_the_html_is_dropped_unless_it_says_more(
+def test_a_form_that_points_to_the_html_is_dropped_unless_it_has_more_words(
     plain: str, shown: str
 ) -> None:
     assert read(("text/plain", plain), ("text/html", "<p>Claim 12 was denied.</p>")).text == shown

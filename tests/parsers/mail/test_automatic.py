@@ -1,4 +1,4 @@
-"""Automatic mail: what nobody wrote is known as such, and what a person wrote is not."""
+"""Automatic mail: it is recognised, and mail of people is never taken for it."""
 
 import pytest
 
@@ -149,12 +149,12 @@ def test_the_same_parts_from_a_mail_system_are_a_bounce_but_no_proof() -> None:
 
 
 @pytest.mark.parametrize("value", ["auto-replied", "auto-generated", "auto-notified", "yes"])
-def test_what_auto_submitted_says_is_proof(value: str) -> None:
+def test_auto_submitted_is_proof(value: str) -> None:
     assert evidence.has_proof(read(f"Auto-Submitted: {value}").signs)
 
 
 @pytest.mark.parametrize("sign", evidence.SIGNS, ids=lambda sign: sign.name)
-def test_every_sign_says_where_it_comes_from_and_noise_never_counts(sign: evidence.Sign) -> None:
+def test_every_sign_has_a_source_and_noise_never_counts(sign: evidence.Sign) -> None:
     assert sign.label
     assert sign.source
     counts = evidence.order_signs([sign.name]) == (sign.name,)

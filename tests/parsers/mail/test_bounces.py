@@ -1,7 +1,4 @@
-"""Bounces: what was done, to whom, why.
-
-Whatever the program that wrote them, and however broken.
-"""
+"""Bounces of any program: action, addresses and reason, however broken they are."""
 
 import json
 import time
@@ -58,7 +55,9 @@ def report(*fields: str) -> Bounce:
         (("Final-Recipient: rfc822;", " a@x.ex", "Action: failed"), ("failed", "", "a@x.ex")),
     ],
 )  # fmt: skip
-def test_a_report_says_it_in_fields(lines: tuple[str, ...], expected: tuple[str, str, str]) -> None:
+def test_a_report_is_parsed_from_its_fields(
+    lines: tuple[str, ...], expected: tuple[str, str, str]
+) -> None:
     found = report(*lines)
     assert (found.action, found.status, *found.failed) == expected
 
@@ -88,7 +87,7 @@ def test_recipients_without_blank_lines_between_them() -> None:
     assert report(*lines).failed == ("a@x.example", "b@x.example")
 
 
-def test_a_vague_status_gives_way_to_what_the_server_said() -> None:
+def test_a_vague_status_gives_way_to_the_answer_of_the_server() -> None:
     assert (
         report(
             "Final-Recipient: a@x.example", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 5.2.1 no"
@@ -190,7 +189,9 @@ def test_who_gave_up_does_not_try_again() -> None:
         ("We could not deliver it.", ()),
     ],
 )
-def test_the_failed_addresses_are_told_from_others(notice: str, failed: tuple[str, ...]) -> None:
+def test_the_failed_addresses_are_separated_from_others(
+    notice: str, failed: tuple[str, ...]
+) -> None:
     assert bounce(notice).failed == failed
 
 
@@ -203,8 +204,8 @@ def test_the_returned_mail_is_not_the_notice() -> None:
     assert (found.failed, found.status) == (("a@x.example",), "")
 
 
-def notice(**told: object) -> Bounce | None:
-    inner = json.dumps({"notificationType": "Bounce", "mail": {}} | told)
+def notice(**members: object) -> Bounce | None:
+    inner = json.dumps({"notificationType": "Bounce", "mail": {}} | members)
     return read(
         f"From: no-reply@sns.example\nSubject: x\n\n{inner}\n\n--\nunsubscribe\n".encode()
     ).bounce

@@ -1,7 +1,7 @@
 """Conservation: every word of every text part is on the ticket, or in a file that the ticket names.
 
 Mails are built from a tree of parts, each with a word that stands nowhere else, and then damaged. A
-word is kept if it is in the text of the item (what is folded counts), or in the content of an
+word is kept if it is in the text of the item (folded or not), or in the content of an
 attachment.
 """
 

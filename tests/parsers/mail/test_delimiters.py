@@ -1,7 +1,4 @@
-"""Damaged multiparts.
-
-Whatever has become of the delimiters, the words between them are shown, with a caveat.
-"""
+"""Damaged multiparts: the words between damaged delimiters are shown, with a caveat."""
 
 import base64
 

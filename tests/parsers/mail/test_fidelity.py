@@ -1,6 +1,4 @@
-"""How faithful the mail parser is.
-
-Public corpora by the rules of their scorer, and the memory reading takes.
+"""Fidelity of the mail parser: public corpora by the rules of their scorer, and its memory.
 
 The corpora are no part of the project: they are looked for in INTAKE_CORPORA, else in
 ../shared/corpora.

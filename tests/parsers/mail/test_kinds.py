@@ -1,7 +1,4 @@
-"""What a mail carries besides its text.
-
-Results of checks, images in their places, sealed blocks, other mails.
-"""
+"""Contents of a mail besides its text: results of checks, images, sealed blocks, mails."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Mail: every fixture is read as its item says, and no input breaks the parser."""
+"""Mail: every fixture is parsed into its item, and no input breaks the parser."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ def with_field(field: str, body: str = "Body.") -> InboundItem:
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_fixture_is_read_as_its_item_says(path: Path) -> None:
+def test_fixture_is_parsed_into_its_item(path: Path) -> None:
     line = parse_output.build_mail_line(path.name, read(path.read_bytes()))
     del line["file"]
     assert line == json.loads(path.with_suffix("").with_suffix(".item.json").read_text("utf-8"))
@@ -269,7 +269,7 @@ def test_large_base64_is_decoded_without_a_copy_of_it() -> None:
 
 
 def test_a_lists_footer_behind_large_base64_is_no_base64() -> None:
-    content = bytes(range(256)) * 300  # without padding: only the footer tells where it ends
+    content = bytes(range(256)) * 300  # without padding: only the footer shows where it ends
     encoded = base64.encodebytes(content)
     header = (
         b"From: a@b.example\nContent-Type: image/png; name=a.png\nContent-Transfer-Encoding:"

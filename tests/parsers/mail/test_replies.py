@@ -1,6 +1,6 @@
-"""Replies: what is new stays, what is quoted goes, and in doubt it stays."""
+"""Replies: new text is shown, quotes are folded, and in doubt they are shown."""
 
-# ruff: noqa: RUF001 - words of many languages look like letters of others
+# ruff: noqa: RUF001 - words of many languages look like those of others
 
 import time
 
@@ -248,7 +248,7 @@ def test_ones_own_lines_that_look_like_a_programs_are_shown(body: str) -> None:
         "De : desk@billing.example\nEnvoyé : mercredi 4 mars 2026\nObjet : Ticket\n",
     ],
 )
-def test_a_programs_header_is_told_by_address_time_or_field(header: str) -> None:
+def test_a_programs_header_is_known_by_address_time_or_field(header: str) -> None:
     assert (
         extract.extract_newest(f"At 8, please.\n\n{header}\nWhen may we call?") == "At 8, please."
     )
@@ -316,7 +316,7 @@ def test_a_quote_or_a_signature_is_never_shown_alone(body: str) -> None:
     ),
     st.sampled_from(extract.ThreadRole),
 )
-def test_what_is_shown_says_something_unless_all_is_shown(
+def test_the_shown_text_has_own_words_unless_all_is_shown(
     lines: list[str], thread: extract.ThreadRole
 ) -> None:
     body = "\n".join(lines)

@@ -56,7 +56,7 @@ def test_paragraphs_parted_by_a_line_of_html_are_shown(second: str, thread: Thre
         "Hello Lou\n\nRegards\nKim",
     ],
 )
-def test_a_letter_below_a_courtesy_alone_is_shown(courtesy: str) -> None:
+def test_a_forwarded_text_below_a_courtesy_alone_is_shown(courtesy: str) -> None:
     assert courtesies.is_only_courtesies(courtesy)
     assert LETTER in extract.extract_newest(f"{courtesy}\n\n{HEADER}{LETTER}")
 

@@ -107,7 +107,7 @@ def test_text_as_a_property_and_in_html() -> None:
     assert read(winmail(attribute(1, 0x9003, properties(plain)))).text == "Привет"
 
 
-def test_names_in_the_code_page_it_says() -> None:
+def test_names_are_in_the_stated_code_page() -> None:
     opened = tnef.parse(winmail(file("счёт.pdf".encode("cp1251"), PDF), codepage=1251))
     assert opened is not None
     assert opened.files == [("счёт.pdf", PDF)]
@@ -145,7 +145,7 @@ def test_of_one_cut_off_what_is_there_is_kept() -> None:
         attribute(1, 0x9003, properties(*[variable(0x17, STRING, b"")] * 100_000)),
     ],
 )
-def test_what_it_says_of_its_size_is_not_believed(attributes: bytes) -> None:
+def test_stated_sizes_are_not_believed(attributes: bytes) -> None:
     started = time.process_time()
     assert tnef.parse(winmail(attributes)) == tnef.TnefContent()
     assert time.process_time() - started < 4

@@ -1,7 +1,4 @@
-"""No cell of a workbook gets lost.
-
-Each is in an item, in a rejected row, or in a row reported by its place.
-"""
+"""Conservation: each cell is in an item, in a rejected row, or in a row counted by its place."""
 
 import io
 from collections import Counter
@@ -165,7 +162,7 @@ def plain(text: str) -> str:
     return "".join(c for c in text if not c.isspace() and c not in "<>,;()\"'")
 
 
-def said(item: ParseResult) -> list[str]:
+def list_texts(item: ParseResult) -> list[str]:
     if isinstance(item, RejectedRow):
         return [text for pair in item.values for text in pair]
     fields = [
@@ -198,7 +195,7 @@ def lost(
     book: openpyxl.Workbook, items: list[ParseResult], counts: Sequence[SheetCounts]
 ) -> list[tuple[str, str, str]]:
     """The cells that are nowhere: sheet, place and text."""
-    everything = "\0".join(plain(text) for item in items for text in said(item))
+    everything = "\0".join(plain(text) for item in items for text in list_texts(item))
     moments = {item.sent_at for item in items if isinstance(item, InboundItem)}
     by_name = {one.sheet: one for one in counts}
     missing = []

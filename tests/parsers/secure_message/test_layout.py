@@ -1,7 +1,4 @@
-"""Which rows of a sheet are headings, titles, footers or requests.
-
-By where they stand, not by how they begin.
-"""
+"""Layout of a sheet: headings, titles, footers and requests, by where they stand."""
 
 from pathlib import Path
 
@@ -256,7 +253,7 @@ def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
     )
 
 
-def test_the_message_that_says_message_is_one() -> None:
+def test_a_message_of_the_word_message_is_one() -> None:
     assert (
         requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2]
         == "Message"
@@ -522,7 +519,7 @@ def test_titles_over_tables_side_by_side_belong_to_the_one_below_them(gap: list[
 
 
 @pytest.mark.parametrize("name", ["Sheet", "Sheet1", "Tabelle 2", "Export", "table_3"])
-def test_a_name_that_says_nothing_is_not_shown(name: str) -> None:
+def test_a_usual_sheet_name_is_not_shown(name: str) -> None:
     items, _, _ = read(book(HEADING, FIRST, edit=lambda made: setattr(sheet(made), "title", name)))
     assert items[0].details == ()
 
@@ -688,7 +685,7 @@ def test_hidden_sheets_are_named() -> None:
     ]
 
 
-def test_nothing_of_a_message_is_in_what_is_said_of_a_sheet() -> None:
+def test_counts_of_a_sheet_have_no_text_of_a_message() -> None:
     _, _, counts = read(book(["Ida Moss called"], HEADING, FIRST, ["Page 1"]))
     assert "Moss" not in repr(counts)
     assert layout.SHEET_LABEL not in repr(counts.title_places)

@@ -1,7 +1,4 @@
-"""How a table is understood.
-
-Which profile it is read by, which rows are no requests, what becomes of every column.
-"""
+"""Mapping of a table: its profile, rows that are no requests, and the place of each column."""
 
 import itertools
 import tracemalloc
@@ -41,7 +38,9 @@ def under(profile: Profile, *rows: list[object], zone: str = "America/New_York")
 
 def fingerprint(*rows: list[object]) -> str:
     texts = [{at: str(text) for at, text in enumerate(row, start=1) if text} for row in rows]
-    return secure_message_columns.parse_heading(texts, 0, None, of_two=len(rows) > 1).fingerprint
+    return secure_message_columns.parse_heading(
+        texts, 0, None, has_two_rows=len(rows) > 1
+    ).fingerprint
 
 
 def saved(**more: object) -> Profile:
@@ -101,14 +100,14 @@ def test_synonyms_serve_every_workbook_that_has_one_of_them_and_no_other() -> No
     assert item.sent_at == datetime(2026, 5, 1, 4, tzinfo=UTC)
 
 
-def test_a_profile_without_headings_says_how_all_the_others_are_meant() -> None:
+def test_a_profile_without_headings_is_for_all_other_workbooks() -> None:
     context = Profile(name="context", date_order="dmy", defaults=(("category", "Billing"),))
     item = under(context, HEADER, ["5/1/2026", *ROW[1:]])
     assert item.sent_at == datetime(2026, 1, 5, 5, tzinfo=UTC)
     assert item.category == "Billing"
 
 
-def test_defaults_stand_where_a_row_says_none_and_nowhere_else() -> None:
+def test_defaults_stand_where_a_row_has_no_value_and_nowhere_else() -> None:
     given = (
         ("company", "Nordklinik"),
         ("company_number", "42"),
@@ -138,7 +137,7 @@ def test_a_default_may_stand_for_the_one_column_a_source_has_not() -> None:
         under(Profile(name="x", defaults=(("company", "Nordklinik"),)), ["Message"], ["Bitte"])
 
 
-def test_the_house_has_a_time_zone_where_no_profile_names_one() -> None:
+def test_the_time_zone_of_the_options_counts_where_no_profile_names_one() -> None:
     assert under(saved(), GERMAN, GERMAN_ROW, zone="America/Denver").sent_at == datetime(
         2026, 5, 1, 16, tzinfo=UTC
     )
@@ -187,14 +186,14 @@ def test_dates_that_can_be_read_two_ways(text: str, order: str, day: str | None)
 # -- rows that are no requests ----
 
 
-def test_a_row_that_is_no_request_is_told_with_its_place_and_stops_no_other() -> None:
+def test_a_row_that_is_no_request_is_rejected_with_its_place_and_stops_no_other() -> None:
     rows = list(workbook.stream(book(HEADER, ROW, [None, "Sunrise"], [*ROW[:5], "Second."])))
     items = [row.text for row in rows if isinstance(row, InboundItem)]
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert items == ["Please look.", "Second."]
     assert (wrong.sheet, wrong.row, wrong.cell, wrong.reason) == ("Sheet", 3, "F3", NO_TEXT)
     assert dict(wrong.values)["Practice"] == "Sunrise"
-    assert dict(wrong.values)["Message"] == ""  # what is missing has a place to be written
+    assert dict(wrong.values)["Message"] == ""  # the missing value has a cell to be written into
     assert "Sunrise" not in repr(wrong)
 
 
@@ -256,7 +255,7 @@ def test_columns_are_named_as_excel_names_them() -> None:
 # -- what becomes of every column ----
 
 
-def test_patient_data_stands_among_the_details_under_a_label_that_says_so() -> None:
+def test_patient_data_stands_among_the_details_under_a_label_of_its_own() -> None:
     header: list[object] = [
         "From",
         "Subject",
@@ -305,7 +304,7 @@ def test_a_practice_known_by_its_number_alone_is_shown_by_it() -> None:
     assert one(header, [None, 42, "x"]).details == (("Practice ID", "42"),)
 
 
-def test_a_column_without_a_heading_is_named_by_its_letter() -> None:
+def test_a_column_without_a_heading_is_named_as_in_excel() -> None:
     assert one(HEADER, [*ROW, "beside"]).details == (("Column G", "beside"),)
 
 
@@ -328,7 +327,7 @@ def test_rows_repeated_further_down_are_counted_at_the_end() -> None:
 # -- damaged and linked cells ----
 
 
-def test_a_damaged_cell_costs_its_row_and_says_which() -> None:
+def test_a_damaged_cell_rejects_its_row_and_is_named() -> None:
     bad = '<row r="3"><c r="ZZZZ3" t="inlineStr"><is><t>x</t></is></c></row>'
     raw = cells(line(1, "From", "Message") + line(2, "Pat", "one") + bad + line(4, "Pat", "two"))
     rows = list(workbook.stream(raw))
@@ -412,11 +411,11 @@ def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.Monke
     long = "x" * 10_000
     rows = (row(n, "Pat", f"{n} {long}") for n in range(2, 6_000))
     endless(monkeypatch, itertools.chain([row(1, "From", "Message")], rows))
-    told = workbook.stream(b"")
-    next(told)
+    results = workbook.stream(b"")
+    next(results)
     tracemalloc.start()
     try:
-        assert sum(1 for _ in told) == 5_997
+        assert sum(1 for _ in results) == 5_997
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -429,7 +428,7 @@ def test_a_damaged_file_is_refused_before_its_first_row() -> None:
         next(workbook.stream(cells(f"{line(1, 'From', 'Message')}{rows}<row><c>")))
 
 
-def test_no_more_rows_than_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_rows_than_can_be_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbook, "MAX_ROWS", 10)
     with pytest.raises(ParseError, match="more than 10 messages"):
         read(["From", "Message"], *([f"Pat {n}", "Text"] for n in range(12)))

@@ -1,4 +1,4 @@
-"""Workbooks as they really arrive: every cell as meant, every row once, and nothing that harms."""
+"""Workbooks as they really arrive: every cell as shown, every row once, and no harm."""
 
 import contextlib
 import csv
@@ -206,7 +206,7 @@ def test_a_message_that_begins_like_a_footer_is_one() -> None:
     assert one(HEADER, ["", "Total Care", "", "", "", "Total is wrong"]).text == "Total is wrong"
 
 
-def test_a_row_without_text_is_an_item_that_says_so() -> None:
+def test_a_row_without_text_is_an_item_with_a_caveat() -> None:
     item = one(HEADER, [None, "Sunrise", "Pat", None, "Denied", None])
     assert item.text == ""
     assert "no message text in this row" in item.caveats
@@ -257,7 +257,7 @@ def test_numbers_are_shown_as_excel_shows_them() -> None:
     assert any("15 digits" in caveat for caveat in item.caveats)
 
 
-def test_a_formula_without_value_is_said_and_never_blank_silently() -> None:
+def test_a_formula_without_value_is_a_caveat_and_never_blank_silently() -> None:
     item = one(HEADER, [*ROW[:4], "=1+1", "Please look."])
     assert item.subject == ""
     assert item.caveats == (
@@ -471,7 +471,7 @@ def test_delimited_text_is_read_where_its_headings_are_certain(
         (cells("<row><c>" + "<a>" * 100_000), "a damaged workbook"),
     ],
 )
-def test_what_cannot_be_read_says_what_it_is_and_what_to_do(raw: bytes, words: str) -> None:
+def test_an_unreadable_file_is_refused_with_its_kind_and_the_remedy(raw: bytes, words: str) -> None:
     message = why(raw)
     assert words in message
     assert "Sunrise" not in message
@@ -535,7 +535,7 @@ def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
     assert len(workbook.parse(raw)) == 2
 
 
-def test_a_cell_far_away_costs_nothing_and_is_said() -> None:
+def test_a_cell_far_away_costs_nothing_and_is_a_caveat() -> None:
     raw = cells(
         line(1, *HEADER)
         + line(2, *map(str, ROW))

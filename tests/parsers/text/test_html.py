@@ -1,6 +1,6 @@
-"""Text: strangers' HTML made safe and readable, and bytes decoded as what they are."""
+"""HTML of strangers sanitised and converted to text, and bytes of any charset decoded."""
 
-# ruff: noqa: RUF001 - words of many languages look like letters of others
+# ruff: noqa: RUF001 - words of many languages look like those of others
 
 import re
 import time
@@ -48,7 +48,13 @@ def test_images_of_others_wait_for_a_click_and_our_own_are_shown() -> None:
     assert 'src="cid:b@x"' in safe
 
 
-def test_links_open_without_telling_where_they_stood() -> None:
+def test_plain_text_shown_as_html_keeps_its_lines() -> None:
+    safe = text_html.sanitise(text_html.text_to_html("one\ntwo"))
+    assert "white-space: pre-wrap" in safe.replace(":pre", ": pre")
+    assert "one\ntwo" in safe
+
+
+def test_links_open_without_a_referrer() -> None:
     safe = text_html.sanitise(
         '<a href="https://x.example" target=_blank id=config name=attributes>x</a>'
     )

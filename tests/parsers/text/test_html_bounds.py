@@ -1,7 +1,4 @@
-"""HTML that is too much to lay out.
-
-Its words are there, in bounded time, and the ticket says so.
-"""
+"""HTML that is too complex to lay out: its words are shown in bounded time, with a caveat."""
 
 import time
 

@@ -1,7 +1,4 @@
-"""Words of HTML that a browser would not show.
-
-In damaged tags, in elements it plays, in attributes.
-"""
+"""Words of HTML that a browser would not show: in damaged tags, media and attributes."""
 
 import pytest
 
