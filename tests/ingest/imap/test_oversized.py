@@ -58,7 +58,7 @@ def wrapped(raw: bytes) -> bytes:
     return base64.encodebytes(raw).replace(b"\n", b"\r\n")
 
 
-def letter(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
+def multipart_mail(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
     head = (
         "From: Ann <ann@practice.example>\r\nTo: desk\r\nSubject: scans\r\nMessage-ID:"
         f" <1@p.example>\r\n{more}"
@@ -91,28 +91,34 @@ ALTERNATIVE = (
     + b"--in--\r\n"
 )
 LARGE = {
-    "text in front": (letter(text("plain words"), attached("big.pdf", PDF)), ["big.pdf"], []),
-    "text behind": (letter(attached("big.pdf", PDF), text("plain words")), ["big.pdf"], []),
+    "text in front": (
+        multipart_mail(text("plain words"), attached("big.pdf", PDF)),
+        ["big.pdf"],
+        [],
+    ),
+    "text behind": (multipart_mail(attached("big.pdf", PDF), text("plain words")), ["big.pdf"], []),
     "a small file too": (
-        letter(attached("big.pdf", PDF), text("plain words"), attached("small.pdf", b"%PDF small")),
+        multipart_mail(
+            attached("big.pdf", PDF), text("plain words"), attached("small.pdf", b"%PDF small")
+        ),
         ["big.pdf"],
         ["small.pdf"],
     ),
-    "alternatives": (letter(ALTERNATIVE, attached("big.pdf", PDF)), ["big.pdf"], []),
+    "alternatives": (multipart_mail(ALTERNATIVE, attached("big.pdf", PDF)), ["big.pdf"], []),
     "an encoded name": (
-        letter(text("plain words"), attached("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)),
+        multipart_mail(text("plain words"), attached("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)),
         ["Befünde.pdf"],
         [],
     ),
     "no name": (
-        letter(text("plain words"), b"Content-Type: image/png\r\n" + BASE64 + wrapped(PDF)),
+        multipart_mail(text("plain words"), b"Content-Type: image/png\r\n" + BASE64 + wrapped(PDF)),
         [".png"],
         [],
     ),
     "a forwarded mail": (
-        letter(
+        multipart_mail(
             text("plain words"),
-            b"Content-Type: message/rfc822\r\n\r\n" + letter(attached("in.pdf", PDF)),
+            b"Content-Type: message/rfc822\r\n\r\n" + multipart_mail(attached("in.pdf", PDF)),
         ),
         [".eml"],
         [],
