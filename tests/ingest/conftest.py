@@ -6,7 +6,7 @@ import pytest
 
 from ingest.smtp.listener import Listener
 from tests.support import token_endpoint
-from tests.support.smtp_client import Client, Stored, doors
+from tests.support.smtp_client import Client, Stored, running_listener
 from tests.support.token_endpoint import Endpoint
 
 
@@ -17,16 +17,16 @@ def stored() -> Stored:
 
 
 @pytest.fixture
-def door(stored: Stored) -> Iterator[Listener]:
+def listener(stored: Stored) -> Iterator[Listener]:
     """The door on ports of its own."""
-    with doors(stored) as listener:
+    with running_listener(stored) as listener:
         yield listener
 
 
 @pytest.fixture
-def client(door: Listener) -> Iterator[Client]:
+def client(listener: Listener) -> Iterator[Client]:
     """A connection to it."""
-    with Client(door) as connected:
+    with Client(listener) as connected:
         yield connected
 
 
