@@ -1,4 +1,4 @@
-"""Make a ticket of a mail that was filed as automatic and is on no ticket."""
+"""Turn an automated mail that is on no ticket into a ticket."""
 
 from sqlalchemy import select
 
@@ -16,15 +16,15 @@ from workflow.tickets.desk import ActionNotAllowed
 def make_ticket(context: AppContext, number: int, *, by: str) -> int:
     """File an automated mail as a person's message; return the ticket it opened or joined.
 
-    Its delivery is read anew, so that its files come along, and counts as a person's from now on.
-    Raises ActionNotAllowed when there is no such mail or it is on a ticket already, UnreadableError
-    (`ingest.replay.reprocess`) when its bytes cannot be read.
+    Its delivery is parsed again, so that its files come along, and counts as a person's from now
+    on. Raises ActionNotAllowed when there is no such mail or it is on a ticket already,
+    UnreadableError (`ingest.replay.reprocess`) when its bytes cannot be read.
     """
     with context.store.read_only() as session:
-        listed = session.get(AutomatedMail, number)
-        if listed is None:
+        mail_row = session.get(AutomatedMail, number)
+        if mail_row is None:
             raise ActionNotAllowed(f"there is no automated mail {number}: see `intake automated`")
-        delivery_number = listed.delivery_id
+        delivery_number = mail_row.delivery_id
     items = parse_delivery(context, delivery_number).items
     with context.store.transaction() as session:
         chosen = select(AutomatedMail).where(AutomatedMail.id == number).with_for_update()

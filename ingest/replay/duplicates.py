@@ -15,11 +15,11 @@ SEPARATED = "not a duplicate"  # the action in the audit log
 
 
 def file_separately(context: AppContext, ticket: int, delivery: int, *, by: str) -> int:
-    """Open a ticket of what a delivery brought that was taken for a message of `ticket`.
+    """Open a ticket for an item that was taken for a message of `ticket`; return its number.
 
-    `delivery` 0 is the newest such delivery. The two tickets are related. Returns the number of the
-    new ticket. Raises ActionNotAllowed when nothing on the ticket came again, UnreadableError
-    (`ingest.replay.reprocess`) when the bytes cannot be read.
+    `delivery` 0 is the newest such delivery. The two tickets are related. Raises ActionNotAllowed
+    when nothing on the ticket came again, UnreadableError (`ingest.replay.reprocess`) when the
+    bytes cannot be read.
     """
     duplicates = (
         select(Filing)
@@ -38,7 +38,7 @@ def file_separately(context: AppContext, ticket: int, delivery: int, *, by: str)
         filing = session.get(Filing, (number, position), with_for_update=True)
         if filing is None or filing.outcome is not Outcome.DUPLICATE:
             raise ActionNotAllowed("somebody has just filed it")
-        assert isinstance(item, InboundItem)  # rejected rows are no duplicates
+        assert isinstance(item, InboundItem)  # rejected rows are never duplicates
         now = context.clock()
         source = session.get_one(Delivery, number)
         like = session.get_one(Ticket, ticket)
