@@ -5,9 +5,6 @@ Fetched later, and nothing else held up.
 A real Dovecot behind a proxy that spoils single commands.
 """
 
-from collections.abc import Iterator
-from itertools import count
-
 import pytest
 from sqlalchemy.exc import IntegrityError
 
@@ -19,46 +16,14 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.replay.reprocess import UnreadableError, try_replay
 from ingest.replay.retry import replay
 from parsers.item import Format
-from tests.ingest.imap.test_reader import FLAG, mail, until
-from tests.support import dovecot, imap_proxy
 from tests.support.context import HandClock, counted
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
-from tests.support.imap_reader import NO, Reader, spoiling, subjects, troubles
+from tests.support.imap_reader import FLAG, NO, Reader, mail, spoiling, subjects, troubles, until
 from workflow.context import AppContext
 from workflow.models.core import Delivery, ItemFault, Ticket
 from workflow.models.states import DeliveryState
 from workflow.settings.settings import Mailbox
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Dovecot]:
-    if not dovecot.BINARY:
-        pytest.skip(
-            "Dovecot is not installed (Debian: dovecot-imapd): the IMAP listener is NOT tested"
-        )
-    with dovecot.running() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: Dovecot) -> Iterator[Proxy]:
-    with imap_proxy.running(ALL, server.port) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers notice at once that they should stop."""
-    monkeypatch.setattr(imap_reader, "SLICE_SECONDS", 0.02)
-
-
-users = (f"fault{number}@example.org" for number in count(1))
-
-
-@pytest.fixture
-def user() -> str:
-    return next(users)
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""What we remember of a refresh token: a rotated one outlives a restart, sealed.
-
-How long it lives is told.
-"""
+"""Refresh tokens: a rotated one outlives a restart, sealed, and its life is reported."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -35,7 +32,7 @@ def box(grant: OAuth2) -> Mailbox:
 
 
 def at(context: AppContext, grant: OAuth2, **more: object) -> AppContext:
-    """The house whose settings have this mailbox."""
+    """A context whose settings have this mailbox."""
     return replace(
         context, settings=context.settings.model_copy(update={"mailbox": (box(grant),), **more})
     )

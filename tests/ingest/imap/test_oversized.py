@@ -4,46 +4,18 @@ A real Dovecot, behind a proxy where its answers are spoiled.
 """
 
 import base64
-from collections.abc import Iterator
-from itertools import count
 
 import pytest
 from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.ingest.imap.test_reader import FLAG, mail, until
-from tests.support import dovecot, imap_proxy
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
-from tests.support.imap_reader import NO, Reader, spoiling, subjects
+from tests.support.imap_reader import FLAG, NO, Reader, mail, spoiling, subjects, until
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Message, StoredAttachment, Ticket
 from workflow.settings.settings import Mailbox
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Dovecot]:
-    if not dovecot.BINARY:
-        pytest.skip(
-            "Dovecot is not installed (Debian: dovecot-imapd): large mails by IMAP are NOT tested"
-        )
-    with dovecot.running() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: Dovecot) -> Iterator[Proxy]:
-    with imap_proxy.running(ALL, server.port) as running:
-        yield running
-
-
-users = (f"large{number}@example.org" for number in count(1))
-
-
-@pytest.fixture
-def user() -> str:
-    return next(users)
 
 
 @pytest.fixture

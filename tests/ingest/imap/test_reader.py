@@ -1,4 +1,4 @@
-"""The IMAP door against a real Dovecot."""
+"""The IMAP reader against a real Dovecot."""
 
 import itertools
 import json
@@ -24,55 +24,19 @@ from ingest.imap import reader
 from ingest.imap.connection import LoginRefusedError
 from ingest.imap.mailboxes import list_mailboxes
 from ingest.imap.oauth2 import AccessTokens, TokenRefusedError
-from ingest.imap.reader import Checkpoint, ReaderContext, RetryTiming, read_mailboxes, serve
+from ingest.imap.reader import Checkpoint, ReaderContext, RetryTiming, serve
 from ingest.intake import Arrival, Transport
 from parsers.item import Format
 from tests.support import dovecot
 from tests.support.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
+from tests.support.imap_reader import FLAG, QUICK, mail, read_in_thread, until
 from tests.support.token_endpoint import Endpoint
 from workflow.database.engine import Store
 from workflow.operations.item_faults import ItemFaults
 from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Mailbox, OAuth2, Settings, SettingsError
 
-FLAG = b"$Intake"
-QUICK = RetryTiming(
-    timeout=5, first_pause=0.05, max_pause=0.2, refused_pause=0.1, max_refused_pause=0.2
-)
 LONG = 60.0  # a poll that no test waits for
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Dovecot]:
-    if not dovecot.BINARY:
-        pytest.skip("Dovecot is not installed (Debian: dovecot-imapd): the IMAP door is NOT tested")
-    with dovecot.running() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers notice at once that they should stop."""
-    monkeypatch.setattr(reader, "SLICE_SECONDS", 0.02)
-
-
-users = (f"desk{number}@example.org" for number in itertools.count(1))
-
-
-@pytest.fixture
-def user() -> str:
-    return next(users)
-
-
-def until(true: Callable[[], object], seconds: float = 8) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def mail(subject: str, body: str = "hello") -> bytes:
-    return f"From: ann@example.com\r\nTo: desk\r\nSubject: {subject}\r\n\r\n{body}\r\n".encode()
 
 
 @dataclass
@@ -151,27 +115,20 @@ def reading(
     mine: Callable[[str], bool] = lambda _: True,
     **more: object,
 ) -> Iterator[None]:
-    stop = threading.Event()
     settings = Settings(mailbox=boxes, imap_poll_seconds=poll, **more)  # type: ignore[arg-type]
-    door = ReaderContext(
+    context = ReaderContext(
         settings=settings,
         accept=intake.accept,
         checkpoints=intake,
         get_deferred=intake.faults,
         record_look=intake.looks.append,
-        stop=stop,
+        stop=threading.Event(),
         record_late_fetch=lambda *late: intake.late.append(late),
         timing=pace,
         is_assigned=mine,
     )
-    thread = threading.Thread(target=read_mailboxes, args=(list_mailboxes(settings), door))
-    thread.start()
-    try:
+    with read_in_thread(list_mailboxes(settings), context):
         yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -380,8 +337,8 @@ def test_mail_announced_amid_other_answers_is_looked_for_soon(
 ) -> None:
     with scripted(b"OK in") as (fake, _), imap_connection.connect(fake, 5) as client:
         imap_connection.log_in(client, fake, None)  # the fake announces a mail meanwhile
-        assert client.announced()
-        assert not client.announced()
+        assert client.has_announced()
+        assert not client.has_announced()
     monkeypatch.setattr(imap_connection.ImapClient, "has_announced", lambda _client: True)
     with reading(intake, like(box, host=BARE)):
         intake.idle(looks=3)
