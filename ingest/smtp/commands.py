@@ -183,7 +183,7 @@ class GuardedSMTP(GuardedSession):
 class GuardedLMTP(GuardedSMTP):
     """LMTP: LHLO instead of EHLO, and one reply for each recipient accepted (RFC 2033)."""
 
-    door = Transport.LMTP
+    channel = Transport.LMTP
     greeting = "LMTP"
     commands = GuardedSMTP.commands - {"EHLO", "HELO"} | {"LHLO"}
 
