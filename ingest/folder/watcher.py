@@ -340,13 +340,13 @@ def serve(
     context: AppContext,
     accept: Accept,
     stop: threading.Event,
-    mine: Callable[[], bool] = lambda: True,
+    is_assigned: Callable[[], bool] = lambda: True,
     round_done: Callable[[], None] = lambda: None,
 ) -> None:
     """Watch the folder until `stop` is set.
 
     By kernel events where there are any, and by polling every few seconds in any case. Several
-    hosts may share a folder: it is scanned only while `mine` returns True. `round_done` is called
+    hosts may share a folder: it is scanned only while `is_assigned` returns True. `round_done` is called
     after each round.
     """
     folder = WatchedFolder(context, accept)
@@ -355,7 +355,7 @@ def serve(
     pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
     for _ in _rounds(folder.path, stop, pause):
         try:
-            if mine():
+            if is_assigned():
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             log.fault("folder", error)

@@ -56,7 +56,7 @@ def _silent(done: int, of: int) -> None:
 class Backfill:
     """Pulls forms into the intake.
 
-    `mine` returns whether this process is the one that pulls now.
+    `is_assigned` returns whether this process is the one that pulls now.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class Backfill:
         context: AppContext,
         accept: Accept,
         api: FormstackApi,
-        mine: Callable[[], bool] = lambda: True,
+        is_assigned: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._context, self._accept, self._api, self._mine = context, accept, api, mine
+        self._context, self._accept, self._api = context, accept, api
+        self._is_assigned = is_assigned
         self._checkpoints = FormCheckpoints(context.store)
         self._stored = StoredSubmissions(context.store)
 
@@ -93,7 +94,7 @@ class Backfill:
         """
         failures = 0
         while not stop.is_set():
-            if not self._mine():
+            if not self._is_assigned():
                 stop.wait(STANDBY_SECONDS)
                 continue
             try:
@@ -213,7 +214,7 @@ class Backfill:
 
     def _store_page(self, pull: "_Pull", page: SubmissionPage) -> None:
         """Store what is new on a page, then record how far the form has been pulled."""
-        if not self._mine():
+        if not self._is_assigned():
             raise StoppedError
         references = [f"{pull.form}/{one.number}" for one in page.submissions]
         known = self._stored.find_known(references)

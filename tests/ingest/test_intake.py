@@ -1,4 +1,4 @@
-"""The one door: what accept promises, and that reading files or fails, never neither."""
+"""The intake: guarantees of accept, and that processing files a delivery or fails it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,8 +106,8 @@ def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    doors, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
-    assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in doors)) == []
+    intakes, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
+    assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 4)
 

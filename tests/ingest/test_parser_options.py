@@ -1,7 +1,4 @@
-"""What a house tells its parsers.
-
-The settings' profiles and the saved ones, to whoever reads workbooks.
-"""
+"""Options of the parsers: profiles of the settings and saved ones."""
 
 import pytest
 

@@ -220,7 +220,7 @@ def test_every_fault_in_the_settings_of_forms_is_reported_at_once_and_no_secret(
     assert len(result.splitlines()) == 9, result
     assert "hunter2" not in result + repr(Form(key=SecretStr("hunter2")))
     assert not [n for n in range(3, 6) if f"hunter{n}" in result]
-    assert "'company'" in result, "what can be said there is said"
+    assert "'company'" in result, "it names what may stand there"
 
 
 @pytest.mark.parametrize("given", ["é", "sha256=", ""])

@@ -351,12 +351,12 @@ def test_channels_can_write_while_a_large_file_is_imported(
 ) -> None:
     monkeypatch.setattr(
         run, "BATCH", 100
-    )  # long enough for a waiting door to ask every tenth of a second only
-    door, stop, taken, at = Intake(context), Event(), list[int](), list[int]()
+    )  # long enough for a waiting channel to ask every tenth of a second only
+    intake, stop, taken, at = Intake(context), Event(), list[int](), list[int]()
 
     def deliveries() -> None:
         while not stop.is_set():
-            taken.append(door.accept(call()))
+            taken.append(intake.accept(call()))
 
     def moving_in() -> None:
         raw = as_csv([line(n) for n in range(400)])

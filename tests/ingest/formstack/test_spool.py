@@ -1,4 +1,4 @@
-"""The spool: what a form's sender was promised while the database was away."""
+"""The spool: forms acknowledged while the database was away are kept and stored later."""
 
 import fcntl
 import os

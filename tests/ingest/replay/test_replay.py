@@ -564,7 +564,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     assert found.caveats == [NO_MANAGER]
     assert (
         counted(context, OutgoingMail) == 0
-    )  # it is for a person to tell the customer: the task says so
+    )  # a person has to notify the customer: there is a task
     reads(
         replace(
             mended,
@@ -675,7 +675,7 @@ def test_an_id_that_differs_is_reported_and_not_taken_over(
 
 
 def test_two_that_read_the_same_now_both_stay(any_context: AppContext, reads: Reads) -> None:
-    """They are told apart by what they were.
+    """They are distinguished by what they were.
 
     Neither swallows the other, whichever is read again first.
     """
@@ -884,7 +884,7 @@ def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
     any_context: AppContext, reads: Reads
 ) -> None:
     context, blank = any_context, mail("", plain="", name="")
-    blank = replace(blank, external_id="", message_id="")  # only content tells such mails apart
+    blank = replace(blank, external_id="", message_id="")  # only content distinguishes such mails
     reads(blank)
     first, second = read_in(context, b"1", Format.MAIL), read_in(context, b"2", Format.MAIL)
     assert filings(context, second) == [(0, "duplicate", 1)]

@@ -1,4 +1,4 @@
-"""What no client of the mail door can do to it, and how it closes."""
+"""Limits of the SMTP listener against its clients, and how it closes."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The mail door over real sockets: what it takes, what it says, and that yes means stored."""
+"""The SMTP listener over real sockets: mail it takes, its replies, and that 250 means stored."""
 
 import logging
 import random

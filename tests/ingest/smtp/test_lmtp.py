@@ -1,4 +1,4 @@
-"""The mail door spoken to in LMTP."""
+"""The listener spoken to in LMTP."""
 
 import pytest
 

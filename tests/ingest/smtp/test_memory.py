@@ -1,4 +1,4 @@
-"""Memory at the mail door: bounded however much comes at once, and everyone hears an answer."""
+"""Memory of the SMTP listener: bounded however much comes at once, and everyone gets a reply."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The mail door over TLS."""
+"""The SMTP listener over TLS."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
         assert "250 STARTTLS" in client.ask(HELLO)
         assert client.say(FROM, "STARTTLS x", "STARTTLS") == ["250", "501", "220"]
         client.start_tls()
-        assert client.say(FROM, TO) == ["503", "503"]  # nothing said in the clear counts
+        assert client.say(FROM, TO) == ["503", "503"]  # nothing sent in the clear counts
         assert "STARTTLS" not in client.ask(HELLO)
         assert client.say("STARTTLS", "AUTH PLAIN") == ["503", "500"]
         client.envelope().send(b"x" * 3 * CHUNK + b"\r\n.\r\n")
