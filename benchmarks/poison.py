@@ -38,8 +38,8 @@ ROOT = Path(__file__).resolve().parent.parent
 POISON = ROOT / "tests" / "support" / "poison_parser.py"
 DEEDS = ("crash", "sleep", "hoard", "spin")
 WORKER = (
-    f"from ingest import parsing; parsing.CHILD = ({str(POISON)!r},); from console.cli.main import"
-    " main; main()"
+    f"from ingest.processing import parser_pool; parser_pool.CHILD_COMMAND = ({str(POISON)!r},);"
+    " from console.cli.main import main; main()"
 )
 
 

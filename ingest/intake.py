@@ -1,6 +1,6 @@
-"""The one door: accept(raw bytes) stores what a listener hands over.
+"""Store what a channel hands over: `accept` commits the bytes before the sender is acknowledged.
 
-Reading it is another act (reading.py).
+Parsing the stored bytes is a later, separate step (`ingest.processing.process`).
 """
 
 import hashlib
@@ -27,9 +27,9 @@ from workflow.operations import item_faults
 from workflow.runtime import log
 from workflow.runtime.blobs import BlobStore
 
-READ_QUEUE = "read"  # what wakes a worker for deliveries
+READ_QUEUE = "read"  # the workers' queue for deliveries
 BATCH = 50  # arrivals that share one commit at most
-# large arrivals: sealing one takes seven times its size in memory, and the processors are few
+# Large arrivals: sealing one takes seven times its size in memory, and the processors are few.
 MAX_SEALING = 1
 MAX_REFERENCE = 800  # characters; see Receipt.reference
 
@@ -37,16 +37,17 @@ MAX_REFERENCE = 800  # characters; see Receipt.reference
 DELIVERIES, RECEIPTS = cast("Table", Delivery.__table__), cast("Table", Receipt.__table__)
 
 
-def _insert(into: Any) -> Any:  # one clause, two classes
-    fresh = into.insert(DELIVERIES).on_conflict_do_nothing(index_elements=["digest"])
-    return fresh.returning(DELIVERIES.c.id, DELIVERIES.c.digest)
+def _insert(into: Any) -> Any:
+    """Return the INSERT of new deliveries for one dialect; a known digest inserts nothing."""
+    new_rows = into.insert(DELIVERIES).on_conflict_do_nothing(index_elements=["digest"])
+    return new_rows.returning(DELIVERIES.c.id, DELIVERIES.c.digest)
 
 
 INSERT_DELIVERY = {"sqlite": _insert(sqlite), "postgresql": _insert(postgresql)}
 
 
 class Transport(StrEnum):
-    """How bytes came to us."""
+    """How the bytes of a delivery came to us."""
 
     SMTP = "smtp"
     LMTP = "lmtp"
@@ -58,59 +59,53 @@ class Transport(StrEnum):
     PIPE = "pipe"
 
 
-# Whoever brings these tries again; the other channels keep a list of what they could not take
-# themselves.
+# The senders of these try again; the other channels keep a list of what they could not take.
 SENDER_RETRIES = frozenset({Transport.SMTP, Transport.LMTP, Transport.FORMSTACK, Transport.PIPE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """Bytes as one door hands them over, with what the door knows of them."""
+    """Bytes as a channel hands them over, with what the channel knows about them."""
 
     transport: Transport
     format: Format
     raw: bytes = field(repr=False)
-    envelope: dict[str, object] = field(
-        default_factory=dict, repr=False
-    )  # JSON: mail_from, rcpt_to[], tls, name …
-    unreadable_reason: str = ""  # the door saw that it cannot be read, and why: stored as failed
-    received_at: datetime | None = (
-        None  # when the sender heard yes, if that was before it came to the intake
-    )
-    reference: str = (
-        ""  # the door's own name for it: mailbox and UID, form and submission, a file's digest
-    )
+    # JSON: mail_from, rcpt_to[], tls, name …
+    envelope: dict[str, object] = field(default_factory=dict, repr=False)
+    unreadable_reason: str = ""  # why the channel finds it unreadable: stored as failed
+    # when the sender was acknowledged, where that was before (a form in the local spool)
+    received_at: datetime | None = None
+    # the channel's own name for it: mailbox and UID, form and submission, a file's digest
+    reference: str = ""
 
 
 class Accept(Protocol):
-    """What a listener needs of the intake."""
+    """Signature of `Intake.accept`, as the listeners need it."""
 
     def __call__(self, arrival: Arrival) -> int:
-        """Store durably and return the delivery's id.
+        """Store an arrival durably and return the delivery's id.
 
-        Blocking, safe from any thread, safe to repeat.
-
-        Raises SQLAlchemyError or OSError when it could not be stored: say "try again", never yes.
+        Blocking, safe from any thread, safe to repeat. Raises SQLAlchemyError or OSError when it
+        could not be stored: the caller must then ask its sender to try again and never acknowledge.
         """
         ...
 
 
 class AcceptAll(Protocol):
-    """What a listener needs of the intake that has others wait for it."""
+    """Signature of `Intake.accept_all`, as the webhook needs it."""
 
     def __call__(self, arrivals: Sequence[Arrival]) -> "list[int | Exception]":
-        """Store several durably, in one transaction if they can be.
+        """Store several arrivals durably, in one transaction if possible.
 
-        Of each the delivery's id, or why it is not stored.
-
+        Returns for each arrival, in order, the delivery's id or the reason why it is not stored.
         Blocking, safe from any thread, safe to repeat. Raises nothing: SQLAlchemyError and OSError
-        are answers.
+        are among the answers.
         """
         ...
 
 
-class _Waiting:
-    """One caller of accept, until the commit that holds its bytes."""
+class _PendingArrival:
+    """An arrival whose caller waits for the commit that holds its bytes."""
 
     def __init__(self, arrival: Arrival, vault: BlobStore) -> None:
         # Sealed and, if large, synced before the shared transaction begins: nobody waits for
@@ -124,141 +119,145 @@ class _Waiting:
         self.done = False
 
     def fail(self, error: Exception) -> None:
-        self.error, self.done = _bare(error), True
+        """Record that the arrival was not stored; the caller gets this error."""
+        self.error, self.done = _strip_error(error), True
 
-    def told(self) -> int | Exception:
-        """The delivery's id, or the error; it stands in the log."""
+    def log_result(self) -> int | Exception:
+        """Return the delivery's id or the error, and log which of them it is."""
         if self.error is None:
             log.delivery_stored(self.arrival.transport, self.delivery, repeated=self.repeated)
             return self.delivery
         log.delivery_not_stored(self.arrival.transport, self.error)
         return self.error
 
-    def outcome(self) -> int:
-        """The delivery's id, or the error raised."""
-        told = self.told()
-        if isinstance(told, int):
-            return told
+    def get_id_or_raise(self) -> int:
+        """Return the delivery's id. Raises the error that kept the arrival from being stored."""
+        result = self.log_result()
+        if isinstance(result, int):
+            return result
         try:
-            raise told
+            raise result
         finally:
-            del told
+            del result
             self.error = None  # it leads to this frame now, and must not lead on to itself
 
 
 class Intake:
-    """Stores arrivals.
+    """Stores arrivals in the database.
 
     Callers that wait at the same time share one synced transaction (group commit).
     """
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
-        self._queue: list[_Waiting] = []
+        self._queue: list[_PendingArrival] = []
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
-        self._waking = threading.Lock()
-        self._unwoken = False
+        self._notifying = threading.Lock()
+        self._must_notify = False
         self._sealing = threading.BoundedSemaphore(MAX_SEALING)
 
     def accept(self, arrival: Arrival) -> int:
-        """Store durably and return the delivery's id.
+        """Store an arrival durably and return the delivery's id.
 
-        A repeat of the same bytes gives the id they have.
-
-        Raises SQLAlchemyError or OSError when it could not be stored, or when it is not known
-        whether it was.
+        The same bytes again give the id they have. Raises SQLAlchemyError or OSError when the
+        arrival could not be stored, or when it is not known whether it was.
         """
         large = len(arrival.raw) > self._context.settings.inline_limit
         with self._sealing if large else nullcontext():
-            mine = self._seal(arrival)
+            pending = self._seal(arrival)
         with self._queueing:
-            self._queue.append(mine)
+            self._queue.append(pending)
         with self._committing:  # the first one in commits for all who queued meanwhile
-            while not mine.done:  # more than one batch may stand before mine
+            while not pending.done:  # more than one batch may be queued before it
                 with self._queueing:
                     batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
                 if not batch:
                     raise OSError("the commit this arrival was part of was interrupted")
                 self._commit(batch)
-        self._wake()
-        self._report(mine)
-        return mine.outcome()
+        self._notify_workers()
+        self._report_refused(pending)
+        return pending.get_id_or_raise()
 
     def accept_all(self, arrivals: Sequence[Arrival]) -> list[int | Exception]:
-        """Store several durably, in one transaction if they can be.
+        """Store several arrivals durably, in one transaction if possible.
 
-        Of each the delivery's id, or why it is not stored.
-
-        For small ones: they are sealed one after the other. Safe to repeat.
+        Returns for each, in order, the delivery's id or the reason why it is not stored. Meant for
+        small arrivals, which are sealed one after the other. Safe to repeat.
         """
-        ones = [self._sealed_or_error(arrival) for arrival in arrivals]
-        waiting = [one for one in ones if isinstance(one, _Waiting)]
+        results = [self._try_seal(arrival) for arrival in arrivals]
+        waiting = [one for one in results if isinstance(one, _PendingArrival)]
         with self._committing:
             for at in range(0, len(waiting), BATCH):
                 self._commit(waiting[at : at + BATCH])
-        self._wake()
+        self._notify_workers()
         for one in waiting:
-            self._report(one)
-        return [one.told() if isinstance(one, _Waiting) else one for one in ones]
+            self._report_refused(one)
+        return [one.log_result() if isinstance(one, _PendingArrival) else one for one in results]
 
-    def _sealed_or_error(self, arrival: Arrival) -> "_Waiting | Exception":
+    def _try_seal(self, arrival: Arrival) -> "_PendingArrival | Exception":
+        """Seal an arrival; return the error when that does not work."""
         try:
             return self._seal(arrival)
         # OSError: a blob cannot be written; else this one's own fault
         except Exception as error:  # noqa: BLE001
             return error
 
-    def _seal(self, arrival: Arrival) -> "_Waiting":
+    def _seal(self, arrival: Arrival) -> "_PendingArrival":
+        """Seal an arrival's bytes. Raises OSError when a blob cannot be written."""
         try:
-            return _Waiting(arrival, self._context.blob_store)
+            return _PendingArrival(arrival, self._context.blob_store)
         except OSError:
             raise
         except Exception as error:
             self._report_fault(arrival, error)
             raise
 
-    def _report(self, one: "_Waiting") -> None:
-        """Have `intake status` name an arrival that was refused for its own sake.
+    def _report_refused(self, one: "_PendingArrival") -> None:
+        """Report an arrival that was refused because of its own content.
 
-        Its sender hears "try again".
+        `intake status` names it; its sender is asked to try again.
         """
         if one.error is not None and not isinstance(one.error, (*DATABASE_UNAVAILABLE, OSError)):
             self._report_fault(one.arrival, one.error, one.digest)
 
     def _report_fault(self, arrival: Arrival, error: Exception, digest: str = "") -> None:
+        """Record a fault of one arrival, unless its channel keeps a list of faults itself."""
         if arrival.transport in SENDER_RETRIES:
             item_faults.record_unexpected_fault(
                 self._context.store, self._context.clock, arrival.transport, error, digest=digest
             )
 
-    def _wake(self) -> None:
-        """Hint that something was stored, once for all who did meanwhile.
+    def _notify_workers(self) -> None:
+        """Notify the workers that something was stored, once for all arrivals stored meanwhile.
 
-        Nobody who still stores waits for it.
+        Nobody who still stores waits for the notification.
         """
-        while self._unwoken and self._waking.acquire(blocking=False):
+        while self._must_notify and self._notifying.acquire(blocking=False):
             try:
-                self._unwoken = False
+                self._must_notify = False
                 self._context.store.notify(READ_QUEUE)
             finally:
-                self._waking.release()
+                self._notifying.release()
 
-    def _commit(self, batch: list[_Waiting]) -> None:
+    def _commit(self, batch: list[_PendingArrival]) -> None:
+        """Store a batch in one transaction.
+
+        Every arrival in it is stored or has its error afterwards.
+        """
         try:
-            self._together(batch)
-        # whatever it was, everyone who waits here must hear of it
+            self._commit_together(batch)
+        # whatever it was, every caller that waits here must get it
         except Exception as error:  # noqa: BLE001
             if len(batch) > 1 and not isinstance(error, DATABASE_UNAVAILABLE):
-                self._one_by_one(batch)
+                self._commit_one_by_one(batch)
                 return
-            for one in (
-                batch
-            ):  # the database is away: asking once for each would keep them waiting as many times
+            for one in batch:
+                # the database is away: asking once for each would keep them waiting as many times
                 one.fail(error)
 
-    def _one_by_one(self, batch: list[_Waiting]) -> None:
-        """Store each by itself: one bad arrival must not refuse the others."""
+    def _commit_one_by_one(self, batch: list[_PendingArrival]) -> None:
+        """Store each arrival in its own transaction: one bad arrival must not refuse the others."""
         for at, one in enumerate(batch):
             self._commit([one])
             if isinstance(one.error, DATABASE_UNAVAILABLE):
@@ -266,52 +265,56 @@ class Intake:
                     other.fail(one.error)
                 return
 
-    def _together(self, batch: list[_Waiting]) -> None:
+    def _commit_together(self, batch: list[_PendingArrival]) -> None:
+        """Store a batch in one transaction. Raises what the database raises."""
         now = self._context.clock()
         with self._context.store.transaction() as session:
             _store(session, batch, now)
-        self._unwoken = True
+        self._must_notify = True
         for one in batch:
             one.done = True
 
 
-def _bare(error: Exception) -> Exception:
-    """The error without tracebacks and parameters.
+def _strip_error(error: Exception) -> Exception:
+    """Return the error without tracebacks and parameters.
 
-    They hold the bytes of the whole batch, in circles.
-
-    Nothing but the collector undoes those, and it does not count how large they are.
+    They hold the bytes of the whole batch, in reference cycles. Only the garbage collector undoes
+    those, and it does not count how large they are.
     """
-    one: BaseException | None = error
-    while one is not None:
-        one.__traceback__ = None
-        if isinstance(one, StatementError):
-            one.params = None
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        if isinstance(cause, StatementError):
+            cause.params = None
+        cause = cause.__cause__ or cause.__context__
     return error
 
 
-def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
-    """Write a batch in three statements, however many wait.
+def _store(session: Session, batch: list[_PendingArrival], now: datetime) -> None:
+    """Write a batch in three statements, however many arrivals wait.
 
-    The unique digest says which bytes were here before.
+    The unique digest shows which bytes were here before.
     """
-    firsts = {one.digest: one for one in reversed(batch)}
-    # In one order whoever inserts: two doors with the same bytes in two orders would wait for each
-    # other.
-    fresh = _insert_new(session, sorted(firsts.values(), key=lambda one: one.digest), now)
-    again = [one for one in batch if one is not firsts[one.digest] or one.digest not in fresh]
-    known = {}
-    if again:
+    first_by_digest = {one.digest: one for one in reversed(batch)}
+    # Sorted, so that all processes insert in one order: two that insert the same digests in
+    # different orders would wait for each other.
+    new_ids = _insert_new(
+        session, sorted(first_by_digest.values(), key=lambda one: one.digest), now
+    )
+    repeats = [
+        one for one in batch if one is not first_by_digest[one.digest] or one.digest not in new_ids
+    ]
+    stored = {}
+    if repeats:
         rows = session.scalars(
-            select(Delivery).where(Delivery.digest.in_([one.digest for one in again]))
+            select(Delivery).where(Delivery.digest.in_([one.digest for one in repeats]))
         )
-        known = {d.digest: d for d in rows}
+        stored = {d.digest: d for d in rows}
     for one in batch:
-        one.repeated = one in again
-        one.delivery = known[one.digest].id if one.repeated else fresh[one.digest]
-    for one in again:
-        _look_again(known[one.digest], one.arrival, now)
+        one.repeated = one in repeats
+        one.delivery = stored[one.digest].id if one.repeated else new_ids[one.digest]
+    for one in repeats:
+        _requeue_failed(stored[one.digest], one.arrival, now)
     receipts = [
         {
             "delivery_id": one.delivery,
@@ -325,11 +328,8 @@ def _store(session: Session, batch: list[_Waiting], now: datetime) -> None:
     session.connection().execute(RECEIPTS.insert(), receipts)
 
 
-def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[str, int]:
-    """Insert what is not there yet.
-
-    The digests that were new, with the number each delivery got.
-    """
+def _insert_new(session: Session, arrivals: list[_PendingArrival], now: datetime) -> dict[str, int]:
+    """Insert the deliveries that are new; return their ids by digest."""
     rows = [
         {
             "transport": one.arrival.transport,
@@ -348,18 +348,14 @@ def _insert_new(session: Session, ones: list[_Waiting], now: datetime) -> dict[s
             "items": 1,
             "attempts": 0,
         }
-        for one in ones
+        for one in arrivals
     ]
-    # Rows beside the statement, not in it: it is written once then, and not anew for each number of
-    # rows.
-    found = session.connection().execute(INSERT_DELIVERY[session.get_bind().dialect.name], rows)
-    return {digest: number for number, digest in found}
+    # Rows beside the statement, not in it: it is compiled once, not for each number of rows.
+    new_rows = session.connection().execute(INSERT_DELIVERY[session.get_bind().dialect.name], rows)
+    return {digest: number for number, digest in new_rows}
 
 
-def _look_again(known: Delivery, arrival: Arrival, now: datetime) -> None:
-    """Have failed bytes read once more when they are handed over once more.
-
-    Someone took the trouble.
-    """
-    if known.state is DeliveryState.FAILED and not arrival.unreadable_reason:
-        known.state, known.not_before, known.attempts = DeliveryState.PENDING, now, 0
+def _requeue_failed(delivery: Delivery, arrival: Arrival, now: datetime) -> None:
+    """Process failed bytes once more, since somebody has handed them over again."""
+    if delivery.state is DeliveryState.FAILED and not arrival.unreadable_reason:
+        delivery.state, delivery.not_before, delivery.attempts = DeliveryState.PENDING, now, 0

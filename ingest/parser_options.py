@@ -1,13 +1,9 @@
-"""What this house tells its parsers beside the bytes.
-
-From the settings, and from what staff have saved.
-"""
+"""Options of the parsers: from the settings and from the profiles that staff have saved."""
 
 from collections.abc import Sequence
 
-from ingest.form_maps import build_form_maps
 from parsers.item import Format
-from parsers.options import Options, Profile
+from parsers.options import FormMap, Options, Profile
 from parsers.text import normalize
 from workflow.context import AppContext
 from workflow.filing import column_profiles
@@ -16,59 +12,81 @@ from workflow.settings import settings
 
 
 def load_parser_options(context: AppContext, form: Format) -> Options:
-    """Return how the house's own sources of this format are meant.
+    """Return the options with which deliveries of this format are parsed.
 
-    Saved profiles are read each time, so that one saved on any host holds for the next file. Holds
-    passwords: hand it on by memory or pipe, never by a command line. Raises one of `store.AWAY`
-    when the database does not answer.
+    Saved profiles are read from the database each time, so that one saved on any host holds for the
+    next file. The result holds passwords: hand it on by memory or pipe, never by a command line.
+    Raises one of `engine.DATABASE_UNAVAILABLE` when the database does not answer.
     """
     if form is not Format.SECURE_MESSAGE:
         return Options(
             time_zone=context.settings.time_zone, forms=build_form_maps(context.settings)
         )
     with context.store.read_only() as session:
-        saved = [_saved(one) for one in column_profiles.list_profiles(session)]
+        saved = [_to_parser_profile(one) for one in column_profiles.list_profiles(session)]
     return build_options(context.settings, saved)
 
 
-def build_options(given: settings.Settings, saved: Sequence[Profile] = ()) -> Options:
-    """Return how workbooks are meant: by these saved profiles, then by what the settings say."""
-    secrets = (given.workbook_password, *(one.password for one in given.profile.values()))
+def build_options(configuration: settings.Settings, saved: Sequence[Profile] = ()) -> Options:
+    """Return the options for workbooks: saved profiles first, then what the settings say."""
+    secrets = (
+        configuration.workbook_password,
+        *(one.password for one in configuration.profile.values()),
+    )
     passwords = (one.get_secret_value() for one in secrets)
     return Options(
-        profiles=(*saved, *list_configured_profiles(given).values()),
-        passwords=tuple(dict.fromkeys(word for word in passwords if word)),
-        time_zone=given.time_zone,
+        profiles=(*saved, *list_configured_profiles(configuration).values()),
+        passwords=tuple(dict.fromkeys(password for password in passwords if password)),
+        time_zone=configuration.time_zone,
     )
 
 
-def list_configured_profiles(given: settings.Settings) -> dict[str, Profile]:
-    """The profiles of intake.toml, by name."""
-    return {name: _told(name, one) for name, one in given.profile.items()}
+def build_form_maps(configuration: settings.Settings) -> tuple[FormMap, ...]:
+    """One for every form in the settings.
+
+    Also those without a word about their fields are known.
+    """
+    return tuple(
+        FormMap(
+            form=number,
+            fields=tuple(
+                (normalize.fold_label(name), meaning.value) for name, meaning in form.fields.items()
+            ),
+            defaults=tuple((ours.value, value) for ours, value in form.defaults.items()),
+        )
+        for number, form in configuration.form.items()
+    )
 
 
-def _saved(one: SavedProfile) -> Profile:
+def list_configured_profiles(configuration: settings.Settings) -> dict[str, Profile]:
+    """Return the column profiles of intake.toml by name."""
+    return {name: _to_profile(name, one) for name, one in configuration.profile.items()}
+
+
+def _to_parser_profile(saved: SavedProfile) -> Profile:
+    """Convert a saved profile to the parser's type."""
     return Profile(
-        name=one.name,
-        columns=tuple((str(heading), str(field)) for heading, field in one.columns),
-        fingerprint=one.fingerprint or "",
-        date_order=one.date_order,
-        time_zone=one.time_zone,
-        defaults=tuple((str(field), str(value)) for field, value in one.defaults),
+        name=saved.name,
+        columns=tuple((str(heading), str(field)) for heading, field in saved.columns),
+        fingerprint=saved.fingerprint or "",
+        date_order=saved.date_order,
+        time_zone=saved.time_zone,
+        defaults=tuple((str(field), str(value)) for field, value in saved.defaults),
     )
 
 
-def _told(name: str, one: settings.WorkbookProfile) -> Profile:
+def _to_profile(name: str, configured: settings.WorkbookProfile) -> Profile:
+    """Convert a profile of intake.toml to the parser's type."""
     columns = (
         (normalize.fold_label(text), field)
-        for field, listed in one.synonyms.items()
+        for field, listed in configured.synonyms.items()
         for text in listed
     )
     return Profile(
         name=name,
         columns=tuple(columns),
-        fingerprint=one.fingerprint,
-        date_order=one.date_order,
-        time_zone=one.time_zone,
-        defaults=tuple(one.defaults.items()),
+        fingerprint=configured.fingerprint,
+        date_order=configured.date_order,
+        time_zone=configured.time_zone,
+        defaults=tuple(configured.defaults.items()),
     )

@@ -23,42 +23,47 @@ from workflow.context import AppContext
 from workflow.operations import item_faults
 from workflow.runtime import log
 
-PATIENCE = 5.0  # seconds the database may take before the form goes into the local spool
-AWAY_SECONDS = 10.0  # so long after it did not store one, forms go into the spool at once
-STORING = 32  # forms that wait for the database
+STORE_SECONDS = 5.0  # seconds the database may take before the form goes into the local spool
+# after a form was not stored, further ones go into the spool at once for so long
+AWAY_SECONDS = 10.0
+MAX_WAITING = 32  # forms that wait for the database
 HEALTH_SECONDS = 2.0
 
 
 def create_app(context: AppContext, accept: AcceptAll) -> Flask:
-    """The public app. It knows no page, sets no cookie and repeats nothing of what it was sent."""
+    """Return the public app.
+
+    It has no pages, sets no cookie and repeats nothing of what it was sent.
+    """
     app = Flask("webhooks", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = context.settings.webhook_limit
     spool = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
-    keeper, pulse, keys = _Keeper(spool, accept), _Pulse(context), SignatureKeys(context.settings)
+    form_store = _FormStore(spool, accept)
+    probe = _DatabaseProbe(context)
+    keys = SignatureKeys(context.settings)
     if not keys:
         log.webhook_without_key()
 
     @app.post("/formstack", provide_automatic_options=False)
     def take() -> tuple[Response, int]:
-        """202 stored; 401 unsigned or wrongly signed; 413 over the limit.
+        """Answer 202 once the form is stored, or one of 401, 413, 415 and 503.
 
-        415 neither form nor JSON; 503 send it again.
-
-        A signed body that cannot be read is 415 and stored all the same, as failed: staff see it
-        and can replay it.
+        401: unsigned or wrongly signed; 413: over the limit; 415: neither form nor JSON; 503: send
+        it again. A signed body that cannot be read is 415 and stored all the same, as failed: staff
+        see it and can replay it.
         """
-        raw, said = _verified(request, keys)
+        raw, form_body = _verify(request, keys)
         if raw:
-            keeper.keep(_arrival(request, raw, said, context.clock()))
-        if said.unreadable_reason:
+            form_store.store(_make_arrival(request, raw, form_body, context.clock()))
+        if form_body.unreadable_reason:
             abort(415)
         return jsonify(status="stored"), 202
 
     @app.get("/health", provide_automatic_options=False)
     def health() -> tuple[Response, int]:
-        """200 forms are taken; 503 no key to verify them with, or nowhere to store them."""
+        """Answer 200 when forms are taken, 503 without a key or without anywhere to store them."""
         room = spool.has_space(2 * context.settings.webhook_limit)
-        state = {"key": bool(keys), "database": pulse.beats(), "spool": room}
+        state = {"key": bool(keys), "database": probe.is_alive(), "spool": room}
         good = state["key"] and (state["database"] or room)
         return jsonify(
             **state, spooled=len(spool.list_waiting()), damaged=spool.count_damaged()
@@ -66,7 +71,7 @@ def create_app(context: AppContext, accept: AcceptAll) -> Flask:
 
     @app.errorhandler(Exception)
     def answer(error: Exception) -> tuple[Response, int]:
-        """Fixed words for every fault: nothing of the inside, nothing of what was sent."""
+        """Answer fixed words for every fault: nothing of the inside, nothing of what was sent."""
         if isinstance(error, HTTPException):
             return jsonify(error=error.name), error.code or 500
         item_faults.record_unexpected_fault(
@@ -74,64 +79,70 @@ def create_app(context: AppContext, accept: AcceptAll) -> Flask:
         )
         return jsonify(error="try again later"), 503
 
-    app.after_request(_quiet)
+    app.after_request(_set_headers)
     return app
 
 
-def _arrival(asked: Request, raw: bytes, said: Body, now: datetime) -> Arrival:
+def _make_arrival(incoming: Request, raw: bytes, form_body: Body, now: datetime) -> Arrival:
+    """Return the form as an arrival, without its HandshakeKey."""
     return Arrival(
         transport=Transport.FORMSTACK,
         format=Format.FORMSTACK,
-        unreadable_reason=said.unreadable_reason,
-        raw=body.remove_handshake(raw) if said.unreadable_reason or said.envelope.secrets else raw,
-        envelope={"form": said.envelope.form, "peer": asked.remote_addr or ""},
+        unreadable_reason=form_body.unreadable_reason,
+        raw=body.remove_handshake(raw)
+        if form_body.unreadable_reason or form_body.envelope.secrets
+        else raw,
+        envelope={"form": form_body.envelope.form, "peer": incoming.remote_addr or ""},
         received_at=now,
-        reference=said.reference,
+        reference=form_body.reference,
     )
 
 
-class _Form:
-    """One that waits to be stored, and whoever brought it for the answer."""
+class _PendingForm:
+    """A form that waits to be stored, and the request that waits for the answer."""
 
-    __slots__ = ("_told", "arrival", "stored")
+    __slots__ = ("_answered", "arrival", "stored")
 
     def __init__(self, arrival: Arrival) -> None:
         self.arrival, self.stored = arrival, False
-        self._told = Lock()
-        self._told.acquire()
+        self._answered = Lock()
+        self._answered.acquire()
 
-    def tell(self, *, stored: bool) -> None:
+    def answer(self, *, stored: bool) -> None:
+        """Record whether the form is stored, and wake the request that waits."""
         self.stored = stored
-        self._told.release()
+        self._answered.release()
 
-    def heard(self) -> bool:
-        """Return whether there is an answer within PATIENCE."""
-        return self._told.acquire(timeout=PATIENCE)
+    def wait(self) -> bool:
+        """Return whether there is an answer within STORE_SECONDS."""
+        return self._answered.acquire(timeout=STORE_SECONDS)
 
 
-class _Keeper:
-    """Stores a form in the database, or in the synced local spool while the database is away.
+class _FormStore:
+    """Stores forms in the database, or in the synced local spool while the database is away.
 
-    One thread stores for all: what comes while it does shares the next commit, and nobody else
+    One thread stores for all requests: what comes meanwhile shares the next commit, and nobody else
     waits for a database that hangs.
     """
 
     def __init__(self, spool: Spool, accept: AcceptAll) -> None:
         self._accept = accept
         self._spool = spool
-        self._waiting: SimpleQueue[_Form] = SimpleQueue()
-        self._away_until = 0.0  # of the steady clock
+        self._waiting: SimpleQueue[_PendingForm] = SimpleQueue()
+        self._away_until = 0.0  # monotonic
         Thread(target=self._store_all, name="store", daemon=True).start()
 
-    def keep(self, arrival: Arrival) -> None:
-        # Both may succeed when the database wakes up late: the digest makes them one delivery.
-        ways = [self._in_database, self._in_spool]
+    def store(self, arrival: Arrival) -> None:
+        # Both may succeed when the database answers late: the digest makes them one delivery.
+        """Store a form. Aborts with 503 when neither database nor spool could."""
+        ways = [self._store_in_database, self._store_in_spool]
         if time.monotonic() < self._away_until:
             ways.reverse()
         if not any(way(arrival) for way in ways):
             abort(503)
 
-    def _in_spool(self, arrival: Arrival) -> bool:
+    def _store_in_spool(self, arrival: Arrival) -> bool:
+        """Store a form in the spool; return whether that worked."""
         try:
             self._spool.store(arrival)
         except OSError as error:
@@ -139,88 +150,93 @@ class _Keeper:
             return False
         return True
 
-    def _in_database(self, arrival: Arrival) -> bool:
-        form = _Form(arrival)
-        if self._waiting.qsize() >= STORING:
+    def _store_in_database(self, arrival: Arrival) -> bool:
+        """Store a form in the database; return whether it did in time."""
+        form = _PendingForm(arrival)
+        if self._waiting.qsize() >= MAX_WAITING:
             log.delivery_not_stored(arrival.transport, BlockingIOError())
         else:
             self._waiting.put(form)
-            if not form.heard():
+            if not form.wait():
                 log.delivery_not_stored(arrival.transport, TimeoutError())
         self._away_until = 0.0 if form.stored else time.monotonic() + AWAY_SECONDS
         return form.stored
 
     def _store_all(self) -> None:
+        """Store queued forms, for ever; a thread's main function."""
         while True:
             forms = [self._waiting.get()]
             with suppress(Empty):
                 while len(forms) < BATCH:
                     forms.append(self._waiting.get_nowait())
             for form, stored in zip(
-                forms, self._stored([form.arrival for form in forms]), strict=True
+                forms, self._store_batch([form.arrival for form in forms]), strict=True
             ):
-                form.tell(stored=stored)
+                form.answer(stored=stored)
 
-    def _stored(self, arrivals: list[Arrival]) -> list[bool]:
+    def _store_batch(self, arrivals: list[Arrival]) -> list[bool]:
+        """Store a batch; return for each form whether it is stored."""
         try:
             return [isinstance(answer, int) for answer in self._accept(arrivals)]
-        # the thread's top loop: those who wait then go to the spool
+        # the thread's top loop: the waiting forms then go to the spool
         except Exception as error:  # noqa: BLE001
             log.fault("store", error)
             return [False] * len(arrivals)
 
 
-class _Pulse:
-    """Whether the database answers.
+class _DatabaseProbe:
+    """Check whether the database answers.
 
-    One thread asks for all: a health check must not hang because the database does.
+    One thread asks for all requests: a health check must not hang because the database does.
     """
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pulse")
-        self._asking = Lock()
-        self._asked: Future[bool] | None = None
+        self._lock = Lock()
+        self._answer: Future[bool] | None = None
 
-    def beats(self) -> bool:
-        with self._asking:
-            if self._asked is None or self._asked.done():
-                self._asked = self._thread.submit(_database_answers, self._context)
-            asked = self._asked
+    def is_alive(self) -> bool:
+        """Return whether the database answers in time."""
+        with self._lock:
+            if self._answer is None or self._answer.done():
+                self._answer = self._thread.submit(_database_answers, self._context)
+            answer = self._answer
         try:
-            return asked.result(timeout=HEALTH_SECONDS)
+            return answer.result(timeout=HEALTH_SECONDS)
         except TimeoutError:
             return False
 
 
-def _verified(asked: Request, keys: SignatureKeys) -> tuple[bytes, Body]:
-    """The raw body and what it says, once signature and HandshakeKey are right.
+def _verify(incoming: Request, keys: SignatureKeys) -> tuple[bytes, Body]:
+    """Return the raw body and its envelope, once signature and HandshakeKey are verified.
 
-    Else 401, or 503 without a key.
+    Aborts with 401 otherwise, with 503 without a key.
     """
-    raw = asked.get_data(
-        cache=True
-    )  # before anything touches request.form, which would leave 0 bytes to verify
+    # read before request.form, which would leave 0 bytes to verify
+    raw = incoming.get_data(cache=True)
     if not keys:
         abort(503)
-    signed_with = keys.find_signing_keys(asked.headers, raw)
+    signed_with = keys.find_signing_keys(incoming.headers, raw)
     if not signed_with:
         log.delivery_refused(Transport.FORMSTACK, "signature")
         abort(401)
-    said = _read(asked, raw)
-    if not keys.may_submit(said.envelope, signed_with):
+    form_body = _read(incoming, raw)
+    if not keys.may_submit(form_body.envelope, signed_with):
         log.delivery_refused(Transport.FORMSTACK, "key of this form")
         abort(401)
-    return raw, said
+    return raw, form_body
 
 
-def _read(asked: Request, raw: bytes) -> Body:
-    if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
+def _read(incoming: Request, raw: bytes) -> Body:
+    """Parse a signed body; a compressed one is unreadable."""
+    if incoming.headers.get("Content-Encoding", "identity").lower() != "identity":
         return Body(Envelope(), "the body is compressed: switch that off at the sender")
-    return body.parse_body(raw, asked.headers.get("Content-Type", ""))
+    return body.parse_body(raw, incoming.headers.get("Content-Type", ""))
 
 
 def _database_answers(context: AppContext) -> bool:
+    """Return whether the database answers a query."""
     try:
         with context.store.read_only() as session:
             session.execute(text("SELECT 1"))
@@ -229,7 +245,8 @@ def _database_answers(context: AppContext) -> bool:
     return True
 
 
-def _quiet(response: Response) -> Response:
+def _set_headers(response: Response) -> Response:
+    """Set the headers that every answer has."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

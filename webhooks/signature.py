@@ -1,7 +1,4 @@
-"""Who may hand in which form.
-
-HMAC keys and HandshakeKeys, the common ones and those of a form, old and new.
-"""
+"""Signatures of webhook calls: HMAC keys and HandshakeKeys, common ones and those of a form."""
 
 import hmac
 from hashlib import sha256
@@ -14,7 +11,10 @@ from workflow.settings.settings import Settings
 
 
 class SignatureKeys:
-    """Every key of the settings, made ready once: this is asked for each request, signed or not."""
+    """Every key of the settings.
+
+    Prepared once, since they are checked for each request, signed or not.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._common = settings.formstack_keys
@@ -30,40 +30,37 @@ class SignatureKeys:
         return bool(self._every)
 
     def find_signing_keys(self, headers: Headers, raw: bytes) -> tuple[str, ...]:
-        """The keys that these bytes are signed with, by whichever of our headers.
-
-        None = by nobody we know.
-        """
-        given = [value for name in self._headers if (value := headers.get(name))]
+        """Return the keys that these bytes are signed with; () for none."""
+        values = [value for name in self._headers if (value := headers.get(name))]
         return tuple(
-            key for key in self._every if any(_matches(raw, key, value) for value in given)
+            key for key in self._every if any(_matches(raw, key, value) for value in values)
         )
 
-    def may_submit(self, said: Envelope, signed_with: tuple[str, ...]) -> bool:
-        """Whether a form of the settings was signed with a key of its own.
+    def may_submit(self, envelope: Envelope, signed_with: tuple[str, ...]) -> bool:
+        """Return whether a call signed with these keys may submit this form.
 
-        And carries its HandshakeKey if it has one.
-
-        Any key of ours will do for a form that is not in the settings: a form that is copied at
-        Formstack takes the key of its webhook along, and what comes from it is a customer's all the
-        same.
+        A form of the settings has to be signed with a key of its own, and to carry its HandshakeKey
+        if it has one. For any other form each of our keys will do: a form that is copied at
+        Formstack takes the key of its webhook along, and its submissions come from customers all
+        the same.
         """
-        form = self._forms.get(said.form)
+        form = self._forms.get(envelope.form)
         if form is None:
             return True
         if not set(form.list_keys(self._common)) & set(signed_with):
             return False
         return not form.handshakes or any(
-            _same(valid, told) for valid in form.handshakes for told in said.secrets
+            _same(valid, given) for valid in form.handshakes for given in envelope.secrets
         )
 
 
 def _matches(raw: bytes, key: str, given: str) -> bool:
-    """Compare in constant time. The prefix may be left out."""
+    """Return whether a header holds this key's signature. The prefix may be left out."""
     expected = hmac.digest(key.encode(), raw, sha256).hex()
     return _same(expected, given.strip().lower().removeprefix("sha256="))
 
 
-def _same(expected: str, said: str) -> bool:
+def _same(expected: str, given: str) -> bool:
     # As bytes: text outside ASCII would raise.
-    return hmac.compare_digest(expected.encode(), said.encode(errors="replace"))
+    """Compare in constant time."""
+    return hmac.compare_digest(expected.encode(), given.encode(errors="replace"))

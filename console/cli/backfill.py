@@ -97,7 +97,7 @@ def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
             found = pulling.pull_form(form, since, step)
     except ApiError as error:
         click.echo(f"form {form}: {error.message}", err=True)
-        return EXIT_UNUSABLE if error.lasting else EXIT_TRY_AGAIN
+        return EXIT_UNUSABLE if error.is_permanent else EXIT_TRY_AGAIN
     click.echo(f"form {form}: {found.seen} looked at, {found.new} new")
     return 0
 
@@ -118,7 +118,7 @@ def _list() -> None:
                 ]
             except ApiError as error:
                 raise CommandError(
-                    error.message, EXIT_UNUSABLE if error.lasting else EXIT_TRY_AGAIN
+                    error.message, EXIT_UNUSABLE if error.is_permanent else EXIT_TRY_AGAIN
                 ) from None
     terminal.create_console().print(terminal.build_table(("form", "backfill", "name"), rows))
     click.echo(

@@ -1,7 +1,4 @@
-"""What a person says of a workbook's columns is kept.
-
-And the deliveries that waited for it are read.
-"""
+"""Save the column mapping a person chose, and replay the deliveries that waited for it."""
 
 from sqlalchemy import select
 
@@ -19,73 +16,84 @@ from workflow.filing.column_profiles import SavedProfile, save_profile
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
 
-_ASKING = "mapping needed"  # how the parser's reason begins
+_MAPPING_NEEDED = "mapping needed"  # the start of the parser's reason
 
 
 def read_preview(context: AppContext, raw: bytes) -> list[TablePreview]:
-    """The first rows of a workbook, read where a hostile one harms nobody.
+    """Return the first rows of each sheet of a workbook, read in a parser process.
 
-    Raises UnreadableError, which says why.
+    Raises UnreadableError, whose text says why.
     """
-    return _opened(raw, load_parser_options(context, Format.SECURE_MESSAGE))
+    return _read_preview(raw, load_parser_options(context, Format.SECURE_MESSAGE))
 
 
-def _opened(raw: bytes, told: Options) -> list[TablePreview]:
+def _read_preview(raw: bytes, parser_options: Options) -> list[TablePreview]:
+    """Return the first rows of each sheet. Raises UnreadableError."""
     with hide_parser_errors():
-        return parser_pool.read_previews(raw, told)
+        return parser_pool.read_previews(raw, parser_options)
 
 
 def save_mapping(context: AppContext, sheet: SheetProposal, name: str, *, by: str) -> None:
-    """Save what is shown of a sheet as a profile for its headings.
+    """Save what is shown of a sheet as a profile for exactly its headings.
 
-    Raises ProfileConflictError when the name or the headings are another profile's, ValueError while
-    something is missing.
+    Raises ProfileConflictError when the name or the headings belong to another profile, ValueError
+    while a required column is missing.
     """
     if sheet.missing:
         raise ValueError(f"no column for {' nor for '.join(sheet.missing)}")
-    meant = sheet.to_profile(name)
-    given = SavedProfile(
+    profile = sheet.to_profile(name)
+    saved = SavedProfile(
         name=name,
-        fingerprint=meant.fingerprint,
-        columns=[list(pair) for pair in meant.columns],
-        date_order=meant.date_order,
-        time_zone=meant.time_zone,
-        defaults=[list(pair) for pair in meant.defaults],
+        fingerprint=profile.fingerprint,
+        columns=[list(pair) for pair in profile.columns],
+        date_order=profile.date_order,
+        time_zone=profile.time_zone,
+        defaults=[list(pair) for pair in profile.defaults],
         saved_by=by,
     )
     with context.store.transaction() as session:
-        save_profile(session, given, now=context.clock())
+        save_profile(session, saved, now=context.clock())
 
 
 def replay_waiting(context: AppContext, fingerprint: str, *, by: str) -> list[Delivery]:
-    """Read the failed deliveries that asked for a mapping of these headings.
+    """Replay the failed deliveries that need a mapping of these headings.
 
-    Each as it is afterwards.
+    Returns each delivery as it is afterwards, oldest first.
     """
     return [
-        done
+        delivery
         for number in list_waiting(context, fingerprint)
-        if (done := replay(context, number, by=by)) is not None
+        if (delivery := replay(context, number, by=by)) is not None
     ]
 
 
 def list_waiting(context: AppContext, fingerprint: str) -> list[int]:
-    """Failed deliveries that ask for a mapping of these very headings, oldest first."""
-    mine = (Delivery.state == DeliveryState.FAILED, Delivery.format == Format.SECURE_MESSAGE)
+    """Return the failed deliveries that need a mapping of exactly these headings.
+
+    Their ids, oldest first.
+    """
+    failed = (Delivery.state == DeliveryState.FAILED, Delivery.format == Format.SECURE_MESSAGE)
     query = (
-        select(Delivery.id).where(*mine, Delivery.reason.startswith(_ASKING)).order_by(Delivery.id)
+        select(Delivery.id)
+        .where(*failed, Delivery.reason.startswith(_MAPPING_NEEDED))
+        .order_by(Delivery.id)
     )
     with context.store.read_only() as session:
         numbers = list(session.scalars(query))
-    told = load_parser_options(context, Format.SECURE_MESSAGE)
-    return [number for number in numbers if _has(context, number, fingerprint, told)]
+    parser_options = load_parser_options(context, Format.SECURE_MESSAGE)
+    return [
+        number for number in numbers if _has_headings(context, number, fingerprint, parser_options)
+    ]
 
 
-def _has(context: AppContext, number: int, fingerprint: str, told: Options) -> bool:
+def _has_headings(
+    context: AppContext, number: int, fingerprint: str, parser_options: Options
+) -> bool:
+    """Return whether a sheet of the delivery has these headings; False when it cannot be read."""
     try:
-        read = _opened(read_original(context, number)[1], told)
+        previews = _read_preview(read_original(context, number)[1], parser_options)
     except UnreadableError:
         return False
     return any(
-        fingerprint in columns.fingerprint_rows([row for _, row in rows]) for _, rows in read
+        fingerprint in columns.fingerprint_rows([row for _, row in rows]) for _, rows in previews
     )

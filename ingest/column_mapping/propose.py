@@ -1,6 +1,6 @@
-"""What the columns of a workbook are taken for, and what a person says of them.
+"""Propose which field of ours each column of a workbook is, and merge a person's choices.
 
-Pure: first rows in, proposals out.
+Pure: the first rows of each sheet in, proposals out.
 """
 
 import re
@@ -21,45 +21,42 @@ from parsers.secure_message.row import name_column
 from parsers.text import dates, normalize
 
 IGNORE = "ignore"
-_SAMPLE = 60  # characters of a cell
-_LONGEST_LABEL = 60
-_TEXTS = 40  # characters on average: columns of such are messages, or comments
+_MAX_SAMPLE = 60  # characters of a cell
+_MAX_LABEL = 60
+_MIN_TEXT = 40  # characters on average: columns with such texts are messages, or comments
 
 
 @dataclass(frozen=True)
 class ColumnProposal:
-    """A column: its heading, the field it is taken for, and how that is known."""
+    """A column of a sheet: its heading, the proposed field, and the reason for the proposal."""
 
     letter: str
     heading: str
     key: str  # the heading, folded
     field_name: str  # the field, or ""
-    # "a heading we know", "the profile north", "as you say", or "" where it is none of ours
+    # "a heading we know", "the profile north", "as you say", or "" without a field
     reason: str
-    guess: str  # the field it may be: for a person to say, never taken by itself
-    rank: int  # among the columns of its field, of which the first answered one counts
+    guess: str  # the field it may be: a suggestion, never used without a person's choice
+    rank: int  # among the columns of its field, of which the first filled one counts
     samples: tuple[str, ...] = field(repr=False)  # PHI
 
 
 @dataclass(frozen=True)
 class SheetProposal:
-    """A visible sheet.
-
-    Where its heading is, what the columns are taken for, and what is missing.
-    """
+    """A visible sheet: where its heading is, the proposed fields, and what is missing."""
 
     name: str
     heading_rows: tuple[int, ...]  # as Excel numbers them
     fingerprint: str
-    profile: Profile | None  # by which it is read today; None = by what we know ourselves
-    missing: tuple[str, ...]  # in words for staff; () = it can be read
+    profile: Profile | None  # by which it is read today; None: by the headings we know
+    missing: tuple[str, ...]  # in words for staff; () when it can be read
     columns: tuple[ColumnProposal, ...]
     date_order: str
-    time_zone: str  # "" = the house's
+    time_zone: str  # "" = that of the settings
     defaults: tuple[tuple[str, str], ...] = field(repr=False)
 
     def to_profile(self, name: str) -> Profile:
-        """Return what is shown, as a profile for exactly these headings."""
+        """Return the proposal as a profile for exactly these headings."""
         return Profile(
             name=name,
             columns=tuple(
@@ -74,26 +71,25 @@ class SheetProposal:
 
 @dataclass(frozen=True)
 class MappingChoices:
-    """What a person says of a sheet."""
+    """A person's choices for a sheet; what is left out is proposed."""
 
-    columns: Mapping[str, str] = field(
-        default_factory=dict
-    )  # heading -> field of ours or what it goes by, or ignore
-    heading_row: int = 0  # as Excel numbers it; 0 = found by itself
+    # heading -> field of ours, a synonym of it, or "ignore"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    heading_row: int = 0  # as Excel numbers it; 0 = find automatically
     defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    date_order: str | None = None  # None: as it was, or mdy
-    time_zone: str | None = None  # None: as it was, or the house's
+    date_order: str | None = None  # None: that of the profile, or mdy
+    time_zone: str | None = None  # None: that of the profile, or of the settings
 
 
 def get_field_name(text: str) -> str:
-    """Our field by its name, or by what it goes by, as "practice"; "" for `ignore`.
+    """Return our field by its name or a synonym such as "practice"; "" for `ignore`.
 
-    Raises LookupError for others.
+    Raises LookupError for any other text.
     """
     key = normalize.fold_label(text)
     if key in {"", IGNORE}:
         return ""
-    by_word = {listed: name for name, all_of in HEADINGS_BY_FIELD.items() for listed in all_of}
+    by_word = {word: name for name, headings in HEADINGS_BY_FIELD.items() for word in headings}
     by_word |= {normalize.fold_label(word): name for name, word in FIELD_LABELS.items()}
     name = text.strip() if text.strip() in HEADINGS_BY_FIELD else by_word.get(key)
     if name is None:
@@ -102,100 +98,111 @@ def get_field_name(text: str) -> str:
 
 
 def propose_sheets(
-    read: Sequence[TablePreview], told: Options, said: MappingChoices | None = None
+    previews: Sequence[TablePreview], parser_options: Options, choices: MappingChoices | None = None
 ) -> list[SheetProposal]:
-    """Every visible sheet with anything in it, as it would be read with what was said.
+    """Return a proposal for every visible, non-empty sheet, merged with a person's choices.
 
-    Raises LookupError for a heading or a field that there is not: its argument is what was named.
+    Raises LookupError for a heading, row or field that does not exist; its argument is that name.
     """
-    said = said or MappingChoices()
-    meant = {
+    choices = choices or MappingChoices()
+    chosen_fields = {
         normalize.fold_label(heading): get_field_name(name)
-        for heading, name in said.columns.items()
+        for heading, name in choices.columns.items()
     }
-    there = {
-        normalize.fold_label(text) for _, rows in read for _, row in rows for text in row.values()
+    labels = {
+        normalize.fold_label(text)
+        for _, rows in previews
+        for _, row in rows
+        for text in row.values()
     }
-    for heading in said.columns:
-        if normalize.fold_label(heading) not in there and not _of_two(heading, there):
+    for heading in choices.columns:
+        if normalize.fold_label(heading) not in labels and not _joins_two_labels(heading, labels):
             raise LookupError(heading)
-    return [_sheet(name, rows, told, meant, said) for name, rows in read]
+    return [
+        _propose_sheet(name, rows, parser_options, chosen_fields, choices)
+        for name, rows in previews
+    ]
 
 
-def _of_two(heading: str, there: set[str]) -> bool:
-    """Return whether a heading is made up of two that are there, one above the other."""
+def _joins_two_labels(heading: str, labels: set[str]) -> bool:
+    """Return whether a heading joins two existing ones, one above the other."""
     key = normalize.fold_label(heading)
     return any(
-        key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in there for one in there if one
+        key.startswith(f"{one} ") and key.removeprefix(f"{one} ") in labels for one in labels if one
     )
 
 
-def _sheet(
-    name: str, rows: list[NumberedRow], told: Options, meant: dict[str, str], said: MappingChoices
+def _propose_sheet(
+    name: str,
+    rows: list[NumberedRow],
+    parser_options: Options,
+    chosen_fields: dict[str, str],
+    choices: MappingChoices,
 ) -> SheetProposal:
+    """Return the proposal for one sheet."""
     texts = [row for _, row in rows]
-    found = _found(rows, texts, told, meant, said)
-    before = found.profile if found.profile and found.profile.name else None
-    at = found.end - (2 if found.has_two_rows else 1)
-    columns = {**dict(before.columns if before else ()), **meant}
-    defaults = {**dict(before.defaults if before else ()), **dict(said.defaults)}
+    heading_before = _find_heading(rows, texts, parser_options, chosen_fields, choices)
+    profile = heading_before.profile
+    if profile is None or not profile.name:
+        profile = None
+    base = profile or Profile(name="", columns=(), time_zone="")
+    start = heading_before.end - (2 if heading_before.has_two_rows else 1)
     merged = Profile(
-        name=before.name if before else "",
-        columns=tuple(columns.items()),
-        defaults=tuple(defaults.items()),
+        name=base.name,
+        columns=tuple({**dict(base.columns), **chosen_fields}.items()),
+        defaults=tuple({**dict(base.defaults), **dict(choices.defaults)}.items()),
     )
     heading = secure_message_columns.parse_heading(
-        texts, at, merged, has_two_rows=found.has_two_rows
+        texts, start, merged, has_two_rows=heading_before.has_two_rows
     )
     below = texts[heading.end : heading.end + SAMPLE_ROWS]
     return SheetProposal(
         name=name,
-        heading_rows=tuple(number for number, _ in rows[at : heading.end]),
+        heading_rows=tuple(number for number, _ in rows[start : heading.end]),
         fingerprint=heading.fingerprint,
-        profile=before,
+        profile=profile,
         missing=tuple(heading.missing_fields),
-        columns=tuple(_columns(heading, below, meant)),
-        date_order=said.date_order or (before.date_order if before else "mdy"),
-        time_zone=said.time_zone
-        if said.time_zone is not None
-        else (before.time_zone if before else ""),
+        columns=tuple(_propose_columns(heading, below, chosen_fields)),
+        date_order=choices.date_order or base.date_order,
+        time_zone=base.time_zone if choices.time_zone is None else choices.time_zone,
         defaults=merged.defaults,
     )
 
 
-def _found(
+def _find_heading(
     rows: list[NumberedRow],
     texts: list[dict[int, str]],
-    told: Options,
-    meant: dict[str, str],
-    said: MappingChoices,
+    parser_options: Options,
+    chosen_fields: dict[str, str],
+    choices: MappingChoices,
 ) -> Heading:
-    """The heading under what was said, or else the row that looks most like one."""
+    """Return the heading the choices name, else the row that looks most like one."""
     numbers = [number for number, _ in rows[:MAX_SEARCHED_ROWS]]
-    if said.heading_row:
-        if said.heading_row not in numbers:
-            raise LookupError(f"row {said.heading_row}")
-        return secure_message_columns.parse_heading(texts, numbers.index(said.heading_row), None)
-    mine = Profile(name="", columns=tuple(meant.items()), defaults=said.defaults)
-    found = secure_message_columns.find_heading(
-        texts, (*told.profiles, mine) if meant else told.profiles
+    if choices.heading_row:
+        if choices.heading_row not in numbers:
+            raise LookupError(f"row {choices.heading_row}")
+        return secure_message_columns.parse_heading(texts, numbers.index(choices.heading_row), None)
+    chosen = Profile(name="", columns=tuple(chosen_fields.items()), defaults=choices.defaults)
+    heading = secure_message_columns.find_heading(
+        texts, (*parser_options.profiles, chosen) if chosen_fields else parser_options.profiles
     )
-    return found or secure_message_columns.parse_heading(texts, _likeliest(texts), None)
+    return heading or secure_message_columns.parse_heading(texts, _find_likeliest_row(texts), None)
 
 
-def _likeliest(texts: list[dict[int, str]]) -> int:
-    """The row that looks most like a heading.
+def _find_likeliest_row(texts: list[dict[int, str]]) -> int:
+    """Return the index of the row that looks most like a heading.
 
-    The one with the most short texts that are all different.
+    It is the row with the most short texts that all differ and are no values.
     """
     short = [
-        {text for text in row.values() if len(text) <= _LONGEST_LABEL and not _is_value(text)}
+        {text for text in row.values() if len(text) <= _MAX_LABEL and not _is_value(text)}
         for row in texts
     ]
     return max(range(min(len(texts), MAX_SEARCHED_ROWS)), key=lambda at: (len(short[at]), -at))
 
 
 def _is_value(text: str) -> bool:
+    """Return whether a text is a number, a date or an e-mail address rather than a label."""
     return (
         text.replace(".", "", 1).isdigit()
         or dates.parse_moment(text) is not None
@@ -203,46 +210,61 @@ def _is_value(text: str) -> bool:
     )
 
 
-def _columns(
-    heading: Heading, below: list[dict[int, str]], meant: dict[str, str]
+def _propose_columns(
+    heading: Heading, below: list[dict[int, str]], chosen_fields: dict[str, str]
 ) -> Iterator[ColumnProposal]:
-    """The columns as they stand in the sheet."""
-    places = {
-        column: (name, rank)
-        for name, of_it in heading.columns.items()
-        for rank, column in enumerate(of_it)
-    }
+    """Yield the columns in the order of the sheet."""
+    fields = _fields_by_column(heading)
     free = [name for name in HEADINGS_BY_FIELD if name not in heading.columns]
     for column, key in heading.keys.items():
-        name, rank = places.get(column, ("", 0))
-        samples = tuple(row[column][:_SAMPLE] for row in below if column in row)
-        perhaps = "" if name or key in meant else _perhaps(key, samples, free)
-        if perhaps:
-            free.remove(perhaps)
-        why = _why(key, name, heading, meant)
+        name, rank = fields.get(column, ("", 0))
+        samples = tuple(row[column][:_MAX_SAMPLE] for row in below if column in row)
+        guess = ""
+        if not name and key not in chosen_fields:
+            guess = _guess_field(key, samples, free)
+        if guess:
+            free.remove(guess)
         yield ColumnProposal(
-            name_column(column), heading.labels[column], key, name, why, perhaps, rank, samples
+            letter=name_column(column),
+            heading=heading.labels[column],
+            key=key,
+            field_name=name,
+            reason=_explain(key, name, heading, chosen_fields),
+            guess=guess,
+            rank=rank,
+            samples=samples,
         )
 
 
-def _why(key: str, name: str, heading: Heading, meant: dict[str, str]) -> str:
-    if key in meant:
+def _fields_by_column(heading: Heading) -> dict[int, tuple[str, int]]:
+    """Return for each column its field, and its rank among the columns of that field."""
+    return {
+        column: (name, rank)
+        for name, columns in heading.columns.items()
+        for rank, column in enumerate(columns)
+    }
+
+
+def _explain(key: str, name: str, heading: Heading, chosen_fields: dict[str, str]) -> str:
+    """Return the reason why a column has its field, in words for staff; "" without a field."""
+    if key in chosen_fields:
         return "as you say"
     if heading.profile and heading.meanings.is_in_profile(key):
         return f"the profile {heading.profile.name}"
     return "a heading we know" if name else ""
 
 
-def _perhaps(key: str, samples: Iterable[str], free: list[str]) -> str:
-    """The free field that a column's heading or contents hint at; "" where nothing does."""
+def _guess_field(key: str, samples: Iterable[str], free: list[str]) -> str:
+    """Return the free field that a heading or the values below it hint at; "" without a hint."""
     words = f" {key} "
     by_word = (name for name in free for known in HEADINGS_BY_FIELD[name] if f" {known} " in words)
     return next(by_word, "") or next(
-        (name for name in _by_contents(list(samples)) if name in free), ""
+        (name for name in _guess_from_values(list(samples)) if name in free), ""
     )
 
 
-def _by_contents(samples: list[str]) -> Iterator[str]:
+def _guess_from_values(samples: list[str]) -> Iterator[str]:
+    """Yield the fields that all sample values fit."""
     if not samples:
         return
     if all(normalize.find_emails(text) for text in samples):
@@ -251,20 +273,20 @@ def _by_contents(samples: list[str]) -> Iterator[str]:
         yield "sent_at"
     if all(re.match(r"https?://", text) for text in samples):
         yield "link"
-    if sum(map(len, samples)) / len(samples) >= _TEXTS:
+    if sum(map(len, samples)) / len(samples) >= _MIN_TEXT:
         yield "body"
 
 
 def suggest_options(sheet: SheetProposal) -> list[str]:
-    """What to say so that the sheet can be read.
+    """Return the command options that would make the sheet readable.
 
-    A `--column` for each thing that is missing, guessed where we can.
+    One `--column` for each missing field, with the heading guessed where possible.
     """
-    wanted = ["body"] if not any(c.field_name == "body" for c in sheet.columns) else []
-    wanted += (
-        ["company"]
-        if sheet.missing and not any(c.field_name in SENDER_FIELDS for c in sheet.columns)
-        else []
-    )
-    guess = {c.guess: c.heading for c in sheet.columns if c.guess}
-    return [f'--column "{guess.get(name, "HEADING")}={name}"' for name in wanted]
+    fields = {c.field_name for c in sheet.columns}
+    missing = []
+    if "body" not in fields:
+        missing.append("body")
+    if sheet.missing and not any(name in SENDER_FIELDS for name in fields):
+        missing.append("company")
+    guesses = {c.guess: c.heading for c in sheet.columns if c.guess}
+    return [f'--column "{guesses.get(name, "HEADING")}={name}"' for name in missing]

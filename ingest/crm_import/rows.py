@@ -1,6 +1,6 @@
-"""Rows of a CRM's export as what they were there: tickets, companies and contacts.
+"""Parse rows of a CRM export into tickets, companies and contacts.
 
-A row that is none says why.
+A row that cannot be imported raises InvalidRowError with the reason.
 """
 
 import re
@@ -21,7 +21,7 @@ from workflow.process import Milestone, Stage
 
 NO_VALUES = frozenset({"", "no", "false", "0", "n", "off", "none", "unchecked"})
 TICKET_TYPES = {"billing issue": process.TICKET_TYPE}
-MILESTONES = {  # property -> the box it is; the property's value says when, or only that
+MILESTONES = {  # property -> milestone; its value is the time, or only a yes
     "customer_notified": Milestone.CUSTOMER_NOTIFIED,
     "follow_up_sent": Milestone.FOLLOW_UP_SENT,
     "resolved": Milestone.RESOLVED,
@@ -29,87 +29,89 @@ MILESTONES = {  # property -> the box it is; the property's value says when, or 
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS = re.compile(r"1\d{12}")  # 2001 to 2033
-_TRAILING = re.compile(r"\s*\([^()]*\)\s*\Z")  # "4-In Progress (Service Pipeline 2)"
-_LIST = re.compile(r"[;\n]")
+_TRAILING_BRACKETS = re.compile(r"\s*\([^()]*\)\s*\Z")  # "4-In Progress (Service Pipeline 2)"
+_LIST_SEPARATOR = re.compile(r"[;\n]")
 _STATES = {str(s): s for s in Status}
 
 
 class InvalidRowError(ValueError):  # the row is at fault, not the program
-    """A row that cannot be imported.
+    """A row cannot be imported.
 
-    The text says why and what to do, and quotes no patient's data.
+    The text gives the reason and what to do, and quotes no patient's data.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What the person who imports has said of the other system's words."""
+    """How the words of the other system map to ours, as chosen by the person who imports."""
 
-    stages: Mapping[str, Stage] = field(default_factory=dict)  # their status, folded by `fold_name`
-    owners: Mapping[str, str] = field(
-        default_factory=dict
-    )  # their owner, folded -> a person on the desk
-    time_zone: tzinfo = UTC  # where a time names none
+    stages: Mapping[str, Stage] = field(default_factory=dict)  # by their folded status
+    # their folded owner -> a person on the desk
+    owners: Mapping[str, str] = field(default_factory=dict)
+    time_zone: tzinfo = UTC  # of times without a zone
 
 
 def fold_name(word: str) -> str:
-    """A status or owner's name for comparison."""
+    """Return a status or owner's name in the form used for comparison."""
     return " ".join(word.casefold().split())
 
 
-def find_stage(status: str, terms: Vocabulary) -> Stage | None:
-    """The stage their status is.
+def find_stage(status: str, vocabulary: Vocabulary) -> Stage | None:
+    """Return the stage that a status of the other system maps to, or None.
 
-    As told, or by the manual's label, a pipeline's name in brackets after it or not.
+    First by the person's choice, then by the manual's label, with or without a pipeline's name in
+    brackets after it.
     """
-    known = {fold_name(s): s for s in Stage} | dict(terms.stages)
+    known = {fold_name(s): s for s in Stage} | dict(vocabulary.stages)
     word = fold_name(status)
-    return known.get(word) or known.get(_TRAILING.sub("", word))
+    return known.get(word) or known.get(_TRAILING_BRACKETS.sub("", word))
 
 
-def parse_ticket(record: Record, terms: Vocabulary) -> SourceTicket:
-    """A row as the ticket it was. Raises InvalidRowError."""
+def parse_ticket(record: Record, vocabulary: Vocabulary) -> SourceTicket:
+    """Parse a row as a ticket. Raises InvalidRowError without a Record ID or a known stage."""
     record_id = record.text("record_id")
     if not record_id:
-        raise InvalidRowError("no Record ID: by it a ticket is known again")
-    said = record.text("stage")
-    stage = find_stage(said, terms)
+        raise InvalidRowError("no Record ID: by it a ticket is recognised")
+    status_text = record.text("stage")
+    stage = find_stage(status_text, vocabulary)
     if stage is None:
         raise InvalidRowError(
-            f'status {said or "(none)"} is no stage of ours: say which, as in --stage "{said}=4-In'
-            ' Progress"'
+            f"status {status_text or '(none)'} is no stage of ours: say which, as in"
+            f' --stage "{status_text}=4-In Progress"'
         )
     caveats: list[str] = []
-    created, closed = (_moment(record, name, terms, caveats) for name in ("created", "closed"))
-    completed = (
-        closed or _moment(record, "modified", terms, []) if stage is Stage.COMPLETED else None
+    created, closed = (
+        _parse_date(record, name, vocabulary, caveats) for name in ("created", "closed")
     )
+    completed = None
+    if stage is Stage.COMPLETED:
+        completed = closed or _parse_date(record, "modified", vocabulary, [])
     owner = record.text("owner")
     return SourceTicket(
         record_id=record_id,
         stage=stage,
-        status=_status(record, stage, caveats),
+        status=_parse_status(record, stage, caveats),
         subject=normalize.to_one_line(record.text("subject") or record.text("name")),
         text=record.text("text"),
         details=record.cells,
-        pipeline=_pipeline(record),
-        type=_type(record.text("type")),
-        owner=terms.owners.get(fold_name(owner), owner),
-        company=_company(record, caveats),
+        pipeline=_parse_pipeline(record),
+        type=_parse_type(record.text("type")),
+        owner=vocabulary.owners.get(fold_name(owner), owner),
+        company=_take_company(record, caveats),
         company_number=record.text("company_number"),
-        contacts=_contacts(record),
+        contacts=_parse_contacts(record),
         phone=record.text("phone"),
-        link=_link(record),
+        link=_parse_link(record),
         created_at=created,
         completed_at=completed,
-        milestones=_milestones(record, terms),
+        milestones=_parse_milestones(record, vocabulary),
         unresolved=fold_name(record.text("resolution")) == "no",
         caveats=tuple(caveats),
     )
 
 
 def parse_company(record: Record, _: Vocabulary) -> SourceCompany:
-    """A row as a company. Raises InvalidRowError."""
+    """Parse a row as a company. Raises InvalidRowError without a usable name."""
     name = normalize.to_one_line(record.text("name"))
     if not directory.build_company_key(name):
         raise InvalidRowError("no company name")
@@ -125,87 +127,96 @@ def parse_company(record: Record, _: Vocabulary) -> SourceCompany:
 
 
 def parse_contact(record: Record, _: Vocabulary) -> SourceContact:
-    """A row as a contact. Raises InvalidRowError."""
-    found = normalize.find_emails(record.text("email"))
-    if not found or not directory.is_valid_address(found[0].casefold()):
+    """Parse a row as a contact. Raises InvalidRowError without a usable e-mail address."""
+    emails = normalize.find_emails(record.text("email"))
+    if not emails or not directory.is_valid_address(emails[0].casefold()):
         raise InvalidRowError(
             "no e-mail address that mail can be sent to: by it a contact is known"
         )
     names = (record.text("first_name"), record.text("last_name"))
     name = record.text("name") or " ".join(n for n in names if n)
     return SourceContact(
-        email=found[0],
+        email=emails[0],
         name=normalize.to_one_line(name),
         phone=record.text("phone"),
-        company=_first(record.text("company")),
+        company=_take_first(record.text("company")),
         company_number=record.text("company_number"),
     )
 
 
-def _moment(record: Record, name: str, terms: Vocabulary, caveats: list[str]) -> datetime | None:
+def _parse_date(
+    record: Record, name: str, vocabulary: Vocabulary, caveats: list[str]
+) -> datetime | None:
+    """Return a date of the row, or None; adds a caveat when it is there and cannot be read."""
     value = record.value(name)
-    found = parse_moment(value, terms.time_zone)
-    if found is None and value.text:
+    moment = parse_moment(value, vocabulary.time_zone)
+    if moment is None and value.text:
         caveats.append(f"its {name} date cannot be read: {normalize.to_one_line(value.text)[:40]}")
-    return found
+    return moment
 
 
 def parse_moment(value: Value, zone: tzinfo) -> datetime | None:
-    """A cell as an aware moment: a date, a time in ISO 8601, or milliseconds since 1970.
+    """Return a cell as an aware UTC moment, or None when it is none.
 
-    None if it is none.
+    A cell may hold a date, an ISO 8601 time, or milliseconds since 1970.
     """
     if _MILLISECONDS.fullmatch(value.text):
         return _EPOCH + timedelta(milliseconds=int(value.text))
-    found = value.moment if value.moment is not None else dates.parse_moment(value.text)
-    if found is None or isinstance(found, time):
+    moment = value.moment if value.moment is not None else dates.parse_moment(value.text)
+    if moment is None or isinstance(moment, time):
         return None
     try:
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
     except OverflowError:
         return None
 
 
-def _status(record: Record, stage: Stage, caveats: list[str]) -> Status:
-    said = _STATES.get(fold_name(record.text("state")))
-    if said is Status.MERGED:
+def _parse_status(record: Record, stage: Stage, caveats: list[str]) -> Status:
+    """Return our status; a ticket merged over there counts as withdrawn, with a caveat."""
+    status = _STATES.get(fold_name(record.text("state")))
+    if status is Status.MERGED:
         caveats.append("merged into another ticket where it came from")
         return Status.WITHDRAWN
-    if said in {Status.SPAM, Status.WITHDRAWN}:
-        return said
+    if status in {Status.SPAM, Status.WITHDRAWN}:
+        return status
     return Status.COMPLETED if stage is Stage.COMPLETED else Status.OPEN
 
 
-def _pipeline(record: Record) -> str:
-    said = normalize.to_one_line(record.text("pipeline"))
-    return (
-        process.PIPELINE if not said or said.isdigit() else said
-    )  # an internal id says nothing to anybody
+def _parse_pipeline(record: Record) -> str:
+    """Return the pipeline's name; ours where the cell is empty or holds only an internal id."""
+    name = normalize.to_one_line(record.text("pipeline"))
+    # an internal id means nothing to a reader
+    return process.PIPELINE if not name or name.isdigit() else name
 
 
-def _type(said: str) -> str:
-    word = fold_name(said.replace("_", " "))
-    return TICKET_TYPES.get(word, normalize.to_one_line(said) or process.TICKET_TYPE)
+def _parse_type(text: str) -> str:
+    """Return the ticket type: ours for known words, else the cell's text."""
+    word = fold_name(text.replace("_", " "))
+    return TICKET_TYPES.get(word, normalize.to_one_line(text) or process.TICKET_TYPE)
 
 
-def _first(listed: str) -> str:
-    return next((normalize.to_one_line(one) for one in _LIST.split(listed) if one.strip()), "")
+def _take_first(text: str) -> str:
+    """Return the first entry of a list in a cell; "" without any."""
+    return next(
+        (normalize.to_one_line(one) for one in _LIST_SEPARATOR.split(text) if one.strip()), ""
+    )
 
 
-def _company(record: Record, caveats: list[str]) -> str:
-    listed = record.text("company")
-    first = _first(listed)
-    if sum(bool(one.strip()) for one in _LIST.split(listed)) > 1:
+def _take_company(record: Record, caveats: list[str]) -> str:
+    """Return the row's company; adds a caveat when it belonged to several."""
+    text = record.text("company")
+    first = _take_first(text)
+    if sum(bool(one.strip()) for one in _LIST_SEPARATOR.split(text)) > 1:
         caveats.append("it belonged to several companies: the first is used")
     return first
 
 
-def _contacts(record: Record) -> tuple[Address, ...]:
-    """Pair contacts with their names where both columns list them alike.
+def _parse_contacts(record: Record) -> tuple[Address, ...]:
+    """Return the contacts, paired with their names where both columns list as many.
 
     Forms: `Pat Doe (pat@clinic.example)`, or a name column beside an address column.
     """
-    names = [one for one in _LIST.split(record.text("contact")) if one.strip()]
+    names = [one for one in _LIST_SEPARATOR.split(record.text("contact")) if one.strip()]
     emails = [
         e
         for one in (record.text("contact_emails"), record.text("contact"))
@@ -218,32 +229,40 @@ def _contacts(record: Record) -> tuple[Address, ...]:
         if len(names) == len(emails)
         else {}
     )
-    named = paired | beside
+    names_by_email = paired | beside
     return tuple(
-        normalize.parse_sender(_TRAILING.sub("", named.get(e.casefold(), "")), e)[0] for e in emails
+        normalize.parse_sender(_TRAILING_BRACKETS.sub("", names_by_email.get(e.casefold(), "")), e)[
+            0
+        ]
+        for e in emails
     )
 
 
-def _link(record: Record) -> str:
-    said = record.text("link")
-    return said if said.startswith(("https://", "http://")) and said.isprintable() else ""
+def _parse_link(record: Record) -> str:
+    """Return the http(s) link of the row, "" when there is no usable one."""
+    link = record.text("link")
+    return link if link.startswith(("https://", "http://")) and link.isprintable() else ""
 
 
-def _milestones(record: Record, terms: Vocabulary) -> tuple[tuple[Milestone, datetime | None], ...]:
-    """The boxes ticked.
+def _parse_milestones(
+    record: Record, vocabulary: Vocabulary
+) -> tuple[tuple[Milestone, datetime | None], ...]:
+    """Return the ticked boxes with their time, None where the time is unknown.
 
-    In columns of their own, in the list of actions, or as the property Resolution.
+    A box is ticked in a column of its own, in the list of actions, or by the property Resolution.
     """
-    found: dict[Milestone, datetime | None] = {}
+    ticked: dict[Milestone, datetime | None] = {}
     actions = {
-        normalize.fold_label(one) for one in _LIST.split(record.text("actions")) if one.strip()
+        normalize.fold_label(one)
+        for one in _LIST_SEPARATOR.split(record.text("actions"))
+        if one.strip()
     }
     for milestone in Milestone:
         if normalize.fold_label(milestone) in actions:
-            found[milestone] = None
+            ticked[milestone] = None
     if fold_name(record.text("resolution")) in {"yes", "true"}:
-        found[Milestone.RESOLVED] = None
+        ticked[Milestone.RESOLVED] = None
     for name, milestone in MILESTONES.items():
         if fold_name(record.text(name)) not in NO_VALUES:
-            found[milestone] = parse_moment(record.value(name), terms.time_zone)
-    return tuple(found.items())
+            ticked[milestone] = parse_moment(record.value(name), vocabulary.time_zone)
+    return tuple(ticked.items())

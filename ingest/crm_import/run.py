@@ -1,6 +1,6 @@
-"""Moving a file in.
+"""Import a CRM export: preview it, run it, and resume a run that was interrupted.
 
-Every row ends as added, changed, known or refused, once, whatever is killed in between.
+Every row ends as added, changed, known or refused exactly once, whatever is killed in between.
 """
 
 from collections import Counter
@@ -32,26 +32,28 @@ from workflow.process import Stage
 from workflow.runtime import log
 from workflow.tickets.desk import Desk
 
-BATCH = 25  # rows a transaction: a door waits no longer for its turn than these take
+BATCH = 25  # rows a transaction: the time a channel may have to wait before it can write
 ProgressCallback = Callable[[int, int], None]
 SourceRecord = SourceTicket | SourceCompany | SourceContact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """Who moves something in, by what and when."""
+    """Author, cause and time recorded with everything that an import writes."""
 
     by: str
     cause: str
     now: datetime
 
 
-class _Bring(Protocol):
+class _ImportRow(Protocol):
+    """Signature of the functions that import a row, or preview it when there is no stamp."""
+
     def __call__(
         self,
         desk: Desk,
         session: Session,
-        past: SourceRecord,
+        source: SourceRecord,
         roster: StaffRoster,
         stamp: Stamp | None,
     ) -> ImportResult: ...
@@ -59,285 +61,300 @@ class _Bring(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImportKind:
-    """One kind of file.
-
-    Its words, what it has to have, how a row is read, and how it is brought or only looked at.
-    """
+    """One kind of file: its columns, the required ones, and how a row is parsed and imported."""
 
     known_columns: column_names.ColumnNames
     required_columns: tuple[str, ...]
     parse: Callable[[Record, Vocabulary], SourceRecord]
-    import_row: _Bring
+    import_row: _ImportRow
 
 
-def _ticket(
-    desk: Desk, session: Session, past: SourceRecord, roster: StaffRoster, stamp: Stamp | None
+def _import_ticket(
+    desk: Desk, session: Session, source: SourceRecord, roster: StaffRoster, stamp: Stamp | None
 ) -> ImportResult:
-    assert isinstance(past, SourceTicket)
+    """Import a ticket, or preview it without a stamp."""
+    assert isinstance(source, SourceTicket)
     if stamp is None:
-        return tickets.preview_ticket(desk, session, past, roster)
+        return tickets.preview_ticket(desk, session, source, roster)
     return tickets.import_ticket(
-        desk, session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now
+        desk, session, source, roster, cause=stamp.cause, by=stamp.by, now=stamp.now
     )
 
 
-def _company(
-    desk: Desk, session: Session, past: SourceRecord, roster: StaffRoster, stamp: Stamp | None
+def _import_company(
+    desk: Desk, session: Session, source: SourceRecord, roster: StaffRoster, stamp: Stamp | None
 ) -> ImportResult:
+    """Import a company, or preview it without a stamp."""
     del desk
-    assert isinstance(past, SourceCompany)
+    assert isinstance(source, SourceCompany)
     if stamp is None:
-        return people.preview_company(session, past, roster)
+        return people.preview_company(session, source, roster)
     return people.import_company(
-        session, past, roster, cause=stamp.cause, by=stamp.by, now=stamp.now
+        session, source, roster, cause=stamp.cause, by=stamp.by, now=stamp.now
     )
 
 
-def _contact(
-    desk: Desk, session: Session, past: SourceRecord, roster: StaffRoster, stamp: Stamp | None
+def _import_contact(
+    desk: Desk, session: Session, source: SourceRecord, roster: StaffRoster, stamp: Stamp | None
 ) -> ImportResult:
+    """Import a contact, or preview it without a stamp."""
     del desk, roster
-    assert isinstance(past, SourceContact)
+    assert isinstance(source, SourceContact)
     if stamp is None:
-        return people.preview_contact(session, past)
-    return people.import_contact(session, past, cause=stamp.cause, by=stamp.by, now=stamp.now)
+        return people.preview_contact(session, source)
+    return people.import_contact(session, source, cause=stamp.cause, by=stamp.by, now=stamp.now)
 
 
 IMPORT_KINDS: dict[str, ImportKind] = {
     "tickets": ImportKind(
-        column_names.TICKETS, ("record_id", "stage"), crm_import_rows.parse_ticket, _ticket
+        column_names.TICKETS, ("record_id", "stage"), crm_import_rows.parse_ticket, _import_ticket
     ),
     "companies": ImportKind(
-        column_names.COMPANIES, ("name",), crm_import_rows.parse_company, _company
+        column_names.COMPANIES, ("name",), crm_import_rows.parse_company, _import_company
     ),
     "contacts": ImportKind(
-        column_names.CONTACTS, ("email",), crm_import_rows.parse_contact, _contact
+        column_names.CONTACTS, ("email",), crm_import_rows.parse_contact, _import_contact
     ),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRequest:
-    """A file to move in, and what a person has said of its words."""
+    """A file to import, with a person's choices for its columns and words."""
 
     kind: str
     raw: bytes = field(repr=False)
-    columns: Mapping[str, str] = field(
-        default_factory=dict
-    )  # their heading -> our property, "" for none of ours
+    # their heading -> our property, "" for none of ours
+    columns: Mapping[str, str] = field(default_factory=dict)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
 
 @dataclass
 class ImportReport:
-    """What would come of a file, or has.
+    """The result of an import or its preview.
 
-    Counts by outcome, and every row that cannot be, with its reason.
+    Counts by outcome, and every row that was refused or only partly taken, with the reason.
     """
 
     columns: tuple[Column, ...]
     notes: tuple[str, ...]
     rows: int = 0
     number: int | None = None  # of the import; None for a dry run
-    was_resumed: bool = False  # with an import that was interrupted
+    was_resumed: bool = False  # whether it resumed an interrupted import
     outcomes: Counter[RowOutcome] = field(default_factory=Counter)
     refused_rows: list[tuple[int, str]] = field(default_factory=list)
-    remarks: list[tuple[int, str]] = field(
-        default_factory=list
-    )  # rows that are in, and what of them was left
+    # imported rows, and what of them was left out
+    remarks: list[tuple[int, str]] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)  # tickets by their status
     stages: dict[str, Stage | None] = field(default_factory=dict)  # what each status becomes
     unknown_people: Counter[str] = field(default_factory=Counter)
     new_companies: dict[str, str] = field(default_factory=dict)  # by folded name
     new_contacts: set[str] = field(default_factory=set)
-    not_notified: int = 0  # in 1-Submitted, whose customers nobody has told
+    not_notified: int = 0  # tickets in 1-Submitted whose customer got no notice
     advanced: int = 0
 
-    def add(self, row: int, brought: ImportResult) -> None:
-        """Count what has become of a row."""
-        self.outcomes[brought.outcome] += 1
-        if brought.reason:
-            (self.refused_rows if brought.outcome is RowOutcome.REFUSED else self.remarks).append(
-                (row, brought.reason)
-            )
-        self.unknown_people.update(brought.unknown_people)
-        self.new_contacts.update(brought.new_contacts)
-        if brought.new_company:
-            self.new_companies.setdefault(brought.new_company.casefold(), brought.new_company)
-        self.not_notified += brought.is_not_notified
-        self.advanced += brought.is_advanced
+    def add(self, row: int, result: ImportResult) -> None:
+        """Count the result of one row."""
+        self.outcomes[result.outcome] += 1
+        if result.reason:
+            is_refused = result.outcome is RowOutcome.REFUSED
+            reasons = self.refused_rows if is_refused else self.remarks
+            reasons.append((row, result.reason))
+        self.unknown_people.update(result.unknown_people)
+        self.new_contacts.update(result.new_contacts)
+        if result.new_company:
+            self.new_companies.setdefault(result.new_company.casefold(), result.new_company)
+        self.not_notified += result.is_not_notified
+        self.advanced += result.is_advanced
 
 
 def preview_import(
-    context: AppContext, wanted: ImportRequest, step: ProgressCallback = lambda _done, _of: None
+    context: AppContext, request: ImportRequest, step: ProgressCallback = lambda _done, _of: None
 ) -> ImportReport:
-    """A dry run: read every row and look what it would become; writes nothing.
+    """Parse every row and compute what it would become; writes nothing.
 
-    Raises ParseError when the file cannot be read, or its columns are not known.
+    Raises ParseError when the file cannot be read or a required column is missing.
     """
-    run = _Run(context, wanted)
+    run = _Pass(context, request)
     with context.store.read_only() as session:
         run.roster = StaffRoster(session)
         for done, record in enumerate(run.export.records(), start=1):
-            run.told.add(record.number, run.of_row(session, record, None))
+            run.report.add(record.number, run.import_row(session, record, None))
             if done % BATCH == 0:
-                step(done, run.told.rows)
-    return run.told
+                step(done, run.report.rows)
+    return run.report
 
 
 def run_import(
     context: AppContext,
-    wanted: ImportRequest,
+    request: ImportRequest,
     *,
     by: str,
     step: ProgressCallback = lambda _done, _of: None,
 ) -> ImportReport:
-    """Move the file in, a few rows a transaction.
+    """Import the file, a few rows a transaction; an interrupted import of the same file is resumed.
 
-    An import of it that was interrupted is gone on with.
-
-    Raises ParseError before anything is written, and Missing when it was undone meanwhile.
+    Raises ParseError before anything is written, ActionNotAllowed when the import was undone
+    meanwhile.
     """
-    run = _Run(context, wanted)
-    told = run.told
+    run = _Pass(context, request)
+    report = run.report
     with context.store.transaction() as session:
-        told.number, told.was_resumed = _begin(session, wanted, told.rows, by, context.clock())
+        report.number, report.was_resumed = _begin(
+            session, request, report.rows, by, context.clock()
+        )
     done, records = 0, run.export.records()
     while batch := list(islice(records, BATCH)):
         with context.store.transaction() as session:
-            _hold(session, told.number)
+            _lock_import(session, report.number)
             run.roster = StaffRoster(session)
-            written = run.bring(session, batch, told.number, by)
+            written = run.import_batch(session, batch, report.number, by)
         done += len(batch)
         if written:
             context.store.pause_for_writers()
-        step(done, told.rows)
-        log.import_batch_committed(told.number, done=done, of=told.rows)
+        step(done, report.rows)
+        log.import_batch_committed(report.number, done=done, of=report.rows)
     with context.store.transaction() as session:
-        made = _hold(session, told.number)
-        made.finished_at = made.finished_at or context.clock()
-        counts = {str(o): told.outcomes[o] for o in RowOutcome}
-        cause = f"import {made.id}"
+        finished = _lock_import(session, report.number)
+        finished.finished_at = finished.finished_at or context.clock()
+        counts = {str(o): report.outcomes[o] for o in RowOutcome}
+        cause = f"import {finished.id}"
         audit.record(
             session,
             "import finished",
             by=by,
             cause=cause,
-            now=made.finished_at,
-            rows=told.rows,
+            now=finished.finished_at,
+            rows=report.rows,
             **counts,
         )
-    return told
+    return report
 
 
-class _Run:
-    """A file being gone through: what its rows are, none of them twice."""
+class _Pass:
+    """One pass over a file; it parses each row and skips rows that repeat an earlier one."""
 
-    def __init__(self, context: AppContext, wanted: ImportRequest) -> None:
+    def __init__(self, context: AppContext, request: ImportRequest) -> None:
         self._context = context
-        self._kind = IMPORT_KINDS[wanted.kind]
-        self._terms = wanted.vocabulary
-        self._seen: dict[str, int] = {}  # keys of rows -> the first row with it
-        how = load_parser_options(
-            context, Format.SECURE_MESSAGE
-        )  # a locked workbook opens with what opens the house's other ones
+        self._kind = IMPORT_KINDS[request.kind]
+        self._vocabulary = request.vocabulary
+        self._seen: dict[str, int] = {}  # key -> the first row with it
+        # a locked workbook opens with the passwords of the settings
+        parser_options = load_parser_options(context, Format.SECURE_MESSAGE)
         self.export: Export = table.parse_export(
-            wanted.raw, self._kind.known_columns, self._kind.required_columns, wanted.columns, how
+            request.raw,
+            self._kind.known_columns,
+            self._kind.required_columns,
+            request.columns,
+            parser_options,
         )
-        rows = sum(
-            1 for _ in self.export.records()
-        )  # a damaged end shows before anything is written
+        # read once to the end: a damaged end shows before anything is written
+        rows = sum(1 for _ in self.export.records())
         if not rows:
             raise ParseError("no rows found under the heading: export again")
-        self.told = ImportReport(self.export.columns, self.export.notes, rows)
+        self.report = ImportReport(self.export.columns, self.export.notes, rows)
         self.roster: StaffRoster
 
-    def of_row(self, session: Session, record: Record, stamp: Stamp | None) -> ImportResult:
-        """Return what becomes of a row, or would."""
+    def import_row(self, session: Session, record: Record, stamp: Stamp | None) -> ImportResult:
+        """Return the result of a row; nothing is written without a stamp."""
         self._count_status(record)
         try:
-            past = self._kind.parse(record, self._terms)
+            source = self._kind.parse(record, self._vocabulary)
         except InvalidRowError as error:
             return ImportResult(outcome=RowOutcome.REFUSED, reason=str(error))
-        first = self._seen.setdefault(past.key, record.number)
+        first = self._seen.setdefault(source.key, record.number)
         if first != record.number:
-            return ImportResult(outcome=RowOutcome.KNOWN, reason=f"it stands in row {first} too")
-        return self._kind.import_row(self._context.desk, session, past, self.roster, stamp)
+            return ImportResult(outcome=RowOutcome.KNOWN, reason=f"it is in row {first} too")
+        return self._kind.import_row(self._context.desk, session, source, self.roster, stamp)
 
-    def bring(self, session: Session, batch: list[Record], number: int, by: str) -> int:
-        """Bring and count the rows of a batch, those of an interrupted run as it left them.
+    def import_batch(self, session: Session, batch: list[Record], number: int, by: str) -> int:
+        """Import the rows of a batch and count them; return how many are new.
 
-        How many are new.
+        Rows of the interrupted run keep the result they have.
         """
         rows = [record.number for record in batch]
-        mine = select(ImportRow).where(ImportRow.import_id == number, ImportRow.row.in_(rows))
-        before = {row.row: row for row in session.scalars(mine)}
+        earlier_rows = select(ImportRow).where(
+            ImportRow.import_id == number, ImportRow.row.in_(rows)
+        )
+        earlier_by_row = {row.row: row for row in session.scalars(earlier_rows)}
         stamp = Stamp(by=by, cause=f"import {number}", now=self._context.clock())
         for record in batch:
-            if (there := before.get(record.number)) is not None:
+            if (earlier := earlier_by_row.get(record.number)) is not None:
                 self._count_status(record)
-                self.told.add(
-                    record.number, ImportResult(outcome=there.outcome, reason=there.reason)
+                self.report.add(
+                    record.number, ImportResult(outcome=earlier.outcome, reason=earlier.reason)
                 )
                 continue
-            brought = self.of_row(session, record, stamp)
+            result = self.import_row(session, record, stamp)
             session.add(
                 ImportRow(
                     import_id=number,
                     row=record.number,
-                    outcome=brought.outcome,
-                    reason=brought.reason,
-                    ticket_id=brought.ticket_id,
+                    outcome=result.outcome,
+                    reason=result.reason,
+                    ticket_id=result.ticket_id,
                 )
             )
-            self.told.add(record.number, brought)
-        return len(batch) - len(before)
+            self.report.add(record.number, result)
+        return len(batch) - len(earlier_by_row)
 
     def _count_status(self, record: Record) -> None:
+        """Count the row's status, and the stage it maps to, for the report."""
         if "stage" in self._kind.known_columns:
-            said = record.text("stage")
-            self.told.statuses[said] += 1
-            self.told.stages.setdefault(said, crm_import_rows.find_stage(said, self._terms))
+            status = record.text("stage")
+            self.report.statuses[status] += 1
+            self.report.stages.setdefault(
+                status, crm_import_rows.find_stage(status, self._vocabulary)
+            )
 
 
 def _begin(
-    session: Session, wanted: ImportRequest, rows: int, by: str, now: datetime
+    session: Session, request: ImportRequest, rows: int, by: str, now: datetime
 ) -> tuple[int, bool]:
-    """The number of the import: a new one, or that of the same file's which was interrupted."""
-    digest = sha256(wanted.raw).hexdigest()
-    same = (Import.kind == wanted.kind, Import.digest == digest, Import.finished_at.is_(None))
+    """Return the id of the import, and whether it resumes an interrupted one of the same file."""
+    digest = sha256(request.raw).hexdigest()
+    same = (Import.kind == request.kind, Import.digest == digest, Import.finished_at.is_(None))
     known = session.scalar(
         select(Import.id).where(*same, Import.undone_at.is_(None)).order_by(Import.id).limit(1)
     )
     if known is not None:
         return known, True
-    made = Import(kind=wanted.kind, digest=digest, rows=rows, by=by, started_at=now)
-    session.add(made)
+    started = Import(kind=request.kind, digest=digest, rows=rows, by=by, started_at=now)
+    session.add(started)
     session.flush()
     audit.record(
-        session, "import", by=by, cause=f"import {wanted.kind}", now=now, number=made.id, rows=rows
+        session,
+        "import",
+        by=by,
+        cause=f"import {request.kind}",
+        now=now,
+        number=started.id,
+        rows=rows,
     )
-    return made.id, False
+    return started.id, False
 
 
-def _hold(session: Session, number: int) -> Import:
-    """The import, kept to this transaction. Raises ActionNotAllowed when it was undone."""
-    made = session.get_one(Import, number, with_for_update=True)
-    if made.undone_at is not None:
+def _lock_import(session: Session, number: int) -> Import:
+    """Return the import, locked for this transaction.
+
+    Raises ActionNotAllowed when it was undone.
+    """
+    started = session.get_one(Import, number, with_for_update=True)
+    if started.undone_at is not None:
         raise ActionNotAllowed(f"import {number} was undone meanwhile")
-    return made
+    return started
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """An import as a list shows it."""
+    """An import with its row counts by outcome."""
 
     import_row: Import
     outcomes: dict[RowOutcome, int]
 
 
 def list_imports(session: Session) -> list[ImportSummary]:
-    """Every import there was, oldest first."""
+    """Return every import, oldest first."""
     counts: dict[int, dict[RowOutcome, int]] = {}
     grouped = select(ImportRow.import_id, ImportRow.outcome, func.count())
     for number, outcome, count in session.execute(
@@ -345,6 +362,6 @@ def list_imports(session: Session) -> list[ImportSummary]:
     ):
         counts.setdefault(number, {})[outcome] = count
     return [
-        ImportSummary(made, counts.get(made.id, {}))
-        for made in session.scalars(select(Import).order_by(Import.id))
+        ImportSummary(started, counts.get(started.id, {}))
+        for started in session.scalars(select(Import).order_by(Import.id))
     ]

@@ -1,7 +1,4 @@
-"""The rows of a delivery that were rejected, as a workbook.
-
-To be mended there, and dropped again as it is.
-"""
+"""Write the rejected rows of a delivery as a workbook, to be corrected and dropped again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -21,42 +18,46 @@ from workflow.models.core import FILING_IS_REJECTED, Filing
 
 CUT_MARK = " … (cut here: Excel takes no longer text)"
 
-Heading = tuple[str, int]  # a heading, and which of several that read the same
+Heading = tuple[str, int]  # a heading, and its number among equal ones
 
 
 def list_rejected_rows(context: AppContext, number: int) -> list[RejectedRow]:
-    """The rejected rows of a delivery that nobody has dismissed, read anew from its stored bytes.
+    """Return the rejected rows of a delivery that nobody has dismissed.
 
-    Raises UnreadableError when these cannot be read today, LookupError when there is no such
-    delivery.
+    The stored bytes are parsed again. Raises UnreadableError when they cannot be read today,
+    LookupError when there is no such delivery.
     """
     with context.store.read_only() as session:
         filed = select(Filing.reason).where(Filing.delivery_id == number, FILING_IS_REJECTED)
         reasons = set(session.scalars(filed))
     return (
-        [row for row in _read(context, number) if describe_rejection(row) in reasons]
+        [row for row in _parse_rejected(context, number) if describe_rejection(row) in reasons]
         if reasons
         else []
     )
 
 
 def render_workbook(rows: Iterable[RejectedRow]) -> bytes:
-    """The rows as an .xlsx of text cells, a sheet for each they were on; the last column says why.
+    """Return the rows as an .xlsx of text cells, one sheet for each original sheet.
 
-    Headings and values are as in the file they came from, so that it is read by the same profile.
+    The last column gives the reason. Headings and values are as in the original file, so that the
+    same profile reads it.
     """
     sheets: dict[str, list[RejectedRow]] = {}
     for row in rows:
         sheets.setdefault(row.sheet, []).append(row)
     out = BytesIO()
-    numbered = enumerate(sheets.values(), 1)  # a sheet's own name may not be allowed
+    numbered = enumerate(sheets.values(), 1)  # default names: Excel may not allow the original ones
     write_workbook(
-        out, [(f"Sheet{number}", _lines(found)) for number, found in numbered], cut=CUT_MARK
+        out,
+        [(f"Sheet{number}", _render_lines(sheet_rows)) for number, sheet_rows in numbered],
+        cut=CUT_MARK,
     )
     return out.getvalue()
 
 
-def _read(context: AppContext, number: int) -> Iterator[RejectedRow]:
+def _parse_rejected(context: AppContext, number: int) -> Iterator[RejectedRow]:
+    """Yield the rejected rows of a delivery. Raises UnreadableError."""
     form, raw = read_original(context, number)
     try:
         with closing(
@@ -68,16 +69,17 @@ def _read(context: AppContext, number: int) -> Iterator[RejectedRow]:
         raise UnreadableError(str(error)) from None
 
 
-def _lines(rows: Sequence[RejectedRow]) -> Iterator[list[str]]:
-    told = [dict(_counted(row)) for row in rows]
-    headings = list(dict.fromkeys(heading for row in told for heading in row))
+def _render_lines(rows: Sequence[RejectedRow]) -> Iterator[list[str]]:
+    """Yield the lines of a sheet: its headings, then one line a row."""
+    values_by_row = [dict(_number_headings(row)) for row in rows]
+    headings = list(dict.fromkeys(heading for row in values_by_row for heading in row))
     yield [*(label for label, _ in headings), REJECTION_HEADING]
-    for row, values in zip(rows, told, strict=True):
+    for row, values in zip(rows, values_by_row, strict=True):
         yield [*(values.get(heading, "") for heading in headings), describe_rejection(row)]
 
 
-def _counted(row: RejectedRow) -> Iterator[tuple[Heading, str]]:
-    """Each value with its heading, those that read the same told apart by their order."""
+def _number_headings(row: RejectedRow) -> Iterator[tuple[Heading, str]]:
+    """Yield each value with its heading; repeated headings are numbered in their order."""
     seen: dict[str, int] = {}
     for label, text in row.values:
         seen[label] = seen.get(label, 0) + 1

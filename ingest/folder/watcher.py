@@ -1,9 +1,7 @@
-"""The watched folder.
+"""Watched folder: finished files are stored, processed and moved to done/ or rejected/.
 
-Finished files are stored, read and moved to done/, or to rejected/ beside the reason.
-
-Whatever one file does stays with that file: it is left where it is, tried again with backoff and
-named by `intake status` (ItemFaults), and the files behind it are taken.
+A file that cannot be taken stays where it is, is tried again with backoff and is named by `intake
+status` (ItemFaults); the files behind it are taken all the same.
 """
 
 import errno
@@ -39,13 +37,13 @@ from workflow.runtime.blobs import write_synced
 DONE, REJECTED = "done", "rejected"
 REJECTED_ROWS = " - rejected rows.xlsx"
 ID_FILE = ".intake-folder"
-UNFINISHED_SECONDS = 30.0  # a file that looks cut short may still be coming over a slow share
-# Between two watches, after one has failed: a file with such a name that grows fails each of them,
-# and a line of the log a minute is enough.
+UNFINISHED_SECONDS = 30.0  # an incomplete file may still be coming over a slow share
+# Between two watches, after one has failed: a growing file whose name is not UTF-8 makes each of
+# them fail, and one line in the log a minute is enough.
 UNWATCHED_SECONDS = 60.0
-NAME_BYTES = 255  # what file systems take
-STEM_BYTES = 160  # of a file's own name, before what is added to it
-END_BYTES = 20  # of a name's ending; a longer one is no ending
+NAME_BYTES = 255  # the limit of file systems
+STEM_BYTES = 160  # of a file's own name, before our addition
+END_BYTES = 20  # of a name's extension; a longer one is none
 NOT_A_FILE_REASONS = {
     stat.S_IFLNK: "it is a link: put the file itself here",
     stat.S_IFDIR: "it is a folder: put its files themselves here",
@@ -55,27 +53,27 @@ NOT_A_FILE_REASONS = {
     stat.S_IFBLK: "it is a device and no file",
 }
 NO_PERMISSION = "it may not be read or moved: the user of `intake folder` needs the right to"
-_LEFT_ALONE = (".", "~$", "~")  # hidden, Excel's lock, temporary
-_LEFT_ALONE_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
-_LEFT_ALONE_NAMES = frozenset({"desktop.ini", "thumbs.db"})
-# A download under its interim name is renamed by then. One that still grows is not named.
+_IGNORED_STARTS = (".", "~$", "~")  # hidden, Excel's lock, temporary
+_IGNORED_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
+_IGNORED_NAMES = frozenset({"desktop.ini", "thumbs.db"})
+# A download has lost its temporary name by then. A file that still grows is not reported.
 IGNORED_SECONDS = 15 * 60.0
 IGNORED_REASON = (
     "its name is that of a file still being written, a hidden one or one of a program: rename it if"
     " it is to be read"
 )
-# What programs and shares leave behind for themselves holds no request and is never named.
-_PROGRAMS_OWN_NAMES = _LEFT_ALONE_NAMES | {".ds_store", ".localized", ".directory"}
-_PROGRAMS_OWN = (ID_FILE, "._", ".nfs", ".fuse_hidden", ".smbdelete", ".syncthing.", ".stfolder")
-_LOCKS = ("~$", ".~lock.")  # of Excel and LibreOffice, while somebody has the workbook open
-_LOCK_BYTES = 1024  # theirs have about 165
+# Files that programs and shares keep for themselves hold no request and are never reported.
+_SYSTEM_NAMES = _IGNORED_NAMES | {".ds_store", ".localized", ".directory"}
+_SYSTEM_STARTS = (ID_FILE, "._", ".nfs", ".fuse_hidden", ".smbdelete", ".syncthing.", ".stfolder")
+_LOCKS = ("~$", ".~lock.")  # of Excel and LibreOffice, while a workbook is open
+_LOCK_BYTES = 1024  # lock files have about 165
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """A file as one look found it.
+class _FileState:
+    """Size and modification time of a file, and since when they have not changed.
 
-    And since when it has been so (monotonic seconds: a share's clock may be wrong).
+    `since` is in monotonic seconds: the clock of a share may be wrong.
     """
 
     size: int
@@ -85,89 +83,94 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A file that could not be taken as it stood at that look, how often.
+    """A file that could not be taken: its state, the attempts so far, when to retry (monotonic)."""
 
-    And when it is tried again (monotonic).
-    """
-
-    look: _Look
+    state: _FileState
     attempts: int
     again_at: float
 
 
 class WatchedFolder:
-    """One watched folder.
-
-    `scan` is one round: everything that has been finished for a while is taken.
-    """
+    """A watched folder; `scan` is one round over its files."""
 
     def __init__(self, context: AppContext, accept: Accept) -> None:
         self.path = context.settings.dropbox
         self._context = context
         self._accept = accept
-        self._looks: dict[Path, _Look] = {}
-        self._stored: dict[Path, tuple[_Look, int]] = {}  # taken, but not yet read or moved
+        self._states: dict[Path, _FileState] = {}
+        # accepted, but not yet processed or moved
+        self._stored: dict[Path, tuple[_FileState, int]] = {}
         self._failed: dict[Path, _Failure] = {}
-        self._not_files: dict[Path, str] = {}  # what else lies here, and why it is not taken
-        self._left_alone: dict[
-            Path, _Look
-        ] = {}  # files whose names say that they are not to be read
-        self._recorded: set[str] | None = (
-            None  # names that `intake status` may know of; None: not asked yet
-        )
+        self._not_files: dict[Path, str] = {}  # other entries, and why they are not taken
+        # files with a temporary or hidden name
+        self._ignored: dict[Path, _FileState] = {}
+        # names recorded for `intake status`; None: not known
+        self._recorded: set[str] | None = None
         for folder in (self.path, self.path / DONE, self.path / REJECTED):
             folder.mkdir(parents=True, exist_ok=True)
         name = get_folder_id(self.path)
         self._faults = ItemFaults(context.store, context.clock, Transport.FOLDER, name)
 
     def scan(self) -> None:
-        """Look at every file once; take those that have not changed for the settling time.
+        """Look at every file once, and take those unchanged for the settling time.
 
-        Raises OSError when the folder itself cannot be looked at.
+        Raises OSError when the folder itself cannot be read.
         """
-        before, self._looks = self._looks, {}
+        before, self._states = self._states, {}
         not_files, self._not_files = self._not_files, {}
-        left_alone, self._left_alone = self._left_alone, {}
-        failures: dict[str, str] = {}  # of this round: name and reason
+        ignored, self._ignored = self._ignored, {}
+        failures: dict[str, str] = {}  # of this round, by name
         for path in sorted(self.path.iterdir()):
-            look = _look(path, before.get(path) or left_alone.get(path))
-            is_left_alone = _is_left_alone(path)
-            if look is None or is_left_alone:
-                reason = (
-                    self._why_left_alone(path, look) if is_left_alone else self._why_no_file(path)
-                )
-                if reason:
-                    self._not_files[path] = reason
-                    if not_files.get(path) != reason:
-                        failures[repair_name(path)] = reason
-                continue
-            self._looks[path] = look
-            rested = time.monotonic() - look.since >= self._context.settings.folder_settle_seconds
-            if rested and self._may_be_tried(path, look) and (reason := self._take(path, look)):
+            state = _check_file(path, before.get(path) or ignored.get(path))
+            if state is None or _is_ignored(path):
+                reason = self._explain_untaken(path, state)
+                is_new = reason != not_files.get(path, "")
+            else:
+                self._states[path] = state
+                reason = self._take_if_ready(path, state)
+                is_new = True
+            if reason and is_new:
                 failures[repair_name(path)] = reason
-        self._stored = {p: s for p, s in self._stored.items() if p in self._looks}
-        self._failed = {p: f for p, f in self._failed.items() if p in self._looks}
+        self._forget_vanished()
         self._record(failures)
 
+    def _forget_vanished(self) -> None:
+        """Drop what is known of files that are no longer here."""
+        self._stored = {p: s for p, s in self._stored.items() if p in self._states}
+        self._failed = {p: f for p, f in self._failed.items() if p in self._states}
+
     def _record(self, failures: dict[str, str]) -> None:
-        """Have `intake status` name the files that cannot be taken, as long as they lie here."""
-        # Also those left alone that are not to be named yet: over a restart they stay named.
-        present = {
-            repair_name(path) for path in (*self._looks, *self._not_files, *self._left_alone)
-        }
+        """Report the files that cannot be taken to `intake status`, as long as they lie here."""
+        # Also ignored files that are not reported yet: those reported before a restart stay so.
+        present = {repair_name(path) for path in (*self._states, *self._not_files, *self._ignored)}
         try:
             for name, reason in failures.items():
                 self._faults.record(name, reason)
             if present != self._recorded:
                 self._faults.delete_others(present)
                 self._recorded = present
-        except (SQLAlchemyError, OSError) as error:  # away: the next round knows of them still
+        except (SQLAlchemyError, OSError) as error:  # away: the next round tries again
             self._recorded = None
             self._not_files = {}
             log.fault("folder", error)
 
-    def _why_no_file(self, path: Path) -> str:
-        """Return why something in the folder is not taken.
+    def _explain_untaken(self, path: Path, state: _FileState | None) -> str:
+        """Return why an entry is not to be taken at all, and remember the reason; "" for none."""
+        ignored = _is_ignored(path)
+        reason = self._explain_ignored(path, state) if ignored else self._explain_no_file(path)
+        if reason:
+            self._not_files[path] = reason
+        return reason
+
+    def _take_if_ready(self, path: Path, state: _FileState) -> str:
+        """Take a file that has settled and whose pause is over; return why that failed, or ""."""
+        settled = time.monotonic() - state.since >= self._context.settings.folder_settle_seconds
+        if settled and self._may_be_tried(path, state):
+            return self._take(path, state)
+        return ""
+
+    def _explain_no_file(self, path: Path) -> str:
+        """Return why something that is no regular file is not taken.
 
         "" for our own folders and what has vanished.
         """
@@ -178,74 +181,76 @@ class WatchedFolder:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return _reason(error)
+            return _explain_error(error)
 
-    def _may_be_tried(self, path: Path, look: _Look) -> bool:
-        """Return whether a file's pause is over; a file that was changed is another one."""
+    def _may_be_tried(self, path: Path, state: _FileState) -> bool:
+        """Return whether a file's pause is over; a file that changed is tried at once."""
         failure = self._failed.get(path)
-        return failure is None or failure.look != look or time.monotonic() >= failure.again_at
+        return failure is None or failure.state != state or time.monotonic() >= failure.again_at
 
-    def _why_left_alone(self, path: Path, look: _Look | None) -> str:
-        """Return why something is not taken whose name says that it is not to be.
+    def _explain_ignored(self, path: Path, state: _FileState | None) -> str:
+        """Return why a file whose name marks it as temporary, hidden or a lock is not taken.
 
-        "" while nobody needs to know.
-
-        Folders and links under such a name are named like others, but for hidden ones.
+        "" while nobody needs to know. Folders and links with such a name are reported like others,
+        except hidden ones.
         """
         name = path.name.casefold()
-        if name in _PROGRAMS_OWN_NAMES or name.startswith(_PROGRAMS_OWN):
+        if name in _SYSTEM_NAMES or name.startswith(_SYSTEM_STARTS):
             return ""
-        if look is None:
-            return "" if name.startswith(".") else self._why_no_file(path)
-        if name.startswith(_LOCKS) and look.size <= _LOCK_BYTES:
+        if state is None:
+            return "" if name.startswith(".") else self._explain_no_file(path)
+        if name.startswith(_LOCKS) and state.size <= _LOCK_BYTES:
             return ""
-        self._left_alone[path] = look
-        return IGNORED_REASON if time.monotonic() - look.since >= IGNORED_SECONDS else ""
+        self._ignored[path] = state
+        return IGNORED_REASON if time.monotonic() - state.since >= IGNORED_SECONDS else ""
 
-    def _take(self, path: Path, look: _Look) -> str:
-        """Take one file; return why that did not work, "" if it did or is nobody's concern."""
+    def _take(self, path: Path, state: _FileState) -> str:
+        """Take one file; return why it failed, "" when it was taken or nobody needs to know."""
         try:
-            number = self._store(path, look)
+            number = self._store(path, state)
             if number is not None:
-                self._settle(path, look, number)
-        except (
-            DATABASE_UNAVAILABLE
-        ) as error:  # no file can be stored now: the next round tries again
+                self._settle(path, state, number)
+        except DATABASE_UNAVAILABLE as error:
+            # no file can be stored now: the next round tries again
             log.fault("folder", error)
             return ""
-        except FileNotFoundError:  # taken away while we looked at it
-            return "" if _look(path, look) is None else self._fail(path, look, NO_PERMISSION)
-        # whatever one file does, those behind it are taken
+        except FileNotFoundError:  # removed meanwhile
+            return (
+                "" if _check_file(path, state) is None else self._fail(path, state, NO_PERMISSION)
+            )
+        # a fault of one file must not keep the others from being taken
         except Exception as error:  # noqa: BLE001
             log.fault("folder", error)
-            return self._fail(path, look, _reason(error))
+            return self._fail(path, state, _explain_error(error))
         self._failed.pop(path, None)
         return ""
 
-    def _fail(self, path: Path, look: _Look, reason: str) -> str:
+    def _fail(self, path: Path, state: _FileState, reason: str) -> str:
+        """Record a failed attempt and when to retry; return the reason."""
         before = self._failed.get(path)
-        attempts = 1 if before is None or before.look != look else before.attempts + 1
+        attempts = 1 if before is None or before.state != state else before.attempts + 1
         again_at = time.monotonic() + backoff(attempts).total_seconds()
-        self._failed[path] = _Failure(look, attempts, again_at)
+        self._failed[path] = _Failure(state, attempts, again_at)
         return reason
 
-    def _store(self, path: Path, look: _Look) -> int | None:
-        """The delivery of this file as it stands, stored if it is not yet.
+    def _store(self, path: Path, state: _FileState) -> int | None:
+        """Store the file as a delivery unless it already is one; return the delivery's id.
 
-        None while it is not to be taken.
+        None while the file is not to be taken: too large, still being written, or changed
+        meanwhile.
         """
-        kept = self._stored.get(path)
-        if kept is not None and kept[0] == look:
-            return kept[1]
+        stored = self._stored.get(path)
+        if stored is not None and stored[0] == state:
+            return stored[1]
         limit = self._context.settings.workbook_limit
-        if look.size > limit:
+        if state.size > limit:
             self._reject(path, f"the file is larger than {limit // 2**20} MiB: split the export")
             return None
-        raw = _read(path, limit)
+        raw = _read_file(path, limit)
         if (
             len(raw) > limit
-            or _look(path, look) != look
-            or (_cut_short(raw) and time.monotonic() - look.since < UNFINISHED_SECONDS)
+            or _check_file(path, state) != state
+            or (_is_incomplete(raw) and time.monotonic() - state.since < UNFINISHED_SECONDS)
         ):
             return None
         name = "".join(c if c.isprintable() else "?" for c in repair_name(path))
@@ -257,44 +262,41 @@ class WatchedFolder:
             reference=f"sha256:{hashlib.sha256(raw).hexdigest()}",
         )
         number = self._accept(arrival)
-        self._stored[path] = (look, number)
+        self._stored[path] = (state, number)
         return number
 
-    def _settle(self, path: Path, look: _Look, number: int) -> None:
-        """Read the delivery and move its file to where it now belongs.
+    def _settle(self, path: Path, state: _FileState, number: int) -> None:
+        """Process the delivery and move its file to done/ or rejected/.
 
-        A file changed meanwhile is another one.
+        A file that changed meanwhile counts as a new one and stays.
         """
         process_delivery(self._context, number)
         with self._context.store.read_only() as session:
             delivery = session.get_one(Delivery, number)
-        if delivery.state is DeliveryState.PENDING or _look(path, look) != look:
+        if delivery.state is DeliveryState.PENDING or _check_file(path, state) != state:
             return
         if delivery.state is DeliveryState.PROCESSED:
-            self._put_rejected(path, number)
-            path.rename(_free(self.path / DONE, repair_name(path)))
+            self._write_rejected_rows(path, number)
+            path.rename(_find_free_path(self.path / DONE, repair_name(path)))
         else:
             self._reject(path, delivery.reason, number)
 
-    def _put_rejected(self, path: Path, number: int) -> None:
-        """Write the rejected rows of a processed file into rejected/.
-
-        They are to be corrected there and dropped again.
-        """
+    def _write_rejected_rows(self, path: Path, number: int) -> None:
+        """Write the rejected rows of a file into rejected/, to be corrected and dropped again."""
         try:
             rows = list_rejected_rows(self._context, number)
-        except (
-            UnreadableError
-        ):  # read by now with other profiles: `intake delivery` lists the rows all the same
+        except UnreadableError:
+            # its profiles have changed; `intake delivery` lists the rows all the same
             return
         if rows:
             stem = Path(repair_name(path)).stem.encode()[:STEM_BYTES].decode(errors="ignore")
             name = f"{stem}{REJECTED_ROWS}"
-            _put(self.path / REJECTED, name, render_workbook(rows))
+            _write_once(self.path / REJECTED, name, render_workbook(rows))
 
     def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
-        moved = _free(self.path / REJECTED, repair_name(path))
-        again = (
+        """Move a file to rejected/, beside a text file with the reason."""
+        target = _find_free_path(self.path / REJECTED, repair_name(path))
+        advice = (
             "Mend it and drop it again."
             if number is None
             else (
@@ -302,22 +304,22 @@ class WatchedFolder:
                 " mended."
             )
         )
-        why = _free(self.path / REJECTED, f"{moved.name}.txt")
-        why.write_text(f"This file could not be read.\n\n{reason}\n\n{again}\n", encoding="utf-8")
+        reason_file = _find_free_path(self.path / REJECTED, f"{target.name}.txt")
+        reason_file.write_text(
+            f"This file could not be read.\n\n{reason}\n\n{advice}\n", encoding="utf-8"
+        )
         try:
-            path.rename(moved)
-        except OSError:  # tried again: the reason is written once, beside the file
-            why.unlink(missing_ok=True)
+            path.rename(target)
+        except OSError:  # it will be tried again, and then the reason is written anew
+            reason_file.unlink(missing_ok=True)
             raise
 
 
 def get_folder_id(folder: Path) -> str:
-    """What tells this folder from others, the same for every host that shares it.
+    """Return the id of a folder, the same for every host that shares it.
 
-    A number kept in a hidden file.
-
-    Paths would not do: the same one may be a share here and a disk of its own there. Raises
-    OSError.
+    It is kept in a hidden file: a path would not do, since the same path may be a share on one host
+    and a local disk on another. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / ID_FILE, uuid4().hex
@@ -325,7 +327,7 @@ def get_folder_id(folder: Path) -> str:
         new = folder / f"{ID_FILE}.{number}"
         new.write_text(number, encoding="ascii")
         try:
-            path.hardlink_to(new)  # whole, and the first one's: two hosts may be starting
+            path.hardlink_to(new)  # atomic, and only for the first: two hosts may be starting
         except FileExistsError:
             pass
         except OSError:  # a share without hard links
@@ -338,15 +340,14 @@ def serve(
     context: AppContext,
     accept: Accept,
     stop: threading.Event,
-    mine: Callable[[], bool] = lambda: True,
+    is_assigned: Callable[[], bool] = lambda: True,
     round_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Watch until told to stop.
+    """Watch the folder until `stop` is set.
 
-    By events where the kernel gives them, and by looking every few seconds anyway.
-
-    Looks only while the folder is `mine`: several hosts may share one. `round_done` hears of each
-    round.
+    By kernel events where there are any, and by polling every few seconds in any case. Several
+    hosts may share a folder: it is scanned only while `is_assigned` returns True. `round_done` is called
+    after each round.
     """
     folder = WatchedFolder(context, accept)
     log.listener_started("folder", "watched")
@@ -354,7 +355,7 @@ def serve(
     pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
     for _ in _rounds(folder.path, stop, pause):
         try:
-            if mine():
+            if is_assigned():
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             log.fault("folder", error)
@@ -362,11 +363,11 @@ def serve(
 
 
 def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
-    """Yield when something has changed in the folder, and every `pause` seconds, until `stop`.
+    """Yield when something changed in the folder, and every `pause` seconds, until `stop`.
 
-    The watcher is a hint only. It raises for one name that is not UTF-8, when the kernel has no
-    more watches and when the folder is away: the folder is polled for a while then, and watched
-    anew afterwards.
+    The watcher is only a hint. It raises for a name that is not UTF-8, when the kernel has no more
+    watches and when the folder is away: the folder is then polled for a while and watched again
+    afterwards.
     """
     while not stop.is_set():
         try:
@@ -379,44 +380,46 @@ def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
                 debounce=200,
             ):
                 yield
-        except Exception as error:  # noqa: BLE001  # whatever it raises, files are taken
-            log.fault("folder watcher", error)  # its text has the name of the file
+        except Exception as error:  # noqa: BLE001  # the folder is polled then
+            log.fault("folder watcher", error)  # only its class: its text has the file's name
         again_at = time.monotonic() + UNWATCHED_SECONDS
         while not stop.is_set() and time.monotonic() < again_at:
             yield
             stop.wait(pause)
 
 
-def _is_left_alone(path: Path) -> bool:
-    """Return whether the name of a file says that it is not, or not yet, to be read."""
+def _is_ignored(path: Path) -> bool:
+    """Return whether a file's name says that it is not, or not yet, to be read."""
     name = path.name.casefold()
     return (
-        name.startswith(_LEFT_ALONE) or name.endswith(_LEFT_ALONE_ENDS) or name in _LEFT_ALONE_NAMES
+        name.startswith(_IGNORED_STARTS) or name.endswith(_IGNORED_ENDS) or name in _IGNORED_NAMES
     )
 
 
-def _look(path: Path, before: _Look | None) -> _Look | None:
-    """Return how the file stands now.
+def _check_file(path: Path, before: _FileState | None) -> _FileState | None:
+    """Return the present state of a file; the same object while nothing changed.
 
-    The same look while nothing changed, None if it is no regular file (any more).
+    None when it is no regular file, or not any more.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return None
-    if before is not None and (before.size, before.mtime_ns) == (found.st_size, found.st_mtime_ns):
+    if before is not None and (before.size, before.mtime_ns) == (
+        status.st_size,
+        status.st_mtime_ns,
+    ):
         return before
-    return _Look(found.st_size, found.st_mtime_ns, time.monotonic())
+    return _FileState(status.st_size, status.st_mtime_ns, time.monotonic())
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Return the bytes of a file, one more than the limit at most.
+def _read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file, at most one more than the limit.
 
-    Raises OSError, also if it is no file any more.
-
-    It may have become a pipe or a link since it was looked at: opening a pipe would wait for ever.
+    It may have become a pipe or a link since it was looked at, and opening a pipe would block for
+    ever. Raises OSError, also when it is no regular file any more.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -426,21 +429,22 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def repair_name(path: Path) -> str:
-    """Return the name of a file as text; bytes in it that are not UTF-8 are read as Windows-1252.
+    """Return a file's name as text; bytes that are not UTF-8 are read as Windows-1252.
 
-    Python names such a byte by a lone surrogate, U+DC80 to U+DCFF (PEP 383), which nothing can
-    store.
+    Python represents such a byte as a lone surrogate, U+DC80 to U+DCFF (PEP 383), which neither
+    database nor JSON can hold.
     """
-    return "".join(map(_repaired, path.name))
+    return "".join(map(_repair_character, path.name))
 
 
-def _repaired(letter: str) -> str:
-    if not "\udc80" <= letter <= "\udcff":
-        return letter
-    return bytes([ord(letter) - 0xDC00]).decode("cp1252", "replace")
+def _repair_character(character: str) -> str:
+    """Return a character, decoded as Windows-1252 if it stands for an undecodable byte."""
+    if not "\udc80" <= character <= "\udcff":
+        return character
+    return bytes([ord(character) - 0xDC00]).decode("cp1252", "replace")
 
 
-def _reason(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     """Return why a file could not be taken, in fixed words."""
     if isinstance(error, PermissionError):
         return NO_PERMISSION
@@ -449,40 +453,35 @@ def _reason(error: Exception) -> str:
     return describe_unexpected_error(error)
 
 
-def _cut_short(raw: bytes) -> bool:
-    """Return whether the file looks as if more of it were to come.
-
-    Empty, or a zip without its closing directory.
-    """
+def _is_incomplete(raw: bytes) -> bool:
+    """Return whether the file looks incomplete: empty, or a zip without its directory."""
     return not raw or (raw.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(raw)))
 
 
-def _put(folder: Path, name: str, data: bytes) -> None:
-    """Write a file whole, under a name that is free; none where it lies there already.
-
-    We were interrupted then.
-    """
-    if any(path.read_bytes() == data for path in _taken(folder, name)):
+def _write_once(folder: Path, name: str, data: bytes) -> None:
+    """Write a file under a free name, unless an interrupted run has already written it."""
+    if any(path.read_bytes() == data for path in _existing_paths(folder, name)):
         return
-    write_synced(_free(folder, name), data)
+    write_synced(_find_free_path(folder, name), data)
 
 
-def _taken(folder: Path, name: str) -> Iterator[Path]:
-    return takewhile(Path.exists, _names(folder, name))
+def _existing_paths(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the paths for this name that exist."""
+    return takewhile(Path.exists, _candidate_paths(folder, name))
 
 
-def _free(folder: Path, name: str) -> Path:
-    """A path in the folder that nothing stands on yet."""
-    for path in _names(folder, name):
+def _find_free_path(folder: Path, name: str) -> Path:
+    """Return a path in the folder that does not exist yet."""
+    for path in _candidate_paths(folder, name):
         if not path.exists():
             return path
     raise FileExistsError(folder)
 
 
-def _names(folder: Path, name: str) -> Iterator[Path]:
+def _candidate_paths(folder: Path, name: str) -> Iterator[Path]:
     """Yield paths in the folder for this name, numbered from the second on.
 
-    None is longer than file systems take.
+    None of them is longer than file systems allow.
     """
     stem, dot, end = name.rpartition(".")
     stem, end = (stem, dot + end) if stem and len(end.encode()) < END_BYTES else (name, "")

@@ -1,4 +1,1 @@
-"""Formstack forms.
-
-The webhook's submission, the spool beside the database, and the backfill by API.
-"""
+"""Formstack forms: the spool for webhook submissions, and the backfill by Formstack's API."""

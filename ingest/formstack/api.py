@@ -1,7 +1,4 @@
-"""Formstack's REST API as its client sees it.
-
-Both its bases, its limits, and its refusals in words of ours.
-"""
+"""Client of Formstack's REST API: both its versions, its rate limits, its refusals in our words."""
 
 import json
 import re
@@ -17,37 +14,41 @@ from urllib.parse import urlsplit
 import httpx
 
 from ingest.formstack import submission
-from ingest.formstack.eastern import format_wall_time_before
-from ingest.formstack.submission import NUMBER_PATTERN, Submission, SubmissionField
+from ingest.formstack.submission import (
+    NUMBER_PATTERN,
+    Submission,
+    SubmissionField,
+    format_wall_time_before,
+)
 from workflow.runtime import log
 from workflow.runtime.clock import Clock
 from workflow.settings.settings import Settings
 
-PAGE_SIZES = (
-    100,
-    10,
-    1,
-)  # submissions a page: 100 is the most there is, fewer where a page is too large
+# submissions a page: 100 is Formstack's maximum, fewer where an answer is too large
+PAGE_SIZES = (100, 10, 1)
 MAX_FORMS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiLimits:
-    """How we treat the API: seconds, octets and calls; 14,400 calls a day and token are allowed."""
+    """How many calls we make, how large an answer may be, how long we wait.
 
-    silence_seconds: float = 30.0  # of silence
-    answer_seconds: float = 120.0  # for one answer
-    max_octets: int = 32 * 1024 * 1024  # octets of one
-    burst: int = 2_000  # calls at once, then one each `every` seconds: 12,800 on the busiest day
+    Seconds, octets and calls. Formstack allows 14,400 calls a day and token.
+    """
+
+    silence_seconds: float = 30.0
+    answer_seconds: float = 120.0
+    max_octets: int = 32 * 1024 * 1024  # of one answer
+    burst: int = 2_000  # calls at once, then one each `seconds_per_call`: at most 12,800 a day
     seconds_per_call: float = 8.0
-    first_pause: float = 5.0  # first pause after a 429 that names none, doubling
-    max_pause: float = 3600.0  # pause that is waited out
-    attempts: int = 6  # of one call
+    first_pause: float = 5.0  # after a 429 without Retry-After, doubling
+    max_pause: float = 3600.0  # a longer one ends the call
+    attempts: int = 6
 
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """Paths and parameters of one base."""
+    """Paths and parameters of one version of the API."""
 
     submissions: str
     one: str
@@ -82,7 +83,7 @@ DATED = _Dialect(
     {"withFields": "true"},
 )
 
-# -- what it says ----
+# -- error messages ----
 
 CREDENTIALS_REFUSED = (
     "Formstack refuses the token, or the form's encryption password: "
@@ -107,29 +108,30 @@ SERVER_FAULT = "Formstack has a fault of its own"
 
 
 class ApiError(Exception):
-    """The API did not give what was asked of it; the text is out of our own words.
+    """The API did not answer a call as it should; the text is in fixed words of ours.
 
-    `lasting`: it will not pass by itself, a person has to do something.
+    `is_permanent`: it will not pass by itself, a person has to do something.
     """
 
-    def __init__(self, words: str, *, lasting: bool = False) -> None:
-        super().__init__(words)
-        self.message, self.lasting = words, lasting
+    def __init__(self, message: str, *, is_permanent: bool = False) -> None:
+        super().__init__(message)
+        self.message, self.is_permanent = message, is_permanent
 
 
 class TooLargeError(ApiError):
-    """An answer is larger than we take: ask for fewer at once."""
+    """An answer is larger than we take: ask for fewer submissions a page."""
 
 
 class StoppedError(Exception):
-    """We were told to stop while we waited to be allowed the next call."""
+    """The process is to stop while a call waits for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionPage:
-    """Some submissions of a form, the oldest first.
+    """A page of a form's submissions, oldest first.
 
-    How many there are in all and on how many pages, 0 if not told.
+    `total` and `pages` are 0 where the API does not give them; `without_number` counts entries that
+    lack a submission number.
     """
 
     submissions: tuple[Submission, ...]
@@ -139,32 +141,32 @@ class SubmissionPage:
 
 
 class FormstackApi:
-    """The API under one token; used by one thread.
+    """The API under one token; for use by one thread.
 
-    `rest` waits for so many seconds and is true when we are to stop. Every call raises ApiError, or
-    StoppedError.
+    `rest` waits for so many seconds and returns True when the process is to stop. Every call raises
+    ApiError, or StoppedError.
     """
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock,
-        rest: Callable[[float], bool],
-        pace: ApiLimits | None = None,
-        steady: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool],
+        limits: ApiLimits | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pace = pace or ApiLimits()
-        self._clock, self._rest, self._steady = clock, rest, steady
+        self._limits = limits or ApiLimits()
+        self._clock, self._wait, self._monotonic = clock, wait, monotonic
         self._dialect = (
             DATED if re.search(r"/v20\d\d\b", urlsplit(settings.formstack_api).path) else V2
         )
-        self._allowed, self._counted_at = float(self._pace.burst), steady()
+        self._tokens, self._refilled_at = float(self._limits.burst), monotonic()
         headers = {"Authorization": f"Bearer {settings.formstack_token.get_secret_value()}"}
         self._client = httpx.Client(
             base_url=settings.formstack_api,
             headers={**headers, "Accept": "application/json", "Accept-Encoding": "identity"},
-            timeout=self._pace.silence_seconds,
-            follow_redirects=False,  # a redirect would carry the token to whoever it names
+            timeout=self._limits.silence_seconds,
+            follow_redirects=False,  # a redirect would send the token to another host
         )
 
     def __enter__(self) -> Self:
@@ -181,66 +183,66 @@ class FormstackApi:
     def list_submissions(
         self, form: str, since: datetime, number: int, size: int, password: str
     ) -> SubmissionPage:
-        """Page `number`, from 1, of what was sent to a form at or after `since`.
+        """Return page `number`, from 1, of a form's submissions.
 
-        A little before it, too.
+        Those sent at or after `since`, and some sent shortly before.
         """
-        said = self._dialect
-        asked = {
-            said.page: str(number),
-            said.size: str(size),
-            said.since: format_wall_time_before(since),
-            **said.listed,
+        dialect = self._dialect
+        parameters = {
+            dialect.page: str(number),
+            dialect.size: str(size),
+            dialect.since: format_wall_time_before(since),
+            **dialect.listed,
         }
-        told = self._get(said.submissions.format(form), asked, password)
-        listed = _list(told, "submissions", "data")
-        if listed is None or not isinstance(told, dict):
-            raise ApiError(UNEXPECTED_ANSWER, lasting=True)
-        read = [submission.parse_submission(one) for one in listed]
-        found = tuple(one for one in read if one is not None)
+        answer = self._get(dialect.submissions.format(form), parameters, password)
+        entries = _find_list(answer, "submissions", "data")
+        if entries is None or not isinstance(answer, dict):
+            raise ApiError(UNEXPECTED_ANSWER, is_permanent=True)
+        parsed = [submission.parse_submission(one) for one in entries]
+        submissions = tuple(one for one in parsed if one is not None)
         return SubmissionPage(
-            found,
-            len(read) - len(found),
-            _count(told, "total"),
-            _count(told, "pages", "totalPages"),
+            submissions,
+            len(parsed) - len(submissions),
+            _find_count(answer, "total"),
+            _find_count(answer, "pages", "totalPages"),
         )
 
     def get_submission(self, number: str, password: str) -> Submission:
-        """One submission with its answers."""
-        found = submission.parse_submission(
+        """Return one submission with its answers."""
+        result = submission.parse_submission(
             self._get(self._dialect.one.format(number), {}, password)
         )
-        if found is None or found.number != number or found.answers is None:
-            raise ApiError(UNEXPECTED_ANSWER, lasting=True)
-        return found
+        if result is None or result.number != number or result.answers is None:
+            raise ApiError(UNEXPECTED_ANSWER, is_permanent=True)
+        return result
 
     def list_fields(self, form: str) -> dict[str, SubmissionField]:
-        """The fields of a form by their number."""
-        told = self._get(self._dialect.fields.format(form), dict(self._dialect.about), "")
-        listed = told if isinstance(told, list) else _list(told, "fields")
-        if listed is None:
-            raise ApiError(UNEXPECTED_ANSWER, lasting=True)
-        return {found.number: found for one in listed if (found := submission.parse_field(one))}
+        """Return the fields of a form by their number."""
+        answer = self._get(self._dialect.fields.format(form), dict(self._dialect.about), "")
+        entries = answer if isinstance(answer, list) else _find_list(answer, "fields")
+        if entries is None:
+            raise ApiError(UNEXPECTED_ANSWER, is_permanent=True)
+        return {parsed.number: parsed for one in entries if (parsed := submission.parse_field(one))}
 
     def list_forms(self) -> Iterator[tuple[str, str]]:
-        """Number and name of every form that the token may see."""
-        said, seen, number = self._dialect, set[str](), 0
+        """Yield number and name of every form that the token may see."""
+        dialect, seen, number = self._dialect, set[str](), 0
         while len(seen) < MAX_FORMS:
             number += 1
-            told = self._get(
-                said.forms, {said.page: str(number), said.size: str(PAGE_SIZES[0])}, ""
+            answer = self._get(
+                dialect.forms, {dialect.page: str(number), dialect.size: str(PAGE_SIZES[0])}, ""
             )
-            listed = _list(told, "forms", "data")
-            if listed is None:
-                raise ApiError(UNEXPECTED_ANSWER, lasting=True)
-            named = {
+            entries = _find_list(answer, "forms", "data")
+            if entries is None:
+                raise ApiError(UNEXPECTED_ANSWER, is_permanent=True)
+            names = {
                 str(one.get("id", "")): str(one.get("name", ""))
-                for one in listed
+                for one in entries
                 if isinstance(one, dict)
             }
             fresh = {
                 key: name
-                for key, name in named.items()
+                for key, name in names.items()
                 if NUMBER_PATTERN.fullmatch(key) and key not in seen
             }
             yield from fresh.items()
@@ -250,12 +252,15 @@ class FormstackApi:
 
     # -- one call ----
 
-    def _get(self, path: str, asked: Mapping[str, str], password: str) -> object:
-        """The JSON of an answer, numbers as text; waits for its turn, and as long as a 429 says."""
-        for tries in range(1, self._pace.attempts + 1):
-            self._take_turn()
+    def _get(self, path: str, parameters: Mapping[str, str], password: str) -> object:
+        """Return the JSON of an answer, with numbers as text.
+
+        Waits for its turn, and after a 429 as long as it asks.
+        """
+        for tries in range(1, self._limits.attempts + 1):
+            self._wait_for_turn()
             try:
-                status, headers, body = self._ask(path, asked, password)
+                status, headers, body = self._call(path, parameters, password)
             except httpx.TimeoutException:
                 raise ApiError(TIMED_OUT) from None
             except httpx.DecodingError:
@@ -263,101 +268,113 @@ class FormstackApi:
             except httpx.HTTPError:
                 raise ApiError(UNREACHABLE) from None
             if status != httpx.codes.TOO_MANY_REQUESTS:
-                return _understood(status, body)
-            if tries < self._pace.attempts:
-                self._pause(self._seconds(headers.get("Retry-After", ""), tries))
+                return _parse_answer(status, body)
+            if tries < self._limits.attempts:
+                self._pause(self._pause_seconds(headers.get("Retry-After", ""), tries))
         raise ApiError(RATE_LIMITED)
 
-    def _ask(
-        self, path: str, asked: Mapping[str, str], password: str
+    def _call(
+        self, path: str, parameters: Mapping[str, str], password: str
     ) -> tuple[int, httpx.Headers, bytes]:
-        more = {"X-FS-ENCRYPTION-PASSWORD": password} if password else {}
-        whole, until = bytearray(), self._steady() + self._pace.answer_seconds
-        with self._client.stream("GET", path, params=dict(asked), headers=more) as answer:
-            for some in answer.iter_bytes(65_536):
-                whole += some
-                if len(whole) > self._pace.max_octets:
-                    raise TooLargeError(TOO_LARGE, lasting=True)
-                if self._steady() > until:
+        """Make one call; return status, headers and body. Raises ApiError and httpx.HTTPError."""
+        headers = {"X-FS-ENCRYPTION-PASSWORD": password} if password else {}
+        body, until = bytearray(), self._monotonic() + self._limits.answer_seconds
+        with self._client.stream("GET", path, params=dict(parameters), headers=headers) as answer:
+            for chunk in answer.iter_bytes(65_536):
+                body += chunk
+                if len(body) > self._limits.max_octets:
+                    raise TooLargeError(TOO_LARGE, is_permanent=True)
+                if self._monotonic() > until:
                     raise ApiError(TIMED_OUT)
-        return answer.status_code, answer.headers, bytes(whole)
+        return answer.status_code, answer.headers, bytes(body)
 
-    def _take_turn(self) -> None:
-        now = self._steady()
-        self._allowed = min(
-            self._pace.burst, self._allowed + (now - self._counted_at) / self._pace.seconds_per_call
+    def _wait_for_turn(self) -> None:
+        """Wait until the rate limit (a token bucket) allows another call. Raises StoppedError."""
+        now = self._monotonic()
+        self._tokens = min(
+            self._limits.burst,
+            self._tokens + (now - self._refilled_at) / self._limits.seconds_per_call,
         )
-        self._counted_at = now
-        if self._allowed < 1 and self._rest((1 - self._allowed) * self._pace.seconds_per_call):
+        self._refilled_at = now
+        if self._tokens < 1 and self._wait((1 - self._tokens) * self._limits.seconds_per_call):
             raise StoppedError
-        self._allowed -= 1
+        self._tokens -= 1
 
     def _pause(self, seconds: float) -> None:
+        """Wait after a 429. Raises StoppedError."""
         log.formstack_busy(seconds)
-        if self._rest(seconds):
+        if self._wait(seconds):
             raise StoppedError
 
-    def _seconds(self, told: str, tries: int) -> float:
-        """Return how long a 429 asks us to wait (RFC 9110 §10.2.3): seconds or a date.
+    def _pause_seconds(self, header: str, tries: int) -> float:
+        """Return how long to wait after a 429 (RFC 9110 §10.2.3: seconds or a date).
 
-        Ours where it does not say.
+        Without that header our own pause, doubling. Raises ApiError when it is longer than we wait.
         """
-        if re.fullmatch(r"[0-9]{1,9}", told.strip()):
-            wanted = float(told)
+        if re.fullmatch(r"[0-9]{1,9}", header.strip()):
+            seconds = float(header)
         else:
-            wanted = _until(told, self._clock()) or self._pace.first_pause * 2.0 ** (tries - 1)
-        if wanted > self._pace.max_pause:
+            own = self._limits.first_pause * 2.0 ** (tries - 1)
+            seconds = _seconds_until(header, self._clock()) or own
+        if seconds > self._limits.max_pause:
             raise ApiError(RATE_LIMITED)
-        return wanted
+        return seconds
 
 
-def _until(told: str, now: datetime) -> float:
+def _seconds_until(header: str, now: datetime) -> float:
+    """Return the seconds from `now` to an HTTP date, 0 when it is none or past."""
     try:
-        date = parsedate_to_datetime(told)
+        date = parsedate_to_datetime(header)
     except ValueError:
         return 0.0
-    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds())
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - now).total_seconds())
 
 
-def _understood(status: int, body: bytes) -> object:
-    """The JSON of a 200, or the refusal in our words."""
-    if status != httpx.codes.OK and _undecrypted(body[:4096].decode(errors="replace")):
-        raise ApiError(NOT_DECRYPTED, lasting=True)
+def _parse_answer(status: int, body: bytes) -> object:
+    """Return the JSON of a 200. Raises ApiError with the reason in our words for anything else."""
+    if status != httpx.codes.OK and _is_decryption_error(body[:4096].decode(errors="replace")):
+        raise ApiError(NOT_DECRYPTED, is_permanent=True)
     if status in REFUSALS:
-        raise ApiError(REFUSALS[status], lasting=True)
+        raise ApiError(REFUSALS[status], is_permanent=True)
     if httpx.codes.is_redirect(status):
-        raise ApiError(REDIRECTED, lasting=True)
+        raise ApiError(REDIRECTED, is_permanent=True)
     if httpx.codes.is_server_error(status):
         raise ApiError(SERVER_FAULT)
     if status != httpx.codes.OK:
-        raise ApiError(UNEXPECTED_ANSWER, lasting=True)
+        raise ApiError(UNEXPECTED_ANSWER, is_permanent=True)
     try:
-        told: object = json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
+        answer: object = json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         raise ApiError(UNEXPECTED_ANSWER) from None  # a proxy's page, most likely: it passes
-    if isinstance(told, dict) and _undecrypted(str(told.get("error", ""))):
-        raise ApiError(NOT_DECRYPTED, lasting=True)
-    return told
+    if isinstance(answer, dict) and _is_decryption_error(str(answer.get("error", ""))):
+        raise ApiError(NOT_DECRYPTED, is_permanent=True)
+    return answer
 
 
-def _undecrypted(said: str) -> bool:
-    return "decrypt" in said.casefold() or "incorrect password" in said.casefold()
+def _is_decryption_error(text: str) -> bool:
+    """Return whether a text says that the encryption password is wrong."""
+    return "decrypt" in text.casefold() or "incorrect password" in text.casefold()
 
 
-def _list(told: object, *names: str) -> list[object] | None:
-    found = (
-        (told[name] for name in names if isinstance(told.get(name), list))
-        if isinstance(told, dict)
+def _find_list(answer: object, *names: str) -> list[object] | None:
+    """Return the list under the first of these names, or None."""
+    lists = (
+        (answer[name] for name in names if isinstance(answer.get(name), list))
+        if isinstance(answer, dict)
         else ()
     )
-    return next(iter(found), None)
+    return next(iter(lists), None)
 
 
-def _count(told: Mapping[str, object], *names: str) -> int:
-    """A count under one of these names, at the top or beside the list; 0 if it is not told."""
-    beside = (inner for name in ("pagination", "meta") if isinstance(inner := told.get(name), dict))
-    for where in (told, *beside):
+def _find_count(answer: Mapping[str, object], *names: str) -> int:
+    """Return a count under one of these names, at the top or beside the list; 0 without any."""
+    beside = (
+        inner for name in ("pagination", "meta") if isinstance(inner := answer.get(name), dict)
+    )
+    for where in (answer, *beside):
         for name in names:
-            if re.fullmatch(r"[0-9]{1,9}", said := str(where.get(name, ""))):
-                return int(said)
+            if re.fullmatch(r"[0-9]{1,9}", text := str(where.get(name, ""))):
+                return int(text)
     return 0

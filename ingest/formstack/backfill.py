@@ -1,7 +1,4 @@
-"""Submissions that no webhook brought.
-
-Pulled from Formstack's API, compared by number, handed to the one door.
-"""
+"""Pull submissions that no webhook brought from Formstack's API, and hand them to the intake."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,10 +29,9 @@ from workflow.operations.item_faults import ItemFaults, describe_unexpected_erro
 from workflow.runtime import log
 from workflow.settings.forms import Form
 
-OVERLAP = timedelta(
-    hours=24
-)  # looked at again each time: what shows late at Formstack is found all the same
-# times a list is read that shrinks while it is read: what slipped to an earlier page is found
+# listed again each time: submissions that Formstack shows late are found, too
+OVERLAP = timedelta(hours=24)
+# times a shrinking list is read again, since a submission may have slipped to an earlier page
 LIST_ATTEMPTS = 3
 RETRY_SECONDS = 60.0  # after a fault that may pass, doubling up to the usual pause
 STANDBY_SECONDS = 1.0
@@ -46,51 +42,59 @@ NO_FORM = (
 
 @dataclass
 class PullCounts:
-    """Submissions looked at, and those that were not here."""
+    """Submissions seen at Formstack, and how many of them were new."""
 
     seen: int = 0
     new: int = 0
 
 
 def _silent(done: int, of: int) -> None:
+    """Report no progress."""
     del done, of
 
 
 class Backfill:
-    """Pulls forms into the intake; `mine` says whether this process is the one that does so now."""
+    """Pulls forms into the intake.
+
+    `is_assigned` returns whether this process is the one that pulls now.
+    """
 
     def __init__(
         self,
         context: AppContext,
         accept: Accept,
         api: FormstackApi,
-        mine: Callable[[], bool] = lambda: True,
+        is_assigned: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._context, self._accept, self._api, self._mine = context, accept, api, mine
-        self._marks, self._here = FormCheckpoints(context.store), StoredSubmissions(context.store)
+        self._context, self._accept, self._api = context, accept, api
+        self._is_assigned = is_assigned
+        self._checkpoints = FormCheckpoints(context.store)
+        self._stored = StoredSubmissions(context.store)
 
     def list_forms(self) -> list[str]:
-        """Those of the settings, and those that the webhook has brought something from.
+        """Return the forms to pull: those of the settings and those the webhook has brought.
 
         Not those switched off.
 
-        Never all that the token may see: an account holds forms of other desks, whose senders must
-        hear nothing of us.
+        Never every form that the token may see: an account also holds forms of other desks, whose
+        senders must not get mail from us.
         """
-        told = self._context.settings.form
-        found = {*told, *self._here.list_forms()}
+        settings = self._context.settings.form
+        numbers = {*settings, *self._stored.list_forms()}
         return sorted(
-            f for f in found if NUMBER_PATTERN.fullmatch(f) and (f not in told or told[f].backfill)
+            f
+            for f in numbers
+            if NUMBER_PATTERN.fullmatch(f) and (f not in settings or settings[f].backfill)
         )
 
     def run(self, stop: Event) -> None:
-        """Pull every form each INTAKE_BACKFILL_SECONDS, sooner after a fault that may pass.
+        """Pull every form each INTAKE_BACKFILL_SECONDS until `stop` is set.
 
-        Until told to stop.
+        Sooner after a fault that may pass.
         """
         failures = 0
         while not stop.is_set():
-            if not self._mine():
+            if not self._is_assigned():
                 stop.wait(STANDBY_SECONDS)
                 continue
             try:
@@ -100,244 +104,230 @@ class Backfill:
             except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader
                 failures += 1
                 log.fault("backfill", error)
-            usual = self._context.settings.backfill_seconds
-            stop.wait(
-                min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual
-            )
+            pause = self._context.settings.backfill_seconds
+            if failures:
+                pause = min(pause, RETRY_SECONDS * 2.0 ** min(failures - 1, 16))
+            stop.wait(pause)
 
     def pull_all(self) -> bool:
-        """Pull every form once.
-
-        Whether all went well, or it is for a person to mend what did not.
-        """
-        forms, well = self.list_forms(), True
-        self._marks.clear_faults(but=forms)
+        """Pull every form once; return False when something failed that may pass by itself."""
+        forms, all_well = self.list_forms(), True
+        self._checkpoints.clear_faults(except_forms=forms)
         if not forms:
-            self._marks.record_failure(ALL_FORMS, NO_FORM, self._context.clock(), lasting=True)
+            self._checkpoints.record_failure(
+                ALL_FORMS, NO_FORM, self._context.clock(), lasting=True
+            )
         for form in forms:
             try:
                 self.pull_form(form)
             except ApiError as error:
-                well = well and error.lasting
+                all_well = all_well and error.is_permanent
             except (StoppedError, *DATABASE_UNAVAILABLE):
                 raise
-            # whatever one form does, the others are pulled
+            # a fault of one form must not keep the others from being pulled
             except Exception as error:  # noqa: BLE001
                 log.fault("backfill", error)
-                self._marks.record_failure(
+                self._checkpoints.record_failure(
                     form, describe_unexpected_error(error), self._context.clock(), lasting=False
                 )
-                well = False
-        return well
+                all_well = False
+        return all_well
 
     def pull_form(
         self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent
     ) -> PullCounts:
-        """Have everything of a form here that was sent since the last one seen minus a day.
+        """Pull a form's submissions sent since the last one seen minus a day, or since `since`.
 
-        Or at or after `since`.
-
-        `step` hears how many submissions were looked at, and of how many. Raises ApiError, which
-        stands in the form's row then; StoppedError; SQLAlchemyError or OSError when something
-        cannot be stored: it is pulled again.
+        `step` is called with how many submissions were looked at, and of how many. Raises ApiError,
+        which is then recorded in the form's row; StoppedError; SQLAlchemyError or OSError when
+        something cannot be stored: it is pulled again.
         """
-        seen = self._marks.load_seen_until(form, self._context.clock())
-        look = _Look(form, since or seen - OVERLAP, step)
-        look.whole = (
-            look.since <= seen
-        )  # else there is a gap between what was seen and what is looked at
+        seen = self._checkpoints.load_seen_until(form, self._context.clock())
+        pull = _Pull(form, since or seen - OVERLAP, step)
+        # else submissions between the checkpoint and `since` are not looked at
+        pull.is_complete = pull.since <= seen
         faults = ItemFaults(self._context.store, self._context.clock, Transport.BACKFILL, form)
         try:
-            self._look(look)
-            faults.delete_others(look.failed)
+            self._read_list(pull)
+            faults.delete_others(pull.failed)
         except ApiError as error:
-            self._marks.record_failure(
-                form, error.message, self._context.clock(), lasting=error.lasting
+            self._checkpoints.record_failure(
+                form, error.message, self._context.clock(), lasting=error.is_permanent
             )
             log.backfill_failed(form, error.message)
             raise
         finally:
-            for number, reason in look.failed.items():
+            for number, reason in pull.failed.items():
                 faults.record(number, reason)
-        if look.whole:
-            self._advance(look, look.newest)
-        self._marks.record_success(form, self._context.clock())
-        log.backfill_finished(form, looked=look.tally.seen, new=look.tally.new)
-        return look.tally
+        if pull.is_complete:
+            self._advance(pull, pull.newest)
+        self._checkpoints.record_success(form, self._context.clock())
+        log.backfill_finished(form, looked=pull.counts.seen, new=pull.counts.new)
+        return pull.counts
 
-    def _look(self, look: "_Look") -> None:
-        """Read the whole list, again while it shrinks meanwhile.
+    def _read_list(self, pull: "_Pull") -> None:
+        """Read the whole list of submissions.
 
-        In smaller pages where one is too large.
+        Again while it shrinks meanwhile, in smaller pages where one is too large.
         """
         sizes = iter(PAGE_SIZES)
         size = next(sizes)
         for _ in range(LIST_ATTEMPTS + len(PAGE_SIZES)):
             try:
-                if not self._through(look, size):
+                if not self._read_pages(pull, size):
                     break
             except TooLargeError:
                 size = next(sizes, 0)
                 if not size:
                     raise
-        if look.numberless:
-            raise ApiError(SUBMISSION_WITHOUT_NUMBER, lasting=True)
+        if pull.without_number:
+            raise ApiError(SUBMISSION_WITHOUT_NUMBER, is_permanent=True)
 
-    def _through(self, look: "_Look", size: int) -> bool:
-        """Read every page once.
+    def _read_pages(self, pull: "_Pull", size: int) -> bool:
+        """Read every page once; return whether the list became shorter meanwhile.
 
-        Whether the list became shorter meanwhile, so that something may have slipped by.
+        Something may then have slipped to a page that was read before.
         """
         total, shrank = 0, False
-        look.in_order, look.last = look.whole, None
-        for page in self._pages(look, size):
+        pull.is_in_order, pull.previous = pull.is_complete, None
+        for page in self._iter_pages(pull, size):
             shrank, total = shrank or page.total < total, page.total
-            self._take(look, page)
-            look.step(look.tally.seen, max(page.total, look.tally.seen))
+            self._store_page(pull, page)
+            pull.step(pull.counts.seen, max(page.total, pull.counts.seen))
         return shrank
 
-    def _pages(self, look: "_Look", size: int) -> Iterator[SubmissionPage]:
-        """Pages until the last one.
-
-        One that repeats what went before is the end of a list without page numbers.
-        """
+    def _iter_pages(self, pull: "_Pull", size: int) -> Iterator[SubmissionPage]:
+        """Yield the pages; one that repeats earlier ones ends a list without page numbers."""
         seen, number = set[str](), 0
         while True:
             number += 1
             page = self._api.list_submissions(
-                look.form, look.since, number, size, self._password(look.form)
+                pull.form, pull.since, number, size, self._password(pull.form)
             )
             fresh = {one.number for one in page.submissions} - seen
-            look.numberless += page.without_number
+            pull.without_number += page.without_number
             if fresh:
                 yield page
             seen |= fresh
             if not fresh or number == page.pages:
                 return
 
-    def _take(self, look: "_Look", page: SubmissionPage) -> None:
-        """Store what is not here, then put down how far that is."""
-        if not self._mine():
+    def _store_page(self, pull: "_Pull", page: SubmissionPage) -> None:
+        """Store what is new on a page, then record how far the form has been pulled."""
+        if not self._is_assigned():
             raise StoppedError
-        references = [f"{look.form}/{one.number}" for one in page.submissions]
-        known = self._here.find_known(references)
+        references = [f"{pull.form}/{one.number}" for one in page.submissions]
+        known = self._stored.find_known(references)
         for one, reference in zip(page.submissions, references, strict=True):
-            if one.number not in look.seen:
-                look.seen.add(one.number)
-                look.tally.seen += 1
-                if reference not in known and self._stored(look, one, reference):
-                    look.tally.new += 1
-        self._progress(look, page)
+            if one.number not in pull.seen:
+                pull.seen.add(one.number)
+                pull.counts.seen += 1
+                if reference not in known and self._try_store(pull, one, reference):
+                    pull.counts.new += 1
+        self._advance_in_order(pull, page)
 
-    def _progress(self, look: "_Look", page: SubmissionPage) -> None:
+    def _advance_in_order(self, pull: "_Pull", page: SubmissionPage) -> None:
         """Record the page before this one as done.
 
-        Only once this page has shown that the list is in the order of time.
+        Only this page shows that the list is ordered by time up to there.
         """
         times = [one.at for one in page.submissions if one.at]
-        before = look.last
-        chain = [*([before] if before else []), *times]
-        look.in_order = (
-            look.in_order and chain == sorted(chain) and len(times) == len(page.submissions)
-        )
-        if look.in_order and before:
-            self._advance(look, before)
+        previous = pull.previous
+        chain = [previous, *times] if previous else times
+        if chain != sorted(chain) or len(times) < len(page.submissions):
+            pull.is_in_order = False
+        if pull.is_in_order and previous:
+            self._advance(pull, previous)
         if times:
-            look.last, look.newest = (
-                times[-1],
-                max([*times, *([look.newest] if look.newest else [])]),
-            )
+            pull.previous = times[-1]
+            pull.newest = max([pull.newest, *times] if pull.newest else times)
 
-    def _advance(self, look: "_Look", until: datetime | None) -> None:
-        if (
-            until is not None
-        ):  # a time in the future is an odd clock's: it must not make us skip what comes
-            self._marks.advance(look.form, min(until, self._context.clock()))
+    def _advance(self, pull: "_Pull", until: datetime | None) -> None:
+        """Record that everything sent before `until` is stored."""
+        if until is not None:
+            # a time in the future (a wrong clock) must not make us skip submissions to come
+            self._checkpoints.advance(pull.form, min(until, self._context.clock()))
 
-    def _stored(self, look: "_Look", one: Submission, reference: str) -> bool:
-        """Store a submission.
+    def _try_store(self, pull: "_Pull", one: Submission, reference: str) -> bool:
+        """Store a submission; return False when that failed because of the submission itself.
 
-        One that cannot be stored is named by `intake status`, and those behind it are stored.
-
-        The form's mark stays where it is then, so that the submission is pulled again each time.
+        `intake status` names it then, those behind it are stored, and the form's checkpoint stays
+        where it is, so that the submission is pulled again each time.
         """
         try:
-            self._store(look, one, reference)
+            self._store(pull, one, reference)
         except TooLargeError as error:
             reason = error.message
-        except (
-            ApiError,
-            StoppedError,
-            *DATABASE_UNAVAILABLE,
-            OSError,
-        ):  # so it would be with the next one
+        except (ApiError, StoppedError, *DATABASE_UNAVAILABLE, OSError):
+            # every other submission would fail, too
             raise
-        except Exception as error:  # noqa: BLE001  # whatever one submission does stays with it
+        except Exception as error:  # noqa: BLE001  # a fault of one submission
             log.fault("backfill", error)
             reason = describe_unexpected_error(error)
         else:
             return True
-        look.failed[one.number] = reason
-        look.whole = look.in_order = False
+        pull.failed[one.number] = reason
+        pull.is_complete = pull.is_in_order = False
         return False
 
-    def _store(self, look: "_Look", one: Submission, reference: str) -> None:
+    def _store(self, pull: "_Pull", one: Submission, reference: str) -> None:
+        """Fetch what the list left out, and hand the submission to the intake."""
         if one.answers is None:
-            one = self._api.get_submission(one.number, self._password(look.form))
-        if look.fields is None and any(not own.label for own, _ in one.answers or ()):
-            look.fields = self._fields(look.form)
-        told: dict[str, object] = {"form": look.form, "submission": one.number}
+            one = self._api.get_submission(one.number, self._password(pull.form))
+        if pull.fields is None and any(not own.label for own, _ in one.answers or ()):
+            pull.fields = self._fields(pull.form)
+        envelope: dict[str, object] = {"form": pull.form, "submission": one.number}
         if one.at is not None:
-            told["submitted_at"] = one.at.isoformat()
+            envelope["submitted_at"] = one.at.isoformat()
         body = render_webhook_body(
-            look.form, one, look.fields or {}, by_number=self._told(look.form).fields
+            pull.form, one, pull.fields or {}, by_number=self._form_settings(pull.form).fields
         )
         self._accept(
             Arrival(
                 transport=Transport.BACKFILL,
                 format=Format.FORMSTACK,
                 raw=body,
-                envelope=told,
+                envelope=envelope,
                 reference=reference,
             )
         )
 
     def _fields(self, form: str) -> dict[str, SubmissionField]:
-        """The form's fields; none where the token may not read them.
+        """Return the form's fields, {} where the token may not read them.
 
-        A ticket with numbers for labels is a ticket.
+        A ticket with numbers for labels is better than none.
         """
         try:
             return self._api.list_fields(form)
         except ApiError as error:
-            if not error.lasting:
+            if not error.is_permanent:
                 raise
             return {}
 
     def _password(self, form: str) -> str:
-        return self._told(form).encryption_password.get_secret_value()
+        """Return the form's encryption password, "" without one."""
+        return self._form_settings(form).encryption_password.get_secret_value()
 
-    def _told(self, form: str) -> Form:
+    def _form_settings(self, form: str) -> Form:
+        """Return the settings of a form."""
         return self._context.settings.form.get(form, Form())
 
 
 @dataclass
-class _Look:
-    """One look at a form: where it begins, and what it has come to."""
+class _Pull:
+    """The state of one pull of a form."""
 
     form: str
     since: datetime
     step: Callable[[int, int], None]
-    tally: PullCounts = field(default_factory=PullCounts)
+    counts: PullCounts = field(default_factory=PullCounts)
     seen: set[str] = field(default_factory=set)
-    fields: dict[str, SubmissionField] | None = (
-        None  # asked for once, where answers come without their labels
-    )
-    failed: dict[str, str] = field(
-        default_factory=dict
-    )  # submissions that could not be stored, and why
-    numberless: int = 0
-    whole: bool = True  # nothing lies between what was seen before and where this look begins
-    in_order: bool = True  # as far as the pages tell
-    last: datetime | None = None  # of the page before
+    # fetched once, when an answer lacks its label
+    fields: dict[str, SubmissionField] | None = None
+    # submissions that could not be stored, and why
+    failed: dict[str, str] = field(default_factory=dict)
+    without_number: int = 0  # entries that lack a submission number
+    is_complete: bool = True  # nothing between the checkpoint and `since` is left out
+    is_in_order: bool = True  # ordered by time so far
+    previous: datetime | None = None  # newest time on the page before
     newest: datetime | None = None

@@ -1,7 +1,4 @@
-"""What backfill remembers of each form, and what of Formstack's is here already.
-
-All of it in our own database.
-"""
+"""Backfill's checkpoints, and which submissions are stored already."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,7 +11,7 @@ from parsers.item import Format
 from workflow.database.engine import Store
 from workflow.models.core import FormCheckpoint, Message, Receipt
 
-ALL_FORMS = ""  # the row of what concerns all forms
+ALL_FORMS = ""  # the row for faults of all forms
 
 
 class FormCheckpoints:
@@ -24,16 +21,16 @@ class FormCheckpoints:
         self._store = store
 
     def load_seen_until(self, form: str, now: datetime) -> datetime:
-        """Up to when everything is here; from the first look on, `now` is put down."""
+        """Return the time up to which every submission is stored.
+
+        For a form never pulled before, `now` is recorded and returned.
+        """
         with self._store.read_only() as session:
             row = session.get(FormCheckpoint, form)
-        return row.seen_until if row else self._begun(form, now)
+        return row.seen_until if row else self._begin(form, now)
 
     def advance(self, form: str, until: datetime) -> None:
-        """Put down that everything sent before is stored.
-
-        Never takes back what was put down before.
-        """
+        """Record that everything sent before `until` is stored; never moves the checkpoint back."""
         behind = update(FormCheckpoint).where(
             FormCheckpoint.form == form, FormCheckpoint.seen_until < until
         )
@@ -41,7 +38,7 @@ class FormCheckpoints:
             session.execute(behind.values(seen_until=until))
 
     def record_success(self, form: str, now: datetime) -> None:
-        """Put down that a look has come to its end, and that nothing is wrong."""
+        """Record that a pull was completed, and clear the form's fault."""
         values = {"looked_at": now, "fault": "", "failing_since": None, "lasting": False}
         with self._store.transaction() as session:
             session.execute(
@@ -49,41 +46,42 @@ class FormCheckpoints:
             )
 
     def record_failure(self, form: str, words: str, now: datetime, *, lasting: bool) -> None:
-        """Put down what is in the way, in words of ours, and since when something is."""
+        """Record a fault in words of ours, and since when there has been one."""
         self.load_seen_until(form, now)
         with self._store.transaction() as session:
             row = session.get_one(FormCheckpoint, form)
             row.fault, row.lasting, row.failing_since = words, lasting, row.failing_since or now
 
-    def clear_faults(self, but: Iterable[str]) -> None:
-        """What was in the way of forms that are no longer pulled is nobody's concern."""
+    def clear_faults(self, except_forms: Iterable[str]) -> None:
+        """Clear the faults of forms that are no longer pulled."""
         values = {"fault": "", "failing_since": None, "lasting": False}
         others = update(FormCheckpoint).where(
-            FormCheckpoint.form.not_in([*but]), FormCheckpoint.fault != ""
+            FormCheckpoint.form.not_in([*except_forms]), FormCheckpoint.fault != ""
         )
         with self._store.transaction() as session:
             session.execute(others.values(values))
 
-    def _begun(self, form: str, now: datetime) -> datetime:
+    def _begin(self, form: str, now: datetime) -> datetime:
+        """Record `now` as the checkpoint of a new form, unless another process was first."""
         try:
             with self._store.transaction() as session:
                 session.add(FormCheckpoint(form=form, seen_until=now))
-        except IntegrityError:  # another reader's first look, at the same time
+        except IntegrityError:  # another process was first
             with self._store.read_only() as session:
                 return session.get_one(FormCheckpoint, form).seen_until
         return now
 
 
 class StoredSubmissions:
-    """What is here already, by the names that doors and parser give it: "FormID/UniqueID"."""
+    """The submissions stored already, by reference ("FormID/UniqueID")."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._forms: set[str] = set()
-        self._read = 0  # receipts, up to this number
+        self._last_receipt = 0  # the newest receipt read
 
     def find_known(self, references: list[str]) -> set[str]:
-        """Those that a door has taken, whatever became of them, or that stand on a ticket."""
+        """Return the references that were received by any channel, or that are on a ticket."""
         taken = select(Receipt.reference).where(Receipt.reference.in_(references))
         filed = select(Message.message_id).where(
             Message.format == Format.FORMSTACK, Message.message_id.in_(references)
@@ -92,9 +90,9 @@ class StoredSubmissions:
             return {*session.scalars(taken), *session.scalars(filed)}
 
     def list_forms(self) -> set[str]:
-        """The forms that something has come from by the webhook; each receipt is looked at once."""
+        """Return the forms that the webhook has brought; each receipt is read once a process."""
         some = select(Receipt.id, Receipt.reference).where(
-            Receipt.id > self._read,
+            Receipt.id > self._last_receipt,
             Receipt.transport == Transport.FORMSTACK,
             Receipt.reference != "",
         )
@@ -103,5 +101,5 @@ class StoredSubmissions:
                 some.order_by(Receipt.id).execution_options(yield_per=1000)
             ):
                 self._forms.add(reference.partition("/")[0])
-                self._read = number
+                self._last_receipt = number
         return set(self._forms)

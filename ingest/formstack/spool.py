@@ -1,4 +1,4 @@
-"""A synced local spool for forms that arrive while the database is away; drained into it later."""
+"""Synced local spool for forms that arrive while the database is away; drained into it later."""
 
 import fcntl
 import json
@@ -31,7 +31,7 @@ DOES_NOT_OPEN = (
     " Put it back and restart `intake webhooks` there; if none is missing, report the lines “fault”"
     " of its log"
 )
-LEFTOVER_SECONDS = 3600.0  # a file half written for so long is one of a process that was killed
+LEFTOVER_SECONDS = 3600.0  # a file left half written for so long is a killed process's
 
 
 class Spool:
@@ -47,14 +47,11 @@ class Spool:
         Raises OSError when it cannot.
         """
         name = f"{os.urandom(16).hex()}{SEALED_SUFFIX}"
-        write_synced(self._folder / name, self._sealer.seal(_dump(arrival)))
+        write_synced(self._folder / name, self._sealer.seal(_serialize(arrival)))
         log.form_spooled(name)
 
     def has_space(self, octets: int) -> bool:
-        """Return whether so much could be put now, as far as the disk tells.
-
-        It is neither full nor read-only.
-        """
+        """Return whether `octets` could be stored now: the disk is neither full nor read-only."""
         try:
             folder = self._folder if self._folder.exists() else self._folder.parent
             disk = os.statvfs(folder)
@@ -67,30 +64,27 @@ class Spool:
         )
 
     def list_waiting(self) -> list[Path]:
-        """The files that wait, oldest first."""
-        return [path for _, path in sorted(_dated(self._folder, SEALED_SUFFIX))]
+        """Return the waiting files, oldest first."""
+        return [path for _, path in sorted(_iter_files(self._folder, SEALED_SUFFIX))]
 
     def read(self, path: Path) -> Arrival:
         """Read a file of the spool.
 
-        Raises ValueError when it does not open: damaged, or sealed with another key.
+        Raises ValueError when it does not open: damaged, or sealed with a missing key.
         """
-        return _load(self._sealer.unseal(path.read_bytes()))
+        return _deserialize(self._sealer.unseal(path.read_bytes()))
 
     def set_aside(self, path: Path) -> None:
-        """Keep a file that does not open out of the way of the others, for a person to look at."""
+        """Keep a file that does not open for a person to look at, without blocking the others."""
         path.replace(path.with_suffix(DAMAGED_SUFFIX))
 
     def count_damaged(self) -> int:
-        """Return how many files do not open: each is a customer's form, and needs a person."""
-        return sum(1 for _ in _dated(self._folder, DAMAGED_SUFFIX))
+        """Return how many files do not open; each is a customer's form and needs a person."""
+        return sum(1 for _ in _iter_files(self._folder, DAMAGED_SUFFIX))
 
     def retry_damaged(self) -> None:
-        """Let those set aside wait again that open now.
-
-        The key they were sealed with may have been put back.
-        """
-        for _, path in sorted(_dated(self._folder, DAMAGED_SUFFIX)):
+        """Queue the files set aside that open now, since their key may have been put back."""
+        for _, path in sorted(_iter_files(self._folder, DAMAGED_SUFFIX)):
             try:
                 self.read(path)
             except ValueError:
@@ -98,40 +92,40 @@ class Spool:
             path.replace(path.with_suffix(SEALED_SUFFIX))
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed process has left half written: nobody was told yes for it."""
+        """Remove files that a killed process left half written; none of them was acknowledged."""
         if self._folder.is_dir():
-            latest = self._folder.stat().st_mtime  # by the disk's own clock, as the files are
-            for at, path in _dated(self._folder, NEW_SUFFIX):
+            # by the clock of the disk, as the files' times are
+            latest = self._folder.stat().st_mtime
+            for at, path in _iter_files(self._folder, NEW_SUFFIX):
                 if latest - at > LEFTOVER_SECONDS:
                     path.unlink(missing_ok=True)
 
 
 def drain(context: AppContext, accept: Accept | None = None) -> int:
-    """Move what waits in the spool into the database; how many.
+    """Move the waiting forms into the database; return how many.
 
-    Stops at the first that cannot be stored now.
-
-    Where somebody else on this host drains it at this moment, nothing is left to do.
+    Stops at the first that cannot be stored now. Does nothing while another process on this host
+    drains the spool.
     """
     folder = context.settings.home / SPOOL_FOLDER
     spool, accept, done = Spool(folder, context.sealer), accept or Intake(context).accept, 0
-    if not spool.list_waiting() or not os.access(
-        folder, os.W_OK
-    ):  # what cannot be removed would be stored again for ever
+    if not spool.list_waiting() or not os.access(folder, os.W_OK):
+        # a file that cannot be removed would be stored again for ever
         return 0
-    with _alone(folder) as alone:
+    with _lock_folder(folder) as alone:
         for path in spool.list_waiting() if alone else ():
             try:
-                done += _take_home(spool, accept, path)
+                done += _store_and_remove(spool, accept, path)
             except (SQLAlchemyError, OSError):
                 break
     return done
 
 
-def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
-    """Store one file's arrival and remove it.
+def _store_and_remove(spool: Spool, accept: Accept, path: Path) -> bool:
+    """Store the arrival in a file and remove the file; return whether it was stored.
 
-    What does not open or cannot be stored is set aside.
+    A file that does not open, or whose arrival cannot be stored, is set aside. Raises
+    SQLAlchemyError or OSError while the database or the disk is away.
     """
     try:
         arrival = spool.read(path)
@@ -139,16 +133,14 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
         return False
     except ValueError as error:
         log.fault("spool", error)
-        spool.set_aside(path)  # it must not keep the others waiting
+        spool.set_aside(path)  # it must not block the others
         return False
     try:
         accept(arrival)
-    except (
-        *DATABASE_UNAVAILABLE,
-        OSError,
-    ):  # the database or the disk: every other one would fail like this
+    except (*DATABASE_UNAVAILABLE, OSError):
+        # the database or the disk is away: every other file would fail, too
         raise
-    except Exception as error:  # noqa: BLE001  # whatever this one does, those behind it are stored
+    except Exception as error:  # noqa: BLE001  # a fault of one file must not block the others
         log.fault("spool", error)
         spool.set_aside(path)
         return False
@@ -157,7 +149,7 @@ def _take_home(spool: Spool, accept: Accept, path: Path) -> bool:
 
 
 class SpoolDrainer:
-    """Drains the spool of one host beside the door that fills it.
+    """Drains the spool of a host in the process that fills it.
 
     The clock may run on another host.
     """
@@ -166,13 +158,10 @@ class SpoolDrainer:
         self._context = context
         self._accept = accept
         self._folder = context.settings.home / SPOOL_FOLDER
-        self._told: int | None = None  # how many damaged files `intake status` knows of
+        self._reported: int | None = None  # damaged files reported to `intake status`
 
     def run(self, stop: threading.Event) -> None:
-        """Drain every few seconds until told to stop.
-
-        A round that fails is followed by the next.
-        """
+        """Drain every few seconds until `stop` is set; after a failed round comes the next."""
         spool, tidied = Spool(self._folder, self._context.sealer), False
         while not stop.is_set():
             try:
@@ -181,35 +170,37 @@ class SpoolDrainer:
                     spool.remove_leftovers()
                     tidied = True
                 drain(self._context, self._accept)
-                self._tell(spool.count_damaged())
+                self._report(spool.count_damaged())
             except Exception as error:  # noqa: BLE001  # top of a thread: nothing may end it
                 log.fault("spool", error)
             stop.wait(DRAIN_SECONDS)
 
-    def _tell(self, count: int) -> None:
-        if count == self._told or (not count and not self._folder.is_dir()):
+    def _report(self, count: int) -> None:
+        """Report the number of damaged files to `intake status` when it changed."""
+        if count == self._reported or (not count and not self._folder.is_dir()):
             return
         fault = DOES_NOT_OPEN.format(count=count, host=gethostname()) if count else ""
         with self._context.store.transaction() as session:
             name = f"spool {get_folder_id(self._folder)}"
             session.merge(SelfCheck(name=name, at=self._context.clock(), fault=fault))
-        self._told = count
+        self._reported = count
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Yield whether nobody else on this host drains the folder.
+def _lock_folder(folder: Path) -> Iterator[bool]:
+    """Yield whether no other process on this host drains the folder.
 
     Two at once would do no harm but count repeats.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield _locked(descriptor)
+        yield _try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
+    """Return whether the lock was taken; True on a share without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -219,7 +210,8 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _dated(folder: Path, ending: str) -> Iterator[tuple[float, Path]]:
+def _iter_files(folder: Path, ending: str) -> Iterator[tuple[float, Path]]:
+    """Yield modification time and path of the files with this suffix."""
     for path in folder.glob(f"*{ending}"):
         try:
             yield path.stat().st_mtime, path
@@ -227,7 +219,8 @@ def _dated(folder: Path, ending: str) -> Iterator[tuple[float, Path]]:
             continue
 
 
-def _dump(arrival: Arrival) -> bytes:
+def _serialize(arrival: Arrival) -> bytes:
+    """Return an arrival as JSON."""
     return json.dumps(
         {
             "transport": arrival.transport,
@@ -241,18 +234,19 @@ def _dump(arrival: Arrival) -> bytes:
     ).encode()
 
 
-def _load(data: bytes) -> Arrival:
-    told = json.loads(data)
+def _deserialize(data: bytes) -> Arrival:
+    """Parse what `_dump` wrote. Raises ValueError for anything else."""
+    fields = json.loads(data)
     try:
         return Arrival(
-            transport=Transport(told["transport"]),
-            format=Format(told["format"]),
-            raw=b64decode(told["raw"]),
-            envelope=told["envelope"],
-            unreadable_reason=told["unreadable"],
-            reference=told.get("reference", ""),
+            transport=Transport(fields["transport"]),
+            format=Format(fields["format"]),
+            raw=b64decode(fields["raw"]),
+            envelope=fields["envelope"],
+            unreadable_reason=fields["unreadable"],
+            reference=fields.get("reference", ""),
             received_at=(
-                datetime.fromisoformat(told["received_at"]) if told.get("received_at") else None
+                datetime.fromisoformat(fields["received_at"]) if fields.get("received_at") else None
             ),
         )
     except (KeyError, TypeError) as error:

@@ -1,30 +1,33 @@
-"""A submission as Formstack's REST API tells it, and the webhook's body that says the same."""
+"""Submissions as Formstack's REST API returns them, and the webhook body they correspond to.
+
+The API's times are US/Eastern wall time, in which an hour occurs twice in November and one is
+skipped in March.
+"""
 
 import json
 import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from ingest.formstack.eastern import parse_moment
-
-NUMBER_PATTERN = re.compile(
-    r"\w{1,64}", re.ASCII
-)  # of a form or submission; what else stands there is no number of theirs
-COMPOUND_TYPES = (
-    "name",
-    "address",
-    "product",
-)  # fields of sub-fields, which the webhook sends one by one
+# of a form or submission; anything else is no number of Formstack's
+NUMBER_PATTERN = re.compile(r"\w{1,64}", re.ASCII)
+# types of fields with sub-fields, which the webhook sends one by one
+COMPOUND_TYPES = ("name", "address", "product")
 TIME_KEYS = ("timestamp", "createdAt", "submittedAt")
-TEXT_KEYS = ("value", "displayValue", "flat_value", "parsedValue")  # as people read it
-PART_KEYS = ("value", "parsedValue")  # as the form has it
+# keys of the value as people read it
+TEXT_KEYS = ("value", "displayValue", "flat_value", "parsedValue")
+PART_KEYS = ("value", "parsedValue")  # keys of the value with its sub-fields
 _PART = re.compile(r"(\w{1,40}) = ?(.*)")
+EASTERN = ZoneInfo("America/New_York")
+WALL_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+CLOCK_CHANGE = timedelta(hours=1)  # by which the wall clock is set back in November
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionField:
-    """A field of a form: its number, and its label and type where they are told."""
+    """A field of a form: its number, and its label and type where they are known."""
 
     number: str
     label: str = ""
@@ -33,9 +36,9 @@ class SubmissionField:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One filled form: its number, when it was sent, and the answers.
+    """A filled form: its number, when it was sent, and the answers.
 
-    None where the API left them out.
+    `answers` is None where the API left them out.
     """
 
     number: str
@@ -43,28 +46,30 @@ class Submission:
     answers: tuple[tuple[SubmissionField, object], ...] | None
 
 
-def parse_submission(told: object) -> Submission | None:
-    """Read a submission of a list, or one asked for alone, its numbers as text.
-
-    None if it has no number.
-    """
-    if not isinstance(told, dict) or not NUMBER_PATTERN.fullmatch(number := _word(told.get("id"))):
+def parse_submission(data: object) -> Submission | None:
+    """Parse a submission, one of a list or a single one; None when it has no number."""
+    if not isinstance(data, dict) or not NUMBER_PATTERN.fullmatch(
+        number := _text_or_empty(data.get("id"))
+    ):
         return None
-    at = next((found for name in TIME_KEYS if (found := parse_moment(_word(told.get(name))))), None)
+    at = next(
+        (moment for name in TIME_KEYS if (moment := parse_moment(_text_or_empty(data.get(name))))),
+        None,
+    )
     return Submission(
         number,
         at,
-        tuple(_answers(told["data"])) if isinstance(told.get("data"), dict | list) else None,
+        tuple(_parse_answers(data["data"])) if isinstance(data.get("data"), dict | list) else None,
     )
 
 
-def parse_field(told: object) -> SubmissionField | None:
-    """Read what the API says of a field; None if it does not say which."""
-    if not isinstance(told, dict):
+def parse_field(data: object) -> SubmissionField | None:
+    """Parse what the API says about a field; None when it has no number."""
+    if not isinstance(data, dict):
         return None
-    number = _word(told.get("field")) or _word(told.get("id"))
+    number = _text_or_empty(data.get("field")) or _text_or_empty(data.get("id"))
     return (
-        SubmissionField(number, _word(told.get("label")), _word(told.get("type")))
+        SubmissionField(number, _text_or_empty(data.get("label")), _text_or_empty(data.get("type")))
         if number
         else None
     )
@@ -72,85 +77,122 @@ def parse_field(told: object) -> SubmissionField | None:
 
 def render_webhook_body(
     form: str,
-    found: Submission,
+    submission: Submission,
     fields: Mapping[str, SubmissionField],
     by_number: Container[str] = (),
 ) -> bytes:
-    """The JSON that the webhook would have sent, with field types; the same bytes each time.
+    """Return the JSON body that the webhook would have sent, with field types.
 
-    Labels that stand twice are written twice: the webhook would keep the last, we keep both. Fields
-    that the settings know `by_number` are written so.
+    Always the same bytes. Repeated labels are written twice: the webhook would keep the last, we
+    keep both. Fields that the settings name `by_number` keep their number as label.
     """
-    pairs: list[tuple[str, object]] = [("FormID", form), ("UniqueID", found.number)]
-    for own, told in found.answers or ():
+    pairs: list[tuple[str, object]] = [("FormID", form), ("UniqueID", submission.number)]
+    for own, answer in submission.answers or ():
         known = fields.get(own.number, own)
         kind = (own.kind or known.kind).casefold()
         label = own.number if own.number in by_number else own.label or known.label or own.number
-        pairs.append((label, _value(told, kind)))
+        pairs.append((label, _render_value(answer, kind)))
     return (
         "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in pairs) + "}"
     ).encode()
 
 
-def _answers(data: dict[str, object] | list[object]) -> Iterator[tuple[SubmissionField, object]]:
-    named = data.items() if isinstance(data, dict) else (("", one) for one in data)
-    for number, told in named:
-        own = parse_field(
-            {"field": number, **told} if isinstance(told, dict) else {"field": number}
+def _parse_answers(
+    data: dict[str, object] | list[object],
+) -> Iterator[tuple[SubmissionField, object]]:
+    """Yield each answer with its field."""
+    answers = data.items() if isinstance(data, dict) else (("", one) for one in data)
+    for number, answer in answers:
+        answered_field = parse_field(
+            {"field": number, **answer} if isinstance(answer, dict) else {"field": number}
         )
-        if own is not None:
-            yield own, told
+        if answered_field is not None:
+            yield answered_field, answer
 
 
-def _value(told: object, kind: str) -> object:
-    """What the webhook says of an answer.
+def _render_value(answer: object, kind: str) -> object:
+    """Return an answer as the webhook sends it.
 
     Sub-fields, several values or a text, with the field type where it is known.
-
-    `told` is what the API says of the field, or the value itself.
     """
-    about = told if isinstance(told, dict) else {"value": told}
-    if kind in COMPOUND_TYPES and (parts := _parts(next(_given(about, PART_KEYS), None))):
+    described = answer if isinstance(answer, dict) else {"value": answer}
+    if kind in COMPOUND_TYPES and (
+        parts := _parse_parts(next(_non_empty(described, PART_KEYS), None))
+    ):
         return {**parts, "field_type": kind}
-    value = _plain(next(_given(about, TEXT_KEYS), None))
+    value = _to_plain(next(_non_empty(described, TEXT_KEYS), None))
     if kind == "checkbox" and isinstance(value, str):
         value = value.split("\n")
     return {"value": value, "field_type": kind} if kind else value
 
 
-def _given(about: Mapping[str, object], names: tuple[str, ...]) -> Iterator[object]:
-    return (about[name] for name in names if about.get(name) not in (None, "", [], {}))
+def _non_empty(described: Mapping[str, object], names: tuple[str, ...]) -> Iterator[object]:
+    """Yield the values under these names that are not empty."""
+    return (described[name] for name in names if described.get(name) not in (None, "", [], {}))
 
 
-def _parts(value: object) -> dict[str, str]:
-    """Sub-fields by name: of an object, or of lines `key = value`; {} where it is neither."""
+def _parse_parts(value: object) -> dict[str, str]:
+    """Return the sub-fields by name, of an object or of lines `key = value`.
+
+    {} for anything else.
+    """
     if isinstance(value, dict):
-        return {str(key): text for key, inner in value.items() if (text := _one(inner))}
-    found = [_PART.fullmatch(line) for line in str(value or "").splitlines()]
-    return {match[1]: match[2] for match in found if match} if all(found) else {}
+        return {str(key): text for key, inner in value.items() if (text := _to_text(inner))}
+    lines = [_PART.fullmatch(line) for line in str(value or "").splitlines()]
+    return {match[1]: match[2] for match in lines if match} if all(lines) else {}
 
 
-def _plain(value: object) -> str | list[str] | None:
+def _to_plain(value: object) -> str | list[str] | None:
+    """Return a value as text, or a list of texts; None without a value."""
     if isinstance(value, dict | list):
-        return list(_scalars(value))
-    return None if value is None else _one(value)
+        return list(_iter_texts(value))
+    return None if value is None else _to_text(value)
 
 
-def _scalars(value: object, depth: int = 5) -> Iterator[str]:
-    """Every text within, in order.
+def _iter_texts(value: object, depth: int = 5) -> Iterator[str]:
+    """Yield every text within a value, in order.
 
-    Nothing of a form lies deeper than a list in an object in a list.
+    Nothing in a form is nested deeper than a list in an object in a list.
     """
     if isinstance(value, dict | list):
         for inner in (value.values() if isinstance(value, dict) else value) if depth else ():
-            yield from _scalars(inner, depth - 1)
-    elif text := _one(value):
+            yield from _iter_texts(inner, depth - 1)
+    elif text := _to_text(value):
         yield text
 
 
-def _one(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else _word(value)
+def _to_text(value: object) -> str:
+    """Return a scalar as text: yes or no for a boolean, "" for anything but text."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else _text_or_empty(value)
 
 
-def _word(value: object) -> str:
+def _text_or_empty(value: object) -> str:
+    """Return the value if it is text, else ""."""
     return value if isinstance(value, str) else ""
+
+
+# -- times ----
+
+
+def format_wall_time_before(moment: datetime) -> str:
+    """Return the wall time to list submissions from so that none at or after `moment` is left out.
+
+    An hour early: in November 1:50 may be followed by 1:10, and Formstack may mean either of the
+    two by 1:50. Computed in UTC, so that the result is no time that March skips.
+    """
+    return (moment.astimezone(UTC) - CLOCK_CHANGE).astimezone(EASTERN).strftime(WALL_TIME_FORMAT)
+
+
+def parse_moment(text: str) -> datetime | None:
+    """Return the UTC moment of a wall time or an ISO 8601 time; None when it is neither.
+
+    A wall time that occurs twice is the first of the two, a skipped one the earlier candidate:
+    listing from there leaves nothing out.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None:
+            return min(moment.replace(tzinfo=EASTERN, fold=fold).astimezone(UTC) for fold in (0, 1))
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

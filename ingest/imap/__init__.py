@@ -1,1 +1,1 @@
-"""IMAP reader: fetch mail of a mailbox, store it, then mark it as handled."""
+"""IMAP reader: fetch mail from mailboxes, store it, then mark it as handled."""

@@ -1,7 +1,4 @@
-"""Which mailboxes are read.
-
-Those of intake.toml and those of INTAKE_IMAP_URLS, and what is wrong with them.
-"""
+"""The mailboxes to read, from intake.toml and INTAKE_IMAP_URLS, with all their errors reported."""
 
 import re
 from collections.abc import Iterator
@@ -9,37 +6,37 @@ from urllib.parse import unquote, urlsplit
 
 from workflow.settings.settings import Mailbox, Settings, SettingsError
 
-FLAG_PATTERN = re.compile(
-    r"(\\?[A-Za-z0-9$_.:+-]+)?"
-)  # none, a keyword or a system flag (RFC 3501 §2.3.2)
+# none, a keyword or a system flag (RFC 3501 §2.3.2)
+FLAG_PATTERN = re.compile(r"(\\?[A-Za-z0-9$_.:+-]+)?")
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def list_mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
-    """Every mailbox to read: those of intake.toml, then those of INTAKE_IMAP_URLS.
+    """Return the mailboxes to read: those of intake.toml, then those of INTAKE_IMAP_URLS.
 
     Raises SettingsError naming every fault, one a line, never a password.
     """
     faults: list[str] = []
-    found = list(settings.mailbox)
+    boxes = list(settings.mailbox)
     for at, url in enumerate(settings.imap_urls.get_secret_value().split(), 1):
         try:
-            found.append(_from_url(url))
+            boxes.append(_from_url(url))
         except ValueError:
             faults.append(
                 f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder"
             )
-    keys = [box.key for box in found]
+    keys = [box.key for box in boxes]
     faults += [
         f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1
     ]
-    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in found for fault in _faults(box)]
+    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in boxes for fault in _faults(box)]
     if faults:
         raise SettingsError("\n".join(faults))
-    return tuple(found)
+    return tuple(boxes)
 
 
 def _from_url(url: str) -> Mailbox:
+    """Parse one entry of INTAKE_IMAP_URLS. Raises ValueError."""
     parts = urlsplit(url)
     if not (
         parts.scheme in {"imap", "imaps"} and parts.hostname and parts.username and parts.password
@@ -59,6 +56,7 @@ def _from_url(url: str) -> Mailbox:
 
 
 def _faults(box: Mailbox) -> Iterator[str]:
+    """Yield what is wrong with a mailbox's settings."""
     password = box.password.get_secret_value()
     if not (password or box.oauth2):
         yield "neither password nor oauth2"
@@ -68,7 +66,11 @@ def _faults(box: Mailbox) -> Iterator[str]:
         yield "flag is not a keyword (letters, digits, $ and -)"
     if box.move_to and box.move_to == box.folder:
         yield "move_to is the folder being read"
-    if box.oauth2:
-        url = urlsplit(box.oauth2.token_url)
-        if url.scheme != "https" and url.hostname not in LOOPBACK:
-            yield "oauth2.token_url is not https: the refresh token would travel in the clear"
+    if box.oauth2 and not _is_confidential(box.oauth2.token_url):
+        yield "oauth2.token_url is not https: the refresh token would travel in the clear"
+
+
+def _is_confidential(token_url: str) -> bool:
+    """Return whether nobody can read what is sent to the URL on its way."""
+    url = urlsplit(token_url)
+    return url.scheme == "https" or url.hostname in LOOPBACK

@@ -1,4 +1,4 @@
-"""Access tokens of a mailbox: the refresh-token grant, kept until shortly before they expire."""
+"""OAuth2 access tokens of a mailbox, by refresh token, kept until shortly before they expire."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,73 +8,66 @@ import httpx
 
 from workflow.settings.settings import OAuth2
 
-EXPIRY_MARGIN = (
-    60.0  # seconds before expiry at which a token counts as old: clocks differ, logins take time
-)
-DEFAULT_LIFETIME = (
-    3600.0  # of a token whose server does not say (RFC 6749 §5.1 only recommends expires_in)
-)
+# seconds before expiry at which a token counts as old: clocks differ, logins take time
+EXPIRY_MARGIN = 60.0
+# seconds, where the server does not say (RFC 6749 §5.1 only recommends expires_in)
+DEFAULT_LIFETIME = 3600.0
 TIMEOUT = 30.0
 
 
 class TokenRefusedError(Exception):
-    """The token endpoint will not give a token for these credentials.
-
-    A person has to consent again.
-    """
+    """The token endpoint gives no token for these credentials; a person has to consent again."""
 
 
 class TokenStore(Protocol):
-    """Where the refresh token of a mailbox is remembered.
-
-    Raises SQLAlchemyError when it cannot be.
-    """
+    """Durable store of a mailbox's refresh token. Its methods raise SQLAlchemyError."""
 
     def load(self) -> str | None:
-        """Return the token that the endpoint gave last instead of that of the settings."""
+        """Return the rotated token that replaces the one of the settings, or None."""
         ...
 
     def record_refresh(self, token: str, seconds: float | None) -> None:
-        """Remember durably, before returning, that this token works.
+        """Record durably, before returning, that this token works.
 
-        And how long it will if the endpoint says so.
+        `seconds`: how long it will, None where the endpoint does not say.
         """
         ...
 
     def record_refusal(self) -> None:
-        """Remember that the endpoint will have none of it."""
+        """Record that the endpoint refuses the token."""
         ...
 
 
 class AccessTokens:
-    """The access token of one mailbox; used by one thread.
+    """Access tokens of one mailbox; for use by one thread.
 
-    `token()` raises TokenRefusedError when asking again is pointless, httpx.HTTPError when it is
-    worth a retry, and what `kept` raises. A crash between the endpoint's answer and our commit
-    loses a token that was rotated just then.
+    A crash between the endpoint's answer and our commit loses a token that was rotated just then.
     """
 
     def __init__(
         self,
-        grant: OAuth2,
-        kept: TokenStore | None = None,
+        settings: OAuth2,
+        store: TokenStore | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._grant = grant
-        self._kept = kept
+        self._settings = settings
+        self._store = store
         self._now = now
-        self._given = self._refresh = grant.refresh_token.get_secret_value()
-        self._news: tuple[str, float | None] | None = (
-            None  # what the endpoint said of it, and is not remembered yet
-        )
+        self._configured = self._refresh = settings.refresh_token.get_secret_value()
+        # refresh token and its life that are not stored yet
+        self._unstored: tuple[str, float | None] | None = None
         self._token = ""
-        self._old_at = 0.0
+        self._expires_at = 0.0
 
     def get_token(self) -> str:
-        """Return a token with some life left, from memory or from the endpoint."""
-        self._remember()  # the database was away when the endpoint said it
-        if not self._token or self._now() >= self._old_at:
-            self._ask()
+        """Return a token with some life left, from memory or from the endpoint.
+
+        Raises TokenRefusedError when asking again is pointless, httpx.HTTPError when it is worth a
+        retry, and what the token store raises.
+        """
+        self._remember()  # in case the database was away before
+        if not self._token or self._now() >= self._expires_at:
+            self._request_token()
             self._remember()
         return self._token
 
@@ -83,69 +76,71 @@ class AccessTokens:
         self._token = ""
 
     def _remember(self) -> None:
-        if self._kept and self._news:
-            self._kept.record_refresh(*self._news)
-        self._news = None
+        """Store the refresh token that the endpoint gave last, unless it is stored."""
+        if self._store and self._unstored:
+            self._store.record_refresh(*self._unstored)
+        self._unstored = None
 
-    def _ask(self) -> None:
-        if self._kept:  # anew each time: another host may have read this mailbox meanwhile
-            self._refresh = self._kept.load() or self._given
+    def _request_token(self) -> None:
+        """Get a token from the endpoint, with the stored refresh token or that of the settings."""
+        if self._store:  # each time: another host may have refreshed it meanwhile
+            self._refresh = self._store.load() or self._configured
         try:
-            self._ask_with_one_of(dict.fromkeys((self._refresh, self._given)))
+            self._request_with_any(dict.fromkeys((self._refresh, self._configured)))
         except TokenRefusedError:
-            if self._kept:
-                self._kept.record_refusal()
+            if self._store:
+                self._store.record_refusal()
             raise
 
-    def _ask_with_one_of(self, tokens: Iterable[str]) -> None:
-        """The first that is not refused.
+    def _request_with_any(self, tokens: Iterable[str]) -> None:
+        """Get a token with the first refresh token that is not refused.
 
-        Where the rotated one is worth nothing any more, the first may be.
+        When the rotated one has become invalid, the one of the settings may still work.
         """
         refused = TokenRefusedError()
         for self._refresh in tokens:
             try:
-                return self._ask_with_it()
+                return self._request_with_current()
             except TokenRefusedError as error:
                 refused = error
         raise refused
 
-    def _ask_with_it(self) -> None:
-        asked = self._now()
-        response = httpx.post(self._grant.token_url, data=self._form(), timeout=TIMEOUT)
-        if response.status_code in {
-            400,
-            401,
-            403,
-        }:  # RFC 6749 §5.2; anything else may pass (429, 5xx, a proxy's page)
+    def _request_with_current(self) -> None:
+        """Get a token with the current refresh token.
+
+        Raises TokenRefusedError and httpx.HTTPError.
+        """
+        asked_at = self._now()
+        response = httpx.post(self._settings.token_url, data=self._form(), timeout=TIMEOUT)
+        if response.status_code in {400, 401, 403}:
+            # RFC 6749 §5.2; any other status may pass (429, 5xx, a proxy's page)
             raise TokenRefusedError
         response.raise_for_status()
-        answer = _fields(response)
+        answer = _parse_answer(response)
         self._token = str(answer["access_token"])
-        self._refresh = str(
-            answer.get("refresh_token") or self._refresh
-        )  # some servers rotate it (RFC 6749 §6)
-        self._old_at = asked + _seconds(answer.get("expires_in")) - EXPIRY_MARGIN
-        lives = str(
-            answer.get("refresh_token_expires_in", "")
-        )  # no standard has it; some servers say it
-        self._news = self._refresh, float(lives) if lives.isdigit() else None
+        # some servers rotate it (RFC 6749 §6)
+        self._refresh = str(answer.get("refresh_token") or self._refresh)
+        self._expires_at = asked_at + _parse_lifetime(answer.get("expires_in")) - EXPIRY_MARGIN
+        # not in a standard, but some servers return it
+        lifetime = str(answer.get("refresh_token_expires_in", ""))
+        self._unstored = self._refresh, float(lifetime) if lifetime.isdigit() else None
 
     def _form(self) -> dict[str, str]:
+        """Return the form data of the token request (RFC 6749 §6)."""
         form = {
             "grant_type": "refresh_token",
             "refresh_token": self._refresh,
-            "client_id": self._grant.client_id,
-            "client_secret": self._grant.client_secret.get_secret_value(),
-            "scope": self._grant.scope,
+            "client_id": self._settings.client_id,
+            "client_secret": self._settings.client_secret.get_secret_value(),
+            "scope": self._settings.scope,
         }
         return {name: value for name, value in form.items() if value}
 
 
-def _fields(response: httpx.Response) -> dict[str, object]:
-    """Read the endpoint's JSON object.
+def _parse_answer(response: httpx.Response) -> dict[str, object]:
+    """Parse the endpoint's JSON object.
 
-    A token that could break out of the SASL string counts as no answer.
+    A token that could break out of the SASL string counts as no answer. Raises httpx.DecodingError.
     """
     try:
         answer = response.json()
@@ -158,7 +153,7 @@ def _fields(response: httpx.Response) -> dict[str, object]:
     return answer
 
 
-def _seconds(expires_in: object) -> float:
-    """Seconds of life; some endpoints send the number as text."""
+def _parse_lifetime(expires_in: object) -> float:
+    """Return the token's life in seconds; some endpoints send the number as text."""
     text = str(expires_in)
     return float(text) if text.isdigit() else DEFAULT_LIFETIME

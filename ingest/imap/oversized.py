@@ -1,9 +1,9 @@
-"""What is taken of a mail that is larger than the limit: its header, its text, and files that fit.
+"""Mails larger than the limit: fetch their header, their text, and the files that fit.
 
-The server lists the parts of the mail (BODYSTRUCTURE, RFC 3501, section 7.4.2). The texts are
-fetched first, then the smallest files, as long as the limit allows; of what came a mail is put
-together that parsers read like any other, and what was left out is named with its size. Where the
-list cannot be had or read, the beginning of the mail is taken as it stands.
+The server lists the parts of the mail (BODYSTRUCTURE, RFC 3501 §7.4.2). The texts are fetched
+first, then the smallest files, as long as the limit allows. The fetched parts are assembled into a
+mail that parsers read like any other; what was left out is listed with its size. Where the list
+cannot be had or read, the beginning of the mail is taken as it stands.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ from parsers.text import filenames
 
 HEADER_LIMIT = 256 * 1024  # octets; a header is a few KiB
 PART_HEADER_LIMIT = 16 * 1024
-BEGINNING_LIMIT = 1024 * 1024  # octets of a mail whose parts cannot be listed: text stands in front
+BEGINNING_LIMIT = 1024 * 1024  # octets of a mail whose parts cannot be listed: text comes first
 MAX_PARTS = 200
-MAX_DEPTH = 20  # of multiparts in multiparts
-MAX_NAMED = 50  # files left out that are named; a ticket shows them in one line
-# of a single part in BODYSTRUCTURE: type, subtype, parameters, id, description, encoding, size
+MAX_DEPTH = 20  # of nested multiparts
+MAX_NAMED = 50  # omitted files listed by name; a ticket shows them in one line
+# Index in a part's BODYSTRUCTURE: type, subtype, parameters, id, description, encoding, size.
 SIZE_FIELD = 6
-# Where the disposition stands, behind fields that only these types have.
+# Index of the disposition; these types have more fields before it.
 DISPOSITION_FIELD = {"text": 9, "message/rfc822": 11}
 USUAL_DISPOSITION_FIELD = 8
 CONTENT_FIELD = re.compile(rb"(?im)^content-[\w-]+[ \t]*:.*(?:\r?\n[ \t].*)*\r?\n?")
 MIME_VERSION = re.compile(rb"(?im)^mime-version[ \t]*:")
 EMPTY_TEXT = b"Content-Type: text/plain; charset=utf-8\r\n\r\n"
-# What an answer that is no list of parts makes of reading it as one.
+# Raised when an answer that is no list of parts is read as one.
 UNREADABLE = (
     IMAPClientError,
     ValueError,
@@ -55,19 +55,19 @@ class MissingPart:
 
     name: str
     mime: str
-    octets: int  # as it travels, encoded
+    octets: int  # as transferred, encoded
 
 
 @dataclass(frozen=True, slots=True)
 class OmittedParts:
-    """What of a mail was not taken because the mail is larger than the limit."""
+    """The parts of a mail that were not fetched because the mail is larger than the limit."""
 
     octets: int  # of the whole mail
     parts: tuple[MissingPart, ...] = ()
     beginning_only: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """Return it as an envelope keeps it."""
+        """Return the object that is stored in the envelope."""
         parts = [
             {"name": p.name, "mime": p.mime, "octets": p.octets} for p in self.parts[:MAX_NAMED]
         ]
@@ -80,9 +80,9 @@ class OmittedParts:
 
 @dataclass(slots=True)
 class _Node:
-    """A part of the mail, as the server lists it.
+    """A part of the mail as the server lists it.
 
-    `number` is what IMAP calls it, "" for the whole.
+    `number` is its IMAP part number, "" for the whole.
     """
 
     number: str
@@ -98,6 +98,7 @@ class _Node:
         return self.mime.startswith("multipart/")
 
     def leaves(self) -> Iterator["_Node"]:
+        """Yield the parts that are no multiparts, in order."""
         if not self.is_multipart:
             yield self
         for child in self.children:
@@ -107,82 +108,99 @@ class _Node:
 def fetch_what_fits(
     section: FetchSection, structure: Callable[[], Any], octets: int, limit: int
 ) -> tuple[bytes, OmittedParts] | None:
-    """Return a mail of the parts that fit into `limit` octets, and what was left out.
+    """Return a mail of the parts that fit into `limit` octets, and what was omitted.
 
-    None if the mail is gone.
-
-    Raises IMAPClientError, OSError or ValueError when the server does not deliver.
+    None when gone. Raises IMAPClientError, OSError or ValueError when the server does not deliver.
     """
     header = section("HEADER", min(limit, HEADER_LIMIT))
     if header is None:
         return None
     try:
-        root = _node(structure(), "", 0)
+        root = _parse_node(structure(), "", 0)
         missing = _fetch_parts(root, section, limit - len(header))
     except IMAPClientAbortError:
         raise
     except UNREADABLE:
         beginning = section("", min(limit, BEGINNING_LIMIT))
         return None if beginning is None else (beginning, OmittedParts(octets, beginning_only=True))
-    return _assembled(header, root), OmittedParts(octets, tuple(missing))
+    return _assemble(header, root), OmittedParts(octets, tuple(missing))
 
 
-def _node(listed: Any, number: str, depth: int) -> _Node:
-    """Read one part of a BODYSTRUCTURE. Raises one of UNREADABLE."""
+def _parse_node(listed: Any, number: str, depth: int) -> _Node:
+    """Parse one part of a BODYSTRUCTURE. Raises one of UNREADABLE."""
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
     if isinstance(listed[0], list):
-        node = _Node(number, f"multipart/{_word(listed[1])}")
-        for at, child in enumerate(listed[0], 1):
-            node.children.append(_node(child, f"{number}.{at}".lstrip("."), depth + 1))
-        if not depth and sum(1 for _ in node.leaves()) > MAX_PARTS:
-            raise ValueError("too many parts")
-        return node
-    kind, mime = _word(listed[0]), f"{_word(listed[0])}/{_word(listed[1])}"
-    at = DISPOSITION_FIELD.get(mime, DISPOSITION_FIELD.get(kind, USUAL_DISPOSITION_FIELD))
-    disposition = listed[at] if len(listed) > at else None
-    attached = (
-        isinstance(disposition, tuple)
-        and bool(disposition)
-        and _word(disposition[0]) == "attachment"
-    )
+        return _parse_multipart(listed, number, depth)
+    mime = f"{_parse_word(listed[0])}/{_parse_word(listed[1])}"
     return _Node(
         number=number or "1",
         mime=mime,
         octets=int(listed[SIZE_FIELD] or 0),
-        is_file=attached or mime not in {"text/plain", "text/html"},
+        is_file=_is_attachment(listed, mime) or mime not in {"text/plain", "text/html"},
     )
 
 
-def _word(value: Any) -> str:
+def _parse_multipart(listed: Any, number: str, depth: int) -> _Node:
+    """Parse a multipart of a BODYSTRUCTURE. Raises one of UNREADABLE."""
+    node = _Node(number, f"multipart/{_parse_word(listed[1])}")
+    for at, child in enumerate(listed[0], 1):
+        node.children.append(_parse_node(child, f"{number}.{at}".lstrip("."), depth + 1))
+    if not depth and sum(1 for _ in node.leaves()) > MAX_PARTS:
+        raise ValueError("too many parts")
+    return node
+
+
+def _is_attachment(listed: Any, mime: str) -> bool:
+    """Return whether the disposition of a part is "attachment". Raises one of UNREADABLE."""
+    kind = mime.partition("/")[0]
+    at = DISPOSITION_FIELD.get(mime, DISPOSITION_FIELD.get(kind, USUAL_DISPOSITION_FIELD))
+    disposition = listed[at] if len(listed) > at else None
+    if not isinstance(disposition, tuple) or not disposition:
+        return False
+    return _parse_word(disposition[0]) == "attachment"
+
+
+def _parse_word(value: Any) -> str:
+    """Return a name of the structure as lower-case text, "x-unknown" for anything odd."""
     text: str = bytes(value).decode("ascii", "replace").lower()
     return text if re.fullmatch(r"[a-z0-9!#$&^_.+-]{1,100}", text) else "x-unknown"
 
 
 def _fetch_parts(root: _Node, section: FetchSection, room: int) -> list[MissingPart]:
-    """Fetch the texts in their order, then files from the smallest on, into so much room.
+    """Fetch the texts in order, then files from the smallest on, while they fit into `room`.
 
-    Return what is missing.
+    `room` is in octets. Returns the parts that are missing.
     """
-    texts = [leaf for leaf in root.leaves() if not leaf.is_file]
-    files = sorted((leaf for leaf in root.leaves() if leaf.is_file), key=lambda leaf: leaf.octets)
     missing: list[MissingPart] = []
-    for number, leaf in enumerate([*texts, *files], 1):
+    for number, leaf in enumerate(sorted(root.leaves(), key=_fetch_order), 1):
         if root.is_multipart:
             leaf.header = section(f"{leaf.number}.MIME", PART_HEADER_LIMIT) or b""
-        most = min(leaf.octets, room)
         if leaf.is_file and leaf.octets > room:
             missing.append(MissingPart(_file_name(leaf, number), leaf.mime, leaf.octets))
             continue
-        where = leaf.number if root.is_multipart else "TEXT"
-        leaf.body = (section(where, most) if most else b"") or b""
+        fitting = min(leaf.octets, room)
+        leaf.body = _fetch_body(root, leaf, section, fitting)
         room = max(0, room - len(leaf.header) - len(leaf.body))
-        if leaf.octets > most:
-            missing.append(MissingPart("the rest of the text", leaf.mime, leaf.octets - most))
+        if leaf.octets > fitting:
+            missing.append(MissingPart("the rest of the text", leaf.mime, leaf.octets - fitting))
     return missing
 
 
+def _fetch_order(leaf: _Node) -> tuple[bool, int]:
+    """Return the sort key of a part: texts as they come, then files by size."""
+    return leaf.is_file, leaf.octets if leaf.is_file else 0
+
+
+def _fetch_body(root: _Node, leaf: _Node, section: FetchSection, octets: int) -> bytes:
+    """Fetch the first octets of a part; the only part of a mail is its TEXT (RFC 3501 §6.4.5)."""
+    if not octets:
+        return b""
+    return section(leaf.number if root.is_multipart else "TEXT", octets) or b""
+
+
 def _file_name(leaf: _Node, number: int) -> str:
+    """Return a safe file name, made up where the part has none."""
     name = ""
     with suppress(HeaderParseError, LookupError, ValueError):
         name = message_from_bytes(leaf.header).get_filename() or ""
@@ -190,27 +208,25 @@ def _file_name(leaf: _Node, number: int) -> str:
     return filenames.make_safe(name) or filenames.make_name(leaf.mime, number)
 
 
-def _assembled(header: bytes, root: _Node) -> bytes:
-    """Put a mail together.
-
-    The header as it is, but for the fields that describe a body that is another one now.
-    """
+def _assemble(header: bytes, root: _Node) -> bytes:
+    """Assemble a mail; header fields that describe the original body are replaced."""
     if not root.is_multipart and root.body is not None:
         return header.rstrip(b"\r\n") + b"\r\n\r\n" + root.body
     plain = CONTENT_FIELD.sub(b"", header).rstrip(b"\r\n") + b"\r\n"
     if not MIME_VERSION.search(plain):
         plain += b"MIME-Version: 1.0\r\n"
-    seed = hashlib.sha256(header).hexdigest()[:24]  # the same mail read again is the same delivery
-    return plain + (_part(root, seed) or EMPTY_TEXT)
+    # derived, so that the same mail is the same delivery
+    seed = hashlib.sha256(header).hexdigest()[:24]
+    return plain + (_render_part(root, seed) or EMPTY_TEXT)
 
 
-def _part(node: _Node, seed: str) -> bytes:
-    """Return a part with its header; b"" for one of which nothing was fetched."""
+def _render_part(node: _Node, seed: str) -> bytes:
+    """Return a part with its header; b"" when nothing of it was fetched."""
     if not node.is_multipart:
         return (
             node.header.rstrip(b"\r\n") + b"\r\n\r\n" + node.body if node.body is not None else b""
         )
-    children = [part for child in node.children if (part := _part(child, seed))]
+    children = [part for child in node.children if (part := _render_part(child, seed))]
     if not children:
         return b""
     boundary = f"=_{seed}_{node.number or '0'}"

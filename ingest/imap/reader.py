@@ -1,11 +1,8 @@
-"""The IMAP listener.
+"""IMAP reader: one thread a mailbox stores every mail and marks it only once it is stored.
 
-One thread a mailbox hands every mail to the intake and marks it only once it is stored.
-
-A mail that the server does not give us, or that we cannot take, goes onto the mailbox's list of
-mails to be fetched again (ItemFaults), which is kept in the database, and the mails behind it are
-taken. Only then does the checkpoint pass it. Nothing is ever stored as a delivery that is not the
-mail.
+A mail that the server does not give, or that cannot be stored, is put on the mailbox's list of
+mails to fetch again (ItemFaults, in the database), and the mails behind it are read. Only then does
+the checkpoint pass it. Nothing is ever stored as a delivery that is not the mail.
 """
 
 import random
@@ -46,22 +43,20 @@ from workflow.operations.item_faults import PendingRetry, describe_unexpected_er
 from workflow.runtime import log
 from workflow.settings.settings import Mailbox, Settings
 
-SIZES = 200  # UIDs asked for their sizes in one command
-MAX_LOST_CONNECTIONS = (
-    3  # connections lost over one mail, spaced by the backoff, before the mails behind it are read
-)
-MOST_DEFERRED = (
-    1000  # mails of a mailbox to be fetched again; a server that gives none of more is away
-)
-SLICE = 0.5  # seconds of IDLE between two looks at whether to stop
+SIZES_BATCH = 200  # UIDs in one command that fetches their sizes
+# connections lost over one mail, spaced by the backoff, before the mails behind it are read
+MAX_LOST_CONNECTIONS = 3
+# mails of a mailbox to be fetched again; a server that gives even fewer is out of order
+MAX_DEFERRED = 1000
+SLICE_SECONDS = 0.5  # seconds of IDLE between two checks whether to stop
 GRACE_SECONDS = 45.0  # seconds a stopping reader has for the mail in hand
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Every UID up to `last_uid` is stored or gone.
+    """How far a mailbox has been read: every UID up to `last_uid` is stored or gone.
 
-    As long as the folder's UIDVALIDITY is this (RFC 3501 §2.3.1.1).
+    Valid as long as the folder has this UIDVALIDITY (RFC 3501 §2.3.1.1).
     """
 
     uid_validity: int
@@ -69,83 +64,70 @@ class Checkpoint:
 
 
 class Checkpoints(Protocol):
-    """Where readers remember; raises SQLAlchemyError or OSError when it cannot.
-
-    Mailboxes are named by their key.
-    """
+    """Store of the checkpoints, by mailbox key. Its methods raise SQLAlchemyError or OSError."""
 
     def load(self, mailbox: str) -> Checkpoint | None:
         """Return the checkpoint saved last; None for a mailbox never read."""
         ...
 
     def save(self, mailbox: str, checkpoint: Checkpoint) -> None:
-        """Remember durably before returning."""
+        """Save a checkpoint durably before returning."""
         ...
 
 
 class DeferredMails(Protocol):
-    """Mails of one mailbox to be fetched again.
-
-    As workflow.operations.item_faults.ItemFaults keeps them.
+    """The mails of one mailbox to be fetched again (workflow.operations.item_faults.ItemFaults).
 
     Every method raises SQLAlchemyError or OSError when it cannot.
     """
 
     def record(self, item: str, reason: str) -> int:
-        """Remember durably that a mail could not be taken, and when to try again.
-
-        Return how often it was tried.
-        """
+        """Record durably that a mail could not be taken; return the attempts so far."""
         ...
 
     def list_pending(self) -> list[PendingRetry]:
-        """Return what is to be tried again, that which may be tried first first."""
+        """Return what is to be tried again, the earliest first."""
         ...
 
     def delete(self, items: Iterable[str]) -> None:
-        """Forget mails: they were taken, or are gone."""
+        """Delete mails that were taken or are gone."""
         ...
 
     def now(self) -> datetime:
-        """Return the time that `Waiting.not_before` is held against."""
+        """Return the time that `not_before` is compared with."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryTiming:
-    """Seconds: how long servers may take.
-
-    And how long a reader waits after a failure, doubling up to a cap.
-    """
+    """Seconds: how long a server may take, and the backoff after a failure."""
 
     timeout: float = 30.0
     first_pause: float = 1.0
     max_pause: float = 60.0
-    refused_pause: float = 60.0  # servers lock accounts out that fail to log in too often
+    refused_pause: float = 60.0  # servers lock accounts after too many failed logins
     max_refused_pause: float = 300.0
 
     def compute_pause(self, failures: int, *, refused: bool) -> float:
-        """Seconds to wait after so many failures in a row.
+        """Return the seconds to wait after so many failures in a row.
 
-        Jittered, lest all mailboxes of a host return at once.
+        Jittered, so that not all mailboxes of a host return at once.
         """
-        first, cap = (
-            (self.refused_pause, self.max_refused_pause)
-            if refused
-            else (self.first_pause, self.max_pause)
-        )
-        doubled: float = min(cap, first * 2.0 ** min(failures - 1, 16))
+        first, longest = self.first_pause, self.max_pause
+        if refused:
+            first, longest = self.refused_pause, self.max_refused_pause
+        doubled: float = min(longest, first * 2.0 ** min(failures - 1, 16))
         return doubled * random.SystemRandom().uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderContext:
-    """What all readers of a process share.
+    """The parts and settings that all readers of a process share.
 
-    `seen` hears a mailbox's key after each complete look at it; `mine` says whether this process is
-    the one that reads the mailbox of a key now; `faults` gives the list of a mailbox's mails to be
-    fetched again. `fetched_late` hears of each of those that was stored after all: its reference,
-    and its delivery.
+    - `record_look` is called with a mailbox's key after each complete look at it.
+    - `is_assigned` returns whether this process is the one to read the mailbox of a key now.
+    - `get_deferred` returns the list of a mailbox's mails to be fetched again.
+    - `record_late_fetch` is called with reference and delivery of each of those once stored.
     """
 
     settings: Settings
@@ -157,9 +139,8 @@ class ReaderContext:
     record_late_fetch: Callable[[str, int], None] = lambda _reference, _delivery: None
     timing: RetryTiming = RetryTiming()
     is_assigned: Callable[[str], bool] = lambda _key: True
-    get_token_store: Callable[[Mailbox], TokenStore | None] = lambda _box: (
-        None
-    )  # where its OAuth token is remembered
+    # None: its refresh token is not stored
+    get_token_store: Callable[[Mailbox], TokenStore | None] = lambda _box: None
 
 
 class GoneError(Exception):
@@ -167,16 +148,16 @@ class GoneError(Exception):
 
 
 class MailNotStorableError(Exception):
-    """The intake cannot store this mail, and would store others."""
+    """The intake cannot store this mail, but could store others."""
 
 
 class NotStoredError(Exception):
-    """The intake or its ledger could not take what we read; the mail stays as it is."""
+    """The database could not store what was read; the mail stays as it is."""
 
 
 # -- one mailbox ----
 
-FAILURE_REASONS: Mapping[type[Exception], str] = {  # the first that fits
+FAILURE_REASONS: Mapping[type[Exception], str] = {  # the first that fits is used
     LoginRefusedError: "login refused",
     LoginError: "login not possible now",
     ssl.SSLCertVerificationError: "certificate not trusted",
@@ -184,55 +165,57 @@ FAILURE_REASONS: Mapping[type[Exception], str] = {  # the first that fits
     socket.gaierror: "host unknown",
     OSError: "not reachable",
     IMAPClientAbortError: "connection lost",
-    IMAPClientError: "the server said no",
+    IMAPClientError: "the server refused",
     ValueError: "an answer of the server cannot be read",
 }
 
 
-def _reason(error: Exception) -> str:
-    """Return why the server did not serve us, in fixed words; "" for what it has no part in."""
+def _explain(error: Exception) -> str:
+    """Return why the server did not serve us, in fixed words; "" when it was not the server."""
     return next((words for kind, words in FAILURE_REASONS.items() if isinstance(error, kind)), "")
 
 
-def _reference(mailbox: str, uid_validity: object, uid: object) -> str:
-    """Return our name for a mail of a mailbox, as its receipt carries it."""
+def _make_reference(mailbox: str, uid_validity: object, uid: object) -> str:
+    """Return the reference of a mail, as its receipt has it."""
     return f"{mailbox};{uid_validity}/{uid}"
 
 
 class MailboxReader:
-    """Reads one mailbox until the door stops; survives whatever the server does."""
+    """Reads one mailbox until `stop` is set; survives whatever the server does."""
 
-    def __init__(self, box: Mailbox, door: ReaderContext) -> None:
+    def __init__(self, box: Mailbox, context: ReaderContext) -> None:
         self._box = box
-        self._door = door
-        self._faults = door.get_deferred(box.key)
-        self._tokens = AccessTokens(box.oauth2, door.get_token_store(box)) if box.oauth2 else None
+        self._context = context
+        self._faults = context.get_deferred(box.key)
+        self._tokens = (
+            AccessTokens(box.oauth2, context.get_token_store(box)) if box.oauth2 else None
+        )
         self._failures = 0  # in a row
-        self._stuck = (0, 0)  # a UID that could not be fetched, and how often
-        self._noted: set[str] = set()
+        self._lost = (0, 0)  # the UID over which connections were lost, and how many
+        self._logged_facts: set[str] = set()
 
     def run(self) -> None:
-        """Connect and read, again and again, until the door stops.
+        """Connect and read, again and again, until `stop` is set.
 
-        Wait while another process is the one to read.
+        Waits while another process is the one to read this mailbox.
         """
-        while not self._door.stop.is_set():
-            if not self._door.is_assigned(self._box.key):
-                self._door.stop.wait(SLICE)
+        while not self._context.stop.is_set():
+            if not self._context.is_assigned(self._box.key):
+                self._context.stop.wait(SLICE_SECONDS)
                 continue
             try:
-                self._session()
+                self._run_session()
             # the top loop: no fault may end the reader of a mailbox
             except Exception as error:  # noqa: BLE001
-                self._door.stop.wait(self._failed(error))
+                self._context.stop.wait(self._log_failure(error))
 
-    def _failed(self, error: Exception) -> float:
-        """Write down why, in fixed words; seconds to wait."""
+    def _log_failure(self, error: Exception) -> float:
+        """Log a failure in fixed words; return the seconds to wait."""
         self._failures += 1
-        pause = self._door.timing.compute_pause(
+        pause = self._context.timing.compute_pause(
             self._failures, refused=isinstance(error, LoginRefusedError)
         )
-        reason = _reason(error)
+        reason = _explain(error)
         if isinstance(error, NotStoredError):
             log.delivery_not_stored(Transport.IMAP, error.__cause__ or error)
         elif reason:
@@ -241,125 +224,121 @@ class MailboxReader:
             log.fault("imap", error)
         return pause
 
-    def _session(self) -> None:
-        door, key = self._door, self._box.key
-        with connect(self._box, door.timing.timeout) as client:
+    def _run_session(self) -> None:
+        """Read over one connection until it fails or the reader is to stop."""
+        context, key = self._context, self._box.key
+        with connect(self._box, context.timing.timeout) as client:
             self._log_in(client)
-            self._make_target(client)
+            self._create_target(client)
             log.listener_started("imap", key)
-            while self._going():
-                while self._scan(client):
+            while self._may_go_on():
+                while self._look(client):
                     pass
-                if self._going():
-                    with _storing():
-                        door.record_look(key)
+                if self._may_go_on():
+                    with _database_errors():
+                        context.record_look(key)
                     self._failures = 0
                     self._wait(client)
 
     def _log_in(self, client: ImapClient) -> None:
+        """Log in. Raises NotStoredError when a rotated token cannot be recorded."""
         try:
             log_in(client, self._box, self._tokens)
-        except SQLAlchemyError as error:  # a token that was rotated could not be remembered
+        except SQLAlchemyError as error:  # a rotated token could not be stored
             raise NotStoredError from error
 
-    def _going(self) -> bool:
-        """Return whether to go on: not told to stop, and still the one that reads this mailbox."""
-        return not self._door.stop.is_set() and self._door.is_assigned(self._box.key)
+    def _may_go_on(self) -> bool:
+        """Return whether to go on: not stopped, and still the process that reads this mailbox."""
+        return not self._context.stop.is_set() and self._context.is_assigned(self._box.key)
 
-    def _make_target(self, client: ImapClient) -> None:
+    def _create_target(self, client: ImapClient) -> None:
+        """Create the folder that mail is to be moved to."""
         try:
             if self._box.move_to and not client.folder_exists(self._box.move_to):
                 client.create_folder(self._box.move_to)
         except IMAPClientAbortError:
             raise
         except IMAPClientError:
-            self._note("the folder to move mail to cannot be made")
+            self._log_once("the folder to move mail to cannot be made")
 
     def _wait(self, client: ImapClient) -> None:
-        """Until mail is announced, a mail may be fetched again.
-
-        The next poll is due or the door stops.
-        """
-        settings, stop = self._door.settings, self._door.stop
+        """Wait until mail is announced, a poll or a deferred mail is due, or `stop` is set."""
+        settings, stop = self._context.settings, self._context.stop
         seconds = min(settings.imap_idle_seconds, settings.imap_poll_seconds, self._next_attempt())
-        if client.announced():
-            seconds = min(seconds, SLICE)
+        if client.has_announced():
+            seconds = min(seconds, SLICE_SECONDS)
         if not client.has_capability("IDLE"):
             stop.wait(seconds)
             return
         until = time.monotonic() + seconds
         client.idle()
-        while self._going() and (left := until - time.monotonic()) > 0:
-            if client.wait_for_mail(min(left, SLICE)):
+        while self._may_go_on() and (left := until - time.monotonic()) > 0:
+            if client.wait_for_mail(min(left, SLICE_SECONDS)):
                 break
         client.idle_done()
 
     def _next_attempt(self) -> float:
         """Return the seconds until a mail may be fetched again; infinity when there is none."""
-        with _storing():
-            waiting, now = self._faults.list_pending(), self._faults.now()
-        if not waiting:
+        with _database_errors():
+            pending, now = self._faults.list_pending(), self._faults.now()
+        if not pending:
             return float("inf")
-        return 0.0 if waiting[0].is_due(now) else (waiting[0].not_before - now).total_seconds()
+        return 0.0 if pending[0].is_due(now) else (pending[0].not_before - now).total_seconds()
 
-    def _scan(self, client: ImapClient) -> bool:
-        """Take what is new and what is to be fetched again; True when something was new.
-
-        Look again.
+    def _look(self, client: ImapClient) -> bool:
+        """Read new mails and those that are due again; return True when there were new ones.
 
         Selects the folder each time: it costs a round trip, and no change of UIDVALIDITY goes
         unseen.
         """
         folder = self._select(client)
         checkpoint = self._resume(folder.uid_validity)
-        client.announced()  # SELECT's own count
+        client.has_announced()  # discards the count that SELECT itself returned
         uids = list_uids_above(client, checkpoint.last_uid, folder.uid_next)
-        whole = self._read_new(client, folder, uids)
-        self._fetch_again(
-            client, folder
-        )  # after what is new: one that breaks the session holds nothing up
-        if (
-            not whole and self._deferred() >= MOST_DEFERRED
-        ):  # the backoff of the connection waits for all of them
+        all_read = self._read_new(client, folder, uids)
+        # after the new ones, so that a mail that breaks the session delays none of them
+        self._fetch_again(client, folder)
+        if not all_read and self._count_deferred() >= MAX_DEFERRED:
+            # the connection's backoff serves for all of them
             raise IMAPClientError("too many mails are refused")
         return bool(uids)
 
-    def _deferred(self) -> int:
+    def _count_deferred(self) -> int:
         """Return how many mails are to be fetched again."""
-        with _storing():
+        with _database_errors():
             return len(self._faults.list_pending())
 
     def _read_new(self, client: ImapClient, folder: SelectedFolder, uids: list[int]) -> bool:
-        """Take new mails; return whether all were taken or put onto the list, which has a bound."""
-        deferred = self._deferred()
-        step = 1 if self._failures else SIZES  # one by one, a mail that breaks the session is found
+        """Read new mails; return False when the list of deferred ones became full."""
+        deferred = self._count_deferred()
+        # after a failure one by one, to find the mail at fault
+        step = 1 if self._failures else SIZES_BATCH
         for at in range(0, len(uids), step):
-            some = uids[at : at + step]
-            with self._patience(folder, some[0]):
-                sizes = fetch_sizes(client, some)
-            for uid in some:
-                if not self._going() or deferred >= MOST_DEFERRED:
+            batch = uids[at : at + step]
+            with self._counting_losses(folder, batch[0]):
+                sizes = fetch_sizes(client, batch)
+            for uid in batch:
+                if not self._may_go_on() or deferred >= MAX_DEFERRED:
                     return False
                 deferred += not self._take_or_defer(client, folder, uid, sizes.get(uid))
                 self._save(folder.uid_validity, uid)
         return True
 
     def _fetch_again(self, client: ImapClient, folder: SelectedFolder) -> None:
-        """Fetch the mails whose time has come, and all others as soon as one came."""
-        with _storing():
-            waiting = self._faults.list_pending()
+        """Fetch the mails that are due, and all the others as soon as one of them came."""
+        with _database_errors():
+            pending = self._faults.list_pending()
         ours = f"{folder.uid_validity}/"
-        if others := [one.item for one in waiting if not one.item.startswith(ours)]:
-            with (
-                _storing()
-            ):  # of another UIDVALIDITY: the checkpoint begins anew, and so they are all read again
+        if others := [retry.item for retry in pending if not retry.item.startswith(ours)]:
+            with _database_errors():
+                # of another UIDVALIDITY: the checkpoint is reset, and all mail is read again
                 self._faults.delete(others)
         recovered = False
-        for one in waiting:
-            if not self._going():
+        for retry in pending:
+            if not self._may_go_on():
                 return
-            if one.item not in others and (recovered or one.is_due(self._faults.now())):
-                uid = int(one.item.removeprefix(ours))
+            if retry.item not in others and (recovered or retry.is_due(self._faults.now())):
+                uid = int(retry.item.removeprefix(ours))
                 recovered |= self._take_or_defer(client, folder, uid, None, late=True)
 
     def _take_or_defer(
@@ -371,69 +350,69 @@ class MailboxReader:
         *,
         late: bool = False,
     ) -> bool:
-        """Take one mail; one that cannot be had now is remembered, and what it did stays with it.
+        """Take one mail; one that cannot be had now is deferred. Return False when it was.
 
-        Return False when it was remembered. Raises what ends the session, having remembered the
-        mail if it did that several times, and NotStoredError when the intake takes nothing.
+        Raises what ends the session, having deferred the mail if it did that several times, and
+        NotStoredError when the database takes nothing.
         """
         item = f"{folder.uid_validity}/{uid}"
         try:
-            with self._patience(folder, uid, at_once=late):
+            with self._counting_losses(folder, uid, at_once=late):
                 number = self._take(client, folder, uid, size)
         except GoneError:
             if late:
                 log.mailbox_notice(
                     self._box.key, "a mail that could not be fetched is no longer there", uid
                 )
-                with _storing():
+                with _database_errors():
                     self._faults.delete([item])
             return True
         except (IMAPClientAbortError, OSError, NotStoredError):
             raise
-        except (
-            IMAPClientError,
-            ValueError,
-        ) as error:  # the server said no, or what it said cannot be parsed
-            self._defer(folder.uid_validity, uid, _reason(error))
+        except (IMAPClientError, ValueError) as error:
+            # the server refused, or its answer cannot be parsed
+            self._defer(folder.uid_validity, uid, _explain(error))
             return False
-        # one mail must not keep the others from being read
+        # a fault of one mail must not keep the others from being read
         except Exception as error:  # noqa: BLE001
             cause = error.__cause__ or error
             log.fault("imap", cause)
             self._defer(folder.uid_validity, uid, describe_unexpected_error(cause))
             return False
         if late:
-            with _storing():
-                self._door.record_late_fetch(
-                    _reference(self._box.key, folder.uid_validity, uid), number
+            with _database_errors():
+                self._context.record_late_fetch(
+                    _make_reference(self._box.key, folder.uid_validity, uid), number
                 )
                 self._faults.delete([item])
             log.mailbox_notice(self._box.key, "a mail that could not be fetched was fetched", uid)
         return True
 
     def _select(self, client: ImapClient) -> SelectedFolder:
+        """Select the folder, and note once when mail in it cannot be marked."""
         folder = select_folder(client, self._box)
         if folder.read_only and (self._box.flag or self._box.move_to):
-            self._note("the folder is read-only: mail is read and not marked")
+            self._log_once("the folder is read-only: mail is read and not marked")
         elif not folder.markable and self._box.flag:
-            self._note("the server keeps no keywords: mail is read and not marked")
+            self._log_once("the server keeps no keywords: mail is read and not marked")
         return folder
 
     def _resume(self, uid_validity: int) -> Checkpoint:
-        with _storing():
-            saved = self._door.checkpoints.load(self._box.key)
-        if saved and saved.uid_validity == uid_validity:
-            return saved
-        if (
-            saved
-        ):  # the server numbered everything anew: all of it again, the intake knows what it has
+        """Return where to go on; from the start when the server has numbered all mail anew."""
+        with _database_errors():
+            checkpoint = self._context.checkpoints.load(self._box.key)
+        if checkpoint and checkpoint.uid_validity == uid_validity:
+            return checkpoint
+        if checkpoint:
+            # all UIDs are new: everything is read again, and the intake recognises what it has
             log.mailbox_notice(self._box.key, "UIDVALIDITY changed: reading everything again")
             self._save(uid_validity, 0)
         return Checkpoint(uid_validity, 0)
 
     def _save(self, uid_validity: int, uid: int) -> None:
-        with _storing():
-            self._door.checkpoints.save(self._box.key, Checkpoint(uid_validity, uid))
+        """Save the checkpoint."""
+        with _database_errors():
+            self._context.checkpoints.save(self._box.key, Checkpoint(uid_validity, uid))
 
     def _take(self, client: ImapClient, folder: SelectedFolder, uid: int, size: int | None) -> int:
         """Fetch one mail, store it, only then mark it; return its delivery.
@@ -443,7 +422,7 @@ class MailboxReader:
         fetched = None
         octets = fetch_size(client, uid) if size is None else size
         if octets is not None:
-            fetched = fetch_mail(client, uid, octets, self._door.settings.mail_limit)
+            fetched = fetch_mail(client, uid, octets, self._context.settings.mail_limit)
         if fetched is None:
             if is_mail_there(client, uid):
                 raise IMAPClientError("no text in the answer")
@@ -458,7 +437,7 @@ class MailboxReader:
             envelope["oversized"] = fetched.omitted.octets
             envelope["left_out"] = {
                 **fetched.omitted.to_json(),
-                "limit": self._door.settings.mail_limit,
+                "limit": self._context.settings.mail_limit,
                 "original": f"{self._box.user}@{self._box.host}/{place}",
             }
         number = self._accept(fetched.raw, envelope)
@@ -467,65 +446,69 @@ class MailboxReader:
         return number
 
     def _accept(self, raw: bytes, envelope: dict[str, object]) -> int:
+        """Store a mail. Raises NotStoredError or MailNotStorableError."""
         arrival = Arrival(
             transport=Transport.IMAP,
             format=Format.MAIL,
             raw=raw,
             envelope=envelope,
-            reference=_reference(self._box.key, envelope["uid_validity"], envelope["uid"]),
+            reference=_make_reference(self._box.key, envelope["uid_validity"], envelope["uid"]),
         )
         try:
-            return self._door.accept(arrival)
+            return self._context.accept(arrival)
         except (*DATABASE_UNAVAILABLE, OSError) as error:
             raise NotStoredError from error
         except Exception as error:
             raise MailNotStorableError from error
 
     @contextmanager
-    def _patience(
+    def _counting_losses(
         self, folder: SelectedFolder, uid: int, *, at_once: bool = False
     ) -> Iterator[None]:
-        """Count connections lost over one mail.
+        """Count the connections lost over one mail.
 
-        With patience at an end have it fetched later, and go on behind it.
+        After too many of them the mail is deferred, and the next session goes on behind it.
         """
         try:
             yield
         except (IMAPClientAbortError, OSError) as error:
-            last, failures = self._stuck
-            self._stuck = (uid, failures + 1 if last == uid else 1)
-            if at_once or self._stuck[1] >= MAX_LOST_CONNECTIONS:
-                self._defer(folder.uid_validity, uid, _reason(error))
+            last, failures = self._lost
+            self._lost = (uid, failures + 1 if last == uid else 1)
+            if at_once or self._lost[1] >= MAX_LOST_CONNECTIONS:
+                self._defer(folder.uid_validity, uid, _explain(error))
                 if not at_once:
                     self._save(folder.uid_validity, uid)
             raise
 
     def _defer(self, uid_validity: int, uid: int, reason: str) -> None:
-        """Remember durably that a mail is to be fetched again; it stays in the mailbox unmarked."""
-        with _storing():
+        """Record durably that a mail is to be fetched again; it stays in the mailbox unmarked."""
+        with _database_errors():
             attempts = self._faults.record(f"{uid_validity}/{uid}", reason)
-        if attempts == 1:  # `intake status` says so as long as it lasts
+        if attempts == 1:  # `intake status` shows it as long as it lasts
             log.mailbox_notice(self._box.key, "a mail could not be fetched: it is tried again", uid)
 
     def _mark(self, client: ImapClient, uid: int) -> None:
-        """Mark a stored mail; a server that says no is noted and does not stop the reading."""
+        """Mark a stored mail; a server that refuses is noted and does not stop the reading."""
         try:
             mark_handled(client, uid, self._box)
         except IMAPClientAbortError:
             raise
         except IMAPClientError:
-            self._note("mail was stored but could not be marked")
+            self._log_once("mail was stored but could not be marked")
 
-    def _note(self, fact: str) -> None:
-        """Once a process: the same every scan would bury the log."""
-        if fact not in self._noted:
-            self._noted.add(fact)
+    def _log_once(self, fact: str) -> None:
+        """Log a fact once a process: the same at every look would flood the log."""
+        if fact not in self._logged_facts:
+            self._logged_facts.add(fact)
             log.mailbox_notice(self._box.key, fact)
 
 
 @contextmanager
-def _storing() -> Iterator[None]:
-    """Tell the ledger's OSError from the socket's."""
+def _database_errors() -> Iterator[None]:
+    """Raise NotStoredError for the database's errors.
+
+    Its OSError would otherwise be taken for one of the mail server's socket.
+    """
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
@@ -535,24 +518,25 @@ def _storing() -> Iterator[None]:
 # -- all mailboxes ----
 
 
-def serve(door: ReaderContext) -> None:
-    """Read every mailbox that is the door's until it stops; at once if there is none.
+def serve(context: ReaderContext) -> None:
+    """Read all mailboxes until `stop` is set; returns at once when there are none.
 
-    Each reader finishes the mail in hand and logs out. Raises SettingsError as `list_mailboxes` does.
+    Each reader finishes the mail in hand and logs out. Raises SettingsError as `list_mailboxes`
+    does.
     """
-    read_mailboxes(list_mailboxes(door.settings), door)
+    read_mailboxes(list_mailboxes(context.settings), context)
 
 
-def read_mailboxes(boxes: tuple[Mailbox, ...], door: ReaderContext) -> None:
-    """One thread a mailbox, until the door stops."""
+def read_mailboxes(boxes: tuple[Mailbox, ...], context: ReaderContext) -> None:
+    """Read each mailbox in a thread of its own until `stop` is set."""
     threads = [
-        Thread(target=MailboxReader(box, door).run, name=f"imap {box.key}", daemon=True)
+        Thread(target=MailboxReader(box, context).run, name=f"imap {box.key}", daemon=True)
         for box in boxes
     ]
     for thread in threads:
         thread.start()
     if threads:
-        door.stop.wait()
-    until = time.monotonic() + GRACE_SECONDS
+        context.stop.wait()
+    latest = time.monotonic() + GRACE_SECONDS
     for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
+        thread.join(max(0.0, latest - time.monotonic()))

@@ -1,7 +1,4 @@
-"""What we remember of a mailbox's refresh token.
-
-A rotated one sealed, so that a restart goes on with it.
-"""
+"""Database store of mailboxes' refresh tokens; rotated ones are sealed."""
 
 from datetime import timedelta
 
@@ -12,56 +9,59 @@ from workflow.settings.settings import Mailbox
 
 
 class DatabaseTokenStore:
-    """The token of one mailbox in our own database; every method is one transaction."""
+    """The refresh token of one mailbox; every method is one transaction.
+
+    A rotated token is kept sealed, so that it survives a restart.
+    """
 
     def __init__(self, context: AppContext, box: Mailbox) -> None:
         assert box.oauth2 is not None
         self._context = context
         self._mailbox = box.key
         self._token = box.oauth2.refresh_token.get_secret_value()
-        self._given = hash_secret(self._token)
+        self._configured = hash_secret(self._token)
 
     def load(self) -> str | None:
-        """The token that the server gave last instead of that of the settings.
-
-        None where there is none.
-        """
+        """Return the rotated token that replaces the one of the settings, or None."""
         with self._context.store.read_only() as session:
             row = session.get(MailboxToken, self._mailbox)
-        if row is None or row.given != self._given or row.sealed is None:
+        if row is None or row.given != self._configured or row.sealed is None:
             return None
         try:
             return self._context.sealer.unseal(row.sealed).decode()
-        except ValueError:  # its key is gone: that of the settings may do
+        except ValueError:  # its key is gone: the token of the settings may still work
             return None
 
     def record_refresh(self, token: str, seconds: float | None) -> None:
-        """Put down that a token works; `seconds`: how long it will, where its server says so."""
-        now, name = self._context.clock(), hash_secret(token)
-        sealed = None if name == self._given else self._context.sealer.seal(token.encode())
+        """Record that a token works; `seconds`: how long it will, where its server says so."""
+        now, token_digest = self._context.clock(), hash_secret(token)
+        sealed = (
+            None if token_digest == self._configured else self._context.sealer.seal(token.encode())
+        )
         with self._context.store.transaction() as session:
             row = session.get(MailboxToken, self._mailbox, with_for_update=True) or self._new()
-            if row.given != self._given or row.digest != name or row.since is None:
+            if row.given != self._configured or row.digest != token_digest or row.since is None:
                 row.since, row.dies_at = now, None
-            row.given, row.digest, row.sealed = self._given, name, sealed
+            row.given, row.digest, row.sealed = self._configured, token_digest, sealed
             row.refreshed_at, row.refused_at = now, None
             if seconds is not None:
                 row.dies_at = now + timedelta(seconds=seconds)
             session.add(row)
 
     def record_refusal(self) -> None:
-        """Put down that the server will have none of it."""
+        """Record that the server refuses the token."""
         with self._context.store.transaction() as session:
             row = session.get(MailboxToken, self._mailbox, with_for_update=True)
-            if row is None or row.given != self._given:
+            if row is None or row.given != self._configured:
                 row = session.merge(self._new())
             row.refused_at = row.refused_at or self._context.clock()
 
     def _new(self) -> MailboxToken:
+        """Return an empty row for the token of the settings."""
         return MailboxToken(
             mailbox=self._mailbox,
-            given=self._given,
-            digest=self._given,
+            given=self._configured,
+            digest=self._configured,
             sealed=None,
             since=None,
             refreshed_at=None,

@@ -1,6 +1,6 @@
-"""Fetch the files that messages link to: each kept once.
+"""Download the files that messages link to and attach them; retry, then give up.
 
-What cannot be had is tried again, then left to its link.
+A file that cannot be had stays a link on its ticket.
 """
 
 import asyncio
@@ -37,12 +37,14 @@ from workflow.operations.item_faults import describe_unexpected_error
 from workflow.runtime import log
 from workflow.runtime.http_client import get_public_tls
 
-BATCH = 4  # so many are in memory
+BATCH = 4  # files in memory at once
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
-LEASE_MARGIN = timedelta(seconds=60)  # a lease outlasts the slowest file and the slowest record
+LEASE_MARGIN = timedelta(seconds=60)  # a lease outlasts the slowest download and commit
 
 
 class _Claim(NamedTuple):
+    """A link taken up for download; `attempt` includes this one."""
+
     number: int
     attempt: int  # this one included
     url: str
@@ -50,29 +52,27 @@ class _Claim(NamedTuple):
 
 
 def fetch_due_files(context: AppContext, tls: ssl.SSLContext | None = None) -> int:
-    """Fetch the files that are due, a few at a time.
+    """Fetch the files that are due, a few at a time, for about five seconds; return how many.
 
-    For about five seconds and the time that the slowest may take.
-
-    How many were tried. Those left wake a worker again.
+    The slowest download may take it longer. Workers are notified when some are left.
     """
-    until, done = time.monotonic() + SLICE_SECONDS, 0
+    latest, done = time.monotonic() + SLICE_SECONDS, 0
     while batch := _claim(context):
         done += len(batch)
         for claim, outcome in zip(
-            batch, asyncio.run(_all(context, batch, tls or get_public_tls())), strict=True
+            batch, asyncio.run(_download_all(context, batch, tls or get_public_tls())), strict=True
         ):
             _settle(context, claim, outcome)
-        if time.monotonic() >= until:
+        if time.monotonic() >= latest:
             context.store.notify(FETCH_QUEUE)
             break
     return done
 
 
 def _claim(context: AppContext) -> list[_Claim]:
-    """Take up the files that are due, counting the attempt first.
+    """Take up files that are due, those tried least first.
 
-    Those tried least before the others.
+    The attempt is counted and the lease set before any download begins.
     """
     lease = timedelta(seconds=context.settings.file_seconds) + LEASE_MARGIN
     due = (
@@ -82,128 +82,122 @@ def _claim(context: AppContext) -> list[_Claim]:
     )
     oldest = due.order_by(LinkedFile.attempts, LinkedFile.id).limit(BATCH)
     with context.store.transaction() as session:
-        found = session.execute(oldest.with_for_update(skip_locked=True, of=LinkedFile)).all()
-        for link, _ in found:
+        rows = session.execute(oldest.with_for_update(skip_locked=True, of=LinkedFile)).all()
+        for link, _ in rows:
             link.attempts, link.not_before = link.attempts + 1, context.clock() + lease
         return [
             _Claim(link.id, link.attempts, link.url, list_allowed_hosts(context.settings, m))
-            for link, m in found
+            for link, m in rows
         ]
 
 
-async def _all(
+async def _download_all(
     context: AppContext, batch: list[_Claim], tls: ssl.SSLContext
 ) -> list[DownloadedFile | DownloadError]:
+    """Download a batch side by side."""
     bounds = DownloadLimits(context.settings.file_limit, context.settings.file_seconds, tls)
-    return await asyncio.gather(*(_one(claim, bounds) for claim in batch))
+    return await asyncio.gather(*(_download(claim, bounds) for claim in batch))
 
 
-async def _one(claim: _Claim, bounds: DownloadLimits) -> DownloadedFile | DownloadError:
-    if claim.attempt > MAX_ATTEMPTS:  # each time, whoever fetched it ended
-        return DownloadError("fetching it came to no end", final=True)
+async def _download(claim: _Claim, bounds: DownloadLimits) -> DownloadedFile | DownloadError:
+    """Download one file; return the error when that fails."""
+    if claim.attempt > MAX_ATTEMPTS:  # every worker that tried it was killed
+        return DownloadError("downloading it did not end", is_permanent=True)
     try:
         return await fetch(claim.url, claim.hosts, bounds)
     except DownloadError as error:
         return error
-    # one odd answer must not cost the files fetched beside it
+    # a fault of one file must not affect the others of the batch
     except Exception as error:  # noqa: BLE001
         log.fault("fetch", error)
-        return DownloadError(describe_unexpected_error(error), final=False)
+        return DownloadError(describe_unexpected_error(error), is_permanent=False)
 
 
 def _settle(context: AppContext, claim: _Claim, outcome: DownloadedFile | DownloadError) -> None:
-    """Keep a file, or have it wait; one that cannot be kept is no reason to forget the others.
+    """Attach a downloaded file, or schedule the next attempt.
 
-    Raises SQLAlchemyError or OSError when the database or the disk is away.
+    A file that cannot be stored does not affect the others. Raises SQLAlchemyError or OSError when
+    the database or the disk is away.
     """
     if isinstance(outcome, DownloadedFile):
         try:
             _keep(context, claim, outcome)
         except (*DATABASE_UNAVAILABLE, OSError):
             raise
-        except Exception as error:  # noqa: BLE001  # whatever this file does stays with it
+        except Exception as error:  # noqa: BLE001  # a fault of one file
             log.fault("fetch", error)
-            outcome = DownloadError(describe_unexpected_error(error), final=False)
+            outcome = DownloadError(describe_unexpected_error(error), is_permanent=False)
     if isinstance(outcome, DownloadError):
-        _put_off(context, claim, outcome)
+        _schedule_or_give_up(context, claim, outcome)
 
 
 def _keep(context: AppContext, claim: _Claim, file: DownloadedFile) -> None:
-    """Make it an attachment of its message, unless somebody else has settled that meanwhile."""
+    """Attach the file to its message, unless another worker has settled the link meanwhile."""
     name = file.name or filenames.make_name(file.mime, claim.number)
     row = store_attachment(
         context.desk, Attachment(name=name, mime=file.mime, content=file.content)
     )
     with context.store.transaction() as session:
-        link = _mine(session, claim)
+        link = _lock_claimed(session, claim)
         if link is None:
             return
         row.message_id = link.message_id
         session.add(row)
         session.flush()
         link.state, link.reason, link.attachment_id = LinkState.FETCHED, "", row.id
-        ticket, cause, now = (
-            session.get_one(Message, link.message_id).ticket,
-            f"link {link.id}",
-            context.clock(),
-        )
+        ticket = session.get_one(Message, link.message_id).ticket
         audit.record(
             session,
             "file fetched",
             by=RULE,
-            cause=cause,
-            now=now,
+            cause=f"link {link.id}",
+            now=context.clock(),
             ticket=ticket.id,
             attachment=row.id,
         )
         lock_ticket(session, ticket)
-        if NOT_FETCHED_CAVEAT in ticket.caveats and has_all_files(
-            session, ticket.id
-        ):  # somebody had it asked for again
+        if NOT_FETCHED_CAVEAT in ticket.caveats and has_all_files(session, ticket.id):
+            # a person had it tried again
             ticket.caveats = [c for c in ticket.caveats if c != NOT_FETCHED_CAVEAT]
     log.linked_file_fetched(claim.number, len(file.content))
 
 
-def _put_off(context: AppContext, claim: _Claim, why: DownloadError) -> None:
-    """Have it wait for its next turn, or give it up.
-
-    Then its ticket says that there is the link only.
-    """
-    final = why.final or claim.attempt >= MAX_ATTEMPTS
+def _schedule_or_give_up(context: AppContext, claim: _Claim, error: DownloadError) -> None:
+    """Schedule the next attempt, or give up: the ticket then says that it has only the link."""
+    final = error.is_permanent or claim.attempt >= MAX_ATTEMPTS
     with context.store.transaction() as session:
-        link = _mine(session, claim)
+        link = _lock_claimed(session, claim)
         if link is None:
             return
-        link.reason, link.not_before = why.reason, context.clock() + backoff(claim.attempt)
+        link.reason, link.not_before = error.reason, context.clock() + backoff(claim.attempt)
         if final:
             link.state = LinkState.FAILED
-            _tell(context, session, session.get_one(Message, link.message_id).ticket, link)
-    log.linked_file_not_fetched(claim.number, why.reason, attempt=claim.attempt, final=final)
+            _mark_ticket(context, session, session.get_one(Message, link.message_id).ticket, link)
+    log.linked_file_not_fetched(claim.number, error.reason, attempt=claim.attempt, final=final)
 
 
-def _tell(context: AppContext, session: Session, ticket: Ticket, link: LinkedFile) -> None:
-    lock_ticket(
-        session, ticket
-    )  # a caveat that somebody else adds at this moment must not get lost
+def _mark_ticket(context: AppContext, session: Session, ticket: Ticket, link: LinkedFile) -> None:
+    """Add the caveat "not fetched" to the ticket, and record it in the audit log."""
+    # a caveat added meanwhile must not get lost
+    lock_ticket(session, ticket)
     if NOT_FETCHED_CAVEAT not in ticket.caveats:
         ticket.caveats = [*ticket.caveats, NOT_FETCHED_CAVEAT]
-    now, cause = context.clock(), f"link {link.id}"
     audit.record(
         session,
         "file not fetched",
         by=RULE,
-        cause=cause,
-        now=now,
+        cause=f"link {link.id}",
+        now=context.clock(),
         ticket=ticket.id,
         reason=link.reason,
     )
 
 
-def _mine(session: Session, claim: _Claim) -> LinkedFile | None:
-    """The link, if it is still ours to settle; nobody else settles it before we have."""
-    mine = (
+def _lock_claimed(session: Session, claim: _Claim) -> LinkedFile | None:
+    """Return the link if it still waits at this attempt; locked, so that nobody else settles it."""
+    still_claimed = (
         LinkedFile.id == claim.number,
         LinkedFile.state == LinkState.WAITING,
         LinkedFile.attempts == claim.attempt,
     )
-    return session.scalar(select(LinkedFile).where(*mine).with_for_update())
+    return session.scalar(select(LinkedFile).where(*still_claimed).with_for_update())

@@ -1,7 +1,4 @@
-"""Parsing in processes of their own.
-
-What a hostile item does to its parser, it does to nobody else.
-"""
+"""Pool of parser processes: a hostile item can harm its own parser only."""
 
 import fcntl
 import io
@@ -39,15 +36,15 @@ from workflow.settings.settings import Settings
 if TYPE_CHECKING:
     from parsers.secure_message.preview import TablePreview
 
-POOL_SIZE = 3  # parsers at once; those that wait in one leave the others to everybody else
-CHILD = ("-m", "ingest.processing.parser_process")
+POOL_SIZE = 3  # parsers at once; one busy with a slow item leaves the others free
+CHILD_COMMAND = ("-m", "ingest.processing.parser_process")
 PIPE_BYTES = 1024 * 1024
-START_SECONDS = 60.0  # for a parser to import what it needs, on a machine that has much else to do
-SLOW_SECONDS = 0.5  # an item that takes longer yields the processor to the others'
-# added to the niceness of its process, which then ends with the item: it cannot be taken back
+START_SECONDS = 60.0  # for the imports of a parser, on a busy machine
+SLOW_SECONDS = 0.5  # an item that takes longer gets a lower priority
+# added to the niceness of its process, which ends with the item: niceness cannot be lowered again
 SLOW_NICENESS = 10
-SETTINGS_PREFIX = "INTAKE_"  # settings, keys among them, are no business of a parser's
-# what an answer may be made of: its process has read hostile bytes, and pickle could call anything
+SETTINGS_PREFIX = "INTAKE_"  # settings, keys among them, must not reach a parser
+# Classes allowed in an answer: its process has read hostile bytes, and pickle could call anything.
 ALLOWED_CLASSES = {
     "parsers.item": {
         "InboundItem",
@@ -62,17 +59,17 @@ ALLOWED_CLASSES = {
 }
 
 
-_How = tuple[Format | None, Options, int]  # what is asked of a parser
+_Request = tuple[Format | None, Options, int]  # format, options, items to leave out
 
 
 class ParserEndedError(Exception):
-    """Reading the item came to no end, or to no beginning; the text says how, in our own words."""
+    """The parser timed out, crashed or did not start. The text is safe to show."""
 
 
 class ParserBugError(Exception):
-    """A bug of a parser: the class of its fault, and the place.
+    """A bug in a parser: class and place of the error.
 
-    Never the text, which may be a customer's.
+    Never its text, which may hold a customer's words.
     """
 
     def __init__(self, kind: str, place: str) -> None:
@@ -83,46 +80,40 @@ class ParserBugError(Exception):
 class Frame(NamedTuple):
     """Some items in a row, and how many there are in all; 0 if that is not known.
 
-    The last frame of a workbook says what its sheets were read as.
+    The last frame of a workbook has the counts of its sheets.
     """
 
     items: list[ParseResult]
     total: int = 0
     sheets: tuple[SheetCounts, ...] = ()
-    previews: Sequence[
-        "TablePreview"
-    ] = ()  # instead of items: the first rows of the tables in a file
+    # instead of items: the first rows of the tables in a file
+    previews: Sequence["TablePreview"] = ()
 
 
 class ParserAnswer:
-    """What reading an item gives, frame by frame as its parser gets on.
+    """The result of parsing, frame by frame; the consumer sets the pace.
 
-    Whoever takes them sets the pace.
-
-    To be taken by one thread, once, to its end or closed. Raises ParseError, ParserEndedError or
-    ParserBugError on the way.
+    For one thread, once, to its end or closed. Raises ParseError, ParserEndedError or
+    ParserBugError on the way. `has_more`: taking all frames may take long.
     """
 
-    def __init__(self, first: list[Frame], rest: Iterator[Frame], *, more: bool) -> None:
-        self.more = more  # is to come: taking them all may last
+    def __init__(self, first: list[Frame], rest: Iterator[Frame], *, has_more: bool) -> None:
+        self.has_more = has_more  # whether taking all of them may take long
         self._rest = rest
         self._frames = chain(first, rest)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; there is always one."""
+        """Yield the frames; there is at least one."""
         return self._frames
 
     def close(self) -> None:
-        """Let go of the parser, wherever it is."""
+        """Release the parser, wherever it is."""
         if isinstance(self._rest, Generator):
             self._rest.close()
 
 
 class ParserPool:
-    """Pool of parsers, each a process of its own.
-
-    Started when needed, and again after one ended.
-    """
+    """Pool of parser processes, started when needed and again after one ended."""
 
     def __init__(self, seconds: float, memory: int) -> None:
         self._seconds = seconds
@@ -142,12 +133,10 @@ class ParserPool:
     def start(
         self, form: Format | None, raw: bytes, options: Options, skip: int
     ) -> Future[ParserAnswer]:
-        """Begin to parse, or without a format to read the first rows.
+        """Begin to parse, or to read previews without a format; wait for a process to start.
 
-        Waits for a process that has to be started first.
-
-        The future raises ParseError, ParserEndedError or ParserBugError. Raises OSError if no process can be
-        had.
+        The future raises ParseError, ParserEndedError or ParserBugError. Raises OSError if no
+        process can be had.
         """
         child = self._take()
         with self._lock:
@@ -155,11 +144,11 @@ class ParserPool:
         return self._threads.submit(self._begin, child, (form, options, skip), raw)
 
     def run_in_background(self, work: Callable[[], None]) -> None:
-        """Have a thread of a parser's do the work."""
+        """Run the work in one of the pool's threads."""
         self._threads.submit(work)
 
     def close(self) -> None:
-        """End every parser, whatever it does; what it was asked for raises BlockingIOError."""
+        """End every parser; requests under way raise BlockingIOError."""
         with self._lock:
             self._closing = True
             for child in self._all:
@@ -168,28 +157,30 @@ class ParserPool:
         for child in self._idle:
             child.kill()
 
-    def _begin(self, child: "_Child", how: _How, raw: bytes) -> ParserAnswer:
-        """Ask, and wait for what shows whether it is a long answer: its end, or a second frame."""
-        answer = self._frames(child, how, raw)
+    def _begin(self, child: "_Child", request: _Request, raw: bytes) -> ParserAnswer:
+        """Send the request and wait for its end or a second frame, which shows a long answer."""
+        answer = self._frames(child, request, raw)
         first = list(islice(answer, 2))
-        return ParserAnswer(first, answer if len(first) > 1 else iter(()), more=len(first) > 1)
+        return ParserAnswer(first, answer if len(first) > 1 else iter(()), has_more=len(first) > 1)
 
-    def _frames(self, child: "_Child", how: _How, raw: bytes) -> Iterator[Frame]:
+    def _frames(self, child: "_Child", request: _Request, raw: bytes) -> Iterator[Frame]:
+        """Yield the frames of a child's answer, and release the child at the end."""
         alive = False
         try:
-            yield from child.parse(how, raw, self._seconds)
+            yield from child.parse(request, raw, self._seconds)
             alive = not child.slow
         except (ParseError, ParserBugError):
             alive = not child.slow
             raise
         except ParserEndedError:
-            if self._closing:  # our doing, not the item's
+            if self._closing:  # closed by us, not the item's fault
                 raise BlockingIOError from None
             raise
-        finally:  # also where whoever takes the frames has had enough of them
+        finally:  # also when the consumer stops early
             self._give_back(child, alive=alive)
 
     def _take(self) -> "_Child":
+        """Return an idle child, or a new one once it is ready."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -204,6 +195,7 @@ class ParserPool:
         return child
 
     def _give_back(self, child: "_Child", *, alive: bool) -> None:
+        """Return a child to the pool, or end it when it can no longer be used."""
         with self._lock:
             self._busy -= 1
             if alive:
@@ -214,12 +206,12 @@ class ParserPool:
 
 
 class _Child:
-    """One parser process and the pipes to it."""
+    """A parser process and the pipes to it."""
 
     def __init__(self, memory: int, cpu_seconds: int) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIX)}
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, *CHILD, str(memory), str(cpu_seconds)],
+            [sys.executable, *CHILD_COMMAND, str(memory), str(cpu_seconds)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -229,15 +221,15 @@ class _Child:
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
-        with suppress(OSError):  # so that it reads on while what it has told is filed
+        with suppress(OSError):  # so that it parses on while its answer is filed
             fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.slow = False
-        self._left = 0.0  # seconds that it may still keep us waiting
-        self._before_slow = float("inf")  # and until it is called slow
+        self._seconds_left = 0.0  # until it is ended
+        self._seconds_until_slow = float("inf")  # until its priority is lowered
 
     def begin(self) -> None:
         """Wait until it can parse. Raises OSError, the process then being gone."""
-        self._left = START_SECONDS
+        self._seconds_left = START_SECONDS
         try:
             ready = read_frame(self._read)
         except TimeoutError:
@@ -246,22 +238,23 @@ class _Child:
             self.kill()
             raise ChildProcessError("a parser does not start")
 
-    def parse(self, how: _How, raw: bytes, seconds: float) -> Iterator[Frame]:
-        """Ask, and yield the answer.
+    def parse(self, request: _Request, raw: bytes, seconds: float) -> Iterator[Frame]:
+        """Send a request and yield the answer.
 
-        Raises ParserEndedError, the process then being gone, or ParseError or ParserBugError.
-
-        The time counts while we wait for it, not while what it has told is filed; each item told
-        adds a little.
+        The time limit counts while we wait for the process, not while its answer is filed; each
+        item read adds a little. Raises ParserEndedError, the process then being gone, or ParseError
+        or ParserBugError.
         """
-        self._left, self._before_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
+        self._seconds_left, self._seconds_until_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
         try:
-            for part in (pickle.dumps(how), raw):
-                self._ask(part)
-            while (frame := self._frame()) is not None:
+            for part in (pickle.dumps(request), raw):
+                self._send(part)
+            while (frame := self._next_frame()) is not None:
                 yield frame
                 read += len(frame.items)
-                self._left = min(seconds, self._left + ITEM_SECONDS * len(frame.items))
+                self._seconds_left = min(
+                    seconds, self._seconds_left + ITEM_SECONDS * len(frame.items)
+                )
             if not read:
                 yield Frame([])
         except TimeoutError:
@@ -269,21 +262,22 @@ class _Child:
             raise ParserEndedError(f"reading it took more than {seconds:.0f} seconds") from None
         except (OSError, EOFError, pickle.UnpicklingError):
             self.kill()
-            raise ParserEndedError(self._how()) from None
+            raise ParserEndedError(self._describe_end()) from None
 
     def end(self) -> None:
-        """Have it end now; whoever waits for its answer sees that it did."""
+        """End the process now; whoever waits for its answer notices."""
         self._process.kill()
 
     def kill(self) -> None:
-        """End it now, and let go of its pipes."""
+        """End the process now and close its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
 
-    def _yield(self) -> None:
+    def _lower_priority(self) -> None:
+        """Lower the priority of a slow process."""
         self.slow = True
         with suppress(OSError):  # it has just ended
             os.setpriority(
@@ -292,43 +286,47 @@ class _Child:
                 os.getpriority(os.PRIO_PROCESS, 0) + SLOW_NICENESS,
             )
 
-    def _how(self) -> str:
+    def _describe_end(self) -> str:
+        """Return how the process ended, in words for staff."""
         return (
             f"its parser was ended by signal {-code}"
             if (code := self._process.returncode) < 0
             else "its parser ended"
         )
 
-    def _ask(self, body: bytes) -> None:
+    def _send(self, body: bytes) -> None:
+        """Write a frame to the process."""
         left = memoryview(len(body).to_bytes(LENGTH_OCTETS) + body)
         while left:
             self._wait(writing=True)
             left = left[os.write(self._in, left[:PIPE_BYTES]) :]
 
-    def _frame(self) -> Frame | None:
-        """The next frame; None at the end of the answer."""
+    def _next_frame(self) -> Frame | None:
+        """Return the next frame; None at the end of the answer."""
         body = read_frame(self._read)
         if body is None:
             raise EOFError
-        kind, told = _Unpickler(io.BytesIO(body)).load()
+        kind, content = _Unpickler(io.BytesIO(body)).load()
         if kind == ITEMS:
-            return Frame(*told)
+            return Frame(*content)
         if kind == PREVIEWS:
-            return Frame([], previews=told)
+            return Frame([], previews=content)
         if kind == END:
             return None
-        raise self._refusal(kind, told)
+        raise self._error_of(kind, content)
 
-    def _refusal(self, kind: str, told: tuple[str, ...]) -> Exception:
+    def _error_of(self, kind: str, content: tuple[str, ...]) -> Exception:
+        """Return the error that an answer stands for."""
         if kind == REFUSED:
-            return ParseError(*told)
+            return ParseError(*content)
         if kind == BROKEN:
-            return ParserBugError(*told)
+            return ParserBugError(*content)
         assert kind == MEMORY
-        self.kill()  # what it holds may be all there is
+        self.kill()  # it may hold all of the memory
         return ParserEndedError("reading it takes more memory than one item may have")
 
     def _read(self, size: int) -> bytes:
+        """Read `size` octets; fewer at the end of the stream."""
         parts, left = [], size
         while left:
             self._wait()
@@ -340,99 +338,107 @@ class _Child:
         return b"".join(parts)
 
     def _wait(self, *, writing: bool = False) -> None:
-        """Wait for a pipe, having it yield to others once it has kept us waiting.
+        """Wait for a pipe; lower the priority of a process that keeps us waiting.
 
         Raises TimeoutError.
         """
         began = time.monotonic()
-        ready = self._is_ready(min(self._before_slow, self._left), writing=writing)
-        if not ready and self._before_slow < self._left:
-            self._yield()
-            ready = self._is_ready(self._left - self._before_slow, writing=writing)
+        ready = self._is_ready(min(self._seconds_until_slow, self._seconds_left), writing=writing)
+        if not ready and self._seconds_until_slow < self._seconds_left:
+            self._lower_priority()
+            ready = self._is_ready(self._seconds_left - self._seconds_until_slow, writing=writing)
         waited = time.monotonic() - began
-        self._left = max(0.0, self._left - waited)
-        self._before_slow = float("inf") if self.slow else max(0.0, self._before_slow - waited)
+        self._seconds_left = max(0.0, self._seconds_left - waited)
+        self._seconds_until_slow = (
+            float("inf") if self.slow else max(0.0, self._seconds_until_slow - waited)
+        )
         if not ready:
             raise TimeoutError
 
     def _is_ready(self, seconds: float, *, writing: bool) -> bool:
+        """Return whether the pipe is ready within so many seconds."""
         wanted = ([], [self._in]) if writing else ([self._out], [])
         return any(select.select(*wanted, [], seconds))
 
 
 class _Unpickler(pickle.Unpickler):
+    """Unpickler that accepts only the classes that items are made of."""
+
     def find_class(self, module: str, name: str) -> object:
+        """Return an allowed class. Raises UnpicklingError for any other."""
         if name not in ALLOWED_CLASSES.get(module, ()):
             raise pickle.UnpicklingError("an answer holds what no item is made of")
         return super().find_class(module, name)
 
 
-# -- what this process uses ----
+# -- the pool of this process ----
 
-_lanes: ParserPool | None = None
+_pool: ParserPool | None = None
 
 
 @contextmanager
 def use_parser_pool(settings: Settings) -> Iterator[None]:
-    """Have everything parsed in processes of their own while the block lasts.
+    """Parse everything in processes of their own while the block lasts.
 
-    Without it, parsing is done here.
+    Without it, parsing happens in this process.
     """
-    global _lanes  # noqa: PLW0603  # the one decision of a process at its start
-    before, mine = _lanes, ParserPool(settings.parse_seconds, settings.parse_memory)
-    _lanes = mine
+    global _pool  # noqa: PLW0603  # chosen once, at the start of a process
+    before, pool = _pool, ParserPool(settings.parse_seconds, settings.parse_memory)
+    _pool = pool
     try:
         yield
     finally:
-        _lanes = before
-        mine.close()
+        _pool = before
+        pool.close()
 
 
 def count_free_parsers() -> int:
     """Return how many items can be begun now."""
-    return 1 if _lanes is None else _lanes.free_parsers
+    return 1 if _pool is None else _pool.free_parsers
 
 
 def has_spare_parser() -> bool:
-    """Return whether one that may never end can be begun and leaves room for others."""
-    return _lanes is None or _lanes.free_parsers > 1
+    """Return whether one that may never end can be begun while others still find a parser."""
+    return _pool is None or _pool.free_parsers > 1
 
 
 def start_parsing(
     form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS, skip: int = 0
 ) -> Future[ParserAnswer]:
-    """Begin to parse, leaving out the first items.
+    """Begin to parse, leaving out the first `skip` items.
 
-    The future, or its answer, raises ParseError, ParserEndedError or ParserBugError, or what a parser raised
-    in this process. A call is what we wrote ourselves: it is parsed here.
+    The future, or its answer, raises ParseError, ParserEndedError or ParserBugError, or what a
+    parser raised in this process. A phone call is what we wrote ourselves: it is parsed here.
     """
     done: Future[ParserAnswer] = Future()
     try:
-        if _lanes is not None and form is not Format.PHONE:
-            return _lanes.start(form, raw, options, skip)
-        read = parse_frames(form, raw, options, skip)
-        first = Frame(*next(read, ([], 0, ())))
-        done.set_result(ParserAnswer([first], (Frame(*told) for told in read), more=False))
-    except Exception as error:  # noqa: BLE001  # handed to whoever asks for the result
+        if _pool is not None and form is not Format.PHONE:
+            return _pool.start(form, raw, options, skip)
+        batches = parse_frames(form, raw, options, skip)
+        first = Frame(*next(batches, ([], 0, ())))
+        done.set_result(
+            ParserAnswer([first], (Frame(*content) for content in batches), has_more=False)
+        )
+    except Exception as error:  # noqa: BLE001  # raised where the result is used
         done.set_exception(error)
     return done
 
 
 def run_in_background(work: Callable[[], None]) -> None:
-    """Have it done beside what this thread does, if there are parsers beside it."""
-    if _lanes is None:
+    """Run the work beside this thread if there is a pool, else here."""
+    if _pool is None:
         work()
     else:
-        _lanes.run_in_background(work)
+        _pool.run_in_background(work)
 
 
 def parse(form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[ParseResult]:
-    """Parse and wait for all of it, rejected rows among the items. Raises as `start_parsing`."""
+    """Parse completely; rejected rows are among the items. Raises as `start_parsing`."""
     return parse_whole(form, raw, options).items
 
 
 def parse_whole(form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) -> Frame:
-    """Parse and wait for all of it, as one frame; rejected rows are among the items.
+    """Parse completely into one frame; rejected rows are among the items.
 
     Raises as `start_parsing`.
     """
@@ -445,7 +451,7 @@ def parse_whole(form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) ->
 
 
 def read_previews(raw: bytes, options: Options) -> "list[TablePreview]":
-    """The first rows of the tables in a file. Raises as `start_parsing`."""
-    if _lanes is None:
+    """Return the first rows of the tables in a file. Raises as `start_parsing`."""
+    if _pool is None:
         return parsers.preview_tables(raw, options)
-    return [one for frame in _lanes.start(None, raw, options, 0).result() for one in frame.previews]
+    return [one for frame in _pool.start(None, raw, options, 0).result() for one in frame.previews]

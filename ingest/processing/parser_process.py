@@ -1,12 +1,10 @@
-"""The process that parses for another.
-
-Bytes on standard input, items on standard output, within limits.
+"""Main program of a parser process: bytes on standard input, items on standard output.
 
 It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length
-in eight bytes, big-endian, and so many bytes. A request is two: the format, the options and how
-many items to leave out, pickled by us; and the bytes to parse. The answer is frames of items as
-they are read: whoever takes them sets the pace, by the pipe. Without a format it is the first rows
-of the tables in a file, in plain words and numbers.
+in eight octets, big-endian, and so many octets. A request is two frames: the format, the options
+and how many items to leave out, pickled by us; and the bytes to parse. The answer is frames of
+items as they are read: the consumer sets the pace, by the pipe. Without a format it is the first
+rows of the tables in a file, in plain strings and numbers.
 """
 
 import os
@@ -25,45 +23,45 @@ from parsers.options import Options
 from workflow.database.text_safety import make_storable
 
 LENGTH_OCTETS = 8
-ITEMS, PREVIEWS, END = "items", "top", "end"  # what an answer begins with
-REFUSED, BROKEN, MEMORY = "refused", "broken", "memory"  # or a no
+ITEMS, PREVIEWS, END = "items", "top", "end"  # kinds of frames in an answer
+REFUSED, BROKEN, MEMORY = "refused", "broken", "memory"  # and its errors
 READY = b"ready"
 MAX_FRAME_ITEMS = 200  # in one frame
-# that each item read adds to the time its file may take: a hundredth of what reading one costs
+# CPU seconds added to a file's limit for each item read: a hundred times what reading one takes
 ITEM_SECONDS = 0.01
 
 
 def main() -> None:
     """Answer requests until standard input ends.
 
-    Arguments: bytes of memory, CPU seconds for one item.
+    Arguments: octets of memory, CPU seconds for one item.
     """
     memory, seconds = int(sys.argv[1]), int(sys.argv[2])
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the one we work for; it then closes our input
-    _limit(resource.RLIMIT_AS, memory)
-    _limit(resource.RLIMIT_CORE, 0)  # a dump would be a customer's text on the disk
+    # Ctrl-C is for the parent process, which then closes our input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set_limit(resource.RLIMIT_AS, memory)
+    _set_limit(resource.RLIMIT_CORE, 0)  # a core dump would hold a customer's text
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
-    _write(answers, READY)  # the time an item may take does not begin while we import
+    os.dup2(2, 1)  # a library's output must not get between the answers
+    _write_frame(answers, READY)  # the limit of the first item must not include our imports
     answers.flush()
-    while (how := read_frame(requests.read)) is not None and (
+    while (request := read_frame(requests.read)) is not None and (
         raw := read_frame(requests.read)
     ) is not None:
-        began, read = _used(), 0
-        _limit(resource.RLIMIT_CPU, began + seconds)
-        # from the process that started this one
-        for kind, told in _answers(raw, *pickle.loads(how)):  # noqa: S301
-            read += len(told[0]) if kind == ITEMS else 0
-            _limit(resource.RLIMIT_CPU, began + seconds + int(read * ITEM_SECONDS))
-            _write(answers, pickle.dumps((kind, told), pickle.HIGHEST_PROTOCOL))
-            if kind != ITEMS or read >= MAX_FRAME_ITEMS:  # of a few, the end comes at once
+        started, read = _cpu_seconds(), 0
+        _set_limit(resource.RLIMIT_CPU, started + seconds)
+        # pickled by the parent process
+        for kind, content in _iter_answers(raw, *pickle.loads(request)):  # noqa: S301
+            read += len(content[0]) if kind == ITEMS else 0
+            _set_limit(resource.RLIMIT_CPU, started + seconds + int(read * ITEM_SECONDS))
+            _write_frame(answers, pickle.dumps((kind, content), pickle.HIGHEST_PROTOCOL))
+            if kind != ITEMS or read >= MAX_FRAME_ITEMS:
+                # a short answer and its end are flushed together
                 answers.flush()
 
 
 def read_frame(read: Callable[[int], bytes]) -> bytes | None:
-    """The next frame; None at the end of the stream, also in the middle of a frame."""
+    """Return the next frame; None at the end of the stream, also in the middle of a frame."""
     head = read(LENGTH_OCTETS)
     if len(head) < LENGTH_OCTETS:
         return None
@@ -76,10 +74,10 @@ FrameContent = tuple[list[ParseResult], int, tuple[SheetCounts, ...]]
 
 
 def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Iterator[FrameContent]:
-    """Yield the items as they are read, storable, some at a time, the first ones left out.
+    """Yield the items as they are read, made storable, in batches, without the first `skip`.
 
-    With each lot comes how many there are in all, or 0; with the last one what the sheets of a
-    workbook were read as. That lot may be empty. Raises what `parsers.stream` does.
+    With each batch comes the total number of items, or 0; with the last one the counts of a
+    workbook's sheets. That batch may be empty. Raises what `parsers.stream` does.
     """
     stream, read, damage = parsers.stream(form, raw, options), skip, None
     left = islice(stream, skip, None)
@@ -88,11 +86,10 @@ def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Itera
         items: list[ParseResult] = []
         try:
             items.extend(map(make_storable, islice(left, MAX_FRAME_ITEMS)))
-        except ParseError as error:  # what was read before goes first
+        except ParseError as error:  # items read before come first
             damage = error
         else:
-            # Counted at the end of the file: so a small workbook is one frame, as any other item
-            # is.
+            # Set at the end of the file: a small workbook is one frame then, as any other item.
             sheets = make_storable(parsers.get_sheet_counts(stream))
         if not (items or sheets):
             break
@@ -103,49 +100,52 @@ def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Itera
         raise damage
 
 
-def _answers(
+def _iter_answers(
     raw: bytes, form: Format | None, options: Options, skip: int
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the kind and content of each frame of an answer."""
     try:
         if form is None:
             yield PREVIEWS, tuple(parsers.preview_tables(raw, options))
         else:
-            for told in parse_frames(form, raw, options, skip):
-                yield ITEMS, told
+            for content in parse_frames(form, raw, options, skip):
+                yield ITEMS, content
     except ParseError as error:
         yield REFUSED, (str(error),)
     except MemoryError:
         yield MEMORY, ()
-    # top of this process's loop: a bug of a parser costs its item only
+    # top of this process's loop: a parser's bug must affect its item only
     except Exception as error:  # noqa: BLE001
-        yield BROKEN, (type(error).__name__, _place(error))
+        yield BROKEN, (type(error).__name__, _locate(error))
     else:
         yield END, ()
 
 
-def _place(error: BaseException) -> str:
-    """Return where in the code it happened.
-
-    Names of our files and lines, never the text of the error.
-    """
+def _locate(error: BaseException) -> str:
+    """Return file and line of an error in our code, never its text."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     return f"{at.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{at.tb_lineno}" if at else ""
 
 
-def _write(answers: IO[bytes], body: bytes) -> None:
+def _write_frame(answers: IO[bytes], body: bytes) -> None:
+    """Write a frame."""
     answers.write(len(body).to_bytes(LENGTH_OCTETS) + body)
 
 
-def _used() -> int:
+def _cpu_seconds() -> int:
+    """Return the CPU seconds used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return int(used.ru_utime + used.ru_stime)
 
 
-def _limit(what: int, value: int) -> None:
-    _, hard = resource.getrlimit(what)
-    resource.setrlimit(what, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+def _set_limit(resource_kind: int, value: int) -> None:
+    """Set a resource limit, within the hard one."""
+    _, hard = resource.getrlimit(resource_kind)
+    resource.setrlimit(
+        resource_kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard)
+    )
 
 
 if __name__ == "__main__":

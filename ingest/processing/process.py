@@ -1,4 +1,4 @@
-"""read(delivery): what a door has stored is parsed and filed, or failed with its reason."""
+"""Process stored deliveries: parse and file them, or mark them failed with the reason."""
 
 import time
 from collections import deque
@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Update, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, defer
 
@@ -29,63 +29,64 @@ from workflow.models.core import Delivery, Filing
 from workflow.models.states import DeliveryState
 from workflow.runtime import log
 
-MAX_ATTEMPTS = 3  # then it is failed: what a person sees is better than what is tried for ever
+MAX_ATTEMPTS = 3  # then it is failed: a person sees it, and it is not tried for ever
 RETRY_DELAY = timedelta(seconds=10)  # until the second attempt; twice as long until the third
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
-PATIENCE_SECONDS = (
-    0.5  # how long those behind wait for an item, so that they are filed in the order they came
-)
+# the time that items wait for the one before them, so that they are filed in order
+PATIENCE_SECONDS = 0.5
 POLL_SECONDS = 0.05
-AT_ONCE = (
-    5  # frames filed in one transaction: doors wait for it, but not for a workbook of 100,000 rows
-)
-PROGRESS_SECONDS = 5.0  # between two lines of the log about one that takes long
-OUTAGES = (
-    *DATABASE_UNAVAILABLE,
-    OSError,
-)  # the database, a blob store or a process is away: not the item
+# frames filed in one transaction: channels wait for it, but not for a workbook of 100,000 rows
+FRAMES_PER_COMMIT = 5
+PROGRESS_SECONDS = 5.0  # between two log lines about a delivery that takes long
+# the database, a blob store or a process is away: not the item's fault
+OUTAGES = (*DATABASE_UNAVAILABLE, OSError)
 
 
 class _Claimed(NamedTuple):
+    """A delivery taken up for processing.
+
+    `attempts` includes this one; `filed` counts the items that an earlier attempt has filed.
+    """
+
     number: int
     attempts: int  # this one included
     transport: str
     format: Format
     content: bytes | None
     blob: str | None
-    filed: int  # items that whoever read it before has filed
+    filed: int  # items that an earlier attempt has filed
 
     @property
-    def suspect(self) -> bool:
-        """Return whether it has not been read at the first attempt."""
+    def is_suspect(self) -> bool:
+        """Return whether an earlier attempt did not come to its end."""
         return self.attempts > 1
 
 
 @dataclass
-class _InHand:
+class _InProgress:
+    """A claimed delivery while it is being parsed."""
+
     claimed: _Claimed
     parsed: Future[ParserAnswer] = field(repr=False)
 
 
 def process_waiting(context: AppContext) -> int:
-    """Read what waits, oldest first, for about five seconds; how many were tried.
+    """Process pending deliveries, oldest first, for about five seconds; return how many were tried.
 
-    Those left wake a worker again.
-
-    Items are parsed side by side and filed in the order they came. One that keeps its parser busy
-    is filed when it is ready: nobody behind it waits for it.
+    Workers are notified when some are left. Items are parsed side by side and filed in the order
+    they came. One that keeps its parser busy is filed when it is ready, without delaying those
+    behind it.
     """
-    until, done = time.monotonic() + SLICE_SECONDS, 0
-    ahead: deque[_InHand] = deque()
+    latest, done = time.monotonic() + SLICE_SECONDS, 0
+    in_progress: deque[_InProgress] = deque()
     while True:
-        late = time.monotonic() >= until
-        ahead.extend(
-            _begin(context, one)
-            for one in ([] if late else _claim(context, parser_pool.count_free_parsers()))
-        )
-        if not ahead:
+        late = time.monotonic() >= latest
+        if not late:
+            claimed = _claim(context, parser_pool.count_free_parsers())
+            in_progress.extend(_begin(context, one) for one in claimed)
+        if not in_progress:
             break
-        _file_in_order(context, ahead.popleft())
+        _file_in_order(context, in_progress.popleft())
         done += 1
     if late:
         context.store.notify(READ_QUEUE)
@@ -93,40 +94,40 @@ def process_waiting(context: AppContext) -> int:
 
 
 def process_delivery(context: AppContext, number: int, patience: float = 0.0) -> None:
-    """Read one delivery now: its items filed, or the delivery failed with its reason.
+    """Process one delivery now: its items are filed, or it is failed with its reason.
 
-    Never neither.
-
-    One that somebody else reads is left to them, and waited for up to `patience` seconds. A fault
-    that is not the delivery's (the database away, a bug) leaves it pending until it has been tried
-    three times; then it is failed too, so that a person sees it.
+    One that another process works on is left to it, and waited for up to `patience` seconds. A
+    fault that is not the delivery's (the database away, a bug) leaves it pending until it has been
+    tried three times; then it is failed too, so that a person sees it.
     """
     until = time.monotonic() + patience
     while (
         (claimed := _claim_one(context, number)) is None
-        and _pends(context, number)
+        and _is_pending(context, number)
         and time.monotonic() < until
     ):
         time.sleep(POLL_SECONDS)
     if claimed is not None:
-        in_hand = _begin(context, claimed)
-        wait([in_hand.parsed])
-        _settle(context, in_hand)
+        in_progress = _begin(context, claimed)
+        wait([in_progress.parsed])
+        _settle(context, in_progress)
 
 
 def _claim_one(context: AppContext, number: int) -> _Claimed | None:
-    mine = (Delivery.id == number, Delivery.state == DeliveryState.PENDING)
+    """Take up one delivery; None when it is not pending or another process has it."""
+    pending = (Delivery.id == number, Delivery.state == DeliveryState.PENDING)
     with context.store.transaction() as session:
         now = context.clock()
-        found = session.scalar(
+        delivery = session.scalar(
             select(Delivery)
-            .where(*mine, is_visible(Delivery.not_before, now, DELIVERY_VISIBILITY_TIMEOUT))
+            .where(*pending, is_visible(Delivery.not_before, now, DELIVERY_VISIBILITY_TIMEOUT))
             .with_for_update()
         )
-        return _claimed(context, session, found) if found is not None else None
+        return _count_attempt(context, session, delivery) if delivery is not None else None
 
 
-def _pends(context: AppContext, number: int) -> bool:
+def _is_pending(context: AppContext, number: int) -> bool:
+    """Return whether the delivery is pending."""
     with context.store.read_only() as session:
         return (
             session.scalar(select(Delivery.state).where(Delivery.id == number))
@@ -135,9 +136,9 @@ def _pends(context: AppContext, number: int) -> bool:
 
 
 def _claim(context: AppContext, most: int) -> list[_Claimed]:
-    """Take up to so many for reading.
+    """Take up at most so many deliveries.
 
-    Of those not read at the first attempt one at a time, and last.
+    Those that have been tried before come last, and one at a time.
     """
     if not most:
         return []
@@ -148,18 +149,18 @@ def _claim(context: AppContext, most: int) -> list[_Claimed]:
     )
     oldest = waiting.order_by(Delivery.attempts, Delivery.id).with_for_update(skip_locked=True)
     with context.store.transaction() as session:
-        found = list(session.scalars(oldest.limit(most)))
-        again = [d for d in found if d.attempts]
-        return [_claimed(context, session, d) for d in found if d not in again[suspects:]]
+        deliveries = list(session.scalars(oldest.limit(most)))
+        retries = [d for d in deliveries if d.attempts]
+        return [
+            _count_attempt(context, session, d) for d in deliveries if d not in retries[suspects:]
+        ]
 
 
-def _claimed(context: AppContext, session: Session, delivery: Delivery) -> _Claimed:
-    """Count the attempt before it is made: whatever the item does to us then is remembered."""
-    delivery.attempts, delivery.not_before = (
-        delivery.attempts + 1,
-        context.clock() + DELIVERY_VISIBILITY_TIMEOUT,
-    )
-    filed = 0 if delivery.format is Format.MAIL else _filed(session, delivery.id)
+def _count_attempt(context: AppContext, session: Session, delivery: Delivery) -> _Claimed:
+    """Count the attempt before it is made, so that a crash is remembered."""
+    delivery.attempts = delivery.attempts + 1
+    delivery.not_before = context.clock() + DELIVERY_VISIBILITY_TIMEOUT
+    filed = 0 if delivery.format is Format.MAIL else _count_filed(session, delivery.id)
     return _Claimed(
         number=delivery.id,
         attempts=delivery.attempts,
@@ -171,26 +172,29 @@ def _claimed(context: AppContext, session: Session, delivery: Delivery) -> _Clai
     )
 
 
-def _begin(context: AppContext, claimed: _Claimed) -> _InHand:
+def _begin(context: AppContext, claimed: _Claimed) -> _InProgress:
+    """Begin to parse a delivery; errors are in its future."""
     failed: Future[ParserAnswer] = Future()
     if claimed.attempts > MAX_ATTEMPTS:
         failed.set_exception(ParserEndedError("each time, the worker reading it ended"))
-        return _InHand(claimed, failed)
+        return _InProgress(claimed, failed)
     try:
         raw = read_raw(context, claimed.content, claimed.blob)
         reject_mail_url(claimed.transport, claimed.format, raw)
-        how = load_parser_options(context, claimed.format)
-        return _InHand(claimed, parser_pool.start_parsing(claimed.format, raw, how, claimed.filed))
-    # settled with this one: those claimed with it are read all the same
+        parser_options = load_parser_options(context, claimed.format)
+        return _InProgress(
+            claimed, parser_pool.start_parsing(claimed.format, raw, parser_options, claimed.filed)
+        )
+    # settled with this one: those claimed with it are parsed all the same
     except Exception as error:  # noqa: BLE001
         failed.set_exception(error)
-    return _InHand(claimed, failed)
+    return _InProgress(claimed, failed)
 
 
 def read_raw(context: AppContext, content: bytes | None, blob: str | None) -> bytes:
-    """The bytes of a delivery as they came.
+    """Return the bytes of a delivery as they came.
 
-    Raises ParserEndedError where they are gone, OSError where they are away.
+    Raises ParserEndedError where they are gone or do not open, OSError where they are away.
     """
     try:
         return context.blob_store.read(content, blob)
@@ -202,82 +206,84 @@ def read_raw(context: AppContext, content: bytes | None, blob: str | None) -> by
         ) from None
 
 
-def _file_in_order(context: AppContext, one: _InHand) -> None:
-    """File it as soon as it is parsed.
-
-    One that takes its time, or did before, is filed by its own thread then.
-    """
-    wait([one.parsed], timeout=0 if one.claimed.suspect else PATIENCE_SECONDS)
+def _file_in_order(context: AppContext, one: _InProgress) -> None:
+    """File a delivery once it is parsed, or in a thread of its own when that takes long."""
+    wait([one.parsed], timeout=0 if one.claimed.is_suspect else PATIENCE_SECONDS)
     if not one.parsed.done():
         one.parsed.add_done_callback(lambda _: _settle_late(context, one))
-    elif one.parsed.exception() is None and one.parsed.result().more:
+    elif one.parsed.exception() is None and one.parsed.result().has_more:
         parser_pool.run_in_background(lambda: _settle_late(context, one))
     else:
         _settle(context, one)
 
 
-def _settle_late(context: AppContext, one: _InHand) -> None:
+def _settle_late(context: AppContext, one: _InProgress) -> None:
+    """File a delivery in a thread of its own; notify the workers that a parser is free."""
     _settle(context, one)
     context.store.notify(READ_QUEUE)  # a parser is free again
 
 
-def _settle(context: AppContext, one: _InHand) -> None:
-    """File what was parsed, or put down why not; raises nothing."""
+def _settle(context: AppContext, one: _InProgress) -> None:
+    """File what was parsed, or record why not; raises nothing."""
     try:
-        _settled(context, one)
-    # the database is away: the lease ends, and it is taken up again
+        _settle_or_raise(context, one)
+    # the database is away: the lease ends, and the delivery is taken up again
     except Exception as error:  # noqa: BLE001
         log.fault("read", error)
 
 
-def _settled(context: AppContext, one: _InHand) -> None:
+def _settle_or_raise(context: AppContext, one: _InProgress) -> None:
+    """File what was parsed, or record why not."""
     claimed = one.claimed
     try:
         _file(context, claimed, one.parsed.result())
     except ParseError as error:
         _fail(context, claimed.number, str(error))
     except ParserEndedError as error:
-        _again(context, claimed, f"it could not be read, tried {MAX_ATTEMPTS} times: {error}")
+        _retry_or_fail(
+            context, claimed, f"it could not be read, tried {MAX_ATTEMPTS} times: {error}"
+        )
     except ParserBugError as error:
         log.parser_failed(claimed.number, error.kind, error.place)
-        _again(context, claimed, _bug(error.kind))
+        _retry_or_fail(context, claimed, _describe_bug(error.kind))
     except OUTAGES as error:
         log.fault("read", error)
         _give_back(context, claimed.number)
     # top of the worker's loop: one poison item must not stop the others
     except Exception as error:  # noqa: BLE001
         log.fault("read", error)
-        _again(context, claimed, _bug(type(error).__name__))
+        _retry_or_fail(context, claimed, _describe_bug(type(error).__name__))
 
 
-def _bug(kind: str) -> str:
+def _describe_bug(kind: str) -> str:
+    """Return the reason shown for a bug of ours."""
     return f"could not be processed: an error of ours ({kind}); replay it once mended"
 
 
 def _file(context: AppContext, claimed: _Claimed, answer: ParserAnswer) -> None:
-    """File all items as they are read, a transaction a frame.
+    """File all items as they are parsed, a transaction a frame.
 
-    After a crash the next reader goes on where this was.
+    After a crash the next attempt goes on where this one was.
     """
-    at, told = claimed.filed, time.monotonic()
+    at, last_logged = claimed.filed, time.monotonic()
     with closing(answer):
-        for frame, last in _marked(answer):
+        for frame, last in _mark_last(answer):
             with context.store.transaction() as session:
                 done = _file_some(context, session, claimed.number, at, frame, last=last)
             if done:
                 break
             at += len(frame.items)
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - last_logged > PROGRESS_SECONDS:
+                last_logged = time.monotonic()
                 log.reading_progress(claimed.number, at, frame.total)
 
 
-def _marked(answer: ParserAnswer) -> Iterator[tuple[Frame, bool]]:
-    """Yield each frame, and whether it is the last one.
+def _mark_last(answer: ParserAnswer) -> Iterator[tuple[Frame, bool]]:
+    """Yield each frame and whether it is the last one.
 
-    Raises what the answer does, after what was read until then.
+    Raises what the answer raises, after what was parsed until then.
     """
-    frames = _joined(answer)
+    frames = _join_frames(answer)
     one: Frame | None = next(frames)
     while one is not None:
         try:
@@ -289,86 +295,86 @@ def _marked(answer: ParserAnswer) -> Iterator[tuple[Frame, bool]]:
         one = after
 
 
-def _joined(answer: ParserAnswer) -> Iterator[Frame]:
-    """Yield a few frames as one: what a transaction costs by itself is shared by more rows."""
+def _join_frames(answer: ParserAnswer) -> Iterator[Frame]:
+    """Yield several frames as one: the fixed cost of a transaction is shared by more rows."""
     frames = iter(answer)
     for first in frames:
-        items, of, counts = list(first.items), first.total, first.sheets
+        items, total, counts = list(first.items), first.total, first.sheets
         try:
-            for more in islice(frames, AT_ONCE - 1):
-                items, of, counts = items + more.items, more.total, more.sheets or counts
+            for following in islice(frames, FRAMES_PER_COMMIT - 1):
+                items += following.items
+                total = following.total
+                counts = following.sheets or counts
         except (ParseError, ParserEndedError, ParserBugError):
-            yield Frame(items, of)
+            yield Frame(items, total)
             raise
-        yield Frame(items, of, counts)
+        yield Frame(items, total, counts)
 
 
 def _file_some(
     context: AppContext, session: Session, number: int, first: int, frame: Frame, *, last: bool
 ) -> bool:
-    """File the items of a frame that are not filed yet.
+    """File the items of a frame that are not filed yet; return whether the delivery is done.
 
-    Whether the delivery is done, by us or by somebody else.
+    It may have been completed by another process.
     """
-    whose = (
+    locked = (
         select(Delivery)
         .where(Delivery.id == number)
         .options(defer(Delivery.content))
         .with_for_update()
     )
-    delivery = session.scalar(whose)
+    delivery = session.scalar(locked)
     if delivery is None or delivery.state is not DeliveryState.PENDING:
         return True
-    now, filed = (
-        context.clock(),
-        max(first, _filed(session, number)),
-    )  # somebody else may have got further
+    now = context.clock()
+    filed = max(first, _count_filed(session, number))  # another process may have got further
     file_items(context.desk, session, frame.items[filed - first :], delivery, filed, now)
     filed = max(filed, first + len(frame.items))
-    delivery.items, delivery.not_before = (
-        filed if last else max(frame.total, filed + 1),
-        now + DELIVERY_VISIBILITY_TIMEOUT,
-    )
+    delivery.items = filed if last else max(frame.total, filed + 1)
+    delivery.not_before = now + DELIVERY_VISIBILITY_TIMEOUT
     if last:
         delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
         sheet_counts.store_counts(session, number, frame.sheets)
     elif frame.items:
-        delivery.attempts = 1  # it gets on: what ends its reader now has not ended it here before
+        delivery.attempts = 1  # progress: a crash from here on is a new one
     return last
 
 
-def _filed(session: Session, number: int) -> int:
+def _count_filed(session: Session, number: int) -> int:
     """Return how many items are filed; they are filed in order."""
     last = session.scalar(select(func.max(Filing.position)).where(Filing.delivery_id == number))
     return 0 if last is None else last + 1
 
 
-def _again(context: AppContext, claimed: _Claimed, reason: str) -> None:
-    """Try once more in a while, or fail it if that was the last time."""
+def _retry_or_fail(context: AppContext, claimed: _Claimed, reason: str) -> None:
+    """Schedule the next attempt, or fail the delivery after the last one."""
     if claimed.attempts >= MAX_ATTEMPTS:
         _fail(context, claimed.number, reason)
         return
     not_before = context.clock() + RETRY_DELAY * claimed.attempts
     with context.store.transaction() as session:
-        session.execute(_pending(claimed.number).values(not_before=not_before))
+        session.execute(_update_pending(claimed.number).values(not_before=not_before))
 
 
 def _give_back(context: AppContext, number: int) -> None:
-    """Not the item's fault: the attempt does not count."""
+    """Return a delivery to the queue without counting the attempt: the fault was not its own."""
     values = {"attempts": Delivery.attempts - 1, "not_before": context.clock() + RETRY_DELAY}
     try:
         with context.store.transaction() as session:
-            session.execute(_pending(number).values(values))
+            session.execute(_update_pending(number).values(values))
     except SQLAlchemyError as error:  # still away
         log.fault("read", error)
 
 
 def _fail(context: AppContext, number: int, reason: str) -> None:
+    """Mark a delivery failed with its reason."""
     with context.store.transaction() as session:
         values = {"state": DeliveryState.FAILED, "reason": reason, "processed_at": context.clock()}
-        session.execute(_pending(number).values(values))
+        session.execute(_update_pending(number).values(values))
     log.delivery_failed(number)
 
 
-def _pending(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  # SQLAlchemy's Update
+def _update_pending(number: int) -> Update:
+    """Return an UPDATE of the delivery that applies only while it is pending."""
     return update(Delivery).where(Delivery.id == number, Delivery.state == DeliveryState.PENDING)

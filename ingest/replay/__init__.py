@@ -1,1 +1,1 @@
-"""Replay: past deliveries are read again, compared with what was filed, and corrected."""
+"""Replay: process past deliveries again, compare the result with what was filed, correct it."""

@@ -1,4 +1,4 @@
-"""Make a ticket of a mail that was filed as automatic and is on no ticket."""
+"""Turn an automated mail that is on no ticket into a ticket."""
 
 from sqlalchemy import select
 
@@ -27,10 +27,10 @@ def make_ticket(context: AppContext, number: int, *, actor: Actor) -> int:
     if RIGHT not in actor.rights:
         raise NotPermitted(lacking(RIGHT))
     with context.store.read_only() as session:
-        listed = session.get(AutomatedMail, number)
-        if listed is None:
+        mail_row = session.get(AutomatedMail, number)
+        if mail_row is None:
             raise ActionNotAllowed(f"there is no automated mail {number}: see `intake automated`")
-        delivery_number = listed.delivery_id
+        delivery_number = mail_row.delivery_id
     try:
         items = parse_delivery(context, delivery_number).items
     except UnreadableError as error:

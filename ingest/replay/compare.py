@@ -1,9 +1,10 @@
-"""A delivery that was read before, read again: what has become of each item, and making it so."""
+"""Compare what a delivery was filed as with what it is parsed as now, and apply the differences."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
@@ -23,101 +24,112 @@ from workflow.runtime import log
 from workflow.tickets.desk import Desk
 
 REJECTED_OUTCOMES = {Outcome.REJECTED, Outcome.DISMISSED}
-GetKeys = Callable[
-    [int], set[str] | None
-]  # what a delivery's messages are told by, read now; None: not known
+# keys of a delivery's messages as parsed now; None: not known yet
+GetKeys = Callable[[int], set[str] | None]
 
 
 class Verdict(StrEnum):
-    """What reading again means for one item."""
+    """Result of the comparison for one item."""
 
     SAME = "same"
-    CHANGED = "changed"  # its message, or the ticket that it opened, reads otherwise
-    RECEIVED = "received"  # to be filed: not found, ignored or taken for another one until now
-    GONE = "gone"  # filed then, not found now: told, and left as it is
-    NO_REQUEST = (
-        "no request"  # filed as a request then, would be ignored now: told, and left as it is
-    )
+    CHANGED = "changed"  # its message, or the ticket it opened, differs
+    RECEIVED = "received"  # to be filed: missing, ignored or taken for a duplicate until now
+    GONE = "gone"  # filed before, not found now: reported and left as it is
+    # filed as a request, would be ignored now: reported and left as it is
+    NO_REQUEST = "no request"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One item, then and now."""
+    """One item, as filed and as parsed now."""
 
     verdict: Verdict
-    filing: Filing | None = None  # None: it is new
+    filing: Filing | None = None  # None: the item is new
     fields: tuple[FieldChange, ...] = ()
     notes: tuple[str, ...] = ()  # for a person, in our own words
     item: ParseResult | None = field(default=None, repr=False)
 
     @property
     def has_changes(self) -> bool:
-        """Return whether putting it writes anything."""
+        """Return whether applying it writes anything."""
         return self.verdict in {Verdict.CHANGED, Verdict.RECEIVED}
 
 
 def compare(
     desk: Desk, session: Session, delivery: Delivery, items: Iterable[ParseResult], keys_of: GetKeys
 ) -> list[Finding]:
-    """Hold a delivery's items, as they are read now, against what was filed; changes nothing.
+    """Compare a delivery's items, as they are parsed now, with what was filed; changes nothing.
 
-    `keys_of` is asked about deliveries whose message an item of this one was taken for.
+    `keys_of` is called with a delivery whose message an item of this one was taken for; it returns
+    the keys of that delivery's messages, None while they are not known. The findings come in the
+    order of filing, new items last.
     """
-    read, filed = [make_storable(item) for item in items], _filed(session, delivery)
-    requests = [f for f in filed if f.filing.outcome not in REJECTED_OUTCOMES]
-    records = directory.CustomerLookup(session)
-
-    def fits(one: FiledItem, item: InboundItem) -> bool:
-        company = one.ticket.company if one.ticket is not None else None
-        return (
-            company is None
-            or not threading.has_practice(item)
-            or threading.is_for_company(records, item, company.key)
-        )
-
-    pairs = pair_items(requests, [item for item in read if isinstance(item, InboundItem)], fits)
-    rejected = [f.filing for f in filed if f.filing.outcome in REJECTED_OUTCOMES]
-    rows, new = _rejected(
-        rejected, [row for row in read if isinstance(row, RejectedRow)], pairs.new
-    )
-    found = [
-        _compared(desk, session, delivery, pairs, one, item, keys_of) for one, item in pairs.matched
+    parsed = [make_storable(item) for item in items]
+    filed = _load_filed(session, delivery)
+    pairs = _pair_requests(session, filed, parsed)
+    findings, new = _compare_rejected(filed, parsed, pairs.new)
+    findings += [
+        _compare_item(desk, session, delivery, pairs, one, item, keys_of)
+        for one, item in pairs.matched
     ]
-    gone = [Finding(verdict=Verdict.GONE, filing=f.filing) for f in pairs.gone]
-    found = sorted([*found, *gone, *rows], key=lambda f: f.filing.position if f.filing else 0)
-    return found + [Finding(verdict=Verdict.RECEIVED, item=item) for item in new]
+    findings += [Finding(verdict=Verdict.GONE, filing=f.filing) for f in pairs.gone]
+    findings.sort(key=lambda finding: finding.filing.position if finding.filing else 0)
+    return findings + [Finding(verdict=Verdict.RECEIVED, item=item) for item in new]
 
 
-def _rejected(
-    filings: Sequence[Filing], rows: Sequence[RejectedRow], requests: Sequence[InboundItem]
+def _pair_requests(
+    session: Session, filed: Sequence[FiledItem], parsed: Sequence[ParseResult]
+) -> Pairs:
+    """Match the requests among the items with the filings of requests."""
+    filed_requests = [f for f in filed if f.filing.outcome not in REJECTED_OUTCOMES]
+    requests = [item for item in parsed if isinstance(item, InboundItem)]
+    return pair_items(filed_requests, requests, partial(_fits, directory.CustomerLookup(session)))
+
+
+def _fits(records: directory.CustomerLookup, filed: FiledItem, item: InboundItem) -> bool:
+    """Return whether the filing's ticket may get the item: it names no other practice."""
+    company = filed.ticket.company if filed.ticket is not None else None
+    if company is None or not threading.has_practice(item):
+        return True
+    return threading.is_for_company(records, item, company.key)
+
+
+def _compare_rejected(
+    filed: Sequence[FiledItem], parsed: Sequence[ParseResult], requests: Sequence[InboundItem]
 ) -> tuple[list[Finding], list[ParseResult]]:
-    """Return what has become of rows that were rejected.
+    """Compare rejected rows; return their findings, and the rows and requests that are new.
 
-    And what is left of rejected rows and requests that are new.
-
-    A row is told by where it stands in the file. One that is rejected no more is one of the new
-    requests: they are taken in order, because a request does not say which row it was.
+    A row is identified by its place in the file. One that is no longer rejected is among the new
+    requests, which are assigned in order, because a request does not say which row it was.
     """
+    rows = [row for row in parsed if isinstance(row, RejectedRow)]
     by_place = {describe_row_place(row): row for row in rows}
-    found, mended = [], []
-    for filing in filings:
-        row = by_place.pop(next((p for p in _beginnings(filing.reason) if p in by_place), ""), None)
+    rejected = [f.filing for f in filed if f.filing.outcome in REJECTED_OUTCOMES]
+    findings, unmatched = [], []
+    for filing in rejected:
+        place = next((p for p in _iter_prefixes(filing.reason) if p in by_place), "")
+        row = by_place.pop(place, None)
         if row is None:
-            mended.append(filing)
+            unmatched.append(filing)
             continue
         same = filing.outcome is Outcome.DISMISSED or filing.reason == describe_rejection(row)
-        found.append(
-            Finding(verdict=Verdict.SAME if same else Verdict.RECEIVED, filing=filing, item=row)
-        )
-    for at, filing in enumerate(mended):
-        taken = requests[at] if at < len(requests) else None
-        verdict = Verdict.GONE if taken is None else Verdict.RECEIVED
-        found.append(Finding(verdict=verdict, filing=filing, item=taken))
-    return found, [*requests[len(mended) :], *by_place.values()]
+        findings.append(_find_unchanged(filing, row, is_same=same))
+    for at, filing in enumerate(unmatched):
+        request = requests[at] if at < len(requests) else None
+        verdict = Verdict.GONE if request is None else Verdict.RECEIVED
+        findings.append(Finding(verdict=verdict, filing=filing, item=request))
+    return findings, [*requests[len(unmatched) :], *by_place.values()]
 
 
-def _beginnings(reason: str) -> Iterator[str]:
-    return (reason[:at] for at, c in enumerate(reason) if c in ",:")
+def _find_unchanged(filing: Filing, item: ParseResult, *, is_same: bool) -> Finding:
+    """Return the finding for an item that is the same as before, or else to be filed anew."""
+    verdict = Verdict.SAME if is_same else Verdict.RECEIVED
+    return Finding(verdict=verdict, filing=filing, item=item)
+
+
+def _iter_prefixes(reason: str) -> Iterator[str]:
+    """Yield what precedes each comma or colon of a reason: one of them is the row's place."""
+    return (reason[:end] for end, c in enumerate(reason) if c in ",:")
 
 
 def apply_findings(
@@ -129,18 +141,18 @@ def apply_findings(
     by: str,
     now: datetime,
 ) -> list[Filing]:
-    """Make it so, in the session that compared; the filings of what was received, in order.
+    """Apply the changes in the session that compared; return the filings of items newly received.
 
-    No message or ticket is taken away; of a message's files, those that are not found any more.
-    Safe to repeat: the next comparison finds nothing to change.
+    No message or ticket is deleted; of a message's files, those that are no longer found. Safe to
+    repeat: the next comparison finds nothing to change.
     """
     changed = [f for f in findings if f.verdict is Verdict.CHANGED]
     for finding in changed:
-        for one in finding.fields:
-            one.apply(session, now)
+        for change in finding.fields:
+            change.apply(session, now)
         assert finding.filing is not None
         session.flush()
-        names = [one.name for one in finding.fields]
+        names = [change.name for change in finding.fields]
         audit.record(
             session,
             "re-read",
@@ -165,20 +177,21 @@ def apply_findings(
 def file_received(
     desk: Desk, session: Session, delivery: Delivery, findings: Sequence[Finding], now: datetime
 ) -> list[Filing]:
-    """File what is to be received, in place of what was filed for it.
+    """File the items to be received, each in place of what was filed for it.
 
-    As many items are counted as are filed.
+    The delivery's item count follows.
     """
     filings = []
     for finding in findings:
         if finding.verdict is not Verdict.RECEIVED:
             continue
         assert finding.item is not None
-        position, automated = _counted(session, delivery), None
+        position, automated = _count_items(session, delivery), None
         if finding.filing is not None:
             position = finding.filing.position
-            listed = AutomatedMail.delivery_id == delivery.id  # on no ticket until now
-            automated = session.scalar(select(AutomatedMail).where(listed))
+            # until now it may have been listed as automated mail, on no ticket
+            of_delivery = AutomatedMail.delivery_id == delivery.id
+            automated = session.scalar(select(AutomatedMail).where(of_delivery))
             session.delete(session.get_one(Filing, (delivery.id, position)))
             session.flush()
         filing = file_item(desk, session, finding.item, delivery, position, now)
@@ -187,19 +200,17 @@ def file_received(
             automated.ticket_id = filing.ticket_id
         session.flush()
     if filings:
-        delivery.items = _counted(session, delivery)
+        delivery.items = _count_items(session, delivery)
     return filings
 
 
-def _counted(session: Session, delivery: Delivery) -> int:
+def _count_items(session: Session, delivery: Delivery) -> int:
+    """Return how many items of the delivery are filed."""
     return session.scalar(select(func.count()).where(Filing.delivery_id == delivery.id)) or 0
 
 
-def _filed(session: Session, delivery: Delivery) -> list[FiledItem]:
-    """Return what was filed, with all that is compared.
-
-    A handful of queries, however many items.
-    """
+def _load_filed(session: Session, delivery: Delivery) -> list[FiledItem]:
+    """Return what was filed, with all that is compared, in a fixed number of queries."""
     rows = (
         select(Filing, Message, Ticket)
         .outerjoin(Message, Message.id == Filing.message_id)
@@ -214,7 +225,7 @@ def _filed(session: Session, delivery: Delivery) -> list[FiledItem]:
     return [FiledItem(filing, message, ticket) for filing, message, ticket in session.execute(rows)]
 
 
-def _compared(
+def _compare_item(
     desk: Desk,
     session: Session,
     delivery: Delivery,
@@ -223,59 +234,70 @@ def _compared(
     item: InboundItem,
     keys_of: GetKeys,
 ) -> Finding:
+    """Compare one item with its filing."""
     item = signs.add_envelope_signs(desk.settings, item, delivery)
-    filing, (taken, _) = filed.filing, add_caveats(desk, item, delivery)
+    filing, (expected, _) = filed.filing, add_caveats(desk, item, delivery)
     report = delivery_reports.find_report(desk, session, item, delivery)
     ignored = report.make_filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:
-        as_before = ignored is not None and (ignored.ticket_id, ignored.reason) == (
-            filing.ticket_id,
-            filing.reason,
-        )
-        return Finding(
-            verdict=Verdict.SAME if as_before else Verdict.RECEIVED, filing=filing, item=item
-        )
+        return _find_unchanged(filing, item, is_same=_is_ignored_alike(filing, ignored))
     if ignored is not None:
-        return Finding(
-            verdict=Verdict.NO_REQUEST, filing=filing, notes=(f"read now, it is {ignored.reason}",)
-        )
+        note = f"read now, it is {ignored.reason}"
+        return Finding(verdict=Verdict.NO_REQUEST, filing=filing, notes=(note,))
     if filing.outcome is Outcome.DUPLICATE:
-        double = _still_double(delivery, pairs, filed, item, keys_of)
-        return Finding(
-            verdict=Verdict.SAME if double else Verdict.RECEIVED, filing=filing, item=item
-        )
+        is_duplicate = _is_still_duplicate(delivery, pairs, filed, item, keys_of)
+        return _find_unchanged(filing, item, is_same=is_duplicate)
     assert filed.message is not None
-    fields = list(differences.compare_message(desk, filed.message, taken))
-    followed, notes = differences.compare_identity(session, filed.message, taken)
-    fields += followed
+    fields = list(differences.compare_message(desk, filed.message, expected))
+    identity_changes, notes = differences.compare_identity(session, filed.message, expected)
+    fields += identity_changes
     if filing.outcome is Outcome.OPENED and filed.ticket is not None:
-        fields += differences.compare_ticket(desk, session, filed.ticket, filed.message, taken)
+        fields += differences.compare_ticket(desk, session, filed.ticket, filed.message, expected)
     verdict = Verdict.CHANGED if fields else Verdict.SAME
     return Finding(verdict=verdict, filing=filing, fields=tuple(fields), notes=tuple(notes))
 
 
-def _still_double(
+def _is_ignored_alike(filing: Filing, ignored: Filing | None) -> bool:
+    """Return whether an item would be ignored for the same reason, on the same ticket."""
+    if ignored is None:
+        return False
+    return (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
+
+
+def _is_still_duplicate(
     delivery: Delivery, pairs: Pairs, filed: FiledItem, item: InboundItem, keys_of: GetKeys
 ) -> bool:
-    """Return whether an item is still the message it was filed as.
+    """Return whether an item is still a duplicate of the message it was filed as.
 
-    Both are read by today's parser.
+    Both are parsed by today's parser.
     """
     key, message = threading.build_message_key(item), filed.message
     if message is None or message.delivery_id is None or key == threading.build_stored_key(message):
         return True
-    # An id that is none, or was none in the other export: the content decides, as when it was
-    # filed.
-    mine = threading.build_keys(item)
-    by_content = mine is not None and message.external_id == mine.shared
-    if by_content and not threading.has_different_id(item, message.message_id):
+    if _has_content_of(message, item):
         return True
     if message.delivery_id != delivery.id:
         keys = keys_of(message.delivery_id)
         return keys is None or key in keys
-    firsts = [
-        i
-        for f, i in pairs.matched
-        if f.message is message and f.filing.outcome is not Outcome.DUPLICATE
+    originals = _list_originals(pairs, message)
+    return not originals or key in map(threading.build_message_key, originals)
+
+
+def _list_originals(pairs: Pairs, message: Message) -> list[InboundItem]:
+    """Return the items of this delivery that the message was opened or appended for."""
+    return [
+        item
+        for filed, item in pairs.matched
+        if filed.message is message and filed.filing.outcome is not Outcome.DUPLICATE
     ]
-    return not firsts or key in {threading.build_message_key(i) for i in firsts}
+
+
+def _has_content_of(message: Message, item: InboundItem) -> bool:
+    """Return whether an item is the message by its content.
+
+    Without a usable id in one of the exports the content decides, as when it was filed.
+    """
+    keys = threading.build_keys(item)
+    if keys is None or message.external_id != keys.shared:
+        return False
+    return not threading.has_different_id(item, message.message_id)

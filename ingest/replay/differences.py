@@ -1,7 +1,4 @@
-"""What of a message, and of the ticket it opened, reads otherwise when its bytes are read again.
-
-And how to put it.
-"""
+"""Differences between a message or its ticket and what its bytes are parsed as now."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +31,7 @@ from workflow.tickets.desk import Desk
 
 ApplyChange = Callable[[Session, datetime], None]
 
-COLUMN_LABELS = {  # columns of a message, as staff call them
+COLUMN_LABELS = {  # columns of a message, in words of staff
     "from_name": "sender's name",
     "from_email": "sender's address",
     "phone": "telephone number",
@@ -47,9 +44,9 @@ SAME_AS_ANOTHER = "it reads like message {} on ticket {} now: both stay"
 
 @dataclass(frozen=True)
 class FieldChange:
-    """Something that reads otherwise, both sides as text, a line each where it is a list.
+    """A field that differs, both values as text, one line an entry where it is a list.
 
-    `put` makes it so.
+    `apply` writes the new value.
     """
 
     name: str
@@ -59,7 +56,7 @@ class FieldChange:
 
 
 def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[FieldChange]:
-    """Yield what the timeline shows of it otherwise."""
+    """Yield what differs on the timeline."""
     columns = build_content_row(item)
     columns["caveats"] = [*item.caveats, *(c for c in message.caveats if c == REUSED_ID_CAVEAT)]
     for column, value in columns.items():
@@ -67,48 +64,58 @@ def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator
         if before != value:
             yield FieldChange(
                 COLUMN_LABELS.get(column, column),
-                _words(before),
-                _words(value),
-                partial(_set, message, column, value),
+                _to_text(before),
+                _to_text(value),
+                partial(_apply_column, message, column, value),
             )
-    had, has = _files(_came_with(message)), _files(item.attachments)
-    if had != has:
+    before_files = _describe_files(_own_attachments(message))
+    after_files = _describe_files(item.attachments)
+    if before_files != after_files:
         yield FieldChange(
-            "attachments", _words(had), _words(has), partial(_put_files, desk, message, item)
+            "attachments",
+            _to_text(before_files),
+            _to_text(after_files),
+            partial(_apply_files, desk, message, item),
         )
 
 
 def compare_identity(
     session: Session, message: Message, item: InboundItem
 ) -> tuple[list[FieldChange], list[str]]:
-    """Return what it is told from other messages by, if that can follow its content.
+    """Return the change of the message's key, and a note where it cannot change.
 
-    And a note where it cannot.
-
-    Its content is a part of that: the same message coming by another way, read as it is read now,
-    must meet it again.
+    The key holds a digest of the content: the same message coming by another way, parsed as today,
+    must match it again.
     """
     if threading.build_message_id(item) != message.message_id:
         return [], [ID_DIFFERS]
     keys = threading.build_keys(item)
     if keys is None or message.external_id in {keys.own, keys.shared, *keys.legacy}:
         return [], []
-    key = keys.own
-    other = _other_with(session, message, key)
-    if other is None and keys.shared:
-        first = _other_with(session, message, keys.shared)
-        if first is None:
-            key = keys.shared
-        elif not threading.has_different_id(item, first.message_id):
-            other = first
+    key, other = _choose_key(session, message, item, keys)
     if other is not None:
         return [], [SAME_AS_ANOTHER.format(other.id, other.ticket_id)]
     before, after = ((k or "").rpartition("#")[2][:12] for k in (message.external_id, key))
-    return [FieldChange("content digest", before, after, partial(_put_key, message, key))], []
+    return [FieldChange("content digest", before, after, partial(_apply_key, message, key))], []
 
 
-def _other_with(session: Session, message: Message, key: str) -> Message | None:
-    """Another message that has this key."""
+def _choose_key(
+    session: Session, message: Message, item: InboundItem, keys: threading.MessageKeys
+) -> tuple[str, Message | None]:
+    """Return the key that the message should get, and another message that has it, or None."""
+    other = _find_other_with(session, message, keys.own)
+    if other is not None or not keys.shared:
+        return keys.own, other
+    first = _find_other_with(session, message, keys.shared)
+    if first is None:
+        return keys.shared, None
+    if threading.has_different_id(item, first.message_id):
+        return keys.own, None
+    return keys.shared, first
+
+
+def _find_other_with(session: Session, message: Message, key: str) -> Message | None:
+    """Return another message that has this key, or None."""
     same = select(Message).where(Message.format == message.format, Message.external_id == key)
     return session.scalar(same.where(Message.id != message.id))
 
@@ -116,37 +123,46 @@ def _other_with(session: Session, message: Message, key: str) -> Message | None:
 def compare_ticket(
     desk: Desk, session: Session, ticket: Ticket, message: Message, item: InboundItem
 ) -> Iterator[FieldChange]:
-    """What the ticket that this message opened says otherwise.
+    """Yield what differs on the ticket that this message opened.
 
-    What was missing is filled in, what is there stays.
-
-    Its subject stays too where it is not the message's own any more.
+    Missing values are filled in, existing ones stay; so does a subject that is no longer the
+    message's own.
     """
     subject = item.subject[:MAX_SUBJECT]
     if ticket.subject == message.subject[:MAX_SUBJECT] != subject:
         yield FieldChange(
-            "ticket's subject", ticket.subject, subject, partial(_set, ticket, "subject", subject)
+            "ticket's subject",
+            ticket.subject,
+            subject,
+            partial(_apply_column, ticket, "subject", subject),
         )
-    company = _company(session, ticket, item)
+    company = _find_company(session, ticket, item)
     if company is not None:
-        yield FieldChange("practice", "", company.name, partial(_put_company, ticket, item))
+        yield FieldChange("practice", "", company.name, partial(_apply_company, ticket, item))
     caveats = _Caveats(message, item, company)
     if set(after := caveats.merged(ticket.caveats)) != set(ticket.caveats):
         yield FieldChange(
-            "ticket's caveats", _words(ticket.caveats), _words(after), partial(caveats.put, ticket)
+            "ticket's caveats",
+            _to_text(ticket.caveats),
+            _to_text(after),
+            partial(caveats.apply, ticket),
         )
-    for column, value in _gaps(desk, item).items():
+    for column, value in _fillable_columns(desk, item).items():
         if value and not getattr(ticket, column):
             yield FieldChange(
-                column.partition("_")[0], "", _words(value), partial(_set, ticket, column, value)
+                column.partition("_")[0],
+                "",
+                _to_text(value),
+                partial(_apply_column, ticket, column, value),
             )
     if not ticket.contacts and directory.is_valid_address(item.contact.key):
         yield FieldChange(
-            "contact", "", item.contact.key, partial(_put_contact, desk, ticket, item)
+            "contact", "", item.contact.key, partial(_apply_contact, desk, ticket, item)
         )
 
 
-def _gaps(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
+def _fillable_columns(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
+    """Return the values for columns of the ticket that are filled in where they are empty."""
     automated = item.is_automated or evidence.is_unread_address(item.contact.key)
     return {
         "link": build_link(desk, item),
@@ -156,45 +172,44 @@ def _gaps(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
     }
 
 
-def _company(session: Session, ticket: Ticket, item: InboundItem) -> Company | None:
-    """The practice that the item names and the ticket lacks.
-
-    As it is on record, or as it would be put there.
-    """
+def _find_company(session: Session, ticket: Ticket, item: InboundItem) -> Company | None:
+    """Return the practice that the ticket lacks and the item names; a new row if unknown."""
     if ticket.company_id is not None:
         return None
     known = directory.find_named_company(directory.CustomerLookup(session), item)
-    fresh = item.format is not Format.MAIL and directory.build_company_key(item.company)
-    return known or (Company(name=item.company.strip()) if fresh else None)
+    is_new = item.format is not Format.MAIL and directory.build_company_key(item.company)
+    return known or (Company(name=item.company.strip()) if is_new else None)
 
 
 class _Caveats:
-    """The caveats of a ticket, those of its first message replaced by what it says now."""
+    """The caveats of a ticket, with those of its first message replaced by the present ones."""
 
     def __init__(self, message: Message, item: InboundItem, company: Company | None) -> None:
-        self._old = {*message.caveats} - {
-            REUSED_ID_CAVEAT
-        }  # that stays true, whatever the message reads like
+        # remains true, however the message is parsed
+        self._old = {*message.caveats} - {REUSED_ID_CAVEAT}
         self._new = [*item.caveats]
         if company is not None:
             self._old.add(NO_COMPANY)
             self._new += [NO_MANAGER] if company.manager_id is None else []
 
     def merged(self, caveats: Sequence[str]) -> list[str]:
+        """Return the ticket's caveats as they should be."""
         return list(dict.fromkeys([*self._new, *(c for c in caveats if c not in self._old)]))
 
-    def put(self, ticket: Ticket, session: Session, now: datetime) -> None:
+    def apply(self, ticket: Ticket, session: Session, now: datetime) -> None:
+        """Write the merged caveats."""
         del now
-        lock_ticket(session, ticket)  # a caveat that a rule has added meanwhile must not get lost
+        lock_ticket(session, ticket)  # a caveat added meanwhile must not get lost
         ticket.caveats = self.merged(ticket.caveats)
 
 
-# -- putting ----
+# -- applying ----
 
 
-def _set(
+def _apply_column(
     row: Message | Ticket, column: str, value: object, session: Session, now: datetime
 ) -> None:
+    """Write one column."""
     del session, now
     setattr(row, column, value)
     if isinstance(row, Message):
@@ -203,47 +218,49 @@ def _set(
         )
 
 
-def _put_files(
+def _apply_files(
     desk: Desk, message: Message, item: InboundItem, session: Session, now: datetime
 ) -> None:
-    """Keep the rows of files that are still in it: their numbers may stand in links."""
+    """Replace a message's files; rows of files still in it stay, since links hold their ids."""
     del now
-    left = _came_with(message)
+    remaining = _own_attachments(message)
     for attachment in item.attachments:
-        same = next((row for row in left if row.sha256 == attachment.sha256), None)
+        same = next((row for row in remaining if row.sha256 == attachment.sha256), None)
         if same is None:
             message.attachments.append(store_attachment(desk, attachment))
             continue
-        left.remove(same)
+        remaining.remove(same)
         for column, value in build_attachment_row(attachment).items():
             setattr(same, column, value)
-    for row in left:
+    for row in remaining:
         session.delete(row)
     session.flush()
     session.expire(message, ["attachments"])
 
 
-def _put_key(message: Message, key: str, session: Session, now: datetime) -> None:
+def _apply_key(message: Message, key: str, session: Session, now: datetime) -> None:
+    """Write the message's key, unless another message has it by now."""
     del now
     session.flush()
     try:
         with session.begin_nested():
             message.external_id = key
-    except (
-        IntegrityError
-    ):  # another message has come to read the same: both stay, this one as it was
+    except IntegrityError:
+        # another message got this key meanwhile: both stay, this one as it was
         session.refresh(message, ["external_id"])
 
 
-def _put_company(ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
+def _apply_company(ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
+    """Set the ticket's company."""
     ticket.company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
     if ticket.company is not None and ticket.name == TICKET_NAME.format(company=UNKNOWN_COMPANY):
         ticket.name = TICKET_NAME.format(company=ticket.company.name)
 
 
-def _put_contact(
+def _apply_contact(
     desk: Desk, ticket: Ticket, item: InboundItem, session: Session, now: datetime
 ) -> None:
+    """Add the item's contact to the ticket."""
     by_staff, records = item.format is Format.PHONE, directory.CustomerLookup(session)
     contact = directory.find_or_create_contact(
         records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now
@@ -254,10 +271,10 @@ def _put_contact(
         )
 
 
-def _came_with(message: Message) -> list[StoredAttachment]:
-    """The files that came with the bytes of a message.
+def _own_attachments(message: Message) -> list[StoredAttachment]:
+    """Return the files that came with the bytes of a message.
 
-    Those fetched by its links are not in them, and stay.
+    Those fetched by its links are not in the bytes, and stay.
     """
     session = object_session(message)
     others = (
@@ -268,10 +285,11 @@ def _came_with(message: Message) -> list[StoredAttachment]:
     return [one for one in message.attachments if one.id not in others]
 
 
-# -- in words ----
+# -- as text ----
 
 
-def _words(value: Any) -> str:
+def _to_text(value: Any) -> str:
+    """Return a value as text."""
     if isinstance(value, list):
         return "\n".join(": ".join(one) if isinstance(one, list) else str(one) for one in value)
     if isinstance(value, bool):
@@ -281,8 +299,8 @@ def _words(value: Any) -> str:
     return str(value or "")
 
 
-def _files(files: Sequence[Attachment] | Sequence[StoredAttachment]) -> list[str]:
-    """Everything a row says of each, in an order that does not depend on where it stands."""
+def _describe_files(files: Sequence[Attachment] | Sequence[StoredAttachment]) -> list[str]:
+    """Return a line for each file, sorted, so that their order does not matter."""
     return sorted(
         f"{f.name}, {f.mime[:255]}, {f.size} bytes, sha256 {f.sha256[:12]}"
         f"{', inline' if f.inline else ''}{f', cid {f.content_id}' if f.content_id else ''}"

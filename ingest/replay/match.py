@@ -1,6 +1,6 @@
-"""Which item of a second reading is which filing of the first one.
+"""Match the items of a second parse with the filings of the first.
 
-A mended parser may find more, fewer or others.
+A corrected parser may find more, fewer or other items.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from workflow.models.core import Filing, Message, Ticket
 
 
 class FiledItem(NamedTuple):
-    """An item as it was filed: the filing, the message it is on the timeline, the ticket."""
+    """An item as it was filed: the filing, its message on the timeline, the ticket."""
 
     filing: Filing
     message: Message | None
@@ -22,14 +22,16 @@ class FiledItem(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What belongs together, in the order of filing, and what is left on either side."""
+    """Matched items in the order of filing, and the unmatched ones of either side."""
 
     matched: list[tuple[FiledItem, InboundItem]]
     gone: list[FiledItem]
     new: list[InboundItem]
 
 
-class _Looks(NamedTuple):
+class _Traits(NamedTuple):
+    """The properties of an item that it is matched by."""
+
     key: str | None
     name: str
     sender: tuple[str, str]
@@ -38,11 +40,11 @@ class _Looks(NamedTuple):
     text: str
 
 
-MatchKey = Callable[[_Looks], Hashable]  # what is empty or None is no sign
+MatchKey = Callable[[_Traits], Hashable]  # an empty key or None matches nothing
 
-# What two are told to be one by, the surest first. Equal ids are paired in order. Signs of content
-# must be unique on both sides: to put one customer's text on another's ticket is worse than to call
-# both of them new.
+# Keys of two items that are the same, the surest first. Equal ids are paired in order. Keys of
+# content must be unique on both sides: a customer's text on another's ticket would be worse than
+# two items that count as new.
 ID_KEYS: tuple[MatchKey, ...] = (lambda x: x.key, lambda x: x.name)
 CONTENT_KEYS: tuple[MatchKey, ...] = (
     lambda x: x.text and (x.text, x.sent_at, x.sender),
@@ -60,71 +62,78 @@ def pair_items(
     items: Sequence[InboundItem],
     fits: MayPair = lambda _filed, _item: True,
 ) -> Pairs:
-    """Put items to their filings.
+    """Match items with filings: by id, else by content unique on both sides, else by being alone.
 
-    By id, else by what of their content is unique, a lone item to a lone filing.
-
-    `fits` says whether a filing's ticket may have an item of another text: what is read otherwise
-    replaces the text on the ticket, and an id that several practices have, or a sender and a time,
-    are no proof whose it is.
+    `fits` returns whether a filing's ticket may get an item of another text: what is parsed
+    differently replaces the text on the ticket, and an id that several practices share, or a sender
+    and a time, do not prove whose it is.
     """
-    if (
-        len(filed) == len(items) == 1
-    ):  # the same bytes: whatever reads otherwise now, it is the one that is in them
+    if len(filed) == len(items) == 1:
+        # the same bytes hold one item, whatever is parsed differently
         return Pairs([(filed[0], items[0])], [], [])
-    old = {at: _of_message(f.message) for at, f in enumerate(filed) if f.message is not None}
-    new = {at: _of_item(item) for at, item in enumerate(items)}
-    found: dict[int, int] = {}
+    old = {at: _message_traits(f.message) for at, f in enumerate(filed) if f.message is not None}
+    new = {at: _item_traits(item) for at, item in enumerate(items)}
+    matches: dict[int, int] = {}
 
     def may_pair(at: int, other: int) -> bool:
         return old[at].text == new[other].text or fits(filed[at], items[other])
 
-    for sign in ID_KEYS:
-        _match(found, old, new, sign, may_pair)
-    for sign in CONTENT_KEYS:
-        _match(found, old, new, sign, may_pair, unique=True)
-    for at, one in enumerate(filed):
-        if one.message is None and at in new:  # nothing tells what it was but where it stood
-            found[at] = at
-            del new[at]
-    both = [(filed[at], items[found[at]]) for at in sorted(found)]
+    for match_key in ID_KEYS:
+        _match(matches, old, new, match_key, may_pair)
+    for match_key in CONTENT_KEYS:
+        _match(matches, old, new, match_key, may_pair, unique=True)
+    _match_by_position(matches, filed, new)
     return Pairs(
-        both, [f for at, f in enumerate(filed) if at not in found], [items[at] for at in new]
+        matched=[(filed[at], items[matches[at]]) for at in sorted(matches)],
+        gone=[one for at, one in enumerate(filed) if at not in matches],
+        new=[items[at] for at in new],
     )
 
 
+def _match_by_position(
+    matches: dict[int, int], filed: Sequence[FiledItem], new: dict[int, _Traits]
+) -> None:
+    """Match filings without a message, of which only the position is known."""
+    for at, one in enumerate(filed):
+        if one.message is None and at in new:
+            matches[at] = at
+            del new[at]
+
+
 def _match(
-    found: dict[int, int],
-    old: dict[int, _Looks],
-    new: dict[int, _Looks],
-    sign: MatchKey,
+    matches: dict[int, int],
+    old: dict[int, _Traits],
+    new: dict[int, _Traits],
+    match_key: MatchKey,
     may_pair: Callable[[int, int], bool],
     *,
     unique: bool = False,
 ) -> None:
-    """Pair what bears the same sign, and take it out of both sides."""
-    there = _by_sign(new, sign)
-    for value, olds in _by_sign(old, sign).items():
-        news = there.get(value, [])
+    """Match items with the same key, and remove them from both sides."""
+    new_by_key = _group_by_key(new, match_key)
+    for value, olds in _group_by_key(old, match_key).items():
+        news = new_by_key.get(value, [])
         if unique and not len(olds) == len(news) == 1:
             continue
         for at in olds:
             other = next((n for n in news if n in new and may_pair(at, n)), None)
             if other is not None:
-                found[at] = other
+                matches[at] = other
                 del old[at], new[other]
 
 
-def _by_sign(side: dict[int, _Looks], sign: MatchKey) -> dict[Hashable, list[int]]:
-    signs: dict[Hashable, list[int]] = defaultdict(list)
-    for at, looks in side.items():
-        if value := sign(looks):
-            signs[value].append(at)
-    return signs
+def _group_by_key(side: dict[int, _Traits], match_key: MatchKey) -> dict[Hashable, list[int]]:
+    """Return the positions by key, without empty keys."""
+    positions: dict[Hashable, list[int]] = defaultdict(list)
+    for at, traits in side.items():
+        if value := match_key(traits):
+            positions[value].append(at)
+    return positions
 
 
-def _of_message(m: Message) -> _Looks:
-    return _Looks(
+def _message_traits(m: Message) -> _Traits:
+    """Return the properties of a filed message."""
+    return _Traits(
         threading.build_stored_key(m),
         m.message_id,
         (m.from_name, m.from_email),
@@ -134,9 +143,10 @@ def _of_message(m: Message) -> _Looks:
     )
 
 
-def _of_item(i: InboundItem) -> _Looks:
+def _item_traits(i: InboundItem) -> _Traits:
+    """Return the properties of a parsed item."""
     sender = (i.sender.name, i.contact.email)
-    return _Looks(
+    return _Traits(
         threading.build_message_key(i),
         threading.build_message_id(i),
         sender,

@@ -1,7 +1,4 @@
-"""Deliveries of the past, read again: first what would change, then the change.
-
-And trying what failed, without it.
-"""
+"""Process past deliveries again: preview what would change, apply it, or try a failed one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,35 +25,41 @@ from workflow.runtime import log
 from workflow.runtime.blobs import BlobStore
 from workflow.tickets.desk import Desk
 
-ORIGINAL_READ = "original read"  # in the audit trail
-MOST_TRIED = 1000  # items filed for a trial: while it lasts, SQLite lets nobody else write
+ORIGINAL_READ = "original read"  # the action in the audit log
+MAX_TRIED = 1000  # items filed for a trial: SQLite lets nobody else write meanwhile
 
 
 class UnreadableError(Exception):
-    """The stored bytes cannot be read today; the text says why, in our own words."""
+    """The stored bytes cannot be parsed today; the text says why, in our own words."""
 
 
 @dataclass(frozen=True)
 class ReplayOutcome:
-    """What becomes, or would become, of an item that is filed."""
+    """The filing that an item gets, or would get.
+
+    `ticket_id` is None where a trial would open a ticket.
+    """
 
     outcome: Outcome
-    ticket_id: int | None = None  # None of a trial that would open one: its number is not known yet
+    ticket_id: int | None = None  # None: it would open one
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class ReplayComparison:
-    """A delivery that was read before, held against what reading it gives now."""
+    """A processed delivery, compared with what parsing it gives now.
+
+    `outcomes` are those of the items to be received, in their order; of a preview the first
+    MAX_TRIED.
+    """
 
     number: int
     findings: list[Finding]
-    outcomes: list[
-        ReplayOutcome
-    ]  # of those to be received, in their order; of a preview the first MOST_TRIED
+    # of those to be received, in their order; of a preview the first MAX_TRIED
+    outcomes: list[ReplayOutcome]
     items: list[ParseResult] = field(repr=False)
-    get_other_keys: "_Others" = field(repr=False)
-    sheets: tuple[SheetCounts, ...] = ()  # what the sheets of a workbook are read as now
+    get_other_keys: "_OtherKeys" = field(repr=False)
+    sheets: tuple[SheetCounts, ...] = ()  # of a workbook, as parsed now
 
     @property
     def has_changes(self) -> bool:
@@ -66,36 +69,38 @@ class ReplayComparison:
 
 @dataclass(frozen=True)
 class ReplayTrial:
-    """A delivery that is not processed, read and filed for a trial."""
+    """An unprocessed delivery, parsed and filed for trial.
+
+    `filed` items were filed before, for good; `remaining` are yet to be filed; `outcomes` has the
+    first MAX_TRIED of those.
+    """
 
     filed: int  # items filed before, for good
     remaining: int  # yet to be filed
-    outcomes: list[ReplayOutcome]  # of those, the first MOST_TRIED
+    outcomes: list[ReplayOutcome]  # of those, the first MAX_TRIED
 
 
-class _Others:
-    """What the messages of other deliveries are told by, read by today's parsers.
+class _OtherKeys:
+    """Keys of other deliveries' messages, parsed by today's parsers, each delivery once.
 
-    Each is read once.
-
-    Asked about one that has not been read, it says that it does not know, and reads it when it is
-    told to: nothing is parsed while a transaction waits for it.
+    A call for one that is not parsed yet returns None, and `read` parses it later: nothing is
+    parsed while a transaction waits.
     """
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
         self._known: dict[int, set[str] | None] = {}
-        self._wanted: set[int] = set()
+        self._requested: set[int] = set()
 
     def __call__(self, number: int) -> set[str] | None:
         if number not in self._known:
-            self._wanted.add(number)
+            self._requested.add(number)
         return self._known.get(number)
 
     def read(self) -> bool:
-        """Read those asked about; whether there were any."""
-        wanted, self._wanted = self._wanted, set()
-        for number in wanted:
+        """Parse the deliveries that were asked for; return whether there were any."""
+        requested, self._requested = self._requested, set()
+        for number in requested:
             try:
                 items = parse_delivery(self._context, number).items
                 requests = [i for i in items if isinstance(i, InboundItem)]
@@ -104,71 +109,69 @@ class _Others:
                 }
             except UnreadableError:
                 self._known[number] = None
-        return bool(wanted)
+        return bool(requested)
 
 
 def preview_replay(context: AppContext, number: int) -> ReplayComparison:
-    """Return what reading a processed delivery again would change; nothing is written.
+    """Return what processing a processed delivery again would change; nothing is written.
 
-    Raises UnreadableError when it cannot be read, LookupError when there is no such delivery.
+    Raises UnreadableError when it cannot be parsed, LookupError when there is no such delivery.
     """
-    read, others = parse_delivery(context, number), _Others(context)
+    read, others = parse_delivery(context, number), _OtherKeys(context)
     items = read.items
-    findings = _compared(context, number, items, others)
+    findings = _compare(context, number, items, others)
     if others.read():
-        findings = _compared(context, number, items, others)
-    received = list(islice((f for f in findings if f.verdict is Verdict.RECEIVED), MOST_TRIED))
+        findings = _compare(context, number, items, others)
+    received = list(islice((f for f in findings if f.verdict is Verdict.RECEIVED), MAX_TRIED))
     return ReplayComparison(
-        number, findings, _tried(context, number, received), items, others, read.sheets
+        number, findings, _try_filing(context, number, received), items, others, read.sheets
     )
 
 
-def _compared(
-    context: AppContext, number: int, items: list[ParseResult], others: _Others
+def _compare(
+    context: AppContext, number: int, items: list[ParseResult], others: _OtherKeys
 ) -> list[Finding]:
+    """Compare a delivery with its items as parsed now."""
     with context.store.read_only() as session:
-        return compare.compare(context.desk, session, _delivery(session, number), items, others)
+        return compare.compare(context.desk, session, _get_delivery(session, number), items, others)
 
 
-def apply_replay(context: AppContext, shown: ReplayComparison, *, by: str) -> ReplayComparison:
-    """Make what was shown so, in one transaction.
-
-    What was done, compared once more with what is there now.
-    """
+def apply_replay(context: AppContext, preview: ReplayComparison, *, by: str) -> ReplayComparison:
+    """Apply a preview in one transaction; return what was done, compared with the present state."""
     with context.store.transaction() as session:
-        delivery = _delivery(session, shown.number, hold=True)
-        if delivery.state is not DeliveryState.PROCESSED:  # somebody is reading it
+        delivery = _get_delivery(session, preview.number, hold=True)
+        if delivery.state is not DeliveryState.PROCESSED:  # it is being processed
             return ReplayComparison(
-                shown.number, [], [], shown.items, shown.get_other_keys, shown.sheets
+                preview.number, [], [], preview.items, preview.get_other_keys, preview.sheets
             )
         findings = compare.compare(
-            context.desk, session, delivery, shown.items, shown.get_other_keys
+            context.desk, session, delivery, preview.items, preview.get_other_keys
         )
         filings = compare.apply_findings(
             context.desk, session, delivery, findings, by=by, now=context.clock()
         )
-        sheet_counts.store_counts(session, shown.number, shown.sheets)
+        sheet_counts.store_counts(session, preview.number, preview.sheets)
         becoming = [ReplayOutcome(f.outcome, f.ticket_id, f.reason) for f in filings]
     return ReplayComparison(
-        shown.number, findings, becoming, shown.items, shown.get_other_keys, shown.sheets
+        preview.number, findings, becoming, preview.items, preview.get_other_keys, preview.sheets
     )
 
 
 def try_replay(context: AppContext, number: int) -> ReplayTrial:
-    """Read a delivery that is not processed as if it was for good, and take it back.
+    """Process an unprocessed delivery in a transaction that is rolled back.
 
-    Raises UnreadableError when it cannot be read, LookupError when there is no such delivery.
+    Raises UnreadableError when it cannot be parsed, LookupError when there is no such delivery.
     """
     items = parse_delivery(context, number).items
     with context.store.read_only() as session:
         filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
     left = items[filed:]
-    findings = [Finding(verdict=Verdict.RECEIVED, item=item) for item in left[:MOST_TRIED]]
-    return ReplayTrial(filed, len(left), _tried(context, number, findings))
+    findings = [Finding(verdict=Verdict.RECEIVED, item=item) for item in left[:MAX_TRIED]]
+    return ReplayTrial(filed, len(left), _try_filing(context, number, findings))
 
 
 def read_original(context: AppContext, number: int) -> tuple[Format, bytes]:
-    """Return what a delivery is, and its bytes as they came.
+    """Return a delivery's format, and its bytes as they came.
 
     Raises UnreadableError when they cannot be had, LookupError when there is no such delivery.
     """
@@ -186,45 +189,41 @@ def read_original(context: AppContext, number: int) -> tuple[Format, bytes]:
 def read_original_for_person(
     context: AppContext, number: int, *, by: str, cause: str
 ) -> tuple[Format, bytes]:
-    """Return what a delivery is, and its bytes, for a person.
-
-    That they are looked at is on record before they are.
+    """Return a delivery's format and bytes to show to a person, recorded in the audit log first.
 
     Raises UnreadableError when they cannot be had, LookupError when there is no such delivery.
     """
-    found = read_original(context, number)
+    original = read_original(context, number)
     with context.store.transaction() as session:
         audit.record(
             session, ORIGINAL_READ, by=by, cause=cause, now=context.clock(), delivery=number
         )
-    return found
+    return original
 
 
 def parse_delivery(context: AppContext, number: int) -> Frame:
-    """The items of a delivery, and what its sheets are read as, as its stored bytes are read today.
+    """Return the items of a delivery, and the counts of its sheets, as parsed today.
 
-    Raises UnreadableError when they cannot be, LookupError when there is no such delivery.
+    Raises UnreadableError when its stored bytes cannot be parsed, LookupError when there is no such
+    delivery.
     """
     form, raw = read_original(context, number)
-    how = load_parser_options(context, form)
+    parser_options = load_parser_options(context, form)
     with context.store.read_only() as session:
         transport = session.scalar(select(Delivery.transport).where(Delivery.id == number)) or ""
     with hide_parser_errors():
         reject_mail_url(transport, form, raw)
-        return parser_pool.parse_whole(form, raw, how)
+        return parser_pool.parse_whole(form, raw, parser_options)
 
 
 @contextmanager
 def hide_parser_errors() -> Iterator[None]:
-    """Have whatever comes between a file and its reading raise UnreadableError.
-
-    Which quotes nothing of the file.
-    """
+    """Turn the errors of parsing into UnreadableError, whose text quotes nothing of the file."""
     try:
         yield
     except (ParseError, ParserEndedError) as error:
         raise UnreadableError(str(error)) from None
-    except OSError:  # no process can be had
+    except OSError:  # no parser process can be started
         raise
     except Exception as error:  # noqa: BLE001  # a parser's bug, whose text may be a customer's
         raise UnreadableError(
@@ -232,16 +231,17 @@ def hide_parser_errors() -> Iterator[None]:
         ) from None
 
 
-def _delivery(session: Session, number: int, *, hold: bool = False) -> Delivery:
+def _get_delivery(session: Session, number: int, *, hold: bool = False) -> Delivery:
+    """Return the delivery without its bytes, locked with `hold`."""
     query = select(Delivery).where(Delivery.id == number).options(defer(Delivery.content))
     return session.scalars(query.with_for_update() if hold else query).one()
 
 
-# -- trying ----
+# -- trials ----
 
 
-class _Nowhere(BlobStore):
-    """Keeps nothing: the rows that would hold it are taken back."""
+class _NullStore(BlobStore):
+    """Blob store that stores nothing: the rows that refer to it are rolled back."""
 
     def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
         """Seal nothing."""
@@ -249,23 +249,28 @@ class _Nowhere(BlobStore):
         return b"", None
 
 
-def _tried(context: AppContext, number: int, findings: Sequence[Finding]) -> list[ReplayOutcome]:
-    """Return what would become of these items, found by filing them and taking it back."""
+def _try_filing(
+    context: AppContext, number: int, findings: Sequence[Finding]
+) -> list[ReplayOutcome]:
+    """Return the outcomes of filing these items, in a transaction that is rolled back."""
     if not findings:
         return []
-    vault = _Nowhere(context.settings.blobs, context.sealer, context.settings.inline_limit)
+    vault = _NullStore(context.settings.blobs, context.sealer, context.settings.inline_limit)
     desk = Desk(context.settings, context.signer, vault)
-    with _taken_back(context) as session, log.mark_trial():
+    with _rolled_back(context) as session, log.mark_trial():
         filings = compare.file_received(
-            desk, session, _delivery(session, number, hold=True), findings, context.clock()
+            desk, session, _get_delivery(session, number, hold=True), findings, context.clock()
         )
-        opened = {f.ticket_id for f in filings if f.outcome is Outcome.OPENED}
-        known = [None if f.ticket_id in opened else f.ticket_id for f in filings]
-        return [ReplayOutcome(f.outcome, t, f.reason) for f, t in zip(filings, known, strict=True)]
+        opened_ids = {f.ticket_id for f in filings if f.outcome is Outcome.OPENED}
+        ticket_ids = [None if f.ticket_id in opened_ids else f.ticket_id for f in filings]
+        return [
+            ReplayOutcome(f.outcome, t, f.reason) for f, t in zip(filings, ticket_ids, strict=True)
+        ]
 
 
 @contextmanager
-def _taken_back(context: AppContext) -> Iterator[Session]:
+def _rolled_back(context: AppContext) -> Iterator[Session]:
+    """Yield a session that is rolled back."""
     with Session(context.store.engine) as session:
         yield session
         session.rollback()

@@ -1,5 +1,5 @@
 # ruff: noqa: N802  # aiosmtpd finds a command's method by its name
-"""What a guarded session says to each command, in SMTP and in LMTP."""
+"""Replies of a guarded session to each command, in SMTP and in LMTP."""
 
 import asyncio
 from typing import cast
@@ -15,7 +15,7 @@ from workflow.runtime import log
 class GuardedSMTP(GuardedSession):
     """SMTP (RFC 5321, 1870, 2034, 2920, 3207, 6152, 6531).
 
-    The handler's `handle_RCPT` and `handle_DATA` return the replies to what is well formed and in
+    `handle_RCPT` and `handle_DATA` of the handler return the replies to well-formed commands in
     order.
     """
 
@@ -25,11 +25,11 @@ class GuardedSMTP(GuardedSession):
 
     async def smtp_HELO(self, hostname: str | None) -> None:
         """250; 501 without a name."""
-        await self._hello(hostname, [])
+        await self._greet_back(hostname, [])
 
     async def smtp_EHLO(self, hostname: str | None) -> None:
-        """250 and what we can; 501 without a name."""
-        offers = [
+        """250 and our extensions; 501 without a name."""
+        extensions = [
             "PIPELINING",
             f"SIZE {self._settings.mail_limit}",
             "8BITMIME",
@@ -37,15 +37,16 @@ class GuardedSMTP(GuardedSession):
             "ENHANCEDSTATUSCODES",
         ]
         if self.tls_context and not self._tls_protocol:
-            offers.append("STARTTLS")
-        await self._hello(hostname, offers)
+            extensions.append("STARTTLS")
+        await self._greet_back(hostname, extensions)
 
-    async def _hello(self, hostname: str | None, offers: list[str]) -> None:
+    async def _greet_back(self, hostname: str | None, extensions: list[str]) -> None:
+        """Reply to a greeting; resets the transaction."""
         if not hostname:
-            return await self.push("501 5.5.4 tell me your name")
+            return await self.push("501 5.5.4 syntax: HELO or EHLO hostname")
         self._set_rset_state()  # RFC 5321 §4.1.4
         self.session.host_name = hostname
-        *first, last = [self.hostname, *offers]
+        *first, last = [self.hostname, *extensions]
         await self.push("".join(f"250-{line}\r\n" for line in first) + f"250 {last}")
         return None
 
@@ -59,12 +60,12 @@ class GuardedSMTP(GuardedSession):
             return await self.push("503 5.5.1 say hello first")
         if self.envelope.mail_from is not None:
             return await self.push("503 5.5.1 one MAIL at a time")
-        path, words = parse_argument("FROM:", arg)
+        path, parameters = parse_argument("FROM:", arg)
         if path is None:
             return await self.push("501 5.5.4 syntax: MAIL FROM:<address> [parameters]")
-        if trouble := find_parameter_error(words, self._settings.mail_limit):
-            return await self.push(trouble)
-        utf8 = "SMTPUTF8" in (word.upper() for word in words)
+        if refusal := find_parameter_error(parameters, self._settings.mail_limit):
+            return await self.push(refusal)
+        utf8 = "SMTPUTF8" in (word.upper() for word in parameters)
         sender = parse_mailbox(path, utf8=utf8) if path else ""
         if sender is None:
             return await self.push("553 5.1.7 that is not an address")
@@ -72,16 +73,17 @@ class GuardedSMTP(GuardedSession):
         return await self.push("250 2.1.0 go on")
 
     async def smtp_RCPT(self, arg: str | None) -> None:
-        """What the handler says.
+        """Answer what the handler returns, or one of 452, 501, 503, 553 and 555.
 
-        452 too many, 501, 553 not an address, 555 parameter unknown, 503 out of order.
+        452: too many recipients; 501: syntax; 503: out of order; 553: not an address; 555: unknown
+        parameter.
         """
         if self.envelope.mail_from is None:
             return await self.push("503 5.5.1 MAIL comes first")
-        path, words = parse_argument("TO:", arg)
+        path, parameters = parse_argument("TO:", arg)
         if not path:
             return await self.push("501 5.5.4 syntax: RCPT TO:<address>")
-        if words:
+        if parameters:
             return await self.push("555 5.5.4 no such parameter here")
         address = parse_mailbox(path, utf8=self.envelope.smtp_utf8)
         if address is None:
@@ -90,29 +92,28 @@ class GuardedSMTP(GuardedSession):
             return await self.push(
                 "452 4.5.3 too many recipients, send the others a copy of their own"
             )
-        return await self.push(await self._call_handler_hook("RCPT", address, words))
+        return await self.push(await self._call_handler_hook("RCPT", address, parameters))
 
     async def smtp_DATA(self, arg: str | None) -> None:
-        """354, then what the handler says.
+        """Answer 354, then what the handler returns, or one of 452, 501, 503, 550 and 552.
 
-        550 bare CR or LF, 552 too large, 452 no memory, 503 out of order.
+        452: no memory; 501: argument; 503: out of order; 550: bare CR or LF; 552: too large.
         """
         if arg:
             return await self.push("501 5.5.4 DATA takes no argument")
         if not self.envelope.rcpt_tos:
             return await self.push("503 5.5.1 RCPT comes first")
-        # DATA ends a pipelined group (RFC 2920 §3.1): what follows unasked is another protocol's
-        if self._waiting():
+        # DATA ends a pipelined group (RFC 2920 §3.1): early input belongs to another protocol
+        if self._has_input():
             raise CloseSession("554 5.5.0 wait for the answer to DATA")
         if self._reader.at_eof():
             raise ConnectionResetError
-        self._owed = self._replies()
-        self._reader.feed_data(
-            b"\r\n"
-        )  # so that a dot on the very first line is found like any other
+        self._owed_replies = self._count_replies()
+        # so that a dot on the very first line is found like any other
+        self._reader.feed_data(b"\r\n")
         await self.push("354 end with <CRLF>.<CRLF>")
         try:
-            self.envelope.content, status = await self._message()
+            self.envelope.content, status = await self._read_message()
             if status:
                 log.delivery_refused(self.channel, status)
             else:
@@ -121,7 +122,7 @@ class GuardedSMTP(GuardedSession):
             self._share.release()
         self._set_rset_state()
         if status.startswith("250"):
-            self._errors = self._junk = 0
+            self._error_count = self._junk_count = 0
         return await self._answer(status)
 
     async def smtp_RSET(self, arg: str | None) -> None:
@@ -131,13 +132,13 @@ class GuardedSMTP(GuardedSession):
         self._set_rset_state()
         return await self.push("250 2.0.0 forgotten")
 
-    # each command is called with one
+    # every command gets an argument
     async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002
         """250."""
         await self.push("250 2.0.0 nothing done")
 
     async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: ARG002
-        """252 for everyone: who works here is not for strangers (RFC 5321 §7.3)."""
+        """252 for every address: who works here is not for strangers (RFC 5321 §7.3)."""
         await self.push("252 2.1.5 send mail and see")
 
     async def smtp_HELP(self, arg: str | None) -> None:  # noqa: ARG002
@@ -151,7 +152,7 @@ class GuardedSMTP(GuardedSession):
         raise CloseSession("221 2.0.0 bye")
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
-        """220 and a handshake in idle time.
+        """220 and a handshake within the idle time.
 
         502 without a certificate, 503 when encrypted already (RFC 3207).
         """
@@ -168,26 +169,27 @@ class GuardedSMTP(GuardedSession):
             pass
         if self.session.ssl is not None:
             return None
-        # asyncio tells a protocol nothing of a handshake that failed: without these the session
-        # would stay in the crowd
+        # asyncio does not report a failed handshake to the protocol: without these two calls the
+        # session would count as connected for ever
         cast("asyncio.Transport", self._original_transport).abort()
         self.connection_lost(None)
         raise ConnectionAbortedError
 
-    def _replies(self) -> int:
+    def _count_replies(self) -> int:
+        """Return how many replies the message gets."""
         return 1
 
 
 class GuardedLMTP(GuardedSMTP):
     """LMTP: LHLO instead of EHLO, and one reply for each recipient accepted (RFC 2033)."""
 
-    door = Transport.LMTP
+    channel = Transport.LMTP
     greeting = "LMTP"
     commands = GuardedSMTP.commands - {"EHLO", "HELO"} | {"LHLO"}
 
     async def smtp_LHLO(self, hostname: str | None) -> None:
-        """250 and what we can; 501 without a name."""
+        """250 and our extensions; 501 without a name."""
         await self.smtp_EHLO(hostname)
 
-    def _replies(self) -> int:
-        return len(self.envelope.rcpt_tos)  # one accepted twice is answered twice
+    def _count_replies(self) -> int:
+        return len(self.envelope.rcpt_tos)  # a recipient accepted twice gets two replies

@@ -1,4 +1,4 @@
-"""What stands in a command line, and which recipients are ours.
+"""Grammar of command lines, and the recipients we accept mail for.
 
 Pure, and linear in the length of a line.
 """
@@ -6,23 +6,20 @@ Pure, and linear in the length of a line.
 import re
 from collections.abc import Iterable
 
-MAX_LINE = (
-    1000  # octets of a command line: RFC 5321 §4.5.3.1.4 wants 512, and the extensions add to it
-)
+# octets of a command line: 512 by RFC 5321 §4.5.3.1.4, to which extensions add
+MAX_LINE = 1000
 MAX_PATH = 320  # 64 octets of local part, "@", 255 of domain (RFC 5321 §4.5.3.1)
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ARGUMENT = re.compile(rf" *(?:<((?:{_QUOTED}|[^<>\"])*)>|([^\s<>]+))(?: +(.*))?")
-_MAILBOX = re.compile(  # a source route is recognised and ignored (RFC 5321 §4.1.1.3)
-    rf'(?:@[^\s<>:"]+:)?((?:{_QUOTED}|[^\s<>"\\@:,;()\[\]]+)(?:@(?:[^\s<>"\\@:,;()\[\]]+|\[[^\s<>"\\@\[\]]+\]))?)'
-)
+_ATOM = r'[^\s<>"\\@:,;()\[\]]+'
+_DOMAIN = rf'{_ATOM}|\[[^\s<>"\\@\[\]]+\]'
+# A source route before the address is recognised and ignored (RFC 5321 §4.1.1.3).
+_MAILBOX = re.compile(rf'(?:@[^\s<>:"]+:)?((?:{_QUOTED}|{_ATOM})(?:@(?:{_DOMAIN}))?)')
 
 
 def parse_command(line: bytes) -> tuple[str, str, str | None]:
-    """Return what is wrong with a command line, as a reply, or ""; its verb in capitals.
-
-    The rest of it or None.
-    """
+    """Split a command line; return an error reply or "", the verb in capitals, the rest or None."""
     if not line.endswith(b"\r\n"):
         return "500 5.5.2 a line ends with CR LF", "", None
     if len(line) > MAX_LINE:
@@ -32,17 +29,14 @@ def parse_command(line: bytes) -> tuple[str, str, str | None]:
     except UnicodeDecodeError:
         text = ""
     verb, _, rest = text.partition(" ")
-    if not (
-        verb and verb.isascii() and text.isprintable()
-    ):  # what is stored and logged holds no control characters
+    if not (verb and verb.isascii() and text.isprintable()):
+        # nothing stored or logged may hold control characters
         return "500 5.5.2 not a command", "", None
     return "", verb.upper(), rest.strip() or None
 
 
 def parse_argument(keyword: str, text: str | None) -> tuple[str | None, list[str]]:
-    """Split "FROM:<path> word word" into the path and its words.
-
-    The path is None when that is not what stands there.
+    """Split "FROM:<path> word word" into the path and its words; path None when it does not match.
 
     Brackets may be missing and blanks may follow the colon: scanners and scripts send mail too.
     """
@@ -56,9 +50,9 @@ def parse_argument(keyword: str, text: str | None) -> tuple[str | None, list[str
 
 
 def parse_mailbox(path: str, *, utf8: bool) -> str | None:
-    """The address in a path, without its source route; None when it is none.
+    """Return the address in a path, without its source route; None when it is none.
 
-    `utf8` says that the client asked for SMTPUTF8 (RFC 6531 §3.4); without it an address is ASCII.
+    `utf8`: the client asked for SMTPUTF8 (RFC 6531 §3.4); without it an address is ASCII.
     """
     match = _MAILBOX.fullmatch(path)
     if match is None or len(path.encode()) > MAX_PATH or not (utf8 or path.isascii()):
@@ -67,9 +61,9 @@ def parse_mailbox(path: str, *, utf8: bool) -> str | None:
 
 
 def find_parameter_error(words: list[str], limit: int) -> str:
-    """What is wrong with the parameters of MAIL, as a reply, or "".
+    """Return the error reply to the parameters of MAIL, or "".
 
-    `limit` octets is the largest message we take.
+    `limit` is the size of the largest message we take, in octets.
     """
     parameters = {name: value for name, _, value in (word.upper().partition("=") for word in words)}
     if len(parameters) < len(words):
@@ -87,9 +81,9 @@ def find_parameter_error(words: list[str], limit: int) -> str:
 
 
 class Recipients:
-    """Who we take mail for: addresses, with any plus-tag; "@domain", everyone there.
+    """The addresses we accept mail for, each with any plus-tag; "@domain" is everyone there.
 
-    Postmaster (RFC 5321 §4.5.1).
+    Postmaster is always accepted (RFC 5321 §4.5.1).
     """
 
     def __init__(self, addresses: Iterable[str]) -> None:
@@ -100,16 +94,15 @@ class Recipients:
         self._exact |= {f"postmaster@{domain}" for domain in self._domains} | {"postmaster"}
 
     def find_refusal(self, address: str) -> str:
-        """Why mail for `address` is not ours, as a reply, or "".
+        """Return the reply that refuses mail for `address`, or "".
 
         Both parts are compared without regard to case.
         """
         local, at, domain = address.casefold().rpartition("@")
         if not at:
             return "" if domain in self._exact else "550 5.1.1 no such recipient here"
-        if domain not in self._domains or set(local) & set(
-            '%!@"\\'
-        ):  # "victim%other@ours" asks us to relay
+        if domain not in self._domains or set(local) & set('%!@"\\'):
+            # "victim%other@ours" asks us to relay
             return "550 5.7.1 we relay for nobody"
         if (
             domain in self._everyone

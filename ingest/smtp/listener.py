@@ -1,5 +1,5 @@
 # ruff: noqa: N802  # aiosmtpd finds a hook by its name
-"""The mail door: SMTP and LMTP listeners that say yes once the intake has stored the message."""
+"""SMTP and LMTP listeners, which acknowledge a message once the intake has stored it."""
 
 import asyncio
 import secrets
@@ -29,28 +29,26 @@ LOOP = "554 5.4.6 too many hops: this message is in a loop"
 TRY_LATER = "451 4.3.0 cannot store your message now, try again later"
 
 
-ReportFault = Callable[
-    [str, Exception], None
-]  # a transport, and what a session did to us that we did not foresee
+# called with a transport and an unforeseen error of a session
+ReportFault = Callable[[str, Exception], None]
 
 
 class StoringThreads:
-    """The intake's accept() in threads, out of reach of a client that hangs up.
+    """Runs the intake's accept() in threads that a client cannot cancel by hanging up.
 
-    As many threads as a door has connections: they wait, together, for one commit.
+    As many threads as a channel has connections: they wait, together, for one commit.
     """
 
     def __init__(self, accept: Accept, settings: Settings) -> None:
         self._accept = accept
         self._seconds = settings.smtp_store_seconds
-        self._most = (
-            2 * settings.smtp_connections
-        )  # two doors; clients that hung up do not pile up behind them
+        # two ports; more could only be clients that hung up, and must not pile up
+        self._most = 2 * settings.smtp_connections
         self._pool = ThreadPoolExecutor(settings.smtp_connections, thread_name_prefix="accept")
         self._running: set[Future[int]] = set()
 
     async def store(self, arrival: Arrival, share: MemoryShare) -> int:
-        """The delivery's id; `share` is closed once nobody needs the arrival any more.
+        """Return the delivery's id; `share` is released once nobody needs the arrival any more.
 
         Raises SQLAlchemyError or OSError when it is not stored, or not known to be: too many wait,
         or it takes too long (TimeoutError). Storing then goes on, and the same message sent again
@@ -67,19 +65,18 @@ class StoringThreads:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.shield(running)
         finally:
-            del (
-                running
-            )  # an error leads to this frame, and would lead on to itself, with the arrival between
+            # an error refers to this frame: a reference cycle would keep the arrival in memory
+            del running
 
     async def close(self, seconds: float) -> None:
-        """Wait for what is being stored, at most so long."""
+        """Wait for what is being stored, at most so many seconds."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Handler:
-    """What aiosmtpd asks us; every reply of ours to RCPT and DATA stands here."""
+    """Handler of aiosmtpd's hooks; all our replies to RCPT and DATA are here."""
 
     def __init__(
         self,
@@ -102,16 +99,16 @@ class Handler:
         _options: list[str],
     ) -> str:
         """250; 550 when nobody here has that address, or it asks us to relay."""
-        if trouble := self._recipients.find_refusal(address):
-            log.delivery_refused(self._transport, trouble)
-            return trouble
+        if refusal := self._recipients.find_refusal(address):
+            log.delivery_refused(self._transport, refusal)
+            return refusal
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 go on"
 
     async def handle_DATA(self, server: GuardedSMTP, session: Session, envelope: Envelope) -> str:
-        """250 once it is stored, with the numbers of delivery and receipt.
+        """250 with the numbers of delivery and receipt once it is stored.
 
-        451 it could not be, 554 it is in a loop.
+        451 it could not be stored, 554 it is in a loop.
         """
         raw = envelope.content
         assert isinstance(raw, bytes)
@@ -129,40 +126,38 @@ class Handler:
         )
         try:
             number = await self._storing.store(arrival, server.take_share())
-        # whatever this mail did to the intake: its sender tries again
+        # a fault of any kind: the sender tries again
         except Exception as error:  # noqa: BLE001
             log.delivery_not_stored(self._transport, error)
             return TRY_LATER
         return f"250 2.0.0 stored as {number}, {arrival.reference}"
 
     async def handle_exception(self, error: Exception) -> str:
-        """451 with fixed words, whatever it was: aiosmtpd would show the client its text."""
+        """451 with fixed words: aiosmtpd would show the client the error's text."""
         await asyncio.get_running_loop().run_in_executor(None, self._report, self._transport, error)
         return TRY_LATER
 
 
 class Certificate:
-    """The TLS context of a certificate, read again when its file changes.
-
-    They are renewed every few weeks.
-    """
+    """TLS context of a certificate, loaded again when its file changes (by renewal)."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises OSError (SSLError is one) when the certificate cannot be used."""
+        """Load the certificate. Raises OSError (SSLError is one) when it cannot be used."""
         self._settings = settings
         self._changed = 0
         self._context: ssl.SSLContext | None = None
         self._read()
 
     def context(self) -> ssl.SSLContext | None:
-        """The context for a new connection, or None without a certificate."""
+        """Return the context for a new connection, None without a certificate."""
         try:
             self._read()
         except OSError as error:
-            log.fault("certificate", error)  # half written, perhaps: the one we have still serves
+            log.fault("certificate", error)  # half written, perhaps: the loaded one still serves
         return self._context
 
     def _read(self) -> None:
+        """Load the certificate if its file has changed."""
         path = self._settings.tls_certificate
         if path is None or (changed := path.stat().st_mtime_ns) == self._changed:
             return
@@ -172,78 +167,78 @@ class Certificate:
 
 
 class Listener:
-    """The doors at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
+    """The listeners at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
 
     def __init__(self, settings: Settings, accept: Accept, report: ReportFault = log.fault) -> None:
-        """`report` hears of a session's fault that nobody foresaw, in a thread.
+        """Prepare the listeners.
 
-        It raises nothing.
+        `report` is called in a thread with unforeseen faults of a session; it must not raise.
         """
         self._report = report
-        self.ports: dict[Transport, int] = {}  # of the open doors: the setting may say 0
+        self.ports: dict[Transport, int] = {}  # of the open ports: the setting may be 0
         self._settings = settings
-        self._room = MemoryBudget(settings.mail_limit)
-        self._crowds: list[
-            ConnectionLimits
-        ] = []  # one a door: a crowd at SMTP does not keep our own mail server from LMTP
+        self._memory = MemoryBudget(settings.mail_limit)
+        # one a port: too many SMTP clients do not keep our own mail server from LMTP
+        self._limits: list[ConnectionLimits] = []
         self._storing = StoringThreads(accept, settings)
         self._certificate = Certificate(settings)
         self._servers: list[Server] = []
 
     async def open(self) -> None:
-        """Open the doors; raises OSError when one cannot be."""
+        """Open the ports. Raises OSError when one cannot be opened."""
         await self._listen(Transport.SMTP, GuardedSMTP, self._settings.smtp_listen)
         if self._settings.lmtp_listen:
             await self._listen(Transport.LMTP, GuardedLMTP, self._settings.lmtp_listen)
 
     async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
+        """Open one port."""
         handler = Handler(
             transport, self._storing, Recipients(self._settings.addresses), self._report
         )
-        crowd = ConnectionLimits(self._settings, self._room)
+        limits = ConnectionLimits(self._settings, self._memory)
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
         server = await asyncio.get_running_loop().create_server(
-            lambda: kind(handler, crowd, name, self._certificate.context()),
+            lambda: kind(handler, limits, name, self._certificate.context()),
             host.strip("[]"),
             int(port),
             backlog=512,
         )
         self._servers.append(server)
-        self._crowds.append(crowd)
+        self._limits.append(limits)
         self.ports[transport] = server.sockets[0].getsockname()[1]
         log.listener_started(transport, f"{host}:{self.ports[transport]}")
 
     async def close(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Take no more connections, tell idle clients 421, let transactions end.
+        """Take no more connections, send idle clients 421, let transactions end.
 
         After `seconds` cut what is left.
         """
         latest = asyncio.get_running_loop().time() + seconds
         for server in self._servers:
             server.close()
-        for crowd in self._crowds:
-            crowd.close()
+        for limits in self._limits:
+            limits.close()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(latest):
-                for crowd in self._crowds:
-                    await crowd.all_closed.wait()
-        for crowd in self._crowds:
-            crowd.abort()
+                for limits in self._limits:
+                    await limits.all_closed.wait()
+        for limits in self._limits:
+            limits.abort()
         await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
 
 
 def serve(settings: Settings, accept: Accept, report: ReportFault = log.fault) -> None:
-    """Run the doors until SIGTERM or SIGINT, drain, and return.
+    """Run the listeners until SIGTERM or SIGINT, drain, and return.
 
-    Blocks, and belongs in a main thread.
-
-    Raises OSError when an address or the certificate cannot be used.
+    Blocks, and belongs in a main thread. Raises OSError when an address or the certificate cannot
+    be used.
     """
     asyncio.run(_serve(settings, accept, report))
 
 
 async def _serve(settings: Settings, accept: Accept, report: ReportFault) -> None:
+    """Run the listeners until SIGTERM or SIGINT, and drain."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -257,7 +252,7 @@ async def _serve(settings: Settings, accept: Accept, report: ReportFault) -> Non
 def in_thread(
     settings: Settings, accept: Accept, report: ReportFault = log.fault
 ) -> Iterator[Listener]:
-    """Run the doors in a thread while the block lasts: for tests and demonstrations."""
+    """Run the listeners in a thread while the block lasts: for tests and demonstrations."""
     listener = Listener(settings, accept, report)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -273,9 +268,9 @@ def in_thread(
 
 
 def _envelope(server: GuardedSMTP, session: Session, envelope: Envelope) -> dict[str, object]:
-    """Return what the door knows of a message, fit for JSON.
+    """Return the envelope of a message as values for JSON.
 
-    Strings without control characters and lone surrogates.
+    Without control characters and lone surrogates.
     """
     tls = server.transport.get_extra_info("ssl_object") if server.transport else None
     return {

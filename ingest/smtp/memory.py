@@ -1,40 +1,35 @@
-"""The memory that messages take while they are received and stored.
-
-Bounded, and large ones wait for one another.
-"""
+"""Memory budget of messages being received and stored: large ones wait for one another."""
 
 import asyncio
 from itertools import islice
 
-SMALL = (
-    256 * 1024
-)  # octets that any message may hold: there are not many more of them than connections
-# times the size limit that all messages may hold together, before the larger of them have to wait
+# octets that any message may hold: their number is bounded by that of the connections
+SMALL_OCTETS = 256 * 1024
+# times the size limit that all messages may hold together before the larger ones have to wait
 SHARED_FACTOR = 4
-# of those, the longest there, go on all the same: so whatever the others hold, one after the other
-# ends
+# the messages that have been large for longest never wait: whatever the others hold, one after the
+# other is completed
 UNLIMITED_MESSAGES = 2
-PATIENCE_SECONDS = 20.0  # that a message waits in all
+PATIENCE_SECONDS = 20.0  # total wait of one message
 
 
 class MemoryBudget:
-    """The memory of one process for messages.
+    """Memory of one process for messages.
 
-    (SHARED + FIRST) times the limit, and the small ones.
+    (SHARED_FACTOR + UNLIMITED_MESSAGES) times the limit, and the small ones.
     """
 
     def __init__(self, limit: int) -> None:
-        """`limit` is the size of the largest message, in octets."""
+        """Create a budget; `limit` is the size of the largest message, in octets."""
         self.held_octets = 0
         self._shared = SHARED_FACTOR * limit
-        self._large: dict[
-            MemoryShare, None
-        ] = {}  # a set in order: the one that grew large first stands first
-        self._less = asyncio.Event()
+        # an ordered set: the message that grew large first comes first
+        self._large: dict[MemoryShare, None] = {}
+        self._released = asyncio.Event()
 
     def may_hold(self, share: "MemoryShare", octets: int) -> bool:
         """Return whether a message may hold so many octets more."""
-        if share.octets + octets <= SMALL:
+        if share.octets + octets <= SMALL_OCTETS:
             return True
         self._large.setdefault(share)
         return self.held_octets + octets <= self._shared or share in islice(
@@ -42,43 +37,43 @@ class MemoryBudget:
         )
 
     def release(self, share: "MemoryShare") -> None:
-        """Take back what a message held, and let the others look again."""
+        """Take back what a message held, and let the others try again."""
         if not share.octets and share not in self._large:
             return
         self.held_octets -= share.octets
         share.octets = 0
         self._large.pop(share, None)
-        self._less.set()
-        self._less = asyncio.Event()
+        self._released.set()
+        self._released = asyncio.Event()
 
     async def wait_for_release(self) -> None:
-        """Return once something was given back."""
-        await self._less.wait()
+        """Return once some memory was released."""
+        await self._released.wait()
 
 
 class MemoryShare:
-    """What one message holds, until it is closed."""
+    """The memory of one message, until it is released."""
 
-    def __init__(self, room: MemoryBudget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         self.octets = 0
-        self._room = room
-        self._patience = PATIENCE_SECONDS
+        self._budget = budget
+        self._seconds_left = PATIENCE_SECONDS
 
     async def grow(self, octets: int) -> bool:
-        """Wait until there is room for so many more and take it; False when that takes too long."""
+        """Wait for so many octets more and take them; False when that takes too long."""
         clock = asyncio.get_running_loop().time
-        while not self._room.may_hold(self, octets):
+        while not self._budget.may_hold(self, octets):
             began = clock()
             try:
-                async with asyncio.timeout(self._patience):
-                    await self._room.wait_for_release()
+                async with asyncio.timeout(self._seconds_left):
+                    await self._budget.wait_for_release()
             except TimeoutError:
                 return False
-            self._patience -= clock() - began
+            self._seconds_left -= clock() - began
         self.octets += octets
-        self._room.held_octets += octets
+        self._budget.held_octets += octets
         return True
 
     def release(self) -> None:
-        """Give everything back; doing so again does nothing."""
-        self._room.release(self)
+        """Release everything; doing so again does nothing."""
+        self._budget.release(self)

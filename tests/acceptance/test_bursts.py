@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ingest.intake import MAX_SEALING, Arrival, Intake, Transport
-from ingest.smtp.memory import SHARED_FACTOR, SMALL, UNLIMITED_MESSAGES
+from ingest.smtp.memory import SHARED_FACTOR, SMALL_OCTETS, UNLIMITED_MESSAGES
 from parsers.item import Format
 from tests.support.context import call, together
 from tests.support.load import Heard, Watched, largest, many
@@ -80,7 +80,7 @@ def test_mails_of_the_limit_from_fifty_sessions_at_once_are_answered_and_memory_
     limit = 8 * MIB
     doors = installed(mail_limit=limit)
     with doors.process("smtp", opens=doors.smtp) as process:
-        bound = BOUND * limit + CONNECTIONS * SMALL + SLACK
+        bound = BOUND * limit + CONNECTIONS * SMALL_OCTETS + SLACK
         with Watched(process) as memory:
             heard = [largest(doors, CONNECTIONS, limit) for _ in range(2)]
         record_property("figures", ", ".join(said(one, memory) for one in heard))

@@ -347,8 +347,8 @@ def test_a_database_that_goes_away_while_a_bad_arrival_is_sorted_out_is_asked_on
         tries.append(len(batch))
         raise OperationalError("", {}, Exception()) if len(batch) == 1 else ValueError
 
-    monkeypatch.setattr(door, "_together", away)
-    queued = [intake._Waiting(call(), context.blob_store) for _ in range(5)]
+    monkeypatch.setattr(door, "_commit_together", away)
+    queued = [intake._PendingArrival(call(), context.blob_store) for _ in range(5)]
     door._queue.extend(queued)
     with pytest.raises(OperationalError):
         door.accept(call())

@@ -1,4 +1,4 @@
-"""The mail door that the tests of SMTP and LMTP speak to; the token endpoint of a mail provider."""
+"""SMTP and LMTP listeners with a client, and the token endpoint of a mail provider."""
 
 from collections.abc import Iterator
 
@@ -6,32 +6,32 @@ import pytest
 
 from ingest.smtp.listener import Listener
 from tests.support import token_endpoint
-from tests.support.smtp_client import Client, Stored, doors
+from tests.support.smtp_client import Client, Stored, running_listener
 from tests.support.token_endpoint import Endpoint
 
 
 @pytest.fixture
 def stored() -> Stored:
-    """Keeps what the door hands over."""
+    """An intake that keeps what the listener hands over."""
     return Stored()
 
 
 @pytest.fixture
-def door(stored: Stored) -> Iterator[Listener]:
-    """The door on ports of its own."""
-    with doors(stored) as listener:
+def listener(stored: Stored) -> Iterator[Listener]:
+    """A listener on ports of its own."""
+    with running_listener(stored) as listener:
         yield listener
 
 
 @pytest.fixture
-def client(door: Listener) -> Iterator[Client]:
-    """A connection to it."""
-    with Client(door) as connected:
+def client(listener: Listener) -> Iterator[Client]:
+    """A connection to the listener."""
+    with Client(listener) as connected:
         yield connected
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """A token endpoint that answers as it is told to."""
+    """A token endpoint whose answers a test sets."""
     with token_endpoint.running() as state:
         yield state

@@ -1,4 +1,4 @@
-"""The one door: what accept promises, and that reading files or fails, never neither."""
+"""The intake: guarantees of accept, and that processing files a delivery or fails it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,11 +66,11 @@ def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) 
     context = any_context
     commits: list[Any] = []
     event.listen(context.store.engine, "commit", commits.append)
-    door, arrivals = Intake(context), [call() for _ in range(THREADS)]
+    shared_intake, arrivals = Intake(context), [call() for _ in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as threads:
-        with door._committing:  # somebody's commit takes its time
-            stored = [threads.submit(door.accept, one) for one in arrivals]
-            until(lambda: len(door._queue) == THREADS)
+        with shared_intake._committing:  # somebody's commit takes its time
+            stored = [threads.submit(shared_intake.accept, one) for one in arrivals]
+            until(lambda: len(shared_intake._queue) == THREADS)
         numbers = {one.result(20) for one in stored}
     assert len(commits) == 1
     assert (
@@ -83,10 +83,10 @@ def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) 
 
 def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(context: AppContext) -> None:
     """More wait than a batch takes: whoever commits a batch must not take it for their own."""
-    door, mine = Intake(context), call()
-    before = [intake._Waiting(call(), context.blob_store) for _ in range(intake.BATCH * 2)]
-    door._queue.extend(before)
-    number = door.accept(mine)
+    shared_intake, mine = Intake(context), call()
+    before = [intake._PendingArrival(call(), context.blob_store) for _ in range(intake.BATCH * 2)]
+    shared_intake._queue.extend(before)
+    number = shared_intake.accept(mine)
     assert all(one.done and one.delivery for one in before)
     assert context.blob_store.read(delivery(context, number).content, None) == mine.raw
 
@@ -95,8 +95,8 @@ def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    door, arrival, numbers = Intake(context), call(), list[int]()
-    assert together(*[lambda: numbers.append(door.accept(arrival))] * 5) == []
+    shared_intake, arrival, numbers = Intake(context), call(), list[int]()
+    assert together(*[lambda: numbers.append(shared_intake.accept(arrival))] * 5) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 5)
     assert counted(context, Receipt, Receipt.repeated) == 4
@@ -106,16 +106,17 @@ def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    doors, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
-    assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in doors)) == []
+    intakes, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
+    assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 4)
 
 
 def test_the_same_bytes_as_another_format_are_another_delivery(context: AppContext) -> None:
-    door, raw = Intake(context), b"x"
+    shared_intake, raw = Intake(context), b"x"
     numbers = {
-        door.accept(Arrival(transport=Transport.PIPE, format=f, raw=raw)) for f in parsers.PARSERS
+        shared_intake.accept(Arrival(transport=Transport.PIPE, format=f, raw=raw))
+        for f in parsers.PARSERS
     }
     assert len(numbers) == len(parsers.PARSERS)
 
@@ -124,7 +125,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    door, numbers = Intake(context), list[int]()
+    shared_intake, numbers = Intake(context), list[int]()
     bad = Arrival(
         transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()}
     )
@@ -133,18 +134,18 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
 
     def work(one: Arrival) -> None:
         queued.wait(30)
-        numbers.append(door.accept(one))
+        numbers.append(shared_intake.accept(one))
 
     with_errors: list[BaseException] = []
 
     def all_at_once() -> None:
         with_errors.extend(together(*(lambda a=a: work(a) for a in arrivals)))
 
-    with door._committing:
+    with shared_intake._committing:
         runner = Thread(target=all_at_once)
         runner.start()
         queued.wait(30)
-        while len(door._queue) < len(arrivals):
+        while len(shared_intake._queue) < len(arrivals):
             pass
     runner.join(30)
     assert len(numbers) == 3
@@ -169,9 +170,9 @@ def test_nothing_a_customer_wrote_lies_readable_on_the_disk(
     context: AppContext, settings: Any
 ) -> None:
     words = b"Jane Roe, born 1970"
-    door = Intake(context)
+    shared_intake = Intake(context)
     for raw in (words, words * 20_000):
-        door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
+        shared_intake.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw))
     with context.store.transaction() as session:
         session.connection()
     database = Path(str(make_url(context.settings.database).database))
@@ -203,16 +204,16 @@ def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
     context: AppContext, woken: Woken
 ) -> None:
     event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
-    door, arrivals = Intake(context), [call() for _ in range(8)]
+    shared_intake, arrivals = Intake(context), [call() for _ in range(8)]
     with context.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
         holder.execute(text("SELECT 1"))
-        errors = together(*(lambda a=a: door.accept(a) for a in arrivals))
+        errors = together(*(lambda a=a: shared_intake.accept(a) for a in arrivals))
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
     assert counted(context, Delivery) == counted(context, Receipt) == 0
     assert woken == []
     for arrival in arrivals:
-        door.accept(arrival)
+        shared_intake.accept(arrival)
     assert counted(context, Delivery) == 8
 
 
@@ -220,14 +221,14 @@ def test_a_postgresql_that_goes_away_raises_and_takes_it_when_it_is_back(
     postgres: Postgres, postgres_context: AppContext
 ) -> None:
     context = postgres_context
-    door, arrival = Intake(context), call()
-    door.accept(call())
+    shared_intake, arrival = Intake(context), call()
+    shared_intake.accept(call())
     name = make_url(context.settings.database).database
     postgres.drop(str(name))  # with every connection to it
     with pytest.raises(SQLAlchemyError):
-        door.accept(arrival)
+        shared_intake.accept(arrival)
     postgres.copy(str(name))
-    assert door.accept(arrival) == 1
+    assert shared_intake.accept(arrival) == 1
 
 
 def test_a_blob_store_that_is_away_raises_and_stores_nothing(
@@ -266,7 +267,7 @@ def test_reading_files_each_item_and_is_done_once(
     assert (counted(context, Filing), counted(context, Ticket)) == (3, 3)
 
 
-def test_a_real_call_goes_from_the_door_to_a_ticket(any_context: AppContext) -> None:
+def test_a_real_call_becomes_a_ticket(any_context: AppContext) -> None:
     context = any_context
     number = Intake(context).accept(call("she cannot post payments", name="Ann"))
     process_waiting(context)
@@ -296,7 +297,9 @@ def test_what_cannot_be_read_is_failed_with_its_reason_and_never_disappears(
     assert process_waiting(context) == 0
 
 
-def test_what_the_door_saw_as_unreadable_is_stored_as_failed(context: AppContext) -> None:
+def test_an_arrival_that_its_channel_finds_unreadable_is_stored_as_failed(
+    context: AppContext,
+) -> None:
     number = Intake(context).accept(
         Arrival(
             transport=Transport.FOLDER,
@@ -329,11 +332,14 @@ def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed_by(monkeypatch, Format.MAIL, unreadable)
-    door, arrival = Intake(context), Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?")
-    number = door.accept(arrival)
+    shared_intake, arrival = (
+        Intake(context),
+        Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"),
+    )
+    number = shared_intake.accept(arrival)
     process_waiting(context)
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail()])
-    assert door.accept(arrival) == number
+    assert shared_intake.accept(arrival) == number
     process_waiting(context)
     assert delivery(context, number).state is DeliveryState.PROCESSED
 
@@ -343,9 +349,9 @@ def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
 ) -> None:
     context = any_context
     parsed_by(monkeypatch, Format.MAIL, broken)
-    door = Intake(context)
-    number = door.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
-    good = door.accept(call())
+    shared_intake = Intake(context)
+    number = shared_intake.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
+    good = shared_intake.accept(call())
     for attempt in (1, 2, 3):
         process_waiting(context)
         assert delivery(context, good).state is DeliveryState.PROCESSED
@@ -391,9 +397,9 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(
     postgres_context: AppContext,
 ) -> None:
     context = postgres_context
-    door = Intake(context)
+    shared_intake = Intake(context)
     for _ in range(12):
-        door.accept(call())
+        shared_intake.accept(call())
     done: list[int] = []
     assert together(*[lambda: done.append(process_waiting(context))] * 4) == []
     assert sum(done) == 12
@@ -401,9 +407,9 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(
 
 
 def test_a_backlog_larger_than_a_batch_is_read_to_its_end(context: AppContext) -> None:
-    door = Intake(context)
+    shared_intake = Intake(context)
     for _ in range(7):
-        door.accept(call())
+        shared_intake.accept(call())
     assert process_waiting(context) == 7
 
 

@@ -1,7 +1,4 @@
-"""What a house tells its parsers.
-
-The settings' profiles and the saved ones, to whoever reads workbooks.
-"""
+"""Options of the parsers: profiles of the settings and saved ones."""
 
 import pytest
 
@@ -17,7 +14,7 @@ from workflow.filing.column_profiles import (
     delete_profile,
     save_profile,
 )
-from workflow.settings import settings as told
+from workflow.settings import settings as settings_module
 from workflow.settings.settings import Settings, SettingsError, load_settings
 
 
@@ -86,7 +83,7 @@ def test_no_two_profiles_for_one_name_or_for_the_same_headings(
 
 def test_profiles_of_the_settings_come_after_the_saved_ones(context: AppContext) -> None:
     keep(context, given())
-    mine = told.WorkbookProfile.model_validate(
+    profile_class = settings_module.WorkbookProfile.model_validate(
         {
             "synonyms": {"body": ["Das Anliegen:"]},
             "password": "open sesame",
@@ -94,7 +91,7 @@ def test_profiles_of_the_settings_come_after_the_saved_ones(context: AppContext)
         }
     )
     there = AppContext(
-        context.settings.model_copy(update={"profile": {"mine": mine}}),
+        context.settings.model_copy(update={"profile": {"mine": profile_class}}),
         context.store,
         context.sealer,
         context.blob_store,
@@ -108,7 +105,7 @@ def test_profiles_of_the_settings_come_after_the_saved_ones(context: AppContext)
     assert "sesame" not in repr(found)
 
 
-def test_the_house_says_its_time_zone_to_every_parser(context: AppContext) -> None:
+def test_every_parser_gets_the_time_zone_of_the_settings(context: AppContext) -> None:
     there = AppContext(
         context.settings.model_copy(update={"time_zone": "America/Denver"}),
         context.store,
@@ -135,8 +132,8 @@ def test_a_profile_that_means_nothing_is_refused_at_the_start(wrong: dict[str, o
 
 
 def test_the_fields_of_the_settings_are_those_of_the_parser() -> None:
-    fields = told.WorkbookProfile.model_json_schema()["properties"]["synonyms"]["propertyNames"][
-        "enum"
-    ]
+    fields = settings_module.WorkbookProfile.model_json_schema()["properties"]["synonyms"][
+        "propertyNames"
+    ]["enum"]
     assert set(fields) == set(secure_message_columns.HEADINGS_BY_FIELD)
     assert Settings().profile == {}

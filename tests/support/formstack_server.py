@@ -105,10 +105,10 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         if formstack.answers and (fault := formstack.answers.pop(0)) is not None:
             return fault
         if request.headers.get("Authorization") != f"Bearer {formstack.token}":
-            return said({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
+            return json_answer({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
         given = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
         if "submission" in request.path and given != formstack.password:
-            return said(
+            return json_answer(
                 {"status": "error", "error": "An error occurred while decrypting the submissions"},
                 400,
             )
@@ -119,12 +119,12 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     def forms() -> Response:
         listed = [{"id": form, "name": f"Form {form}"} for form in formstack.forms]
         first = request.args.get("page") == "1" or request.args.get("pageNumber") == "1"
-        return said({"forms": listed if first else [], "total": len(listed)})
+        return json_answer({"forms": listed if first else [], "total": len(listed)})
 
     @made.get("/api/v2/form/<form>/field.json")
     def fields(form: str) -> Response:
         del form
-        return said(
+        return json_answer(
             [{"id": n, "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()]
         )
 
@@ -133,7 +133,7 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         listed = [
             {"id": int(n), "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()
         ]
-        return said(
+        return json_answer(
             {
                 "id": int(form),
                 "fields": listed if request.args.get("withFields") == "true" else None,
@@ -151,16 +151,18 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     @made.get("/api/v2/submission/<number>.json")
     def submission(number: str) -> Response:
         one = next(s for sent in formstack.forms.values() for s in sent if s.number == number)
-        return said({"id": number, "timestamp": wall(one.at), "data": list(answered(one).values())})
+        return json_answer(
+            {"id": number, "timestamp": wall(one.at), "data": list(answered(one).values())}
+        )
 
     def page(
         form: str, since: str, number: str, size: str, order: str, shape: Callable[[Sent], Any]
     ) -> Response:
         formstack.before()
         if form in formstack.forbidden:
-            return said({"error": "You do not have access to this form"}, 403)
+            return json_answer({"error": "You do not have access to this form"}, 403)
         if form not in formstack.forms:
-            return said({"error": "The form was not found"}, 404)
+            return json_answer({"error": "The form was not found"}, 404)
         asked = request.args
         assert moment(asked[since], 0), "not a wall time"
         found = [s for s in formstack.forms[form] if formstack.later(asked[since], s.at)]
@@ -175,18 +177,20 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
             }
             for s in part
         ]
-        return said({"submissions": listed, "total": len(found), "pages": -(-len(found) // step)})
+        return json_answer(
+            {"submissions": listed, "total": len(found), "pages": -(-len(found) // step)}
+        )
 
     def answered(one: Sent) -> dict[str, Any]:
-        told = {n: {"field": n, "value": value} for n, (_, _, value) in FIELDS.items()}
-        told["12"]["value"], told["15"]["value"] = one.email, one.message
+        answers = {n: {"field": n, "value": value} for n, (_, _, value) in FIELDS.items()}
+        answers["12"]["value"], answers["15"]["value"] = one.email, one.message
         if formstack.labels:
             for n, (label, kind, _) in FIELDS.items():
-                told[n] |= {"label": label, "type": kind}
-        return told
+                answers[n] |= {"label": label, "type": kind}
+        return answers
 
     def dated_answered(one: Sent) -> list[dict[str, Any]]:
-        told = [
+        answers = [
             {
                 "field": int(n),
                 "label": label,
@@ -197,8 +201,8 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
             for n, (label, kind, value) in FIELDS.items()
         ]
         for nth, value in ((1, one.email), (4, one.message)):
-            told[nth] |= {"parsedValue": value, "displayValue": value}
-        return told
+            answers[nth] |= {"parsedValue": value, "displayValue": value}
+        return answers
 
     return made
 
@@ -209,16 +213,19 @@ def _shown(value: Any) -> str:
     return "\n".join(value) if isinstance(value, list) else value or ""
 
 
-def said(told: Any, status: int = 200, **headers: str) -> Response:
-    return Response(json.dumps(told), status, {"Content-Type": "application/json", **headers})
+def json_answer(content: Any, status: int = 200, **headers: str) -> Response:
+    return Response(json.dumps(content), status, {"Content-Type": "application/json", **headers})
 
 
 def webhook_says(one: Sent, form: str = "77") -> bytes:
     """What the webhook sends of the same submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():
-        said = {"Message": one.message, "Email": one.email}.get(label, value)
-        body[label] = {**(said if isinstance(said, dict) else {"value": said}), "field_type": kind}
+        json_answer = {"Message": one.message, "Email": one.email}.get(label, value)
+        body[label] = {
+            **(json_answer if isinstance(json_answer, dict) else {"value": json_answer}),
+            "field_type": kind,
+        }
     return json.dumps(body).encode()
 
 

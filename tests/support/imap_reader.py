@@ -1,6 +1,7 @@
-"""A reader of one mailbox into a real house, and proxies' answers that spoil what it fetches."""
+"""Readers of mailboxes in a thread, and a proxy's answers that spoil what they fetch."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from ingest.imap.reader import ReaderContext, RetryTiming, read_mailboxes
 from ingest.imap.unfetched import dismiss_url_deliveries
 from ingest.intake import Arrival, Intake
 from ingest.processing.process import process_waiting
-from tests.ingest.imap.test_reader import QUICK, until
 from tests.support import imap_proxy
 from tests.support.imap_proxy import UID_FETCH
 from workflow.context import AppContext
@@ -23,28 +23,56 @@ from workflow.models.core import Ticket
 from workflow.operations.item_faults import ItemFaults
 from workflow.settings.settings import Mailbox
 
+FLAG = b"$Intake"
+QUICK = RetryTiming(
+    timeout=5, first_pause=0.05, max_pause=0.2, refused_pause=0.1, max_refused_pause=0.2
+)
 NO = b"{tag} NO [SERVERBUG] internal error, refer to the log\r\n"
+
+
+def until(true: Callable[[], object], seconds: float = 8) -> None:
+    """Wait until a condition holds; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def mail(subject: str, body: str = "hello") -> bytes:
+    return f"From: ann@example.com\r\nTo: desk\r\nSubject: {subject}\r\n\r\n{body}\r\n".encode()
+
+
+@contextmanager
+def read_in_thread(boxes: tuple[Mailbox, ...], context: ReaderContext) -> Iterator[None]:
+    """Read the mailboxes in a thread while the block lasts; the thread has to stop in time."""
+    thread = threading.Thread(target=read_mailboxes, args=(boxes, context))
+    thread.start()
+    try:
+        yield
+    finally:
+        context.stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @dataclass
 class Reader:
-    """A reader of one mailbox into a real house.
+    """A reader of one mailbox into a real context.
 
-    Its pauses are short, `clock` is turned by hand.
+    Its pauses are short; the context's clock is turned by hand.
     """
 
     context: AppContext
     box: Mailbox
-    pause: float = 0.0  # seconds of the house's clock until a mail is tried again
+    pause: float = 0.0  # seconds of the context's clock until a mail is tried again
     accept: Callable[[Arrival], int] | None = None
     looks: list[str] = field(default_factory=list)
-    pace: RetryTiming = QUICK
+    timing: RetryTiming = QUICK
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        context, stop = self.context, threading.Event()
-        pause = timedelta(seconds=self.pause)
-        door = ReaderContext(
+        context, pause = self.context, timedelta(seconds=self.pause)
+        reader_context = ReaderContext(
             settings=context.settings.model_copy(update={"imap_poll_seconds": 0.1}),
             accept=self.accept or Intake(context).accept,
             checkpoints=StoredCheckpoints(context.store),
@@ -52,18 +80,12 @@ class Reader:
                 context.store, context.clock, "imap", key, pause=lambda _: pause
             ),
             record_look=self.looks.append,
-            stop=stop,
+            stop=threading.Event(),
             record_late_fetch=partial(dismiss_url_deliveries, context),
-            timing=self.pace,
+            timing=self.timing,
         )
-        thread = threading.Thread(target=read_mailboxes, args=((self.box,), door))
-        thread.start()
-        try:
+        with read_in_thread((self.box,), reader_context):
             yield
-        finally:
-            stop.set()
-            thread.join(20)
-            assert not thread.is_alive()
 
     def looked(self, times: int = 2) -> None:
         enough = len(self.looks) + times

@@ -45,8 +45,8 @@ DEEDS: dict[bytes, Any] = {
 
 def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
     if b"poison: told" in raw:
-        said = f"{options.time_zone}, {len(options.passwords)} passwords"
-        return [replace(item, text=said) for item in message.parse(raw)]
+        text = f"{options.time_zone}, {len(options.passwords)} passwords"
+        return [replace(item, text=text) for item in message.parse(raw)]
     if b"poison: nul" in raw:
         return [replace(item, text="no\0 database takes \ud800") for item in message.parse(raw)]
     for word, deed in DEEDS.items():

@@ -50,7 +50,7 @@ class Stored:
 
 
 @contextmanager
-def doors(accept: Accept, **settings: Any) -> Iterator[Listener]:
+def running_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
     defaults = {"smtp_listen": "127.0.0.1:0", "lmtp_listen": "127.0.0.1:0", "addresses": (DESK,)}
     with in_thread(Settings(**(defaults | settings)), accept) as listener:
         yield listener

@@ -32,9 +32,9 @@ FORM = {"FormID": "77", "UniqueID": "1", "Practice": "Sunrise Clinic", "Message"
 
 class Sender:
     def __init__(self, context: AppContext, **settings: object) -> None:
-        told = Settings.model_validate({**context.settings.model_dump(), **settings})
+        data = Settings.model_validate({**context.settings.model_dump(), **settings})
         self.context = AppContext(
-            told, context.store, context.sealer, context.blob_store, context.signer, context.clock
+            data, context.store, context.sealer, context.blob_store, context.signer, context.clock
         )
         self._client = Client(create_app(self.context, Intake(self.context).accept_all))
 
@@ -70,10 +70,10 @@ def test_while_the_key_of_a_form_is_changed_both_are_valid_and_no_other(
         "78": {"key": "others"},
     }
     sender = Sender(context, formstack_key="common", form=forms)
-    said = [
+    result = [
         sender.post(key, UniqueID=key, header="X-Own") for key in ("new", "old", "others", "common")
     ]
-    assert said == [202, 202, 401, 401]
+    assert result == [202, 202, 401, 401]
 
 
 def test_a_form_that_goes_over_to_the_common_key_may_keep_its_own_meanwhile(
@@ -96,8 +96,10 @@ def test_a_form_that_goes_over_to_the_common_key_may_keep_its_own_meanwhile(
 def test_while_the_handshake_is_changed_both_are_valid(context: AppContext) -> None:
     own = {"key": "k", "handshake": "new", "handshake_previous": "old"}
     sender = Sender(context, form={"77": own})
-    said = [sender.post("k", UniqueID=told, HandshakeKey=told) for told in ("new", "old", "é", "")]
-    assert said == [202, 202, 401, 401]
+    result = [
+        sender.post("k", UniqueID=data, HandshakeKey=data) for data in ("new", "old", "é", "")
+    ]
+    assert result == [202, 202, 401, 401]
     assert sender.post("k") == 401, "none at all"
 
 
@@ -190,12 +192,14 @@ def test_of_json_only_the_handshake_key_is_taken(
             return {k: "" if k == "HandshakeKey" else bare(v) for k, v in value.items()}
         return [bare(v) for v in value] if isinstance(value, list) else value
 
-    told = {**body, "HandshakeKey": secret}
-    raw = json.dumps(told, ensure_ascii=plain).encode(errors="surrogatepass")
-    assert json.loads(remove_handshake(raw).decode(errors="surrogatepass")) == bare(told)
+    data = {**body, "HandshakeKey": secret}
+    raw = json.dumps(data, ensure_ascii=plain).encode(errors="surrogatepass")
+    assert json.loads(remove_handshake(raw).decode(errors="surrogatepass")) == bare(data)
 
 
-def test_every_fault_in_the_settings_of_forms_is_told_at_once_and_no_secret(tmp_path: Path) -> None:
+def test_every_fault_in_the_settings_of_forms_is_reported_at_once_and_no_secret(
+    tmp_path: Path,
+) -> None:
     form = {
         "key": "hunter2",
         "header": "X Own:",
@@ -212,11 +216,11 @@ def test_every_fault_in_the_settings_of_forms_is_told_at_once_and_no_secret(tmp_
             form={"77": form, "7 7": {}},
             file_hosts="a b,http://c",
         )
-    said = str(raised.value)
-    assert len(said.splitlines()) == 9, said
-    assert "hunter2" not in said + repr(Form(key=SecretStr("hunter2")))
-    assert not [n for n in range(3, 6) if f"hunter{n}" in said]
-    assert "'company'" in said, "what can be said there is said"
+    result = str(raised.value)
+    assert len(result.splitlines()) == 9, result
+    assert "hunter2" not in result + repr(Form(key=SecretStr("hunter2")))
+    assert not [n for n in range(3, 6) if f"hunter{n}" in result]
+    assert "'company'" in result, "it names what may stand there"
 
 
 @pytest.mark.parametrize("given", ["é", "sha256=", ""])

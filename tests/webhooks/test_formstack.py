@@ -50,7 +50,7 @@ def sign(body: bytes, key: str = KEY) -> str:
 
 
 @dataclass
-class Door:
+class WebhookServer:
     """The webhook as a sender sees it."""
 
     context: AppContext
@@ -82,10 +82,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Door]]:
+def serve() -> Iterator[Callable[..., WebhookServer]]:
     running = []
 
-    def start(context: AppContext, accept: Callable[[Arrival], int] | None = None) -> Door:
+    def start(context: AppContext, accept: Callable[[Arrival], int] | None = None) -> WebhookServer:
         server = make_server(
             "127.0.0.1",
             0,
@@ -95,7 +95,7 @@ def serve() -> Iterator[Callable[..., Door]]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         running.append((server, thread))
-        return Door(context, f"http://127.0.0.1:{server.port}")
+        return WebhookServer(context, f"http://127.0.0.1:{server.port}")
 
     yield start
     for server, thread in running:
@@ -105,17 +105,17 @@ def serve() -> Iterator[Callable[..., Door]]:
 
 
 @pytest.fixture
-def door(context: AppContext, serve: Callable[..., Door]) -> Door:
+def webhook(context: AppContext, serve: Callable[..., WebhookServer]) -> WebhookServer:
     return serve(context)
 
 
 def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_link(
-    door: Door,
+    webhook: WebhookServer,
 ) -> None:
-    assert door.form().status_code == 202
-    assert counted(door.context, Delivery) == 1
-    process_waiting(door.context)
-    with door.context.store.read_only() as session:
+    assert webhook.form().status_code == 202
+    assert counted(webhook.context, Delivery) == 1
+    process_waiting(webhook.context)
+    with webhook.context.store.read_only() as session:
         ticket = session.scalars(select(Ticket)).one()
         message = session.scalars(select(Message)).one()
     assert ticket.name == "Support – Sunrise Clinic"
@@ -123,15 +123,15 @@ def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_li
     assert "Please help" in message.text
 
 
-def test_the_signature_captured_from_a_live_delivery_is_right(door: Door) -> None:
-    assert door.post(CAPTURED, signature=CAPTURED_SIGNATURE).status_code == 202
+def test_the_signature_captured_from_a_live_delivery_is_right(webhook: WebhookServer) -> None:
+    assert webhook.post(CAPTURED, signature=CAPTURED_SIGNATURE).status_code == 202
 
 
-def test_json_is_taken_like_a_form(door: Door) -> None:
+def test_json_is_taken_like_a_form(webhook: WebhookServer) -> None:
     body = json.dumps(FORM).encode()
-    assert door.post(body, kind="application/json; charset=utf-8").status_code == 202
-    process_waiting(door.context)
-    assert counted(door.context, Ticket) == 1
+    assert webhook.post(body, kind="application/json; charset=utf-8").status_code == 202
+    process_waiting(webhook.context)
+    assert counted(webhook.context, Ticket) == 1
 
 
 @pytest.mark.parametrize(
@@ -146,44 +146,46 @@ def test_json_is_taken_like_a_form(door: Door) -> None:
     ],
 )
 def test_a_form_without_the_right_signature_is_401_and_nothing_is_stored(
-    door: Door, signature: str
+    webhook: WebhookServer, signature: str
 ) -> None:
     body = urlencode(FORM).encode()
     headers = {"X-FS-Signature": signature.encode()} if signature else {}
-    answer = httpx.post(f"{door.url}/formstack", content=body, headers=headers)
+    answer = httpx.post(f"{webhook.url}/formstack", content=body, headers=headers)
     assert answer.status_code == 401
-    assert counted(door.context, Delivery) == 0
+    assert counted(webhook.context, Delivery) == 0
 
 
-def test_the_raw_bytes_are_verified_not_what_they_mean(door: Door) -> None:
+def test_the_raw_bytes_are_verified_not_what_they_mean(webhook: WebhookServer) -> None:
     body = urlencode(FORM).encode()
-    assert door.post(body.replace(b"+", b"%20"), signature=sign(body)).status_code == 401
+    assert webhook.post(body.replace(b"+", b"%20"), signature=sign(body)).status_code == 401
 
 
-def test_a_form_with_a_key_of_its_own_needs_that_key_and_its_handshake(door: Door) -> None:
+def test_a_form_with_a_key_of_its_own_needs_that_key_and_its_handshake(
+    webhook: WebhookServer,
+) -> None:
     body = urlencode({**FORM, "FormID": "77", "HandshakeKey": "shake"}).encode()
-    assert door.post(body).status_code == 401, "signed with the common key"
-    assert door.post(body, header="X-Own", signature=sign(body, "its own")).status_code == 202
+    assert webhook.post(body).status_code == 401, "signed with the common key"
+    assert webhook.post(body, header="X-Own", signature=sign(body, "its own")).status_code == 202
     wrong = body.replace(b"shake", b"other")
-    assert door.post(wrong, header="X-Own", signature=sign(wrong, "its own")).status_code == 401
+    assert webhook.post(wrong, header="X-Own", signature=sign(wrong, "its own")).status_code == 401
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
-def test_the_handshake_key_is_never_stored(door: Door, kind: str) -> None:
-    told = {**FORM, "HandshakeKey": "hush-hush"}
-    body = json.dumps(told).encode() if kind.endswith("json") else urlencode(told).encode()
-    assert door.post(body, kind=kind).status_code == 202
-    with door.context.store.read_only() as session:
+def test_the_handshake_key_is_never_stored(webhook: WebhookServer, kind: str) -> None:
+    result = {**FORM, "HandshakeKey": "hush-hush"}
+    body = json.dumps(result).encode() if kind.endswith("json") else urlencode(result).encode()
+    assert webhook.post(body, kind=kind).status_code == 202
+    with webhook.context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
-    assert b"hush-hush" not in door.context.blob_store.read(delivery.content, delivery.blob)
-    process_waiting(door.context)
-    with door.context.store.read_only() as session:
+    assert b"hush-hush" not in webhook.context.blob_store.read(delivery.content, delivery.blob)
+    process_waiting(webhook.context)
+    with webhook.context.store.read_only() as session:
         assert "hush" not in str([(m.text, m.details) for m in session.scalars(select(Message))])
 
 
-def test_a_form_over_the_limit_is_413(door: Door) -> None:
-    assert door.form(Message="M" * 11_000).status_code == 413
-    assert counted(door.context, Delivery) == 0
+def test_a_form_over_the_limit_is_413(webhook: WebhookServer) -> None:
+    assert webhook.form(Message="M" * 11_000).status_code == 413
+    assert counted(webhook.context, Delivery) == 0
 
 
 @pytest.mark.parametrize(
@@ -192,50 +194,50 @@ def test_a_form_over_the_limit_is_413(door: Door) -> None:
      (urlencode(FORM).encode(), "text/plain"), (b"justtext", "application/x-www-form-urlencoded")],
 )  # fmt: skip
 def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(
-    door: Door, body: bytes, kind: str
+    webhook: WebhookServer, body: bytes, kind: str
 ) -> None:
-    assert door.post(body, kind=kind).status_code == 415
-    process_waiting(door.context)
-    assert counted(door.context, Ticket) == 0
-    with door.context.store.read_only() as session:
+    assert webhook.post(body, kind=kind).status_code == 415
+    process_waiting(webhook.context)
+    assert counted(webhook.context, Ticket) == 0
+    with webhook.context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     assert delivery.state is DeliveryState.FAILED
     assert delivery.reason
 
 
 def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again_rightly(
-    door: Door,
+    webhook: WebhookServer,
 ) -> None:
     body = urlencode(FORM).encode()
-    door.post(body, kind="text/plain")
-    assert door.post(body).status_code == 202
-    process_waiting(door.context)
-    assert counted(door.context, Ticket) == 1
+    webhook.post(body, kind="text/plain")
+    assert webhook.post(body).status_code == 202
+    process_waiting(webhook.context)
+    assert counted(webhook.context, Ticket) == 1
 
 
 def test_without_a_key_the_webhook_answers_503_to_everybody(
-    context: AppContext, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
     bare = context.settings.model_copy(update={"formstack_key": SecretStr(""), "form": {}})
-    door = serve(
+    webhook = serve(
         AppContext(
             bare, context.store, context.sealer, context.blob_store, context.signer, context.clock
         )
     )
-    assert door.form().status_code == 503
-    assert httpx.get(f"{door.url}/health").status_code == 503
+    assert webhook.form().status_code == 503
+    assert httpx.get(f"{webhook.url}/health").status_code == 503
 
 
 def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_ticket(
-    any_context: AppContext, serve: Callable[..., Door]
+    any_context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
-    door = serve(any_context)
-    threads = [threading.Thread(target=door.form) for _ in range(5)]
+    webhook = serve(any_context)
+    threads = [threading.Thread(target=webhook.form) for _ in range(5)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert door.post(json.dumps(FORM).encode(), kind="application/json").status_code == 202
+    assert webhook.post(json.dumps(FORM).encode(), kind="application/json").status_code == 202
     process_waiting(any_context)
     assert counted(any_context, Ticket) == 1
     assert counted(any_context, Delivery) == 2
@@ -243,7 +245,7 @@ def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_tick
 
 
 def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_home(
-    context: AppContext, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
     assert serve(context, away).form(Message="secret words").status_code == 202
     files = list((context.settings.home / "spool").iterdir())
@@ -256,7 +258,7 @@ def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_ho
 
 
 def test_with_neither_database_nor_spool_it_is_503(
-    context: AppContext, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
     context.settings.home.mkdir(exist_ok=True)
     (context.settings.home / "spool").write_text("in the way")
@@ -264,20 +266,20 @@ def test_with_neither_database_nor_spool_it_is_503(
     assert serve(context, away).form().status_code == 503
 
 
-def test_an_answer_repeats_nothing_and_sets_nothing(door: Door) -> None:
-    answer = door.form()
+def test_an_answer_repeats_nothing_and_sets_nothing(webhook: WebhookServer) -> None:
+    answer = webhook.form()
     assert "Sunrise" not in answer.text
     assert "set-cookie" not in answer.headers
     assert answer.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_only_post_is_taken(door: Door, method: str) -> None:
-    assert httpx.request(method, f"{door.url}/formstack").status_code == 405
+def test_only_post_is_taken(webhook: WebhookServer, method: str) -> None:
+    assert httpx.request(method, f"{webhook.url}/formstack").status_code == 405
 
 
-def test_health_says_what_is_there(door: Door) -> None:
-    answer = httpx.get(f"{door.url}/health")
+def test_health_says_what_is_there(webhook: WebhookServer) -> None:
+    answer = httpx.get(f"{webhook.url}/health")
     good = {"key": True, "database": True, "spool": True, "spooled": 0, "damaged": 0}
     assert (answer.status_code, answer.json()) == (200, good)
 
@@ -285,13 +287,13 @@ def test_health_says_what_is_there(door: Door) -> None:
 def each(accept: Callable[[Arrival], int]) -> AcceptAll:
     """To be asked about one after the other."""
 
-    def told(arrival: Arrival) -> int | Exception:
+    def result(arrival: Arrival) -> int | Exception:
         try:
             return accept(arrival)
         except (SQLAlchemyError, OSError) as error:
             return error
 
-    return lambda arrivals: [told(one) for one in arrivals]
+    return lambda arrivals: [result(one) for one in arrivals]
 
 
 def away(arrival: Arrival) -> int:
@@ -300,10 +302,10 @@ def away(arrival: Arrival) -> int:
 
 
 def test_health_is_good_while_forms_can_be_kept_somewhere(
-    context: AppContext, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
-    door = serve(context, away)
-    door.form()
+    webhook = serve(context, away)
+    webhook.form()
     gone = context.settings.model_copy(update={"database_url": "sqlite:////no/such/folder/x.db"})
     spooling = serve(open_context(gone))
     answer = httpx.get(f"{spooling.url}/health")
@@ -316,11 +318,11 @@ def test_health_is_good_while_forms_can_be_kept_somewhere(
 
 
 def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
-    context: AppContext, serve: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+    context: AppContext, serve: Callable[..., WebhookServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "PATIENCE", 0.1)
+    monkeypatch.setattr(app, "STORE_SECONDS", 0.1)
     monkeypatch.setattr(app, "HEALTH_SECONDS", 0.1)
-    monkeypatch.setattr(app, "STORING", 1)
+    monkeypatch.setattr(app, "MAX_WAITING", 1)
     answer, asked = threading.Event(), list[Arrival]()
 
     def hangs(arrival: Arrival) -> int:
@@ -332,45 +334,45 @@ def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
         return answer.wait(20)
 
     monkeypatch.setattr(app, "_database_answers", hangs_too)
-    door = serve(context, hangs)
-    assert [door.form().status_code for _ in range(3)] == [202] * 3
+    webhook = serve(context, hangs)
+    assert [webhook.form().status_code for _ in range(3)] == [202] * 3
     assert len(asked) == 1, "while it is known to be away, forms do not wait for it"
     monkeypatch.setattr(app, "AWAY_SECONDS", 0.0)
-    door = serve(context, hangs)
-    assert [door.form().status_code for _ in range(3)] == [202] * 3
+    webhook = serve(context, hangs)
+    assert [webhook.form().status_code for _ in range(3)] == [202] * 3
     assert len(asked) == 2, "and one waits for it, not all of them"
-    assert [httpx.get(f"{door.url}/health").json()["database"] for _ in range(3)] == [False] * 3
+    assert [httpx.get(f"{webhook.url}/health").json()["database"] for _ in range(3)] == [False] * 3
     assert len(Spool(context.settings.home / "spool", context.sealer).list_waiting()) == 6
     answer.set()
-    until(lambda: httpx.get(f"{door.url}/health").json()["database"])
+    until(lambda: httpx.get(f"{webhook.url}/health").json()["database"])
 
 
 def test_with_a_full_spool_the_database_is_asked_again_though_it_was_away(
-    context: AppContext, serve: Callable[..., Door]
+    context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
     failing = [True]
 
     def accept(arrival: Arrival) -> int:
         return away(arrival) if failing else Intake(context).accept(arrival)
 
-    door = serve(context, accept)
-    assert door.form().status_code == 202
+    webhook = serve(context, accept)
+    assert webhook.form().status_code == 202
     (context.settings.home / "spool").rename(context.settings.home / "elsewhere")
     (context.settings.home / "spool").write_text("in the way")
-    assert door.form().status_code == 503
+    assert webhook.form().status_code == 503
     failing.clear()
-    assert door.form().status_code == 202
+    assert webhook.form().status_code == 202
     assert counted(context, Delivery) == 1
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
 def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool(
-    context: AppContext, serve: Callable[..., Door], kind: str
+    context: AppContext, serve: Callable[..., WebhookServer], kind: str
 ) -> None:
-    told = [FORM, {**FORM, "UniqueID": "9" * 300}, {"Message": "nameless"}]
+    result = [FORM, {**FORM, "UniqueID": "9" * 300}, {"Message": "nameless"}]
     bodies = [
         json.dumps(one).encode() if kind.endswith("json") else urlencode(one).encode()
-        for one in told
+        for one in result
     ]
     for accept in (None, away):
         for body in bodies:

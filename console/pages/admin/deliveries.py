@@ -36,8 +36,8 @@ from console.web.request import (
 )
 from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
 from ingest.replay import reprocess, retry
-from ingest.replay.replay_many import enqueue_replays
 from ingest.replay.reprocess import UnreadableError
+from ingest.replay.retry import enqueue_replays
 from parsers.item import Format
 from workflow.audit import record as audit
 from workflow.errors import ActionNotAllowed

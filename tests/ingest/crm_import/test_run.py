@@ -149,8 +149,10 @@ def milestones(ticket: Ticket) -> set[Milestone]:
     return {r.milestone for r in ticket.milestones}
 
 
-def counts(told: ImportReport) -> tuple[int, int, int]:
-    return tuple(told.outcomes[o] for o in (RowOutcome.ADDED, RowOutcome.KNOWN, RowOutcome.REFUSED))  # type: ignore[return-value]
+def counts(report: ImportReport) -> tuple[int, int, int]:
+    return tuple(
+        report.outcomes[o] for o in (RowOutcome.ADDED, RowOutcome.KNOWN, RowOutcome.REFUSED)
+    )  # type: ignore[return-value]
 
 
 def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> None:
@@ -158,8 +160,8 @@ def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> No
     with context.store.transaction() as session:
         olga = staff(session, "Olga")
         company(session, "Acme Clinic", manager=olga)
-    told = brought(context, [line(1, "5-Audit", ticket_owner="OLGA", source="EMAIL")])
-    assert counts(told) == (1, 0, 0)
+    report = brought(context, [line(1, "5-Audit", ticket_owner="OLGA", source="EMAIL")])
+    assert counts(report) == (1, 0, 0)
     (ticket,) = tickets(context)
     assert (ticket.name, ticket.subject) == (
         TICKET_NAME.format(company="Acme Clinic"),
@@ -190,8 +192,8 @@ def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: A
         semicolons,
         b"\xef\xbb\xbf" + as_csv(rows),
     ):
-        told = preview_import(context, wanted(raw))
-        known = {c.property: c.label for c in told.columns if c.property}
+        report = preview_import(context, wanted(raw))
+        known = {c.property: c.label for c in report.columns if c.property}
         assert {
             "record_id",
             "stage",
@@ -202,11 +204,11 @@ def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: A
             "contact_emails",
             "created",
         } <= known.keys()
-        assert [c.label for c in told.columns if not c.property] in (
+        assert [c.label for c in report.columns if not c.property] in (
             ["Our own field"],
             ["our_own_field"],
         )
-        assert counts(told) == (2, 0, 0)
+        assert counts(report) == (2, 0, 0)
     assert tickets(context) == []
 
 
@@ -336,25 +338,25 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_context: AppC
     with pytest.raises(Killed):
         run_import(context, wanted(as_csv(rows)), by="Olga", step=die)
     assert len(tickets(context)) == 200
-    told = brought(context, rows)
-    assert (told.was_resumed, told.number) == (True, 1)
-    assert counts(told) == (250, 0, 0)
+    report = brought(context, rows)
+    assert (report.was_resumed, report.number) == (True, 1)
+    assert counts(report) == (250, 0, 0)
     assert len(tickets(context)) == 250
     assert counted(context, Import) == 1
     assert counted(context, ImportRow) == 250
 
 
-def test_doors_have_their_turn_while_a_large_file_is_imported(
+def test_channels_can_write_while_a_large_file_is_imported(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         run, "BATCH", 100
-    )  # long enough for a waiting door to ask every tenth of a second only
-    door, stop, taken, at = Intake(context), Event(), list[int](), list[int]()
+    )  # long enough for a waiting channel to ask every tenth of a second only
+    intake, stop, taken, at = Intake(context), Event(), list[int](), list[int]()
 
     def deliveries() -> None:
         while not stop.is_set():
-            taken.append(door.accept(call()))
+            taken.append(intake.accept(call()))
 
     def moving_in() -> None:
         raw = as_csv([line(n) for n in range(400)])
@@ -456,7 +458,7 @@ def test_excel_dates_and_numbers_are_read_as_meant(context: AppContext) -> None:
     assert ticket.completed_at == datetime(2025, 11, 4, tzinfo=UTC)
 
 
-def test_a_mapping_told_comes_before_what_is_known(context: AppContext) -> None:
+def test_a_chosen_mapping_comes_before_known_columns(context: AppContext) -> None:
     raw = (
         as_csv([line(1, "4-In Progress")])
         .replace(b"Ticket status", b"Phase")
@@ -468,10 +470,10 @@ def test_a_mapping_told_comes_before_what_is_known(context: AppContext) -> None:
         preview_import(context, wanted(raw, columns={"Phase": "phase"}))
     assert counts(preview_import(context, wanted(raw))) == (0, 0, 1)  # the column Status is blank
     assert counts(preview_import(context, wanted(raw, columns={"phase": "stage"}))) == (1, 0, 0)
-    told = preview_import(
+    report = preview_import(
         context, wanted(raw, columns={"phase": "stage", "Associated Company": ""})
     )
-    assert told.new_companies == {}
+    assert report.new_companies == {}
 
 
 @pytest.mark.parametrize(
@@ -507,15 +509,15 @@ def test_many_contacts_keep_their_names(context: AppContext) -> None:
     assert any("address" in c for c in tickets(context)[2].caveats)
 
 
-def test_owners_can_be_told_by_their_number(context: AppContext) -> None:
+def test_owners_can_be_given_by_their_number(context: AppContext) -> None:
     with context.store.transaction() as session:
         staff(session, "Olga")
-    told = brought(
+    report = brought(
         context,
         [line(1, ticket_owner="81"), line(2, ticket_owner="82")],
         terms=Vocabulary(owners={"81": "Olga"}),
     )
-    assert told.unknown_people == {"82": 1}
+    assert report.unknown_people == {"82": 1}
     first, second = tickets(context)
     assert first.owner is not None
     assert second.owner is None

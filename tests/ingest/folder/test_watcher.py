@@ -402,9 +402,9 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
         folder.scan()
     assert names(folder.path) == ["b.xlsx"], "it stays where it is"
     assert names(folder.path / "done") == ["a.xlsx", "c.xlsx"]
-    said = present_status(context)
-    assert not said["ok"]
-    (need,) = [need for need in said["needs"] if "b.xlsx" in need]
+    status_of_folder = present_status(context)
+    assert not status_of_folder["ok"]
+    (need,) = [need for need in status_of_folder["needs"] if "b.xlsx" in need]
     assert "1 file cannot be taken since 2026-" in need
     assert "customer" not in need + str(lines)
     armed.clear()
@@ -488,7 +488,7 @@ def test_a_file_that_became_a_pipe_does_not_hold_the_process(folder: WatchedFold
     path = folder.path / "a.xlsx"
     os.mkfifo(path)
     with pytest.raises(FileNotFoundError):
-        folder_module._read(path, 10)
+        folder_module._read_file(path, 10)
 
 
 @pytest.fixture

@@ -38,10 +38,11 @@ from ingest.formstack.api import (
 )
 from ingest.formstack.backfill import NO_FORM, Backfill
 from ingest.formstack.checkpoints import FormCheckpoints
-from ingest.formstack.eastern import format_wall_time_before, parse_moment
 from ingest.formstack.submission import (
     Submission,
     SubmissionField,
+    format_wall_time_before,
+    parse_moment,
     parse_submission,
     render_webhook_body,
 )
@@ -54,8 +55,8 @@ from tests.support.formstack_server import (
     Formstack,
     by_text,
     first_of_two,
+    json_answer,
     running,
-    said,
     second_of_two,
     utc,
     webhook_says,
@@ -171,13 +172,13 @@ def test_a_submission_whose_webhook_never_came_becomes_a_ticket(
 
 
 @pytest.mark.parametrize("order", ["webhook first", "backfill first", "before either is read"])
-@pytest.mark.parametrize("told", ["the same", "otherwise"])
+@pytest.mark.parametrize("variant", ["the same", "otherwise"])
 def test_by_both_ways_it_is_one_ticket(
-    any_context: AppContext, formstack: Formstack, order: str, told: str
+    any_context: AppContext, formstack: Formstack, order: str, variant: str
 ) -> None:
     context, sent = any_context, formstack.send("9001", START - MINUTE)
     by_ids = b'{"FormID": "77", "UniqueID": "9001", "field12": "not the same at all"}'
-    body = webhook_says(sent) if told == "the same" else by_ids
+    body = webhook_says(sent) if variant == "the same" else by_ids
     made = Pull(context)
     with made.api:
         ways = [lambda: webhook(context, body), lambda: made() and None]
@@ -188,7 +189,7 @@ def test_by_both_ways_it_is_one_ticket(
     process_waiting(context)
     assert counted(context, Ticket) == 1
     assert counted(context, Message) == (
-        2 if told == "otherwise" and order != "webhook first" else 1
+        2 if variant == "otherwise" and order != "webhook first" else 1
     )
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
@@ -324,7 +325,7 @@ def test_both_of_two_fields_with_one_label_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "reads"),
+    ("kind", "variant", "reads"),
     [
         ("name", {"value": "first = John\nlast = Smith"}, "John Smith"),
         ("name", {"value": "John Smith"}, "John Smith"),
@@ -341,9 +342,9 @@ def test_both_of_two_fields_with_one_label_are_kept() -> None:
         ("textarea", {"value": "city = Boston\nand more"}, "city = Boston\nand more"),
     ],
 )
-def test_the_shapes_of_values(kind: str, told: dict[str, Any], reads: str) -> None:
+def test_the_shapes_of_values(kind: str, variant: dict[str, Any], reads: str) -> None:
     found = parse_submission(
-        {"id": "9", "data": {"5": {"field": "5", "label": "What", "type": kind, **told}}}
+        {"id": "9", "data": {"5": {"field": "5", "label": "What", "type": kind, **variant}}}
     )
     assert found is not None
     (item,) = parser.parse(render_webhook_body("77", found, {}))
@@ -427,7 +428,7 @@ def test_what_is_killed_at_any_call_loses_nothing(
     for n in range(350):
         formstack.send(str(n), START + n * timedelta(minutes=30))
     clock.turn(days=8)
-    formstack.answers = [*[None] * (at - 1), said({}, 500)]
+    formstack.answers = [*[None] * (at - 1), json_answer({}, 500)]
     broken = Pull(context)
     with broken.api, pytest.raises(ApiError):
         broken()
@@ -500,18 +501,18 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
 def test_a_form_that_breaks_us_holds_up_no_other(
     context: AppContext, formstack: Formstack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = context.settings.model_copy(update={"form": {"76": Form(), "77": Form()}})
-    context = replace(context, settings=told)
+    variant = context.settings.model_copy(update={"form": {"76": Form(), "77": Form()}})
+    context = replace(context, settings=variant)
     formstack.send("1", START - MINUTE, form="76")
     formstack.send("2", START - MINUTE)
-    pull, whole = Pull(context), Backfill._look
+    pull, whole = Pull(context), Backfill._read_list
 
     def look(reader: Backfill, one: Any) -> None:
         if one.form == "76":
             raise KeyError
         whole(reader, one)
 
-    monkeypatch.setattr(Backfill, "_look", look)
+    monkeypatch.setattr(Backfill, "_read_list", look)
     with pull.api:
         assert pull.reader.pull_all() is False
     assert counted(context, Delivery) == 1
@@ -535,7 +536,7 @@ def test_a_list_that_shrinks_while_it_is_read_is_read_again(
 
 def test_a_list_that_ignores_the_page_number_ends(formstack: Formstack, pull: Pull) -> None:
     listed = {"submissions": [{"id": "1", "timestamp": "2026-03-02 09:00:00", "data": []}]}
-    formstack.answers = [said(listed) for _ in range(2)]
+    formstack.answers = [json_answer(listed) for _ in range(2)]
     assert pull() == (1, 1)
     assert formstack.pages == ["1", "2"]
 
@@ -558,7 +559,7 @@ def test_nothing_sent_after_a_moment_is_left_out_of_what_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("told", "moment"),
+    ("variant", "moment"),
     [
         ("2026-11-01 01:30:00", utc(2026, 11, 1, 5, 30)),  # comes twice: the first
         ("2026-11-01 00:59:59", utc(2026, 11, 1, 4, 59, 59)),
@@ -577,9 +578,9 @@ def test_nothing_sent_after_a_moment_is_left_out_of_what_is_asked(
     ],
 )
 def test_a_wall_time_is_read_as_the_earliest_it_may_mean(
-    told: str, moment: datetime | None
+    variant: str, moment: datetime | None
 ) -> None:
-    found = parse_moment(told)
+    found = parse_moment(variant)
     assert found == moment
 
 
@@ -629,25 +630,25 @@ def test_a_look_that_ends_within_the_hour_that_comes_twice_goes_on_early_enough(
 @pytest.mark.parametrize(
     ("answer", "words", "lasting"),
     [
-        (said({}, 401), CREDENTIALS_REFUSED, True),
-        (said({}, 403), REFUSALS[403], True),
-        (said({}, 404), REFUSALS[404], True),
-        (said({}, 418), UNEXPECTED_ANSWER, True),
-        (said({}, 500), SERVER_FAULT, False),
-        (said({}, 503), SERVER_FAULT, False),
-        (said({}, 302, Location="https://elsewhere.example/"), REDIRECTED, True),
+        (json_answer({}, 401), CREDENTIALS_REFUSED, True),
+        (json_answer({}, 403), REFUSALS[403], True),
+        (json_answer({}, 404), REFUSALS[404], True),
+        (json_answer({}, 418), UNEXPECTED_ANSWER, True),
+        (json_answer({}, 500), SERVER_FAULT, False),
+        (json_answer({}, 503), SERVER_FAULT, False),
+        (json_answer({}, 302, Location="https://elsewhere.example/"), REDIRECTED, True),
         (
-            said({"error": "An error occurred while decrypting the submissions"}),
+            json_answer({"error": "An error occurred while decrypting the submissions"}),
             NOT_DECRYPTED,
             True,
         ),
-        (said({"error": "Incorrect password"}, 400), NOT_DECRYPTED, True),
-        (said({"error": "something else"}), UNEXPECTED_ANSWER, True),
+        (json_answer({"error": "Incorrect password"}, 400), NOT_DECRYPTED, True),
+        (json_answer({"error": "something else"}), UNEXPECTED_ANSWER, True),
         (Response("<html>a proxy's page</html>"), UNEXPECTED_ANSWER, False),
         (Response("[" * 100_000), UNEXPECTED_ANSWER, False),
         (Response(b"\xff\xfe\x00"), UNEXPECTED_ANSWER, False),
-        (said([]), UNEXPECTED_ANSWER, True),
-        (said({"submissions": {}}), UNEXPECTED_ANSWER, True),
+        (json_answer([]), UNEXPECTED_ANSWER, True),
+        (json_answer({"submissions": {}}), UNEXPECTED_ANSWER, True),
         (Response("x", headers={"Content-Encoding": "gzip"}), UNEXPECTED_ANSWER, False),
     ],
 )
@@ -665,7 +666,7 @@ def test_each_refusal_has_words_of_ours_and_stands_in_the_status(
     formstack.answers = [answer]
     with pytest.raises(ApiError) as raised:
         pull()
-    assert (raised.value.message, raised.value.lasting) == (words, lasting)
+    assert (raised.value.message, raised.value.is_permanent) == (words, lasting)
     assert "right" not in words
     said_now = [f"backfill of form 77: {words}"]
     assert needs(context) == (said_now if lasting else [])
@@ -679,7 +680,7 @@ def test_each_refusal_has_words_of_ours_and_stands_in_the_status(
 def test_a_token_goes_nowhere_else(formstack: Formstack, pull: Pull) -> None:
     formstack.forms["77"] = []
     with running() as other:
-        formstack.answers = [said({}, 302, Location=f"{other.url}/form/77/submission.json")]
+        formstack.answers = [json_answer({}, 302, Location=f"{other.url}/form/77/submission.json")]
         with pytest.raises(ApiError, match="elsewhere"):
             pull()
         assert other.asked == []
@@ -715,14 +716,14 @@ def test_an_encrypted_form_is_asked_for_with_its_password(
         assert right() == (1, 1)
 
 
-def test_a_submission_without_a_number_is_said_and_holds_up_no_other(
+def test_a_submission_without_a_number_is_reported_and_delays_no_other(
     context: AppContext, formstack: Formstack, pull: Pull
 ) -> None:
     listed = [
         {"timestamp": "2026-03-02 09:00:00"},
         {"id": 7, "timestamp": "2026-03-02 09:30:00", "data": []},
     ]
-    formstack.answers = [said({"submissions": listed, "pages": 1})]
+    formstack.answers = [json_answer({"submissions": listed, "pages": 1})]
     with pytest.raises(ApiError, match=SUBMISSION_WITHOUT_NUMBER):
         pull()
     assert counted(context, Receipt, Receipt.reference == "77/7") == 1
@@ -733,20 +734,22 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
 ) -> None:
     for n in range(25):
         formstack.send(str(n), START - DAY + (n + 1) * MINUTE, "long " * 400)
-    made = Pull(context, largest=40_000)
+    made = Pull(context, max_octets=40_000)
     with made.api:
         assert made() == (25, 25)
     assert {a["per_page"] for a in formstack.asked} == {"100", "10"}
-    tiny = Pull(context, largest=500)
+    tiny = Pull(context, max_octets=500)
     with tiny.api, pytest.raises(ApiError, match=TOO_LARGE):
         tiny()
 
 
-def test_no_answer_and_no_server_are_told_apart(context: AppContext, formstack: Formstack) -> None:
+def test_no_answer_and_no_server_are_distinguished(
+    context: AppContext, formstack: Formstack
+) -> None:
     formstack.forms["77"] = []
     hang = Event()
     formstack.before = lambda: hang.wait(5) and None
-    slow = Pull(context, timeout=0.2)
+    slow = Pull(context, silence_seconds=0.2)
     with slow.api, pytest.raises(ApiError, match=TIMED_OUT):
         slow()
     hang.set()
@@ -771,7 +774,7 @@ def test_a_429_is_waited_out_as_long_as_it_says(
     formstack: Formstack, pull: Pull, header: dict[str, str], waited: list[float]
 ) -> None:
     formstack.send("1", START)
-    formstack.answers = [said({}, 429, **header)]
+    formstack.answers = [json_answer({}, 429, **header)]
     assert pull() == (1, 1)
     assert pull.waits == waited
 
@@ -780,18 +783,18 @@ def test_a_429_that_does_not_end_is_left_for_the_next_look(
     formstack: Formstack, pull: Pull
 ) -> None:
     formstack.forms["77"] = []
-    formstack.answers = [said({}, 429) for _ in range(6)]
+    formstack.answers = [json_answer({}, 429) for _ in range(6)]
     with pytest.raises(ApiError, match=RATE_LIMITED):
         pull()
     assert pull.waits == [5.0, 10.0, 20.0, 40.0, 80.0]
-    formstack.answers = [said({}, 429, **{"Retry-After": "86400"})]
+    formstack.answers = [json_answer({}, 429, **{"Retry-After": "86400"})]
     with pytest.raises(ApiError, match=RATE_LIMITED):
         pull()
     assert len(pull.waits) == 5, "a day is not waited out within one call"
 
 
 def test_whoever_waits_for_formstack_stops_at_once(formstack: Formstack, pull: Pull) -> None:
-    formstack.answers = [said({}, 429)]
+    formstack.answers = [json_answer({}, 429)]
     pull.stop = True
     with pytest.raises(StoppedError):
         pull()
@@ -801,7 +804,7 @@ def test_a_day_of_calls_stays_within_what_a_token_may(
     context: AppContext, formstack: Formstack
 ) -> None:
     formstack.forms["77"] = []
-    made = Pull(context, burst=5, every=8.0)
+    made = Pull(context, burst=5, seconds_per_call=8.0)
     with made.api:
         for _ in range(12):
             made()
@@ -837,7 +840,7 @@ def test_a_form_that_cannot_be_pulled_holds_up_no_other(
         assert made.reader.pull_all(), "a person has to mend it: asking sooner does not"
         assert counted(context, Receipt) == 1
         assert [n.partition(":")[0] for n in needs(context)] == ["backfill of form 66"]
-        formstack.answers = [said({}, 500)]
+        formstack.answers = [json_answer({}, 500)]
         assert not made.reader.pull_all()
     gone = Pull(_with(context, form={"77": Form()}))
     with gone.api:

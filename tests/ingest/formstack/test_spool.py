@@ -1,4 +1,4 @@
-"""The spool: what a form's sender was promised while the database was away."""
+"""The spool: forms acknowledged while the database was away are kept and stored later."""
 
 import fcntl
 import os
@@ -56,7 +56,7 @@ def test_what_was_spooled_is_in_the_database_afterwards_as_it_came(
     assert drain(context) == 0
 
 
-def test_an_empty_house_has_nothing_to_drain(context: AppContext) -> None:
+def test_an_empty_spool_has_nothing_to_drain(context: AppContext) -> None:
     assert drain(context) == 0
 
 
@@ -191,7 +191,7 @@ def faults(context: AppContext) -> list[str]:
         )
 
 
-def test_the_door_drains_its_spool_and_tells_a_person_of_what_does_not_open_until_the_key_is_back(
+def test_the_webhook_drains_its_spool_and_reports_what_does_not_open_until_the_key_is_back(
     context: AppContext, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spooling, "DRAIN_SECONDS", 0.01)

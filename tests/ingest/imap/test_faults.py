@@ -5,9 +5,6 @@ Fetched later, and nothing else held up.
 A real Dovecot behind a proxy that spoils single commands.
 """
 
-from collections.abc import Iterator
-from itertools import count
-
 import pytest
 from sqlalchemy.exc import IntegrityError
 
@@ -19,46 +16,14 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.replay.reprocess import UnreadableError, try_replay
 from ingest.replay.retry import replay
 from parsers.item import Format
-from tests.ingest.imap.test_reader import FLAG, mail, until
-from tests.support import dovecot, imap_proxy
 from tests.support.context import HandClock, counted
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
-from tests.support.imap_reader import NO, Reader, spoiling, subjects, troubles
+from tests.support.imap_reader import FLAG, NO, Reader, mail, spoiling, subjects, troubles, until
 from workflow.context import AppContext
 from workflow.models.core import Delivery, ItemFault, Ticket
 from workflow.models.states import DeliveryState
 from workflow.settings.settings import Mailbox
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Dovecot]:
-    if not dovecot.BINARY:
-        pytest.skip(
-            "Dovecot is not installed (Debian: dovecot-imapd): the IMAP listener is NOT tested"
-        )
-    with dovecot.running() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: Dovecot) -> Iterator[Proxy]:
-    with imap_proxy.running(ALL, server.port) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers notice at once that they should stop."""
-    monkeypatch.setattr(imap_reader, "SLICE", 0.02)
-
-
-users = (f"fault{number}@example.org" for number in count(1))
-
-
-@pytest.fixture
-def user() -> str:
-    return next(users)
 
 
 @pytest.fixture
@@ -119,7 +84,7 @@ def test_a_server_that_refuses_every_fetch_loses_nothing_and_recovers_over_a_res
     proxy.spoil = spoiling(NO)
     reader.pause = 60
     with reader.running():
-        until(lambda: troubles(context) == [(5, "the server said no")], 20)
+        until(lambda: troubles(context) == [(5, "the server refused")], 20)
         reader.looked()
         assert present_status(context)["needs"] == [
             n for n in present_status(context)["needs"] if "mailbox" not in n
@@ -147,10 +112,10 @@ def test_as_soon_as_one_came_the_others_are_not_waited_for(
     proxy.spoil = spoiling(NO)
     server.deliver(user, mail("early"))
     with reader.running():
-        until(lambda: troubles(context) == [(1, "the server said no")], 20)
+        until(lambda: troubles(context) == [(1, "the server refused")], 20)
         clock.turn(seconds=50)
         server.deliver(user, mail("late"))
-        until(lambda: troubles(context) == [(2, "the server said no")], 20)
+        until(lambda: troubles(context) == [(2, "the server refused")], 20)
         proxy.spoil = lambda _line: None
         clock.turn(seconds=15)  # the first one's pause is over, the second one's is not
         until(lambda: subjects(context) == ["early", "late"], 20)
@@ -163,7 +128,7 @@ def test_after_a_change_of_uidvalidity_what_was_to_be_fetched_is_read_with_all_o
         server.deliver(user, mail(name))
     proxy.spoil = spoiling(NO, 2, what=b"BODY.PEEK")
     with reader.running():
-        until(lambda: troubles(context) == [(1, "the server said no")], 20)
+        until(lambda: troubles(context) == [(1, "the server refused")], 20)
     for index in [
         *server.maildir(user).glob("dovecot.index*"),
         server.maildir(user) / "dovecot-uidlist",
@@ -181,7 +146,7 @@ def test_a_mail_that_a_person_took_away_meanwhile_is_waited_for_no_longer(
     server.deliver(user, mail("one"))
     proxy.spoil = spoiling(NO, what=b"BODY.PEEK")
     with reader.running():
-        until(lambda: troubles(context) == [(1, "the server said no")], 20)
+        until(lambda: troubles(context) == [(1, "the server refused")], 20)
         with server.client(user) as person:
             person.delete_messages([1])
             person.uid_expunge([1])
@@ -198,12 +163,12 @@ def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
     context: AppContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(imap_reader, "MOST_DEFERRED", 3)
+    monkeypatch.setattr(imap_reader, "MAX_DEFERRED", 3)
     for number in range(6):
         server.deliver(user, mail(f"mail {number}"))
     proxy.spoil = spoiling(NO)
     with reader.running():
-        until(lambda: troubles(context) == [(3, "the server said no")], 20)
+        until(lambda: troubles(context) == [(3, "the server refused")], 20)
         until(lambda: len([line for line in proxy.heard if b"LOGIN" in line]) > 3, 20)
         assert counted(context, ItemFault) == 3
         saved = StoredCheckpoints(context.store).load(reader.box.key)

@@ -1,7 +1,4 @@
-"""What we remember of a refresh token: a rotated one outlives a restart, sealed.
-
-How long it lives is told.
-"""
+"""Refresh tokens: a rotated one outlives a restart, sealed, and its life is reported."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -35,7 +32,7 @@ def box(grant: OAuth2) -> Mailbox:
 
 
 def at(context: AppContext, grant: OAuth2, **more: object) -> AppContext:
-    """The house whose settings have this mailbox."""
+    """A context whose settings have this mailbox."""
     return replace(
         context, settings=context.settings.model_copy(update={"mailbox": (box(grant),), **more})
     )
@@ -55,7 +52,7 @@ def row(context: AppContext) -> MailboxToken:
         return session.scalars(select(MailboxToken)).one()
 
 
-def told(context: AppContext) -> dict[str, object]:
+def token_status(context: AppContext) -> dict[str, object]:
     found: dict[str, object] = present_status(context)["oauth"][KEY]
     return found
 
@@ -107,14 +104,14 @@ def test_another_token_in_the_settings_begins_anew(
     tokens(any_context, old).get_token()
     clock.turn(days=80)
     new = OAuth2.model_validate({**old.model_dump(), "refresh_token": "fresh"})
-    assert told(at(any_context, new))["since"] is None, "what is known is of another token"
+    assert token_status(at(any_context, new))["since"] is None, "what is known is of another token"
     tokens(any_context, new).get_token()
     assert used(endpoint) == ["refresh-1", "fresh"]
-    assert told(at(any_context, new))["days_left"] == 90
+    assert token_status(at(any_context, new))["days_left"] == 90
     assert row(any_context).sealed is None, "it stands in the settings"
 
 
-def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_told(
+def test_where_the_rotated_one_is_refused_the_first_is_tried_then_status_says_so(
     any_context: AppContext, endpoint: Endpoint, clock: HandClock
 ) -> None:
     no = (400, {"error": "invalid_grant"})
@@ -137,7 +134,7 @@ def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_to
     clock.turn(days=1)
     (need,) = oauth_needs(here)
     assert need.startswith(f"{KEY}: its OAuth token is refused since 2026-03-02 15:00 UTC")
-    assert in_words(told(here)) == "refused"
+    assert in_words(token_status(here)) == "refused"
     assert "<strong>refused</strong>" in at_desk(here, Role.AUDITOR).get("/operations").text
     tokens(here, grant).get_token()
     assert oauth_needs(here) == []
@@ -146,10 +143,10 @@ def test_where_the_rotated_one_is_refused_the_first_is_tried_then_a_person_is_to
 def test_one_that_never_worked_is_refused_too(any_context: AppContext, endpoint: Endpoint) -> None:
     endpoint.answers = [(401, {})]
     here = at(any_context, endpoint.grant())
-    assert in_words(told(here)) == "not used yet"
+    assert in_words(token_status(here)) == "not used yet"
     with pytest.raises(TokenRefusedError):
         tokens(here, endpoint.grant()).get_token()
-    assert in_words(told(here)) == "refused"
+    assert in_words(token_status(here)) == "refused"
 
 
 def test_a_key_that_is_gone_costs_the_rotated_token_only(
@@ -170,7 +167,7 @@ def test_what_could_not_be_remembered_is_remembered_before_anything_else(
         def record_refresh(self, token: str, seconds: float | None) -> None:
             if self.away:
                 raise OperationalError("", {}, Exception())
-            super().refreshed(token, seconds)
+            super().record_refresh(token, seconds)
 
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
     kept = Away(context, box(endpoint.grant()))
@@ -192,12 +189,12 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
     desk = at_desk(here, Role.AUDITOR)
     assert "not used yet" in desk.get("/operations").text
     tokens(here, grant).get_token()
-    assert told(here)["days_left"] == 90
+    assert token_status(here)["days_left"] == 90
     clock.turn(days=60)
     tokens(here, grant).get_token()
-    assert told(here)["days_left"] == 30, "to use it is not to be given a new one"
+    assert token_status(here)["days_left"] == 30, "to use it is not to be given a new one"
     clock.turn(days=16)
-    assert told(here)["days_left"] == oauth_tokens.ALARM_DAYS
+    assert token_status(here)["days_left"] == oauth_tokens.ALARM_DAYS
     assert oauth_needs(here) == []
     clock.turn(days=1)
     (need,) = oauth_needs(here)
@@ -209,24 +206,24 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
         in metrics.render_metrics(here).decode().splitlines()
     )
     clock.turn(days=20)
-    assert told(here)["days_left"] == 0
+    assert token_status(here)["days_left"] == 0
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
     tokens(here, grant).get_token()
-    assert told(here)["days_left"] == 90
+    assert token_status(here)["days_left"] == 90
 
 
 @pytest.mark.parametrize(
-    ("house_days", "own", "said"),
+    ("default_days", "own", "expected"),
     [(0, None, "no limit"), (30, None, "30"), (30, 7, "7"), (9, 0, "no limit")],
 )
-def test_how_long_tokens_live_is_a_setting_of_the_house_and_of_the_mailbox(
-    context: AppContext, endpoint: Endpoint, house_days: float, own: float | None, said: str
+def test_the_life_of_tokens_is_a_setting_in_general_and_of_a_mailbox(
+    context: AppContext, endpoint: Endpoint, default_days: float, own: float | None, expected: str
 ) -> None:
     endpoint.answers = [(200, GOOD)]
     grant = OAuth2.model_validate({**endpoint.grant().model_dump(), "token_days": own})
-    here = at(context, grant, oauth_days=house_days)
+    here = at(context, grant, oauth_days=default_days)
     tokens(here, grant).get_token()
-    assert in_words(told(here)) == said
+    assert in_words(token_status(here)) == expected
 
 
 def test_what_the_endpoint_itself_says_of_a_tokens_life_counts(
@@ -236,7 +233,7 @@ def test_what_the_endpoint_itself_says_of_a_tokens_life_counts(
     endpoint.answers = [(200, {**GOOD, "refresh_token_expires_in": int(week)})]
     here = at(context, endpoint.grant(), oauth_days=0)
     tokens(here, endpoint.grant()).get_token()
-    assert told(here)["days_left"] == 7
+    assert token_status(here)["days_left"] == 7
     clock.turn(days=1)
-    assert told(here)["days_left"] == 6
+    assert token_status(here)["days_left"] == 6
     assert len(oauth_needs(here)) == 1

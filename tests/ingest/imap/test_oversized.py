@@ -4,46 +4,18 @@ A real Dovecot, behind a proxy where its answers are spoiled.
 """
 
 import base64
-from collections.abc import Iterator
-from itertools import count
 
 import pytest
 from sqlalchemy import select
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.ingest.imap.test_reader import FLAG, mail, until
-from tests.support import dovecot, imap_proxy
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
-from tests.support.imap_reader import NO, Reader, spoiling, subjects
+from tests.support.imap_reader import FLAG, NO, Reader, mail, spoiling, subjects, until
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Message, StoredAttachment, Ticket
 from workflow.settings.settings import Mailbox
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Dovecot]:
-    if not dovecot.BINARY:
-        pytest.skip(
-            "Dovecot is not installed (Debian: dovecot-imapd): large mails by IMAP are NOT tested"
-        )
-    with dovecot.running() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: Dovecot) -> Iterator[Proxy]:
-    with imap_proxy.running(ALL, server.port) as running:
-        yield running
-
-
-users = (f"large{number}@example.org" for number in count(1))
-
-
-@pytest.fixture
-def user() -> str:
-    return next(users)
 
 
 @pytest.fixture
@@ -58,7 +30,7 @@ def wrapped(raw: bytes) -> bytes:
     return base64.encodebytes(raw).replace(b"\n", b"\r\n")
 
 
-def letter(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
+def multipart_mail(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
     head = (
         "From: Ann <ann@practice.example>\r\nTo: desk\r\nSubject: scans\r\nMessage-ID:"
         f" <1@p.example>\r\n{more}"
@@ -91,28 +63,34 @@ ALTERNATIVE = (
     + b"--in--\r\n"
 )
 LARGE = {
-    "text in front": (letter(text("plain words"), attached("big.pdf", PDF)), ["big.pdf"], []),
-    "text behind": (letter(attached("big.pdf", PDF), text("plain words")), ["big.pdf"], []),
+    "text in front": (
+        multipart_mail(text("plain words"), attached("big.pdf", PDF)),
+        ["big.pdf"],
+        [],
+    ),
+    "text behind": (multipart_mail(attached("big.pdf", PDF), text("plain words")), ["big.pdf"], []),
     "a small file too": (
-        letter(attached("big.pdf", PDF), text("plain words"), attached("small.pdf", b"%PDF small")),
+        multipart_mail(
+            attached("big.pdf", PDF), text("plain words"), attached("small.pdf", b"%PDF small")
+        ),
         ["big.pdf"],
         ["small.pdf"],
     ),
-    "alternatives": (letter(ALTERNATIVE, attached("big.pdf", PDF)), ["big.pdf"], []),
+    "alternatives": (multipart_mail(ALTERNATIVE, attached("big.pdf", PDF)), ["big.pdf"], []),
     "an encoded name": (
-        letter(text("plain words"), attached("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)),
+        multipart_mail(text("plain words"), attached("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)),
         ["Befünde.pdf"],
         [],
     ),
     "no name": (
-        letter(text("plain words"), b"Content-Type: image/png\r\n" + BASE64 + wrapped(PDF)),
+        multipart_mail(text("plain words"), b"Content-Type: image/png\r\n" + BASE64 + wrapped(PDF)),
         [".png"],
         [],
     ),
     "a forwarded mail": (
-        letter(
+        multipart_mail(
             text("plain words"),
-            b"Content-Type: message/rfc822\r\n\r\n" + letter(attached("in.pdf", PDF)),
+            b"Content-Type: message/rfc822\r\n\r\n" + multipart_mail(attached("in.pdf", PDF)),
         ),
         [".eml"],
         [],

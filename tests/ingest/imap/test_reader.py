@@ -1,4 +1,4 @@
-"""The IMAP door against a real Dovecot."""
+"""The IMAP reader against a real Dovecot."""
 
 import itertools
 import json
@@ -24,55 +24,19 @@ from ingest.imap import reader
 from ingest.imap.connection import LoginRefusedError
 from ingest.imap.mailboxes import list_mailboxes
 from ingest.imap.oauth2 import AccessTokens, TokenRefusedError
-from ingest.imap.reader import Checkpoint, ReaderContext, RetryTiming, read_mailboxes, serve
+from ingest.imap.reader import Checkpoint, ReaderContext, RetryTiming, serve
 from ingest.intake import Arrival, Transport
 from parsers.item import Format
 from tests.support import dovecot
 from tests.support.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
+from tests.support.imap_reader import FLAG, QUICK, mail, read_in_thread, until
 from tests.support.token_endpoint import Endpoint
 from workflow.database.engine import Store
 from workflow.operations.item_faults import ItemFaults
 from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Mailbox, OAuth2, Settings, SettingsError
 
-FLAG = b"$Intake"
-QUICK = RetryTiming(
-    timeout=5, first_pause=0.05, max_pause=0.2, refused_pause=0.1, max_refused_pause=0.2
-)
 LONG = 60.0  # a poll that no test waits for
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Dovecot]:
-    if not dovecot.BINARY:
-        pytest.skip("Dovecot is not installed (Debian: dovecot-imapd): the IMAP door is NOT tested")
-    with dovecot.running() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers notice at once that they should stop."""
-    monkeypatch.setattr(reader, "SLICE", 0.02)
-
-
-users = (f"desk{number}@example.org" for number in itertools.count(1))
-
-
-@pytest.fixture
-def user() -> str:
-    return next(users)
-
-
-def until(true: Callable[[], object], seconds: float = 8) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def mail(subject: str, body: str = "hello") -> bytes:
-    return f"From: ann@example.com\r\nTo: desk\r\nSubject: {subject}\r\n\r\n{body}\r\n".encode()
 
 
 @dataclass
@@ -131,7 +95,7 @@ def intake(sqlite_url: str) -> Iterator[Intake]:
     store.close()
 
 
-def door_of(intake: Intake, stop: threading.Event, *boxes: Mailbox) -> ReaderContext:
+def make_context(intake: Intake, stop: threading.Event, *boxes: Mailbox) -> ReaderContext:
     return ReaderContext(
         settings=Settings(mailbox=boxes),
         accept=intake.accept,
@@ -151,27 +115,20 @@ def reading(
     mine: Callable[[str], bool] = lambda _: True,
     **more: object,
 ) -> Iterator[None]:
-    stop = threading.Event()
     settings = Settings(mailbox=boxes, imap_poll_seconds=poll, **more)  # type: ignore[arg-type]
-    door = ReaderContext(
+    context = ReaderContext(
         settings=settings,
         accept=intake.accept,
         checkpoints=intake,
         get_deferred=intake.faults,
         record_look=intake.looks.append,
-        stop=stop,
+        stop=threading.Event(),
         record_late_fetch=lambda *late: intake.late.append(late),
         timing=pace,
         is_assigned=mine,
     )
-    thread = threading.Thread(target=read_mailboxes, args=(list_mailboxes(settings), door))
-    thread.start()
-    try:
+    with read_in_thread(list_mailboxes(settings), context):
         yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -380,9 +337,9 @@ def test_mail_announced_amid_other_answers_is_looked_for_soon(
 ) -> None:
     with scripted(b"OK in") as (fake, _), imap_connection.connect(fake, 5) as client:
         imap_connection.log_in(client, fake, None)  # the fake announces a mail meanwhile
-        assert client.announced()
-        assert not client.announced()
-    monkeypatch.setattr(imap_connection.ImapClient, "announced", lambda _client: True)
+        assert client.has_announced()
+        assert not client.has_announced()
+    monkeypatch.setattr(imap_connection.ImapClient, "has_announced", lambda _client: True)
     with reading(intake, like(box, host=BARE)):
         intake.idle(looks=3)
 
@@ -538,7 +495,7 @@ def test_a_mail_that_vanished_is_skipped(
     sizes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader, "SIZES", sizes)
+    monkeypatch.setattr(reader, "SIZES_BATCH", sizes)
     for number in range(4):
         server.deliver(user, mail(str(number)))
 
@@ -558,8 +515,8 @@ def test_a_mail_that_vanished_is_skipped(
 def test_long_ranges_of_uids_are_searched_in_windows(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap_connection, "WINDOW", 2)
-    monkeypatch.setattr(reader, "SIZES", 1)
+    monkeypatch.setattr(imap_connection, "SEARCH_WINDOW", 2)
+    monkeypatch.setattr(reader, "SIZES_BATCH", 1)
     for number in range(12):
         server.deliver(user, mail(str(number)))
     with server.client(user) as person:
@@ -595,7 +552,7 @@ def test_a_server_that_dies_and_comes_back_is_read_on(
     }
 
 
-def test_broken_mailboxes_disturb_nobody_and_tell_no_secret(
+def test_broken_mailboxes_disturb_nobody_and_show_no_secret(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
     with socket.create_server((ALL, 0)) as mute, socket.socket() as closed, capture_logs() as lines:
@@ -620,7 +577,7 @@ def test_broken_mailboxes_disturb_nobody_and_tell_no_secret(
                 (silent.key, "not reachable"),
                 (away.key, "not reachable"),
             }
-            failed |= {(missing.key, "the server said no")}
+            failed |= {(missing.key, "the server refused")}
             until(
                 lambda: (
                     failed
@@ -715,7 +672,7 @@ def scripted(
         (b"NO wrong", LoginRefusedError),
     ],
 )
-def test_a_refused_login_is_told_from_one_that_may_work_soon(
+def test_a_refused_login_differs_from_one_that_may_work_soon(
     login: bytes, error: type[Exception]
 ) -> None:
     with (
@@ -753,7 +710,7 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
 
     intake.meanwhile = stop
     with catch_stop_signals() as event:
-        serve(door_of(intake, event, box))
+        serve(make_context(intake, event, box))
     assert len(intake.arrivals) == intake.saved[box.key].last_uid < 30
     done = {uid for uid, flags in server.flags(user).items() if flags}
     assert len(done) == len(intake.arrivals)
@@ -769,10 +726,10 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
 def test_serve_ends_at_once_without_mailboxes_and_by_its_event(
     box: Mailbox, intake: Intake
 ) -> None:
-    serve(door_of(intake, threading.Event()))
+    serve(make_context(intake, threading.Event()))
     stop = threading.Event()
     stop.set()
-    serve(door_of(intake, stop, box))
+    serve(make_context(intake, stop, box))
     assert not intake.arrivals
 
 
@@ -873,7 +830,7 @@ def test_tokens_are_kept_until_shortly_before_they_expire_and_refresh_tokens_rot
     ]
 
 
-def test_a_token_endpoint_that_refuses_is_told_from_one_that_is_ill(endpoint: Endpoint) -> None:
+def test_a_token_endpoint_that_refuses_differs_from_one_out_of_order(endpoint: Endpoint) -> None:
     tokens = AccessTokens(endpoint.grant())
     endpoint.answers = [(401, {})]
     with pytest.raises(TokenRefusedError):

@@ -154,14 +154,14 @@ def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
 def test_a_form_may_have_hosts_of_its_own(
     context: AppContext, files: FileServer, clock: HandClock, woken: Woken
 ) -> None:
-    told = Settings.model_validate(
+    custom = Settings.model_validate(
         {
             **context.settings.model_dump(),
             "file_hosts": (),
             "form": {"77": {"file_hosts": files.place}},
         }
     )
-    own = open_context(told, waker=woken, clock=clock)
+    own = open_context(custom, waker=woken, clock=clock)
     files.answers["/a.pdf"] = gives(PDF)
     form(own, f"{files.url}/a.pdf", form="78")
     form(own, f"{files.url}/a.pdf", form="77")
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says
     assert len(files.asked) == MAX_ATTEMPTS
     assert (links(context)[0].state, links(context)[0].reason) == (
         LinkState.FAILED,
-        "the server said 503",
+        "the server answered 503",
     )
     assert fetch_due_files(context, files.trusting) == 0
 
@@ -234,7 +234,9 @@ def test_two_workers_with_one_file_keep_it_once(
     clock.turn(minutes=2)
     assert fetch_due_files(any_context, files.trusting) == 1
     linked_files_fetch._keep(any_context, slow, DownloadedFile("b.pdf", "application/pdf", PDF))
-    linked_files_fetch._put_off(any_context, slow, DownloadError("late", final=True))
+    linked_files_fetch._schedule_or_give_up(
+        any_context, slow, DownloadError("late", is_permanent=True)
+    )
     assert counted(any_context, StoredAttachment) == 1
     assert NOT_FETCHED_CAVEAT not in caveats(any_context)
 
@@ -242,14 +244,14 @@ def test_two_workers_with_one_file_keep_it_once(
 def test_the_clock_fetches_when_no_worker_does(
     context: AppContext, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linked_files_fetch, "public_tls", lambda: files.trusting)
+    monkeypatch.setattr(linked_files_fetch, "get_public_tls", lambda: files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
     form(context, f"{files.url}/a.pdf")
     sweep(context, redis_away=lambda: True)
     assert counted(context, StoredAttachment) == 1
 
 
-def test_how_many_wait_or_cannot_be_had_is_told_to_the_desk(
+def test_the_desk_sees_how_many_wait_or_cannot_be_had(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     desk = at_desk(any_context, Role.AUDITOR)
@@ -324,7 +326,7 @@ def got(
 def why(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, bool]:
     with pytest.raises(DownloadError) as raised:
         got(files, path, **more)
-    return raised.value.reason, raised.value.final
+    return raised.value.reason, raised.value.is_permanent
 
 
 @pytest.mark.parametrize(
@@ -400,10 +402,10 @@ def test_half_a_file_is_none(files: FileServer) -> None:
             True,
         ),
         (gives(b"\x1f\x8b", Content_Encoding="gzip"), "it comes compressed", True),
-        (status(403), "the server said 403", True),
-        (status(404), "the server said 404", True),
-        (status(500), "the server said 500", False),
-        (status(206), "the server said 206", True),
+        (status(403), "the server answered 403", True),
+        (status(404), "the server answered 404", True),
+        (status(500), "the server answered 500", False),
+        (status(206), "the server answered 206", True),
     ],
 )
 def test_what_is_no_file_is_not_kept(
@@ -413,8 +415,8 @@ def test_what_is_no_file_is_not_kept(
     final: bool,  # noqa: FBT001
 ) -> None:
     files.answers["/a"] = answer
-    told, is_final = why(files)
-    assert told.startswith(reason)
+    custom, is_final = why(files)
+    assert custom.startswith(reason)
     assert is_final is final
 
 
@@ -436,8 +438,8 @@ def test_a_certificate_that_nobody_vouches_for_is_no_connection(files: FileServe
 
 
 def test_a_host_that_nobody_knows_is_asked_for_again(files: FileServer) -> None:
-    told = why(files, url="https://nobody.invalid/a", hosts=("nobody.invalid",))
-    assert told == ("its host is not known", False)
+    custom = why(files, url="https://nobody.invalid/a", hosts=("nobody.invalid",))
+    assert custom == ("its host is not known", False)
 
 
 @pytest.mark.parametrize(

@@ -342,10 +342,10 @@ def test_the_pipe_asks_to_try_again_and_is_named(
 
         patch.setattr(intake_module, "_store", store)
         assert (deliver(POISON), deliver(b"another")) == (75, 0)
-        said = CliRunner().invoke(cli, ["status"])
-        assert said.exit_code == 1
-        assert "pipe: 1 item cannot be stored" in " ".join(said.output.split())
-        assert "customer" not in said.output
+        result = CliRunner().invoke(cli, ["status"])
+        assert result.exit_code == 1
+        assert "pipe: 1 item cannot be stored" in " ".join(result.output.split())
+        assert "customer" not in result.output
     assert deliver(POISON) == 0
     assert "pipe: 1 item" not in " ".join(CliRunner().invoke(cli, ["status"]).output.split())
 
@@ -404,7 +404,7 @@ def test_an_item_waits_longer_each_time_up_to_a_bound() -> None:
 def test_the_list_survives_and_keeps_since_when(any_context: AppContext, clock: HandClock) -> None:
     for _ in range(3):
         ItemFaults(any_context.store, clock, "imap", "u@h/INBOX").record(
-            "7/1", "the server said no"
+            "7/1", "the server refused"
         )
         clock.turn(minutes=3)
     (one,) = ItemFaults(any_context.store, clock, "imap", "u@h/INBOX").list_pending()
@@ -419,7 +419,7 @@ def test_a_clock_that_jumps_back_does_not_keep_an_item_waiting(
 ) -> None:
     faults = ItemFaults(any_context.store, clock, "imap", "u@h/INBOX")
     clock.turn(days=300)
-    faults.record("7/1", "the server said no")
+    faults.record("7/1", "the server refused")
     clock.turn(days=-300)
     assert faults.list_pending()[0].is_due(clock())
 
@@ -438,7 +438,7 @@ def test_names_that_no_database_takes_are_kept_repaired(
 
 def test_a_mailbox_out_of_service_needs_nobody(context: AppContext, clock: HandClock) -> None:
     status.record_alive(context, "u@h/INBOX")
-    ItemFaults(context.store, clock, "imap", "u@h/INBOX").record("7/1", "the server said no")
+    ItemFaults(context.store, clock, "imap", "u@h/INBOX").record("7/1", "the server refused")
     clock.turn(days=8)
     (trouble,) = status.collect_status(context).channel_faults
     assert not trouble.needs_person

@@ -33,7 +33,7 @@ FIXTURES = Path(__file__).parents[2] / "parsers" / "fixtures"
 _numbers = count(1)
 
 
-def letter(words: str = "please help") -> bytes:
+def mail(words: str = "please help") -> bytes:
     n = next(_numbers)
     return f"From: a{n}@x.example\r\nMessage-ID: <{n}@x.example>\r\nSubject: {n}\r\n\r\n{words}\r\n".encode()
 
@@ -77,7 +77,7 @@ def limits(settings: Settings, seconds: float) -> Settings:
 @pytest.fixture
 def poison(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Parsers in processes of their own, whose mail parser does what the mail says."""
-    monkeypatch.setattr(parser_pool, "CHILD", POISON)
+    monkeypatch.setattr(parser_pool, "CHILD_COMMAND", POISON)
     with use_parser_pool(limits):
         yield
 
@@ -122,10 +122,10 @@ def test_a_parser_knows_none_of_our_settings(
         child.kill()
 
 
-def test_a_parser_is_told_how_the_house_means_its_sources(poison: None) -> None:
+def test_a_parser_gets_its_options(poison: None) -> None:
     del poison
-    told = Options(time_zone="America/Chicago", passwords=("open sesame",))
-    [item] = parse(Format.MAIL, letter("poison: told"), told)
+    options = Options(time_zone="America/Chicago", passwords=("open sesame",))
+    [item] = parse(Format.MAIL, mail("poison: told"), options)
     assert item.text == "America/Chicago, 1 passwords"
 
 
@@ -139,26 +139,26 @@ def test_a_parser_is_told_how_the_house_means_its_sources(poison: None) -> None:
         ("exit", "its parser ended", 30),
     ],
 )
-def test_what_ends_a_parser_is_told_and_the_next_item_has_another(
+def test_the_end_of_a_parser_is_reported_and_the_next_item_has_another(
     poison: None, deed: str, words: str
 ) -> None:
     del poison
     with pytest.raises(ParserEndedError, match=words):
-        parse(Format.MAIL, letter(f"poison: {deed}"))
-    [item] = parse(Format.MAIL, letter("hello"))
+        parse(Format.MAIL, mail(f"poison: {deed}"))
+    [item] = parse(Format.MAIL, mail("hello"))
     assert item.text == "hello"
 
 
 def test_what_a_reading_gives_can_be_stored(poison: None) -> None:
     del poison
-    [item] = parse(Format.MAIL, letter("poison: nul"))
+    [item] = parse(Format.MAIL, mail("poison: nul"))
     assert item.text == "no\ufffd database takes ?"
 
 
-def test_a_bug_is_told_by_class_and_place_and_never_by_its_text(poison: None) -> None:
+def test_a_bug_is_reported_by_class_and_place_and_never_by_its_text(poison: None) -> None:
     del poison
     with pytest.raises(ParserBugError) as caught:
-        parse(Format.MAIL, letter("poison: bug"))
+        parse(Format.MAIL, mail("poison: bug"))
     assert caught.value.kind == "RuntimeError"
     assert caught.value.place.startswith("poison_parser.py:")
     assert "Jane" not in str(caught.value)
@@ -166,7 +166,7 @@ def test_a_bug_is_told_by_class_and_place_and_never_by_its_text(poison: None) ->
 
 def test_what_a_library_prints_does_not_get_between_the_answers(poison: None) -> None:
     del poison
-    [item] = parse(Format.MAIL, letter("poison: noisy"))
+    [item] = parse(Format.MAIL, mail("poison: noisy"))
     assert item.text == "poison: noisy"
 
 
@@ -174,10 +174,10 @@ def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(
     every_parser: None,
 ) -> None:
     del every_parser
-    told = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
+    options = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
     assert (
-        parser_pool.read_previews(told, DEFAULT_OPTIONS)
-        == parsers.preview_tables(told)
+        parser_pool.read_previews(options, DEFAULT_OPTIONS)
+        == parsers.preview_tables(options)
         == [("Sheet", [(1, {1: "Datum", 2: "Klinik"}), (2, {1: "5/1/2026", 2: "Nordklinik"})])]
     )
     with pytest.raises(ParseError, match=r"."):
@@ -213,8 +213,8 @@ def test_no_parser_survives_the_process_it_works_for(
         parser_pool, "SLOW_SECONDS", 60.0
     )  # a slow machine's parser would end with its item
     with use_parser_pool(limits):
-        parse(Format.MAIL, letter())
-        lanes = parser_pool._lanes
+        parse(Format.MAIL, mail())
+        lanes = parser_pool._pool
         assert lanes is not None
         processes = [child._process for child in lanes._all]
         assert [p.poll() for p in processes] == [None]
@@ -230,7 +230,7 @@ def test_an_item_that_ends_its_parser_three_times_is_failed_and_shown(
 ) -> None:
     del poison
     context = any_context
-    number, good = arrive(context, letter(f"poison: {deed}")), arrive(context, letter())
+    number, good = arrive(context, mail(f"poison: {deed}")), arrive(context, mail())
     for attempt in (1, 2, 3):
         process_waiting(context)
         until(lambda: settled(context, number))
@@ -246,15 +246,15 @@ def test_an_item_that_never_ends_holds_up_nobody(
     context: AppContext, poison: None, clock: HandClock, woken: Woken
 ) -> None:
     del poison
-    number = arrive(context, letter("poison: sleep"))
-    others = [arrive(context, letter()) for _ in range(8)]
+    number = arrive(context, mail("poison: sleep"))
+    others = [arrive(context, mail()) for _ in range(8)]
     process_waiting(context)
     assert all(delivery(context, n).state is DeliveryState.PROCESSED for n in others)
     assert not settled(context, number)
     until(lambda: settled(context, number))
     until(lambda: woken.count("read") > 9)  # one an arrival, and one because a parser is free again
     clock.turn(seconds=30)
-    arrive(context, letter())
+    arrive(context, mail())
     process_waiting(context)  # at the second attempt nobody waits for it at all
     assert counted(context, Ticket) == 9
     assert not settled(context, number)
@@ -265,14 +265,14 @@ def test_one_parser_is_always_left_for_items_that_have_done_no_harm(
     context: AppContext, poison: None, clock: HandClock
 ) -> None:
     del poison
-    bad = [arrive(context, letter("poison: sleep")) for _ in range(3)]
+    bad = [arrive(context, mail("poison: sleep")) for _ in range(3)]
     process_waiting(context)
     until(lambda: all(settled(context, n) for n in bad))
     clock.turn(seconds=30)
     process_waiting(context)
     process_waiting(context)
     assert parser_pool.count_free_parsers() == 1
-    arrive(context, letter())
+    arrive(context, mail())
     process_waiting(context)
     until(lambda: counted(context, Ticket) == 1)
 
@@ -282,7 +282,7 @@ def test_items_are_filed_in_the_order_they_came(
 ) -> None:
     del every_parser
     monkeypatch.setattr(process, "PATIENCE_SECONDS", 30)  # this machine may have much else to do
-    numbers = [arrive(context, letter("x" * (200_000 if n % 3 == 0 else 10))) for n in range(12)]
+    numbers = [arrive(context, mail("x" * (200_000 if n % 3 == 0 else 10))) for n in range(12)]
     process_waiting(context)
     with context.store.read_only() as session:
         opened = [
@@ -295,7 +295,7 @@ def test_an_item_whose_worker_ended_three_times_is_failed(
     context: AppContext, clock: HandClock
 ) -> None:
     """Whatever killed it: the attempt is counted before it is made."""
-    number = arrive(context, letter())
+    number = arrive(context, mail())
     with context.store.transaction() as session:
         session.get_one(Delivery, number).attempts = 3
     clock.turn(seconds=61)
@@ -308,16 +308,16 @@ def test_an_item_is_read_though_the_clock_has_jumped_back(
     context: AppContext, clock: HandClock
 ) -> None:
     clock.turn(days=1)
-    number = arrive(context, letter())
+    number = arrive(context, mail())
     clock.turn(days=-1)
     process_waiting(context)
     assert delivery(context, number).state is DeliveryState.PROCESSED
 
 
-def test_bytes_that_are_gone_are_tried_again_and_then_told(
+def test_bytes_that_are_gone_are_tried_again_and_then_reported(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = arrive(context, letter("y" * 400_000))
+    number = arrive(context, mail("y" * 400_000))
     for path in (context.settings.home / "blobs").rglob("*"):
         if path.is_file():
             path.unlink()
@@ -333,7 +333,7 @@ def test_reading_one_now_counts_its_attempts_too(
 ) -> None:
     """The watched folder reads by itself: what kills it must not kill it for ever."""
     del poison
-    number = arrive(context, letter("poison: crash"))
+    number = arrive(context, mail("poison: crash"))
     for _ in range(3):
         process_delivery(context, number)
         process_delivery(context, number)  # too early: no attempt, and none counted
@@ -344,7 +344,7 @@ def test_reading_one_now_counts_its_attempts_too(
 
 def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> None:
     """The folder looks every second, and a worker may be faster: looking is no attempt."""
-    number = arrive(context, letter())
+    number = arrive(context, mail())
     [claimed] = process._claim(context, 1)
     for _ in range(5):
         process_delivery(context, number)

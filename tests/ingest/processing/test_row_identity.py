@@ -185,7 +185,7 @@ def test_the_same_rows_with_and_without_an_id_column_double_nothing(
     assert drop(any_context, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
 
 
-def test_messages_of_the_same_words_are_told_apart_by_their_ids(any_context: AppContext) -> None:
+def test_messages_of_the_same_words_are_distinguished_by_their_ids(any_context: AppContext) -> None:
     lines = [("K-88", *BIRCH), ("K-91", *BIRCH)]
     assert drop(any_context, workbook("Message ID", *lines)) == ["opened", "opened"]
     assert drop(any_context, workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))) == [

@@ -67,7 +67,7 @@ def arrive(context: AppContext, raw: bytes) -> int:
     return Intake(context).accept(arrival)
 
 
-def letter(context: AppContext) -> int:
+def mail_delivery(context: AppContext) -> int:
     raw = b"From: a@x.example\r\nSubject: hi\r\n\r\nhelp\r\n"
     return Intake(context).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
 
@@ -159,7 +159,7 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
     del lanes
     number = arrive(context, table(*rows(MANY)))
     file = process._file_some
-    monkeypatch.setattr(process, "AT_ONCE", 1)
+    monkeypatch.setattr(process, "FRAMES_PER_COMMIT", 1)
     for _ in range(4):
         before = counted(context, Filing)
 
@@ -202,15 +202,15 @@ def test_nobody_behind_a_large_file_waits_for_it(
     context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del lanes
-    number, small = arrive(context, table(*rows(MANY))), letter(context)
+    number, small = arrive(context, table(*rows(MANY))), mail_delivery(context)
     file = process._file_some
 
-    def after_the_letter(*given: object, last: bool) -> bool:
+    def after_the_mail(*given: object, last: bool) -> bool:
         if given[2] == number:
             until(lambda: delivery(context, small).state is DeliveryState.PROCESSED)
         return file(*given, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(process, "_file_some", after_the_letter)
+    monkeypatch.setattr(process, "_file_some", after_the_mail)
     process_waiting(context)
     until(lambda: delivery(context, number).state is DeliveryState.PROCESSED)
     assert counted(context, Ticket) == MANY + 1
@@ -281,7 +281,7 @@ def partly(any_context: AppContext) -> int:
     return number
 
 
-def test_a_bad_row_stops_no_good_one_and_is_told_by_its_place(
+def test_a_bad_row_stops_no_good_one_and_is_reported_by_its_place(
     any_context: AppContext, partly: int
 ) -> None:
     outcomes = dict.fromkeys(sorted(filings(any_context, partly)))

@@ -14,7 +14,7 @@ from ingest.processing.parser_pool import use_parser_pool
 from ingest.processing.process import process_delivery
 from ingest.replay.reprocess import apply_replay, preview_replay
 from parsers.item import SheetCounts
-from tests.ingest.processing.test_rows import MANY, adds_up, arrive, letter, rows, table
+from tests.ingest.processing.test_rows import MANY, adds_up, arrive, mail_delivery, rows, table
 from tests.support.context import HandClock
 from tests.support.workbooks import book
 from workflow.context import AppContext
@@ -79,7 +79,7 @@ def test_what_the_sheets_were_read_as_stays_with_the_delivery(
     any_context: AppContext, lanes: None
 ) -> None:
     del lanes
-    number, other = arrive(any_context, report()), letter(any_context)
+    number, other = arrive(any_context, report()), mail_delivery(any_context)
     for one in (number, other):
         process_delivery(any_context, one)
     assert kept(any_context, number) == [READ, SheetCounts(sheet="Archive", hidden=True)]
@@ -162,7 +162,7 @@ def test_a_workbook_read_again_is_counted_as_it_is_read_now(any_context: AppCont
     assert balance(any_context).adds_up
 
 
-def test_what_is_said_of_a_sheet_names_places_and_no_words() -> None:
+def test_the_counts_of_a_sheet_name_places_and_no_words() -> None:
     assert (
         sheet_counts.describe_counts(READ)
         == "7 rows = 1 item + 1 repeated + 1 rejected + 1 heading (row 2) + 1 title (row 1) + 1"

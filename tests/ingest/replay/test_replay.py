@@ -148,7 +148,7 @@ def everything(context: AppContext) -> dict[str, list[Any]]:
         }
 
 
-def told(found: ReplayComparison) -> list[tuple[str, list[str]]]:
+def summarize(found: ReplayComparison) -> list[tuple[str, list[str]]]:
     """The verdicts but `same`, and the names of the fields."""
     return [
         (str(f.verdict), [one.name for one in f.fields])
@@ -164,7 +164,7 @@ def done(context: AppContext, number: int) -> ReplayComparison:
     """
     shown = preview_replay(context, number)
     applied = apply_replay(context, shown, by="Olga")
-    assert told(applied) == told(shown)
+    assert summarize(applied) == summarize(shown)
     assert not preview_replay(context, number).has_changes
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
@@ -241,7 +241,7 @@ def test_several_are_dismissed_with_one_reason_all_or_none(
     assert counted(context, Delivery, Delivery.state == DeliveryState.DISMISSED) == 2
 
 
-def test_a_trial_of_a_failed_one_tells_what_would_come_of_it_and_leaves_nothing(
+def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
     any_context: AppContext, reads: Reads, woken: Woken
 ) -> None:
     context = any_context
@@ -269,7 +269,7 @@ def test_a_trial_of_a_failed_one_tells_what_would_come_of_it_and_leaves_nothing(
     assert woken == []
 
 
-def test_a_trial_tells_why_it_still_cannot_be_read(context: AppContext, reads: Reads) -> None:
+def test_a_trial_shows_why_it_still_cannot_be_read(context: AppContext, reads: Reads) -> None:
     reads(ParseError("not a workbook: export it again"))
     number = read_in(context)
     with pytest.raises(UnreadableError, match="not a workbook: export it again"):
@@ -288,7 +288,7 @@ def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
     number = read_in(context)
     with context.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.FAILED
-    monkeypatch.setattr(reprocess, "MOST_TRIED", 2)
+    monkeypatch.setattr(reprocess, "MAX_TRIED", 2)
     reads(*[row(str(n)) for n in range(5)])
     tried = try_replay(context, number)
     assert (tried.filed, tried.remaining, len(tried.outcomes)) == (1, 4, 2)
@@ -296,7 +296,7 @@ def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
 
 # -- nothing to change ----
 
-LETTER = (
+MAIL_WITH_FILE = (
     b"From: =?utf-8?q?J=C3=B6?= <jo@acme.example>\r\nTo: support@localhost\r\nSubject:"
     b" Claim\r\nMessage-ID: <1@acme.example>\r\nDate: Mon, 2 Mar 2026 10:00:00"
     b" -0500\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed;"
@@ -324,7 +324,7 @@ BOUNCED = (
 @pytest.mark.parametrize(
     ("form", "raw"),
     [
-        (Format.MAIL, LETTER),
+        (Format.MAIL, MAIL_WITH_FILE),
         (Format.MAIL, BOUNCED),
         (Format.SECURE_MESSAGE, TABLE),
         (Format.FORMSTACK, FORM),
@@ -339,7 +339,7 @@ def test_what_is_read_by_the_same_parser_changes_nothing(
     number = read_in(context, raw, form)
     before = everything(context)
     found = preview_replay(context, number)
-    assert (told(found), found.has_changes) == ([], False)
+    assert (summarize(found), found.has_changes) == ([], False)
     apply_replay(context, found, by="Olga")
     assert everything(context) == before
 
@@ -362,7 +362,7 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
     reads(mail("a\0b", subject="\ud800", authentication=(forged,)))
     number = read_in(context, form=Format.MAIL)
     assert (message(context).text, message(context).caveats) == ("a\ufffdb", [FORGED_CAVEAT])
-    assert told(preview_replay(context, number)) == []
+    assert summarize(preview_replay(context, number)) == []
     context.close()
 
 
@@ -402,7 +402,7 @@ def test_the_message_takes_over_what_is_read_otherwise(
     other = message(context, 2)
     reads(replace(item, **change), row("beside it", external_id=other.message_id))
     before = everything(context)
-    assert told(preview_replay(context, number)) == [("changed", fields)]
+    assert summarize(preview_replay(context, number)) == [("changed", fields)]
     assert everything(context) == before
     done(context, number)
     assert getattr(message(context), column) == value
@@ -468,7 +468,7 @@ def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(
     number = read_in(context)
     reads(replace(second, text="TWO", subject="y", caveats=("odd",), link="https://x.example"))
     before = ticket(context)
-    assert told(done(context, number)) == [
+    assert summarize(done(context, number)) == [
         ("changed", ["subject", "text", "caveats", "content digest"])
     ]
     assert (message(context, 2).text, message(context, 2).ticket_id) == ("TWO", 1)
@@ -491,7 +491,7 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
     kept = next(a.id for a in message(context).attachments if a.name == "a.txt")
     reads(replace(item, attachments=(large, replace(one, name="renamed.txt", inline=True))))
     shown = preview_replay(context, number)
-    assert told(shown) == [("changed", ["attachments", "content digest"])]
+    assert summarize(shown) == [("changed", ["attachments", "content digest"])]
     assert "b.txt, text/plain, 1 bytes" in shown.findings[0].fields[0].before
     assert "400000 bytes" in shown.findings[0].fields[0].after
     assert not [
@@ -554,7 +554,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         "telemedicine",
         "contact",
     ]
-    assert told(preview_replay(context, number)) == [("changed", names)]
+    assert summarize(preview_replay(context, number)) == [("changed", names)]
     assert everything(context) == before
     done(context, number)
     found = ticket(context)
@@ -564,7 +564,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     assert found.caveats == [NO_MANAGER]
     assert (
         counted(context, OutgoingMail) == 0
-    )  # it is for a person to tell the customer: the task says so
+    )  # a person has to notify the customer: there is a task
     reads(
         replace(
             mended,
@@ -602,13 +602,13 @@ def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(
     reads(item)
     number = read_in(context, form=Format.MAIL)
     reads(replace(item, is_automated=True))
-    assert told(done(context, number)) == [("changed", ["automated"])]
+    assert summarize(done(context, number)) == [("changed", ["automated"])]
     assert ticket(context).automated
     reads(item)
     assert not preview_replay(context, number).has_changes
 
 
-def test_the_audit_trail_names_who_did_it_and_the_fields_and_none_of_the_words(
+def test_the_audit_log_names_who_did_it_and_the_fields_and_none_of_the_words(
     context: AppContext, reads: Reads
 ) -> None:
     item = row("Zebulon", subject="Quackenbush")
@@ -639,7 +639,7 @@ def test_the_audit_trail_names_who_did_it_and_the_fields_and_none_of_the_words(
 # -- which message it is ----
 
 
-def test_a_mended_message_is_still_met_by_its_double_from_another_door(
+def test_a_corrected_message_still_matches_its_duplicate_from_another_channel(
     any_context: AppContext, reads: Reads
 ) -> None:
     context, item = any_context, mail("", plain="")
@@ -652,7 +652,7 @@ def test_a_mended_message_is_still_met_by_its_double_from_another_door(
     assert mended.message_id[1:-1] == message(context).message_id
 
 
-def test_an_id_that_reads_otherwise_is_told_and_not_taken_over(
+def test_an_id_that_differs_is_reported_and_not_taken_over(
     any_context: AppContext, reads: Reads
 ) -> None:
     context, item = any_context, mail("a")
@@ -675,7 +675,7 @@ def test_an_id_that_reads_otherwise_is_told_and_not_taken_over(
 
 
 def test_two_that_read_the_same_now_both_stay(any_context: AppContext, reads: Reads) -> None:
-    """They are told apart by what they were.
+    """They are distinguished by what they were.
 
     Neither swallows the other, whichever is read again first.
     """
@@ -720,7 +720,7 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
     )
     before, woken[:] = everything(context), []
     shown = preview_replay(context, number)
-    assert told(shown) == [("received", [])]
+    assert summarize(shown) == [("received", [])]
     assert not (context.settings.home / "blobs").exists()
     assert shown.outcomes == [ReplayOutcome(Outcome.OPENED)]
     assert (everything(context), woken) == (before, [])
@@ -746,7 +746,7 @@ def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
     assert woken == ["send"]
 
 
-def test_a_row_that_is_not_found_now_is_told_and_stays(
+def test_a_row_that_is_not_found_now_is_reported_and_stays(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
@@ -756,7 +756,7 @@ def test_a_row_that_is_not_found_now_is_told_and_stays(
     before = everything(context)
     reads(items[0], items[2])
     shown = preview_replay(context, number)
-    assert told(shown) == [("gone", [])]
+    assert summarize(shown) == [("gone", [])]
     assert (shown.has_changes, shown.findings[1].filing and shown.findings[1].filing.ticket_id) == (
         False,
         2,
@@ -773,7 +773,7 @@ def test_new_and_gone_rows_at_once_add_up_and_are_done_once(
     reads(a, b)
     number = read_in(context)
     reads(replace(a, text="A"), c)
-    assert told(done(context, number)) == [
+    assert summarize(done(context, number)) == [
         ("changed", ["text", "content digest"]),
         ("gone", []),
         ("received", []),
@@ -793,7 +793,7 @@ def test_a_request_that_was_ignored_becomes_a_ticket(any_context: AppContext, re
     reads(mail("please help"))
     assert preview_replay(context, number).outcomes == [ReplayOutcome(Outcome.OPENED)]
     assert filings(context, number) == [(0, "ignored", None)]
-    assert told(done(context, number)) == [("received", [])]
+    assert summarize(done(context, number)) == [("received", [])]
     assert filings(context, number) == [(0, "opened", 1)]
     assert counted(context, OutgoingMail) == 1
     assert (
@@ -801,7 +801,7 @@ def test_a_request_that_was_ignored_becomes_a_ticket(any_context: AppContext, re
     )  # listed no more
 
 
-def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(
+def test_a_ticket_that_would_be_ignored_now_is_reported_and_stays(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
@@ -819,7 +819,7 @@ def test_a_ticket_that_would_be_ignored_now_is_told_and_stays(
         )
     )
     shown = preview_replay(context, number)
-    assert told(shown) == [("no request", [])]
+    assert summarize(shown) == [("no request", [])]
     assert shown.findings[0].notes == ("read now, it is a report about no mail of ours",)
     apply_replay(context, shown, by="Olga")
     assert everything(context) == before
@@ -872,7 +872,7 @@ def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(
     number = read_in(context)
     assert filings(context, number) == [(0, "opened", 1), (1, "duplicate", 1)]
     reads(replace(blank, text="one"), replace(blank, text="two"))
-    assert told(done(context, number)) == [
+    assert summarize(done(context, number)) == [
         ("changed", ["text", "content digest"]),
         ("received", []),
     ]
@@ -884,12 +884,12 @@ def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
     any_context: AppContext, reads: Reads
 ) -> None:
     context, blank = any_context, mail("", plain="", name="")
-    blank = replace(blank, external_id="", message_id="")  # only content tells such mails apart
+    blank = replace(blank, external_id="", message_id="")  # only content distinguishes such mails
     reads(blank)
     first, second = read_in(context, b"1", Format.MAIL), read_in(context, b"2", Format.MAIL)
     assert filings(context, second) == [(0, "duplicate", 1)]
     reads({b"1": [replace(blank, text="one")], b"2": [replace(blank, text="two")]})
-    assert told(done(context, second)) == [("received", [])]
+    assert summarize(done(context, second)) == [("received", [])]
     assert filings(context, second) == [(0, "opened", 2)]
     done(context, first)
     assert [message(context, n).text for n in (1, 2)] == ["one", "two"]
@@ -938,7 +938,7 @@ def test_what_cannot_be_read_now_stays_as_it_is(
     assert everything(context) == before
 
 
-def test_bytes_that_are_gone_are_told(context: AppContext, reads: Reads) -> None:
+def test_bytes_that_are_gone_are_reported(context: AppContext, reads: Reads) -> None:
     reads(row())
     number = read_in(context, b"x" * 400_000)
     for path in (context.settings.home / "blobs").rglob("*"):
@@ -989,7 +989,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         yield written
 
 
-def test_the_log_tells_a_trial_from_the_real_thing(
+def test_the_log_marks_a_trial(
     context: AppContext, reads: Reads, lines: list[dict[str, Any]]
 ) -> None:
     reads(row("a"))

@@ -1,4 +1,4 @@
-"""What no client of the mail door can do to it, and how it closes."""
+"""Limits of the SMTP listener against its clients, and how it closes."""
 
 import asyncio
 import os
@@ -15,13 +15,23 @@ import pytest
 from ingest.intake import Transport
 from ingest.smtp.listener import Listener
 from ingest.smtp.session import CHUNK, GIVE_UP_FACTOR, MAX_ERRORS, MAX_JUNK
-from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
+from tests.support.smtp_client import (
+    DESK,
+    FROM,
+    HELLO,
+    MAIL,
+    TO,
+    Client,
+    Stored,
+    running_listener,
+    until,
+)
 
 LMTP = Transport.LMTP
 
 
 def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(stored: Stored) -> None:
-    with doors(stored, mail_limit=1000) as listener, Client(listener) as client:
+    with running_listener(stored, mail_limit=1000) as listener, Client(listener) as client:
         assert "250-SIZE 1000" in client.ask(HELLO)
         assert client.say("MAIL FROM:<a@b.example> SIZE=1001") == ["552"]
         for size, code in ((998, "250"), (999, "552")):
@@ -31,15 +41,15 @@ def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(stored: Stored) 
 
 
 def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
-    with doors(stored, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
+    with running_listener(stored, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
         client.envelope()
-        (session,) = listener._crowds[0].sessions
+        (session,) = listener._limits[0].sessions
         for octets, held in ((2 * CHUNK, True), (3 * CHUNK, False)):
             seen = session._received
             client.send(b"x" * octets)
             until(lambda want=seen + octets: session._received == want)  # type: ignore[misc]
             assert client.silent(0.05)
-            assert bool(listener._room.held_octets) is held
+            assert bool(listener._memory.held_octets) is held
         client.send(b"x" * 4 * GIVE_UP_FACTOR * CHUNK)
         assert client.reply().startswith("552")
         assert client.closed()
@@ -47,7 +57,7 @@ def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
 
 
 def test_recipients_of_a_mail_are_limited(stored: Stored) -> None:
-    with doors(stored, smtp_recipients=2) as listener, Client(listener) as client:
+    with running_listener(stored, smtp_recipients=2) as listener, Client(listener) as client:
         codes = client.say(HELLO, FROM, TO, "RCPT TO:<nobody@billing.example>", TO, TO, "DATA")
         assert codes == ["250", "250", "250", "550", "250", "452", "354"]
         client.send(MAIL + b".\r\n")
@@ -56,7 +66,10 @@ def test_recipients_of_a_mail_are_limited(stored: Stored) -> None:
 
 
 def test_connections_of_a_host_are_limited(stored: Stored) -> None:
-    with doors(stored, smtp_connections_per_host=1) as listener, Client(listener) as first:
+    with (
+        running_listener(stored, smtp_connections_per_host=1) as listener,
+        Client(listener) as first,
+    ):
         with Client(listener) as second:
             assert second.greeting.startswith("421 4.7.0")
             assert second.closed()
@@ -66,9 +79,9 @@ def test_connections_of_a_host_are_limited(stored: Stored) -> None:
             assert third.greeting.startswith("220")
 
 
-def test_connections_are_limited_at_each_door(stored: Stored) -> None:
+def test_connections_are_limited_at_each_port(stored: Stored) -> None:
     with (
-        doors(stored, smtp_connections=1) as listener,
+        running_listener(stored, smtp_connections=1) as listener,
         Client(listener),
         Client(listener) as second,
     ):
@@ -103,7 +116,7 @@ def test_commands_that_move_no_mail_end_a_session_and_mail_buys_more(client: Cli
 def test_idle_and_trickling_clients_are_cut(stored: Stored, piece: bytes, *, prepare: bool) -> None:
     if piece == b"x\r\n" and not prepare:
         piece = b"NOOP "
-    with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+    with running_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
         if prepare:
             client.envelope()
         for _ in range(50):
@@ -117,7 +130,7 @@ def test_idle_and_trickling_clients_are_cut(stored: Stored, piece: bytes, *, pre
 
 
 def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
-    with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+    with running_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
         client.envelope()
         for _ in range(6):
             client.send(b"x" * 100 + b"\r\n")
@@ -128,7 +141,10 @@ def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
 
 @pytest.mark.parametrize("prepare", [False, True])
 def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool) -> None:
-    with doors(stored, smtp_session_seconds=0.15) as listener, Client(listener) as client:
+    with (
+        running_listener(stored, smtp_session_seconds=0.15) as listener,
+        Client(listener) as client,
+    ):
         if prepare:
             client.envelope()
         for _ in range(50):
@@ -139,19 +155,19 @@ def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool
 
 
 def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
-    with doors(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
-        (session,) = listener._crowds[0].sessions
+    with running_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+        (session,) = listener._limits[0].sessions
         # what the transport says when the client's window and our buffer are full
         session.pause_writing()
         client.send(b"NOOP\r\n")
-        until(listener._crowds[0].all_closed.is_set)
+        until(listener._limits[0].all_closed.is_set)
 
 
 # opening and closing
 
 
 def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) -> None:
-    with doors(stored) as listener:
+    with running_listener(stored) as listener:
         idle, busy = Client(listener), Client(listener).envelope()
         busy.send(MAIL)
         closing = threading.Thread(target=_close, args=(listener, 3.0))
@@ -170,7 +186,7 @@ def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) 
 
 
 def test_closing_does_not_wait_for_ever(stored: Stored) -> None:
-    with doors(stored) as listener, Client(listener).envelope() as stuck:
+    with running_listener(stored) as listener, Client(listener).envelope() as stuck:
         begun = time.monotonic()
         _close(listener, 0.1)
         assert stuck.closed()
@@ -184,26 +200,29 @@ def _close(listener: Listener, seconds: float) -> None:
     ).result()
 
 
-def test_a_port_that_is_taken_is_an_error(door: Listener, stored: Stored) -> None:
+def test_a_port_that_is_taken_is_an_error(listener: Listener, stored: Stored) -> None:
     with (
         pytest.raises(OSError, match="in use"),
-        doors(stored, lmtp_listen=f"127.0.0.1:{door.ports[LMTP]}"),
+        running_listener(stored, lmtp_listen=f"127.0.0.1:{listener.ports[LMTP]}"),
     ):
         pass
 
 
 def test_a_certificate_that_cannot_be_read_is_an_error(stored: Stored, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), doors(stored, tls_certificate=tmp_path / "none.pem"):
+    with (
+        pytest.raises(FileNotFoundError),
+        running_listener(stored, tls_certificate=tmp_path / "none.pem"),
+    ):
         pass
 
 
 SERVE = """
-from ingest import smtp
-from workflow import journal
-from workflow.settings import Settings
+from ingest.smtp import listener
+from workflow.runtime import log
+from workflow.settings.settings import Settings
 
-journal.listening = lambda door, address: print(address, flush=True)
-smtp.serve(Settings(smtp_listen="127.0.0.1:0"), lambda arrival: 1)
+log.listener_started = lambda channel, address: print(address, flush=True)
+listener.serve(Settings(smtp_listen="127.0.0.1:0"), lambda arrival: 1)
 print("drained")
 """
 

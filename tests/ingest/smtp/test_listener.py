@@ -1,4 +1,4 @@
-"""The mail door over real sockets: what it takes, what it says, and that yes means stored."""
+"""The SMTP listener over real sockets: mail it takes, its replies, and that 250 means stored."""
 
 import logging
 import random
@@ -17,15 +17,25 @@ from ingest.smtp import session
 from ingest.smtp.listener import MAX_HOPS, TRY_LATER, Listener
 from ingest.smtp.session import CHUNK
 from parsers.item import Format
-from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors, until
+from tests.support.smtp_client import (
+    DESK,
+    FROM,
+    HELLO,
+    MAIL,
+    TO,
+    Client,
+    Stored,
+    running_listener,
+    until,
+)
 
 
-def test_a_mail_arrives_with_its_envelope(door: Listener, stored: Stored) -> None:
+def test_a_mail_arrives_with_its_envelope(listener: Listener, stored: Stored) -> None:
     message = EmailMessage()
     message["Subject"] = "claim"
     message.set_content("hello")
     with smtplib.SMTP(
-        "127.0.0.1", door.ports[Transport.SMTP], local_hostname="pc.clinic.example"
+        "127.0.0.1", listener.ports[Transport.SMTP], local_hostname="pc.clinic.example"
     ) as sender:
         sender.send_message(message, "a@clinic.example", [DESK, DESK.upper(), "postmaster"])
     arrival = stored.next()
@@ -40,14 +50,14 @@ def test_a_mail_arrives_with_its_envelope(door: Listener, stored: Stored) -> Non
     }
 
 
-def test_yes_is_said_only_once_it_is_stored(stored: Stored) -> None:
+def test_a_mail_is_acknowledged_only_once_it_is_stored(stored: Stored) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
         commit.wait(3)
         return stored(arrival)
 
-    with doors(accept) as listener, Client(listener) as client:
+    with running_listener(accept) as listener, Client(listener) as client:
         client.envelope().send(MAIL + b".\r\n")
         early = not client.silent(0.1)
         commit.set()
@@ -71,7 +81,7 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
             raise faults.pop()
         return stored(arrival)
 
-    with doors(accept) as listener, Client(listener) as client, capture_logs() as log:
+    with running_listener(accept) as listener, Client(listener) as client, capture_logs() as log:
         client.envelope().send(MAIL + b".\r\n")
         assert client.reply() == TRY_LATER
         assert client.say(FROM, TO, "DATA") == ["250", "250", "354"]
@@ -100,7 +110,7 @@ def test_a_store_that_takes_too_long_is_try_again() -> None:
         commit.wait(3)
         return 1
 
-    with doors(accept, smtp_store_seconds=0.05) as listener, Client(listener) as client:
+    with running_listener(accept, smtp_store_seconds=0.05) as listener, Client(listener) as client:
         client.envelope().send(MAIL + b".\r\n")
         reply = client.reply()
         commit.set()
@@ -114,13 +124,13 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
         commit.wait(3)
         return stored(arrival)
 
-    with doors(accept, smtp_connections=1) as listener:  # one thread
+    with running_listener(accept, smtp_connections=1) as listener:  # one thread
         for name in (b"1", b"2"):
             client = Client(listener).envelope()
             client.send(name + b"\r\n.\r\n")
             until(partial(stores, listener, int(name)))
             client.hang_up()
-            until(listener._crowds[0].all_closed.is_set)
+            until(listener._limits[0].all_closed.is_set)
         with Client(
             listener
         ) as third:  # both are still being stored: no more may pile up behind them
@@ -139,11 +149,11 @@ def test_a_client_that_closes_its_half_after_the_dot_hears_yes(client: Client) -
 
 
 @pytest.mark.parametrize("cut", [b"", MAIL, MAIL + b".", MAIL + b".\r", MAIL[:-1]])
-def test_a_mail_without_its_end_is_no_mail(door: Listener, stored: Stored, cut: bytes) -> None:
-    with Client(door) as client:
+def test_a_mail_without_its_end_is_no_mail(listener: Listener, stored: Stored, cut: bytes) -> None:
+    with Client(listener) as client:
         client.envelope().send(cut)
-    until(door._crowds[0].all_closed.is_set)
-    assert (stored.arrivals, door._room.held_octets) == ([], 0)
+    until(listener._limits[0].all_closed.is_set)
+    assert (stored.arrivals, listener._memory.held_octets) == ([], 0)
 
 
 # octets
@@ -333,12 +343,12 @@ def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored
 
 
 def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
-    door: Listener, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         session, "GREET_SECONDS", 0.1
     )  # a busy machine may take longer than the real one to say anything
-    with Client(door, greeted=False) as client:
+    with Client(listener, greeted=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")
 
@@ -357,10 +367,10 @@ def test_a_mail_in_a_loop_is_refused(client: Client, stored: Stored) -> None:
 
 
 def test_the_log_holds_no_address_and_no_text(
-    door: Listener, caplog: pytest.LogCaptureFixture
+    listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with capture_logs() as log, Client(door) as client:
+    with capture_logs() as log, Client(listener) as client:
         client.envelope().send(MAIL + b".\r\n")
         client.reply()
         client.say("GET clinic.example", "NOOP")

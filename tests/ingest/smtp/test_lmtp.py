@@ -1,16 +1,16 @@
-"""The mail door spoken to in LMTP."""
+"""The listener spoken to in LMTP."""
 
 import pytest
 
 from ingest.intake import Arrival, Transport
 from ingest.smtp.listener import Listener
-from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, doors
+from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, running_listener
 
 LMTP = Transport.LMTP
 
 
-def test_lmtp_answers_for_each_recipient_it_accepted(door: Listener, stored: Stored) -> None:
-    with Client(door, LMTP) as client:
+def test_lmtp_answers_for_each_recipient_it_accepted(listener: Listener, stored: Stored) -> None:
+    with Client(listener, LMTP) as client:
         assert client.say(HELLO, "HELO a", "LHLO mx", FROM) == ["500", "500", "250", "250"]
         assert (
             client.say(TO, "RCPT TO:<nobody@billing.example>", TO, "RCPT TO:<postmaster>", "DATA")[
@@ -37,6 +37,6 @@ def test_lmtp_says_no_for_each_recipient(error: Exception, mail: bytes, code: st
     def accept(arrival: Arrival) -> int:  # noqa: ARG001
         raise error
 
-    with doors(accept, mail_limit=1000) as listener, Client(listener, LMTP) as client:
+    with running_listener(accept, mail_limit=1000) as listener, Client(listener, LMTP) as client:
         client.envelope(DESK, DESK, hello="LHLO mx").send(mail + b".\r\nNOOP\r\n")
         assert [client.reply()[:3] for _ in range(3)] == [code, code, "250"]

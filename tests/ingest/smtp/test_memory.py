@@ -1,4 +1,4 @@
-"""Memory at the mail door: bounded however much comes at once, and everyone hears an answer."""
+"""Memory of the SMTP listener: bounded however much comes at once, and everyone gets a reply."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from ingest.smtp import memory
 from ingest.smtp.listener import TRY_LATER, Listener
 from ingest.smtp.memory import SHARED_FACTOR, UNLIMITED_MESSAGES, MemoryBudget, MemoryShare
 from ingest.smtp.session import CHUNK
-from tests.support.smtp_client import Client, Stored, doors, until
+from tests.support.smtp_client import Client, Stored, running_listener, until
 
 LIMIT = 4 * CHUNK
 BODY = b"x" * (LIMIT - 2) + b"\r\n"
@@ -23,7 +23,7 @@ NO_ROOM = "452 4.3.1 too much mail at once, try again later"
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message of more than 64 KiB is a large one, and waits for half a second."""
-    monkeypatch.setattr(memory, "SMALL", CHUNK)
+    monkeypatch.setattr(memory, "SMALL_OCTETS", CHUNK)
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.5)
 
 
@@ -37,7 +37,7 @@ def half(listener: Listener) -> Client:
 def full(listener: Listener) -> list[Client]:
     """Clients that fill the room with halves of messages."""
     clients = [half(listener) for _ in range(2 * SHARED_FACTOR)]
-    until(lambda: listener._room.held_octets > (SHARED_FACTOR - 1) * LIMIT)
+    until(lambda: listener._memory.held_octets > (SHARED_FACTOR - 1) * LIMIT)
     return clients
 
 
@@ -49,13 +49,13 @@ def finish(client: Client) -> str:
 
 
 def all_at_once(acts: list[Callable[[], str]]) -> list[str]:
-    said: list[str] = []
-    threads = [threading.Thread(target=lambda a=act: said.append(a())) for act in acts]
+    replies: list[str] = []
+    threads = [threading.Thread(target=lambda a=act: replies.append(a())) for act in acts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    return said
+    return replies
 
 
 def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> None:
@@ -66,21 +66,21 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
     most = [0]
 
     def accept(arrival: Arrival) -> int:
-        most.append(listener._room.held_octets)
+        most.append(listener._memory.held_octets)
         return stored(arrival)
 
-    with doors(accept, mail_limit=LIMIT) as listener:
-        said = all_at_once([partial(finish, client) for client in full(listener)])
-        assert said == ["250"] * 2 * SHARED_FACTOR
+    with running_listener(accept, mail_limit=LIMIT) as listener:
+        replies = all_at_once([partial(finish, client) for client in full(listener)])
+        assert replies == ["250"] * 2 * SHARED_FACTOR
         assert max(most) <= (SHARED_FACTOR + UNLIMITED_MESSAGES) * LIMIT
-        until(lambda: listener._room.held_octets == 0)
+        until(lambda: listener._memory.held_octets == 0)
     assert stored.raw == [BODY] * 2 * SHARED_FACTOR
 
 
 def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
     stored: Stored,
 ) -> None:
-    with doors(stored, mail_limit=LIMIT) as listener:
+    with running_listener(stored, mail_limit=LIMIT) as listener:
         standing = [*full(listener), half(listener)]
         with Client(listener) as large, Client(listener) as small:
             large.envelope().send(BODY + b".\r\n")
@@ -89,21 +89,21 @@ def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
             assert large.reply() == NO_ROOM
         for client in standing:
             client.hang_up()
-        until(lambda: listener._room.held_octets == 0)
+        until(lambda: listener._memory.held_octets == 0)
         with Client(listener) as large:
             large.envelope().send(BODY + b".\r\n")
             assert large.reply().startswith("250")
 
 
 def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> None:
-    with doors(stored, mail_limit=LIMIT) as listener:
+    with running_listener(stored, mail_limit=LIMIT) as listener:
         standing = [*full(listener), half(listener)]
         with Client(listener) as client:
             client.envelope().send(BODY + b".\r\n")
             assert client.reply() == NO_ROOM
             for other in standing:
                 other.hang_up()
-            until(lambda: listener._room.held_octets == 0)
+            until(lambda: listener._memory.held_octets == 0)
             client.envelope().send(BODY + b".\r\n")
             assert client.reply().startswith("250")
 
@@ -117,7 +117,7 @@ def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_o
         commit.wait(10)
         return stored(arrival)
 
-    with doors(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
+    with running_listener(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
         with Client(listener) as client:
             client.envelope().send(BODY + b".\r\n")
             assert client.reply() == TRY_LATER
@@ -125,10 +125,10 @@ def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_o
         leaving.send(BODY + b".\r\n")
         until(lambda: len(listener._storing._running) == 2)
         leaving.hang_up()
-        until(listener._crowds[0].all_closed.is_set)
-        assert listener._room.held_octets >= 2 * len(BODY)
+        until(listener._limits[0].all_closed.is_set)
+        assert listener._memory.held_octets >= 2 * len(BODY)
         commit.set()
-        until(lambda: listener._room.held_octets == 0)
+        until(lambda: listener._memory.held_octets == 0)
 
 
 def test_a_message_waits_so_long_in_all_and_not_each_time() -> None:

@@ -1,4 +1,4 @@
-"""The mail door over TLS."""
+"""The SMTP listener over TLS."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,21 @@ import pytest
 
 from ingest.smtp.listener import Listener
 from ingest.smtp.session import CHUNK
-from tests.support.smtp_client import FROM, HELLO, TO, Client, Stored, certificate, doors, until
+from tests.support.smtp_client import (
+    FROM,
+    HELLO,
+    TO,
+    Client,
+    Stored,
+    certificate,
+    running_listener,
+    until,
+)
 
 
 @pytest.fixture
 def secure(stored: Stored, tmp_path: Path) -> Iterator[Listener]:
-    with doors(
+    with running_listener(
         stored, smtp_idle_seconds=0.3, smtp_connections_per_host=1, **certificate(tmp_path)
     ) as listener:
         yield listener
@@ -23,7 +32,7 @@ def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
         assert "250 STARTTLS" in client.ask(HELLO)
         assert client.say(FROM, "STARTTLS x", "STARTTLS") == ["250", "501", "220"]
         client.start_tls()
-        assert client.say(FROM, TO) == ["503", "503"]  # nothing said in the clear counts
+        assert client.say(FROM, TO) == ["503", "503"]  # nothing sent in the clear counts
         assert "STARTTLS" not in client.ask(HELLO)
         assert client.say("STARTTLS", "AUTH PLAIN") == ["503", "500"]
         client.envelope().send(b"x" * 3 * CHUNK + b"\r\n.\r\n")
@@ -47,7 +56,7 @@ def test_a_handshake_that_fails_ends_the_session(secure: Listener, greet: bytes)
         assert client.say("STARTTLS") == ["220"]
         client.send(greet)
         assert not client.silent(2)
-    until(secure._crowds[0].all_closed.is_set)
+    until(secure._limits[0].all_closed.is_set)
     with Client(secure) as other:  # the only one its host may have
         assert other.greeting.startswith("220")
 
@@ -55,11 +64,11 @@ def test_a_handshake_that_fails_ends_the_session(secure: Listener, greet: bytes)
 def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
     stored: Stored, tmp_path: Path
 ) -> None:
-    with doors(stored, **certificate(tmp_path)) as listener:
+    with running_listener(stored, **certificate(tmp_path)) as listener:
         client = Client(listener)
         client.say("STARTTLS")
         client.hang_up()
-        until(listener._crowds[0].all_closed.is_set)
+        until(listener._limits[0].all_closed.is_set)
 
 
 def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(

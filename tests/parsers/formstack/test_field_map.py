@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.form_maps import build_form_maps
+from ingest.parser_options import build_form_maps
 from parsers.formstack import files, submission
 from parsers.item import Address, InboundItem
 from parsers.options import FormMap, Options
