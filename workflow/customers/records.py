@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
 from workflow.customers import directory
-from workflow.filing.file_item import NO_COMPANY, NO_MANAGER
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.process import TICKET_NAME
 from workflow.tickets.desk import ActionNotAllowed, lock_ticket
 
-MAX_NAME = 400
+# Caveats of tickets: what is missing in our own records about the customer.
+NO_COMPANY = "company not known: ask which practice this is about"
+NO_MANAGER = "the company record names no manager"
+MAX_NAME = 400  # characters
 _PAGE = 50
 
 

@@ -17,6 +17,7 @@ from parsers.item import Address, Attachment, Bounce, Format, InboundItem, Parse
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory, phone_numbers
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.text_safety import make_storable
 from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
 from workflow.filing.delivery_reports import MailReport
@@ -38,8 +39,6 @@ from workflow.tickets.desk import RULE, Desk, lock_ticket
 
 MAX_SUBJECT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
-NO_COMPANY = "company not known: ask which practice this is about"
-NO_MANAGER = "the company record names no manager"
 
 
 def file_item(

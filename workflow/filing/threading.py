@@ -16,11 +16,8 @@ from parsers.item import Format, InboundItem
 from workflow.customers import directory
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
-from workflow.runtime.crypto import Signer
+from workflow.runtime.crypto import BOUNCE, OUTBOX, TICKET, Signer
 
-TICKET = "t"
-BOUNCE = "bounce"
-OUTBOX = "outbox"
 _PLUS = re.compile(
     r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE
 )  # some systems write capitals

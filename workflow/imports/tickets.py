@@ -17,8 +17,9 @@ from parsers.item import Address, Format
 from workflow import process
 from workflow.audit import record as audit
 from workflow.customers import directory, phone_numbers
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.text_safety import make_storable
-from workflow.filing.file_item import MAX_SUBJECT, NO_COMPANY, NO_MANAGER
+from workflow.filing.file_item import MAX_SUBJECT
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketMilestone
 from workflow.models.states import RowOutcome, Status
 from workflow.process import PIPELINE, TICKET_NAME, UNKNOWN_COMPANY, Milestone, Stage

@@ -32,7 +32,7 @@ from tests.support.context import (
 from tests.support.outgoing_mail import sending_through
 from tests.support.servers import Relay
 from workflow.context import AppContext
-from workflow.filing.file_item import NO_MANAGER
+from workflow.customers.records import NO_MANAGER
 from workflow.imports.undo import undo_import
 from workflow.mail import sender
 from workflow.models.core import (

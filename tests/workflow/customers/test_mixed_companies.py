@@ -292,7 +292,7 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
     town: AppContext,
 ) -> None:
     """The same ids in another order: an earlier parser gave one id to rows of two practices."""
-    rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, given_id="7")]
+    rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, unreliable_id="7")]
     with town.store.transaction() as session:
         delivery = delivered(town, session)
         file_items(town.desk, session, rows, delivery, 0, town.clock())

@@ -145,7 +145,7 @@ items = st.builds(
             {"not_shared": ("bo@new.example",)},
             {"is_bounce": True},
             {"in_reply_to": "<x@y>"},
-            {"given_id": "7"},
+            {"unreliable_id": "7"},
             {"sent_at": None},
         ]
     ),
@@ -265,7 +265,7 @@ def _ranked(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str,
 def test_a_plain_export_is_filed_without_one_by_one(
     any_context: AppContext, monkeypatch: pytest.MonkeyPatch, woken: Woken
 ) -> None:
-    monkeypatch.setattr(bulk.file_item, "receive", None)
+    monkeypatch.setattr(bulk.file_item, "file_item", None)
     some = [message(sender=Address("", f"a{n}@x.example"), company=f"P{n % 3}") for n in range(30)]
     some += [
         message(thread_id="t", company="P1"),
