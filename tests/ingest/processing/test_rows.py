@@ -31,7 +31,7 @@ from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
 from workflow.models.core import Delivery, Filing, Message, Ticket
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations import ledger, status
-from workflow.operations.failed import count_overdue
+from workflow.operations.backlog import count_overdue
 from workflow.settings.settings import Settings
 from workflow.tickets.desk import ActionNotAllowed
 

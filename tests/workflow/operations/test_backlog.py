@@ -10,7 +10,7 @@ from tests.support.context import HandClock, call
 from workflow.context import AppContext
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
-from workflow.operations.failed import count_overdue
+from workflow.operations.backlog import count_overdue
 
 DAY = timedelta(hours=24)
 

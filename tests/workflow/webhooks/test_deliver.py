@@ -26,7 +26,7 @@ from workflow.filing import bulk
 from workflow.models.core import Delivery, Ticket
 from workflow.models.states import Status, WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent
-from workflow.operations.restored import withhold_mail
+from workflow.operations.backup import withhold_mail
 from workflow.operations.status import collect_status
 from workflow.operations.sweep import sweep
 from workflow.process import STEPS
