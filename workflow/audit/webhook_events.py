@@ -90,7 +90,7 @@ def build_rows(session: Session, change: Mapping[str, Any]) -> list[Row]:
             "hook_id": number,
             "event_id": event_id,
             "event": event,
-            "body": _body(change),
+            "body": _build_body(change),
             "state": WebhookEventState.WAITING,
             "not_before": change["at"],
             "created_at": change["at"],
@@ -113,7 +113,7 @@ def list_events(change: Mapping[str, Any]) -> list[EventType]:
     return [event, EventType.COMPLETED] if is_completed else [event]
 
 
-def _body(change: Mapping[str, Any]) -> Row:
+def _build_body(change: Mapping[str, Any]) -> Row:
     detail, at = change["detail"], change["at"]
     assert isinstance(at, datetime)
     stage = Stage.__members__.get(detail.get("stage", ""))

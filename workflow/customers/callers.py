@@ -32,7 +32,7 @@ def list_callers(session: Session, ticket: Ticket) -> list[Caller]:
 
     Numbers that the record of a contact on the ticket shows are left out.
     """
-    known = {key for link in ticket.contacts for key in _keys(link.contact.phone)}
+    shown_keys = {key for link in ticket.contacts for key in _build_keys(link.contact.phone)}
     with_phone = select(Message.from_name, Message.phone, Message.at).where(
         Message.ticket_id == ticket.id, Message.phone != ""
     )
@@ -40,14 +40,14 @@ def list_callers(session: Session, ticket: Ticket) -> list[Caller]:
     for name, phone, at in session.execute(
         with_phone.order_by(Message.id.desc()).limit(MAX_MESSAGES)
     ):
-        keys = _keys(phone)
-        if known.isdisjoint(keys):
+        keys = _build_keys(phone)
+        if shown_keys.isdisjoint(keys):
             callers.append(Caller(name=name, phone=phone, at=at))
-        known.update(keys)
+        shown_keys.update(keys)
     return callers[:MAX_NUMBERS]
 
 
-def _keys(phone: str) -> list[str]:
+def _build_keys(phone: str) -> list[str]:
     """Return the keys of a number; two spellings of the same number have a key in common.
 
     Text with more than a number in it, such as an extension, has only itself as key.

@@ -18,8 +18,8 @@ _ADDRESS = re.compile(
     r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}"
 )
 _MAX_NUMBER = 64  # characters of a practice's number, as long as its column
-# Providers where anybody can have mail. Such a domain belongs to no practice: it would let all of its
-# senders join the practice's tickets.
+# Providers where anybody can have mail. Such a domain belongs to no practice: it would let all of
+# its senders join the practice's tickets.
 PUBLIC_MAIL_DOMAINS = frozenset(
     """
     gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com
@@ -124,7 +124,7 @@ def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | 
 
 def find_company(records: CustomerLookup, name: str, number: str = "") -> Company | None:
     """Find the company with this number, else with this name."""
-    company = _by_number(records, number) or _by_name(records, name)
+    company = _find_by_number(records, number) or _find_by_name(records, name)
     if company is not None and number and company.number not in {None, truncate_number(number)}:
         # Another practice of the same name. Its messages must not be shown to the first one.
         return None
@@ -170,11 +170,11 @@ def find_domain_fault(session: Session, domain: str, company: Company | None) ->
     return ""
 
 
-def _by_number(records: CustomerLookup, number: str) -> Company | None:
+def _find_by_number(records: CustomerLookup, number: str) -> Company | None:
     return records.find_company_by_number(truncate_number(number)) if number else None
 
 
-def _by_name(records: CustomerLookup, name: str) -> Company | None:
+def _find_by_name(records: CustomerLookup, name: str) -> Company | None:
     key = build_company_key(name)
     return records.find_company_by_key(key) if key else None
 
@@ -183,14 +183,14 @@ def create_company(
     records: CustomerLookup, name: str, number: str, now: datetime
 ) -> Company | None:
     """Create a company, or return the one that another worker has created a moment ago."""
-    is_namesake = number and _by_name(records, name) is not None
+    is_namesake = number and _find_by_name(records, name) is not None
     key = build_namesake_key(name, number) if is_namesake else build_company_key(name)
     company = Company(
         name=name.strip()[:400], key=key, number=truncate_number(number) or None, created_at=now
     )
     if records.add(company):
         return company
-    return _by_number(records, number) or _by_name(records, name)
+    return _find_by_number(records, number) or _find_by_name(records, name)
 
 
 def find_or_create_contact(

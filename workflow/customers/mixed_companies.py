@@ -1,9 +1,9 @@
 """Checks against mixing two companies: on one ticket by a merge, or in one mail.
 
 A party is the customer that the desk has to keep apart from others: a practice on record; where
-none is known, the mail domain of the ticket's first contact; and where anybody can have mail at that
-domain, the contact's address. Merging and answering ask this module; pages, API and commands only
-show its result.
+none is known, the mail domain of the ticket's first contact; and where anybody can have mail at
+that domain, the contact's address. Merging and answering ask this module; pages, API and commands
+only show its result.
 """
 
 from collections.abc import Iterable
@@ -32,14 +32,14 @@ class Party:
     @property
     def domain(self) -> str:
         """Return the mail domain that stands for an unknown company; "" for other parties."""
-        return self._value_of("domain")
+        return self._get_value("domain")
 
     @property
     def address(self) -> str:
         """Return the address of an otherwise unknown customer; "" for other parties."""
-        return self._value_of("address")
+        return self._get_value("address")
 
-    def _value_of(self, kind: str) -> str:
+    def _get_value(self, kind: str) -> str:
         prefix, _, value = self.key.partition(":")
         return value if prefix == kind else ""
 
@@ -47,25 +47,25 @@ class Party:
 def find_party(session: Session, ticket: Ticket) -> Party | None:
     """Find whose ticket it is; None when it has neither a company nor a contact of its own."""
     if ticket.company is not None:
-        return _company_party(ticket.company)
+        return _make_party(ticket.company)
     own = [link.contact for link in ticket.contacts if link.from_ticket_id is None]
-    return _of_company(session, own) or _of_domain(own) or _of_address(own)
+    return _find_company_party(session, own) or _find_domain_party(own) or _find_address_party(own)
 
 
-def _of_company(session: Session, contacts: list[Contact]) -> Party | None:
+def _find_company_party(session: Session, contacts: list[Contact]) -> Party | None:
     records = directory.CustomerLookup(session)
     companies = (directory.find_company_of_address(records, contact.email) for contact in contacts)
     company = next((company for company in companies if company is not None), None)
-    return _company_party(company) if company is not None else None
+    return _make_party(company) if company is not None else None
 
 
-def _of_domain(contacts: list[Contact]) -> Party | None:
+def _find_domain_party(contacts: list[Contact]) -> Party | None:
     domains = (directory.extract_domain(contact.email) for contact in contacts)
     domain = next((d for d in domains if d and d not in directory.PUBLIC_MAIL_DOMAINS), "")
     return Party(f"domain:{domain}", domain) if domain else None
 
 
-def _of_address(contacts: list[Contact]) -> Party | None:
+def _find_address_party(contacts: list[Contact]) -> Party | None:
     """Return the first contact's address as party: a public mail provider is no company."""
     address = next((contact.email for contact in contacts if contact.email), "")
     return Party(f"address:{address}", address) if address else None
@@ -77,7 +77,7 @@ def find_contact_party(session: Session, link: TicketContact) -> Party | None:
         directory.CustomerLookup(session), link.contact.email
     )
     if company is not None:
-        return _company_party(company)
+        return _make_party(company)
     return find_party(session, _find_original_ticket(session, link) or link.ticket)
 
 
@@ -128,13 +128,13 @@ def find_merge_conflict(session: Session, ticket: Ticket, into: Ticket) -> tuple
     """
     source, target = find_party(session, ticket), find_party(session, into)
     if source is not None and target is not None and not _is_same(source, target, ticket, into):
-        return _both_names(source, target)
+        return _name_both(source, target)
     targets = _list_parties(session, into)
     if not targets:
         return None
     for party in _list_parties(session, ticket):
         if not any(_is_same(party, other, ticket, into) for other in targets):
-            return _both_names(party, targets[0])
+            return _name_both(party, targets[0])
     return None
 
 
@@ -155,17 +155,17 @@ def _is_same(one: Party, other: Party, ticket: Ticket, into: Ticket) -> bool:
     """
     if one.key == other.key:
         return True
-    addresses = _addresses(ticket) & _addresses(into)
-    domains = _domains(ticket) & _domains(into)
+    addresses = _list_addresses(ticket) & _list_addresses(into)
+    domains = _list_domains(ticket) & _list_domains(into)
     return any(party.domain in domains or party.address in addresses for party in (one, other))
 
 
-def _addresses(ticket: Ticket) -> set[str]:
+def _list_addresses(ticket: Ticket) -> set[str]:
     return {link.contact.email for link in ticket.contacts if link.contact.email}
 
 
-def _domains(ticket: Ticket) -> set[str]:
-    return {directory.extract_domain(address) for address in _addresses(ticket)} - {""}
+def _list_domains(ticket: Ticket) -> set[str]:
+    return {directory.extract_domain(address) for address in _list_addresses(ticket)} - {""}
 
 
 def list_recipient_companies(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
@@ -181,16 +181,18 @@ def list_recipient_companies(session: Session, ticket: Ticket, emails: Iterable[
         if email in links:
             parties.append(find_contact_party(session, links[email]))
         elif (company := directory.find_company_of_address(records, email)) is not None:
-            parties.append(_company_party(company))
-    return _names(list({party.key: party for party in parties if party is not None}.values()))
+            parties.append(_make_party(company))
+    return _name_parties(
+        list({party.key: party for party in parties if party is not None}.values())
+    )
 
 
-def _both_names(one: Party, other: Party) -> tuple[str, str]:
-    first, second = _names([one, other])
+def _name_both(one: Party, other: Party) -> tuple[str, str]:
+    first, second = _name_parties([one, other])
     return first, second
 
 
-def _names(parties: list[Party]) -> list[str]:
+def _name_parties(parties: list[Party]) -> list[str]:
     """Return the names of different parties, with their numbers where two have the same name."""
     keys = [directory.build_company_key(party.name) for party in parties]
     return [
@@ -199,7 +201,7 @@ def _names(parties: list[Party]) -> list[str]:
     ]
 
 
-def _company_party(company: Company) -> Party:
+def _make_party(company: Company) -> Party:
     number = (
         f"number {company.number}"
         if company.number

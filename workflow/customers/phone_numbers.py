@@ -37,7 +37,7 @@ def find_spans(text: str) -> Iterator[tuple[int, int]]:
     for stretch in _STRETCH.finditer(text):
         begin = max(searched, stretch.start() - MAX_PREFIX)
         for match in _NUMBER.finditer(text, begin, stretch.end()):
-            if MIN_DIGITS <= len(_digits(match[0])) <= MAX_DIGITS:
+            if MIN_DIGITS <= len(_extract_digits(match[0])) <= MAX_DIGITS:
                 yield match.span()
         searched = stretch.end()
 
@@ -53,11 +53,11 @@ def list_digit_forms(number: str) -> list[str]:
     Empty when it is no number. Example: `+1 (555) 010-2233` gives 15550102233, 5550102233 and
     0102233.
     """
-    digits = _digits(number)
+    digits = _extract_digits(number)
     if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
         return []
     is_international = number.lstrip(" (").startswith(("+", "00"))
-    forms = [digits, *_without_country(digits, is_international=is_international)]
+    forms = [digits, *_strip_country_code(digits, is_international=is_international)]
     if digits.startswith("0"):  # the trunk prefix of most countries
         forms.append(digits.lstrip("0"))
     forms.append(digits[-LOCAL_DIGITS:])
@@ -97,13 +97,13 @@ def _list_forms_in(texts: Iterable[str]) -> list[str]:
     return [form for number in first for form in list_digit_forms(number)]
 
 
-def _digits(number: str) -> str:
+def _extract_digits(number: str) -> str:
     """Return the digits of a number, without its prefix for international calls."""
     plain = _SIGNS.sub("", _TRUNK.sub("", number))
     return plain.removeprefix("00")
 
 
-def _without_country(digits: str, *, is_international: bool) -> list[str]:
+def _strip_country_code(digits: str, *, is_international: bool) -> list[str]:
     """Return a number without its country code: both ways where the code can have two lengths.
 
     A code is assumed in North American numbers of eleven digits, and in numbers that are written in

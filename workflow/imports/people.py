@@ -64,14 +64,14 @@ def preview_company(session: Session, source: SourceCompany, roster: StaffRoster
     additions = _compare_company(session, source, company, roster)
     people = dict.fromkeys((source.manager, source.consultant))
     return ImportResult(
-        outcome=_company_outcome(company, additions),
+        outcome=_compute_company_outcome(company, additions),
         reason="; ".join(additions.conflicts),
         unknown_people=tuple(name for name in people if name and roster.find(name) is None),
         new_company=source.name if company is None else "",
     )
 
 
-def _company_outcome(company: Company | None, additions: "_CompanyAdditions") -> RowOutcome:
+def _compute_company_outcome(company: Company | None, additions: "_CompanyAdditions") -> RowOutcome:
     if company is None:
         return RowOutcome.ADDED
     return RowOutcome.KNOWN if additions.is_empty else RowOutcome.CHANGED
@@ -125,10 +125,12 @@ def preview_contact(session: Session, source: SourceContact) -> ImportResult:
     fills_gap = _fills_gap(contact, source)
     if contact.company is None:
         is_changed = fills_gap or is_new_company or company is not None
-        return ImportResult(outcome=_outcome(is_changed=is_changed), new_company=new_company)
+        return ImportResult(
+            outcome=_compute_outcome(is_changed=is_changed), new_company=new_company
+        )
     is_of_other_company = is_new_company or company not in {None, contact.company}
     return ImportResult(
-        outcome=_outcome(is_changed=fills_gap),
+        outcome=_compute_outcome(is_changed=fills_gap),
         reason="it belongs to another company here: left as it is" if is_of_other_company else "",
     )
 
@@ -140,7 +142,7 @@ def _fills_gap(contact: Contact, source: SourceContact) -> bool:
     return has_new_name or has_new_phone
 
 
-def _outcome(*, is_changed: bool) -> RowOutcome:
+def _compute_outcome(*, is_changed: bool) -> RowOutcome:
     return RowOutcome.CHANGED if is_changed else RowOutcome.KNOWN
 
 

@@ -247,7 +247,7 @@ def _open(
         )
     owner = roster.find(source.owner) if source.owner else None
     state = compute_state(source)
-    ticket = _ticket(source, state, company, owner, now)
+    ticket = _build_ticket(source, state, company, owner, now)
     reckon(ticket, desk.settings)
     session.add(ticket)
     session.flush()
@@ -266,7 +266,7 @@ def _open(
     return ticket.id
 
 
-def _ticket(
+def _build_ticket(
     source: SourceTicket,
     state: ImportedState,
     company: Company | None,
@@ -282,15 +282,15 @@ def _ticket(
         pipeline=source.pipeline,
         type=source.type[:64],
         stage=state.stage,
-        status=_status(source, is_completed=is_completed),
+        status=_compute_status(source, is_completed=is_completed),
         owner=owner,
         company=company,
         transport=TRANSPORT,
         format=Format.CRM,
         origin=build_origin(source.record_id),
         link=source.link,
-        resolution=_resolution(source, state),
-        caveats=_caveats(source, state, company, owner),
+        resolution=_compute_resolution(source, state),
+        caveats=_build_caveats(source, state, company, owner),
         created_at=created,
         period_started_at=now,
         completed_at=(source.completed_at or created) if is_completed else None,
@@ -306,14 +306,14 @@ def _ticket(
     return ticket
 
 
-def _status(source: SourceTicket, *, is_completed: bool) -> Status:
+def _compute_status(source: SourceTicket, *, is_completed: bool) -> Status:
     """Return the status: that of a side end (spam, withdrawn …) stays, others follow the stage."""
     if source.status not in {Status.OPEN, Status.COMPLETED}:
         return source.status
     return Status.COMPLETED if is_completed else Status.OPEN
 
 
-def _resolution(source: SourceTicket, state: ImportedState) -> str | None:
+def _compute_resolution(source: SourceTicket, state: ImportedState) -> str | None:
     if Milestone.RESOLVED in state.milestones:
         return YES
     return NO if source.unresolved else None
@@ -342,7 +342,7 @@ def _add_message(session: Session, ticket: Ticket, source: SourceTicket) -> None
     session.flush()
 
 
-def _caveats(
+def _build_caveats(
     source: SourceTicket, state: ImportedState, company: Company | None, owner: Staff | None
 ) -> list[str]:
     """Return the caveats of the source, and those that the import adds."""

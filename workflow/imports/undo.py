@@ -43,8 +43,8 @@ def undo_import(context: AppContext, number: int, *, by: str) -> UndoResult:
         withdrawn += count
         context.store.pause_for_writers()
     with context.store.read_only() as session:
-        left = _select_tickets(number).where(Ticket.origin.is_not(None))
-        changed = list(session.scalars(left))
+        remaining = _select_tickets(number).where(Ticket.origin.is_not(None))
+        changed = list(session.scalars(remaining))
     return UndoResult(withdrawn, changed)
 
 

@@ -71,9 +71,9 @@ def count_backlog(session: Session) -> Backlog:
     ).all()
     counts = {(name, state): (count, oldest) for name, state, count, oldest in rows}
     return Backlog(
-        mails=_queue_counts(counts, "mails", *MAIL_STATES),
-        events=_queue_counts(counts, "events", *EVENT_STATES),
-        files=_queue_counts(counts, "files", *FILE_STATES),
+        mails=_build_counts(counts, "mails", *MAIL_STATES),
+        events=_build_counts(counts, "events", *EVENT_STATES),
+        files=_build_counts(counts, "files", *FILE_STATES),
     )
 
 
@@ -94,7 +94,7 @@ def _count_by_state(
     return select(*columns).where(state.in_(states), *where).group_by(state)
 
 
-def _queue_counts(
+def _build_counts(
     counts: dict[tuple[str, str], tuple[int, datetime]], name: str, waiting: str, failed: str
 ) -> QueueCounts:
     count, oldest = counts.get((name, waiting), (0, None))

@@ -81,7 +81,7 @@ def _fill_tar(
     settings: Settings, tar: tarfile.TarFile, folder: Path, step: ProgressCallback
 ) -> int:
     url = make_url(settings.database)
-    copy = folder / DATABASES[_kind(url)]
+    copy = folder / DATABASES[_get_kind(url)]
     _dump(url, copy)
     blobs = _list_blob_files(settings)
     manifest = {"format": FORMAT, "database": copy.name, "blobs": len(blobs)}
@@ -112,9 +112,9 @@ def restore_backup(
             f"the database holds tickets ({tickets}): restore elsewhere, or overwrite them with"
             " --force"
         )
-    with _unpacked(source) as folder:
+    with _unpack(source) as folder:
         manifest = _read_manifest(folder)
-        dump = DATABASES[_kind(url)]
+        dump = DATABASES[_get_kind(url)]
         if manifest.get("database") != dump:
             raise BackupError(
                 f"the backup holds {manifest.get('database')}, this database needs {dump}"
@@ -136,7 +136,7 @@ def restore_backup(
     return report
 
 
-def _kind(url: URL) -> str:
+def _get_kind(url: URL) -> str:
     kind = url.get_backend_name()
     if kind not in DATABASES or (kind == "sqlite" and url.database in {None, "", ":memory:"}):
         raise BackupError("only SQLite files and PostgreSQL can be backed up")
@@ -145,7 +145,7 @@ def _kind(url: URL) -> str:
 
 def _count_tickets(settings: Settings) -> int:
     url = make_url(settings.database)
-    if _kind(url) == "sqlite" and not Path(str(url.database)).exists():
+    if _get_kind(url) == "sqlite" and not Path(str(url.database)).exists():
         return 0
     store = Store(settings.database)
     try:
@@ -161,7 +161,7 @@ def _count_tickets(settings: Settings) -> int:
 
 
 def _dump(url: URL, copy: Path) -> None:
-    if _kind(url) == "sqlite":
+    if _get_kind(url) == "sqlite":
         with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)) as source:
             _copy_sqlite(source, copy)
     else:
@@ -175,7 +175,7 @@ def _copy_sqlite(source: sqlite3.Connection, copy: Path) -> None:
 
 
 def _load(url: URL, copy: Path) -> None:
-    if _kind(url) != "sqlite":
+    if _get_kind(url) != "sqlite":
         _run_postgres_tool(
             "pg_restore",
             url,
@@ -304,7 +304,7 @@ def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
 
 
 @contextmanager
-def _unpacked(source: Path) -> Iterator[Path]:
+def _unpack(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with tarfile.open(source) as tar:
@@ -334,8 +334,8 @@ def withhold_mail(settings: Settings, now: datetime) -> int:
 
     Returns how many there were. Safe to repeat. A withheld notice counts as "not possible", so that
     its ticket goes on. Waiting webhook events are given up; `intake hook again` delivers them, if
-    that is wanted. Leases, heartbeats and sign-ins of the backed-up system are deleted. Checkpoints,
-    digests and claimed surveys stay, so that nothing is fetched or asked for twice.
+    that is wanted. Leases, heartbeats and sign-ins of the backed-up system are deleted. Its
+    checkpoints, digests and claimed surveys stay, so that nothing is fetched or asked for twice.
     """
     store = Store(settings.database)
     try:
@@ -357,7 +357,7 @@ def withhold_mail(settings: Settings, now: datetime) -> int:
                     ticket=mail.ticket_id,
                     mail=mail.id,
                 )
-                _desk(settings).record_mail_failed(
+                _make_desk(settings).record_mail_failed(
                     session, mail, RESTORED_REASON, now=now, unreachable=False
                 )
             session.flush()  # so that the events of these very changes are given up too
@@ -368,7 +368,7 @@ def withhold_mail(settings: Settings, now: datetime) -> int:
     return len(mails)
 
 
-def _desk(settings: Settings) -> Desk:
+def _make_desk(settings: Settings) -> Desk:
     # Nothing is sealed or signed here, and the real keys may not be restored yet: any key will do.
     key = [Fernet.generate_key()]
     return Desk(

@@ -201,7 +201,11 @@ class ItemFaults:
 
     def list_pending(self) -> list[PendingRetry]:
         """Return the items to try again, the earliest first."""
-        rows = select(ItemFault).where(*self._mine()).order_by(ItemFault.not_before, ItemFault.item)
+        rows = (
+            select(ItemFault)
+            .where(*self._match_place())
+            .order_by(ItemFault.not_before, ItemFault.item)
+        )
         with self._store.read_only() as session:
             return [PendingRetry(r.item, r.attempts, r.not_before) for r in session.scalars(rows)]
 
@@ -210,7 +214,9 @@ class ItemFaults:
         names = [truncate_item_name(item) for item in items]
         if names:
             with self._store.transaction() as session:
-                session.execute(delete(ItemFault).where(*self._mine(), ItemFault.item.in_(names)))
+                session.execute(
+                    delete(ItemFault).where(*self._match_place(), ItemFault.item.in_(names))
+                )
 
     def delete_others(self, items: Collection[str]) -> None:
         """Delete the records of all items but these."""
@@ -221,7 +227,7 @@ class ItemFaults:
         """Return the time to compare `PendingRetry.not_before` with."""
         return self._clock()
 
-    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+    def _match_place(self) -> tuple[ColumnElement[bool], ...]:
         return ItemFault.channel == self.channel, ItemFault.place == self.place
 
 
@@ -241,16 +247,16 @@ def list_channel_faults(
     unsettled = select(ItemFault).where(~stored.exists()).order_by(ItemFault.since, ItemFault.item)
     by_place: dict[tuple[str, str], list[ItemFault]] = {}
     for row in session.scalars(unsettled):
-        if now - row.last_at <= _lifetime(row):
+        if now - row.last_at <= _get_lifetime(row):
             by_place.setdefault((row.channel, row.place), []).append(row)
     faults = (
-        _channel_fault(rows, now, in_service=_is_in_service(last_seen.get(place), now))
+        _build_fault(rows, now, in_service=_is_in_service(last_seen.get(place), now))
         for (_, place), rows in by_place.items()
     )
     return sorted(faults, key=lambda fault: fault.since)
 
 
-def _lifetime(row: ItemFault) -> timedelta:
+def _get_lifetime(row: ItemFault) -> timedelta:
     """Return how long a record counts after the last attempt."""
     if row.channel in WORDING_BY_CHANNEL:
         return timedelta.max
@@ -261,7 +267,7 @@ def _is_in_service(last_seen: datetime | None, now: datetime) -> bool:
     return last_seen is None or now - last_seen < OUT_OF_SERVICE_AFTER
 
 
-def _channel_fault(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> ChannelFault:
+def _build_fault(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> ChannelFault:
     first, reasons = rows[0], {row.reason for row in rows}
     grace = GRACE_BY_CHANNEL.get(first.channel, timedelta())
     return ChannelFault(

@@ -125,7 +125,7 @@ def compute_balance(session: Session) -> Balance:
     """
     _freeze_view(session)
     balance = Balance(
-        unbalanced_deliveries=list(session.scalars(_unbalanced().limit(MAX_UNBALANCED))),
+        unbalanced_deliveries=list(session.scalars(_select_unbalanced().limit(MAX_UNBALANCED))),
         workbooks=list(list_workbooks(session)),
     )
     for word, rows in (
@@ -133,20 +133,20 @@ def compute_balance(session: Session) -> Balance:
         ("received", session.execute(_count_received(repeated=True))),
         ("duplicate", session.execute(_count_received(repeated=True))),
     ):
-        _count(balance, ((channel, word, count) for channel, count in rows))
+        _add_counts(balance, ((channel, word, count) for channel, count in rows))
     filed = (
         select(Delivery.transport, Filing.outcome, func.count())
         .join(Delivery, Delivery.id == Filing.delivery_id)
         .group_by(Delivery.transport, Filing.outcome)
     )
-    _count(balance, session.execute(filed))
+    _add_counts(balance, session.execute(filed))
     unfiled = (
         select(Delivery.transport, Delivery.state, func.sum(Delivery.items - _count_filings()))
         .where(Delivery.state.in_(UNFILED_STATES))
         .group_by(Delivery.transport, Delivery.state)
     )
-    _count(balance, session.execute(unfiled))
-    _count(balance, _count_imported(session))
+    _add_counts(balance, session.execute(unfiled))
+    _add_counts(balance, _count_imported(session))
     balance.channels = dict(sorted(balance.channels.items()))
     return balance
 
@@ -193,7 +193,7 @@ def _count_filings() -> ScalarSelect[int]:
     return filings.correlate(Delivery).scalar_subquery()
 
 
-def _unbalanced() -> Select[int]:
+def _select_unbalanced() -> Select[int]:
     """Select the deliveries whose filings do not match their items.
 
     Once processed, there must be one for each item; before that, never more than items.
@@ -215,7 +215,7 @@ def _count_received(*, repeated: bool):  # type: ignore[no-untyped-def]  # noqa:
     )
 
 
-def _count(
+def _add_counts(
     balance: Balance, rows: Iterable[tuple[str, str | Outcome | DeliveryState, int]]
 ) -> None:
     """Add counts, by channel and outcome, to the lines of a ledger."""

@@ -57,10 +57,10 @@ def list_token_status(session: Session, settings: Settings) -> list[TokenStatus]
         return []
     tokens = session.scalars(select(MailboxToken).where(MailboxToken.mailbox.in_(boxes)))
     rows = {row.mailbox: row for row in tokens}
-    return [_token_status(key, rows.get(key), oauth, settings) for key, oauth in boxes.items()]
+    return [_build_status(key, rows.get(key), oauth, settings) for key, oauth in boxes.items()]
 
 
-def _token_status(
+def _build_status(
     mailbox: str, row: MailboxToken | None, oauth: OAuth2, settings: Settings
 ) -> TokenStatus:
     if row is None or row.given != hash_secret(oauth.refresh_token.get_secret_value()):

@@ -73,7 +73,7 @@ def record_alive(context: AppContext, name: str, detail: str = "") -> None:
 
 
 def collect_status(context: AppContext) -> SystemStatus:
-    """Read the state of everything, in one view of the database."""
+    """Read the state of everything, in one transaction."""
     now, settings = context.clock(), context.settings
     with context.store.read_only() as session:
         by_state = select(Delivery.state, func.count()).group_by(Delivery.state)

@@ -53,16 +53,16 @@ def run_clock(
     stop: threading.Event,
     *,
     redis_away: Callable[[], bool],
-    mine: Callable[[], bool] = lambda: True,
+    has_lease: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Sweep at intervals until `stop` is set, as long as `mine` says that this host has the lease.
+    """Sweep at intervals until `stop` is set, as long as `has_lease` returns True.
 
     A round that fails is followed by the next.
     """
     checks = SelfChecks(context)
     while not stop.is_set():
         try:
-            if mine():
+            if has_lease():
                 sweep(context, redis_away=redis_away)
                 checks.run_due()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the clock

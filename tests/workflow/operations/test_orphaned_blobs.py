@@ -128,7 +128,7 @@ def test_what_a_killed_process_left_half_written_goes_too(
     assert not left.exists()
 
 
-def test_a_row_whose_blob_is_gone_is_told(any_context: AppContext, clock: HandClock) -> None:
+def test_a_row_whose_blob_is_gone_is_reported(any_context: AppContext, clock: HandClock) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
     keep(any_context).unlink()
     SelfChecks(any_context).run_due()
@@ -139,7 +139,7 @@ def test_a_row_whose_blob_is_gone_is_told(any_context: AppContext, clock: HandCl
     assert not any("stored originals" in need for need in collect_status(any_context).needs)
 
 
-def test_an_object_store_is_looked_after_as_well(any_context: AppContext, steady: Steady) -> None:
+def test_an_object_store_is_collected_as_well(any_context: AppContext, steady: Steady) -> None:
     blob_store = BlobStore("memory://orphans", any_context.sealer, 100)
     context = AppContext(**{**vars(any_context), "blob_store": blob_store})
     digest = str(blob_store.store(LARGE)[1])
