@@ -12,7 +12,7 @@ from console.presenters.times import format_iso
 from workflow.filing import sheet_counts
 from workflow.models.core import Delivery, Filing, Receipt
 from workflow.models.states import DeliveryState, Outcome
-from workflow.operations.failed import has_failures
+from workflow.operations.backlog import has_failures
 
 Data = dict[str, Any]
 

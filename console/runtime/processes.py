@@ -193,7 +193,7 @@ def run_clock(settings: Settings) -> None:
             context,
             stop,
             redis_away=lambda: waker is None or waker.is_redis_away,
-            mine=lambda: leases.is_held("clock"),
+            has_lease=lambda: leases.is_held("clock"),
         )
 
 

@@ -13,12 +13,11 @@ from sqlalchemy.orm import Session, object_session
 from parsers.item import Attachment, Format, InboundItem
 from parsers.mail import evidence
 from workflow.customers import directory, phone_numbers
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.filing import linked_files, threading
 from workflow.filing.file_item import (
     MAX_SUBJECT,
-    NO_COMPANY,
-    NO_MANAGER,
     REUSED_ID_CAVEAT,
     build_attachment_row,
     build_content_row,

@@ -1,1 +1,1 @@
-"""Audit log: who did what when, searchable, and the events webhooks are sent."""
+"""Audit log: who did what and when, its search, and the webhook events made from it."""

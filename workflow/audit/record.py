@@ -1,4 +1,4 @@
-"""The audit trail: who did what, when and why. Ids and fixed words only."""
+"""Rows of the audit log: who did what, when and why. Numbers and fixed words only."""
 
 from datetime import datetime
 from typing import Any
@@ -21,9 +21,10 @@ def record(
     ticket: int | None = None,
     **detail: Any,
 ) -> None:
-    """Add a row for a change, in the transaction that makes it.
+    """Add a row and its webhook events for a change, in the transaction that makes the change.
 
-    With it goes what webhooks are to be told.
+    `action` is a fixed word that `EVENT_OF_ACTION` and the pages know; `cause` is the delivery,
+    rule or page that led to it; `detail` holds numbers and fixed words, never patient data.
     """
     change = build_row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)
     session.add(AuditEntry(**change))
@@ -33,7 +34,7 @@ def record(
 def build_row(
     action: str, *, by: str, cause: str, now: datetime, ticket: int | None = None, **detail: Any
 ) -> dict[str, Any]:
-    """Return what the row of a change says, by column."""
+    """Return the row of a change, by column."""
     return {
         "at": now,
         "actor": by,

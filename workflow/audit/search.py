@@ -1,7 +1,4 @@
-"""The audit trail, looked through.
-
-By person, ticket, action and day, newest first, page by page.
-"""
+"""Search of the audit log by person, ticket, action and day, newest first, in pages."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -13,51 +10,52 @@ from sqlalchemy.orm import Session
 from workflow.models.core import AuditEntry
 
 PAGE_SIZE = 100
-RECENT_ROWS = 2000  # rows
-MAX_EXPORTED = 50_000
+RECENT_ROWS = 2000  # searched for actions to choose from
+MAX_EXPORTED = 50_000  # rows
 
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """What is looked for; an empty field asks for nothing."""
+    """Conditions of a search; an empty field is no condition."""
 
     person: str = ""
     action: str = ""
     ticket: int | None = None
-    day: date | None = None  # as the calendar of the zone has it
+    day: date | None = None  # in the time zone of the search
 
 
 def list_page(
-    session: Session, wanted: AuditFilter, zone: ZoneInfo, before: int | None = None
+    session: Session, conditions: AuditFilter, zone: ZoneInfo, before: int | None = None
 ) -> tuple[list[AuditEntry], int | None]:
-    """A page of rows older than the row `before`.
+    """Return a page of rows older than row `before`, newest first.
 
-    And what to ask with for the next, None at the end.
+    The second value is `before` for the next page, None at the end.
     """
-    query = build_query(wanted, zone)
+    query = build_query(conditions, zone)
     if before is not None:
         query = query.where(AuditEntry.id < before)
-    found = list(session.scalars(query.limit(PAGE_SIZE + 1)))
-    return found[:PAGE_SIZE], found[PAGE_SIZE - 1].id if len(found) > PAGE_SIZE else None
+    rows = list(session.scalars(query.limit(PAGE_SIZE + 1)))
+    has_next = len(rows) > PAGE_SIZE
+    return rows[:PAGE_SIZE], rows[PAGE_SIZE - 1].id if has_next else None
 
 
 def list_recent_actions(session: Session) -> list[str]:
-    """The actions among the newest rows: what a person may look for."""
+    """List the actions of the newest rows, for a person to choose from."""
     newest = select(AuditEntry.action).order_by(AuditEntry.id.desc()).limit(RECENT_ROWS).subquery()
     return sorted(session.scalars(select(newest.c.action).distinct()))
 
 
-def build_query(wanted: AuditFilter, zone: ZoneInfo) -> Select[AuditEntry]:
-    """Every row that is wanted, newest first."""
+def build_query(conditions: AuditFilter, zone: ZoneInfo) -> Select[AuditEntry]:
+    """Select the rows that meet all conditions, newest first."""
     query = select(AuditEntry).order_by(AuditEntry.id.desc())
-    if wanted.person:
-        query = query.where(AuditEntry.actor == wanted.person)
-    if wanted.action:
-        query = query.where(AuditEntry.action == wanted.action)
-    if wanted.ticket is not None:
-        query = query.where(AuditEntry.ticket_id == wanted.ticket)
-    if wanted.day is not None:
-        begin = datetime.combine(wanted.day, time(0), zone)
-        end = datetime.combine(wanted.day + timedelta(days=1), time(0), zone)
+    if conditions.person:
+        query = query.where(AuditEntry.actor == conditions.person)
+    if conditions.action:
+        query = query.where(AuditEntry.action == conditions.action)
+    if conditions.ticket is not None:
+        query = query.where(AuditEntry.ticket_id == conditions.ticket)
+    if conditions.day is not None:
+        begin = datetime.combine(conditions.day, time(0), zone)
+        end = datetime.combine(conditions.day + timedelta(days=1), time(0), zone)
         query = query.where(AuditEntry.at >= begin, AuditEntry.at < end)
     return query

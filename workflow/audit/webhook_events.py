@@ -1,6 +1,6 @@
-"""What outgoing webhooks are told.
+"""Events for outgoing webhooks, made of the rows of the audit log.
 
-Which change is which event, kept with the change itself, in numbers only.
+They are stored in the transaction of the change, and hold numbers and fixed words only.
 """
 
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ from workflow.models.states import Status, WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.process import STEPS, Stage
 
-WEBHOOK_QUEUE = "hook"  # what wakes a worker for webhooks
-_KNOWN = "hooks"  # in the session's own notes: looked up once a transaction
+WEBHOOK_QUEUE = "hook"  # of the workers
+_CACHE = "hooks"  # key in `session.info`: webhooks are looked up once a transaction
 Row = dict[str, Any]
 
 
 class EventType(StrEnum):
-    """What a webhook can ask to be told."""
+    """Events that a webhook can subscribe to; the values are part of the API."""
 
     OPENED = "ticket.opened"
     ASSIGNED = "ticket.assigned"
     UNASSIGNED = "ticket.unassigned"
-    STAGE = "ticket.stage"  # it came to another stage, or was moved back
+    STAGE = "ticket.stage"  # it entered another stage, or was moved back to one
     COMPLETED = "ticket.completed"
     REOPENED = "ticket.reopened"
-    COMPANY = "ticket.company"  # it is known now, or another one
+    COMPANY = "ticket.company"  # it was set, or changed
     MERGED = "ticket.merged"
     SPAM = "ticket.spam"
     WITHDRAWN = "ticket.withdrawn"
-    UNDONE = "ticket.undone"  # somebody took back what they had just done: look at the ticket again
+    UNDONE = "ticket.undone"  # an action was undone: read the ticket again
     MESSAGE_APPENDED = "message.appended"
     NOTE_ADDED = "note.added"
     MAIL_SENT = "mail.sent"  # the relay has taken it
@@ -45,7 +45,7 @@ class EventType(StrEnum):
     SURVEY_ANSWERED = "survey.answered"
 
 
-EVENT_OF_ACTION = {  # the words of the audit trail
+EVENT_OF_ACTION = {  # by the action in the audit log
     "opened": EventType.OPENED,
     "assigned": EventType.ASSIGNED,
     "unassigned": EventType.UNASSIGNED,
@@ -65,22 +65,12 @@ EVENT_OF_ACTION = {  # the words of the audit trail
     "task done": EventType.TASK_DONE,
     "survey answered": EventType.SURVEY_ANSWERED,
 }
-SENT_FIELDS = (
-    "owner",
-    "company",
-    "into",
-    "message",
-    "mail",
-    "task",
-    "period",
-)  # of the numbers a row has; no others leave
+# Numbers of a row that leave the system; no others do.
+SENT_FIELDS = ("owner", "company", "into", "message", "mail", "task", "period")
 
 
 def enqueue(session: Session, change: Mapping[str, Any]) -> None:
-    """Queue the events of a change for every webhook that wants them.
-
-    A change is a row of the audit log.
-    """
+    """Queue the events of a change, a row of the audit log, for the webhooks subscribed to them."""
     rows = build_rows(session, change)
     session.add_all(WebhookEvent(**row) for row in rows)
     if rows:
@@ -88,40 +78,42 @@ def enqueue(session: Session, change: Mapping[str, Any]) -> None:
 
 
 def build_rows(session: Session, change: Mapping[str, Any]) -> list[Row]:
-    """The rows of `enqueue`, by column; none where nobody asked."""
-    happened = list_events(change)
-    hooks = _hooks(session) if happened else []
-    if not hooks:
+    """Return the rows that `enqueue` adds, by column; none without a subscribed webhook."""
+    events = list_events(change)
+    webhooks = _list_webhooks(session) if events else []
+    if not webhooks:
         return []
-    named = [(event, f"evt_{uuid4().hex}") for event in happened]
+    # All webhooks get the same id of an event.
+    with_ids = [(event, f"evt_{uuid4().hex}") for event in events]
     return [
         {
             "hook_id": number,
-            "event_id": name,
+            "event_id": event_id,
             "event": event,
-            "body": _body(change),
+            "body": _build_body(change),
             "state": WebhookEventState.WAITING,
             "not_before": change["at"],
             "created_at": change["at"],
             "reason": "",
             "attempts": 0,
         }
-        for event, name in named
-        for number, wanted in hooks
-        if event in wanted
+        for event, event_id in with_ids
+        for number, subscribed in webhooks
+        if event in subscribed
     ]
 
 
 def list_events(change: Mapping[str, Any]) -> list[EventType]:
-    """Return what a change is for those outside; nothing for most."""
+    """Return the events of a change: none for most, and two when a ticket is completed."""
     event = EVENT_OF_ACTION.get(change["action"])
     if event is None or change["ticket_id"] is None:
         return []
-    ends = event is EventType.STAGE and change["detail"].get("stage") == STEPS[-1].stage.name
-    return [event, EventType.COMPLETED] if ends else [event]
+    stage = change["detail"].get("stage")
+    is_completed = event is EventType.STAGE and stage == STEPS[-1].stage.name
+    return [event, EventType.COMPLETED] if is_completed else [event]
 
 
-def _body(change: Mapping[str, Any]) -> Row:
+def _build_body(change: Mapping[str, Any]) -> Row:
     detail, at = change["detail"], change["at"]
     assert isinstance(at, datetime)
     stage = Stage.__members__.get(detail.get("stage", ""))
@@ -134,10 +126,11 @@ def _body(change: Mapping[str, Any]) -> Row:
     }
 
 
-def _hooks(session: Session) -> list[tuple[int, frozenset[str]]]:
-    if _KNOWN not in session.info:
-        with session.no_autoflush:  # whoever records a change is in the midst of making it
+def _list_webhooks(session: Session) -> list[tuple[int, frozenset[str]]]:
+    """List the active webhooks and their events; cached in the session."""
+    if _CACHE not in session.info:
+        with session.no_autoflush:  # the caller's change may not be complete yet
             rows = session.execute(select(Webhook.id, Webhook.events).where(is_active())).all()
-        session.info[_KNOWN] = [(number, frozenset(events)) for number, events in rows]
-    found: list[tuple[int, frozenset[str]]] = session.info[_KNOWN]
-    return found
+        session.info[_CACHE] = [(number, frozenset(events)) for number, events in rows]
+    webhooks: list[tuple[int, frozenset[str]]] = session.info[_CACHE]
+    return webhooks

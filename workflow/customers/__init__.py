@@ -1,1 +1,1 @@
-"""Customers: companies, contacts, and who wrote or called."""
+"""Customers: companies, contacts, their numbers, and checks that keep them apart."""

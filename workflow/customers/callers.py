@@ -1,8 +1,8 @@
-"""Who is to be called back on a ticket: the names and numbers that came with its messages.
+"""Numbers to call back on a ticket, with the names that came with them.
 
-A number that is given with a call, a form or a secure message stays with that message. The
-contact's record gets it only where the record has none (people.contact_for), so the two can differ;
-here is the one of this request.
+A number given with a call, a form or a secure message stays with that message. The contact's record
+gets it only when it has none (`directory.find_or_create_contact`), so the two can differ. These are
+the numbers of this request.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 from workflow.customers import phone_numbers
 from workflow.models.core import Message, Ticket
 
-MAX_NUMBERS = 10  # numbers shown
-MAX_MESSAGES = 200  # messages looked through, the newest first
+MAX_NUMBERS = 10  # shown
+MAX_MESSAGES = 200  # searched, the newest first
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A number somebody is to be called back at, as it was given; `name` may be empty."""
+    """A number to call back, as it was given, and when; `name` may be empty."""
 
     name: str
     phone: str
@@ -30,25 +30,27 @@ class Caller:
 def list_callers(session: Session, ticket: Ticket) -> list[Caller]:
     """Return the numbers given with a ticket's messages, the newest first, each once.
 
-    Those that a contact's record on the ticket shows anyhow are left out.
+    Numbers that the record of a contact on the ticket shows are left out.
     """
-    known = {key for link in ticket.contacts for key in _keys(link.contact.phone)}
-    given = select(Message.from_name, Message.phone, Message.at).where(
+    shown_keys = {key for link in ticket.contacts for key in _build_keys(link.contact.phone)}
+    with_phone = select(Message.from_name, Message.phone, Message.at).where(
         Message.ticket_id == ticket.id, Message.phone != ""
     )
-    found: list[Caller] = []
-    for name, phone, at in session.execute(given.order_by(Message.id.desc()).limit(MAX_MESSAGES)):
-        keys = _keys(phone)
-        if known.isdisjoint(keys):
-            found.append(Caller(name=name, phone=phone, at=at))
-        known.update(keys)
-    return found[:MAX_NUMBERS]
+    callers: list[Caller] = []
+    for name, phone, at in session.execute(
+        with_phone.order_by(Message.id.desc()).limit(MAX_MESSAGES)
+    ):
+        keys = _build_keys(phone)
+        if shown_keys.isdisjoint(keys):
+            callers.append(Caller(name=name, phone=phone, at=at))
+        shown_keys.update(keys)
+    return callers[:MAX_NUMBERS]
 
 
-def _keys(phone: str) -> list[str]:
-    """Return what two writings of one number have in common.
+def _build_keys(phone: str) -> list[str]:
+    """Return the keys of a number; two spellings of the same number have a key in common.
 
-    A number with its extension is another one.
+    Text with more than a number in it, such as an extension, has only itself as key.
     """
     plain = " ".join(phone.split()).casefold()
     if not plain:

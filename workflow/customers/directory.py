@@ -1,4 +1,4 @@
-"""Who a request comes from: staff, companies and contacts, found or put on record."""
+"""Senders of requests: staff, companies and contacts, found or created."""
 
 import re
 import unicodedata
@@ -17,9 +17,9 @@ from workflow.settings.settings import Settings
 _ADDRESS = re.compile(
     r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}"
 )
-_NUMBER = 64  # characters kept of a practice's number
-# Everybody has mail there: such a domain is no practice's, and would let any of its senders join a
-# practice's tickets.
+_MAX_NUMBER = 64  # characters of a practice's number, as long as its column
+# Providers where anybody can have mail. Such a domain belongs to no practice: it would let all of
+# its senders join the practice's tickets.
 PUBLIC_MAIL_DOMAINS = frozenset(
     """
     gmail.com googlemail.com yahoo.com ymail.com outlook.com hotmail.com live.com msn.com
@@ -43,15 +43,15 @@ PUBLIC_MAIL_DOMAINS = frozenset(
 
 
 def is_valid_address(email: str) -> bool:
-    """Return whether mail can be sent to this address as it stands.
+    """Return whether text is exactly one mail address.
 
-    One address, nothing that could start a header.
+    Nothing in it can end a header line or start another address.
     """
     return bool(_ADDRESS.fullmatch(email)) and email.isprintable()
 
 
 def is_our_address(email: str, settings: Settings) -> bool:
-    """Return whether we take mail for this address ourselves: answering it would be a loop."""
+    """Return whether we take mail for this address: sending mail to it would be a loop."""
     local, _, domain = email.casefold().rpartition("@")
     plain = f"{local.partition('+')[0]}@{domain}"
     ours = settings.addresses
@@ -60,41 +60,41 @@ def is_our_address(email: str, settings: Settings) -> bool:
 
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
 def build_company_key(name: str) -> str:
-    """A company's name folded for comparison.
+    """Return a company's name folded for comparison; "" when it has no letters or digits.
 
-    Case, accents' form, punctuation and spacing do not matter.
+    Case, Unicode form, punctuation and spacing do not matter.
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(re.sub(r"[^\w&]+", " ", folded).split())[:400]
 
 
 class CustomerLookup:
-    """Companies and contacts on record, each looked up when it is asked for.
+    """Lookups of companies and contacts, one query each.
 
-    Bulk.py looks up many at once.
+    `filing.bulk_lookup.BulkLookup` answers the same for many items at once.
     """
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def find_company_by_number(self, number: str) -> Company | None:
-        """The company with this number, as it is kept."""
+        """Find the company with this number, as `truncate_number` gives it."""
         return self.session.scalar(select(Company).where(Company.number == number))
 
     def find_company_by_key(self, key: str) -> Company | None:
-        """The company with this name, folded."""
+        """Find the company with this key, as `build_company_key` gives it."""
         return self.session.scalar(select(Company).where(Company.key == key))
 
     def find_contact(self, email: str) -> Contact | None:
-        """The contact with this address, folded."""
+        """Find the contact with this address in lower case."""
         return self.session.scalar(select(Contact).where(Contact.email == email))
 
     def find_domain(self, name: str) -> CompanyDomain | None:
-        """Return whose mail domain it is."""
+        """Find the record of a mail domain, which names its company."""
         return self.session.get(CompanyDomain, name)
 
     def add(self, new: Company | Contact) -> bool:
-        """Put a new one on record; False where another worker was first."""
+        """Insert a record; False when another worker has inserted the same one first."""
         try:
             with self.session.begin_nested():
                 self.session.add(new)
@@ -106,34 +106,33 @@ class CustomerLookup:
 def find_or_create_company(
     records: CustomerLookup, item: InboundItem, now: datetime
 ) -> Company | None:
-    """The company a request is for: by number, by name, by its contact, by its mail domain.
+    """Find the company a request is for: by number, name, contact or mail domain, in this order.
 
-    A practice that a form, an export or staff name and that is not on record yet is put on record.
-    Mail never makes one: a display name is not a practice.
+    A practice named by a form, an export or staff is created when there is no record of it. Mail
+    never creates one, because a display name is not a practice.
     """
-    found = find_named_company(records, item)
-    if found is None and item.format is not Format.MAIL and build_company_key(item.company):
+    company = find_named_company(records, item)
+    if company is None and item.format is not Format.MAIL and build_company_key(item.company):
         return create_company(records, item.company, item.company_number, now)
-    return found or find_company_of_address(records, item.contact.key)
+    return company or find_company_of_address(records, item.contact.key)
 
 
 def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | None:
-    """The company on record that a request names, by number or by name."""
+    """Find the company that a request names, by number or by name."""
     return find_company(records, item.company, item.company_number)
 
 
 def find_company(records: CustomerLookup, name: str, number: str = "") -> Company | None:
-    """The company with this number, else with this name."""
-    found = _by_number(records, number) or _by_name(records, name)
-    if found is not None and number and found.number not in {None, truncate_number(number)}:
-        return (
-            None  # another practice of the same name: what it writes is not the first one's to read
-        )
-    return found
+    """Find the company with this number, else with this name."""
+    company = _find_by_number(records, number) or _find_by_name(records, name)
+    if company is not None and number and company.number not in {None, truncate_number(number)}:
+        # Another practice of the same name. Its messages must not be shown to the first one.
+        return None
+    return company
 
 
 def find_company_of_address(records: CustomerLookup, email: str) -> Company | None:
-    """The company an address belongs to, by its contact or its domain."""
+    """Find the company an address belongs to, by its contact or its domain."""
     contact = records.find_contact(email) if email else None
     if contact is not None and contact.company is not None:
         return contact.company
@@ -142,40 +141,40 @@ def find_company_of_address(records: CustomerLookup, email: str) -> Company | No
 
 
 def extract_domain(email: str) -> str:
-    """The part of an address behind the @."""
+    """Return the part of an address after the @; "" when it has none."""
     return email.rpartition("@")[2]
 
 
 def truncate_number(number: str) -> str:
-    """A practice's number as it is kept: a column has its bounds."""
-    return number[:_NUMBER]
+    """Return a practice's number, cut to the length of its column."""
+    return number[:_MAX_NUMBER]
 
 
 def build_namesake_key(name: str, number: str) -> str:
-    """The key of a practice whose name another one has already: the number tells them apart."""
+    """Return the key of a practice whose name another one has: the name with the number."""
     return f"{build_company_key(name)[:300]} #{truncate_number(number)}"
 
 
 def find_domain_fault(session: Session, domain: str, company: Company | None) -> str:
-    """Why a mail domain cannot be this company's, whose every sender then belongs to it.
+    """Return why a mail domain cannot be given to this company; "" when it can, or is already.
 
-    "" where it can, or is.
+    Every sender with a company's domain belongs to the company.
     """
     if "." not in domain or not is_valid_address(f"x@{domain}"):
         return f"{domain} is no mail domain"
     if domain in PUBLIC_MAIL_DOMAINS:
         return f"{domain} is not taken: anybody can have mail there"
-    known = session.get(CompanyDomain, domain)
-    if known is not None and (company is None or known.company_id != company.id):
-        return f"{domain} belongs to {known.company.name}"
+    owned = session.get(CompanyDomain, domain)
+    if owned is not None and (company is None or owned.company_id != company.id):
+        return f"{domain} belongs to {owned.company.name}"
     return ""
 
 
-def _by_number(records: CustomerLookup, number: str) -> Company | None:
+def _find_by_number(records: CustomerLookup, number: str) -> Company | None:
     return records.find_company_by_number(truncate_number(number)) if number else None
 
 
-def _by_name(records: CustomerLookup, name: str) -> Company | None:
+def _find_by_name(records: CustomerLookup, name: str) -> Company | None:
     key = build_company_key(name)
     return records.find_company_by_key(key) if key else None
 
@@ -183,18 +182,15 @@ def _by_name(records: CustomerLookup, name: str) -> Company | None:
 def create_company(
     records: CustomerLookup, name: str, number: str, now: datetime
 ) -> Company | None:
-    """Put a practice on record.
-
-    The one that another worker has put there a moment ago, if it was first.
-    """
-    taken = number and _by_name(records, name) is not None
-    key = build_namesake_key(name, number) if taken else build_company_key(name)
+    """Create a company, or return the one that another worker has created a moment ago."""
+    is_namesake = number and _find_by_name(records, name) is not None
+    key = build_namesake_key(name, number) if is_namesake else build_company_key(name)
     company = Company(
         name=name.strip()[:400], key=key, number=truncate_number(number) or None, created_at=now
     )
-    return (
-        company if records.add(company) else _by_number(records, number) or _by_name(records, name)
-    )
+    if records.add(company):
+        return company
+    return _find_by_number(records, number) or _find_by_name(records, name)
 
 
 def find_or_create_contact(
@@ -206,25 +202,25 @@ def find_or_create_contact(
     vouched: bool,
     now: datetime,
 ) -> Contact | None:
-    """The contact with this address, put on record if it is new; None without a usable address.
+    """Find the contact with this address and fill its gaps, or create it.
 
-    Only staff (`vouched`) and the mail domain tie a contact to a company: what a form claims is not
-    proof.
+    None when the address is not valid. Only staff (`vouched`) and the mail domain connect a contact
+    with a company, because what a form claims is no proof.
     """
     if not is_valid_address(person.key):
         return None
-    known = records.find_contact(person.key)
-    if known is not None:
-        if person.name and not known.name:
-            known.name = person.name
-        if phone and not known.phone:
-            known.phone = phone
-        if vouched and known.company is None:
-            known.company = company
-        return known
+    contact = records.find_contact(person.key)
+    if contact is not None:
+        if person.name and not contact.name:
+            contact.name = person.name
+        if phone and not contact.phone:
+            contact.phone = phone
+        if vouched and contact.company is None:
+            contact.company = company
+        return contact
     contact = Contact(email=person.key, name=person.name, phone=phone, created_at=now)
-    ours = company is not None and (vouched or _is_domain_of(records, person.key, company))
-    contact.company = company if ours else None
+    if company is not None and (vouched or _is_domain_of(records, person.key, company)):
+        contact.company = company
     return contact if records.add(contact) else records.find_contact(person.key)
 
 
@@ -236,7 +232,7 @@ def _is_domain_of(records: CustomerLookup, email: str, company: Company) -> bool
 def may_join_ticket(session: Session, email: str, ticket: Ticket) -> bool:
     """Return whether mail of this sender may join the ticket.
 
-    A contact on it, the same company, or staff.
+    True for its contacts, senders of its company, and staff.
     """
     if not email:
         return False
@@ -249,8 +245,8 @@ def may_join_ticket(session: Session, email: str, ticket: Ticket) -> bool:
 
 
 def find_staff(session: Session, name: str) -> Staff | None:
-    """The person on the desk with this name or address; None for no name."""
-    if not name:  # people without an address are many
+    """Find the member of staff with this name or address; None for ""."""
+    if not name:  # several people may have no address
         return None
     return session.scalar(
         select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1)
@@ -258,9 +254,9 @@ def find_staff(session: Session, name: str) -> Staff | None:
 
 
 def find_acting_staff(person: Staff | None, now: datetime) -> Staff | None:
-    """Who does this person's work now.
+    """Return who does this person's work now: their cover while they are away, else they.
 
-    They themselves, or their cover while they are away (one step, no chains).
+    One step only: where the cover is away too, the work stays with the cover.
     """
     if person is None or person.cover is None:
         return person
@@ -270,5 +266,5 @@ def find_acting_staff(person: Staff | None, now: datetime) -> Staff | None:
 
 
 def deduplicate_addresses(addresses: Iterable[Address]) -> list[Address]:
-    """Each address once, in order, those without one dropped."""
+    """Return each address once, in order, without those that are empty."""
     return list({a.key: a for a in addresses if a.key}.values())

@@ -1,9 +1,9 @@
-"""Where two companies come together: on one ticket by a merge, or in one mail.
+"""Checks against mixing two companies: on one ticket by a merge, or in one mail.
 
-A company here is the customer as the desk tells it from others: a practice on record, or, where
-none is known, the mail domain of the ticket's first contact, or, where anybody can have mail at
+A party is the customer that the desk has to keep apart from others: a practice on record; where
+none is known, the mail domain of the ticket's first contact; and where anybody can have mail at
 that domain, the contact's address. Merging and answering ask this module; pages, API and commands
-only show what it says.
+only show its result.
 """
 
 from collections.abc import Iterable
@@ -14,95 +14,93 @@ from sqlalchemy.orm import Session
 from workflow.customers import directory
 from workflow.models.core import Company, Contact, Ticket, TicketContact
 
-_LONGEST_CHAIN = (
-    100  # merges that are followed back: contacts come from a ticket, that one's from another
-)
+_MAX_CHAIN = 100  # merges followed back: a contact may have come through several tickets
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A company, by what tells it from others, and its name for people."""
+    """A customer: a unique key, and a name for people.
+
+    `key` is "company:ID", "domain:NAME" or "address:ADDRESS". `number` distinguishes companies of
+    the same name.
+    """
 
     key: str
     name: str
-    number: str = ""  # tells it from another one of the same name
+    number: str = ""
 
     @property
     def domain(self) -> str:
-        """The mail domain that stands for a company nobody knows; "" for other parties."""
-        return self._known_by("domain")
+        """Return the mail domain that stands for an unknown company; "" for other parties."""
+        return self._get_value("domain")
 
     @property
     def address(self) -> str:
-        """The address of a customer of whom nothing else is known; "" for other parties."""
-        return self._known_by("address")
+        """Return the address of an otherwise unknown customer; "" for other parties."""
+        return self._get_value("address")
 
-    def _known_by(self, what: str) -> str:
-        kind, _, value = self.key.partition(":")
-        return value if kind == what else ""
+    def _get_value(self, kind: str) -> str:
+        prefix, _, value = self.key.partition(":")
+        return value if prefix == kind else ""
 
 
 def find_party(session: Session, ticket: Ticket) -> Party | None:
-    """Return whose ticket it is; None where it has neither a company nor a contact of its own."""
+    """Find whose ticket it is; None when it has neither a company nor a contact of its own."""
     if ticket.company is not None:
-        return _on_record(ticket.company)
+        return _make_party(ticket.company)
     own = [link.contact for link in ticket.contacts if link.from_ticket_id is None]
-    return _of_company(session, own) or _of_domain(own) or _of_address(own)
+    return _find_company_party(session, own) or _find_domain_party(own) or _find_address_party(own)
 
 
-def _of_company(session: Session, contacts: list[Contact]) -> Party | None:
+def _find_company_party(session: Session, contacts: list[Contact]) -> Party | None:
     records = directory.CustomerLookup(session)
     companies = (directory.find_company_of_address(records, contact.email) for contact in contacts)
     company = next((company for company in companies if company is not None), None)
-    return _on_record(company) if company is not None else None
+    return _make_party(company) if company is not None else None
 
 
-def _of_domain(contacts: list[Contact]) -> Party | None:
+def _find_domain_party(contacts: list[Contact]) -> Party | None:
     domains = (directory.extract_domain(contact.email) for contact in contacts)
     domain = next((d for d in domains if d and d not in directory.PUBLIC_MAIL_DOMAINS), "")
     return Party(f"domain:{domain}", domain) if domain else None
 
 
-def _of_address(contacts: list[Contact]) -> Party | None:
-    """Two people with mail at one public provider have nothing in common."""
+def _find_address_party(contacts: list[Contact]) -> Party | None:
+    """Return the first contact's address as party: a public mail provider is no company."""
     address = next((contact.email for contact in contacts if contact.email), "")
     return Party(f"address:{address}", address) if address else None
 
 
 def find_contact_party(session: Session, link: TicketContact) -> Party | None:
-    """Return the company of a contact on a ticket.
-
-    Its own, else that of the ticket it came with.
-    """
+    """Find the party of a contact on a ticket: its own, else that of the ticket it came with."""
     company = directory.find_company_of_address(
         directory.CustomerLookup(session), link.contact.email
     )
     if company is not None:
-        return _on_record(company)
-    return find_party(session, _brought_by(session, link) or link.ticket)
+        return _make_party(company)
+    return find_party(session, _find_original_ticket(session, link) or link.ticket)
 
 
-def _brought_by(session: Session, link: TicketContact) -> Ticket | None:
-    """Return the ticket whose merge has brought a contact, the first of a chain.
+def _find_original_ticket(session: Session, link: TicketContact) -> Ticket | None:
+    """Return the ticket that a contact was on before any merge; None for one of the ticket itself.
 
-    None for one of the ticket itself.
+    Follows the chain of merges back to its start.
     """
-    found: Ticket | None = None
+    ticket: Ticket | None = None
     following: TicketContact | None = link
-    for _ in range(_LONGEST_CHAIN):
+    for _ in range(_MAX_CHAIN):
         if following is None or following.from_ticket_id is None:
             break
-        found = session.get(Ticket, following.from_ticket_id)
-        theirs = found.contacts if found is not None else []
-        following = next((one for one in theirs if one.contact_id == link.contact_id), None)
-    return found
+        ticket = session.get(Ticket, following.from_ticket_id)
+        contacts = ticket.contacts if ticket is not None else []
+        following = next((one for one in contacts if one.contact_id == link.contact_id), None)
+    return ticket
 
 
 def is_foreign_contact(session: Session, link: TicketContact) -> bool:
-    """Say whether a merge has brought a contact of another company onto a ticket.
+    """Return whether a merge has brought a contact of another company onto a ticket.
 
-    Nothing goes to such a contact by itself: neither an automatic mail nor a choice made
-    beforehand.
+    Such a contact gets no automatic mail, and is not preselected as recipient.
     """
     if link.from_ticket_id is None:
         return False
@@ -118,81 +116,84 @@ def is_foreign_contact(session: Session, link: TicketContact) -> bool:
 
 
 def list_own_contacts(session: Session, ticket: Ticket) -> list[Contact]:
-    """Return the contacts of a ticket but those of another company that a merge has brought."""
+    """Return the contacts of a ticket except those of another company (`is_foreign_contact`)."""
     return [link.contact for link in ticket.contacts if not is_foreign_contact(session, link)]
 
 
 def find_merge_conflict(session: Session, ticket: Ticket, into: Ticket) -> tuple[str, str] | None:
-    """Return the names of the two companies that merging a ticket into another brings together.
+    """Find two companies that merging a ticket into another would mix; return their names.
 
-    None for one company.
-
-    A ticket of which nothing is known brings nobody together: who reads the other one does not
-    change.
+    None when there is one company only. A ticket whose customer is unknown mixes nobody: it does
+    not change who reads the other one.
     """
-    mine, theirs = find_party(session, ticket), find_party(session, into)
-    if mine is not None and theirs is not None and not _same(mine, theirs, ticket, into):
-        return _both_names(mine, theirs)
-    known = _parties(session, into)
-    for party in _parties(session, ticket):
-        if known and not any(_same(party, one, ticket, into) for one in known):
-            return _both_names(party, known[0])
+    source, target = find_party(session, ticket), find_party(session, into)
+    if source is not None and target is not None and not _is_same(source, target, ticket, into):
+        return _name_both(source, target)
+    targets = _list_parties(session, into)
+    if not targets:
+        return None
+    for party in _list_parties(session, ticket):
+        if not any(_is_same(party, other, ticket, into) for other in targets):
+            return _name_both(party, targets[0])
     return None
 
 
-def _parties(session: Session, ticket: Ticket) -> list[Party]:
-    """Return the companies of a ticket and of its contacts, each once, its own first."""
-    found = [
+def _list_parties(session: Session, ticket: Ticket) -> list[Party]:
+    """Return the parties of a ticket and of its contacts, each once, its own first."""
+    parties = [
         find_party(session, ticket),
         *(find_contact_party(session, link) for link in ticket.contacts),
     ]
-    return list(dict.fromkeys(party for party in found if party is not None))
+    return list(dict.fromkeys(party for party in parties if party is not None))
 
 
-def _same(one: Party, other: Party, ticket: Ticket, into: Ticket) -> bool:
-    """Say whether two parties are one company.
+def _is_same(one: Party, other: Party, ticket: Ticket, into: Ticket) -> bool:
+    """Return whether two parties are one company.
 
-    Where a domain or an address is all that is known of one, both tickets have it then.
+    A party known only by its domain or address counts as the same when both tickets have a contact
+    with that domain or address.
     """
     if one.key == other.key:
         return True
-    addresses = _addresses(ticket) & _addresses(into)
-    domains = _domains(ticket) & _domains(into)
+    addresses = _list_addresses(ticket) & _list_addresses(into)
+    domains = _list_domains(ticket) & _list_domains(into)
     return any(party.domain in domains or party.address in addresses for party in (one, other))
 
 
-def _addresses(ticket: Ticket) -> set[str]:
+def _list_addresses(ticket: Ticket) -> set[str]:
     return {link.contact.email for link in ticket.contacts if link.contact.email}
 
 
-def _domains(ticket: Ticket) -> set[str]:
-    return {directory.extract_domain(address) for address in _addresses(ticket)} - {""}
+def _list_domains(ticket: Ticket) -> set[str]:
+    return {directory.extract_domain(address) for address in _list_addresses(ticket)} - {""}
 
 
 def list_recipient_companies(session: Session, ticket: Ticket, emails: Iterable[str]) -> list[str]:
-    """Return the names of the companies that a mail from a ticket goes to.
+    """Return the names of the companies that a mail from a ticket would go to.
 
-    Of an address that is no contact of the ticket only a company on record counts: payers and the
-    like get copies.
+    An address that is no contact of the ticket counts only when its company is on record, because
+    payers and others get copies.
     """
     links = {link.contact.email: link for link in ticket.contacts}
     records = directory.CustomerLookup(session)
-    found: list[Party | None] = []
+    parties: list[Party | None] = []
     for email in emails:
         if email in links:
-            found.append(find_contact_party(session, links[email]))
+            parties.append(find_contact_party(session, links[email]))
         elif (company := directory.find_company_of_address(records, email)) is not None:
-            found.append(_on_record(company))
-    return _names(list({party.key: party for party in found if party is not None}.values()))
+            parties.append(_make_party(company))
+    return _name_parties(
+        list({party.key: party for party in parties if party is not None}.values())
+    )
 
 
-def _both_names(one: Party, other: Party) -> tuple[str, str]:
-    first, second = _names([one, other])
+def _name_both(one: Party, other: Party) -> tuple[str, str]:
+    first, second = _name_parties([one, other])
     return first, second
 
 
-def _names(parties: list[Party]) -> list[str]:
-    """Return the names of parties that differ; those of one name with their numbers."""
+def _name_parties(parties: list[Party]) -> list[str]:
+    """Return the names of different parties, with their numbers where two have the same name."""
     keys = [directory.build_company_key(party.name) for party in parties]
     return [
         f"{party.name} ({party.number})" if keys.count(key) > 1 and party.number else party.name
@@ -200,7 +201,7 @@ def _names(parties: list[Party]) -> list[str]:
     ]
 
 
-def _on_record(company: Company) -> Party:
+def _make_party(company: Company) -> Party:
     number = (
         f"number {company.number}"
         if company.number

@@ -1,6 +1,6 @@
-"""Companies, contacts and who stands in for whom.
+"""Records of companies, contacts and absences, as people edit them.
 
-Kept by people, with a line in the audit trail for each change.
+Each change writes a row of the audit log.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,24 @@ from workflow.audit import record as audit
 from workflow.customers import directory
 from workflow.database.locks import lock_ticket
 from workflow.errors import ActionNotAllowed
-from workflow.filing.file_item import NO_COMPANY, NO_MANAGER
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.process import TICKET_NAME
 
-MAX_NAME = 400
-_PAGE = 50
+# Caveats of tickets: what is missing in our own records about the customer.
+NO_COMPANY = "company not known: ask which practice this is about"
+NO_MANAGER = "the company record names no manager"
+MAX_NAME = 400  # characters
+_MAX_PHONE = 64  # characters, as long as the column
+_PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanyData:
-    """What a company's record is to say."""
+    """New values of a company's record.
+
+    `domains` are all of its mail domains: others are removed.
+    """
 
     name: str
     number: str = ""
@@ -36,31 +42,28 @@ class CompanyData:
 
 
 def save_company(
-    session: Session, company: Company | None, says: CompanyData, *, by: str, now: datetime
+    session: Session, company: Company | None, data: CompanyData, *, by: str, now: datetime
 ) -> Company:
-    """Put a company on record, or change what is.
+    """Create a company (None), or change one.
 
-    Raises ActionNotAllowed when another one has its name, number or domain.
+    Raises ActionNotAllowed when it has no name, or another company has its name, number or domain.
     """
-    if not directory.build_company_key(says.name):
+    if not directory.build_company_key(data.name):
         raise ActionNotAllowed("a company needs a name")
     try:
         with session.begin_nested():
             if company is None:
                 company = Company(name="", key="", created_at=now)
                 session.add(company)
-            company.key = _key(company, says)
-            company.name = says.name.strip()[:MAX_NAME]
-            company.number = directory.truncate_number(says.number.strip()) or None
-            company.consultant = says.consultant
+            company.key = _build_key(company, data)
+            company.name = data.name.strip()[:MAX_NAME]
+            company.number = directory.truncate_number(data.number.strip()) or None
+            company.consultant = data.consultant
     except IntegrityError:
         raise ActionNotAllowed("another company has this name or number") from None
-    set_manager(session, company, says.manager, by=by, now=now)
-    _keep_domains(
-        session,
-        company,
-        {d for one in says.domains if (d := one.strip().casefold().removeprefix("@"))},
-    )
+    set_manager(session, company, data.manager, by=by, now=now)
+    domains = {domain.strip().casefold().removeprefix("@") for domain in data.domains}
+    _save_domains(session, company, domains - {""})
     audit.record(session, "company", by=by, cause="company kept", now=now, company=company.id)
     return company
 
@@ -68,53 +71,47 @@ def save_company(
 def set_manager(
     session: Session, company: Company, manager: Staff | None, *, by: str, now: datetime
 ) -> None:
-    """Say who manages a company, or that nobody does.
+    """Set or remove (None) the manager of a company, and correct the caveats of its open tickets.
 
-    The one place that does, because its open tickets say so too.
-
-    What somebody has settled on a ticket comes back only where a manager was taken away.
+    All callers use this function, so that company and tickets agree. A caveat that somebody has
+    settled on a ticket comes back only when a manager is removed.
     """
-    named, removed = manager is not None, manager is None and company.manager_id is not None
+    has_manager = manager is not None
+    is_removed = manager is None and company.manager_id is not None
     company.manager = manager
     session.flush()
-    if not named and not removed:
+    if not has_manager and not is_removed:
         return
-    of_it = (
+    open_tickets = (
         select(Ticket)
         .where(Ticket.company_id == company.id, Ticket.status == Status.OPEN)
         .order_by(Ticket.id)
     )
-    for ticket in session.scalars(of_it).all():
-        if (NO_MANAGER in ticket.caveats) is not named:
+    for ticket in session.scalars(open_tickets).all():
+        if (NO_MANAGER in ticket.caveats) is not has_manager:
             continue
-        lock_ticket(
-            session, ticket
-        )  # a caveat that somebody else adds or settles meanwhile must not get lost
-        left = [c for c in ticket.caveats if c != NO_MANAGER]
-        ticket.caveats = left if named else [*left, NO_MANAGER]
-        detail = {"manager": company.manager_id} if named else {}
+        # Locked, so that a caveat which somebody else adds or settles meanwhile is not lost.
+        lock_ticket(session, ticket)
+        others = [c for c in ticket.caveats if c != NO_MANAGER]
+        ticket.caveats = others if has_manager else [*others, NO_MANAGER]
+        detail = {"manager": company.manager_id} if has_manager else {}
         audit.record(
             session, "manager", by=by, cause="company kept", now=now, ticket=ticket.id, **detail
         )
 
 
-def _key(company: Company, says: CompanyData) -> str:
-    """Return what the company is found by.
-
-    Its name, and its number where it was told from a namesake by that.
-    """
-    beside = company.key not in {"", directory.build_company_key(company.name)}
-    return (
-        directory.build_namesake_key(says.name, says.number)
-        if beside and says.number
-        else directory.build_company_key(says.name)
-    )
+def _build_key(company: Company, data: CompanyData) -> str:
+    """Return the new key of a company: one that had a namesake keeps its number in the key."""
+    is_namesake = company.key not in {"", directory.build_company_key(company.name)}
+    if is_namesake and data.number:
+        return directory.build_namesake_key(data.name, data.number)
+    return directory.build_company_key(data.name)
 
 
 def add_domain(session: Session, domain: str, company: Company) -> None:
     """Give a mail domain to a company.
 
-    Raises ActionNotAllowed when it cannot be: a sender belongs to one practice.
+    Raises ActionNotAllowed when it is no mail domain, a public provider's or another company's.
     """
     if fault := directory.find_domain_fault(session, domain, company):
         raise ActionNotAllowed(fault)
@@ -122,12 +119,13 @@ def add_domain(session: Session, domain: str, company: Company) -> None:
         session.add(CompanyDomain(domain=domain, company_id=company.id))
 
 
-def _keep_domains(session: Session, company: Company, wanted: set[str]) -> None:
+def _save_domains(session: Session, company: Company, domains: set[str]) -> None:
+    """Make these the domains of a company, and no others."""
     session.flush()
-    for one in list(company.domains):
-        if one.domain not in wanted:
-            session.delete(one)
-    for domain in wanted - {one.domain for one in company.domains}:
+    for row in list(company.domains):
+        if row.domain not in domains:
+            session.delete(row)
+    for domain in domains - {row.domain for row in company.domains}:
         add_domain(session, domain, company)
     session.flush()
     session.expire(company, ["domains"])
@@ -144,9 +142,9 @@ def save_contact(
     by: str,
     now: datetime,
 ) -> Contact:
-    """Put a contact on record, or change what is.
+    """Create a contact (None), or change one.
 
-    Raises ActionNotAllowed when the address is none, or another contact's.
+    Raises ActionNotAllowed when the address is not valid, or another contact's.
     """
     address = email.strip().casefold()
     if not directory.is_valid_address(address):
@@ -156,11 +154,9 @@ def save_contact(
             if contact is None:
                 contact = Contact(email=address, created_at=now)
                 session.add(contact)
-            contact.email, contact.name, contact.phone = (
-                address,
-                name.strip()[:MAX_NAME],
-                phone.strip()[:64],
-            )
+            contact.email = address
+            contact.name = name.strip()[:MAX_NAME]
+            contact.phone = phone.strip()[:_MAX_PHONE]
     except IntegrityError:
         raise ActionNotAllowed("another contact has this address") from None
     set_contact_company(session, contact, company, by=by, now=now)
@@ -170,9 +166,9 @@ def save_contact(
 def set_contact_company(
     session: Session, contact: Contact, company: Company | None, *, by: str, now: datetime
 ) -> int:
-    """Say which company a contact is of; their open tickets of no company become its.
+    """Set the company of a contact, and of their open tickets that have no company.
 
-    How many did.
+    Returns how many tickets were changed.
     """
     contact.company = company
     session.flush()
@@ -187,38 +183,37 @@ def set_contact_company(
     )
     if company is None:
         return 0
-    # Where a merge has brought the contact, the ticket is somebody else's.
+    # A ticket onto which a merge has brought the contact is somebody else's.
     own = (TicketContact.ticket_id == Ticket.id) & TicketContact.from_ticket_id.is_(None)
-    mine = select(Ticket).join(TicketContact, own)
-    orphans = session.scalars(
-        mine.where(
+    without_company = (
+        select(Ticket)
+        .join(TicketContact, own)
+        .where(
             TicketContact.contact_id == contact.id,
             Ticket.company_id.is_(None),
             Ticket.status == Status.OPEN,
         )
-    ).all()
-    for ticket in orphans:
+    )
+    tickets = session.scalars(without_company).all()
+    for ticket in tickets:
         set_ticket_company(session, ticket, company, by=by, now=now)
-    return len(orphans)
+    return len(tickets)
 
 
 def set_ticket_company(
     session: Session, ticket: Ticket, company: Company, *, by: str, now: datetime
 ) -> None:
-    """Say which company a ticket is about.
-
-    Its name follows, and what was to be asked for that is answered.
-    """
+    """Set the company of a ticket, with its name and the caveats about the company."""
     ticket.company, ticket.name = company, TICKET_NAME.format(company=company.name)
-    left = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
-    ticket.caveats = left if company.manager else [*left, NO_MANAGER]
+    others = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
+    ticket.caveats = others if company.manager else [*others, NO_MANAGER]
     audit.record(
         session, "associated", by=by, cause="company", now=now, ticket=ticket.id, company=company.id
     )
 
 
 def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
-    """Contacts of no company who have written, with how many tickets, most first."""
+    """List contacts without company, with their number of tickets, most tickets first."""
     count = func.count(TicketContact.id)
     query = (
         select(Contact, count)
@@ -226,17 +221,17 @@ def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
         .where(Contact.company_id.is_(None))
         .group_by(Contact.id)
         .order_by(count.desc(), Contact.id)
-        .limit(_PAGE)
+        .limit(_PAGE_SIZE)
     )
     return [(contact, int(number)) for contact, number in session.execute(query)]
 
 
 def search_companies(session: Session, words: str, after: str = "") -> list[Company]:
-    """Companies whose name or number has these words in it, by name.
+    """Search companies by a part of the name or the whole number, sorted by name.
 
-    A page of fifty from `after` on.
+    Returns a page of at most fifty, those after the key `after`.
     """
-    query = select(Company).where(Company.key > after).order_by(Company.key).limit(_PAGE)
+    query = select(Company).where(Company.key > after).order_by(Company.key).limit(_PAGE_SIZE)
     if words.strip():
         key = directory.build_company_key(words)
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
@@ -254,9 +249,10 @@ def set_absence(
     by: str,
     now: datetime,
 ) -> None:
-    """Say from when to when a person is away, and who covers.
+    """Set from when to when a person is away, and who covers for them; None ends an absence.
 
-    Raises ActionNotAllowed when the cover is they themselves.
+    Raises ActionNotAllowed when nobody covers, the cover is the person themselves, or the absence
+    ends before it begins.
     """
     if since is not None and cover is None:
         raise ActionNotAllowed("say who covers, or their tasks wait for them")

@@ -1,1 +1,1 @@
-"""Filing: which ticket an inbound item belongs to, and what is written for it."""
+"""Filing of inbound items: duplicates, matching to a ticket, and the rows written for an item."""

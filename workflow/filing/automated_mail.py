@@ -1,4 +1,4 @@
-"""The list of automated mail: what is on no ticket, newest first."""
+"""List of automated mail that is on no ticket."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from workflow.models.core import AutomatedMail
 def list_automated_mail(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[AutomatedMail]:
-    """Return the newest automated mails that nobody made a ticket, those before a number."""
+    """List automated mail without ticket, newest first, with numbers below `before`."""
     query = select(AutomatedMail).where(AutomatedMail.ticket_id.is_(None))
     if before is not None:
         query = query.where(AutomatedMail.id < before)
     return session.scalars(query.order_by(AutomatedMail.id.desc()).limit(limit)).all()
 
 
-def count_automated_mail(session: Session, most: int = 1000) -> int:
-    """Return how many there are; nobody counts beyond `most`."""
-    some = select(AutomatedMail.id).where(AutomatedMail.ticket_id.is_(None)).limit(most)
-    return session.scalar(select(func.count()).select_from(some.subquery())) or 0
+def count_automated_mail(session: Session, limit: int = 1000) -> int:
+    """Count automated mail without ticket, up to `limit`, so that a long list costs little."""
+    mails = select(AutomatedMail.id).where(AutomatedMail.ticket_id.is_(None)).limit(limit)
+    return session.scalar(select(func.count()).select_from(mails.subquery())) or 0

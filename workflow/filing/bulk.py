@@ -1,11 +1,9 @@
-"""Filing many items at once.
+"""Filing of many items at once, with one statement for each table.
 
-The very rows that `reception.receive` writes one by one, a statement a table.
-
-What is decided is decided by the same functions; only looking up and writing is done for many at a
-time. The plain case is a secure message that stands alone: a new ticket, one more message on an
-open ticket, a duplicate. Everything else, and whatever loses a race for a unique index, goes
-through `receive`.
+The rows are those that `file_item` writes one by one, and the same functions decide; only lookups
+and writes are made for many items together. That covers the plain case, secure messages that refer
+to no other mail: a new ticket, another message of an open ticket, or a duplicate. All other items,
+and those that lose a race for a unique index, go through `file_item`.
 """
 
 from collections import Counter
@@ -52,14 +50,14 @@ from workflow.tickets.outbox import (
     NO_ADDRESS_REASON,
     NOTIFY_TASK,
     NOTIFY_TASK_KIND,
+    build_task_row,
     describe_unnotified,
-    task_row,
 )
 
 FIRST_STEP = process.STEPS[0]
-STEPS_WITHOUT_NOTICE = process.list_next_steps(
-    FIRST_STEP.stage, {Milestone.CUSTOMER_NOTIFIED}
-)  # where a ticket goes whose customer has no notice
+# Where a ticket goes whose customer cannot be notified.
+STEPS_WITHOUT_NOTICE = process.list_next_steps(FIRST_STEP.stage, {Milestone.CUSTOMER_NOTIFIED})
+# In the order in which foreign keys need them.
 TABLES = (
     Ticket,
     TicketContact,
@@ -71,10 +69,10 @@ TABLES = (
     AuditEntry,
     WebhookEvent,
 )
-# What the rows written here can say of the process table; should it say more one day, everything is
-# filed one by one.
+# The plan below knows a process that begins with a notice and mails nobody when it goes on without
+# one. Should the process table change, everything is filed one by one.
 IS_BULK_POSSIBLE = FIRST_STEP.on_entry not in {None, Template.SURVEY} and all(
-    s.waits_for and s.on_entry is None for s in STEPS_WITHOUT_NOTICE
+    step.waits_for and step.on_entry is None for step in STEPS_WITHOUT_NOTICE
 )
 
 
@@ -86,23 +84,21 @@ def file_items(
     first: int,
     now: datetime,
 ) -> None:
-    """File items of a delivery, the first of them at this position.
+    """File items of a delivery in order, the first of them at position `first`.
 
-    And record what has become of each.
-
-    The same tables as after `receive` for each, in order; safe to repeat and to race as that is.
-    Takes a few hundred items well: they are looked up and written together. They are storable, as
-    every reading of ours gives them.
+    The tables are the same as after `file_item` for each, and this is as safe to repeat and to run
+    twice at once. A few hundred items are a good size: they are looked up and written together.
+    They must be storable already (`database.text_safety`), as our readers make them.
     """
     at = 0
     while at < len(items):
-        at += _together(desk, session, items[at:], delivery, first + at, now)
+        at += _file_plain(desk, session, items[at:], delivery, first + at, now)
         if at < len(items):
             file_item.file_item(desk, session, items[at], delivery, first + at, now)
             at += 1
 
 
-def _together(
+def _file_plain(
     desk: Desk,
     session: Session,
     items: Sequence[ParseResult],
@@ -110,20 +106,21 @@ def _together(
     first: int,
     now: datetime,
 ) -> int:
-    """File the plain ones at the beginning; how many they were."""
+    """File the plain items at the beginning; return how many they were."""
     if not (IS_BULK_POSSIBLE and _is_plain(items[0], delivery)):
         return 0
     try:
         with session.begin_nested():
             with bulk_insert.force_custom_plans(session):
-                known = BulkLookup(session, [i for i in items if isinstance(i, InboundItem)], now)
-            plan = _Plan(desk, known, delivery, now)
+                lookup = BulkLookup(session, [i for i in items if isinstance(i, InboundItem)], now)
+            plan = _Plan(desk, lookup, delivery, now)
             for at, item in enumerate(items):
-                if not (_is_plain(item, delivery) and plan.take(first + at, item)):
+                if not _is_plain(item, delivery):
                     break
+                plan.add(first + at, item)
             plan.write()
-            search.index_tickets(session, *plan.tickets())
-    except IntegrityError:  # somebody else was faster with one of them: `receive` looks again
+            search.index_tickets(session, *plan.list_ticket_ids())
+    except IntegrityError:  # another worker has written one of them: each is looked up again
         for at, item in enumerate(items):
             file_item.file_item(desk, session, item, delivery, first + at, now)
         return len(items)
@@ -132,17 +129,16 @@ def _together(
 
 
 def _is_plain(item: ParseResult, delivery: Delivery) -> bool:
+    """Return whether an item can be filed in bulk."""
     if isinstance(item, RejectedRow):
         return True
-    alone = item.format is Format.SECURE_MESSAGE and not (item.authentication or item.file_urls)
-    return (
-        alone
-        and delivery.envelope.keys().isdisjoint({"owner", "oversized"})
-        and threading.is_standalone(item, delivery.envelope)
-    )
+    if item.format is not Format.SECURE_MESSAGE or item.authentication or item.file_urls:
+        return False
+    is_ordinary = delivery.envelope.keys().isdisjoint({"owner", "oversized"})
+    return is_ordinary and threading.is_standalone(item, delivery.envelope)
 
 
-# -- what becomes of them ----
+# -- the plan ----
 
 
 @dataclass(slots=True)
@@ -154,58 +150,57 @@ class _Filing:
 
 
 class _Plan:
-    """What becomes of some items, item by item; then all of it written, a statement a table."""
+    """The outcome of some items, decided item by item, then written with a statement a table."""
 
-    def __init__(self, desk: Desk, known: BulkLookup, delivery: Delivery, now: datetime) -> None:
-        self._desk, self._known, self._delivery, self._now = desk, known, delivery, now
-        self._keys = iter(known.item_keys)
-        self._due = file_item.compute_first_due(desk, delivery)
+    def __init__(self, desk: Desk, lookup: BulkLookup, delivery: Delivery, now: datetime) -> None:
+        self._desk, self._lookup, self._delivery, self._now = desk, lookup, delivery, now
+        self._cause = f"delivery {delivery.id}"
+        self._keys = iter(lookup.item_keys)
+        self._first_due = file_item.compute_first_due(desk, delivery)
         self.filings: list[_Filing] = []
         self._rows: dict[type[Base], list[Row]] = {}
 
     # -- deciding ----
 
-    def take(self, position: int, item: ParseResult) -> bool:
-        """Decide about the next one, in the order they were looked up.
-
-        False where more must be known than that.
-        """
+    def add(self, position: int, item: ParseResult) -> None:
+        """Decide the outcome of the next item. Items come in the order they were looked up in."""
         if isinstance(item, RejectedRow):
-            self.filings.append(
-                _Filing(position, Outcome.REJECTED, reason=file_item.describe_rejection(item))
-            )
-            return True
-        known = self._known
-        key, earlier = threading.find_duplicate(known, item, next(self._keys), known.find_message)
-        if earlier is not None:
-            self.filings.append(_Filing(position, Outcome.DUPLICATE, earlier))
-            return True
-        ticket = self._match(item)
-        outcome = Outcome.APPENDED if ticket else Outcome.OPENED
-        message = self._message(ticket or self._open(item), item, key, is_new=ticket is None)
-        self.filings.append(_Filing(position, outcome, message))
-        return True
-
-    def _match(self, item: InboundItem) -> TicketRef | None:
-        thread = threading.build_thread_id(item)
-        of_thread = self._known.tickets_by_thread.get(thread, ()) if thread else ()
-        return next(
-            (
-                t
-                for t in of_thread
-                if threading.may_join_thread(self._known, item, t.company_key, t.senders)
-            ),
-            None,
+            reason = file_item.describe_rejection(item)
+            self.filings.append(_Filing(position, Outcome.REJECTED, reason=reason))
+            return
+        lookup = self._lookup
+        key, original = threading.find_duplicate(
+            lookup, item, next(self._keys), lookup.find_message
         )
+        if original is not None:
+            self.filings.append(_Filing(position, Outcome.DUPLICATE, original))
+            return
+        ticket = self._find_ticket(item)
+        if ticket is not None:
+            message = self._plan_message(ticket, item, key, is_new=False)
+            self.filings.append(_Filing(position, Outcome.APPENDED, message))
+        else:
+            message = self._plan_message(self._plan_ticket(item), item, key, is_new=True)
+            self.filings.append(_Filing(position, Outcome.OPENED, message))
 
-    def _open(self, item: InboundItem) -> TicketRef:
-        known, now = self._known, self._now
-        company = directory.find_or_create_company(known, item, now)
-        row = file_item.build_ticket_row(self._desk, item, self._delivery, company, self._due)
+    def _find_ticket(self, item: InboundItem) -> TicketRef | None:
+        """Find the first open ticket of the item's thread that it may join."""
+        thread = threading.build_thread_id(item)
+        if not thread:
+            return None
+        for ticket in self._lookup.tickets_by_thread.get(thread, ()):
+            if threading.may_join_thread(self._lookup, item, ticket.company_key, ticket.senders):
+                return ticket
+        return None
+
+    def _plan_ticket(self, item: InboundItem) -> TicketRef:
+        lookup, now = self._lookup, self._now
+        company = directory.find_or_create_company(lookup, item, now)
+        row = file_item.build_ticket_row(self._desk, item, self._delivery, company, self._first_due)
         contact = None
         if item.contact.key:
             contact = directory.find_or_create_contact(
-                known, item.contact, item.phone, company, vouched=False, now=now
+                lookup, item.contact, item.phone, company, vouched=False, now=now
             )
         ticket = TicketRef(
             company=company,
@@ -213,64 +208,62 @@ class _Plan:
             new_row=row,
             contact=contact,
             share_activity=contact is None or contact.email not in item.unshared_addresses,
-            undeliverable_reason=self._untold(contact, automated=row["automated"]),
+            undeliverable_reason=self._count_notice(contact, automated=row["automated"]),
         )
         if row["thread_id"]:
-            known.tickets_by_thread.setdefault(row["thread_id"], []).append(ticket)
+            lookup.tickets_by_thread.setdefault(row["thread_id"], []).append(ticket)
         return ticket
 
-    def _untold(self, contact: Contact | None, *, automated: bool) -> str:
-        """Why this contact cannot be told; "" counts one more mail to them."""
+    def _count_notice(self, contact: Contact | None, *, automated: bool) -> str:
+        """Count a notice to a contact, or return why it cannot be sent."""
         if contact is None:
             return NO_ADDRESS_REASON
-        settings, lately = self._desk.settings, self._known.recent_mails
-        name = contact.id or contact.email  # a new one has no number yet
-        found = outbox.undeliverable_reason(
+        settings, recent = self._desk.settings, self._lookup.recent_mails
+        person = contact.id or contact.email  # a new contact has no id yet
+        reason = outbox.undeliverable_reason(
             contact, settings, automated=automated
-        ) or outbox.rate_limited(lately[name], settings)
-        if not found:
-            lately[name] += 1
-        return found
+        ) or outbox.rate_limit_reason(recent[person], settings)
+        if not reason:
+            recent[person] += 1
+        return reason
 
-    def _message(
+    def _plan_message(
         self, ticket: TicketRef, item: InboundItem, key: str | None, *, is_new: bool
     ) -> MessageRef:
-        name = threading.build_message_id(item)
-        reused = name in self._known.message_ids
+        """Plan the message of an item, and make it known to the items that follow."""
+        message_id = threading.build_message_id(item)
+        reused = message_id in self._lookup.message_ids
         row = file_item.build_message_row(item, self._delivery, key, reused=reused)
-        known = threading.MessageIdentity(name, row["from_name"], ticket.company_key)
-        message = MessageRef(ticket, known, new_row=row)
+        identity = threading.MessageIdentity(message_id, row["from_name"], ticket.company_key)
+        message = MessageRef(ticket, identity, new_row=row)
         if reused and is_new and ticket.new_row is not None:
             ticket.new_row["caveats"] = file_item.add_reused_id_caveat(ticket.new_row["caveats"])
         if ticket.company_key is None:
             ticket.senders.add(threading.fold_sender(row["from_name"], row["from_email"]))
-        if name:
-            self._known.message_ids.add(name)
+        if message_id:
+            self._lookup.message_ids.add(message_id)
         if key:
-            self._known.messages_by_key[key] = message
+            self._lookup.messages_by_key[key] = message
         return message
 
-    def tickets(self) -> tuple[list[int], list[int]]:
-        """The numbers of those opened, and of those of before that have a new message.
-
-        Once they are written.
-        """
-        told = {
-            o: {f.message.ticket.id for f in self.filings if f.message and f.outcome is o}
-            for o in Outcome
-        }
-        opened = told[Outcome.OPENED]
-        return sorted(opened), sorted(told[Outcome.APPENDED] - opened)
+    def list_ticket_ids(self) -> tuple[list[int], list[int]]:
+        """Return the ids of new tickets, and of older ones with a new message, once written."""
+        by_outcome: dict[Outcome, set[int]] = {outcome: set() for outcome in Outcome}
+        for filing in self.filings:
+            if filing.message is not None:
+                by_outcome[filing.outcome].add(filing.message.ticket.id)
+        opened = by_outcome[Outcome.OPENED]
+        return sorted(opened), sorted(by_outcome[Outcome.APPENDED] - opened)
 
     # -- writing ----
 
     def write(self) -> None:
-        """Write it all. Raises IntegrityError where somebody else has written one of them."""
-        session = self._known.session
-        session.flush()  # companies and contacts, whose numbers the others need
-        self._number()
+        """Write all rows. Raises IntegrityError when another worker has written one of them."""
+        session = self._lookup.session
+        session.flush()  # companies and contacts, whose ids the other rows need
+        self._reserve_ids()
         for filing in self.filings:
-            self._file(filing)
+            self._add_filing(filing)
         connection = session.connection()
         with search.pause_index(connection):
             for model in TABLES:
@@ -280,127 +273,125 @@ class _Plan:
         if WebhookEvent in self._rows:
             notify_workers(session, webhook_events.WEBHOOK_QUEUE)
 
-    def _number(self) -> None:
-        session, new = self._known.session, {Outcome.OPENED, Outcome.APPENDED}
-        messages = [f.message for f in self.filings if f.message is not None and f.outcome in new]
-        for message, number in zip(
-            messages,
-            bulk_insert.reserve_ids(session.connection(), _table(Message), len(messages)),
-            strict=True,
-        ):
+    def _reserve_ids(self) -> None:
+        """Give ids to the new messages, tickets and tasks, with one query for each table."""
+        opened = self._list_messages(Outcome.OPENED)
+        messages = self._list_messages(Outcome.OPENED, Outcome.APPENDED)
+        tickets = [message.ticket for message in opened]
+        tasks = sum(bool(ticket.undeliverable_reason) for ticket in tickets)
+        connection = self._lookup.session.connection()
+        ids = bulk_insert.reserve_ids(connection, _table(Message), len(messages))
+        for message, number in zip(messages, ids, strict=True):
             message.id = number
-        tickets = [
-            f.message.ticket
-            for f in self.filings
-            if f.message is not None and f.outcome is Outcome.OPENED
-        ]
-        for ticket, number in zip(
-            tickets,
-            bulk_insert.reserve_ids(session.connection(), _table(Ticket), len(tickets)),
-            strict=True,
-        ):
+        ids = bulk_insert.reserve_ids(connection, _table(Ticket), len(tickets))
+        for ticket, number in zip(tickets, ids, strict=True):
             ticket.id = number
-        self._tasks = iter(
-            bulk_insert.reserve_ids(
-                session.connection(),
-                _table(Task),
-                sum(bool(t.undeliverable_reason) for t in tickets),
-            )
-        )
+        self._task_ids = iter(bulk_insert.reserve_ids(connection, _table(Task), tasks))
 
-    def _file(self, filing: _Filing) -> None:
+    def _list_messages(self, *outcomes: Outcome) -> list[MessageRef]:
+        return [f.message for f in self.filings if f.message is not None and f.outcome in outcomes]
+
+    def _add_filing(self, filing: _Filing) -> None:
+        """Add the rows of one item."""
         message = filing.message
-        ticket = message.ticket if message else None
-        if ticket is not None and ticket.new_row is not None and filing.outcome is Outcome.OPENED:
-            self._opened(ticket, ticket.new_row)
-        if (
-            message is not None
-            and message.new_row is not None
-            and filing.outcome is not Outcome.DUPLICATE
-        ):
-            self._add(
-                Message, {**message.new_row, "ticket_id": message.ticket.id, "id": message.id}
-            )
-        if message is not None and filing.outcome is Outcome.APPENDED:
-            self._audit("appended", self._cause, message.ticket, message=message.id)
-        self._add(
+        match filing.outcome:
+            case Outcome.OPENED:
+                assert message is not None
+                self._add_ticket(message.ticket)
+                self._add_message(message)
+            case Outcome.APPENDED:
+                assert message is not None
+                self._add_message(message)
+                self._audit("appended", self._cause, message.ticket, message=message.id)
+        self._add_row(
             Filing,
             {
                 "delivery_id": self._delivery.id,
                 "position": filing.position,
                 "outcome": filing.outcome,
-                "ticket_id": ticket.id if ticket else None,
+                "ticket_id": message.ticket.id if message else None,
                 "message_id": message.id if message else None,
                 "reason": filing.reason,
             },
         )
 
-    @property
-    def _cause(self) -> str:
-        return f"delivery {self._delivery.id}"
+    def _add_message(self, message: MessageRef) -> None:
+        assert message.new_row is not None
+        ids = {"ticket_id": message.ticket.id, "id": message.id}
+        self._add_row(Message, {**message.new_row, **ids})
 
-    def _opened(self, ticket: TicketRef, row: Row) -> None:
-        """The rows of a new ticket that enters the process, as `Desk.open` has it."""
+    def _add_ticket(self, ticket: TicketRef) -> None:
+        """Add the rows of a new ticket that enters the process, as `Desk.open` does."""
+        assert ticket.new_row is not None
         self._audit("opened", self._cause, ticket)
         self._audit("stage", self._cause, ticket, stage=FIRST_STEP.stage.name)
         if ticket.contact is not None:
-            link = {
-                "ticket_id": ticket.id,
-                "contact_id": ticket.contact.id,
-                "share_activity": ticket.share_activity,
-            }
-            self._add(TicketContact, link)
-        stage = self._not_told(ticket) if ticket.undeliverable_reason else FIRST_STEP.stage
-        if not ticket.undeliverable_reason:
-            assert FIRST_STEP.on_entry is not None
-            assert ticket.contact is not None
-            mail = outbox.outbox_row(
-                ticket.id, 1, FIRST_STEP.on_entry, ticket.contact, by=RULE, now=self._now
+            self._add_row(
+                TicketContact,
+                {
+                    "ticket_id": ticket.id,
+                    "contact_id": ticket.contact.id,
+                    "share_activity": ticket.share_activity,
+                },
             )
-            self._add(OutgoingMail, mail)
+        stage = FIRST_STEP.stage
+        if ticket.undeliverable_reason:
+            stage = self._replace_notice(ticket)
+        else:
+            self._add_notice(ticket)
         company = ticket.company.id if ticket.company else None
-        self._add(Ticket, {**row, "id": ticket.id, "company_id": company, "stage": stage})
+        ids = {"id": ticket.id, "company_id": company, "stage": stage}
+        self._add_row(Ticket, {**ticket.new_row, **ids})
 
-    def _not_told(self, ticket: TicketRef) -> process.Stage:
-        """The task and the milestone in place of a notice; the stage they lead to."""
-        why, now, task, told = (
-            ticket.undeliverable_reason,
-            self._now,
-            next(self._tasks),
-            Milestone.CUSTOMER_NOTIFIED,
+    def _add_notice(self, ticket: TicketRef) -> None:
+        assert FIRST_STEP.on_entry is not None
+        assert ticket.contact is not None
+        mail = outbox.build_outbox_row(
+            ticket.id, 1, FIRST_STEP.on_entry, ticket.contact, by=RULE, now=self._now
         )
-        lead = self._desk.settings.desk_lead
-        asked = task_row(
-            ticket.id, 1, NOTIFY_TASK_KIND, NOTIFY_TASK, cause=why, now=now, assignee=lead
+        self._add_row(OutgoingMail, mail)
+
+    def _replace_notice(self, ticket: TicketRef) -> process.Stage:
+        """Add task and milestone instead of a notice; return the stage that they lead to."""
+        reason, now, task_id = ticket.undeliverable_reason, self._now, next(self._task_ids)
+        milestone = Milestone.CUSTOMER_NOTIFIED
+        task = build_task_row(
+            ticket.id,
+            1,
+            NOTIFY_TASK_KIND,
+            NOTIFY_TASK,
+            cause=reason,
+            now=now,
+            assignee=self._desk.settings.desk_lead,
         )
-        self._add(Task, {**asked, "id": task, "follows_owner": True})
-        self._audit("task", why, ticket, task=task)
-        note = describe_unnotified(why)
-        self._add(
+        self._add_row(Task, {**task, "id": task_id, "follows_owner": True})
+        self._audit("task", reason, ticket, task=task_id)
+        note = describe_unnotified(reason)
+        self._add_row(
             TicketMilestone,
             {
                 "ticket_id": ticket.id,
                 "period": 1,
-                "milestone": told,
+                "milestone": milestone,
                 "at": now,
                 "by": RULE,
                 "note": note,
             },
         )
-        self._audit("reached", note, ticket, milestone=told.name)
+        self._audit("reached", note, ticket, milestone=milestone.name)
         for step in STEPS_WITHOUT_NOTICE:
-            self._audit("stage", f"reached {told}", ticket, stage=step.stage.name)
+            self._audit("stage", f"reached {milestone}", ticket, stage=step.stage.name)
         return STEPS_WITHOUT_NOTICE[-1].stage if STEPS_WITHOUT_NOTICE else FIRST_STEP.stage
 
     def _audit(self, action: str, cause: str, ticket: TicketRef, **detail: Any) -> None:
         change = audit.build_row(
             action, by=RULE, cause=cause, now=self._now, ticket=ticket.id, **detail
         )
-        self._add(AuditEntry, change)
-        for told in webhook_events.build_rows(self._known.session, change):
-            self._add(WebhookEvent, told)
+        self._add_row(AuditEntry, change)
+        for event in webhook_events.build_rows(self._lookup.session, change):
+            self._add_row(WebhookEvent, event)
 
-    def _add(self, model: type[Base], row: Row) -> None:
+    def _add_row(self, model: type[Base], row: Row) -> None:
         self._rows.setdefault(model, []).append(row)
 
 

@@ -1,4 +1,4 @@
-"""What is on record about many items of secure messages, looked up in a handful of queries."""
+"""Lookups for filing many secure messages at once, in a handful of queries."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -22,17 +22,17 @@ from workflow.tickets import outbox
 
 @dataclass(slots=True)
 class TicketRef:
-    """A ticket that is there or is to be.
+    """An existing ticket, or one about to be inserted.
 
-    Then with its row, whom to tell, or why they cannot be told.
+    A new one has its column values in `new_row`, the contact to notify, or the reason why nobody
+    can be notified; its `id` is 0 until it is reserved. `senders` (`threading.fold_sender`) are
+    those who wrote on a ticket without company.
     """
 
     id: int = 0
     company: Company | None = None
-    company_key: str | None = None  # of its company
-    senders: set[tuple[str, str]] = field(
-        default_factory=set
-    )  # who wrote on it, where its company is not known
+    company_key: str | None = None
+    senders: set[tuple[str, str]] = field(default_factory=set)
     new_row: Row | None = None
     contact: Contact | None = None
     share_activity: bool = True
@@ -41,7 +41,7 @@ class TicketRef:
 
 @dataclass(slots=True)
 class MessageRef:
-    """A message that is there or is to be: then with its row."""
+    """An existing message, or one about to be inserted, with its column values in `new_row`."""
 
     ticket: TicketRef
     identity: threading.MessageIdentity
@@ -50,16 +50,27 @@ class MessageRef:
 
 
 class BulkLookup(directory.CustomerLookup):
-    """All that is on record about some items, in a handful of queries."""
+    """Companies, contacts, tickets and messages that some items may refer to.
+
+    What is planned for one item is added here, so that the items that follow find it.
+    """
 
     def __init__(self, session: Session, items: Sequence[InboundItem], now: datetime) -> None:
         super().__init__(session)
-        self._companies(items)
-        self._people({i.contact.key for i in items} - {""})
+        self._load_companies(items)
+        self._load_contacts({i.contact.key for i in items} - {""})
         self.recent_mails: Counter[int | str] = Counter(
-            outbox.recent_counts(session, [c.id for c in self._contacts.values()], now)
+            outbox.count_recent_mails(session, [c.id for c in self._contacts.values()], now)
         )
-        self.item_keys = [threading.build_keys(i) for i in items]  # of each item, in order
+        self.item_keys = [threading.build_keys(i) for i in items]
+        self.messages_by_key = self._load_messages()
+        ids = {threading.build_message_id(i) for i in items} - {""}
+        existing = select(Message.message_id).where(self._is_one_of(Message.message_id, ids))
+        self.message_ids = set(session.scalars(existing))
+        self._load_tickets(items)
+
+    def _load_messages(self) -> dict[str, MessageRef]:
+        """Load the messages that have a key of the items."""
         keys = {key for k in self.item_keys if k for key in (k.own, k.shared, *k.legacy) if key}
         same = (
             select(
@@ -72,24 +83,23 @@ class BulkLookup(directory.CustomerLookup):
             )
             .join(Ticket, Ticket.id == Message.ticket_id)
             .outerjoin(Company, Company.id == Ticket.company_id)
-            .where(Message.format == Format.SECURE_MESSAGE, self._among(Message.external_id, keys))
+            .where(
+                Message.format == Format.SECURE_MESSAGE, self._is_one_of(Message.external_id, keys)
+            )
         )
-        self.messages_by_key: dict[str, MessageRef] = {}
-        for key, number, name, sender, ticket, company in session.execute(same):
-            known = threading.MessageIdentity(name, sender, company)
+        messages: dict[str, MessageRef] = {}
+        for key, number, message_id, sender, ticket, company in self.session.execute(same):
             assert key is not None  # it is one of those asked for
-            self.messages_by_key[key] = MessageRef(TicketRef(ticket), known, number)
-        names = {threading.build_message_id(i) for i in items} - {""}
-        taken = select(Message.message_id).where(self._among(Message.message_id, names))
-        self.message_ids = set(session.scalars(taken))
-        self._tickets(items)
+            identity = threading.MessageIdentity(message_id, sender, company)
+            messages[key] = MessageRef(TicketRef(ticket), identity, number)
+        return messages
 
     def find_message(self, key: str) -> tuple[MessageRef, threading.MessageIdentity] | None:
-        """Look up the message with this key, on record or planned."""
-        found = self.messages_by_key.get(key)
-        return (found, found.identity) if found is not None else None
+        """Find the message with this key, stored or planned."""
+        message = self.messages_by_key.get(key)
+        return (message, message.identity) if message is not None else None
 
-    def _companies(self, items: Sequence[InboundItem]) -> None:
+    def _load_companies(self, items: Sequence[InboundItem]) -> None:
         numbers = {directory.truncate_number(i.company_number) for i in items} - {""}
         keys = {directory.build_company_key(i.company) for i in items} - {""}
         keys |= {
@@ -97,99 +107,92 @@ class BulkLookup(directory.CustomerLookup):
             for i in items
             if i.company and i.company_number
         }
-        named = or_(self._among(Company.number, numbers), self._among(Company.key, keys))
-        found = self.session.scalars(select(Company).where(named))
-        self._keyed: dict[str, Company] = {}
-        self._numbered: dict[str, Company] = {}
-        for company in found:
-            self._remember(company)
+        named = or_(self._is_one_of(Company.number, numbers), self._is_one_of(Company.key, keys))
+        self._by_key: dict[str, Company] = {}
+        self._by_number: dict[str, Company] = {}
+        for company in self.session.scalars(select(Company).where(named)):
+            self._add_company(company)
 
-    def _people(self, emails: set[str]) -> None:
-        contacts = select(Contact).where(self._among(Contact.email, emails))
+    def _load_contacts(self, emails: set[str]) -> None:
+        contacts = select(Contact).where(self._is_one_of(Contact.email, emails))
         self._contacts = {c.email: c for c in self.session.scalars(contacts)}
         names = {directory.extract_domain(email) for email in emails}
-        domains = select(CompanyDomain).where(self._among(CompanyDomain.domain, names))
+        domains = select(CompanyDomain).where(self._is_one_of(CompanyDomain.domain, names))
         self._domains = {d.domain: d for d in self.session.scalars(domains)}
-        self._companies_of([*self._contacts.values(), *self._domains.values()])
+        self._set_companies([*self._contacts.values(), *self._domains.values()])
 
-    def _companies_of(self, some: Sequence[Contact | CompanyDomain]) -> None:
-        """Have each know its company, read once for all.
+    def _set_companies(self, rows: Sequence[Contact | CompanyDomain]) -> None:
+        """Set the company of each row, loading each company once.
 
-        By a join it would be read once for each.
+        A join would load it once for every row.
         """
-        known = {c.id: c for c in self._keyed.values()}
-        missing = {
-            number for one in some if (number := one.company_id) is not None and number not in known
-        }
-        found = self.session.scalars(select(Company).where(self._among(Company.id, missing)))
-        known |= {c.id: c for c in found}
-        for one in some:
-            set_committed_value(
-                one, "company", None if one.company_id is None else known[one.company_id]
-            )
+        companies = {c.id: c for c in self._by_key.values()}
+        ids = {row.company_id for row in rows if row.company_id is not None}
+        missing = self._is_one_of(Company.id, ids - companies.keys())
+        companies |= {c.id: c for c in self.session.scalars(select(Company).where(missing))}
+        for row in rows:
+            company = None if row.company_id is None else companies[row.company_id]
+            set_committed_value(row, "company", company)
 
-    def _tickets(self, items: Sequence[InboundItem]) -> None:
-        """Tickets that items may join, kept to this transaction.
+    def _load_tickets(self, items: Sequence[InboundItem]) -> None:
+        """Load and lock the open tickets that items may join.
 
-        Another answer may have moved one a moment ago.
+        Locked, because another answer may change one at this moment.
         """
         threads = {threading.build_thread_id(i) for i in items} - {""}
         tickets = (
             select(Ticket.id, Ticket.thread_id, Company.key)
             .outerjoin(Company, Company.id == Ticket.company_id)
-            .where(self._among(Ticket.thread_id, threads), Ticket.status == Status.OPEN)
+            .where(self._is_one_of(Ticket.thread_id, threads), Ticket.status == Status.OPEN)
             .order_by(Ticket.id)
             .with_for_update(of=Ticket, key_share=True)
         )
         self.tickets_by_thread: dict[str, list[TicketRef]] = {}
-        of_nobody: dict[int, TicketRef] = {}
+        without_company: dict[int, TicketRef] = {}
         for number, thread, key in self.session.execute(tickets):
             ticket = TicketRef(number, company_key=key)
             self.tickets_by_thread.setdefault(thread, []).append(ticket)
             if key is None:
-                of_nobody[number] = ticket
-        wrote = select(Message.ticket_id, Message.from_name, Message.from_email).where(
-            self._among(Message.ticket_id, set(of_nobody)), Message.direction == "in"
+                without_company[number] = ticket
+        senders = select(Message.ticket_id, Message.from_name, Message.from_email).where(
+            self._is_one_of(Message.ticket_id, set(without_company)), Message.direction == "in"
         )
-        for number, name, email in self.session.execute(wrote):
-            of_nobody[number].senders.add(threading.fold_sender(name, email))
+        for number, name, email in self.session.execute(senders):
+            without_company[number].senders.add(threading.fold_sender(name, email))
 
-    def _among(
+    def _is_one_of(
         self, column: InstrumentedAttribute[Any], values: Collection[Any]
     ) -> ColumnElement[bool]:
         return bulk_insert.is_one_of(self.session, column, values)
 
-    def _remember(self, company: Company) -> None:
-        self._keyed[company.key] = company
+    def _add_company(self, company: Company) -> None:
+        self._by_key[company.key] = company
         if company.number is not None:
-            self._numbered[company.number] = company
+            self._by_number[company.number] = company
 
     def find_company_by_number(self, number: str) -> Company | None:
-        """Of those that items name."""
-        return self._numbered.get(number)
+        """Find a company that an item names."""
+        return self._by_number.get(number)
 
     def find_company_by_key(self, key: str) -> Company | None:
-        """Of those that items name."""
-        return self._keyed.get(key)
+        """Find a company that an item names."""
+        return self._by_key.get(key)
 
     def find_contact(self, email: str) -> Contact | None:
-        """Of those who sent items."""
+        """Find the contact of a sender."""
         return self._contacts.get(email)
 
     def find_domain(self, name: str) -> CompanyDomain | None:
-        """Of those that senders have."""
+        """Find the domain of a sender."""
         return self._domains.get(name)
 
     def add(self, new: Company | Contact) -> bool:
-        """Put a new one on record with the next flush.
-
-        False where one of its name is here already.
-        """
+        """Insert a record with the next flush; False when there is one with its key or number."""
         if isinstance(new, Contact):
             self._contacts[new.email] = new
-        elif new.key in self._keyed or new.number in self._numbered:
+        elif new.key in self._by_key or new.number in self._by_number:
             return False
         else:
-            self._remember(new)
+            self._add_company(new)
         self.session.add(new)
         return True

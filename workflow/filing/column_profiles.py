@@ -1,6 +1,6 @@
-"""Profiles that staff have saved.
+"""Saved column profiles: the meaning of the columns of workbooks with certain headings.
 
-How the workbooks with certain headings are meant, for every host at once.
+They are in the database, so that every host uses the same.
 """
 
 from datetime import datetime
@@ -15,78 +15,75 @@ from workflow.models.base import Base
 
 
 class ProfileConflictError(ValueError):
-    """The name, or the headings, belong to another profile.
-
-    The text says to which, and what to do.
-    """
+    """Raised when the name or the headings belong to another profile; the text says what to do."""
 
 
 class SavedProfile(Base):
-    """A mapping made with `intake map`; those of `intake.toml` are not in here."""
+    """A profile saved with `intake map` or on its page; those of `intake.toml` are not in here."""
 
     __tablename__ = "profiles"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
-    fingerprint: Mapped[str | None] = mapped_column(
-        String(64), unique=True
-    )  # of the headings; None serves all files
-    columns: Mapped[list[Any]] = mapped_column(default=list)  # [heading as folded, our field or ""]
+    # Of the headings; None applies to all files.
+    fingerprint: Mapped[str | None] = mapped_column(String(64), unique=True)
+    columns: Mapped[list[Any]] = mapped_column(default=list)  # [folded heading, our field or ""]
     date_order: Mapped[str] = mapped_column(String(16), default="mdy")
-    time_zone: Mapped[str] = mapped_column(String(64), default="")  # "" is the house's
-    defaults: Mapped[list[Any]] = mapped_column(
-        default=list
-    )  # [our field, what a row says that says none]
+    time_zone: Mapped[str] = mapped_column(String(64), default="")  # "" is that of the settings
+    # [our field, its value in rows that have none]
+    defaults: Mapped[list[Any]] = mapped_column(default=list)
     saved_by: Mapped[str] = mapped_column(Text)
     saved_at: Mapped[datetime]
 
 
 def list_profiles(session: Session) -> list[SavedProfile]:
-    """Every saved profile, by name."""
+    """List the saved profiles, by name."""
     return list(session.scalars(select(SavedProfile).order_by(SavedProfile.name)))
 
 
-def save_profile(session: Session, given: SavedProfile, *, now: datetime) -> SavedProfile:
-    """Keep a profile; one of the same name for the same headings is replaced.
+def save_profile(session: Session, profile: SavedProfile, *, now: datetime) -> SavedProfile:
+    """Save a profile, in place of one with the same name and the same headings.
 
-    Raises ProfileConflictError when the name is another one's, or another profile is for these headings: two
-    would contradict.
+    Raises ProfileConflictError when the name belongs to other headings, or the headings to another
+    name, since two profiles for the same headings would contradict each other.
     """
-    same = SavedProfile.name == given.name
-    if given.fingerprint:
-        same |= SavedProfile.fingerprint == given.fingerprint
-    for known in session.scalars(select(SavedProfile).where(same).with_for_update()):
-        if known.name != given.name:
+    same = SavedProfile.name == profile.name
+    if profile.fingerprint:
+        same |= SavedProfile.fingerprint == profile.fingerprint
+    for existing in session.scalars(select(SavedProfile).where(same).with_for_update()):
+        if existing.name != profile.name:
             raise ProfileConflictError(
-                f"these headings belong to the profile {known.name!r}: save under that name to"
+                f"these headings belong to the profile {existing.name!r}: save under that name to"
                 " change it"
             )
-        if known.fingerprint != given.fingerprint:
+        if existing.fingerprint != profile.fingerprint:
             raise ProfileConflictError(
-                f"the profile {known.name!r} is for other headings: choose another name"
+                f"the profile {existing.name!r} is for other headings: choose another name"
             )
-        session.delete(known)
+        session.delete(existing)
         session.flush()
-    given.saved_at = now
+    profile.saved_at = now
     try:
         with session.begin_nested():
-            session.add(given)
+            session.add(profile)
     except IntegrityError:
         raise ProfileConflictError(
             "somebody has saved such a profile a moment ago: look at `intake profiles`"
         ) from None
     audit.record(
-        session, "profile saved", by=given.saved_by, cause="map", now=now, profile=given.id
+        session, "profile saved", by=profile.saved_by, cause="map", now=now, profile=profile.id
     )
-    return given
+    return profile
 
 
 def delete_profile(session: Session, name: str, *, by: str, now: datetime) -> bool:
-    """Take a profile away; whether there was one. What was read by it stays as it is."""
-    known = session.scalar(select(SavedProfile).where(SavedProfile.name == name).with_for_update())
-    if known is None:
+    """Delete a profile; return whether there was one. Deliveries read with it stay as they are."""
+    profile = session.scalar(
+        select(SavedProfile).where(SavedProfile.name == name).with_for_update()
+    )
+    if profile is None:
         return False
     audit.record(
-        session, "profile forgotten", by=by, cause="profiles forget", now=now, profile=known.id
+        session, "profile forgotten", by=by, cause="profiles forget", now=now, profile=profile.id
     )
-    session.delete(known)
+    session.delete(profile)
     return True

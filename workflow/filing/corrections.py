@@ -1,9 +1,9 @@
-"""Correcting what a message was taken for: a person's message for a program's, or the other way.
+"""Corrections of messages that were wrongly judged automatic, or wrongly not.
 
-The rules judge (`parsers.mail.evidence`, `workflow.filing.delivery_reports`); whoever reads the
-message knows better. A correction takes back what the judgement did: automatic mail that was held
-back goes out, a mail of ours is no longer bounced, a completed ticket is open again. It holds when
-the delivery is read anew.
+The rules judge (`parsers.mail.evidence`, `workflow.filing.delivery_reports`); a person who reads
+the message knows better. A correction reverts what the judgement did: the notice that was withheld
+goes out, a mail of ours is no longer bounced, a completed ticket is open again. It stays in force
+when the delivery is read again.
 """
 
 from datetime import datetime
@@ -30,42 +30,43 @@ from workflow.tickets.actions import (
 )
 from workflow.tickets.desk import Desk
 
-ACTION_NOT_AUTOMATIC = "written by a person"  # the action in the audit log
+# Actions in the audit log.
+ACTION_NOT_AUTOMATIC = "written by a person"
 ACTION_AUTOMATIC = "marked automatic"
 
 
 def get_automatic_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
-    """Return the message of a ticket that was judged automatic: this one, or the newest (0).
+    """Return the message of a ticket with this number that was judged automatic; 0 for the newest.
 
     Raises ActionNotAllowed when there is none.
     """
-    mine = select(Message).where(
+    automatic = select(Message).where(
         Message.ticket_id == ticket.id, Message.judgement != Judgement.NONE
     )
     if number:
-        mine = mine.where(Message.id == number)
-    found = session.scalar(mine.order_by(Message.id.desc()).limit(1))
-    if found is None:
+        automatic = automatic.where(Message.id == number)
+    message = session.scalar(automatic.order_by(Message.id.desc()).limit(1))
+    if message is None:
         raise ActionNotAllowed("no message of this ticket was taken for an automatic one")
-    return found
+    return message
 
 
 def mark_not_automatic(
     desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime
 ) -> None:
-    """Have a message count as a person's, and take back what the judgement did.
+    """Make a message count as a person's, and revert what the judgement did.
 
-    A note made of a report becomes the customer's message, and goes where an answer goes: onto the
-    ticket that goes on, or onto a new one where its sender does not belong there or it has ended.
-    The notice that was held back is queued; a mail of ours that counted as bounced counts as sent;
-    a ticket that was completed before somebody wrote to it is reopened.
+    A note made of a report becomes the customer's message, and moves to the ticket that an answer
+    would join, or to a new one when its sender does not belong there or that ticket has ended. The
+    notice that was withheld is queued, a mail of ours that counted as bounced counts as sent, and a
+    ticket that was completed before the message came is reopened.
     """
     lock_ticket(session, ticket)
     filing = None
     delivery = session.get(Delivery, message.delivery_id) if message.delivery_id else None
     if delivery is not None:
         delivery.by_person = True
-        _forget_report(desk, session, message, by=by, now=now)
+        _undo_report(desk, session, message, by=by, now=now)
         of_message = Filing.ticket_id == ticket.id, Filing.message_id == message.id
         filing = session.scalar(select(Filing).where(*of_message))
         if filing is not None and filing.outcome is Outcome.IGNORED:
@@ -73,11 +74,11 @@ def mark_not_automatic(
     was_note = message.direction == "note"
     if was_note:
         message.direction = "in"
-        message.text = message.text.partition("\n\n")[2]  # behind the summary of the report
+        message.text = message.text.partition("\n\n")[2]  # after the summary of the report
         message.reply_text = ""
-    _unjudge(ticket, message)
+    _remove_judgement(ticket, message)
     if was_note:
-        ticket = _where_it_belongs(desk, session, ticket, message, filing, by=by, now=now)
+        ticket = _move_to_ticket(desk, session, ticket, message, filing, by=by, now=now)
     audit.record(
         session,
         ACTION_NOT_AUTOMATIC,
@@ -87,7 +88,7 @@ def mark_not_automatic(
         ticket=ticket.id,
         message=message.id,
     )
-    if ticket.automated and message.id == _first_message(session, ticket):
+    if ticket.automated and message.id == _find_first_message(session, ticket):
         ticket.automated = False
         desk.notify_late(session, ticket, by=by, now=now)
     since = ticket.completed_at
@@ -98,10 +99,11 @@ def mark_not_automatic(
 def mark_automatic(
     session: Session, ticket: Ticket, number: int, *, by: str, now: datetime
 ) -> Message:
-    """Have a message count as a program's: the ticket it opened gets no automatic mail any more.
+    """Make a message count as a program's, so that the ticket it opened gets no automatic mail.
 
-    Mail that is queued already and mail that people write go out. Raises ActionNotAllowed when the ticket
-    has no such message of a customer, or it counts as automatic already.
+    `number` 0 is the newest message. Mail that is queued already, and mail that people write, still
+    go out. Raises ActionNotAllowed when the ticket has no such message of a customer, or the
+    message counts as automatic already.
     """
     lock_ticket(session, ticket)
     incoming = select(Message).where(Message.ticket_id == ticket.id, Message.direction == "in")
@@ -115,7 +117,7 @@ def mark_automatic(
     message.judgement, message.signs = Judgement.AUTOMATIC, [f"marked by {by}"]
     if message.delivery_id is not None:
         session.get_one(Delivery, message.delivery_id).by_person = False
-    if message.id == _first_message(session, ticket):
+    if message.id == _find_first_message(session, ticket):
         ticket.automated = True
     audit.record(
         session,
@@ -129,13 +131,13 @@ def mark_automatic(
     return message
 
 
-def _first_message(session: Session, ticket: Ticket) -> int | None:
-    """Return the number of the message that opened a ticket."""
-    mine = select(Message.id).where(Message.ticket_id == ticket.id)
-    return session.scalar(mine.order_by(Message.id).limit(1))
+def _find_first_message(session: Session, ticket: Ticket) -> int | None:
+    """Find the number of the message that opened a ticket."""
+    messages = select(Message.id).where(Message.ticket_id == ticket.id)
+    return session.scalar(messages.order_by(Message.id).limit(1))
 
 
-def _where_it_belongs(
+def _move_to_ticket(
     desk: Desk,
     session: Session,
     ticket: Ticket,
@@ -145,19 +147,19 @@ def _where_it_belongs(
     by: str,
     now: datetime,
 ) -> Ticket:
-    """Move what was a note to where a person's answer to our mail goes; return that ticket."""
-    target = threading.follow_merges(session, ticket)
-    if not directory.may_join_ticket(session, message.from_email.casefold(), target):
-        about = f"possibly about #{target.id}"
-        found = file_item.open_from_message(desk, session, message, target, about, now)
-    elif file_item.is_too_late(desk, target, now):
-        about = f"follows #{target.id}"
-        found = file_item.open_from_message(desk, session, message, target, about, now)
+    """Move what was a note to the ticket that a person's answer would join; return that ticket."""
+    answered = threading.follow_merges(session, ticket)
+    if not directory.may_join_ticket(session, message.from_email.casefold(), answered):
+        reason = f"possibly about #{answered.id}"
+        target = file_item.open_from_message(desk, session, message, answered, reason, now)
+    elif file_item.is_too_late(desk, answered, now):
+        reason = f"follows #{answered.id}"
+        target = file_item.open_from_message(desk, session, message, answered, reason, now)
     else:
-        found = target
-        merged_messages.move_message(session, message, target.id, None)
-    if found is not ticket:
-        for one in (ticket, found):
+        target = answered
+        merged_messages.move_message(session, message, answered.id, None)
+    if target is not ticket:
+        for one, other in ((ticket, target), (target, ticket)):
             audit.record(
                 session,
                 merged_messages.MOVED,
@@ -165,33 +167,31 @@ def _where_it_belongs(
                 cause=ACTION_NOT_AUTOMATIC,
                 now=now,
                 ticket=one.id,
-                other=(found if one is ticket else ticket).id,
+                other=other.id,
                 messages=[message.id],
-                to=found.id,
+                to=target.id,
             )
     session.flush()
     session.expire(ticket, ["messages"])
     if filing is not None:
         session.refresh(filing)
-        filing.outcome = Outcome.APPENDED if found is target else Outcome.OPENED
-    return found
+        filing.outcome = Outcome.APPENDED if target is answered else Outcome.OPENED
+    return target
 
 
-def _unjudge(ticket: Ticket, message: Message) -> None:
-    """Take the judgement off a message, and its caveat off message and ticket."""
+def _remove_judgement(ticket: Ticket, message: Message) -> None:
+    """Remove the judgement from a message, and its caveats from message and ticket."""
     caveats = [c for c in message.caveats if evidence.is_caveat(c)]
     message.judgement, message.signs = Judgement.NONE, []
     message.caveats = [c for c in message.caveats if c not in caveats]
     ticket.caveats = [c for c in ticket.caveats if c not in caveats]
 
 
-def _forget_report(
-    desk: Desk, session: Session, message: Message, *, by: str, now: datetime
-) -> None:
-    """Take back what a report did to the mail it is about, and to that mail's contact.
+def _undo_report(desk: Desk, session: Session, message: Message, *, by: str, now: datetime) -> None:
+    """Revert what a report did to the mail it is about, and to that mail's contact.
 
-    A mail that another report says came back stays as it is. A contact who had unsubscribed before
-    the complaint came stays unsubscribed.
+    A mail with another report that it bounced stays bounced, and a contact who had unsubscribed
+    before the complaint stays unsubscribed.
     """
     mail = session.get(OutgoingMail, message.reported_mail_id) if message.reported_mail_id else None
     if mail is None:
@@ -204,13 +204,13 @@ def _forget_report(
         case Judgement.DELAYED if mail.state is OutboxState.SENT:
             mail.reason = ""
         case Judgement.BOUNCED if mail.state is OutboxState.BOUNCED:
-            if not _reported_otherwise(session, message):
+            if not _has_other_bounce(session, message):
                 desk.record_mail_arrived(session, mail, by=by, now=now)
 
 
 def _has_unsubscribed(session: Session, message: Message) -> bool:
-    """Return whether it was this complaint that ended the surveys."""
-    marked = select(AuditEntry.id).where(
+    """Return whether it was this complaint that unsubscribed the contact."""
+    unsubscribed = select(AuditEntry.id).where(
         AuditEntry.action == str(Judgement.COMPLAINT),
         AuditEntry.cause == f"delivery {message.delivery_id}",
     )
@@ -219,11 +219,11 @@ def _has_unsubscribed(session: Session, message: Message) -> bool:
         .where(OutgoingMail.id == message.reported_mail_id)
         .scalar_subquery()
     )
-    return session.scalar(marked.where(AuditEntry.ticket_id == mail).limit(1)) is not None
+    return session.scalar(unsubscribed.where(AuditEntry.ticket_id == mail).limit(1)) is not None
 
 
-def _reported_otherwise(session: Session, message: Message) -> bool:
-    """Return whether another note than this message says that the same mail of ours came back."""
+def _has_other_bounce(session: Session, message: Message) -> bool:
+    """Return whether another report says that the same mail of ours bounced."""
     others = select(Message.id).where(
         Message.reported_mail_id == message.reported_mail_id,
         Message.id != message.id,

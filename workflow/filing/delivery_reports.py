@@ -1,10 +1,8 @@
-"""Delivery reports, complaints and our own mail coming back.
+"""Delivery reports, complaints, automatic answers, and our own mail coming back.
 
-Which items they are, and what they say.
-
-They open no ticket (RFC 3834 §4): what they say is put on the ticket of the mail they are about, as
-a note. Only a proof makes an item one of them (`parsers.mail.evidence.CONSEQUENCES`); what merely
-looks like one is a message like any other.
+They open no ticket (RFC 3834 §4), but become a note on the ticket of the mail they are about. Only
+proof makes an item a report (`parsers.mail.evidence.CONSEQUENCES`); one that merely looks like a
+report is filed as any other message.
 """
 
 from dataclasses import dataclass
@@ -21,18 +19,18 @@ from workflow.models.core import Delivery, Filing, OutgoingMail
 from workflow.models.states import Judgement, OutboxState, Outcome
 from workflow.tickets.desk import Desk
 
-# RFC 3464 §2.3.3: what a report says was done -> what that is to us.
+# Action field of a report (RFC 3464 §2.3.3) -> our judgement. Other actions are good news.
 JUDGEMENT_OF_ACTION = {"failed": Judgement.BOUNCED, "delayed": Judgement.DELAYED}
-# What these say is in their summary; the whole text is folded below it.
+# The summary says all that matters in these; the timeline folds the whole text.
 SUMMARIZED_JUDGEMENTS = frozenset({Judgement.BOUNCED, Judgement.DELAYED, Judgement.COMPLAINT})
 NOT_OUR_MAIL = "a report about no mail of ours"
 
 
 @dataclass(frozen=True)
 class MailReport:
-    """A delivery report, a complaint, an automatic answer to our return path, or our own mail.
+    """A delivery report, a complaint, an automatic answer, or our own mail coming back.
 
-    `mail` is the mail of ours it is about; None where it is about none: then it is on no ticket.
+    `mail` is our mail that it is about. With None it goes onto no ticket.
     """
 
     judgement: Judgement
@@ -40,119 +38,115 @@ class MailReport:
     mail: OutgoingMail | None = None
 
     def make_filing(self, session: Session) -> Filing:
-        """Return what becomes of the item, as the ledger counts it."""
-        ticket = (
-            threading.follow_merges(session, self.mail.ticket).id if self.mail is not None else None
-        )
-        return Filing(outcome=Outcome.IGNORED, ticket_id=ticket, reason=self.reason)
+        """Return the filing of the item, which the ledger counts as ignored."""
+        ticket_id = None
+        if self.mail is not None:
+            ticket_id = threading.follow_merges(session, self.mail.ticket).id
+        return Filing(outcome=Outcome.IGNORED, ticket_id=ticket_id, reason=self.reason)
 
 
 def find_report(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery
 ) -> MailReport | None:
-    """Return what report an item is; None for a message. Changes nothing.
+    """Return the report that an item is; None for a message. Changes nothing.
 
     Expects an item with the signs of its envelope (`workflow.filing.signs`).
     """
+    # A person's judgement overrides the rules.
     if delivery.by_person:
         return None
-    named = threading.find_our_mail(item, delivery.envelope, desk.signer)
-    if named.own_id is not None:
-        return MailReport(
-            Judgement.RETURNED, "our own mail came back", session.get(OutgoingMail, named.own_id)
-        )
-    mail = session.get(OutgoingMail, named.mail_id) if named.mail_id is not None else None
+    ours = threading.find_our_mail(item, delivery.envelope, desk.signer)
+    if ours.own_id is not None:
+        mail = session.get(OutgoingMail, ours.own_id)
+        return MailReport(Judgement.RETURNED, "our own mail came back", mail)
+    mail = session.get(OutgoingMail, ours.mail_id) if ours.mail_id is not None else None
     if mail is None:
-        return (
-            MailReport(Judgement.AUTOMATIC, NOT_OUR_MAIL)
-            if _is_about_delivery(item, named)
-            else None
-        )
+        if _is_about_delivery(item, ours):
+            return MailReport(Judgement.AUTOMATIC, NOT_OUR_MAIL)
+        return None
+    judgement = _judge(item, ours, mail)
+    if judgement is None:
+        return None
+    return MailReport(judgement, f"{judgement} about mail {mail.id}", mail)
+
+
+def _judge(item: InboundItem, ours: OurMailReferences, mail: OutgoingMail) -> Judgement | None:
+    """Return the judgement about an item that refers to a mail of ours; None for a message."""
     if evidence.has_proof(item.signs, Meaning.COMPLAINT):
-        return _about(mail, Judgement.COMPLAINT)
-    # Who writes from the address we wrote to can be written to: no report says otherwise.
-    by_recipient = item.contact.key == mail.to.casefold()
-    if _is_about_delivery(item, named) or (_returns_our_mail(item, named) and not by_recipient):
-        return _about(mail, Judgement.ANSWER if by_recipient else _judgement_of_delivery(item))
-    if _answers_our_mail(item, named):
-        return _about(mail, Judgement.ANSWER)
-    return None
+        return Judgement.COMPLAINT
+    if item.contact.key == mail.to.casefold():
+        # It comes from the very address that we wrote to, so the address works, whatever it says.
+        is_answer = _is_about_delivery(item, ours) or _answers_our_mail(item, ours)
+        return Judgement.ANSWER if is_answer else None
+    if _is_about_delivery(item, ours) or _returns_our_mail(item, ours):
+        return _judge_delivery(item)
+    return Judgement.ANSWER if _answers_our_mail(item, ours) else None
 
 
-def _is_about_delivery(item: InboundItem, named: OurMailReferences) -> bool:
-    """Return whether an item proves itself a report of a mail system, or a complaint.
+def _is_about_delivery(item: InboundItem, ours: OurMailReferences) -> bool:
+    """Return whether an item is proved to be a report of a mail system, or a complaint.
 
-    A person may pass a whole report on, under their own name and with a word of their own.
+    A report that a person forwards, from their own address, is neither.
     """
     if evidence.has_proof(item.signs, Meaning.COMPLAINT):
         return True
     if evidence.has_proof(item.signs, Meaning.BOUNCE) and evidence.is_from_mail_system(item.signs):
         return True
-    return named.return_path is not None and evidence.NULL_SENDER in item.signs
+    return ours.return_path is not None and evidence.NULL_SENDER in item.signs
 
 
-def _returns_our_mail(item: InboundItem, named: OurMailReferences) -> bool:
+def _returns_our_mail(item: InboundItem, ours: OurMailReferences) -> bool:
     """Return whether a mail system sends a mail of ours back.
 
-    Attached, or, without a sender, quoted.
+    It has our mail attached, or has no envelope sender and quotes it.
     """
     if not (item.is_bounce and evidence.is_from_mail_system(item.signs)):
         return False
-    return named.attached is not None or (
-        named.quoted is not None and evidence.NULL_SENDER in item.signs
+    return ours.attached is not None or (
+        ours.quoted is not None and evidence.NULL_SENDER in item.signs
     )
 
 
-def _answers_our_mail(item: InboundItem, named: OurMailReferences) -> bool:
-    """Return whether an item proves itself an automatic answer to a mail of ours."""
-    to_our_mail = named.return_path is not None or named.in_reply_to is not None
-    return to_our_mail and evidence.has_proof(item.signs, Meaning.ANSWER)
+def _answers_our_mail(item: InboundItem, ours: OurMailReferences) -> bool:
+    """Return whether an item is proved to be an automatic answer to a mail of ours."""
+    is_to_our_mail = ours.return_path is not None or ours.in_reply_to is not None
+    return is_to_our_mail and evidence.has_proof(item.signs, Meaning.ANSWER)
 
 
-def _about(mail: OutgoingMail, judgement: Judgement) -> MailReport:
-    return MailReport(judgement, f"{judgement} about mail {mail.id}", mail)
-
-
-def _judgement_of_delivery(item: InboundItem) -> Judgement:
-    if item.is_bounce:
-        action = item.bounce.action if item.bounce is not None else "failed"
-        return JUDGEMENT_OF_ACTION.get(action, Judgement.ANSWER)
-    return Judgement.ANSWER
+def _judge_delivery(item: InboundItem) -> Judgement:
+    if not item.is_bounce:
+        return Judgement.ANSWER
+    action = item.bounce.action if item.bounce is not None else "failed"
+    return JUDGEMENT_OF_ACTION.get(action, Judgement.ANSWER)
 
 
 def apply_report(
     desk: Desk, session: Session, report: MailReport, bounce: Bounce, now: datetime
 ) -> bool:
-    """Record what a report says on the mail of ours and its contact.
+    """Apply a report to the mail that it is about and its contact; return whether it changed them.
 
-    Whether that changed anything.
+    A complaint unsubscribes the contact, a bounce fails the mail, a delay is noted on it. A report
+    that is applied twice changes nothing the second time.
     """
     mail = report.mail
     if mail is None:
         return False
     status = f" ({bounce.status})" if bounce.status else ""
-    if report.judgement is Judgement.COMPLAINT:
-        if mail.contact is None or mail.contact.unsubscribed:
+    match report.judgement:
+        case Judgement.COMPLAINT if mail.contact is not None and not mail.contact.unsubscribed:
+            mail.contact.unsubscribed = True
+        case Judgement.BOUNCED if mail.state is not OutboxState.BOUNCED:
+            mail.state, mail.reason = OutboxState.BOUNCED, f"came back{status}"
+            desk.record_mail_failed(session, mail, mail.reason, now=now)
+        case Judgement.DELAYED if mail.state is OutboxState.SENT and not mail.reason:
+            mail.reason = f"delayed on its way{status}"
+        case _:
             return False
-        mail.contact.unsubscribed = True
-        return True
-    if report.judgement is Judgement.BOUNCED and mail.state is not OutboxState.BOUNCED:
-        mail.state, mail.reason = OutboxState.BOUNCED, f"came back{status}"
-        desk.record_mail_failed(session, mail, mail.reason, now=now)
-        return True
-    if report.judgement is Judgement.DELAYED:
-        if mail.state is not OutboxState.SENT or mail.reason:
-            return False
-        mail.reason = f"delayed on its way{status}"
-        return True
-    return False
+    return True
 
 
 def summarize_report(report: MailReport, bounce: Bounce) -> str:
-    """Return what a report says, for staff.
-
-    The mail it is about, then the other system's own words.
-    """
+    """Return the summary of a report for staff: the mail, then status and reason as reported."""
     mail = report.mail
     assert mail is not None
     if report.judgement is Judgement.RETURNED:

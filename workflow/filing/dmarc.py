@@ -1,6 +1,6 @@
-"""Whether a mail is from whom it says.
+"""DMARC verdicts on the sender of a mail.
 
-The verdict of our own mail edge, and of nobody else (RFC 8601 §5).
+Only the verdict of our own mail server counts (RFC 8601 §5).
 """
 
 import re
@@ -15,20 +15,21 @@ FORGED_CAVEAT = (
 
 
 def has_failed_dmarc(item: InboundItem, authserv_id: str) -> bool:
-    """Return whether the sender's domain disowns the mail.
+    """Return whether the mail server `authserv_id` has found that DMARC fails (RFC 9989).
 
-    Found by the mail server of this name at our edge (RFC 9989).
-
-    Headers in other names are anybody's claim. Several in ours are as good as none: one of them is
-    forged.
+    Authentication-Results with other names can be written by anybody. Several with our name count
+    as none, because one of them must be forged.
     """
-    ours = [v for v in item.authentication if authserv_id and _id_of(v) == authserv_id.casefold()]
+    ours = [
+        v for v in item.authentication if authserv_id and _extract_id(v) == authserv_id.casefold()
+    ]
     if len(ours) != 1:
         return False
     results = (_DMARC.match(part) for part in _COMMENT.sub(" ", ours[0]).split(";")[1:])
     return any(m[1].casefold() == "fail" for m in results if m)
 
 
-def _id_of(value: str) -> str:
+def _extract_id(value: str) -> str:
+    """Return the name of the server that wrote an Authentication-Results field."""
     words = _COMMENT.sub(" ", value).partition(";")[0].split()
     return words[0].casefold() if words else ""

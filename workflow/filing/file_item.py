@@ -1,6 +1,6 @@
-"""Filing an inbound item.
+"""Filing of one inbound item: as a message of a ticket, a new ticket, a duplicate or a note.
 
-On the ticket it answers, as a new ticket, as a duplicate, or as no ticket at all.
+`bulk` files many items with the same results.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,12 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
 from workflow.filing.delivery_reports import MailReport
+from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
     AutomatedMail,
     Company,
@@ -38,10 +40,8 @@ from workflow.tickets import merged_messages
 from workflow.tickets.deadlines import compute_next_due
 from workflow.tickets.desk import Desk
 
-MAX_SUBJECT = 998  # RFC 5322 §2.1.1: the longest a header line can be; the raw original stays whole
+MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
-NO_COMPANY = "company not known: ask which practice this is about"
-NO_MANAGER = "the company record names no manager"
 
 
 def file_item(
@@ -52,17 +52,17 @@ def file_item(
     position: int,
     now: datetime,
 ) -> Filing:
-    """File one item of a delivery, and record what has become of it.
+    """File one item of a delivery; return the record of its outcome.
 
-    Safe to repeat and safe to race: the unique indexes on tickets.origin and messages decide, not a
-    question asked before. A row that is none is put down with its reason, so that somebody mends
-    it.
+    Safe to repeat and to run twice at once: the unique indexes on tickets.origin and messages
+    decide, not an earlier query. A rejected row is recorded with its reason, for a person to
+    correct.
     """
     item = make_storable(item)
     if isinstance(item, RejectedRow):
         filing = Filing(outcome=Outcome.REJECTED, reason=describe_rejection(item))
     else:
-        filing = _received(desk, session, item, delivery, now)
+        filing = _file_message_or_report(desk, session, item, delivery, now)
     filing.delivery_id, filing.position = delivery.id, position
     session.add(filing)
     log.item_filed(delivery.id, filing.outcome, filing.ticket_id)
@@ -70,39 +70,34 @@ def file_item(
 
 
 def describe_rejection(row: RejectedRow) -> str:
-    """Return where a rejected row stands in the file, and what is wrong with it.
-
-    None of what it says.
-    """
+    """Return the place of a rejected row and its fault, without any of its content."""
     cell = f", cell {row.cell}" if row.cell else ""
     return f"{describe_row_place(row)}{cell}: {row.reason}"
 
 
 def add_reused_id_caveat(caveats: Sequence[str]) -> list[str]:
-    """Add to the caveats of a new ticket that its message carries the id of an earlier one."""
+    """Return the caveats of a new ticket whose message has the id of an earlier one."""
     return list(dict.fromkeys([*caveats, REUSED_ID_CAVEAT]))
 
 
 def describe_row_place(row: RejectedRow) -> str:
-    """Return where a row stands in its file."""
+    """Return the place of a row in its file, such as "Sheet1, row 7"."""
     return f"{row.sheet}, row {row.row}" if row.sheet else f"row {row.row}"
 
 
-def _received(
+def _file_message_or_report(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime
 ) -> Filing:
     item = signs.add_envelope_signs(desk.settings, item, delivery)
     report = delivery_reports.find_report(desk, session, item, delivery)
-    filing = (
-        _file_report(desk, session, report, item, delivery, now) if report is not None else None
-    )
-    for _ in range(
-        2
-    ):  # losing a race for the origin is settled by looking again: the winner's ticket is there now
-        filing = filing or _file(desk, session, item, delivery, now)
-    if filing is None:
-        raise RuntimeError("lost the race for one origin twice")
-    return filing
+    if report is not None:
+        return _file_report(desk, session, report, item, delivery, now)
+    # Another worker may open the ticket of this item first. Then its ticket is found the second
+    # time.
+    for _ in range(2):
+        if (filing := _file_message(desk, session, item, delivery, now)) is not None:
+            return filing
+    raise RuntimeError("lost the race for one origin twice")
 
 
 def _file_report(
@@ -113,16 +108,16 @@ def _file_report(
     delivery: Delivery,
     now: datetime,
 ) -> Filing:
-    """Put a report as a note on the ticket of the mail it is about.
+    """Add a report as a note to the ticket of the mail it is about.
 
-    Or among the automated mails.
+    Without such a mail it is stored among the automated mails.
     """
     filing = report.make_filing(session)
     mail, bounce = report.mail, item.bounce or Bounce()
     if mail is None:
-        _keep_automated(session, report, item, delivery)
+        _store_automated(session, report, item, delivery)
         return filing
-    lock_ticket(session, mail.ticket)  # before its mail, as everybody who changes both
+    lock_ticket(session, mail.ticket)  # always before its mail, so that nobody deadlocks
     if delivery_reports.apply_report(desk, session, report, bounce, now):
         audit.record(
             session,
@@ -133,69 +128,77 @@ def _file_report(
             ticket=mail.ticket_id,
             mail=mail.id,
         )
-    key = f"report:{delivery.id}"  # a report that is read again is still one report
-    known = select(Message).where(Message.format == item.format, Message.external_id == key)
-    note = session.scalar(known)
+    key = f"report:{delivery.id}"  # a report that is read again is still one note
+    existing = select(Message).where(Message.format == item.format, Message.external_id == key)
+    note = session.scalar(existing)
     if note is None:
         note = Message(
             ticket_id=filing.ticket_id, **build_message_row(item, delivery, key, reused=False)
         )
-        note.message_id = ""  # what answers it answers our mail
+        note.message_id = ""  # so that no reply is matched to the report
         note.attachments += [store_attachment(desk, a) for a in item.attachments]
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
     note.reported_mail_id = mail.id
     summary = delivery_reports.summarize_report(report, bounce)
-    note.text = f"{summary}\n\n{item.text}"  # the summary ends at the first empty line
-    about_delivery = report.judgement in delivery_reports.SUMMARIZED_JUDGEMENTS
-    note.reply_text = summary if about_delivery else note.text
+    note.text = f"{summary}\n\n{item.text}"  # `corrections` cuts it off at the first empty line
+    is_summarized = report.judgement in delivery_reports.SUMMARIZED_JUDGEMENTS
+    note.reply_text = summary if is_summarized else note.text
     session.flush()
     filing.message_id = note.id
     return filing
 
 
-def _keep_automated(
+def _store_automated(
     session: Session, report: MailReport, item: InboundItem, delivery: Delivery
 ) -> None:
-    kept = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
-    mail = session.scalar(kept) or AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
+    """Store a report that is about no mail of ours, once for each delivery."""
+    existing = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
+    mail = session.scalar(existing)
+    if mail is None:
+        mail = AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
     mail.reason, mail.signs = report.reason, list(item.signs)
     mail.from_name, mail.from_email = item.sender.name, item.contact.email
     mail.subject, mail.text = item.subject, item.text
     session.add(mail)
 
 
-def _file(
+def _file_message(
     desk: Desk, session: Session, item: InboundItem, delivery: Delivery, now: datetime
 ) -> Filing | None:
-    keys, records = threading.build_keys(item), directory.CustomerLookup(session)
-    key, earlier = threading.find_duplicate(
-        records, item, keys, partial(find_message, session, item.format)
-    )
-    try:
-        if earlier is None:
+    """File an item that is no report; None when another worker was faster."""
+    key, original = _find_duplicate(session, item)
+    if original is None:
+        try:
             with session.begin_nested():
                 return _append_or_open(desk, session, item, delivery, key, now)
-    except IntegrityError:  # somebody else has filed it a moment ago
-        _, earlier = threading.find_duplicate(
-            records, item, keys, partial(find_message, session, item.format)
-        )
-    if earlier is None:
+        except IntegrityError:  # another worker has filed the same item, or opened its ticket
+            _, original = _find_duplicate(session, item)
+    if original is None:
         return None
-    return Filing(outcome=Outcome.DUPLICATE, ticket_id=earlier.ticket_id, message_id=earlier.id)
+    return Filing(outcome=Outcome.DUPLICATE, ticket_id=original.ticket_id, message_id=original.id)
+
+
+def _find_duplicate(session: Session, item: InboundItem) -> tuple[str | None, Message | None]:
+    return threading.find_duplicate(
+        directory.CustomerLookup(session),
+        item,
+        threading.build_keys(item),
+        partial(find_message, session, item.format),
+    )
 
 
 def find_message(
-    session: Session, kind: Format, key: str
+    session: Session, item_format: Format, key: str
 ) -> tuple[Message, threading.MessageIdentity] | None:
-    """Look up the message with this key."""
-    known = session.scalar(
-        select(Message).where(Message.format == kind, Message.external_id == key)
+    """Find the stored message of a format with this key (messages.external_id)."""
+    message = session.scalar(
+        select(Message).where(Message.format == item_format, Message.external_id == key)
     )
-    if known is None:
+    if message is None:
         return None
-    company = known.ticket.company.key if known.ticket.company else None
-    return known, threading.MessageIdentity(known.message_id, known.from_name, company)
+    company = message.ticket.company.key if message.ticket.company else None
+    return message, threading.MessageIdentity(message.message_id, message.from_name, company)
 
 
 def _append_or_open(
@@ -206,55 +209,89 @@ def _append_or_open(
     key: str | None,
     now: datetime,
 ) -> Filing:
+    """File an item that is no duplicate. Raises IntegrityError when another worker was faster."""
     item, forged = add_caveats(desk, item, delivery)
     match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
-    if match.merged_ticket is not None:  # its merge may have been taken back a moment ago
+    if match.merged_ticket is not None:
+        # Its merge may have been undone a moment ago: look again once nobody can change it.
         lock_ticket(session, match.merged_ticket)
         match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
-    ticket, before = match.ticket, match.related
-    if ticket is not None:
-        lock_ticket(session, ticket)  # another answer may have reopened it a moment ago
-    if ticket is not None and is_too_late(desk, ticket, now):
-        ticket, before = None, ticket
-    outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
-    if ticket is None:
-        ticket = _new_ticket(
-            desk, session, item, delivery, again=before is not None or forged, now=now
-        )
-        if before is not None:
-            about = f"possibly about #{before.id}" if match.related else f"follows #{before.id}"
-            desk.relate(session, ticket, before, about)
+    if match.ticket is not None:
+        lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
+        if not is_too_late(desk, match.ticket, now):
+            return _append(desk, session, item, delivery, key, match, now)
+    return _open(desk, session, item, delivery, key, match, forged=forged, now=now)
+
+
+def _append(
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    key: str | None,
+    match: TicketMatch,
+    now: datetime,
+) -> Filing:
+    """Add an item to the ticket it belongs to."""
+    ticket = match.ticket
+    assert ticket is not None  # the caller has checked it
     message = _add_message(desk, session, ticket, item, delivery, key, now)
-    if outcome is Outcome.APPENDED and match.merged_ticket is not None:
+    if match.merged_ticket is not None:
         message.addressed_ticket_id = match.merged_ticket.id
-    cause = f"delivery {delivery.id}"
-    if outcome is Outcome.OPENED:
-        if REUSED_ID_CAVEAT in message.caveats:
-            ticket.caveats = add_reused_id_caveat(ticket.caveats)
-        in_part = oversized.is_oversized(delivery.envelope)
-        desk.open(session, ticket, cause=cause, now=now, oversized=in_part)
-    else:
-        _reachable_again(ticket, item)
-        audit.record(
-            session, "appended", by=RULE, cause=cause, now=now, ticket=ticket.id, message=message.id
-        )
-        if ticket.status is Status.COMPLETED and not evidence.has_proof(item.signs):
-            desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
-    return Filing(outcome=outcome, ticket_id=ticket.id, message_id=message.id)
+    _mark_reachable(ticket, item)
+    audit.record(
+        session,
+        "appended",
+        by=RULE,
+        cause=f"delivery {delivery.id}",
+        now=now,
+        ticket=ticket.id,
+        message=message.id,
+    )
+    if ticket.status is Status.COMPLETED and not evidence.has_proof(item.signs):
+        desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
+    return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
 
 
-def _reachable_again(ticket: Ticket, item: InboundItem) -> None:
-    """Who writes from an address that mail came back from can be written to again."""
+def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:
+    """Mark the sender as reachable again, if mail to them came back: they write from there."""
     if item.format is Format.MAIL and not item.is_automated:
         for link in ticket.contacts:
             if link.contact.email == item.contact.key:
                 link.contact.unreachable = False
 
 
+def _open(
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    key: str | None,
+    match: TicketMatch,
+    *,
+    forged: bool,
+    now: datetime,
+) -> Filing:
+    """Open a ticket for an item, related to the ticket it does not join, if there is one."""
+    related = match.related or match.ticket
+    # Such a ticket has no origin: its item may share it with a ticket that is there already.
+    has_origin = related is None and not forged
+    ticket = _new_ticket(desk, session, item, delivery, has_origin=has_origin, now=now)
+    if related is not None:
+        reason = "possibly about" if match.related else "follows"
+        desk.relate(session, ticket, related, f"{reason} #{related.id}")
+    message = _add_message(desk, session, ticket, item, delivery, key, now)
+    if REUSED_ID_CAVEAT in message.caveats:
+        ticket.caveats = add_reused_id_caveat(ticket.caveats)
+    is_oversized = oversized.is_oversized(delivery.envelope)
+    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now, oversized=is_oversized)
+    return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
+
+
 def open_from_message(
     desk: Desk, session: Session, message: Message, about: Ticket, reason: str, now: datetime
 ) -> Ticket:
-    """Open a ticket for a message that stands on another one, and move the message there."""
+    """Open a ticket for a message of another ticket (`about`), and move the message there."""
     delivery = session.get_one(Delivery, message.delivery_id)
     sender = Address(message.from_name, message.from_email)
     item = InboundItem(
@@ -264,7 +301,7 @@ def open_from_message(
         subject=message.subject,
         text=message.text,
     )
-    ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
+    ticket = _new_ticket(desk, session, item, delivery, has_origin=False, now=now)
     merged_messages.move_message(session, message, ticket.id, None)
     desk.relate(session, ticket, about, reason)
     session.flush()
@@ -282,37 +319,40 @@ def open_separately(
     *,
     now: datetime,
 ) -> Message:
-    """Open a ticket of an item that is the same as a message of `like`, because a person says so.
+    """Open a ticket for an item that repeats a message of `like`, because a person wants it.
 
-    Its message has no key: what comes once more is a duplicate of the first one.
+    Its message has no key, so that a third one is still a duplicate of the first.
     """
     item, _ = add_caveats(desk, signs.add_envelope_signs(desk.settings, item, delivery), delivery)
-    ticket = _new_ticket(desk, session, item, delivery, again=True, now=now)
+    ticket = _new_ticket(desk, session, item, delivery, has_origin=False, now=now)
     desk.relate(session, ticket, like, f"same words as #{like.id}")
     message = _add_message(desk, session, ticket, item, delivery, None, now)
-    message.caveats = [
-        c for c in message.caveats if c != REUSED_ID_CAVEAT
-    ]  # the content is the same
+    # The caveat is about other content under the same id, and this content is the same.
+    message.caveats = [c for c in message.caveats if c != REUSED_ID_CAVEAT]
     desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
     return message
 
 
 def add_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[InboundItem, bool]:
-    """Return an item with the caveats it is filed with; and whether our mail edge calls it forged.
+    """Return an item with the caveats it is filed with, and whether its sender is forged.
 
-    Who looks automatic, or is forged, gets no automatic mail.
+    A forged item counts as automated, so that its sender gets no automatic mail.
     """
-    found = (oversized.build_caveat(delivery.envelope), evidence.make_caveat(item.signs))
     forged = dmarc.has_failed_dmarc(item, desk.settings.authserv_id)
-    added = tuple(filter(None, (*found, dmarc.FORGED_CAVEAT if forged else "")))
+    caveats = (
+        oversized.build_caveat(delivery.envelope),
+        evidence.make_caveat(item.signs),
+        dmarc.FORGED_CAVEAT if forged else "",
+    )
+    added = tuple(caveat for caveat in caveats if caveat)
     if not added:
         return item, False
-    automated = item.is_automated or forged
-    return replace(item, is_automated=automated, caveats=(*item.caveats, *added)), forged
+    is_automated = item.is_automated or forged
+    return replace(item, is_automated=is_automated, caveats=(*item.caveats, *added)), forged
 
 
 def is_too_late(desk: Desk, ticket: Ticket, now: datetime) -> bool:
-    """Return whether a reply comes too late to go on with this ticket."""
+    """Return whether a reply comes too late for this ticket, and opens a new one."""
     if ticket.status is Status.COMPLETED and ticket.completed_at is not None:
         return now > ticket.completed_at + timedelta(days=desk.settings.reopen_days)
     return ticket.status in {Status.SPAM, Status.WITHDRAWN}
@@ -324,12 +364,15 @@ def _new_ticket(
     item: InboundItem,
     delivery: Delivery,
     *,
-    again: bool,
+    has_origin: bool,
     now: datetime,
 ) -> Ticket:
+    """Create a ticket with its people; `has_origin` is False where the origin may be taken."""
     company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
     values = build_ticket_row(desk, item, delivery, company, compute_first_due(desk, delivery))
-    ticket = Ticket(company=company, **(values | {"origin": None} if again else values))
+    if not has_origin:
+        values["origin"] = None
+    ticket = Ticket(company=company, **values)
     session.add(ticket)
     session.flush()
     _add_people(desk, session, ticket, item, delivery, now)
@@ -337,7 +380,7 @@ def _new_ticket(
 
 
 def compute_first_due(desk: Desk, delivery: Delivery) -> datetime | None:
-    """Return when the first deadline of a ticket from this delivery falls."""
+    """Return the first deadline of a ticket from this delivery; None without deadlines."""
     return compute_next_due(delivery.received_at, (), desk.settings)
 
 
@@ -348,7 +391,7 @@ def build_ticket_row(
     company: Company | None,
     due_at: datetime | None,
 ) -> dict[str, Any]:
-    """Return what the row of a new ticket says, by column; people apart."""
+    """Return the row of a new ticket, by column, without its people."""
     return {
         "name": TICKET_NAME.format(company=company.name if company else UNKNOWN_COMPANY),
         "subject": item.subject[:MAX_SUBJECT],
@@ -364,7 +407,7 @@ def build_ticket_row(
         "thread_id": threading.build_thread_id(item),
         "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
-        "caveats": _caveats(item, company),
+        "caveats": _build_caveats(item, company),
         "created_at": delivery.received_at,
         "period_started_at": delivery.received_at,
         "due_at": due_at,
@@ -379,25 +422,24 @@ def _add_people(
     delivery: Delivery,
     now: datetime,
 ) -> None:
-    # Only a call written down by staff names further contacts: a Cc in a mail never gives an
-    # address our mails.
-    others = item.to if item.format is Format.PHONE else ()
-    records = directory.CustomerLookup(session)
+    """Add the contacts of an item to its ticket, and the owner that the delivery names."""
+    # Staff enter calls. They alone are trusted to name further contacts and the company of one: a
+    # secure message may be a patient's, a form anybody's, and a Cc must not get our mails.
+    by_staff = item.format is Format.PHONE
+    others = item.to if by_staff else ()
+    lookup = directory.CustomerLookup(session)
     for person in directory.deduplicate_addresses([item.contact, *others]):
         phone = item.phone if person is item.contact else ""
-        by_staff = (
-            item.format is Format.PHONE
-        )  # a secure message may be a patient's, a form anybody's
         contact = directory.find_or_create_contact(
-            records, person, phone, ticket.company, vouched=by_staff, now=now
+            lookup, person, phone, ticket.company, vouched=by_staff, now=now
         )
         if contact is not None:
             if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
-                contact.unreachable = False  # a person writes from there: mail may reach them again
-            shared = contact.email not in item.unshared_addresses
-            desk.add_contact(session, ticket, contact, share_activity=shared)
-    maker = delivery.envelope.get("owner")
-    owner = directory.find_staff(session, maker) if isinstance(maker, str) and maker else None
+                contact.unreachable = False  # a person writes from there, so mail reaches them
+            is_shared = contact.email not in item.unshared_addresses
+            desk.add_contact(session, ticket, contact, share_activity=is_shared)
+    name = delivery.envelope.get("owner")
+    owner = directory.find_staff(session, name) if isinstance(name, str) else None
     if owner is not None:
         desk.assign(session, ticket, owner, by=owner.name, now=now)
 
@@ -411,12 +453,7 @@ def _add_message(
     key: str | None,
     now: datetime,
 ) -> Message:
-    name = threading.build_message_id(item)
-    reused = (
-        bool(name)
-        and session.scalar(select(Message.id).where(Message.message_id == name).limit(1))
-        is not None
-    )
+    reused = _is_reused(session, threading.build_message_id(item))
     message = Message(ticket_id=ticket.id, **build_message_row(item, delivery, key, reused=reused))
     message.attachments += [store_attachment(desk, a) for a in item.attachments]
     session.add(message)
@@ -426,10 +463,18 @@ def _add_message(
     return message
 
 
+def _is_reused(session: Session, message_id: str) -> bool:
+    """Return whether a stored message has this id already; False for ""."""
+    if not message_id:
+        return False
+    same = select(Message.id).where(Message.message_id == message_id).limit(1)
+    return session.scalar(same) is not None
+
+
 def build_message_row(
     item: InboundItem, delivery: Delivery, key: str | None, *, reused: bool
 ) -> dict[str, Any]:
-    """Return what the row of a new message says, by column; its ticket and attachments apart."""
+    """Return the row of a new message, by column, without its ticket and attachments."""
     return {
         "delivery_id": delivery.id,
         "direction": "in",
@@ -448,9 +493,9 @@ def build_message_row(
 
 
 def build_content_row(item: InboundItem) -> dict[str, Any]:
-    """Return what the row of a message shows of an item, by column.
+    """Return the columns of a message that hold the content of an item.
 
-    Caveats and attachments apart.
+    Caveats and attachments are not among them.
     """
     return {
         "from_name": item.sender.name,
@@ -466,7 +511,7 @@ def build_content_row(item: InboundItem) -> dict[str, Any]:
 
 
 def build_attachment_row(attachment: Attachment) -> dict[str, Any]:
-    """Return what the row of an attachment says of it, by column."""
+    """Return the row of an attachment, by column, without its bytes."""
     return {
         "name": attachment.name,
         "mime": attachment.mime[:255],
@@ -478,23 +523,26 @@ def build_attachment_row(attachment: Attachment) -> dict[str, Any]:
 
 
 def store_attachment(desk: Desk, attachment: Attachment) -> StoredAttachment:
-    """The row of an attachment, its bytes kept. Raises OSError when they cannot be."""
+    """Store the bytes of an attachment and return its row.
+
+    Raises OSError when the blob store cannot take them.
+    """
     content, blob = desk.blob_store.store(attachment.content)
     return StoredAttachment(content=content, blob=blob, **build_attachment_row(attachment))
 
 
 def build_link(desk: Desk, item: InboundItem) -> str:
-    """Return where the original can be seen; "" where nobody says."""
+    """Return the address where staff can see the original; "" when there is none."""
     if item.submission_id:
         return desk.settings.formstack_link.replace("{id}", item.submission_id)
     return item.link if item.link.startswith(("https://", "http://")) else ""
 
 
-def _caveats(item: InboundItem, company: Company | None) -> list[str]:
-    """Return what the consultant has to ask for, from the parser and from our own records."""
-    found = list(item.caveats)
+def _build_caveats(item: InboundItem, company: Company | None) -> list[str]:
+    """Return the caveats of a new ticket: those of its item, and of our own records."""
+    caveats = list(item.caveats)
     if company is None:
-        found.append(NO_COMPANY)
+        caveats.append(NO_COMPANY)
     elif company.manager_id is None:
-        found.append(NO_MANAGER)
-    return list(dict.fromkeys(found))
+        caveats.append(NO_MANAGER)
+    return list(dict.fromkeys(caveats))

@@ -1,7 +1,4 @@
-"""Files that a message links to.
-
-Which of them we fetch, how far each has come, and that each is kept once.
-"""
+"""Files that a message links to: which ones are fetched, their queue, and its backoff."""
 
 import hashlib
 import re
@@ -32,20 +29,21 @@ from workflow.models.states import LinkState
 from workflow.settings.forms import list_file_hosts
 from workflow.settings.settings import Settings
 
-FETCH_QUEUE = "fetch"  # what wakes a worker for linked files
+FETCH_QUEUE = "fetch"  # of the workers
 NOT_FETCHED_CAVEAT = "a file of the form could not be fetched: open it by its link"
 MAX_FILES = 20  # of one message
 HTTPS_PORT = 443
 FIRST_PAUSE = timedelta(minutes=1)
-BACKOFF_FACTOR = 4  # longer, each pause than the one before
-MAX_ATTEMPTS = 6  # over about six hours
+BACKOFF_FACTOR = 4
+MAX_ATTEMPTS = 6  # the last one about six hours after the first
 LONGEST_PAUSE = FIRST_PAUSE * BACKOFF_FACTOR ** (MAX_ATTEMPTS - 1)
 
+# host, port and folder of an allowed place
 _PLACE = re.compile(r"(\[[^\]]*\]|[^:/]*)(?::([0-9]+))?(/.*)?")
 
 
 class LinkedFile(Base):
-    """A file that a message links to, fetched or to be; one a message and link."""
+    """A file that a message links to, and the state of its download; one for each link."""
 
     __tablename__ = "linked_files"
     __table_args__ = (
@@ -54,9 +52,8 @@ class LinkedFile(Base):
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     message_id: Mapped[int] = mapped_column(ForeignKey("messages.id"))
-    digest: Mapped[str] = mapped_column(
-        String(64)
-    )  # of the link, which may be longer than an index takes
+    # Of the link, which may be too long for an index.
+    digest: Mapped[str] = mapped_column(String(64))
     url: Mapped[str] = mapped_column(Text)
     state: Mapped[LinkState]
     reason: Mapped[str] = mapped_column(Text, default="")
@@ -68,13 +65,10 @@ class LinkedFile(Base):
 def enqueue(
     session: Session, message: Message, item: InboundItem, settings: Settings, now: datetime
 ) -> None:
-    """Queue the linked files of an item to be downloaded for its message.
-
-    Those that lie where the settings allow it.
-    """
+    """Queue the downloads of an item's linked files, those on hosts that the settings allow."""
     hosts = list_allowed_hosts(settings, message)
-    wanted = [url for url in item.file_urls if is_allowed(url, hosts)][:MAX_FILES]
-    for url in wanted:
+    urls = [url for url in item.file_urls if is_allowed(url, hosts)][:MAX_FILES]
+    for url in urls:
         digest = hashlib.sha256(url.encode()).hexdigest()
         session.add(
             LinkedFile(
@@ -85,12 +79,12 @@ def enqueue(
                 not_before=now,
             )
         )
-    if wanted:
+    if urls:
         notify_workers(session, FETCH_QUEUE)
 
 
 def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
-    """Return whether a file is to be fetched now, and has been for so long."""
+    """Return the condition that a file has been due for at least `since`."""
     return and_(
         LinkedFile.state == LinkState.WAITING,
         is_visible(LinkedFile.not_before, now - since, LONGEST_PAUSE + since),
@@ -98,39 +92,35 @@ def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]
 
 
 def backoff(attempt: int) -> timedelta:
-    """Return how long a file waits after this attempt."""
-    times: int = BACKOFF_FACTOR ** min(attempt - 1, MAX_ATTEMPTS - 1)
-    return FIRST_PAUSE * times
+    """Return the pause after this attempt: a minute, four times as long each time."""
+    factor: int = BACKOFF_FACTOR ** min(attempt - 1, MAX_ATTEMPTS - 1)
+    return FIRST_PAUSE * factor
 
 
 def list_fetched_attachments(session: Session, message: Message) -> set[int]:
-    """The attachments of a message that came by its links and not with its bytes."""
+    """Return the ids of a message's attachments that were downloaded, not sent with it."""
     rows = select(LinkedFile.attachment_id).where(LinkedFile.message_id == message.id)
     return {number for number in session.scalars(rows) if number is not None}
 
 
-def list_unfetched(session: Session, most: int) -> list[tuple[LinkedFile, Message]]:
-    """Return files that wait or could not be downloaded, with their messages.
-
-    Those of the newest messages come first.
-    """
+def list_unfetched(session: Session, limit: int) -> list[tuple[LinkedFile, Message]]:
+    """List files that wait or could not be downloaded, with their messages, newest first."""
     rows = (
         select(LinkedFile, Message)
         .join(Message, Message.id == LinkedFile.message_id)
         .where(LinkedFile.state != LinkState.FETCHED)
         .order_by(LinkedFile.id.desc())
-        .limit(most)
+        .limit(limit)
     )
     return [(link, message) for link, message in session.execute(rows)]
 
 
 def retry(session: Session, number: int, *, by: str, now: datetime) -> int:
-    """Have a file fetched anew that could not be had, or that pauses between two tries.
+    """Make a file due now that could not be downloaded, or waits for its next attempt.
 
-    The number of its ticket.
-
-    Whoever fetches it at this moment finds that it is no longer theirs to settle. Raises ActionNotAllowed
-    for none that is wanted.
+    Returns the number of its ticket. A worker that downloads it at this moment discards its result,
+    because the attempts have changed. Raises ActionNotAllowed when there is no such file, or it has
+    been downloaded.
     """
     link = session.get(LinkedFile, number, with_for_update=True)
     if link is None or link.state is LinkState.FETCHED:
@@ -145,51 +135,53 @@ def retry(session: Session, number: int, *, by: str, now: datetime) -> int:
 
 
 def has_all_files(session: Session, ticket: int) -> bool:
-    """Return whether no file of a ticket's messages is given up."""
-    given_up = select(LinkedFile.id).join(Message, Message.id == LinkedFile.message_id)
-    failed = given_up.where(Message.ticket_id == ticket, LinkedFile.state == LinkState.FAILED)
+    """Return whether no linked file of a ticket has failed for good."""
+    failed = (
+        select(LinkedFile.id)
+        .join(Message, Message.id == LinkedFile.message_id)
+        .where(Message.ticket_id == ticket, LinkedFile.state == LinkState.FAILED)
+    )
     return session.scalar(failed.limit(1)) is None
 
 
 def list_allowed_hosts(settings: Settings, message: Message) -> tuple[str, ...]:
-    """Return where the files of a message may be fetched from."""
+    """Return the places that the files of a message may be fetched from (`is_allowed`)."""
     return list_file_hosts(settings.form, settings.file_hosts, message.message_id.partition("/")[0])
 
 
 def is_allowed(url: str, hosts: Sequence[str]) -> bool:
-    """Whether a link leads to one of these places.
+    """Return whether a link leads to one of these places, by https.
 
-    `host`, `host:port` or `host/beginning/of/path`, by https only.
+    A place is `host`, `host:port` or `host/beginning/of/path`.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or HTTPS_PORT
     except ValueError:
         return False
-    plain = (
-        parts.scheme == "https"
-        and parts.username is None
-        and parts.password is None
-        and bool(parts.hostname)
-    )
-    return plain and not _climbs(parts.path) and any(_covers(place, parts, port) for place in hosts)
+    if parts.scheme != "https" or not parts.hostname:
+        return False
+    if parts.username is not None or parts.password is not None:
+        return False
+    return not _may_climb(parts.path) and any(_covers(place, parts, port) for place in hosts)
 
 
-def _climbs(path: str) -> bool:
-    """Return whether a path may mean another one than it says."""
+def _may_climb(path: str) -> bool:
+    """Return whether a server may take a path for one outside its folder (`..`).
+
+    Unquoted twice, because some servers do.
+    """
     plain = unquote(unquote(path))
     return "\\" in plain or any(step in {".", ".."} for step in plain.split("/"))
 
 
 def _covers(place: str, parts: SplitResult, port: int) -> bool:
-    named = _PLACE.fullmatch(place)
-    if named is None:
+    """Return whether a place of the settings covers a link."""
+    match = _PLACE.fullmatch(place)
+    if match is None:
         return False
-    host, its_port, folder = (
-        named[1].strip("[]").casefold(),
-        int(named[2] or HTTPS_PORT),
-        (named[3] or "/").rstrip("/"),
-    )
-    return (parts.hostname, port) == (host, its_port) and f"{parts.path or '/'}/".startswith(
-        f"{folder}/"
-    )
+    host = match[1].strip("[]").casefold()
+    if (parts.hostname, port) != (host, int(match[2] or HTTPS_PORT)):
+        return False
+    folder = (match[3] or "/").rstrip("/")
+    return f"{parts.path or '/'}/".startswith(f"{folder}/")

@@ -1,4 +1,4 @@
-"""What a ticket says of a mail that was larger than the limit, and so came in part only."""
+"""Caveat of a mail that was larger than the limit, and of which only a part was stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,26 +18,27 @@ def is_oversized(envelope: Mapping[str, Any]) -> bool:
 
 
 def build_caveat(envelope: Mapping[str, Any]) -> str:
-    """Return what is missing of a delivery and where the original lies; "" for one that came whole.
+    """Return what a delivery lacks and where the original is; "" for one that is complete.
 
-    Earlier versions took the header only and wrote down nothing but the size.
+    Earlier versions stored the header only, and nothing but the size about the rest.
     """
     if not is_oversized(envelope):
         return ""
-    octets, told = envelope["oversized"], envelope.get("left_out")
-    if not isinstance(told, dict):
-        return f"{LARGER_THAN_UNKNOWN.format(size=_size(octets))}; {HEADER_ONLY}"
-    says = [LARGER.format(size=_size(octets), limit=_size(told.get("limit")))]
-    if told.get("beginning_only"):
-        says.append(BEGINNING_ONLY)
-    if parts := [f"{part['name']} ({_size(part['octets'])})" for part in told.get("parts", ())]:
-        more = [f"and {told['more']} more"] if told.get("more") else []
-        says.append(MISSING.format(parts=", ".join([*parts, *more])))
-    says.append(ORIGINAL.format(original=told.get("original", "")))
-    return "; ".join(says)
+    size, left_out = _format_size(envelope["oversized"]), envelope.get("left_out")
+    if not isinstance(left_out, dict):
+        return f"{LARGER_THAN_UNKNOWN.format(size=size)}; {HEADER_ONLY}"
+    sentences = [LARGER.format(size=size, limit=_format_size(left_out.get("limit")))]
+    if left_out.get("beginning_only"):
+        sentences.append(BEGINNING_ONLY)
+    parts = [f"{p['name']} ({_format_size(p['octets'])})" for p in left_out.get("parts", ())]
+    if parts:
+        more = [f"and {left_out['more']} more"] if left_out.get("more") else []
+        sentences.append(MISSING.format(parts=", ".join([*parts, *more])))
+    sentences.append(ORIGINAL.format(original=left_out.get("original", "")))
+    return "; ".join(sentences)
 
 
-def _size(octets: object) -> str:
+def _format_size(octets: object) -> str:
     """Return a size for people: 41.3 MiB, 12 KiB."""
     number = octets if isinstance(octets, int) else 0
     if number >= KIB * KIB:

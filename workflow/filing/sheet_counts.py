@@ -1,6 +1,6 @@
-"""What the rows of a workbook's sheets were read as.
+"""Counts of the rows of a workbook by what they were read as.
 
-Kept with its delivery, shown, and balanced by the ledger.
+They are stored with the delivery, shown on its page and balanced by the ledger.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,10 +20,9 @@ _FIELDS = tuple(field.name for field in fields(SheetCounts))
 class WorkbookBalance:
     """One workbook in the ledger.
 
-    Rows = items + repeated + rejected + headings + titles + footers + blank.
-
-    `filed` are the filings of its delivery. There may be more of them than items and rejected rows,
-    when a later reading no longer finds what an earlier one filed; there must never be fewer.
+    rows = items + repeated + rejected + headings + titles + footers + blank. `filed` is the number
+    of filings of the delivery: never fewer than items and rejected rows, but possibly more, when a
+    later reading no longer finds what an earlier one has filed.
     """
 
     delivery: int
@@ -39,11 +38,9 @@ class WorkbookBalance:
 
     @property
     def adds_up(self) -> bool:
-        """Tell whether every row is accounted for, and everything that was read is filed."""
-        return (
-            self.rows == sum(getattr(self, kind) for kind in ROW_KINDS)
-            and self.filed >= self.items + self.rejected
-        )
+        """Return whether every row is accounted for, and everything that was read is filed."""
+        accounted = sum(getattr(self, kind) for kind in ROW_KINDS)
+        return self.rows == accounted and self.filed >= self.items + self.rejected
 
     def as_dict(self) -> dict[str, int | bool]:
         """Return every count by its name, and whether they add up."""
@@ -54,20 +51,20 @@ class WorkbookBalance:
 
 
 def store_counts(session: Session, delivery: int, counts: Sequence[SheetCounts]) -> None:
-    """Keep what the sheets of a delivery were read as, in place of what was kept before."""
+    """Store the counts of a delivery's sheets, in order, in place of earlier ones."""
     session.execute(delete(DeliverySheet).where(DeliverySheet.delivery_id == delivery))
     session.add_all(
         DeliverySheet(
-            delivery_id=delivery, position=at, **{name: getattr(one, name) for name in _FIELDS}
+            delivery_id=delivery, position=at, **{name: getattr(sheet, name) for name in _FIELDS}
         )
-        for at, one in enumerate(counts)
+        for at, sheet in enumerate(counts)
     )
 
 
 def list_counts(session: Session, delivery: int) -> list[SheetCounts]:
-    """Return what the sheets of a delivery were read as, in their order.
+    """Return the counts of a delivery's sheets, in order.
 
-    [] for what is no workbook or not read yet.
+    Empty for a delivery that is no workbook, or has not been read yet.
     """
     rows = (
         select(DeliverySheet)
@@ -81,30 +78,30 @@ def list_counts(session: Session, delivery: int) -> list[SheetCounts]:
 
 
 def describe_counts(counts: SheetCounts) -> str:
-    """Say what the rows of a sheet were read as, with the places of what is no request."""
+    """Return the counts of a sheet in words, with the places of rows that are no requests."""
     if counts.hidden:
         return "hidden: not read"
-    words = [f"{counts.items} {'item' if counts.items == 1 else 'items'}"]
-    words += [f"{counts.repeated} repeated"] if counts.repeated else []
-    words += [f"{counts.rejected} rejected"] if counts.rejected else []
+    terms = [f"{counts.items} {'item' if counts.items == 1 else 'items'}"]
+    if counts.repeated:
+        terms.append(f"{counts.repeated} repeated")
+    if counts.rejected:
+        terms.append(f"{counts.rejected} rejected")
     for kind, count, places in (
         ("heading", counts.headings, counts.heading_places),
         ("title", counts.titles, counts.title_places),
         ("footer", counts.footers, counts.footer_places),
     ):
         if count:
-            words.append(
-                f"{count} {kind} (row {places})"
-                if count == 1
-                else f"{count} {kind}s (rows {places})"
-            )
-    words += [f"{counts.blank} blank"] if counts.blank else []
+            plural = "" if count == 1 else "s"
+            terms.append(f"{count} {kind}{plural} (row{plural} {places})")
+    if counts.blank:
+        terms.append(f"{counts.blank} blank")
     hidden = f"; {counts.hidden_rows} of them hidden" if counts.hidden_rows else ""
-    return f"{counts.rows} rows = {' + '.join(words)}{hidden}"
+    return f"{counts.rows} rows = {' + '.join(terms)}{hidden}"
 
 
 def list_workbooks(session: Session) -> Iterator[WorkbookBalance]:
-    """Yield a line for each workbook that was read to its end, newest first."""
+    """Yield the balance of each workbook that was read to its end, newest first."""
     sums = [func.sum(getattr(DeliverySheet, name)) for name in ("rows", *ROW_KINDS)]
     filed = (
         select(func.count())

@@ -1,11 +1,12 @@
-"""Which ticket an item belongs to.
+"""Threading: matching an item to the message it repeats and the ticket it belongs to.
 
-By our signed token or a message it answers, for a sender who belongs there.
+A ticket is found by our signed token, by the message that the item answers or by its thread id, and
+joined only by senders who belong to it.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,65 +17,68 @@ from parsers.item import Format, InboundItem
 from workflow.customers import directory
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
-from workflow.runtime.crypto import Signer
+from workflow.runtime.crypto import BOUNCE, OUTBOX, TICKET, Signer
 
-TICKET = "t"
-BOUNCE = "bounce"
-OUTBOX = "outbox"
-_PLUS = re.compile(
-    r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE
-)  # some systems write capitals
-_OURS = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{24})@")
-# The field that names a mail itself, in its header or where a report quotes it: References name
-# others.
-_OWN_NAME = re.compile(
+# Our reply addresses and return paths. Some mail systems write them in capitals.
+_REPLY_ADDRESS = re.compile(r"\+(t|bounce)-([0-9]{1,18}-[0-9a-f]{24})@", re.IGNORECASE)
+_OUR_MESSAGE_ID = re.compile(r"outbox-([0-9]{1,18}-[0-9a-fA-F]{24})@")
+# The field with the Message-ID of a mail itself, in its header or where a report quotes it, unlike
+# References, which name other mails.
+_OWN_MESSAGE_ID = re.compile(
     r"^[> \t]*(?:x-)?(?:original-)?message-id:[ \t]*(?:\r?\n[ \t]+)?(\S+)",
     re.IGNORECASE | re.MULTILINE,
 )
-_MOST = 200  # addresses or references looked at
-_READ = 100_000  # characters of a report searched for the mail it is about
-_KEY = 300  # characters of an id kept as they are
+# Limits, so that a hostile mail costs little. Real mails stay far below them.
+_MAX_REFERENCES = 200  # addresses or references searched
+_MAX_TEXT = 100_000  # characters of a report searched for the mail it is about
+_MAX_ID = 300  # characters of an id stored as they are; a longer one is stored as its digest
 
 
 @dataclass(frozen=True)
 class TicketMatch:
-    """The ticket an item joins, or the one it is possibly about, or neither."""
+    """The ticket an item joins, or the one it may be about without joining it, or neither.
+
+    `merged_ticket` is the ticket that the item names, when that one was merged into `ticket`.
+    """
 
     ticket: Ticket | None = None
     related: Ticket | None = None
-    merged_ticket: Ticket | None = None  # the merged ticket that led to the one it joins
+    merged_ticket: Ticket | None = None
 
 
 # -- when two messages are the same (docs/decisions/0016) ----
 
-# A row's id stands for its content where the export gives none, or gives one to several rows.
+# Ids that the parser made of a row's content, because the export gives none, or gives one to
+# several rows.
 _ID_OF_CONTENT = re.compile(r"row-[0-9a-f]{64}|.*#[0-9a-f]{16}", re.DOTALL)
-# Of rows of one file that say the same but for their details, the second and further ones.
+# Ids of the second and further rows of a file that differ in their details only.
 _OTHER_DETAILS = re.compile(r"row-[0-9a-f]{64}#([0-9a-f]{16})")
-_BY_CONTENT = "content"  # stands before the # in the key of the first message with some content
+_CONTENT_PREFIX = "content"  # before the # in the key of the first message with some content
 
 
 def build_message_id(item: InboundItem) -> str:
-    """The sender's own id of an item, bounded; "" if it has none."""
-    return _bounded(item.external_id)
+    """Return the sender's id of an item in the length of its column; "" when it has none."""
+    return _bound(item.external_id)
 
 
-def _bounded(name: str) -> str:
-    return name if len(name) <= _KEY else hashlib.sha256(name.encode()).hexdigest()
+def _bound(external_id: str) -> str:
+    if len(external_id) <= _MAX_ID:
+        return external_id
+    return hashlib.sha256(external_id.encode()).hexdigest()
 
 
-def _identifies(name: str) -> bool:
-    """Say whether an id tells a row from others with the same content."""
-    return bool(name) and _ID_OF_CONTENT.fullmatch(name) is None
+def _is_unique(message_id: str) -> bool:
+    """Return whether an id distinguishes a row from others with the same content."""
+    return bool(message_id) and _ID_OF_CONTENT.fullmatch(message_id) is None
 
 
 @dataclass(frozen=True, slots=True)
 class MessageKeys:
-    """What a message is told from all others by, in the column `messages.external_id`.
+    """Deduplication keys of a message, values of the column `messages.external_id`.
 
-    `own` is the key of a message with its own id. `shared` is that of the first message with some
-    content, whatever its id is; "" where the id alone matters. `earlier` are the keys of releases
-    before 0016, which left out the practice and a sender's name.
+    `own` is the key of a message with its own id. `shared` is the key of the first message with
+    some content, whatever its id; "" where the id alone matters. `legacy` are the keys of releases
+    before decision 0016, which left out the practice and the sender's name.
     """
 
     own: str
@@ -84,73 +88,79 @@ class MessageKeys:
 
 @dataclass(frozen=True, slots=True)
 class MessageIdentity:
-    """A message on record, as far as it takes to compare it with an item."""
+    """The parts of a stored message that are compared with an item.
 
-    message_id: str  # messages.message_id
-    from_name: str
-    company_key: str | None  # the key of its ticket's company
-
-
-Row = TypeVar("Row")
-
-
-def has_different_id(item: InboundItem, name: str) -> bool:
-    """Say whether their own ids tell an item from a message of the same content.
-
-    Both have one, and not the same.
+    `company_key` is that of its ticket's company.
     """
-    mine = build_message_id(item)
-    return _identifies(mine) and _identifies(name) and mine != name
+
+    message_id: str
+    from_name: str
+    company_key: str | None
+
+
+MessageT = TypeVar("MessageT")
+
+
+def has_different_id(item: InboundItem, message_id: str) -> bool:
+    """Return whether an item and a message with the same content differ by their own ids."""
+    own = build_message_id(item)
+    return _is_unique(own) and _is_unique(message_id) and own != message_id
 
 
 def build_keys(item: InboundItem) -> MessageKeys | None:
-    """Return what makes a timeline message the same one whichever way it came: id and content.
+    """Return the keys by which an item is recognised when it comes again by any channel.
 
-    The id alone is not enough (a reused Message-ID must not swallow a new mail), the content alone
-    neither. None when there is nothing to tell two apart by: then only the bytes themselves are
-    compared, at the door.
+    They are made of id and content: a reused Message-ID must not hide a new mail, and neither may
+    the same words sent twice. None when the item has neither id nor date; then only its bytes are
+    compared, when the delivery is stored.
     """
     if not item.external_id and (item.format is not Format.MAIL or item.sent_at is None):
         return None
-    name, content = build_message_id(item), _content(item)
-    earlier = f"{name}#{content}"
-    if item.format is Format.FORMSTACK:
-        return MessageKeys(f"{name}#{_content(item, practice=True)}", legacy=(earlier,))
-    if item.format is not Format.SECURE_MESSAGE:
-        return MessageKeys(earlier)
-    whole = _content(item, practice=True)
+    message_id, content = build_message_id(item), _digest_content(item)
+    plain = f"{message_id}#{content}"
+    match item.format:
+        case Format.FORMSTACK:
+            own = f"{message_id}#{_digest_content(item, practice=True)}"
+            return MessageKeys(own, legacy=(plain,))
+        case Format.SECURE_MESSAGE:
+            return _build_row_keys(item, message_id, content)
+        case _:
+            return MessageKeys(plain)
+
+
+def _build_row_keys(item: InboundItem, message_id: str, content: str) -> MessageKeys:
+    """Return the keys of a secure message, whose id may be missing or not its own."""
+    plain = f"{message_id}#{content}"
+    with_practice = _digest_content(item, practice=True)
     if (other := _OTHER_DETAILS.fullmatch(item.external_id)) is not None:
-        return MessageKeys(f"{other[1]}#{whole}", legacy=(earlier,))
-    shared = f"{_BY_CONTENT}#{whole}"
-    own = f"{name}#{whole}" if _identifies(name) else shared
-    given = (f"{_bounded(item.unreliable_id)}#{content}",) if item.unreliable_id else ()
-    return MessageKeys(own, shared, (earlier, *given))
+        return MessageKeys(f"{other[1]}#{with_practice}", legacy=(plain,))
+    shared = f"{_CONTENT_PREFIX}#{with_practice}"
+    own = f"{message_id}#{with_practice}" if _is_unique(message_id) else shared
+    unreliable = (f"{_bound(item.unreliable_id)}#{content}",) if item.unreliable_id else ()
+    return MessageKeys(own, shared, (plain, *unreliable))
 
 
 def build_message_key(item: InboundItem) -> str | None:
-    """The key of a message by its own id and content.
-
-    None when there is nothing to tell two apart by.
-    """
+    """Return the `own` key of an item; None when it has no keys (`build_keys`)."""
     keys = build_keys(item)
     return keys.own if keys is not None else None
 
 
 def build_stored_key(message: Message) -> str | None:
-    """The key of a message on record by its own id and content.
+    """Return the `own` key of a stored message, as `build_message_key` does for an item.
 
-    As `build_message_key` has it for an item.
+    The first message with some content is stored under its shared key.
     """
-    before, mark, whole = (message.external_id or "").rpartition("#")
-    if before == _BY_CONTENT and _identifies(message.message_id):
-        return f"{message.message_id}{mark}{whole}"
+    prefix, _, content = (message.external_id or "").rpartition("#")
+    if prefix == _CONTENT_PREFIX and _is_unique(message.message_id):
+        return f"{message.message_id}#{content}"
     return message.external_id
 
 
-def _content(item: InboundItem, *, practice: bool = False) -> str:
-    """Digest what an item says, 32 hexadecimal digits.
+def _digest_content(item: InboundItem, *, practice: bool = False) -> str:
+    """Return the digest of an item's content, 32 hexadecimal digits.
 
-    With `practice` also for which practice and who says it.
+    With `practice` it covers the practice and the sender's name too.
     """
     parts = [
         item.sender.key,
@@ -160,132 +170,125 @@ def _content(item: InboundItem, *, practice: bool = False) -> str:
     ]
     if item.sent_at is not None:
         parts.append(item.sent_at.isoformat())
-    if (
-        item.format is Format.PHONE
-    ):  # sent again with another number or name, a call is no duplicate
+    if item.format is Format.PHONE:
+        # A call that is entered again with another number or name is another call.
         parts += [item.phone, *(value for _, value in item.details)]
-    if (
-        practice
-    ):  # two files of one export may differ in white space: one is text, the other a workbook
+    if practice:
+        # The CSV and the Excel file of one export may differ in white space, and Excel drops the
+        # zeros at the beginning of a number.
         parts = [" ".join(part.split()) for part in parts]
-        number = item.company_number.strip()  # Excel drops the zeros before it
+        number = item.company_number.strip()
         practice_key = number.lstrip("0") or number or directory.build_company_key(item.company)
-        parts += ["practice", practice_key, _folded(item.sender.name)]
+        parts += ["practice", practice_key, _fold(item.sender.name)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
 def find_duplicate(
-    records: directory.CustomerLookup,
+    lookup: directory.CustomerLookup,
     item: InboundItem,
     keys: MessageKeys | None,
-    look_up: Callable[[str], tuple[Row, MessageIdentity] | None],
-) -> tuple[str | None, Row | None]:
-    """The key under which the message of an item is to be kept.
+    find_message: Callable[[str], tuple[MessageT, MessageIdentity] | None],
+) -> tuple[str | None, MessageT | None]:
+    """Return the key under which to store an item's message, and the stored message it repeats.
 
-    And the message on record that it repeats, if any.
-
-    One that repeats another has the same practice, sender, date and content, and no other id of its
-    own: an id counts only together with these, so a clash is another message. Filing one by one and
-    many at once both ask here; the unique index on the key decides between two who file at the same
-    time.
+    The message is None when the item is new. A duplicate has the same practice, sender, date and
+    content, and no different id of its own; an id counts only together with these, so two mails
+    with one id are two messages. Filing one by one and in bulk both use this function; the unique
+    index on the key decides between two workers.
     """
     if keys is None:
         return None, None
-    if (same := look_up(keys.own)) is not None:
+    if (same := find_message(keys.own)) is not None:
         return keys.own, same[0]
-    free = keys.own
+    free_key = keys.own
     if keys.shared:
-        first = look_up(keys.shared)
+        first = find_message(keys.shared)
         if first is None:
-            free = keys.shared
+            free_key = keys.shared
         elif not has_different_id(item, first[1].message_id):
             return keys.shared, first[0]
     for key in keys.legacy:
-        known = look_up(key)
-        if known is not None and _of_same_practice_and_sender(records, item, known[1]):
-            return key, known[0]
-    return free, None
+        stored = find_message(key)
+        if stored is not None and _has_same_practice_and_sender(lookup, item, stored[1]):
+            return key, stored[0]
+    return free_key, None
 
 
-def _of_same_practice_and_sender(
-    records: directory.CustomerLookup, item: InboundItem, known: MessageIdentity
+def _has_same_practice_and_sender(
+    lookup: directory.CustomerLookup, item: InboundItem, stored: MessageIdentity
 ) -> bool:
-    """Say whether a message of before 0016 has the practice and sender that its key leaves out."""
+    """Return whether a message with a legacy key has the practice and sender the key leaves out."""
     if item.format is Format.FORMSTACK:  # its id is unique already
-        return (
-            not has_practice(item)
-            or known.company_key is None
-            or is_for_company(records, item, known.company_key)
-        )
-    return _folded(known.from_name) == _folded(item.sender.name) and is_for_company(
-        records, item, known.company_key
-    )
+        if not has_practice(item) or stored.company_key is None:
+            return True
+        return is_for_company(lookup, item, stored.company_key)
+    is_same_sender = _fold(stored.from_name) == _fold(item.sender.name)
+    return is_same_sender and is_for_company(lookup, item, stored.company_key)
 
 
 def build_origin(item: InboundItem) -> str | None:
-    """Return what a ticket is opened by at most once.
+    """Return the unique key (tickets.origin) that lets an item open only one ticket.
 
-    Formstack numbers its submissions itself: webhook and backfill may read different senders out of
-    one, not two.
+    None for an item without id. Formstack's ids are unique by themselves, so the sender is left out
+    there: webhook and backfill may read different senders from the same submission.
     """
     if not item.external_id:
         return None
     if item.format is Format.SECURE_MESSAGE:
         return f"{item.format}:{build_message_key(item)}"
-    whose = "" if item.format is Format.FORMSTACK else item.sender.key[:400]
-    return f"{item.format}:{build_message_id(item)}:{whose}"
+    sender = "" if item.format is Format.FORMSTACK else item.sender.key[:400]
+    return f"{item.format}:{build_message_id(item)}:{sender}"
 
 
-# -- whose an item is ----
+# -- the practice and sender of an item ----
 
 
 def build_thread_id(item: InboundItem) -> str:
-    """The secure-message thread of an item, as a ticket keeps it; "" for none."""
+    """Return the secure-message thread of an item in the length of its column; "" for none."""
     return item.thread_id[:200]
 
 
 def is_for_company(
-    records: directory.CustomerLookup, item: InboundItem, company: str | None
+    lookup: directory.CustomerLookup, item: InboundItem, company: str | None
 ) -> bool:
-    """Say whether an item is for the company with this key, or, with None, for none that is known.
+    """Return whether an item is for the company with this key, or with None for no known company.
 
-    The practice is the one its number says, else its name; where an item names none, that of its
-    sender.
+    Its company is that of its number, else of its name; when it names none, that of its sender.
     """
     if has_practice(item):
-        named = directory.find_named_company(records, item)
+        named = directory.find_named_company(lookup, item)
         return named is not None and named.key == company
-    own: Company | None = directory.find_company_of_address(records, item.contact.key)
+    own: Company | None = directory.find_company_of_address(lookup, item.contact.key)
     return (own.key if own is not None else None) == company
 
 
 def has_practice(item: InboundItem) -> bool:
-    """Say whether an item names a practice itself, by name or number."""
+    """Return whether an item names a practice, by name or number."""
     return bool(item.company or item.company_number)
 
 
 def fold_sender(name: str, email: str) -> tuple[str, str]:
-    """A sender as two messages are compared by: name and address folded."""
-    return _folded(name), email.strip().casefold()
+    """Return a sender's name and address folded for comparison."""
+    return _fold(name), email.strip().casefold()
 
 
 def may_join_thread(
-    records: directory.CustomerLookup,
+    lookup: directory.CustomerLookup,
     item: InboundItem,
     company: str | None,
     senders: Collection[tuple[str, str]],
 ) -> bool:
-    """Say whether an item goes onto the open ticket that has its thread.
+    """Return whether an item may join an open ticket with the same thread id.
 
-    A thread id from outside counts only within a practice. Where the ticket's practice is not
-    known, and the item names none either, only one of those who wrote on the ticket goes on with
-    it.
+    `company` is the key of the ticket's company, `senders` those who wrote on it (`fold_sender`). A
+    thread id comes from outside, so it counts only within a practice; where neither ticket nor item
+    has one, only for the people who wrote on the ticket.
     """
-    if not is_for_company(records, item, company):
+    if not is_for_company(lookup, item, company):
         return False
     if company is not None:
         return True
@@ -294,203 +297,221 @@ def may_join_thread(
 
 
 def is_standalone(item: InboundItem, envelope: dict[str, Any]) -> bool:
-    """Return whether an item names no mail or ticket of ours.
+    """Return whether an item refers to no mail or ticket of ours.
 
-    Only its own id and its thread say where it belongs.
+    Then only its own id and thread decide which ticket it belongs to.
     """
-    names = item.message_id or item.in_reply_to or item.references
-    return not (names or item.is_bounce or item.attachments or _tokens(item, envelope))
+    refers = item.message_id or item.in_reply_to or item.references
+    return not (refers or item.is_bounce or item.attachments or _list_tokens(item, envelope))
+
+
+# -- mails of ours that an item refers to ----
 
 
 @dataclass(frozen=True)
 class OurMailReferences:
-    """The mail of ours an item is about, by each way it can name one.
+    """Our mail that an item refers to, by each way of referring: numbers of the outbox, or None."""
 
-    Numbers of the outbox, or None.
-    """
-
-    own_id: int | None  # its own Message-ID carries our signature
-    return_path: int | None  # it came to the return path of that mail
-    in_reply_to: int | None  # In-Reply-To or References name it
-    quoted: int | None  # its text begins with the Message-ID of it, before that of any other mail
-    attached: int | None  # it came along: as a message, or its header
+    own_id: int | None  # the item's own Message-ID is one of ours
+    return_path: int | None  # sent to the return path of that mail
+    in_reply_to: int | None  # In-Reply-To or References
+    quoted: int | None  # the first Message-ID in the item's text
+    attached: int | None  # attached as a message, or as its header
 
     @property
     def mail_id(self) -> int | None:
-        """The mail a report is about, the surest way first."""
+        """Return the mail that a report is about, by the most reliable way."""
         ways = (self.return_path, self.attached, self.quoted, self.in_reply_to)
         return next((number for number in ways if number is not None), None)
 
 
 def find_our_mail(item: InboundItem, envelope: dict[str, Any], signer: Signer) -> OurMailReferences:
-    """Return which mail of ours an item names.
+    """Find our mail that an item refers to.
 
-    Only our own signature counts: nobody can make one up.
+    Only ids and addresses with our signature count, since nobody else can make them.
     """
-    to_us = (
+    return_paths = (
         signer.verify_token(BOUNCE, token)
-        for kind, token in _tokens(item, envelope)
+        for kind, token in _list_tokens(item, envelope)
         if kind == BOUNCE
     )
     parts = [
-        a.content[:_READ].decode("latin-1")
+        a.content[:_MAX_TEXT].decode("latin-1")
         for a in item.attachments
         if a.mime.startswith(("message/", "text/"))
     ]
-
-    def named_in(*texts: str) -> int | None:
-        tokens = (token for text in texts for token in _OURS.findall(text)[:_MOST])
-        return next(
-            (n for token in tokens if (n := signer.verify_token(OUTBOX, token)) is not None), None
-        )
-
-    def itself_in(*texts: str) -> int | None:
-        """The first Message-ID of each text is that of the mail it is.
-
-        What it refers to may be ours, too.
-        """
-        names = (found[1] for text in texts if (found := _OWN_NAME.search(text)) is not None)
-        return named_in(*names)
-
     return OurMailReferences(
-        own_id=named_in(item.message_id),
-        return_path=next((n for n in to_us if n is not None), None),
-        in_reply_to=named_in(item.in_reply_to, *item.references[:_MOST]),
-        quoted=itself_in(item.text[:_READ]),
-        attached=itself_in(*parts),
+        own_id=_find_outbox_number(signer, item.message_id),
+        return_path=next((number for number in return_paths if number is not None), None),
+        in_reply_to=_find_outbox_number(
+            signer, item.in_reply_to, *item.references[:_MAX_REFERENCES]
+        ),
+        quoted=_find_outbox_number(signer, *_list_own_ids(item.text[:_MAX_TEXT])),
+        attached=_find_outbox_number(signer, *_list_own_ids(*parts)),
     )
+
+
+def _find_outbox_number(signer: Signer, *texts: str) -> int | None:
+    """Find the number of the first mail whose Message-ID, signed by us, is in these texts."""
+    for text in texts:
+        for token in _OUR_MESSAGE_ID.findall(text)[:_MAX_REFERENCES]:
+            number = signer.verify_token(OUTBOX, token)
+            if number is not None:
+                return number
+    return None
+
+
+def _list_own_ids(*texts: str) -> Iterator[str]:
+    """Yield the first Message-ID of each text: that of the mail itself, before its references."""
+    for text in texts:
+        if (match := _OWN_MESSAGE_ID.search(text)) is not None:
+            yield match[1]
+
+
+# -- the ticket of an item ----
 
 
 def find_ticket(
     session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer, *, forged: bool
 ) -> TicketMatch:
-    """Return which open or finished ticket this item belongs to (mail rules).
+    """Find the open or finished ticket that an item belongs to (mail rules).
 
-    A forged sender belongs nowhere.
-
-    However the ticket is found, the item joins it only if it is that ticket's to have: the ticket
-    may have been merged into another one, and an id from outside may have been used before.
+    A forged sender joins none. The item joins a ticket only if its sender belongs to it, however
+    the ticket was found: the ticket may have been merged into another one, and an id that comes
+    from outside may have been used before.
     """
-    if not forged and (same := _same_item(session, item)) is not None:
-        ticket = follow_merges(session, same)
-        if not _is_same_customers(session, item, ticket):
-            return TicketMatch(related=ticket)
-        return TicketMatch(ticket=ticket, merged_ticket=same if same is not ticket else None)
-    if not forged and (of_thread := _secure_thread(session, item)) is not None:
-        return TicketMatch(ticket=of_thread)
-    answered = _by_token(session, item, envelope, signer) or _by_reference(session, item)
+    if not forged:
+        match = _match_by_id(session, item) or _match_by_thread(session, item)
+        if match is not None:
+            return match
+    answered = _find_by_token(session, item, envelope, signer) or _find_by_reference(session, item)
     if answered is None:
         return TicketMatch()
     ticket = follow_merges(session, answered)
-    joins = not forged and _may_answer(session, item, ticket)
-    if not joins:
+    if forged or not _may_answer(session, item, ticket):
         return TicketMatch(related=ticket)
-    return TicketMatch(ticket=ticket, merged_ticket=answered if answered is not ticket else None)
+    return _join(ticket, named=answered)
 
 
-def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
-    """Say whether the sender of what answers a ticket belongs to it.
-
-    And names no other practice.
-    """
-    if not directory.may_join_ticket(session, item.contact.key, ticket):
-        return False
-    return (
-        item.format is Format.MAIL
-        or not has_practice(item)
-        or _is_for_ticket(session, item, ticket)
-    )
-
-
-def _is_same_customers(session: Session, item: InboundItem, ticket: Ticket) -> bool:
-    """Say whether an item with the id of one on this ticket may come from the same customer.
-
-    Formstack and our own call form number for everybody, and of two readings one may not find
-    practice or sender: they are kept apart only where both sides name one.
-    """
-    if directory.may_join_ticket(session, item.contact.key, ticket) and not (
-        item.format is not Format.MAIL and has_practice(item)
-    ):
-        return True
-    if item.format is Format.MAIL:
-        return False
-    records = directory.CustomerLookup(session)
-    theirs = {ticket.company} | {
-        directory.find_company_of_address(records, one.contact.email) for one in ticket.contacts
-    }
-    keys = {company.key for company in theirs if company is not None}
-    named = (
-        has_practice(item)
-        or directory.find_company_of_address(records, item.contact.key) is not None
-    )
-    return not (keys and named) or any(is_for_company(records, item, key) for key in keys)
-
-
-def _is_for_ticket(session: Session, item: InboundItem, ticket: Ticket) -> bool:
-    return is_for_company(
-        directory.CustomerLookup(session), item, ticket.company.key if ticket.company else None
-    )
+def _join(ticket: Ticket, *, named: Ticket) -> TicketMatch:
+    """Return the match with a ticket, reached by way of the one that the item names."""
+    return TicketMatch(ticket=ticket, merged_ticket=named if named is not ticket else None)
 
 
 def follow_merges(session: Session, ticket: Ticket) -> Ticket:
-    """Return the ticket that goes on where this one was merged; itself where it was not."""
+    """Return the ticket that this one was merged into, at the end of the chain; else itself."""
     while ticket.status is Status.MERGED and ticket.merged_into_id:
         ticket = session.get_one(Ticket, ticket.merged_into_id)
     return ticket
 
 
-def _same_item(session: Session, item: InboundItem) -> Ticket | None:
-    """The ticket that has an earlier message under the same id.
+def _match_by_id(session: Session, item: InboundItem) -> TicketMatch | None:
+    """Match an item to the ticket of an earlier message with the same id."""
+    same = _find_same_item(session, item)
+    if same is None:
+        return None
+    ticket = follow_merges(session, same)
+    if not _may_be_same_customer(session, item, ticket):
+        return TicketMatch(related=ticket)
+    return _join(ticket, named=same)
 
-    Where the id comes from who numbers for everybody.
 
-    The ids of workbook rows do not: the same row again is a duplicate (see `find_duplicate`), another one
-    a new ticket.
+def _find_same_item(session: Session, item: InboundItem) -> Ticket | None:
+    """Find the ticket with an earlier message of the same id, where such ids are unique.
+
+    Ids of workbook rows are not: the same row again is a duplicate (see `find_duplicate`), another
+    one a new ticket.
     """
     if item.format is Format.SECURE_MESSAGE:
         return None
     if item.format is Format.FORMSTACK and item.external_id:
-        whose = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
-        one = select(whose).where(
+        addressed = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
+        same = select(addressed).where(
             Message.format == item.format, Message.message_id == build_message_id(item)
         )
-        number = session.scalar(one.order_by(Message.id).limit(1))
+        number = session.scalar(same.order_by(Message.id).limit(1))
         return session.get(Ticket, number) if number else None
-    made_by = build_origin(item)
-    return session.scalar(select(Ticket).where(Ticket.origin == made_by)) if made_by else None
+    origin = build_origin(item)
+    return session.scalar(select(Ticket).where(Ticket.origin == origin)) if origin else None
 
 
-def _secure_thread(session: Session, item: InboundItem) -> Ticket | None:
+def _may_be_same_customer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
+    """Return whether an item may come from the customer of a ticket with the same id.
+
+    Forms and calls have unique ids, but one of two readings may not have found practice or sender.
+    So they are kept apart only when both sides name a practice, and not the same.
+    """
+    if item.format is Format.MAIL:
+        return directory.may_join_ticket(session, item.contact.key, ticket)
+    if not has_practice(item) and directory.may_join_ticket(session, item.contact.key, ticket):
+        return True
+    lookup = directory.CustomerLookup(session)
+    keys = _list_company_keys(lookup, ticket)
+    has_company = (
+        has_practice(item)
+        or directory.find_company_of_address(lookup, item.contact.key) is not None
+    )
+    if not keys or not has_company:
+        return True
+    return any(is_for_company(lookup, item, key) for key in keys)
+
+
+def _list_company_keys(lookup: directory.CustomerLookup, ticket: Ticket) -> set[str]:
+    """Return the keys of the companies of a ticket and its contacts."""
+    companies = {ticket.company} | {
+        directory.find_company_of_address(lookup, link.contact.email) for link in ticket.contacts
+    }
+    return {company.key for company in companies if company is not None}
+
+
+def _match_by_thread(session: Session, item: InboundItem) -> TicketMatch | None:
+    """Match a secure message to the first open ticket of its thread that it may join."""
     if not item.thread_id or item.format is not Format.SECURE_MESSAGE:
         return None
-    open_ones = select(Ticket).where(
+    of_thread = select(Ticket).where(
         Ticket.thread_id == build_thread_id(item), Ticket.status == Status.OPEN
     )
-    found = session.scalars(open_ones.order_by(Ticket.id))
-    records = directory.CustomerLookup(session)
-    return next((t for t in found if may_join_thread(records, item, *_whose_thread(t))), None)
+    lookup = directory.CustomerLookup(session)
+    for ticket in session.scalars(of_thread.order_by(Ticket.id)):
+        company = ticket.company.key if ticket.company is not None else None
+        # Where the company is known, senders do not matter and their messages need not be loaded.
+        senders = _list_senders(ticket) if company is None else set()
+        if may_join_thread(lookup, item, company, senders):
+            return TicketMatch(ticket=ticket)
+    return None
 
 
-def _whose_thread(ticket: Ticket) -> tuple[str | None, set[tuple[str, str]]]:
-    if ticket.company is not None:
-        return ticket.company.key, set()
-    return None, {
-        fold_sender(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"
-    }
+def _list_senders(ticket: Ticket) -> set[tuple[str, str]]:
+    return {fold_sender(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"}
 
 
-def _by_token(
+def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
+    """Return whether an item that answers a ticket may join it.
+
+    Its sender must belong to the ticket, and unless it is a mail, it must not name another
+    practice.
+    """
+    if not directory.may_join_ticket(session, item.contact.key, ticket):
+        return False
+    if item.format is Format.MAIL or not has_practice(item):
+        return True
+    company = ticket.company.key if ticket.company else None
+    return is_for_company(directory.CustomerLookup(session), item, company)
+
+
+def _find_by_token(
     session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer
 ) -> Ticket | None:
-    for kind, token in _tokens(item, envelope):
+    """Find the ticket of a reply address, a return path, or a mail of ours that is answered."""
+    for kind, token in _list_tokens(item, envelope):
         number = signer.verify_token(kind, token)
         if number is not None and kind == TICKET:
             return session.get(Ticket, number)
         if number is not None:  # the return path of a mail of ours
-            sent = session.get(OutgoingMail, number)
-            return sent.ticket if sent is not None else None
-    for name in (item.in_reply_to, *reversed(item.references[-_MOST:])):
-        for token in _OURS.findall(name):
+            mail = session.get(OutgoingMail, number)
+            return mail.ticket if mail is not None else None
+    for reference in (item.in_reply_to, *reversed(item.references[-_MAX_REFERENCES:])):
+        for token in _OUR_MESSAGE_ID.findall(reference):
             number = signer.verify_token(OUTBOX, token)
             mail = session.get(OutgoingMail, number) if number is not None else None
             if mail is not None:
@@ -498,22 +519,29 @@ def _by_token(
     return None
 
 
-def _by_reference(session: Session, item: InboundItem) -> Ticket | None:
-    names = [n.strip().strip("<>") for n in (item.in_reply_to, *reversed(item.references[-_MOST:]))]
-    names = [n for n in names if "@" in n and len(n) <= _KEY]
-    if not names:
+def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:
+    """Find the ticket of a stored message that is answered, the latest reference first."""
+    references = (item.in_reply_to, *reversed(item.references[-_MAX_REFERENCES:]))
+    ids = [reference.strip().strip("<>") for reference in references]
+    ids = [message_id for message_id in ids if "@" in message_id and len(message_id) <= _MAX_ID]
+    if not ids:
         return None
-    # What answers a message is for the ticket that one was for.
-    whose = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
-    rows = session.execute(select(Message.message_id, whose).where(Message.message_id.in_(names)))
-    found = dict(rows.all())
-    first = next((found[n] for n in names if n in found), None)
-    return session.get(Ticket, first) if first else None
+    # An answer belongs to the ticket that the answered message was addressed to.
+    addressed = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
+    rows = session.execute(select(Message.message_id, addressed).where(Message.message_id.in_(ids)))
+    tickets = dict(rows.all())
+    number = next((tickets[message_id] for message_id in ids if message_id in tickets), None)
+    return session.get(Ticket, number) if number else None
 
 
-def _tokens(item: InboundItem, envelope: dict[str, Any]) -> list[tuple[str, str]]:
-    given = envelope.get("rcpt_to")
-    heard = [str(a) for a in given] if isinstance(given, list) else []
-    written = [a.email for a in (*item.to[:_MOST], *item.cc[:_MOST])]
-    found = (_PLUS.search(address) for address in [*heard[:_MOST], *written])
-    return [(m[1].lower(), m[2]) for m in found if m]
+def _list_tokens(item: InboundItem, envelope: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (purpose, token) of our addresses among the recipients, not yet verified.
+
+    Recipients of the envelope come before those of the header.
+    """
+    rcpt_to = envelope.get("rcpt_to")
+    in_envelope = [str(address) for address in rcpt_to] if isinstance(rcpt_to, list) else []
+    in_header = [a.email for a in (*item.to[:_MAX_REFERENCES], *item.cc[:_MAX_REFERENCES])]
+    addresses = [*in_envelope[:_MAX_REFERENCES], *in_header]
+    matches = (_REPLY_ADDRESS.search(address) for address in addresses)
+    return [(match[1].lower(), match[2]) for match in matches if match]

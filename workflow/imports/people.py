@@ -1,8 +1,9 @@
-"""Companies and contacts from another system.
+"""Import of companies and contacts from another system.
 
-Put on record, gaps filled, nothing that is here overwritten.
+New ones are created and gaps of existing ones filled; nothing on record is overwritten.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,15 +15,15 @@ from workflow.audit import record as audit
 from workflow.customers import directory, records
 from workflow.database.text_safety import make_storable
 from workflow.imports.tickets import ImportResult, StaffRoster
-from workflow.models.core import Company, CompanyDomain, Contact
+from workflow.models.core import Company, CompanyDomain, Contact, Staff
 from workflow.models.states import RowOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCompany:
-    """A practice as another system has it.
+    """A practice in the source system.
 
-    Manager and consultant are names or addresses of people on the desk.
+    Manager and consultant are names or addresses of people on the desk, "" for nobody.
     """
 
     name: str
@@ -33,13 +34,13 @@ class SourceCompany:
 
     @property
     def key(self) -> str:
-        """Return what no second row of a file may share."""
+        """Return the deduplication key of the row within its file."""
         return self.number or directory.build_company_key(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceContact:
-    """A customer's person as another system has them."""
+    """A contact in the source system."""
 
     email: str
     name: str = ""
@@ -49,144 +50,186 @@ class SourceContact:
 
     @property
     def key(self) -> str:
-        """Return what no second row of a file may share."""
+        """Return the deduplication key of the row within its file."""
         return self.email.casefold()
 
 
-def preview_company(session: Session, past: SourceCompany, roster: StaffRoster) -> ImportResult:
-    """Return what `import_company` would do; changes nothing."""
-    past = make_storable(past)
-    found = directory.find_company(directory.CustomerLookup(session), past.name, past.number)
-    changes = _changes(session, past, found, roster)
-    named = (past.manager, past.consultant)
-    unknown = tuple(dict.fromkeys(n for n in named if n and roster.find(n) is None))
-    outcome = (
-        RowOutcome.ADDED
-        if found is None
-        else RowOutcome.CHANGED
-        if changes.any
-        else RowOutcome.KNOWN
-    )
-    new = past.name if found is None else ""
+def preview_company(session: Session, source: SourceCompany, roster: StaffRoster) -> ImportResult:
+    """Return what `import_company` would do, without changing anything.
+
+    The reason of the result names what the record has otherwise, and keeps.
+    """
+    source = make_storable(source)
+    company = directory.find_company(directory.CustomerLookup(session), source.name, source.number)
+    additions = _compare_company(session, source, company, roster)
+    people = dict.fromkeys((source.manager, source.consultant))
     return ImportResult(
-        outcome=outcome, reason="; ".join(changes.left), unknown_people=unknown, new_company=new
+        outcome=_compute_company_outcome(company, additions),
+        reason="; ".join(additions.conflicts),
+        unknown_people=tuple(name for name in people if name and roster.find(name) is None),
+        new_company=source.name if company is None else "",
     )
+
+
+def _compute_company_outcome(company: Company | None, additions: "_CompanyAdditions") -> RowOutcome:
+    if company is None:
+        return RowOutcome.ADDED
+    return RowOutcome.KNOWN if additions.is_empty else RowOutcome.CHANGED
 
 
 def import_company(
     session: Session,
-    past: SourceCompany,
+    source: SourceCompany,
     roster: StaffRoster,
     *,
     cause: str,
     by: str,
     now: datetime,
 ) -> ImportResult:
-    """Put a practice on record, or fill what its record lacks.
-
-    `reason` says what was left as it is.
-    """
-    past = make_storable(past)
-    brought = preview_company(session, past, roster)
-    company = directory.find_company(directory.CustomerLookup(session), past.name, past.number)
-    changes = _changes(session, past, company, roster)
+    """Create a company, or fill the gaps of its record."""
+    source = make_storable(source)
+    result = preview_company(session, source, roster)
+    lookup = directory.CustomerLookup(session)
+    company = directory.find_company(lookup, source.name, source.number)
+    additions = _compare_company(session, source, company, roster)
     if company is None:
-        company = directory.create_company(
-            directory.CustomerLookup(session), past.name, past.number, now
-        )
-    if company is None or brought.outcome is RowOutcome.KNOWN:
-        return brought
-    company.number = company.number or changes.number or None
-    company.consultant = company.consultant or roster.find(past.consultant)
-    if company.manager is None and (manager := roster.find(past.manager)) is not None:
+        company = directory.create_company(lookup, source.name, source.number, now)
+    if company is None or result.outcome is RowOutcome.KNOWN:
+        return result
+    company.number = company.number or additions.number or None
+    company.consultant = company.consultant or roster.find(source.consultant)
+    if company.manager is None and (manager := roster.find(source.manager)) is not None:
         records.set_manager(session, company, manager, by=by, now=now)
     session.flush()
     session.add_all(
-        CompanyDomain(domain=domain, company_id=company.id) for domain in changes.domains
+        CompanyDomain(domain=domain, company_id=company.id) for domain in additions.domains
     )
     audit.record(session, "company", by=by, cause=cause, now=now, company=company.id)
     session.flush()
-    return brought
+    return result
 
 
-def preview_contact(session: Session, past: SourceContact) -> ImportResult:
-    """Return what `import_contact` would do; changes nothing."""
-    past = make_storable(past)
-    known = session.scalar(select(Contact).where(Contact.email == past.key))
+def preview_contact(session: Session, source: SourceContact) -> ImportResult:
+    """Return what `import_contact` would do, without changing anything."""
+    source = make_storable(source)
+    contact = session.scalar(select(Contact).where(Contact.email == source.key))
     company = directory.find_company(
-        directory.CustomerLookup(session), past.company, past.company_number
+        directory.CustomerLookup(session), source.company, source.company_number
     )
-    new = past.company if company is None and directory.build_company_key(past.company) else ""
-    if known is None:
-        return ImportResult(outcome=RowOutcome.ADDED, new_company=new, new_contacts=(past.key,))
-    if known.company is not None:
-        other = bool(new) or (company is not None and company is not known.company)
-        left = "it belongs to another company here: left as it is" if other else ""
-        gap = bool((past.name and not known.name) or (past.phone and not known.phone))
-        return ImportResult(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, reason=left)
-    gap = bool((past.name and not known.name) or (past.phone and not known.phone) or new or company)
-    return ImportResult(outcome=RowOutcome.CHANGED if gap else RowOutcome.KNOWN, new_company=new)
+    is_new_company = company is None and bool(directory.build_company_key(source.company))
+    new_company = source.company if is_new_company else ""
+    if contact is None:
+        return ImportResult(
+            outcome=RowOutcome.ADDED, new_company=new_company, new_contacts=(source.key,)
+        )
+    fills_gap = _fills_gap(contact, source)
+    if contact.company is None:
+        is_changed = fills_gap or is_new_company or company is not None
+        return ImportResult(
+            outcome=_compute_outcome(is_changed=is_changed), new_company=new_company
+        )
+    is_of_other_company = is_new_company or company not in {None, contact.company}
+    return ImportResult(
+        outcome=_compute_outcome(is_changed=fills_gap),
+        reason="it belongs to another company here: left as it is" if is_of_other_company else "",
+    )
+
+
+def _fills_gap(contact: Contact, source: SourceContact) -> bool:
+    """Return whether a row has a name or number that the contact lacks."""
+    has_new_name = bool(source.name) and not contact.name
+    has_new_phone = bool(source.phone) and not contact.phone
+    return has_new_name or has_new_phone
+
+
+def _compute_outcome(*, is_changed: bool) -> RowOutcome:
+    return RowOutcome.CHANGED if is_changed else RowOutcome.KNOWN
 
 
 def import_contact(
-    session: Session, past: SourceContact, *, cause: str, by: str, now: datetime
+    session: Session, source: SourceContact, *, cause: str, by: str, now: datetime
 ) -> ImportResult:
-    """Put a customer's person on record, or fill what their record lacks."""
-    past = make_storable(past)
-    brought = preview_contact(session, past)
-    if brought.outcome is RowOutcome.KNOWN:
-        return brought
-    company = directory.find_company(
-        directory.CustomerLookup(session), past.company, past.company_number
-    )
-    if company is None and brought.new_company:
-        company = directory.create_company(
-            directory.CustomerLookup(session), past.company, past.company_number, now
-        )
-    person = Address(past.name, past.email)
+    """Create a contact, or fill the gaps of their record."""
+    source = make_storable(source)
+    result = preview_contact(session, source)
+    if result.outcome is RowOutcome.KNOWN:
+        return result
+    lookup = directory.CustomerLookup(session)
+    company = directory.find_company(lookup, source.company, source.company_number)
+    if company is None and result.new_company:
+        company = directory.create_company(lookup, source.company, source.company_number, now)
+    person = Address(source.name, source.email)
     contact = directory.find_or_create_contact(
-        directory.CustomerLookup(session), person, past.phone, company, vouched=True, now=now
+        lookup, person, source.phone, company, vouched=True, now=now
     )
-    assert contact is not None  # rows without a usable address are refused before
+    assert contact is not None  # rows without a valid address are refused before
     session.flush()
     audit.record(session, "contact", by=by, cause=cause, now=now, contact=contact.id)
-    return brought
+    return result
 
 
 @dataclass(frozen=True, slots=True)
-class _Changes:
+class _CompanyAdditions:
+    """Values that a row adds to a company's record, and its conflicts with it, in words.
+
+    `people` says whether it adds a manager or a consultant; "" is no number.
+    """
+
     number: str
     domains: list[str]
     people: bool
-    left: list[str]
+    conflicts: list[str]
 
     @property
-    def any(self) -> bool:
-        return bool(self.number or self.domains or self.people)
+    def is_empty(self) -> bool:
+        return not (self.number or self.domains or self.people)
 
 
-def _changes(
-    session: Session, past: SourceCompany, company: Company | None, roster: StaffRoster
-) -> _Changes:
-    """Return what the row adds to the record, and what it says otherwise, which is left."""
-    left, number = [], ""
-    if company is not None and past.number and not company.number:
-        number = past.number[:64]
-    fills = False
-    for word, said, here in (
-        ("manager", past.manager, company.manager if company else None),
-        ("consultant", past.consultant, company.consultant if company else None),
-    ):
-        person = roster.find(said) if said else None
-        if said and person is None:
-            left.append(f"its {word} is not on the desk: {said}")
-        elif person is not None and here is not None and here is not person:
-            left.append(f"its {word} here is {here.name}: left as it is")
-        fills = fills or (person is not None and here is None)
-    domains = []
-    for domain in past.domains:
+def _compare_company(
+    session: Session, source: SourceCompany, company: Company | None, roster: StaffRoster
+) -> _CompanyAdditions:
+    number = ""
+    if company is not None and source.number and not company.number:
+        number = directory.truncate_number(source.number)
+    manager, consultant = (company.manager, company.consultant) if company else (None, None)
+    domains, conflicts = _compare_domains(session, source, company)
+    return _CompanyAdditions(
+        number=number,
+        domains=domains,
+        people=_is_added(source.manager, manager, roster)
+        or _is_added(source.consultant, consultant, roster),
+        conflicts=[
+            *_list_conflicts("manager", source.manager, manager, roster),
+            *_list_conflicts("consultant", source.consultant, consultant, roster),
+            *conflicts,
+        ],
+    )
+
+
+def _is_added(name: str, current: Staff | None, roster: StaffRoster) -> bool:
+    return current is None and roster.find(name) is not None
+
+
+def _list_conflicts(
+    role: str, name: str, current: Staff | None, roster: StaffRoster
+) -> Iterator[str]:
+    """Yield the conflict about one role, if there is one."""
+    person = roster.find(name)
+    if name and person is None:
+        yield f"its {role} is not on the desk: {name}"
+    elif person is not None and current is not None and current is not person:
+        yield f"its {role} here is {current.name}: left as it is"
+
+
+def _compare_domains(
+    session: Session, source: SourceCompany, company: Company | None
+) -> tuple[list[str], list[str]]:
+    """Return the domains that a row adds, and the faults of those it cannot add."""
+    new: list[str] = []
+    faults: list[str] = []
+    for domain in source.domains:
         if fault := directory.find_domain_fault(session, domain, company):
-            left.append(fault)
+            faults.append(fault)
         elif session.get(CompanyDomain, domain) is None:
-            domains.append(domain)
-    return _Changes(number, domains, fills, left)
+            new.append(domain)
+    return new, faults

@@ -1,7 +1,4 @@
-"""Taking an import back: its tickets that nobody has touched since are withdrawn.
-
-Nothing is deleted in this house.
-"""
+"""Undo of an import: its tickets that nobody has changed since are withdrawn, never deleted."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,102 +14,96 @@ from workflow.models.core import AuditEntry, Message, Ticket, TicketRelation
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome, Status
 
-BATCH_SIZE = 50  # tickets a transaction
+BATCH_SIZE = 50  # tickets a transaction, so that other writers need not wait
 UNDO_ACTION = "import undone"
 
 
 @dataclass
 class UndoResult:
-    """How many tickets were withdrawn.
-
-    And which were left because something has happened to them.
-    """
+    """Number of tickets withdrawn, and ids of those left because they were changed."""
 
     withdrawn: int
     changed_ids: list[int]
 
 
 def undo_import(context: AppContext, number: int, *, by: str) -> UndoResult:
-    """Withdraw the untouched tickets of an import; their rows may be imported again.
+    """Withdraw the unchanged tickets of an import; their rows may be imported again.
 
-    Safe to run again after a kill.
-
-    Raises ActionNotAllowed when there is no such import of tickets. Companies and contacts stay on record.
+    Safe to run again after it was killed. Companies and contacts stay on record. Raises
+    ActionNotAllowed when there is no such import, or it was not one of tickets.
     """
     with context.store.transaction() as session:
-        made = _import(session, number)
-        made.undone_at = made.undone_at or context.clock()  # from now on no batch of it is written
-        if made.finished_at is None:  # what was not come to by then is not waited for
-            made.rows = (
-                session.scalar(select(func.count()).where(ImportRow.import_id == number)) or 0
-            )
+        row = _get_import(session, number)
+        # An import that still runs stops at its next batch.
+        row.undone_at = row.undone_at or context.clock()
+        if row.finished_at is None:  # the ledger must not wait for the rest of its rows
+            written = select(func.count()).where(ImportRow.import_id == number)
+            row.rows = session.scalar(written) or 0
     withdrawn = 0
-    while count := _batch(context, number, by):
+    while count := _withdraw_batch(context, number, by):
         withdrawn += count
         context.store.pause_for_writers()
     with context.store.read_only() as session:
-        touched = list(session.scalars(_mine(number).where(Ticket.origin.is_not(None))))
-    return UndoResult(withdrawn, touched)
+        remaining = _select_tickets(number).where(Ticket.origin.is_not(None))
+        changed = list(session.scalars(remaining))
+    return UndoResult(withdrawn, changed)
 
 
-def _import(session: Session, number: int) -> Import:
-    made = session.get(Import, number, with_for_update=True)
-    if made is None:
+def _get_import(session: Session, number: int) -> Import:
+    row = session.get(Import, number, with_for_update=True)
+    if row is None:
         raise ActionNotAllowed(f"there is no import {number}: see `intake import list`")
-    if made.kind != "tickets":
-        raise ActionNotAllowed(f"import {number} brought {made.kind}: those stay on record")
-    return made
+    if row.kind != "tickets":
+        raise ActionNotAllowed(f"import {number} brought {row.kind}: those stay on record")
+    return row
 
 
-def _batch(context: AppContext, number: int, by: str) -> int:
+def _withdraw_batch(context: AppContext, number: int, by: str) -> int:
+    """Withdraw some unchanged tickets of an import; return how many, 0 when none are left."""
     now = context.clock()
+    unchanged = (
+        _select_tickets(number).where(Ticket.origin.is_not(None), ~_is_changed()).limit(BATCH_SIZE)
+    )
     with context.store.transaction() as session:
-        left = _mine(number).where(Ticket.origin.is_not(None), ~_touched()).limit(BATCH_SIZE)
-        found = list(
-            session.scalars(
-                select(Ticket).where(Ticket.id.in_(list(session.scalars(left)))).with_for_update()
-            )
-        )
-        for ticket in found:
+        ids = list(session.scalars(unchanged))
+        tickets = session.scalars(select(Ticket).where(Ticket.id.in_(ids)).with_for_update()).all()
+        for ticket in tickets:
             _withdraw(session, ticket, f"import {number} undone", by, now)
-    return len(found)
+    return len(tickets)
 
 
 def _withdraw(session: Session, ticket: Ticket, cause: str, by: str, now: datetime) -> None:
-    """End it, and give the record's id free.
-
-    The same row may be imported again, as another ticket.
-    """
+    """Withdraw a ticket and free its record id, so that the row can be imported again."""
     ticket.status, ticket.origin, ticket.due_at = Status.WITHDRAWN, None, None
     for message in ticket.messages:
         message.external_id = None
     audit.record(session, UNDO_ACTION, by=by, cause=cause, now=now, ticket=ticket.id)
 
 
-# a Select whose type is its columns
-def _mine(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    rows = (ImportRow.import_id == number, ImportRow.outcome == RowOutcome.ADDED)
+# The type of this Select would be spelled out column by column.
+def _select_tickets(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    added = (ImportRow.import_id == number, ImportRow.outcome == RowOutcome.ADDED)
     return (
         select(Ticket.id)
         .join(ImportRow, ImportRow.ticket_id == Ticket.id)
-        .where(*rows)
+        .where(*added)
         .order_by(Ticket.id)
     )
 
 
-def _touched() -> ColumnElement[bool]:
-    """Return whether anything has happened to a ticket but its import and the clock's reminders."""
+def _is_changed() -> ColumnElement[bool]:
+    """Return the condition that more has happened to a ticket than its import and reminders."""
     other = aliased(Message)
-    happened = select(AuditEntry.id).where(
+    action = select(AuditEntry.id).where(
         AuditEntry.ticket_id == Ticket.id,
         AuditEntry.action != "imported",
         or_(AuditEntry.action != "task", AuditEntry.actor != RULE),
     )
-    written = select(other.id).where(
+    message = select(other.id).where(
         other.ticket_id == Ticket.id,
         or_(other.external_id.is_(None), other.external_id != Ticket.origin),
     )
-    related = select(TicketRelation.ticket_id).where(
+    relation = select(TicketRelation.ticket_id).where(
         or_(TicketRelation.ticket_id == Ticket.id, TicketRelation.other_id == Ticket.id)
     )
-    return or_(happened.exists(), written.exists(), related.exists())
+    return or_(action.exists(), message.exists(), relation.exists())

@@ -16,9 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow.filing import threading
 from workflow.models.core import Message, OutgoingMail
 from workflow.process import WRITTEN_BY_PERSON, Template
+from workflow.runtime import crypto
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 
@@ -138,12 +138,12 @@ def make_status_link(ticket: int, settings: Settings, signer: Signer) -> str:
 
 def make_reply_address(ticket: int, settings: Settings, signer: Signer) -> str:
     """The address an answer to this ticket's mail goes to: our own with a signed token."""
-    return _plus(settings, f"{threading.TICKET}-{signer.make_token(threading.TICKET, ticket)}")
+    return _plus(settings, f"{crypto.TICKET}-{signer.make_token(crypto.TICKET, ticket)}")
 
 
 def make_return_path(mail: int, settings: Settings, signer: Signer) -> str:
     """Return where a bounce of this mail goes; never opens a ticket (RFC 3834 §4)."""
-    return _plus(settings, f"{threading.BOUNCE}-{signer.make_token(threading.BOUNCE, mail)}")
+    return _plus(settings, f"{crypto.BOUNCE}-{signer.make_token(crypto.BOUNCE, mail)}")
 
 
 def make_message_id(mail: int, settings: Settings, signer: Signer) -> str:
@@ -151,9 +151,7 @@ def make_message_id(mail: int, settings: Settings, signer: Signer) -> str:
 
     Made from its row, the same however often it is sent, not to be guessed.
     """
-    return (
-        f"<outbox-{signer.make_token(threading.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
-    )
+    return f"<outbox-{signer.make_token(crypto.OUTBOX, mail)}@{settings.sender.rpartition('@')[2]}>"
 
 
 def make_timeline_key(mail: OutgoingMail) -> str:

@@ -341,7 +341,7 @@ def _record(
 
     A database that is away is asked again for a while: giving up means that the mail goes out a
     second time. So would an error of ours in what follows, each time: then only what the relay has
-    said is put down, and the clock makes up for the rest (stuck.py).
+    said is put down, and the clock makes up for the rest (operations/sweep.py).
     """
     until, only = time.monotonic() + RECORD_SECONDS, False
     while True:

@@ -1,7 +1,4 @@
-"""Backup and restore: database, blobs and settings without secrets, in one tar file.
-
-Never the keys.
-"""
+"""Backup and restore: database, blobs and settings in one tar file, without keys and secrets."""
 
 import io
 import json
@@ -15,21 +12,29 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, func, make_url, select
+from cryptography.fernet import Fernet
+from sqlalchemy import URL, delete, func, make_url, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from workflow.audit import record as audit
+from workflow.audit.record import RULE, Desk
 from workflow.database.engine import Store, migrate
-from workflow.models.core import Ticket
-from workflow.operations.restored import withhold_mail
+from workflow.models.accounts import WebSession
+from workflow.models.core import Heartbeat, Lease, OutgoingMail, Ticket
+from workflow.models.states import OutboxState, WebhookEventState
+from workflow.models.webhooks import WebhookEvent
+from workflow.runtime.blobs import BlobStore
 from workflow.runtime.clock import make_clock
-from workflow.runtime.crypto import KEY_FILE
+from workflow.runtime.crypto import KEY_FILE, Sealer, Signer
 from workflow.settings.settings import TOML_FILE, Settings
 
-ProgressCallback = Callable[[int, int], None]
-FORMAT = 1  # of the tar file; a later program reads it, or says that it cannot
+ProgressCallback = Callable[[int, int], None]  # blobs copied so far, and in all
+FORMAT = 1  # of the tar file; a program that does not know it refuses to restore
+RESTORED_REASON = "restored from a backup: perhaps sent before"
 MANIFEST, BLOBS, SETTINGS = "manifest.json", "blobs", "intake.toml"
 DATABASES = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
 NO_SECRETS = (
@@ -39,21 +44,20 @@ NO_SECRETS = (
 _SECRET = re.compile(
     r"(^|_)(keys?|password|secret|handshake|token|relay_url|imap_urls)(_previous)?$"
 )
-_NO_SECRET = {"tls_key"}  # a path
+_NO_SECRET = {"tls_key"}  # the path of a file, not the key itself
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class BackupError(Exception):
-    """A backup cannot be written or put back; the text says why and what to do."""
+    """Raised when a backup cannot be written or restored; the text says why and what to do."""
 
 
 def write_backup(settings: Settings, target: Path, step: ProgressCallback) -> int:
-    """Write a backup while everything runs; how many blobs are in it.
+    """Write a backup while the system runs; return how many blobs are in it.
 
-    Whole or not at all, readable by us alone.
-
-    Blobs are copied after the database: each was on disk before its row, so every row finds its
-    blob. Raises BackupError.
+    The file appears whole or not at all, readable by our user alone. Blobs are copied after the
+    database: each was on disk before its row, so every row finds its blob. Raises BackupError when
+    the file exists or cannot be written.
     """
     if target.exists():
         raise BackupError(f"{target} exists already: name another file")
@@ -62,7 +66,7 @@ def write_backup(settings: Settings, target: Path, step: ProgressCallback) -> in
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file, tempfile.TemporaryDirectory() as folder:
             with tarfile.open(fileobj=file, mode="w") as tar:
-                count = _fill(settings, tar, Path(folder), step)
+                count = _fill_tar(settings, tar, Path(folder), step)
             file.flush()
             os.fsync(file.fileno())
         new.rename(target)
@@ -73,21 +77,20 @@ def write_backup(settings: Settings, target: Path, step: ProgressCallback) -> in
     return count
 
 
-def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: ProgressCallback) -> int:
+def _fill_tar(
+    settings: Settings, tar: tarfile.TarFile, folder: Path, step: ProgressCallback
+) -> int:
     url = make_url(settings.database)
-    copy = folder / DATABASES[_kind(url)]
+    copy = folder / DATABASES[_get_kind(url)]
     _dump(url, copy)
-    blobs = _blob_files(settings)
+    blobs = _list_blob_files(settings)
     manifest = {"format": FORMAT, "database": copy.name, "blobs": len(blobs)}
-    _add(tar, MANIFEST, json.dumps(manifest, indent=2))
+    _add_text(tar, MANIFEST, json.dumps(manifest, indent=2))
     tar.add(copy, copy.name)
     toml = Path(os.environ.get("INTAKE_CONFIG", TOML_FILE))
     if toml.is_file():
-        _add(
-            tar,
-            SETTINGS,
-            render_toml(remove_secrets(tomllib.loads(toml.read_text(encoding="utf-8")))),
-        )
+        values = tomllib.loads(toml.read_text(encoding="utf-8"))
+        _add_text(tar, SETTINGS, render_toml(remove_secrets(values)))
     for done, (path, name) in enumerate(blobs, 1):
         tar.add(path, f"{BLOBS}/{name}")
         step(done, len(blobs))
@@ -97,59 +100,58 @@ def _fill(settings: Settings, tar: tarfile.TarFile, folder: Path, step: Progress
 def restore_backup(
     settings: Settings, source: Path, step: ProgressCallback, *, force: bool
 ) -> list[str]:
-    """Put a backup back; what was done, a line each.
+    """Restore a backup; return a line for each thing that was done.
 
-    Raises BackupError, with nothing overwritten.
+    Raises BackupError, with nothing overwritten, when the file is no backup for this database, or
+    the database holds tickets and `force` is not given.
     """
     url = make_url(settings.database)
-    held = _tickets(settings)
-    if held and not force:
+    tickets = _count_tickets(settings)
+    if tickets and not force:
         raise BackupError(
-            f"the database holds tickets ({held}): restore elsewhere, or overwrite them with"
+            f"the database holds tickets ({tickets}): restore elsewhere, or overwrite them with"
             " --force"
         )
-    with _unpacked(source) as folder:
-        manifest = _manifest(folder)
-        wanted = DATABASES[_kind(url)]
-        if manifest.get("database") != wanted:
+    with _unpack(source) as folder:
+        manifest = _read_manifest(folder)
+        dump = DATABASES[_get_kind(url)]
+        if manifest.get("database") != dump:
             raise BackupError(
-                f"the backup holds {manifest.get('database')}, this database needs {wanted}"
+                f"the backup holds {manifest.get('database')}, this database needs {dump}"
             )
-        blobs = _put_blobs(settings, folder / BLOBS, step)  # before the rows that name them
-        _load(url, folder / wanted)
-        said = [f"the database is back, with {blobs} blobs that were not here"]
-        said += _put_settings(settings, folder / SETTINGS)
+        blobs = _restore_blobs(settings, folder / BLOBS, step)  # before the rows that name them
+        _load(url, folder / dump)
+        report = [f"the database is back, with {blobs} blobs that were not here"]
+        report += _restore_settings(settings, folder / SETTINGS)
     migrate(settings.database)
-    if held := withhold_mail(settings, make_clock(settings.clock_offset)()):
-        said.append(
-            f"{held} mails that waited were held back, a task each: they may have been sent since"
-            " the backup"
+    if withheld := withhold_mail(settings, make_clock(settings.clock_offset)()):
+        report.append(
+            f"{withheld} mails that waited were held back, a task each: they may have been sent"
+            " since the backup"
         )
-    return [
-        *said,
-        (
-            f"Put {KEY_FILE} back into {settings.home} too: without it what customers sent cannot"
-            " be opened."
-        ),
-    ]
+    report.append(
+        f"Put {KEY_FILE} back into {settings.home} too: without it what customers sent cannot"
+        " be opened."
+    )
+    return report
 
 
-def _kind(url: URL) -> str:
+def _get_kind(url: URL) -> str:
     kind = url.get_backend_name()
     if kind not in DATABASES or (kind == "sqlite" and url.database in {None, "", ":memory:"}):
         raise BackupError("only SQLite files and PostgreSQL can be backed up")
     return kind
 
 
-def _tickets(settings: Settings) -> int:
+def _count_tickets(settings: Settings) -> int:
     url = make_url(settings.database)
-    if _kind(url) == "sqlite" and not Path(str(url.database)).exists():
+    if _get_kind(url) == "sqlite" and not Path(str(url.database)).exists():
         return 0
     store = Store(settings.database)
     try:
         with store.read_only() as session:
             return session.scalar(select(func.count()).select_from(Ticket)) or 0
-    except SQLAlchemyError:  # no tables yet; a server that is away shows when we write
+    except SQLAlchemyError:  # no tables yet; that a server is away shows when we write
         return 0
     finally:
         store.close()
@@ -159,22 +161,22 @@ def _tickets(settings: Settings) -> int:
 
 
 def _dump(url: URL, copy: Path) -> None:
-    if _kind(url) == "sqlite":
+    if _get_kind(url) == "sqlite":
         with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)) as source:
-            _copy(source, copy)
+            _copy_sqlite(source, copy)
     else:
-        _postgres("pg_dump", url, ["--format=custom", "--no-owner", f"--file={copy}"])
+        _run_postgres_tool("pg_dump", url, ["--format=custom", "--no-owner", f"--file={copy}"])
 
 
-def _copy(source: sqlite3.Connection, copy: Path) -> None:
+def _copy_sqlite(source: sqlite3.Connection, copy: Path) -> None:
     with closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")  # one file
+        target.execute("PRAGMA journal_mode=DELETE")  # so that it is one file, without a WAL
 
 
 def _load(url: URL, copy: Path) -> None:
-    if _kind(url) != "sqlite":
-        _postgres(
+    if _get_kind(url) != "sqlite":
+        _run_postgres_tool(
             "pg_restore",
             url,
             ["--clean", "--if-exists", "--no-owner", "--single-transaction", str(copy)],
@@ -194,42 +196,42 @@ def _load(url: URL, copy: Path) -> None:
         ) from None
 
 
-def _postgres(tool: str, url: URL, arguments: list[str]) -> None:
-    found = shutil.which(tool)
-    if found is None:
+def _run_postgres_tool(tool: str, url: URL, arguments: list[str]) -> None:
+    path = shutil.which(tool)
+    if path is None:
         raise BackupError(
             f"{tool} is not on PATH: install the PostgreSQL client (Debian: postgresql-client)"
         )
-    where = url.set(drivername="postgresql", password=None).render_as_string()
-    environment = {
-        **os.environ,
-        "PGPASSWORD": str(url.password or ""),
-    }  # not on the command line, where all can see it
-    done = subprocess.run(  # noqa: S603  # a fixed tool, no shell
-        [found, f"--dbname={where}", *arguments],
+    database = url.set(drivername="postgresql", password=None).render_as_string()
+    # The password is not on the command line, which every user of the host can read.
+    environment = {**os.environ, "PGPASSWORD": str(url.password or "")}
+    finished = subprocess.run(  # noqa: S603  # a fixed tool, no shell
+        [path, f"--dbname={database}", *arguments],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        told = done.stderr.strip()
-        newer = "its version must be the server's or newer: " if "version" in told else ""
-        raise BackupError(f"{tool} failed: {newer}{told[-500:]}")
+    if finished.returncode:
+        output = finished.stderr.strip()
+        advice = "its version must be the server's or newer: " if "version" in output else ""
+        raise BackupError(f"{tool} failed: {advice}{output[-500:]}")
 
 
 # -- blobs and settings ----
 
 
-def _blob_files(settings: Settings) -> list[tuple[Path, str]]:
+def _list_blob_files(settings: Settings) -> list[tuple[Path, str]]:
+    """List the blobs as (path, name in the tar file); none of an object store."""
     if "://" in settings.blobs:  # an object store has its own copies
         return []
     root = Path(settings.blobs)
-    found = sorted(p for p in root.glob("*/*") if p.is_file() and p.suffix != ".new")
-    return [(p, str(p.relative_to(root))) for p in found]
+    paths = sorted(p for p in root.glob("*/*") if p.is_file() and p.suffix != ".new")
+    return [(p, str(p.relative_to(root))) for p in paths]
 
 
-def _put_blobs(settings: Settings, folder: Path, step: ProgressCallback) -> int:
+def _restore_blobs(settings: Settings, folder: Path, step: ProgressCallback) -> int:
+    """Copy the blobs that are not here yet; return how many there were."""
     files = sorted(p for p in folder.glob("*/*") if p.is_file())
     new = 0
     for done, path in enumerate(files, 1):
@@ -244,7 +246,8 @@ def _put_blobs(settings: Settings, folder: Path, step: ProgressCallback) -> int:
     return new
 
 
-def _put_settings(settings: Settings, file: Path) -> list[str]:
+def _restore_settings(settings: Settings, file: Path) -> list[str]:
+    """Put the settings beside those in use, which stay; return a line about it."""
     if not file.is_file():
         return []
     target = settings.home / "intake.restored.toml"
@@ -252,38 +255,48 @@ def _put_settings(settings: Settings, file: Path) -> list[str]:
     return [f"its settings, without secrets, are in {target}"]
 
 
-def remove_secrets(told: dict[str, Any]) -> dict[str, Any]:
-    """A copy of settings without keys, passwords and the user part of URLs."""
-    return {k: _redacted(v) for k, v in told.items() if k in _NO_SECRET or not _SECRET.search(k)}
+def remove_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of settings without keys, passwords and the user part of URLs."""
+    return {
+        name: _redact(value)
+        for name, value in values.items()
+        if name in _NO_SECRET or not _SECRET.search(name)
+    }
 
 
-def _redacted(value: Any) -> Any:
+def _redact(value: Any) -> Any:
     if isinstance(value, dict):
         return remove_secrets(value)
     if isinstance(value, list):
-        return [_redacted(v) for v in value]
+        return [_redact(v) for v in value]
     return _USERINFO.sub("", value) if isinstance(value, str) else value
 
 
-def render_toml(told: dict[str, Any]) -> str:
-    """Settings as TOML; tables inline, which TOML takes anywhere."""
-    return "".join(f"{json.dumps(k)} = {_value(v)}\n" for k, v in told.items())
+def render_toml(values: dict[str, Any]) -> str:
+    """Render settings as TOML, tables inline."""
+    return "".join(f"{json.dumps(k)} = {_render_value(v)}\n" for k, v in values.items())
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _render_value(value: Any) -> str:
+    match value:
+        case dict():
+            entries = (f"{json.dumps(k)} = {_render_value(v)}" for k, v in value.items())
+            return "{ " + ", ".join(entries) + " }"
+        case list():
+            return "[" + ", ".join(map(_render_value, value)) + "]"
+        case str():
+            # JSON leaves DEL as it is, TOML forbids it.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
 
 
 # -- the tar file ----
 
 
-def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
+def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
     data = text.encode()
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(data), 0o600
@@ -291,7 +304,7 @@ def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
 
 
 @contextmanager
-def _unpacked(source: Path) -> Iterator[Path]:
+def _unpack(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with tarfile.open(source) as tar:
@@ -301,13 +314,63 @@ def _unpacked(source: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         raise BackupError(f"this is no backup of ours: there is no {MANIFEST} in it") from None
-    if told.get("format") != FORMAT:
+    if manifest.get("format") != FORMAT:
         raise BackupError(
-            f"the backup is of format {told.get('format')}, this program reads {FORMAT}"
+            f"the backup is of format {manifest.get('format')}, this program reads {FORMAT}"
         )
-    return told
+    return manifest
+
+
+# -- what a restored system must not do: send what the original may have sent since ----
+
+
+def withhold_mail(settings: Settings, now: datetime) -> int:
+    """Take every mail that waited in the backup out of the outbox, and raise a task for it.
+
+    Returns how many there were. Safe to repeat. A withheld notice counts as "not possible", so that
+    its ticket goes on. Waiting webhook events are given up; `intake hook again` delivers them, if
+    that is wanted. Leases, heartbeats and sign-ins of the backed-up system are deleted. Its
+    checkpoints, digests and claimed surveys stay, so that nothing is fetched or asked for twice.
+    """
+    store = Store(settings.database)
+    try:
+        with store.transaction() as session:
+            for table in (Lease, Heartbeat, WebSession):
+                session.execute(delete(table))
+            waiting = select(OutgoingMail).where(OutgoingMail.state == OutboxState.WAITING)
+            mails = list(session.scalars(waiting))
+            # All of them first: a failed mail must not have another one queued that waits here.
+            for mail in mails:
+                mail.state, mail.reason = OutboxState.WITHHELD, RESTORED_REASON
+            for mail in mails:
+                audit.record(
+                    session,
+                    "mail withheld",
+                    by=RULE,
+                    cause=RESTORED_REASON,
+                    now=now,
+                    ticket=mail.ticket_id,
+                    mail=mail.id,
+                )
+                _make_desk(settings).record_mail_failed(
+                    session, mail, RESTORED_REASON, now=now, unreachable=False
+                )
+            session.flush()  # so that the events of these very changes are given up too
+            events = update(WebhookEvent).where(WebhookEvent.state == WebhookEventState.WAITING)
+            session.execute(events.values(state=WebhookEventState.GIVEN_UP, reason=RESTORED_REASON))
+    finally:
+        store.close()
+    return len(mails)
+
+
+def _make_desk(settings: Settings) -> Desk:
+    # Nothing is sealed or signed here, and the real keys may not be restored yet: any key will do.
+    key = [Fernet.generate_key()]
+    return Desk(
+        settings, Signer(key), BlobStore(settings.blobs, Sealer(key), settings.inline_limit)
+    )

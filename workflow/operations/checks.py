@@ -1,7 +1,4 @@
-"""The house looks at itself.
-
-Whether the ledger adds up, whether every blob has its row and every row its blob.
-"""
+"""Self-checks: the ledger, the blob store, deadlines and forgotten forms, each at its interval."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -24,57 +21,58 @@ LEDGER_FAULT = (
 
 
 class SelfChecks:
-    """What the clock looks at once in a while.
+    """Checks that the clock process runs at intervals.
 
-    What it finds stands in `intake status` until the next look.
+    A check returns its fault as text, "" when all is well. The last result of each is kept in the
+    database and shown by `intake status`.
     """
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
-        self._looks: dict[str, tuple[timedelta, Callable[[], str]]] = {
-            "ledger": (timedelta(days=1), self._ledger),
+        self._checks: dict[str, tuple[timedelta, Callable[[], str]]] = {
+            "ledger": (timedelta(days=1), self._check_ledger),
             "blobs": (timedelta(hours=1), OrphanedBlobs(context).collect),
-            "dues": (timedelta(days=1), self._dues),
-            "kept forms": (timedelta(hours=1), self._kept_forms),
+            "dues": (timedelta(days=1), self._recompute_deadlines),
+            "kept forms": (timedelta(hours=1), self._delete_expired_forms),
         }
-        self._first = {
-            "dues"
-        }  # whatever the time: the settings may be others than before the process was started
+        # Run at the start whatever the time: settings may have changed while no process ran.
+        self._at_start = {"dues"}
 
     def run_due(self) -> None:
-        """Look at everything whose time has come.
+        """Run every check that is due.
 
-        One that cannot be looked at is looked at in the next round.
+        A check that fails because database or blob store are away is tried in the next round.
         """
         now = self._context.clock()
-        for name, (every, look) in self._looks.items():
-            if name not in self._first and not self._due(name, now, every):
+        for name, (interval, check) in self._checks.items():
+            if name not in self._at_start and not self._is_due(name, now, interval):
                 continue
             try:
-                self._record(name, look(), now)
-                self._first.discard(name)
+                self._record(name, check(), now)
+                self._at_start.discard(name)
             except (SQLAlchemyError, OSError) as error:
                 log.fault(name, error)
 
-    def _ledger(self) -> str:
+    def _check_ledger(self) -> str:
         with self._context.store.read_only() as session:
             return "" if compute_balance(session).adds_up else LEDGER_FAULT
 
-    def _dues(self) -> str:
-        """Nobody has to do anything about it: what is wrong is put right."""
+    def _recompute_deadlines(self) -> str:
+        """Correct the deadlines of open tickets. Never a fault: nobody has to do anything."""
         log.deadlines_recomputed(recompute_due_dates(self._context.store, self._context.settings))
         return ""
 
-    def _kept_forms(self) -> str:
-        """Delete what nobody has come back for; nobody has to do anything about it."""
+    def _delete_expired_forms(self) -> str:
+        """Delete saved forms that nobody came back for. Never a fault."""
         with self._context.store.transaction() as session:
             saved_forms.delete_expired(session, self._context.clock())
         return ""
 
-    def _due(self, name: str, now: datetime, every: timedelta) -> bool:
+    def _is_due(self, name: str, now: datetime, interval: timedelta) -> bool:
         with self._context.store.read_only() as session:
             at = session.scalar(select(SelfCheck.at).where(SelfCheck.name == name))
-        return at is None or not now - every < at <= now  # in the future: the clock has jumped back
+        # A time in the future means that the clock has jumped back since.
+        return at is None or not now - interval < at <= now
 
     def _record(self, name: str, fault: str, now: datetime) -> None:
         with self._context.store.transaction() as session:

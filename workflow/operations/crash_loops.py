@@ -1,8 +1,8 @@
-"""Processes that ended by themselves: a process that is started again and again is not alive.
+"""Crash loops: processes that end and are started again, over and over.
 
-A process says that it is alive as soon as it starts, so one that ends at the first file it looks
-at would look alive for ever. `intake up` records each such end here; several within a few minutes
-are a crash loop.
+A process reports that it is alive as soon as it starts, so one that crashes on the first file it
+reads would look alive for ever. `intake up` therefore records each unexpected end here; several
+within a few minutes are a crash loop.
 """
 
 from collections.abc import Sequence
@@ -15,40 +15,44 @@ from sqlalchemy.orm import Session
 from workflow.models.core import ProcessEnd
 
 LOOP_WINDOW = timedelta(minutes=10)
-MIN_LOOP_ENDS = 3  # within the window; one that is killed by a person or by the kernel once is none
+MIN_LOOP_ENDS = 3  # within the window; killed once by a person or the kernel is no loop
 KEEP_ENDS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class CrashLoop:
-    """A process of a host that ends again and again."""
+    """A process of one host that keeps ending.
+
+    `last_exit` is how it ended the last time: "exit 1", "signal 9".
+    """
 
     process: str
     host: str
     ends: int
     first: datetime
     last: datetime
-    last_exit: str  # it ended the last time: "exit 1", "signal 9"
+    last_exit: str
 
     @property
     def description(self) -> str:
-        """Return what is wrong and what to do, in one line."""
+        """Return the fault and what to do about it, in one line."""
         minutes = LOOP_WINDOW // timedelta(minutes=1)
         return (
             f"{self.process} on {self.host} ended {self.ends} times within {minutes} minutes, the"
-            f" last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.last_exit}), and was started again each"
-            " time: see its lines in the log of `intake up`, and report the one that says “fault”"
+            f" last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.last_exit}), and was started"
+            " again each time: see its lines in the log of `intake up`, and report the one that says"
+            " “fault”"
         )
 
 
 def record_ends(session: Session, ends: Sequence[ProcessEnd], now: datetime) -> None:
-    """Remember that processes ended, and forget the ends of yesterday."""
+    """Store the ends of processes, and delete those older than a day."""
     session.execute(delete(ProcessEnd).where(ProcessEnd.at < now - KEEP_ENDS))
     session.add_all(ends)
 
 
 def find_crash_loops(session: Session, now: datetime) -> list[CrashLoop]:
-    """Return the processes that end again and again, by name."""
+    """Return the crash loops of the last ten minutes, by process and host."""
     recent = (
         select(ProcessEnd)
         .where(ProcessEnd.at > now - LOOP_WINDOW, ProcessEnd.at <= now)

@@ -1,13 +1,14 @@
 """Items that a channel could not take.
 
-Whatever one item does stays with that item: a channel records it here, leaves it where it is and
-goes on with the next one. The record is the list of what is to be tried again, so it survives a
-restart, and it is what `intake status` and the Operations page show.
+A fault of one item must not stop the others: the channel records it here, leaves the item where it
+is and goes on with the next one. The records are the list of items to try again, so they survive a
+restart, and they are shown by `intake status` and on the Operations page.
 
-Two kinds of channels use it. A mailbox, the folder and the pull of forms try again themselves, with
-backoff, and remove the record afterwards. At SMTP, LMTP, the webhook and the pipe the sender tries
-again: there the record carries the digest of the bytes, and is settled once a delivery has it. A
-fault before the bytes were there is recorded by its place in our code, for a day.
+There are two kinds of channels. Mailboxes, the folder and the pull of forms retry themselves, with
+backoff, and delete the record once the item is taken. At SMTP, LMTP, the webhook and the pipe the
+sender retries: there the record carries the digest of the bytes, and is settled once a delivery has
+the same digest. A fault before any bytes were received is recorded by its place in our code, and
+kept for a day.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,17 +27,14 @@ from workflow.runtime import log
 from workflow.runtime.clock import Clock
 
 FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to the longest
-LONGEST_PAUSE = timedelta(
-    minutes=1
-)  # whatever was down for a day: all is taken a minute after it came back
-SENDER_RETRY_PERIOD = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
+LONGEST_PAUSE = timedelta(minutes=1)  # after any outage, all items are taken within a minute
+SENDER_RETRY_PERIOD = timedelta(days=5)  # RFC 5321 §4.5.4.1: senders retry for so long
 KEEP_WITHOUT_DIGEST = timedelta(days=1)
-# A mail server that restarts is nobody's concern: it comes back, and what it kept from us is
-# fetched.
+# How long a fault may last before a person is needed: a mail server that restarts comes back by
+# itself.
 GRACE_BY_CHANNEL = {"imap": timedelta(minutes=5)}
-OUT_OF_SERVICE_AFTER = timedelta(
-    days=7
-)  # a mailbox not seen for so long was taken out of service on purpose
+# A mailbox not seen for so long was taken out of service on purpose.
+OUT_OF_SERVICE_AFTER = timedelta(days=7)
 MAX_SHOWN_ITEMS = 5
 MAX_ITEM_LENGTH = 300  # characters; see ItemFault.item
 
@@ -45,20 +43,20 @@ Backoff = Callable[[int], timedelta]
 
 @dataclass(frozen=True, slots=True)
 class PendingRetry:
-    """An item that is to be tried again."""
+    """An item to try again, and when."""
 
     item: str
     attempts: int
     not_before: datetime
 
     def is_due(self, now: datetime) -> bool:
-        """Return whether it may be tried now, also after the clock has jumped back."""
+        """Return whether the item may be tried now, also after the clock has jumped back."""
         return not now < self.not_before <= now + LONGEST_PAUSE + CLOCK_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
 class FaultyItem:
-    """An item that cannot be taken, and why."""
+    """Name of an item that cannot be taken, and the reason."""
 
     name: str
     reason: str
@@ -66,46 +64,52 @@ class FaultyItem:
 
 @dataclass(frozen=True, slots=True)
 class ChannelFault:
-    """What one place of a channel cannot take now: a mailbox, the folder, a form, a listener."""
+    """Items that one place of a channel cannot take: a mailbox, the folder, a form, a listener.
+
+    `reason` is that of all items, "" where they differ; `items` are the first few of `count`.
+    """
 
     channel: str
     place: str
     count: int
     since: datetime
-    reason: str  # of all items; "" where they have several
-    items: tuple[FaultyItem, ...]  # the first few
+    reason: str
+    items: tuple[FaultyItem, ...]
     next_attempt: datetime
-    needs_person: bool  # it did not pass by itself
+    needs_person: bool  # it has lasted longer than what passes by itself
 
     @property
     def display_place(self) -> str:
-        """Return the place as people know it.
-
-        "" where it is only a number of ours, or there is one only.
-        """
-        return (
-            self.place
-            if "{place}" in WORDING_BY_CHANNEL.get(self.channel, DEFAULT_WORDING).place
-            else ""
-        )
+        """Return the place as shown to people; "" where the channel has only one."""
+        return self.place if "{place}" in self._wording.place else ""
 
     @property
     def description(self) -> str:
-        """Return what is wrong, since when, and what to do, in one line."""
-        kind = WORDING_BY_CHANNEL.get(self.channel, DEFAULT_WORDING)
-        shown = [one.name if self.reason else f"{one.name} ({one.reason})" for one in self.items]
-        names = ", ".join(shown) + (", …" if self.count > len(shown) else "")
-        what = kind.singular if self.count == 1 else kind.plural.format(count=self.count)
-        why = f" ({self.reason})" if self.reason else ""
+        """Return the fault, since when it lasts, and what to do about it, in one line."""
+        wording = self._wording
+        items = [
+            item.name if self.reason else f"{item.name} ({item.reason})" for item in self.items
+        ]
+        names = ", ".join(items) + (", …" if self.count > len(items) else "")
+        fault = wording.singular if self.count == 1 else wording.plural.format(count=self.count)
+        reason = f" ({self.reason})" if self.reason else ""
         return (
-            f"{kind.place.format(place=self.place, channel=self.channel)}: {what} since "
-            f"{self.since:%Y-%m-%d %H:%M} UTC{why}. {kind.advice.format(names=names)}"
+            f"{wording.place.format(place=self.place, channel=self.channel)}: {fault} since "
+            f"{self.since:%Y-%m-%d %H:%M} UTC{reason}. {wording.advice.format(names=names)}"
         )
+
+    @property
+    def _wording(self) -> "FaultWording":
+        return WORDING_BY_CHANNEL.get(self.channel, DEFAULT_WORDING)
 
 
 @dataclass(frozen=True, slots=True)
 class FaultWording:
-    """How a channel's trouble is put into words; `names` are the items'."""
+    """Texts that describe the faults of a channel.
+
+    Placeholders: {channel} and {place} in `place`, {count} in `plural`, {names} of the items in
+    `advice`.
+    """
 
     place: str
     singular: str
@@ -153,13 +157,13 @@ WORDING_BY_CHANNEL = {
 
 
 def backoff(attempts: int) -> timedelta:
-    """Return how long an item waits after so many attempts: 5 s, 10 s, … a minute."""
+    """Return the pause after this many attempts: 5 s, 10 s, 20 s, 40 s, then a minute."""
     doubled: timedelta = FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 16)
     return min(LONGEST_PAUSE, doubled)
 
 
 class ItemFaults:
-    """The items of one place of a channel that could not be taken, in the database.
+    """Records of the items that one place of a channel could not take.
 
     Every method raises SQLAlchemyError when the database is away.
     """
@@ -177,9 +181,9 @@ class ItemFaults:
         self.channel, self.place = channel, place
 
     def record(self, item: str, reason: str, *, digest: str = "", soon: bool = False) -> int:
-        """Remember durably that an item could not be taken; return how often it was tried.
+        """Record that an item could not be taken; return how often it was tried.
 
-        `soon`: it may be tried again at once.
+        With `soon` it may be tried again at once, and the attempt does not count.
         """
         now = self._clock()
         key = (self.channel, self.place, truncate_item_name(item))
@@ -192,77 +196,80 @@ class ItemFaults:
             row.attempts, row.last_at, row.reason = row.attempts + (not soon), now, reason
             row.not_before = now if soon else now + self._pause(row.attempts)
             if self.channel not in WORDING_BY_CHANNEL:
-                _forget_settled(session, now)
+                _delete_settled(session, now)
             return row.attempts
 
     def list_pending(self) -> list[PendingRetry]:
-        """Return what is to be tried again, that which may be tried first first."""
-        rows = select(ItemFault).where(*self._mine()).order_by(ItemFault.not_before, ItemFault.item)
+        """Return the items to try again, the earliest first."""
+        rows = (
+            select(ItemFault)
+            .where(*self._match_place())
+            .order_by(ItemFault.not_before, ItemFault.item)
+        )
         with self._store.read_only() as session:
             return [PendingRetry(r.item, r.attempts, r.not_before) for r in session.scalars(rows)]
 
     def delete(self, items: Iterable[str]) -> None:
-        """Forget items: they were taken, or are gone."""
+        """Delete the records of items that were taken, or are gone."""
         names = [truncate_item_name(item) for item in items]
         if names:
             with self._store.transaction() as session:
-                session.execute(delete(ItemFault).where(*self._mine(), ItemFault.item.in_(names)))
+                session.execute(
+                    delete(ItemFault).where(*self._match_place(), ItemFault.item.in_(names))
+                )
 
     def delete_others(self, items: Collection[str]) -> None:
-        """Forget all items but these."""
+        """Delete the records of all items but these."""
         names = {truncate_item_name(item) for item in items}
         self.delete([one.item for one in self.list_pending() if one.item not in names])
 
     def now(self) -> datetime:
-        """Return the time that `Waiting.not_before` is held against."""
+        """Return the time to compare `PendingRetry.not_before` with."""
         return self._clock()
 
-    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+    def _match_place(self) -> tuple[ColumnElement[bool], ...]:
         return ItemFault.channel == self.channel, ItemFault.place == self.place
 
 
 def truncate_item_name(item: str) -> str:
-    """Return the name of an item as the database takes it."""
+    """Return the name of an item in the length and characters that the database takes."""
     return make_storable(item)[:MAX_ITEM_LENGTH]
 
 
 def list_channel_faults(
-    session: Session, now: datetime, seen: Mapping[str, datetime]
+    session: Session, now: datetime, last_seen: Mapping[str, datetime]
 ) -> list[ChannelFault]:
-    """Return what cannot be taken now, one for each place of a channel, the oldest first.
+    """Return the faults that last, one for each place of a channel, the oldest first.
 
-    `seen` says when each mailbox was last read: one that is no longer in service needs nobody.
+    `last_seen` is when each mailbox was last read: one taken out of service needs nobody.
     """
-    by_place: dict[tuple[str, str], list[ItemFault]] = {}
     stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest, ItemFault.digest != "")
-    for row in session.scalars(
-        select(ItemFault).where(~stored.exists()).order_by(ItemFault.since, ItemFault.item)
-    ):
-        if now - row.last_at <= _kept(row):
+    unsettled = select(ItemFault).where(~stored.exists()).order_by(ItemFault.since, ItemFault.item)
+    by_place: dict[tuple[str, str], list[ItemFault]] = {}
+    for row in session.scalars(unsettled):
+        if now - row.last_at <= _get_lifetime(row):
             by_place.setdefault((row.channel, row.place), []).append(row)
-    return sorted(
-        (
-            _trouble(rows, now, in_service=_in_service(seen.get(place), now))
-            for (_, place), rows in by_place.items()
-        ),
-        key=lambda trouble: trouble.since,
+    faults = (
+        _build_fault(rows, now, in_service=_is_in_service(last_seen.get(place), now))
+        for (_, place), rows in by_place.items()
     )
+    return sorted(faults, key=lambda fault: fault.since)
 
 
-def _kept(row: ItemFault) -> timedelta:
-    """Return how long a record stands after the last attempt."""
+def _get_lifetime(row: ItemFault) -> timedelta:
+    """Return how long a record counts after the last attempt."""
     if row.channel in WORDING_BY_CHANNEL:
         return timedelta.max
     return SENDER_RETRY_PERIOD if row.digest else KEEP_WITHOUT_DIGEST
 
 
-def _in_service(seen: datetime | None, now: datetime) -> bool:
-    return seen is None or now - seen < OUT_OF_SERVICE_AFTER
+def _is_in_service(last_seen: datetime | None, now: datetime) -> bool:
+    return last_seen is None or now - last_seen < OUT_OF_SERVICE_AFTER
 
 
-def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> ChannelFault:
+def _build_fault(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> ChannelFault:
     first, reasons = rows[0], {row.reason for row in rows}
-    passes = GRACE_BY_CHANNEL.get(first.channel, timedelta())
+    grace = GRACE_BY_CHANNEL.get(first.channel, timedelta())
     return ChannelFault(
         channel=first.channel,
         place=first.place,
@@ -271,15 +278,12 @@ def _trouble(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) -> C
         reason=first.reason if len(reasons) == 1 else "",
         items=tuple(FaultyItem(row.item, row.reason) for row in rows[:MAX_SHOWN_ITEMS]),
         next_attempt=min(row.not_before for row in rows),
-        needs_person=in_service and now - first.since >= passes,
+        needs_person=in_service and now - first.since >= grace,
     )
 
 
-def _forget_settled(session: Session, now: datetime) -> None:
-    """Delete the records of senders' items that were stored later.
-
-    Or that no sender tries any more.
-    """
+def _delete_settled(session: Session, now: datetime) -> None:
+    """Delete the records of senders' items that were stored since, or are not retried any more."""
     stored = select(Delivery.id).where(Delivery.digest == ItemFault.digest)
     senders = ItemFault.channel.not_in(WORDING_BY_CHANNEL)
     settled = delete(ItemFault).where(
@@ -291,9 +295,9 @@ def _forget_settled(session: Session, now: datetime) -> None:
 def record_unexpected_fault(
     store: Store, clock: Clock, channel: str, error: Exception, *, digest: str = ""
 ) -> None:
-    """Record what an item did to a channel whose sender tries again, and write it into the log.
+    """Record and log an unexpected error of a channel whose sender retries.
 
-    Raises nothing: it is called where something has failed already.
+    Never raises, because it is called where something has failed already.
     """
     log.fault(channel, error)
     place = log.describe_place(error)
@@ -307,5 +311,8 @@ def record_unexpected_fault(
 
 
 def describe_unexpected_error(error: BaseException) -> str:
-    """Return the reason for an exception nobody foresaw: its class, never its text."""
+    """Return the reason text of an unexpected exception: its class, never its own text.
+
+    The text may quote patient data.
+    """
     return f"an error of ours, {type(error).__name__}"

@@ -1,7 +1,4 @@
-"""The OAuth tokens that mailboxes are read with.
-
-Since when each is in use, and how long it will live.
-"""
+"""OAuth refresh tokens of mailboxes: since when each is in use, and when it expires."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,78 +10,75 @@ from workflow.models.base import Base
 from workflow.runtime.crypto import hash_secret
 from workflow.settings.settings import OAuth2, Settings
 
-ALARM_DAYS = 14  # days: enough for whoever has to consent to be back from a holiday
+ALARM_DAYS = 14  # enough for the person who has to consent to be back from a holiday
 
 
 class MailboxToken(Base):
-    """The refresh token that a mailbox is read with now.
-
-    A copy of the database opens no mailbox.
-    """
+    """The refresh token in use for a mailbox, sealed: a copy of the database opens no mailbox."""
 
     __tablename__ = "mailbox_grants"
     mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
-    given: Mapped[str] = mapped_column(
-        String(64)
-    )  # digest of the one in the settings: another one begins anew
-    digest: Mapped[str] = mapped_column(String(64))  # of the one in use
-    sealed: Mapped[bytes | None] = mapped_column(
-        LargeBinary
-    )  # the one in use, where it is not that of the settings
-    since: Mapped[datetime | None]  # when it was used or given to us first; None: it never worked
-    refreshed_at: Mapped[datetime | None]  # when it was good for an access token last
-    dies_at: Mapped[datetime | None]  # where its server has said so
-    refused_at: Mapped[datetime | None]  # since when its server wants to know nothing of it
+    # Digest of the token in the settings: when that one changes, this row starts afresh.
+    given: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))  # of the token in use
+    # The token in use; None while it is the one in the settings.
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    since: Mapped[datetime | None]  # first used or issued; None: it has never worked
+    refreshed_at: Mapped[datetime | None]  # last exchanged for an access token
+    dies_at: Mapped[datetime | None]  # expiry, where the server has named one
+    refused_at: Mapped[datetime | None]  # since when the server refuses it
 
 
 @dataclass(frozen=True)
 class TokenStatus:
-    """What is known of a mailbox's token."""
+    """State of a mailbox's token.
+
+    `dies_at` is None for a token that does not expire by age, or was never used.
+    """
 
     mailbox: str
     since: datetime | None = None
     refreshed_at: datetime | None = None
     refused_at: datetime | None = None
-    dies_at: datetime | None = None  # None: not by its age, or it was never used
+    dies_at: datetime | None = None
 
     def count_days_left(self, now: datetime) -> int | None:
-        """Whole days left, 0 on the last and after it.
-
-        None where it does not die of age, or was never used.
-        """
+        """Return the whole days left: 0 on the last day and after it, None without an expiry."""
         return max((self.dies_at - now).days, 0) if self.dies_at else None
 
 
 def list_token_status(session: Session, settings: Settings) -> list[TokenStatus]:
-    """Every mailbox with OAuth, in the order of the settings.
+    """Return the state of every mailbox with OAuth, in the order of the settings.
 
-    The database is asked only where there is one.
+    Without such a mailbox the database is not asked.
     """
     boxes = {box.key: box.oauth2 for box in settings.mailbox if box.oauth2}
-    found = select(MailboxToken).where(MailboxToken.mailbox.in_(boxes))
-    rows = {row.mailbox: row for row in session.scalars(found)} if boxes else {}
-    return [_left(key, rows.get(key), grant, settings) for key, grant in boxes.items()]
+    if not boxes:
+        return []
+    tokens = session.scalars(select(MailboxToken).where(MailboxToken.mailbox.in_(boxes)))
+    rows = {row.mailbox: row for row in tokens}
+    return [_build_status(key, rows.get(key), oauth, settings) for key, oauth in boxes.items()]
 
 
-def _left(mailbox: str, row: MailboxToken | None, grant: OAuth2, settings: Settings) -> TokenStatus:
-    if row is None or row.given != hash_secret(grant.refresh_token.get_secret_value()):
+def _build_status(
+    mailbox: str, row: MailboxToken | None, oauth: OAuth2, settings: Settings
+) -> TokenStatus:
+    if row is None or row.given != hash_secret(oauth.refresh_token.get_secret_value()):
         return TokenStatus(mailbox)
-    days = settings.oauth_days if grant.token_days is None else grant.token_days
-    of_age = row.since + timedelta(days=days) if row.since and days else None
-    return TokenStatus(mailbox, row.since, row.refreshed_at, row.refused_at, row.dies_at or of_age)
+    days = settings.oauth_days if oauth.token_days is None else oauth.token_days
+    by_age = row.since + timedelta(days=days) if row.since and days else None
+    return TokenStatus(mailbox, row.since, row.refreshed_at, row.refused_at, row.dies_at or by_age)
 
 
-def describe_needs(found: list[TokenStatus], now: datetime) -> list[str]:
-    """Return whose token a person has to look after, in words."""
-    told = "consent again, and put the new refresh_token into intake.toml"
-    said = []
-    for one in found:
-        days = one.count_days_left(now)
-        if one.refused_at:
-            said.append(
-                f"{one.mailbox}: its OAuth token is refused since {one.refused_at:%Y-%m-%d %H:%M}"
-                f" UTC: {told}"
-            )
+def describe_needs(tokens: list[TokenStatus], now: datetime) -> list[str]:
+    """Return a line for every token that needs a person: refused, or about to expire."""
+    advice = "consent again, and put the new refresh_token into intake.toml"
+    needs = []
+    for token in tokens:
+        days = token.count_days_left(now)
+        if token.refused_at:
+            since = f"{token.refused_at:%Y-%m-%d %H:%M} UTC"
+            needs.append(f"{token.mailbox}: its OAuth token is refused since {since}: {advice}")
         elif days is not None and days < ALARM_DAYS:
-            said.append(f"{one.mailbox}: its OAuth token has {days} days left: {told}")
-    return said
+            needs.append(f"{token.mailbox}: its OAuth token has {days} days left: {advice}")
+    return needs

@@ -1,6 +1,6 @@
-"""Blobs and rows held against each other.
+"""Comparison of the blob store with the database.
 
-What no row owns goes within a day, what a row owns must be there.
+A blob that no row owns is deleted within a day; a blob that a row owns must exist.
 """
 
 import time
@@ -12,13 +12,12 @@ from sqlalchemy import Select, select
 from workflow.context import AppContext
 from workflow.models.core import Delivery, StoredAttachment, WrittenFile
 
-MIN_BLOB_AGE = timedelta(
-    hours=22
-)  # a blob lies there before its row commits; looked at each hour, it is gone within a day
-MIN_UNOWNED_SECONDS = (
-    1800.0  # and it was seen without an owner so long ago, by a clock that does not jump
-)
-SHARDS = [f"{n:02x}" for n in range(256)]  # of digests: so many at a time are held in memory
+# A blob is written before its row commits, so a young one may still get an owner. Checked each
+# hour, an orphan is deleted within a day.
+MIN_BLOB_AGE = timedelta(hours=22)
+# Also measured by the monotonic clock, because the wall clock can jump ahead.
+MIN_UNOWNED_SECONDS = 1800.0
+SHARDS = [f"{n:02x}" for n in range(256)]  # of digests: one shard at a time is held in memory
 MISSING_BLOBS_FAULT = (
     "{} stored originals or attachments are gone from the blobs: is INTAKE_BLOBS_URL right? Restore"
     " a backup"
@@ -26,54 +25,57 @@ MISSING_BLOBS_FAULT = (
 
 
 class OrphanedBlobs:
-    """Looks through the blobs again and again, remembering what had no owner at an earlier look."""
+    """Garbage collector of the blob store.
 
-    def __init__(self, context: AppContext, steady: Callable[[], float] = time.monotonic) -> None:
+    It remembers, from one run to the next, which blobs had no owner and since when.
+    """
+
+    def __init__(
+        self, context: AppContext, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._context = context
-        self._steady = steady
-        self._unowned: dict[str, float] = {}  # digests, and since when
+        self._monotonic = monotonic
+        self._unowned: dict[str, float] = {}  # digest -> monotonic time when first seen unowned
 
     def collect(self) -> str:
-        """Remove what has had no owner for long enough.
+        """Delete the blobs that have had no owner for long enough.
 
-        What is wrong with the rest, "" if nothing is.
-
-        Raises OSError or SQLAlchemyError when it could not look.
+        Returns a fault when blobs that rows own are missing, else "". Raises OSError or
+        SQLAlchemyError when blob store or database are away.
         """
         missing, unowned = 0, dict[str, float]()
         for shard in SHARDS:
-            there = dict(self._context.blob_store.list_shard(shard))
-            owned = set(self._owned(shard))
-            missing += sum(not self._context.blob_store.has_blob(d) for d in owned - there.keys())
-            unowned |= self._without_owner({d: at for d, at in there.items() if d not in owned})
+            blobs = dict(self._context.blob_store.list_shard(shard))
+            owned = set(self._list_owned(shard))
+            # Looked up once more, because one may have been written since the shard was listed.
+            missing += sum(not self._context.blob_store.has_blob(d) for d in owned - blobs.keys())
+            unowned |= self._delete_old({d: at for d, at in blobs.items() if d not in owned})
         self._unowned = unowned
         return MISSING_BLOBS_FAULT.format(missing) if missing else ""
 
-    def _without_owner(self, found: dict[str, datetime]) -> dict[str, float]:
-        """Discard the old ones of these; since when the others are known to have no owner."""
-        now, latest = self._steady(), self._context.blob_store.get_time() - MIN_BLOB_AGE
-        since = {digest: self._unowned.get(digest, now) for digest in found}
+    def _delete_old(self, unowned: dict[str, datetime]) -> dict[str, float]:
+        """Delete the old ones of these blobs; return since when the others have had no owner."""
+        now, latest = self._monotonic(), self._context.blob_store.get_time() - MIN_BLOB_AGE
+        since = {digest: self._unowned.get(digest, now) for digest in unowned}
         old = {
-            d for d, at in found.items() if at < latest and now - since[d] >= MIN_UNOWNED_SECONDS
+            digest
+            for digest, at in unowned.items()
+            if at < latest and now - since[digest] >= MIN_UNOWNED_SECONDS
         }
         for digest in old:
             self._context.blob_store.delete_blob(digest, unless_since=latest)
         return {digest: at for digest, at in since.items() if digest not in old}
 
-    def _owned(self, shard: str) -> Iterator[str]:
+    def _list_owned(self, shard: str) -> Iterator[str]:
         with self._context.store.read_only() as session:
-            for query in [
-                _blobs(table, shard) for table in (Delivery, StoredAttachment, WrittenFile)
-            ]:
-                yield from (digest for digest in session.scalars(query) if digest)
+            for table in (Delivery, StoredAttachment, WrittenFile):
+                digests = session.scalars(_select_blobs(table, shard))
+                yield from (digest for digest in digests if digest)
 
 
-def _blobs(
+def _select_blobs(
     table: type[Delivery | StoredAttachment | WrittenFile], shard: str
 ) -> Select[str | None]:
-    # A range, which finds them by the index; no digest is as long as the shard and 64 z's.
-    return (
-        select(table.blob)
-        .where(table.blob.is_not(None), table.blob >= shard, table.blob < shard + "z")
-        .distinct()
-    )
+    # As a range, so that the index serves it. Digests are hexadecimal, which sorts before "z".
+    in_shard = (table.blob >= shard, table.blob < shard + "z")
+    return select(table.blob).where(table.blob.is_not(None), *in_shard).distinct()

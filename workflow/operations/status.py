@@ -1,7 +1,7 @@
-"""What is alive, what waits and what needs a person."""
+"""System status: which processes are alive, what waits, and what needs a person."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -11,115 +11,117 @@ from workflow.context import AppContext
 from workflow.models.core import Delivery, Filing, FormCheckpoint, Heartbeat, Receipt, SelfCheck
 from workflow.models.states import DeliveryState
 from workflow.operations import oauth_tokens
-from workflow.operations.backlog import Backlog, QueueCounts, count_backlog
+from workflow.operations.backlog import (
+    Backlog,
+    QueueCounts,
+    count_backlog,
+    count_overdue,
+    count_with_rejected_rows,
+)
 from workflow.operations.crash_loops import CrashLoop, find_crash_loops
-from workflow.operations.failed import count_overdue, count_with_rejected_rows
 from workflow.operations.item_faults import OUT_OF_SERVICE_AFTER, ChannelFault, list_channel_faults
 from workflow.settings.settings import Settings
 
-MAX_SILENCE = timedelta(minutes=2)  # processes say every 20 seconds that they are alive
+MAX_SILENCE = timedelta(minutes=2)  # processes report every 20 seconds that they are alive
 MAX_UNSENT = timedelta(hours=1)
-MAX_UNPULLED = timedelta(hours=1)  # a fault at Formstack that may pass is nobody's concern before
+MAX_UNPULLED = timedelta(hours=1)  # a passing fault at Formstack needs nobody before that
 PUBLIC_CHANNELS = ("smtp", "lmtp", "imap", "formstack")  # customers are never silent here for days
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a delivery with many items has been read."""
+    """Progress of reading a delivery with many items.
+
+    `total` is None where the parser does not know it before the end.
+    """
 
     delivery: int
     filed: int
-    total: int | None  # None where its parser does not know before the end
+    total: int | None
 
 
 @dataclass(frozen=True)
 class SystemStatus:
-    """The state of the house; `needs` is empty when no person is needed."""
+    """State of the whole system; `needs` is empty when no person is needed.
 
-    last_seen: dict[str, datetime]  # processes and mailboxes, when they last said they are alive
-    channels: dict[str, datetime]  # transports, when something last came through
+    Each line of `needs` names a fault and what to do about it. A time is None when there is nothing
+    of its kind.
+    """
+
+    last_seen: dict[str, datetime]  # processes and mailboxes, when they last reported
+    channels: dict[str, datetime]  # transports, when something was last received
     pending: int
     failed: int
-    with_rejected_rows: int  # deliveries that were read but for some rows
-    progress: list[Progress]  # those with many items that are being read
+    with_rejected_rows: int  # deliveries that were read except for some rows
+    progress: list[Progress]  # deliveries with many items that are being read
     oldest_pending: datetime | None
-    oldest_unread: (
-        datetime | None
-    )  # of those that nobody reads just now: a large workbook takes its time
+    oldest_unread: datetime | None  # pending and not being read: a large workbook takes its time
     backlog: Backlog
-    overdue: tuple[
-        int, datetime | None
-    ]  # failed deliveries nobody has looked after for too long, and the oldest's age
-    tokens: list[oauth_tokens.TokenStatus]  # mailboxes with OAuth
-    checks: list[SelfCheck]  # what the house has found when it looked at itself
-    forms: list[FormCheckpoint]  # that backfill has looked at; without a token none
-    channel_faults: list[ChannelFault]  # items that a channel cannot take just now
-    crash_loops: list[CrashLoop]  # processes that end again and again
-    needs: list[str]
+    overdue: tuple[int, datetime | None]  # see backlog.count_overdue
+    tokens: list[oauth_tokens.TokenStatus]  # of mailboxes with OAuth
+    checks: list[SelfCheck]
+    forms: list[FormCheckpoint]  # that backfill pulls; none without a token
+    channel_faults: list[ChannelFault]
+    crash_loops: list[CrashLoop]
+    needs: list[str] = field(default_factory=list)
 
 
 def record_alive(context: AppContext, name: str, detail: str = "") -> None:
-    """Say that a process or mailbox is alive."""
+    """Record that a process or mailbox is alive now."""
     with context.store.transaction() as session:
         session.merge(Heartbeat(name=name, at=context.clock(), detail=detail))
 
 
 def collect_status(context: AppContext) -> SystemStatus:
-    """Look at everything once."""
-    pending = Delivery.state == DeliveryState.PENDING
+    """Read the state of everything, in one transaction."""
+    now, settings = context.clock(), context.settings
     with context.store.read_only() as session:
-        count = dict(
-            session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all()
-        )
-        promised, tokens = (
-            count_backlog(session),
-            oauth_tokens.list_token_status(session, context.settings),
-        )
-        seen = dict(
-            session.execute(select(Heartbeat.name, Heartbeat.at).order_by(Heartbeat.name)).all()
-        )
-        last = (
-            select(Receipt.transport, func.max(Receipt.at))
-            .group_by(Receipt.transport)
-            .order_by(Receipt.transport)
-        )
-        doors = dict(session.execute(last).all())
-        first = func.min(Delivery.received_at)
-        free = Delivery.not_before <= context.clock()
-        oldest, untouched = session.execute(select(first, first.filter(free)).where(pending)).one()
-        limit = timedelta(hours=context.settings.failed_alarm_hours)
-        with_rejected, progress = count_with_rejected_rows(session), list_progress(session)
-        late = count_overdue(session, context.clock(), limit)
+        by_state = select(Delivery.state, func.count()).group_by(Delivery.state)
+        counts = dict(session.execute(by_state).all())
+        heartbeats = select(Heartbeat.name, Heartbeat.at).order_by(Heartbeat.name)
+        last_seen = dict(session.execute(heartbeats).all())
+        oldest_pending, oldest_unread = _find_oldest_pending(session, now)
         forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
-        held, loops = (
-            list_channel_faults(session, context.clock(), seen),
-            find_crash_loops(session, context.clock()),
+        status = SystemStatus(
+            last_seen=last_seen,
+            channels=_list_channels(session),
+            pending=counts.get(DeliveryState.PENDING, 0),
+            failed=counts.get(DeliveryState.FAILED, 0),
+            with_rejected_rows=count_with_rejected_rows(session),
+            progress=list_progress(session),
+            oldest_pending=oldest_pending,
+            oldest_unread=oldest_unread,
+            backlog=count_backlog(session),
+            overdue=count_overdue(session, now, timedelta(hours=settings.failed_alarm_hours)),
+            tokens=oauth_tokens.list_token_status(session, settings),
+            checks=list(session.scalars(select(SelfCheck).order_by(SelfCheck.name))),
+            forms=forms if settings.formstack_token.get_secret_value() else [],
+            channel_faults=list_channel_faults(session, now, last_seen),
+            crash_loops=find_crash_loops(session, now),
         )
-        checks = list(session.scalars(select(SelfCheck).order_by(SelfCheck.name)))
-    found = SystemStatus(
-        last_seen=seen,
-        channels=doors,
-        pending=count.get(DeliveryState.PENDING, 0),
-        failed=count.get(DeliveryState.FAILED, 0),
-        with_rejected_rows=with_rejected,
-        progress=progress,
-        oldest_pending=oldest,
-        oldest_unread=untouched,
-        backlog=promised,
-        tokens=tokens,
-        overdue=late,
-        checks=checks,
-        forms=forms if context.settings.formstack_token.get_secret_value() else [],
-        channel_faults=held,
-        crash_loops=loops,
-        needs=[],
-    )
-    found.needs.extend(_needs(found, context.settings, context.clock()))
-    return found
+    status.needs.extend(_list_needs(status, settings, now))
+    return status
+
+
+def _find_oldest_pending(
+    session: Session, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return when the oldest pending delivery arrived, and the oldest that nobody reads now."""
+    oldest = func.min(Delivery.received_at)
+    unread = oldest.filter(Delivery.not_before <= now)
+    pending = select(oldest, unread).where(Delivery.state == DeliveryState.PENDING)
+    oldest_pending, oldest_unread = session.execute(pending).one()
+    return oldest_pending, oldest_unread
+
+
+def _list_channels(session: Session) -> dict[str, datetime]:
+    """Return when something was last received by each transport, by name."""
+    last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport)
+    return dict(session.execute(last.order_by(Receipt.transport)).all())
 
 
 def list_progress(session: Session) -> list[Progress]:
-    """The deliveries of which some items are filed and others are yet to come, oldest first."""
+    """Return the progress of deliveries that are filed in part, oldest first."""
     rows = (
         select(Delivery.id, Delivery.items, func.count())
         .join(Filing, Filing.delivery_id == Delivery.id)
@@ -127,69 +129,48 @@ def list_progress(session: Session) -> list[Progress]:
         .group_by(Delivery.id, Delivery.items)
         .order_by(Delivery.id)
     )
-    # While it is not known how many there are, one more is expected.
+    # While the total is not known, the parser sets one item more than it has seen.
     return [
-        Progress(n, filed, of if of > filed + 1 else None) for n, of, filed in session.execute(rows)
+        Progress(number, filed, total if total > filed + 1 else None)
+        for number, total, filed in session.execute(rows)
     ]
 
 
-def _unread(found: SystemStatus) -> Iterator[str]:
-    if found.failed:
-        yield f"failed deliveries: {found.failed}, see `intake deliveries --state failed`"
-    if found.with_rejected_rows:
+# -- what needs a person ----
+
+
+def _list_needs(status: SystemStatus, settings: Settings, now: datetime) -> Iterator[str]:
+    yield from (check.fault for check in status.checks if check.fault)
+    yield from _list_failed_deliveries(status)
+    yield from _list_undelivered_events(status.backlog.events, now)
+    yield from oauth_tokens.describe_needs(status.tokens, now)
+    yield from (loop.description for loop in status.crash_loops)
+    yield from (fault.description for fault in status.channel_faults if fault.needs_person)
+    for row in status.forms:
+        if _is_alarm(row, now):
+            yield f"backfill{row.form and ' of form '}{row.form}: {row.fault}"
+    yield from _list_silent_processes(status, now)
+    yield from _list_waiting_work(status, now)
+    yield from _list_silent_channels(status, settings, now)
+
+
+def _list_failed_deliveries(status: SystemStatus) -> Iterator[str]:
+    if status.failed:
+        yield f"failed deliveries: {status.failed}, see `intake deliveries --state failed`"
+    if status.with_rejected_rows:
         yield (
-            f"deliveries with rejected rows: {found.with_rejected_rows}, see `intake deliveries --state"
-            " failed`"
+            f"deliveries with rejected rows: {status.with_rejected_rows}, see `intake deliveries"
+            " --state failed`"
         )
-    late, oldest = found.overdue
+    count, oldest = status.overdue
     if oldest is not None:
         since = f"{oldest:%Y-%m-%d %H:%M} UTC"
         yield (
-            f"of those, waiting too long: {late}, the oldest since {since}; replay or dismiss them"
+            f"of those, waiting too long: {count}, the oldest since {since}; replay or dismiss them"
         )
 
 
-def _needs(found: SystemStatus, settings: Settings, now: datetime) -> list[str]:
-    faults = (check.fault for check in found.checks if check.fault)
-    needs = [
-        *faults,
-        *_unread(found),
-        *_untold(found.backlog.events, now),
-        *oauth_tokens.describe_needs(found.tokens, now),
-    ]
-    needs += [loop.description for loop in found.crash_loops]
-    needs += [trouble.description for trouble in found.channel_faults if trouble.needs_person]
-    needs += [
-        f"backfill{row.form and ' of form '}{row.form}: {row.fault}"
-        for row in found.forms
-        if _is_alarm(row, now)
-    ]
-    if "clock" not in found.last_seen:
-        needs.append("the clock process has never been seen: start `intake clock`, or `intake up`")
-    for name, at in found.last_seen.items():
-        if MAX_SILENCE < now - at < OUT_OF_SERVICE_AFTER:
-            needs.append(
-                f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake"
-                " up` runs all"
-            )
-    if found.oldest_unread and now - found.oldest_unread > MAX_SILENCE:
-        needs.append(
-            "a delivery has waited for more than two minutes: is a worker running? start `intake"
-            " worker`"
-        )
-    if found.backlog.mails.oldest and now - found.backlog.mails.oldest > MAX_UNSENT:
-        needs.append(
-            "a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?"
-        )
-    for door, last in found.channels.items():
-        if door in PUBLIC_CHANNELS and now - last > timedelta(hours=settings.stale_door_hours):
-            needs.append(
-                f"nothing has come by {door} since {last:%Y-%m-%d %H:%M} UTC: is that right?"
-            )
-    return needs
-
-
-def _untold(events: QueueCounts, now: datetime) -> Iterator[str]:
+def _list_undelivered_events(events: QueueCounts, now: datetime) -> Iterator[str]:
     if events.failed:
         yield (
             f"events given up that a webhook did not take: {events.failed}, see `intake hook list`"
@@ -199,4 +180,35 @@ def _untold(events: QueueCounts, now: datetime) -> Iterator[str]:
 
 
 def _is_alarm(row: FormCheckpoint, now: datetime) -> bool:
+    """Return whether a fault of backfill needs a person: it will not pass, or lasts too long."""
     return row.lasting or (row.failing_since is not None and now - row.failing_since > MAX_UNPULLED)
+
+
+def _list_silent_processes(status: SystemStatus, now: datetime) -> Iterator[str]:
+    if "clock" not in status.last_seen:
+        yield "the clock process has never been seen: start `intake clock`, or `intake up`"
+    for name, at in status.last_seen.items():
+        if MAX_SILENCE < now - at < OUT_OF_SERVICE_AFTER:
+            yield (
+                f"{name} has not been seen since {at:%Y-%m-%d %H:%M} UTC: is it running? `intake"
+                " up` runs all"
+            )
+
+
+def _list_waiting_work(status: SystemStatus, now: datetime) -> Iterator[str]:
+    if status.oldest_unread and now - status.oldest_unread > MAX_SILENCE:
+        yield (
+            "a delivery has waited for more than two minutes: is a worker running? start `intake"
+            " worker`"
+        )
+    if status.backlog.mails.oldest and now - status.backlog.mails.oldest > MAX_UNSENT:
+        yield (
+            "a mail has waited for more than an hour: does the relay of INTAKE_RELAY_URL take mail?"
+        )
+
+
+def _list_silent_channels(status: SystemStatus, settings: Settings, now: datetime) -> Iterator[str]:
+    longest = timedelta(hours=settings.stale_door_hours)
+    for channel, last in status.channels.items():
+        if channel in PUBLIC_CHANNELS and now - last > longest:
+            yield (f"nothing has come by {channel} since {last:%Y-%m-%d %H:%M} UTC: is that right?")

@@ -1,6 +1,6 @@
-"""The clock process.
+"""Work of the clock process: missed deadlines, lost wake-ups, tickets stuck in the first stage.
 
-Missed deadlines, lost wake-ups, and the waiting work itself when no worker does it.
+It also does the waiting work itself when no worker does it.
 """
 
 import threading
@@ -17,32 +17,35 @@ from workflow.filing import linked_files
 from workflow.filing.linked_files import LinkedFile
 from workflow.mail.sender import is_due
 from workflow.models.core import Delivery, OutgoingMail, Task, Ticket
-from workflow.models.states import DeliveryState, Status
+from workflow.models.states import DeliveryState, OutboxState, Status
 from workflow.models.webhooks import WebhookEvent
-from workflow.operations import status, stuck
+from workflow.operations import status
 from workflow.operations.checks import SelfChecks
+from workflow.process import Template
 from workflow.runtime import log
 from workflow.tickets.desk import Desk
 from workflow.webhooks import deliver
 
-WORKER_GRACE = timedelta(seconds=20)  # what waits longer than this has no worker looking after it
+WORKER_GRACE = timedelta(seconds=20)  # a worker that runs takes up waiting work sooner than this
 BATCH_SIZE = 500  # tickets a transaction
+NOTICE_TEMPLATES = (Template.NOTICE, Template.OVERSIZED)
+FINAL_STATES = (OutboxState.SENT, OutboxState.REFUSED)
 
 
 def sweep(context: AppContext, *, redis_away: Callable[[], bool]) -> None:
-    """One round. Whatever Redis has forgotten is found here."""
+    """Run one round: find whatever Redis has forgotten, and raise the tasks that are due."""
     now = context.clock()
     status.record_alive(context, "clock")
     background_jobs.do_work("spool", context)
-    stuck.advance_stuck_tickets(context)
+    advance_stuck_tickets(context)
     tasks = raise_tasks(context, now)
-    late = {name: _waiting(context, name, now) for name in background_jobs.QUEUES}
-    for name in (n for n, waiting in late.items() if waiting):
+    waiting = {name: _count_waiting(context, name, now) for name in background_jobs.QUEUES}
+    for name in (n for n, count in waiting.items() if count):
         context.store.notify(name)
-        if redis_away() or _waiting(context, name, now, WORKER_GRACE):
+        if redis_away() or _count_waiting(context, name, now, WORKER_GRACE):
             background_jobs.do_work(name, context)
-    if tasks or any(late.values()):
-        log.sweep_finished(tasks=tasks, waiting=sum(late.values()))
+    if tasks or any(waiting.values()):
+        log.sweep_finished(tasks=tasks, waiting=sum(waiting.values()))
 
 
 def run_clock(
@@ -50,16 +53,16 @@ def run_clock(
     stop: threading.Event,
     *,
     redis_away: Callable[[], bool],
-    mine: Callable[[], bool] = lambda: True,
+    has_lease: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Sweep until told to stop, while this is `mine` to do.
+    """Sweep at intervals until `stop` is set, as long as `has_lease` returns True.
 
     A round that fails is followed by the next.
     """
     checks = SelfChecks(context)
     while not stop.is_set():
         try:
-            if mine():
+            if has_lease():
                 sweep(context, redis_away=redis_away)
                 checks.run_due()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the clock
@@ -67,26 +70,36 @@ def run_clock(
         stop.wait(context.settings.sweep_seconds)
 
 
-def raise_tasks(context: AppContext, now: datetime) -> int:
-    """Raise the task of every missed deadline; how many.
+# -- deadlines ----
 
-    One a ticket, period and deadline, however often it runs.
+
+def raise_tasks(context: AppContext, now: datetime) -> int:
+    """Raise the task of every missed deadline; return how many were raised.
+
+    A ticket gets one task for each deadline and period, however often this runs.
     """
     raised, after = 0, 0
     while True:
         with context.store.transaction() as session:
-            tickets = _overdue(session, now, after)
+            tickets = _list_overdue(session, now, after)
             raised += sum(len(context.desk.raise_overdue_tasks(session, t, now)) for t in tickets)
         if len(tickets) < BATCH_SIZE:
             return raised
         after = tickets[-1].id
 
 
-def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
-    """Open tickets past a deadline that has no task yet; loaded with what the desk will look at."""
+def _list_overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
+    """List open tickets past a deadline that has no task yet, with numbers above `after`.
+
+    Milestones and tasks are loaded with them, because the desk looks at both.
+    """
     kinds = [Desk.deadline_kind(d) for d in process.DEADLINES]
-    mine = (Task.ticket_id == Ticket.id, Task.period == Ticket.period, Task.kind.in_(kinds))
-    raised = select(func.count()).where(*mine).correlate(Ticket).scalar_subquery()
+    deadline_tasks = (
+        Task.ticket_id == Ticket.id,
+        Task.period == Ticket.period,
+        Task.kind.in_(kinds),
+    )
+    raised = select(func.count()).where(*deadline_tasks).correlate(Ticket).scalar_subquery()
     query = (
         select(Ticket)
         .where(Ticket.status == Status.OPEN, Ticket.due_at <= now, Ticket.id > after)
@@ -98,8 +111,57 @@ def _overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
     return list(session.scalars(query))
 
 
-def _waiting(context: AppContext, name: str, now: datetime, since: timedelta = timedelta()) -> int:
-    """Return how much of a name's work has been due for so long."""
+# -- tickets stuck in 1-Submitted (PROCESS, reading 6) ----
+
+
+def advance_stuck_tickets(context: AppContext) -> int:
+    """Advance the tickets in the first stage whose notice has been sent or refused.
+
+    Returns how many such notices there were. The sender records the relay's answer even when an
+    error of ours prevents the steps that follow, since asking the relay again would send the mail
+    twice. Once the error is gone, these steps are made up for here.
+    """
+    in_first_stage = (
+        Ticket.status == Status.OPEN,
+        Ticket.stage == process.STEPS[0].stage,
+        OutgoingMail.period == Ticket.period,
+    )
+    finished = (OutgoingMail.template.in_(NOTICE_TEMPLATES), OutgoingMail.state.in_(FINAL_STATES))
+    notices = (
+        select(OutgoingMail.id)
+        .join(Ticket)
+        .where(*in_first_stage, *finished)
+        .order_by(OutgoingMail.id)
+    )
+    with context.store.read_only() as session:
+        numbers = list(session.scalars(notices))
+    for number in numbers:
+        try:
+            _follow_notice(context, number)
+        # The top of one ticket: its fault must not stop the others.
+        except Exception as error:  # noqa: BLE001
+            log.fault("stuck", error)
+    return len(numbers)
+
+
+def _follow_notice(context: AppContext, number: int) -> None:
+    """Do on the ticket what follows from the state of its notice."""
+    now = context.clock()
+    with context.store.transaction() as session:
+        mail = session.get_one(OutgoingMail, number)
+        if mail.state is OutboxState.SENT:
+            context.desk.record_mail_sent(session, mail, now=now)
+        else:
+            context.desk.record_mail_failed(session, mail, mail.reason, now=now)
+
+
+# -- waiting work ----
+
+
+def _count_waiting(
+    context: AppContext, name: str, now: datetime, since: timedelta = timedelta()
+) -> int:
+    """Count the entries of a queue that have been due for at least `since`."""
     by_name = {
         "read": select(func.count()).where(
             Delivery.state == DeliveryState.PENDING,

@@ -16,6 +16,11 @@ from workflow.settings.settings import Settings, SettingsError
 KEY_FILE = "secret.keys"
 # hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
 SIGNATURE_LENGTH = 24
+# Purposes of signed numbers. They stand in addresses and Message-IDs that customers have: changing
+# one would orphan every mail sent before.
+TICKET = "t"  # reply address of a ticket
+BOUNCE = "bounce"  # return path of a mail in the outbox
+OUTBOX = "outbox"  # Message-ID of a mail in the outbox
 
 
 def hash_secret(secret: str) -> str:

@@ -41,8 +41,8 @@ from workflow.tickets.outbox import (
     NO_ADDRESS_REASON,
     NOTIFY_TASK,
     NOTIFY_TASK_KIND,
+    build_task_row,
     describe_unnotified,
-    task_row,
 )
 
 YES, NO = "Yes", "No"
@@ -454,7 +454,9 @@ class Desk:
         lock_ticket(session, ticket)
         owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
         to = owner if assignee is None else assignee
-        values = task_row(ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to)
+        values = build_task_row(
+            ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to
+        )
         task = Task(milestone=milestone, follows_owner=assignee is None, **values)
         try:
             with session.begin_nested():
@@ -481,7 +483,7 @@ class Desk:
             )
         elif mail.template is Template.SURVEY:
             outbox.survey_sent(session, mail.ticket, now)
-        for milestone in outbox.boxes_ticked_by(mail, self.settings):
+        for milestone in outbox.list_milestones(mail, self.settings):
             self.record_milestone(
                 session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
             )

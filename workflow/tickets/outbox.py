@@ -34,7 +34,9 @@ def find_obstacle(
     reason = undeliverable_reason(contact, settings, automated=ticket.automated)
     if reason:
         return reason
-    return rate_limited(recent_counts(session, [contact.id], now).get(contact.id, 0), settings)
+    return rate_limit_reason(
+        count_recent_mails(session, [contact.id], now).get(contact.id, 0), settings
+    )
 
 
 def undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
@@ -53,7 +55,7 @@ def undeliverable_reason(contact: Contact, settings: Settings, *, automated: boo
     return ""
 
 
-def rate_limited(recent: int, settings: Settings) -> str:
+def rate_limit_reason(recent: int, settings: Settings) -> str:
     """Return why a contact who got `recent` automatic mails within the hour gets no more.
 
     "" where they may get another one.
@@ -78,7 +80,7 @@ def enqueue(
     )  # a person may send more than one recap
     mail = OutgoingMail(
         text=text,
-        **outbox_row(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth),
+        **build_outbox_row(ticket.id, ticket.period, template, contact, by=by, now=now, nth=nth),
     )
     try:
         with session.begin_nested():
@@ -90,7 +92,7 @@ def enqueue(
     return mail
 
 
-def outbox_row(
+def build_outbox_row(
     ticket: int,
     period: int,
     template: Template,
@@ -142,7 +144,7 @@ def notify_staff(session: Session, task: Task, person: Staff | None, *, now: dat
     notify_workers(session, SEND)
 
 
-def boxes_ticked_by(mail: OutgoingMail, settings: Settings) -> list[Milestone]:
+def list_milestones(mail: OutgoingMail, settings: Settings) -> list[Milestone]:
     """Return the boxes that a person's mail ticks once it is sent; a copy (cc) ticks none."""
     if mail.written is not None:
         names = mail.written.ticks if mail.to in mail.written.to else []
@@ -195,7 +197,7 @@ def _count(session: Session, ticket: Ticket, template: Template, contact: Contac
     return session.scalar(select(func.count()).where(*mine)) or 0
 
 
-def recent_counts(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
+def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
     """Return how many automatic mails were queued to each contact id within the hour.
 
     Contacts without any are left out.
@@ -214,7 +216,7 @@ def recent_counts(session: Session, contacts: Sequence[int], now: datetime) -> d
     }
 
 
-def task_row(
+def build_task_row(
     ticket: int, period: int, kind: str, text: str, *, cause: str, now: datetime, assignee: str
 ) -> dict[str, Any]:
     """Return the columns of a task, for the ORM and for filing in bulk alike."""

@@ -1,6 +1,7 @@
-"""Outgoing webhooks.
+"""Outgoing webhooks: registered by an admin, retried with backoff, given up after two days.
 
-Registered by an admin, told again and again until they say yes, given up after two days.
+Delivery is at least once: a crash between the 2xx of the receiver and our commit repeats an event,
+with the same id.
 """
 
 import asyncio
@@ -11,9 +12,10 @@ import secrets
 import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
@@ -31,29 +33,35 @@ from workflow.runtime import http_client, log
 from workflow.settings.settings import Settings
 
 BATCH_SIZE = 8
-TIMEOUT_SECONDS = 10.0  # for one try, name and connection included
-LEASE = timedelta(seconds=60)  # outlasts the slowest try and the slowest record
-SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
+TIMEOUT_SECONDS = 10.0  # for one attempt, name lookup and connection included
+LEASE = timedelta(seconds=60)  # outlasts the slowest attempt and the commit of its result
+SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it has to stop
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(hours=48)
-MIN_ATTEMPTS = 10  # at least so many before one is given up: time in which nothing ran is no try
-KEEP_DELIVERED = timedelta(days=7)  # what was told, for whoever asks
-MAX_URL = 2000
+MIN_ATTEMPTS = 10  # before an event is given up: time in which no worker ran does not count
+KEEP_DELIVERED = timedelta(days=7)  # for the page, and for whoever has to look into a fault
+MAX_URL = 2000  # characters
 
 
-class _Claim(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """An event that this worker delivers now.
+
+    `attempt` includes this one; `secret` is sealed.
+    """
+
     number: int
-    attempt: int  # this one included
+    attempt: int
     hook: int
     url: str
-    sealed: bytes  # the secret
+    secret: bytes = field(repr=False)
     event: str
-    name: str
+    event_id: str
     body: bytes
 
 
-# -- registering ----
+# -- registration ----
 
 
 def create_webhook(
@@ -65,24 +73,23 @@ def create_webhook(
     by: str,
     now: datetime,
 ) -> tuple[Webhook, str]:
-    """Have an address told of events from now on.
+    """Register a webhook for events from now on.
 
-    The hook, and the secret that signs, which is shown this once.
-
-    Raises ActionNotAllowed when the address cannot be used or no event is named.
+    Returns the webhook and the secret that signs its requests, which cannot be read again later.
+    Raises ActionNotAllowed when the address cannot be used, no event is named or one is unknown.
     """
-    wanted = [e for e in EventType if e in events]
+    subscribed = [e for e in EventType if e in events]
     if unknown := set(events) - set(EventType):
         raise ActionNotAllowed(
             f"there is no event {min(unknown)}: there are {', '.join(EventType)}"
         )
-    if not wanted:
+    if not subscribed:
         raise ActionNotAllowed(f"name at least one event: there are {', '.join(EventType)}")
     secret = f"whsec_{secrets.token_urlsafe(32)}"
     hook = Webhook(
-        url=_address(url, context.settings),
+        url=_check_url(url, context.settings),
         secret=context.sealer.seal(secret.encode()),
-        events=[str(e) for e in wanted],
+        events=[str(e) for e in subscribed],
         created_at=now,
         created_by=by,
         not_before=now,
@@ -96,9 +103,9 @@ def create_webhook(
 
 
 def delete_webhook(session: Session, number: int, *, by: str, now: datetime) -> None:
-    """Tell an address nothing more, not even what waits.
+    """Delete a webhook and its undelivered events.
 
-    Raises ActionNotAllowed when there is no such hook.
+    Raises ActionNotAllowed when there is no such webhook.
     """
     hook = get_webhook(session, number)
     hook.removed_at = now
@@ -107,30 +114,31 @@ def delete_webhook(session: Session, number: int, *, by: str, now: datetime) -> 
 
 
 def retry_webhook(session: Session, number: int, *, by: str, now: datetime) -> int:
-    """Try everything now that was given up, or that pauses between two tries.
+    """Make the events of a webhook due now that were given up, or wait for their next attempt.
 
-    Its address was mended. How many.
-
-    Raises ActionNotAllowed when there is no such hook.
+    Returns how many there were. Raises ActionNotAllowed when there is no such webhook.
     """
     hook = get_webhook(session, number)
     hook.failures, hook.failing_since, hook.not_before = 0, None, now
-    mine = WebhookEvent.hook_id == number
-    anew = {"state": WebhookEventState.WAITING, "attempts": 0, "not_before": now, "created_at": now}
+    of_hook = WebhookEvent.hook_id == number
     given_up = (
         update(WebhookEvent)
-        .where(mine, WebhookEvent.state == WebhookEventState.GIVEN_UP)
-        .values(anew)
+        .where(of_hook, WebhookEvent.state == WebhookEventState.GIVEN_UP)
+        .values(state=WebhookEventState.WAITING, attempts=0, not_before=now, created_at=now)
     )
-    # Nobody who has taken one up keeps it longer than the lease: those beyond it pause for sure.
+    # An event that a worker delivers just now is due within the lease, and is left to that worker.
     pausing = (
-        WebhookEvent.state == WebhookEventState.WAITING,
-        WebhookEvent.not_before > now + LEASE,
+        update(WebhookEvent)
+        .where(
+            of_hook,
+            WebhookEvent.state == WebhookEventState.WAITING,
+            WebhookEvent.not_before > now + LEASE,
+        )
+        .values(not_before=now)
     )
-    hurried = update(WebhookEvent).where(mine, *pausing).values(not_before=now)
     count = sum(
         len(session.execute(change.returning(WebhookEvent.id)).all())
-        for change in (hurried, given_up)
+        for change in (pausing, given_up)
     )
     audit.record(
         session, "webhook tried again", by=by, cause="webhook", now=now, hook=number, events=count
@@ -140,7 +148,10 @@ def retry_webhook(session: Session, number: int, *, by: str, now: datetime) -> i
 
 
 def get_webhook(session: Session, number: int) -> Webhook:
-    """The hook with this number. Raises ActionNotAllowed when there is none, or no longer."""
+    """Return the webhook with this number.
+
+    Raises ActionNotAllowed when there is none, or it was deleted.
+    """
     hook = session.get(Webhook, number)
     if hook is None or hook.removed_at is not None:
         raise ActionNotAllowed(f"there is no webhook {number}: see `intake hook list`")
@@ -148,154 +159,157 @@ def get_webhook(session: Session, number: int) -> Webhook:
 
 
 def list_webhooks(session: Session) -> list[tuple[Webhook, dict[WebhookEventState, int]]]:
-    """Every hook there is, and how many of its events stand where."""
-    count = select(WebhookEvent.hook_id, WebhookEvent.state, func.count()).group_by(
+    """List the active webhooks, with how many of their events are in each state."""
+    states = select(WebhookEvent.hook_id, WebhookEvent.state, func.count()).group_by(
         WebhookEvent.hook_id, WebhookEvent.state
     )
     counts: dict[int, dict[WebhookEventState, int]] = {}
-    for hook, state, number in session.execute(count):
-        counts.setdefault(hook, {})[state] = number
-    return [
-        (hook, counts.get(hook.id, {}))
-        for hook in session.scalars(select(Webhook).where(is_active()).order_by(Webhook.id))
-    ]
+    for number, state, count in session.execute(states):
+        counts.setdefault(number, {})[state] = count
+    hooks = session.scalars(select(Webhook).where(is_active()).order_by(Webhook.id))
+    return [(hook, counts.get(hook.id, {})) for hook in hooks]
 
 
-def _address(url: str, settings: Settings) -> str:
+def _check_url(url: str, settings: Settings) -> str:
+    """Return the address without spaces around it.
+
+    Raises ActionNotAllowed when it is not one that events may be sent to.
+    """
+    address = url.strip()
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(address)
         port = parts.port
     except ValueError:
         raise ActionNotAllowed("that is no address: expected https://host/path") from None
-    plain = (
-        parts.hostname and parts.username is None and parts.password is None and not parts.fragment
-    )
-    if (
-        not plain
-        or parts.scheme not in http_client.DEFAULT_PORTS
-        or len(url) > MAX_URL
-        or not url.strip().isprintable()
-    ):
+    if len(url) > MAX_URL or not address.isprintable() or not _is_plain(parts):
         raise ActionNotAllowed(
             "that is no address: expected https://host/path, without a password in it"
         )
-    if parts.scheme == "http" and not _is_inner(
-        str(parts.hostname), port or http_client.DEFAULT_PORTS["http"], settings
-    ):
-        raise ActionNotAllowed(
-            "webhooks go by https only: http is for a host of INTAKE_HOOK_HOSTS on this machine"
-        )
-    return url.strip()
+    if parts.scheme == "http":
+        port = port or http_client.DEFAULT_PORTS["http"]
+        if not _is_allowed_inner(str(parts.hostname), port, settings):
+            raise ActionNotAllowed(
+                "webhooks go by https only: http is for a host of INTAKE_HOOK_HOSTS on this machine"
+            )
+    return address
 
 
-def _is_inner(host: str, port: int, settings: Settings) -> bool:
-    """Return whether the settings allow a host though it is one of the inner network."""
-    named = f"[{host}]" if ":" in host else host
-    return bool({named, f"{named}:{port}"} & {place.casefold() for place in settings.hook_hosts})
+def _is_plain(parts: SplitResult) -> bool:
+    """Return whether an address is http or https with a host, without user name and fragment."""
+    if parts.scheme not in http_client.DEFAULT_PORTS or not parts.hostname:
+        return False
+    return parts.username is None and parts.password is None and not parts.fragment
 
 
-# -- telling ----
+def _is_allowed_inner(host: str, port: int, settings: Settings) -> bool:
+    """Return whether the settings allow a host although it is in an inner network."""
+    name = f"[{host}]" if ":" in host else host
+    return bool({name, f"{name}:{port}"} & {place.casefold() for place in settings.hook_hosts})
+
+
+# -- delivery ----
 
 
 def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]:
-    """Return whether an event is to be told now, and has been for so long."""
+    """Return the condition that an event has been due for at least `since`.
+
+    The event must be due, and so must its webhook, which pauses after a failure.
+    """
+    due_hooks = select(Webhook.id).where(
+        is_active(), is_visible(Webhook.not_before, now - since, LONGEST_PAUSE + since)
+    )
     return and_(
         WebhookEvent.state == WebhookEventState.WAITING,
         is_visible(WebhookEvent.not_before, now - since, LONGEST_PAUSE + since),
-        WebhookEvent.hook_id.in_(
-            select(Webhook.id).where(
-                is_active(), is_visible(Webhook.not_before, now - since, LONGEST_PAUSE + since)
-            )
-        ),
+        WebhookEvent.hook_id.in_(due_hooks),
     )
 
 
 def backoff(attempt: int) -> timedelta:
-    """How long an event, or a hook, waits after this failure.
+    """Return the pause of an event, or a webhook, after this failure.
 
-    30 seconds, twice as long each time, an hour at most.
+    30 seconds, doubled each time, an hour at most.
     """
     return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 
 def deliver_due(context: AppContext, tls: ssl.SSLContext | None = None) -> int:
-    """Tell what is due, a few at a time.
+    """Deliver the events that are due, in batches, for about five seconds; return how many.
 
-    For about five seconds and the time that the slowest may take.
-
-    How many were tried. Those left wake a worker again. The hook's yes and our commit cannot be
-    one: after a crash in between it is told once more, under the same id.
+    When events are left then, a worker is notified again.
     """
-    until, done = time.monotonic() + SLICE_SECONDS, 0
+    until, attempts = time.monotonic() + SLICE_SECONDS, 0
     while batch := _claim(context):
-        done += len(batch)
-        tried = asyncio.run(_all(context, batch, tls or http_client.get_public_tls()))
-        for claim, fault in zip(batch, tried, strict=True):
-            _settle(context, claim, fault)
-        for number in {c.hook for c in batch}:
-            _mark(
-                context, number, [f for c, f in zip(batch, tried, strict=True) if c.hook == number]
-            )
+        attempts += len(batch)
+        faults = asyncio.run(_send_all(context, batch, tls or http_client.get_public_tls()))
+        by_hook: dict[int, list[str]] = {}
+        for claim, fault in zip(batch, faults, strict=True):
+            _record_result(context, claim, fault)
+            by_hook.setdefault(claim.hook, []).append(fault)
+        for number, faults_of_hook in by_hook.items():
+            _record_health(context, number, faults_of_hook)
         if time.monotonic() >= until:
             context.store.notify(WEBHOOK_QUEUE)
             break
-    return done
+    return attempts
 
 
 def sign_body(secret: bytes, body: bytes, at: int) -> str:
-    """Return what stands in X-Intake-Signature.
+    """Return the value of the header X-Intake-Signature.
 
-    `t=<seconds>,v1=<hex of HMAC-SHA256 over "t.body">`.
+    `t=<seconds since 1970>,v1=<hex of HMAC-SHA256 over "t.body">`. The time lets a receiver refuse
+    a request that was recorded and sent again.
     """
-    signed = hmac.new(secret, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={signed}"
+    digest = hmac.new(secret, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={at},v1={digest}"
 
 
 def _claim(context: AppContext) -> list[_Claim]:
-    """Take up the events that are due, counting the attempt first.
+    """Claim the events that are due, those with the fewest attempts first.
 
-    Those tried least before the others.
+    The attempt is counted and the lease written before anything is sent, so that a crash does not
+    repeat an event at once and for ever.
     """
     now = context.clock()
-    oldest = (
+    due = (
         select(WebhookEvent)
         .where(is_due(now))
         .order_by(WebhookEvent.attempts, WebhookEvent.id)
         .limit(BATCH_SIZE)
-    )
-    locked = oldest.with_for_update(skip_locked=True, of=WebhookEvent).options(
-        joinedload(WebhookEvent.hook, innerjoin=True)
+        .with_for_update(skip_locked=True, of=WebhookEvent)
+        .options(joinedload(WebhookEvent.hook, innerjoin=True))
     )
     with context.store.transaction() as session:
-        found = list(session.scalars(locked))
-        for one in found:
-            one.attempts, one.not_before = one.attempts + 1, now + LEASE
+        events = list(session.scalars(due))
+        for event in events:
+            event.attempts, event.not_before = event.attempts + 1, now + LEASE
         return [
             _Claim(
-                one.id,
-                one.attempts,
-                one.hook_id,
-                one.hook.url,
-                one.hook.secret,
-                one.event,
-                one.event_id,
-                _written(one),
+                number=event.id,
+                attempt=event.attempts,
+                hook=event.hook_id,
+                url=event.hook.url,
+                secret=event.hook.secret,
+                event=event.event,
+                event_id=event.event_id,
+                body=_render_body(event),
             )
-            for one in found
+            for event in events
         ]
 
 
-def _written(one: WebhookEvent) -> bytes:
-    body: dict[str, Any] = {"id": one.event_id, "event": one.event, **one.body}
+def _render_body(event: WebhookEvent) -> bytes:
+    body: dict[str, Any] = {"id": event.event_id, "event": event.event, **event.body}
     return json.dumps(body, ensure_ascii=True).encode()
 
 
-async def _all(context: AppContext, batch: list[_Claim], tls: ssl.SSLContext) -> list[str]:
-    return await asyncio.gather(*(_one(context, claim, tls) for claim in batch))
+async def _send_all(context: AppContext, batch: list[_Claim], tls: ssl.SSLContext) -> list[str]:
+    """Send the events of a batch at the same time; return their faults, in order."""
+    return await asyncio.gather(*(_send(context, claim, tls) for claim in batch))
 
 
-async def _one(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
-    """Why it was not taken, in our own words; "" when it was."""
+async def _send(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
+    """Send an event; return why it was not accepted, in our own words, "" when it was."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             return await _post(context, claim, tls)
@@ -312,102 +326,105 @@ async def _post(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
         addresses = await http_client.resolve(host, port)
     except OSError:
         return "its host is not known"
-    if not all(map(http_client.is_public, addresses)) and not _is_inner(
+    if not all(map(http_client.is_public, addresses)) and not _is_allowed_inner(
         host, port, context.settings
     ):
         return "its host is one of an inner network, and INTAKE_HOOK_HOSTS does not name it"
     if parts.scheme != "https" and not all(map(http_client.is_loopback, addresses)):
         return "http is for this machine only"
     try:
-        secret = context.sealer.unseal(claim.sealed)
+        secret = context.sealer.unseal(claim.secret)
     except ValueError:
         return "its secret does not open: is its key in INTAKE_SECRET_KEYS?"
     headers = {
         "Content-Type": "application/json",
         "X-Intake-Event": claim.event,
-        "X-Intake-Id": claim.name,
+        "X-Intake-Id": claim.event_id,
         "X-Intake-Signature": sign_body(secret, claim.body, int(context.clock().timestamp())),
     }
-    told = {"headers": headers, "tls": tls, "seconds": TIMEOUT_SECONDS, "content": claim.body}
-    # as its keywords
-    async with http_client.send_request("POST", claim.url, addresses, **told) as answer:  # type: ignore[arg-type]
+    async with http_client.send_request(
+        "POST",
+        claim.url,
+        addresses,
+        headers=headers,
+        tls=tls,
+        seconds=TIMEOUT_SECONDS,
+        content=claim.body,
+    ) as answer:
         if answer.is_success:
             return ""
-        return (
-            "it answered with a redirect"
-            if answer.is_redirect
-            else f"it answered {answer.status_code}"
-        )
+        if answer.is_redirect:  # not followed: it could lead to a host that is not allowed
+            return "it answered with a redirect"
+        return f"it answered {answer.status_code}"
 
 
-# -- what came of it ----
+# -- results ----
 
 
-def _settle(context: AppContext, claim: _Claim, fault: str) -> None:
-    """Put down what an address said of an event.
-
-    Unless somebody else has settled that meanwhile.
-    """
+def _record_result(context: AppContext, claim: _Claim, fault: str) -> None:
+    """Record the result of an attempt, unless the event has been claimed again meanwhile."""
     now = context.clock()
-    mine = (
+    still_claimed = (
         WebhookEvent.id == claim.number,
         WebhookEvent.state == WebhookEventState.WAITING,
         WebhookEvent.attempts == claim.attempt,
     )
     with context.store.transaction() as session:
-        one = session.scalar(select(WebhookEvent).where(*mine).with_for_update())
-        if one is None:
+        event = session.scalar(select(WebhookEvent).where(*still_claimed).with_for_update())
+        if event is None:
             return
-        one.reason = fault
+        event.reason = fault
         if not fault:
-            one.state, one.not_before = WebhookEventState.DELIVERED, now
-        elif claim.attempt >= MIN_ATTEMPTS and now - one.created_at >= GIVE_UP_AFTER:
-            one.state = WebhookEventState.GIVEN_UP
+            event.state, event.not_before = WebhookEventState.DELIVERED, now
+        elif claim.attempt >= MIN_ATTEMPTS and now - event.created_at >= GIVE_UP_AFTER:
+            event.state = WebhookEventState.GIVEN_UP
         else:
-            one.not_before = now + backoff(claim.attempt)
+            event.not_before = now + backoff(claim.attempt)
     if fault:
         log.webhook_not_delivered(claim.hook, claim.number, fault, attempt=claim.attempt)
     else:
         log.webhook_delivered(claim.hook, claim.number)
 
 
-def _mark(context: AppContext, number: int, faults: list[str]) -> None:
-    """One yes, and a hook is well; else it is left alone for a while.
+def _record_health(context: AppContext, number: int, faults: list[str]) -> None:
+    """Record whether a webhook works, from the results of a batch.
 
-    After two days of it old events are given up.
+    One success is enough. Otherwise the whole webhook pauses, and once it has failed for two days
+    its old events are given up.
     """
-    now, well = context.clock(), "" in faults
+    now = context.clock()
     with context.store.transaction() as session:
         hook = session.get_one(Webhook, number)
-        if well:
-            hook.failures, hook.failing_since, hook.reason, hook.told_at, hook.not_before = (
-                0,
-                None,
-                "",
-                now,
-                now,
-            )
-            session.execute(
-                delete(WebhookEvent).where(
-                    WebhookEvent.state == WebhookEventState.DELIVERED,
-                    WebhookEvent.not_before < now - KEEP_DELIVERED,
-                )
-            )
-            return
-        hook.failures, hook.reason = hook.failures + 1, faults[-1]
-        hook.failing_since, hook.not_before = (
-            hook.failing_since or now,
-            now + backoff(hook.failures),
+        if "" in faults:
+            _record_success(session, hook, now)
+        else:
+            _record_failure(session, hook, faults[-1], now)
+
+
+def _record_success(session: Session, hook: Webhook, now: datetime) -> None:
+    """Record that a webhook works, and delete delivered events that are old."""
+    hook.failures, hook.failing_since, hook.reason = 0, None, ""
+    hook.told_at, hook.not_before = now, now
+    session.execute(
+        delete(WebhookEvent).where(
+            WebhookEvent.state == WebhookEventState.DELIVERED,
+            WebhookEvent.not_before < now - KEEP_DELIVERED,
         )
-        if now - hook.failing_since < GIVE_UP_AFTER:
-            return
-        old = (
-            WebhookEvent.hook_id == number,
-            WebhookEvent.state == WebhookEventState.WAITING,
-            WebhookEvent.created_at < now - GIVE_UP_AFTER,
-        )
-        session.execute(
-            update(WebhookEvent)
-            .where(*old)
-            .values(state=WebhookEventState.GIVEN_UP, reason=faults[-1])
-        )
+    )
+
+
+def _record_failure(session: Session, hook: Webhook, fault: str, now: datetime) -> None:
+    """Pause a webhook, and give up its old events once it has failed for two days."""
+    hook.failures, hook.reason = hook.failures + 1, fault
+    hook.failing_since = hook.failing_since or now
+    hook.not_before = now + backoff(hook.failures)
+    if now - hook.failing_since < GIVE_UP_AFTER:
+        return
+    old = (
+        WebhookEvent.hook_id == hook.id,
+        WebhookEvent.state == WebhookEventState.WAITING,
+        WebhookEvent.created_at < now - GIVE_UP_AFTER,
+    )
+    session.execute(
+        update(WebhookEvent).where(*old).values(state=WebhookEventState.GIVEN_UP, reason=fault)
+    )

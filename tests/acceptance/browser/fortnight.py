@@ -16,7 +16,6 @@ from parsers.item import Format
 from tests.acceptance.browser.messages import PDF, make_form, make_mail, make_png, make_workbook
 from tests.support.context import HandClock, company, reach, staff
 from workflow.context import AppContext
-from workflow.filing.threading import TICKET
 from workflow.mail.compose import SURVEY_PURPOSE
 from workflow.mail.sender import send_waiting
 from workflow.models.core import CompanyDomain, OutgoingMail, Staff, SurveyAnswer, Ticket
@@ -25,6 +24,7 @@ from workflow.operations import status
 from workflow.operations.checks import SelfChecks
 from workflow.operations.sweep import raise_tasks
 from workflow.process import Milestone, Template
+from workflow.runtime.crypto import TICKET
 from workflow.tickets import notes
 
 ME = "Ann Lee"

@@ -19,8 +19,7 @@ from workflow.mail.sender import send_waiting
 from workflow.models.core import Heartbeat, OutgoingMail, Task, Ticket
 from workflow.models.states import OutboxState
 from workflow.operations import status
-from workflow.operations.backup import remove_secrets, render_toml
-from workflow.operations.restored import withhold_mail
+from workflow.operations.backup import remove_secrets, render_toml, withhold_mail
 from workflow.settings.settings import load_settings
 
 BIG = b"From: a@b.test\r\nSubject: big\r\n\r\n" + b"a line of a large mail\r\n" * 20_000

@@ -11,8 +11,7 @@ from tests.support.context import HandClock, contact, counted, mail, ticket_of
 from tests.support.signed_in_client import Desk, at_desk
 from workflow.context import AppContext
 from workflow.customers import directory, records
-from workflow.customers.records import CompanyData
-from workflow.filing.file_item import NO_MANAGER
+from workflow.customers.records import NO_MANAGER, CompanyData
 from workflow.models.core import Company, Contact, OutgoingMail, Staff, Task, Ticket
 from workflow.models.states import Role, Status
 from workflow.operations.sweep import raise_tasks

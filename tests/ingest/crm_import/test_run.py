@@ -32,8 +32,8 @@ from tests.support.context import (
 from tests.support.outgoing_mail import sending_through
 from tests.support.servers import Relay
 from workflow.context import AppContext
+from workflow.customers.records import NO_MANAGER
 from workflow.errors import ActionNotAllowed
-from workflow.filing.file_item import NO_MANAGER
 from workflow.imports.undo import undo_import
 from workflow.mail import sender
 from workflow.models.core import (

@@ -32,7 +32,7 @@ from workflow.errors import ActionNotAllowed
 from workflow.models.core import Delivery, Filing, Message, Ticket
 from workflow.models.states import DeliveryState, Outcome
 from workflow.operations import ledger, status
-from workflow.operations.failed import count_overdue
+from workflow.operations.backlog import count_overdue
 from workflow.settings.settings import Settings
 
 HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")

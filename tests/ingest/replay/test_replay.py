@@ -43,9 +43,10 @@ from tests.support.context import (
     together,
 )
 from workflow.context import AppContext, open_context
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.errors import ActionNotAllowed
 from workflow.filing.dmarc import FORGED_CAVEAT
-from workflow.filing.file_item import NO_COMPANY, NO_MANAGER, REUSED_ID_CAVEAT
+from workflow.filing.file_item import REUSED_ID_CAVEAT
 from workflow.mail import sender
 from workflow.models.core import (
     AuditEntry,

@@ -39,7 +39,7 @@ SECRET = "Mr. Q. of Meadow Dental has diabetes"
 
 
 @pytest.fixture
-def town(any_context: AppContext) -> AppContext:
+def practices(any_context: AppContext) -> AppContext:
     """Two practices, each with its mail domain, and somebody on the desk."""
     with any_context.store.transaction() as session:
         for name, domain in ((OURS, "harbor.example"), (THEIRS, "meadow.example")):
@@ -207,52 +207,58 @@ def apart(context: AppContext, number: int, second: int, item: InboundItem) -> N
 @pytest.mark.parametrize("way", ["one by one", "in bulk"])
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_of_another_practice_opens_its_own_ticket(
-    town: AppContext, name: str, way: str
+    practices: AppContext, name: str, way: str
 ) -> None:
     join = ROWS[name]
-    number = ticket_of(town, join.first)
-    item, envelope = join.second(town, number)
-    second = ticket_of(town, item, envelope) if way == "one by one" else in_bulk(town, item)
-    apart(town, number, second, item)
-    again = deliver(town, item, envelope)
+    number = ticket_of(practices, join.first)
+    item, envelope = join.second(practices, number)
+    second = (
+        ticket_of(practices, item, envelope) if way == "one by one" else in_bulk(practices, item)
+    )
+    apart(practices, number, second, item)
+    again = deliver(practices, item, envelope)
     assert (again.outcome, again.ticket_id) == (Outcome.DUPLICATE, second)
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_whatever_else_another_practice_sends_opens_its_own_ticket(
-    town: AppContext, name: str
+    practices: AppContext, name: str
 ) -> None:
     join = OTHERS[name]
-    number = ticket_of(town, join.first)
-    item, envelope = join.second(town, number)
-    apart(town, number, ticket_of(town, item, envelope), item)
+    number = ticket_of(practices, join.first)
+    item, envelope = join.second(practices, number)
+    apart(practices, number, ticket_of(practices, item, envelope), item)
 
 
 @pytest.mark.parametrize("end", ["completed", "merged", "merged and completed", "spam"])
 @pytest.mark.parametrize("name", [*ROWS, *OTHERS])
 def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
-    town: AppContext, name: str, end: str
+    practices: AppContext, name: str, end: str
 ) -> None:
     join = (ROWS | OTHERS)[name]
-    number = ticket_of(town, join.first)
-    item, envelope = join.second(town, number)
+    number = ticket_of(practices, join.first)
+    item, envelope = join.second(practices, number)
     last = number
-    with town.store.transaction() as session:
+    with practices.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         if end == "spam":
-            town.desk.close(session, ticket, Status.SPAM, by="Olga", reason="r", now=town.clock())
+            practices.desk.close(
+                session, ticket, Status.SPAM, by="Olga", reason="r", now=practices.clock()
+            )
     if end.startswith("merged"):
-        last = ticket_of(town, mail(sender=OUR_NURSE))
-        with town.store.transaction() as session:
+        last = ticket_of(practices, mail(sender=OUR_NURSE))
+        with practices.store.transaction() as session:
             one, other = session.get_one(Ticket, number), session.get_one(Ticket, last)
-            town.desk.merge(session, one, other, by="Olga", now=town.clock(), across_companies=True)
+            practices.desk.merge(
+                session, one, other, by="Olga", now=practices.clock(), across_companies=True
+            )
     if end.endswith("completed"):
-        complete(town, last)
-    before = state(town, last)
-    second = ticket_of(town, item, envelope)
+        complete(practices, last)
+    before = state(practices, last)
+    second = ticket_of(practices, item, envelope)
     assert second not in {number, last}
-    apart(town, last, second, item)
-    assert state(town, last) == before
+    apart(practices, last, second, item)
+    assert state(practices, last) == before
 
 
 def state(context: AppContext, number: int) -> tuple[Status, int]:
@@ -261,41 +267,41 @@ def state(context: AppContext, number: int) -> tuple[Status, int]:
         return ticket.status, ticket.period
 
 
-def test_who_belongs_still_joins_by_each_sign(town: AppContext) -> None:
-    number = ticket_of(town, mail(sender=OUR_NURSE))
+def test_who_belongs_still_joins_by_each_sign(practices: AppContext) -> None:
+    number = ticket_of(practices, mail(sender=OUR_NURSE))
     colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
     for sender in (OUR_NURSE, colleague, desk):
         for given in (
-            {"in_reply_to": of_first(town, number)},
-            {"in_reply_to": of_notice(town, number)},
+            {"in_reply_to": of_first(practices, number)},
+            {"in_reply_to": of_notice(practices, number)},
         ):
-            assert ticket_of(town, mail(sender=sender, **given)) == number
-    threaded = ticket_of(town, our_row(thread_id="T1"))
-    assert ticket_of(town, our_row(thread_id="T1", sender=Address("A Colleague"))) == threaded
-    assert in_bulk(town, our_row(thread_id="T1", sender=Address("Another One"))) == threaded
+            assert ticket_of(practices, mail(sender=sender, **given)) == number
+    threaded = ticket_of(practices, our_row(thread_id="T1"))
+    assert ticket_of(practices, our_row(thread_id="T1", sender=Address("A Colleague"))) == threaded
+    assert in_bulk(practices, our_row(thread_id="T1", sender=Address("Another One"))) == threaded
     nobodys = {"company": "", "sender": Address("Ida"), "thread_id": "T2"}
-    unknown = ticket_of(town, our_row(**nobodys))
-    assert ticket_of(town, our_row(**nobodys)) == unknown
-    assert in_bulk(town, our_row(**nobodys)) == unknown
+    unknown = ticket_of(practices, our_row(**nobodys))
+    assert ticket_of(practices, our_row(**nobodys)) == unknown
+    assert in_bulk(practices, our_row(**nobodys)) == unknown
 
 
 def test_a_reading_of_one_form_that_finds_no_practice_stays_with_the_other(
-    town: AppContext,
+    practices: AppContext,
 ) -> None:
-    number = ticket_of(town, form("help", company=OURS))
-    assert ticket_of(town, form("help", sender=Address("", "somebody@else.example"))) == number
-    with town.store.read_only() as session:
+    number = ticket_of(practices, form("help", company=OURS))
+    assert ticket_of(practices, form("help", sender=Address("", "somebody@else.example"))) == number
+    with practices.store.read_only() as session:
         assert session.scalars(select(TicketRelation)).all() == []
 
 
 def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
-    town: AppContext,
+    practices: AppContext,
 ) -> None:
     """The same ids in another order: an earlier parser gave one id to rows of two practices."""
-    rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, given_id="7")]
-    with town.store.transaction() as session:
-        delivery = delivered(town, session)
-        file_items(town.desk, session, rows, delivery, 0, town.clock())
+    rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, unreliable_id="7")]
+    with practices.store.transaction() as session:
+        delivery = delivered(practices, session)
+        file_items(practices.desk, session, rows, delivery, 0, practices.clock())
         session.flush()
         for message in session.scalars(select(Message)):
             message.message_id, message.external_id = "7", f"7#{message.id}"
@@ -304,37 +310,37 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
         replace(r, external_id="7", unreliable_id="", text=f"{r.text}, read better")
         for r in reversed(rows)
     ]
-    with town.store.transaction() as session:
+    with practices.store.transaction() as session:
         again = session.get_one(type(delivery), number)
         apply_findings(
-            town.desk,
+            practices.desk,
             session,
             again,
-            compare(town.desk, session, again, changed, lambda _: None),
+            compare(practices.desk, session, again, changed, lambda _: None),
             by="O",
             now=START,
         )
-    with town.store.read_only() as session:
+    with practices.store.read_only() as session:
         for ticket in session.scalars(select(Ticket)):
             assert ticket.company is not None
             for text in (m.text for m in ticket.messages):
                 assert (SECRET in text) == (ticket.company.name == THEIRS)
 
 
-def test_one_by_one_and_bulk_race_to_one_ticket(town: AppContext) -> None:
+def test_one_by_one_and_bulk_race_to_one_ticket(practices: AppContext) -> None:
     """The unique index decides, also between two rows of one content with two ids."""
     some = [our_row(external_id=name) for name in ("K-1", "K-2")]
-    with town.store.transaction() as session:
+    with practices.store.transaction() as session:
         for item in some:
-            file_in(town, session, item)
-        delivery = delivered(town, session)
+            file_in(practices, session, item)
+        delivery = delivered(practices, session)
         file_items(
-            town.desk,
+            practices.desk,
             session,
             [*some, our_row(external_id="row-" + "0" * 64)],
             delivery,
             0,
-            town.clock(),
+            practices.clock(),
         )
         session.expire(delivery)
         assert [f.outcome for f in delivery.filings] == [Outcome.DUPLICATE] * 3

@@ -69,13 +69,13 @@ COMPANIES = (
 _numbers = count(1)
 
 
-def message(**told: Any) -> InboundItem:
+def message(**values: Any) -> InboundItem:
     """A secure message as the parser gives it."""
     given: dict[str, Any] = {
         "external_id": f"KM-{next(_numbers)}",
         "sent_at": START,
         "text": "help",
-        **told,
+        **values,
     }
     return InboundItem(format=Format.SECURE_MESSAGE, **given)
 
@@ -87,8 +87,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def town(any_context: AppContext, clock: HandClock) -> AppContext:
-    """A house with a past."""
+def past_context(any_context: AppContext, clock: HandClock) -> AppContext:
+    """Context with tickets, contacts and companies of the days before."""
     context = any_context
     with context.store.transaction() as session:
         known = company(session, "Known & Co", manager=staff(session, "Mia"))
@@ -142,10 +142,10 @@ items = st.builds(
             {"link": "https://x.example/1"},
             {"to": (Address("Desk"),)},
             {"reply_to": (Address("Re", "re@known.example"),)},
-            {"not_shared": ("bo@new.example",)},
+            {"unshared_addresses": ("bo@new.example",)},
             {"is_bounce": True},
             {"in_reply_to": "<x@y>"},
-            {"given_id": "7"},
+            {"unreliable_id": "7"},
             {"sent_at": None},
         ]
     ),
@@ -162,15 +162,19 @@ rejected = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(items | rejected, min_size=1, max_size=12), st.integers(1, 12))
-def test_together_is_as_one_by_one(town: AppContext, some: list[ParseResult], size: int) -> None:
+def test_together_is_as_one_by_one(
+    past_context: AppContext, some: list[ParseResult], size: int
+) -> None:
     some = [make_storable(item) for item in some]  # as they are read
     one_by_one, together = (
         left_by(
-            town,
-            lambda *given: [file_item(town.desk, *_at(given, at)) for at in range(len(some))],
+            past_context,
+            lambda *given: [
+                file_item(past_context.desk, *_at(given, at)) for at in range(len(some))
+            ],
             some,
         ),
-        left_by(town, lambda *given: in_steps(town, size, *given), some),
+        left_by(past_context, lambda *given: in_steps(past_context, size, *given), some),
     )
     for table in one_by_one:
         assert together[table] == one_by_one[table], table
@@ -196,8 +200,8 @@ def in_steps(
 def left_by(
     context: AppContext, file: Any, some: Sequence[ParseResult]
 ) -> dict[str, list[dict[str, Any]]]:
-    """All tables after filing, which is taken back; numbers as ranks, because they may differ."""
-    with taken_back(context) as session:
+    """Return all tables after filing, which is rolled back; numbers as ranks, because they may differ."""
+    with rolled_back(context) as session:
         delivery = delivered(context, session)
         file(session, some, delivery, context.clock())
         session.flush()
@@ -205,7 +209,7 @@ def left_by(
 
 
 @contextmanager
-def taken_back(context: AppContext) -> Iterator[Session]:
+def rolled_back(context: AppContext) -> Iterator[Session]:
     with Session(context.store.engine) as session:
         yield session
         session.rollback()
@@ -243,29 +247,31 @@ def tables(session: Session) -> dict[str, list[dict[str, Any]]]:
 
 
 def _ranked(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str, Any]:
-    told = dict(row)
-    if "id" in told:
-        told["id"] = ranks[table.name][told["id"]]
+    values = dict(row)
+    if "id" in values:
+        values["id"] = ranks[table.name][values["id"]]
     for key in table.foreign_keys:
-        number = told[key.parent.name]
-        told[key.parent.name] = ranks[key.column.table.name][number] if number is not None else None
+        number = values[key.parent.name]
+        values[key.parent.name] = (
+            ranks[key.column.table.name][number] if number is not None else None
+        )
     if table.name == "outbox":
-        template, ticket, period, person, nth = told["rule_key"].split(":")
+        template, ticket, period, person, nth = values["rule_key"].split(":")
         ticket, person = ranks["tickets"][int(ticket)], ranks["contacts"][int(person)]
-        told["rule_key"] = (template, ticket, period, person, nth)
+        values["rule_key"] = (template, ticket, period, person, nth)
     if table.name == "audit":
         names = {"message": "messages", "task": "tasks", "delivery": "deliveries"}
-        told["cause"] = told["cause"].rstrip("0123456789")  # "delivery 9"
-        told["detail"] = {
-            k: ranks[names[k]][v] if k in names else v for k, v in told["detail"].items()
+        values["cause"] = values["cause"].rstrip("0123456789")  # "delivery 9"
+        values["detail"] = {
+            k: ranks[names[k]][v] if k in names else v for k, v in values["detail"].items()
         }
-    return told
+    return values
 
 
 def test_a_plain_export_is_filed_without_one_by_one(
     any_context: AppContext, monkeypatch: pytest.MonkeyPatch, woken: Woken
 ) -> None:
-    monkeypatch.setattr(bulk.file_item, "receive", None)
+    monkeypatch.setattr(bulk.file_item, "file_item", None)
     some = [message(sender=Address("", f"a{n}@x.example"), company=f"P{n % 3}") for n in range(30)]
     some += [
         message(thread_id="t", company="P1"),

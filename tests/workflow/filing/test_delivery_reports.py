@@ -28,9 +28,9 @@ def sent(context: AppContext) -> OutgoingMail:
         return session.scalars(select(OutgoingMail).where(OutgoingMail.ticket_id == number)).one()
 
 
-def report(context: AppContext, sent: OutgoingMail, **said: Any) -> Outcome:
+def report(context: AppContext, sent: OutgoingMail, **fields: Any) -> Outcome:
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
-    bounce = Bounce(failed=(sent.to,), **said)
+    bounce = Bounce(failed=(sent.to,), **fields)
     item = mail(
         sender=Address("", "mailer-daemon@mx.example"),
         is_bounce=True,
@@ -47,7 +47,7 @@ def mail_now(context: AppContext, sent: OutgoingMail) -> OutgoingMail:
         return session.get_one(OutgoingMail, sent.id)
 
 
-def test_what_the_other_system_said_stands_on_the_timeline_and_its_code_on_the_mail(
+def test_the_report_is_on_the_timeline_and_its_code_on_the_mail(
     context: AppContext, sent: OutgoingMail
 ) -> None:
     assert report(context, sent, status="5.1.1", reason="no such user here") is Outcome.IGNORED
@@ -59,7 +59,7 @@ def test_what_the_other_system_said_stands_on_the_timeline_and_its_code_on_the_m
     assert "no such user here" in note.text
 
 
-def test_a_delay_is_said_once_and_gives_nobody_a_task(
+def test_a_delay_is_noted_once_and_gives_nobody_a_task(
     context: AppContext, sent: OutgoingMail
 ) -> None:
     for _ in range(2):

@@ -621,7 +621,7 @@ def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(
         assert ticket.created_at == clock()
 
 
-def test_keys_of_messages_tell_ids_and_contents_apart() -> None:
+def test_keys_of_messages_distinguish_ids_and_contents() -> None:
     one = mail("x", name="a@b.example")
     assert threading.build_message_key(one) == threading.build_message_key(
         mail("x", name="a@b.example")

@@ -37,7 +37,7 @@ from workflow.mail import compose, sender, transport
 from workflow.mail.sender import SLICE_SECONDS
 from workflow.models.core import Message, OutgoingMail, Ticket
 from workflow.models.states import OutboxState
-from workflow.operations import stuck, sweep
+from workflow.operations import sweep
 from workflow.process import Stage
 from workflow.tickets.outbox import SEND
 
@@ -582,7 +582,7 @@ def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_t
         relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
         sender.send_waiting(relayed)
         assert (
-            stuck.advance_stuck_tickets(relayed) > 0
+            sweep.advance_stuck_tickets(relayed) > 0
         )  # the error is still there, and stops neither clock nor relay
     assert counted(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
     sweep.sweep(relayed, redis_away=lambda: False)
@@ -590,7 +590,7 @@ def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_t
     assert len(relay.taken) == copies
     assert contact(relayed, "c0@practice.example").unreachable == answer.startswith("5")
     assert bool(tasks(relayed, 1)) == answer.startswith("5")
-    assert stuck.advance_stuck_tickets(relayed) == 0
+    assert sweep.advance_stuck_tickets(relayed) == 0
 
 
 # -- the database goes away in between ----

@@ -10,7 +10,7 @@ from tests.support.context import HandClock, call
 from workflow.context import AppContext
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
-from workflow.operations.failed import count_overdue
+from workflow.operations.backlog import count_overdue
 
 DAY = timedelta(hours=24)
 
@@ -34,18 +34,18 @@ def test_a_failed_delivery_is_overdue_from_the_limit_on(
     clock.turn(hours=1)
     fail(context, b"2")
     Intake(context).accept(call())  # waits, and is not failed
-    told = []
+    counts = []
     for hours in (22.9, 0.1, 1):
         clock.turn(hours=hours)
         with context.store.read_only() as session:
-            told.append(count_overdue(session, clock(), DAY))
-    assert told == [(0, None), (1, came), (2, came)]
+            counts.append(count_overdue(session, clock(), DAY))
+    assert counts == [(0, None), (1, came), (2, came)]
 
 
 @pytest.mark.parametrize(
     "state", [DeliveryState.DISMISSED, DeliveryState.PROCESSED, DeliveryState.PENDING]
 )
-def test_what_has_been_looked_after_is_no_alarm(
+def test_what_is_dismissed_read_or_pending_is_no_alarm(
     context: AppContext, clock: HandClock, state: DeliveryState
 ) -> None:
     number = fail(context, b"1")

@@ -91,7 +91,7 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
 
     Never neither.
     """
-    vault, stop = context.blob_store, threading.Event()
+    blob_store, stop = context.blob_store, threading.Event()
     path = keep(context)
     digest = f"{path.parent.name}{path.name}"
     lost: list[int] = []
@@ -100,15 +100,15 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
     def collect() -> None:
         while not stop.is_set():
             with discarding:
-                vault.delete_blob(digest, unless_since=datetime.now(UTC) - timedelta(hours=1))
+                blob_store.delete_blob(digest, unless_since=datetime.now(UTC) - timedelta(hours=1))
 
     def again() -> None:
         for n in range(300):
             with suppress(FileNotFoundError):  # discarded already
                 age(path, hours=23)
-            vault.store(LARGE)
+            blob_store.store(LARGE)
             with discarding:
-                if not vault.has_blob(digest):
+                if not blob_store.has_blob(digest):
                     lost.append(n)
         stop.set()
 
@@ -128,7 +128,7 @@ def test_what_a_killed_process_left_half_written_goes_too(
     assert not left.exists()
 
 
-def test_a_row_whose_blob_is_gone_is_told(any_context: AppContext, clock: HandClock) -> None:
+def test_a_row_whose_blob_is_gone_is_reported(any_context: AppContext, clock: HandClock) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
     keep(any_context).unlink()
     SelfChecks(any_context).run_due()
@@ -139,10 +139,10 @@ def test_a_row_whose_blob_is_gone_is_told(any_context: AppContext, clock: HandCl
     assert not any("stored originals" in need for need in collect_status(any_context).needs)
 
 
-def test_an_object_store_is_looked_after_as_well(any_context: AppContext, steady: Steady) -> None:
-    vault = BlobStore("memory://orphans", any_context.sealer, 100)
-    context = AppContext(**{**vars(any_context), "vault": vault})
-    digest = str(vault.store(LARGE)[1])
+def test_an_object_store_is_collected_as_well(any_context: AppContext, steady: Steady) -> None:
+    blob_store = BlobStore("memory://orphans", any_context.sealer, 100)
+    context = AppContext(**{**vars(any_context), "blob_store": blob_store})
+    digest = str(blob_store.store(LARGE)[1])
     files = fsspec.filesystem("memory")
     path = f"/orphans/{digest[:2]}/{digest[2:]}"
     try:
@@ -167,7 +167,7 @@ def test_the_ledger_is_looked_at_once_a_day_and_what_is_wrong_stands_in_the_stat
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\nx")
     )
     checks.run_due()
-    assert counted(context, SelfCheck, SelfCheck.fault == "") == len(checks._looks)
+    assert counted(context, SelfCheck, SelfCheck.fault == "") == len(checks._checks)
     with context.store.transaction() as session:
         session.get_one(Delivery, number).items = 2  # one of them lost
         # as if read
@@ -214,7 +214,7 @@ def test_the_clock_looks(any_context: AppContext) -> None:
     )
     thread.start()
     until = time.monotonic() + 20
-    while counted(any_context, SelfCheck) != len(SelfChecks(any_context)._looks):
+    while counted(any_context, SelfCheck) != len(SelfChecks(any_context)._checks):
         assert time.monotonic() < until
         time.sleep(0.02)
     stop.set()

@@ -1,6 +1,6 @@
-"""Outgoing webhooks, told to a real HTTP server.
+"""Outgoing webhooks, delivered to a real HTTP server.
 
-Kept with the change, signed, told again, given up, never inside.
+Events are stored with the change, signed, retried, given up, and never sent into the inner network.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from workflow.filing import bulk
 from workflow.models.core import Delivery, Ticket
 from workflow.models.states import Status, WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent
-from workflow.operations.restored import withhold_mail
+from workflow.operations.backup import withhold_mail
 from workflow.operations.status import collect_status
 from workflow.operations.sweep import sweep
 from workflow.process import STEPS
@@ -39,19 +39,19 @@ WORDS = "Jane Doe, born 1970"
 
 
 class Receiver:
-    """Somebody else's server, by http on 127.0.0.1.
+    """A receiver of webhooks, by http on 127.0.0.1.
 
-    Keeps what it is told and answers as it is told to, else 204.
+    Stores the requests, and answers with the codes of `answers`, then 204.
     """
 
     def __init__(self) -> None:
-        self.told: list[tuple[dict[str, str], bytes]] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                outer.told.append(
+                outer.requests.append(
                     (dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
                 )
                 code = outer.answers.pop(0) if outer.answers else 204
@@ -72,7 +72,7 @@ class Receiver:
         self._thread.start()
 
     def bodies(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.told]
+        return [json.loads(body) for _, body in self.requests]
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -89,7 +89,7 @@ def _receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def receiver(_receiver: Receiver) -> Receiver:
-    _receiver.told.clear()
+    _receiver.requests.clear()
     _receiver.answers.clear()
     return _receiver
 
@@ -123,7 +123,7 @@ def hook(context: AppContext) -> Webhook:
         )
 
 
-def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
+def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
     any_context: AppContext, receiver: Receiver, woken: Woken
 ) -> None:
     _, secret = hooked(any_context, receiver.url)
@@ -137,21 +137,21 @@ def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
     complete(any_context, 1)
     while deliver_due(any_context):
         pass
-    told = receiver.bodies()
-    assert {one["event"] for one in told} >= {
+    bodies = receiver.bodies()
+    assert {one["event"] for one in bodies} >= {
         EventType.OPENED,
         EventType.ASSIGNED,
         EventType.STAGE,
         EventType.COMPLETED,
     }
-    assert [one["stage"] for one in told if one["event"] == EventType.COMPLETED] == [
+    assert [one["stage"] for one in bodies if one["event"] == EventType.COMPLETED] == [
         STEPS[-1].stage
     ]
-    assert next(one["owner"] for one in told if one["event"] == "ticket.assigned") == olga.id
-    assert {one["ticket"] for one in told} == {1}
-    assert WORDS not in str(receiver.told)
-    assert "Olga" not in str(receiver.told)
-    for head, body in receiver.told:
+    assert next(one["owner"] for one in bodies if one["event"] == "ticket.assigned") == olga.id
+    assert {one["ticket"] for one in bodies} == {1}
+    assert WORDS not in str(receiver.requests)
+    assert "Olga" not in str(receiver.requests)
+    for head, body in receiver.requests:
         time, signed = (part.partition("=")[2] for part in head["X-Intake-Signature"].split(","))
         assert (
             signed
@@ -162,11 +162,11 @@ def test_what_happens_to_a_ticket_is_told_signed_and_in_numbers_only(
             json.loads(body)["id"],
             json.loads(body)["event"],
         )
-    assert len({one["id"] for one in told}) == len(told)
+    assert len({one["id"] for one in bodies}) == len(bodies)
     assert {one.state for one in events(any_context)} == {WebhookEventState.DELIVERED}
 
 
-def test_only_what_was_asked_for_is_told_and_only_from_then_on(
+def test_only_subscribed_events_are_delivered_and_only_from_then_on(
     context: AppContext, receiver: Receiver
 ) -> None:
     deliver(context, mail())
@@ -202,7 +202,7 @@ def test_an_event_is_there_exactly_if_its_change_is(
     assert not events(context)
 
 
-def test_items_filed_many_at_once_are_told_like_single_ones(
+def test_items_filed_in_bulk_have_the_events_of_single_ones(
     any_context: AppContext, receiver: Receiver
 ) -> None:
     hooked(any_context, receiver.url)
@@ -219,7 +219,7 @@ def test_items_filed_many_at_once_are_told_like_single_ones(
     assert {one.body["ticket"] for one in events(any_context)} == {4, 5, 6}
 
 
-def test_an_address_that_fails_is_left_alone_for_a_while_then_told_again(
+def test_an_address_that_fails_pauses_and_is_retried(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
     hooked(context, receiver.url, EventType.OPENED)
@@ -231,7 +231,7 @@ def test_an_address_that_fails_is_left_alone_for_a_while_then_told_again(
     assert hook(context).reason == "it answered 500"
     clock.turn(seconds=31)
     assert deliver_due(context) == 2
-    assert len(receiver.told) == 3
+    assert len(receiver.requests) == 3
     assert receiver.bodies()[0] in receiver.bodies()[1:], "the same event, under the same id"
     assert (hook(context).failures, hook(context).reason) == (0, "")
 
@@ -241,7 +241,7 @@ def test_redirects_are_not_followed(context: AppContext, receiver: Receiver) -> 
     receiver.answers[:] = [302]
     deliver(context, mail())
     deliver_due(context)
-    assert len(receiver.told) == 1
+    assert len(receiver.requests) == 1
     assert hook(context).reason == "it answered with a redirect"
 
 
@@ -256,7 +256,7 @@ def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
         deliver_due(context)
         clock.turn(minutes=61)
     assert [one.state for one in events(context)] == [WebhookEventState.GIVEN_UP]
-    assert MIN_ATTEMPTS < len(receiver.told) < 60
+    assert MIN_ATTEMPTS < len(receiver.requests) < 60
     assert any("given up" in need for need in collect_status(context).needs)
     receiver.answers.clear()
     with context.store.transaction() as session:
@@ -292,34 +292,36 @@ def test_one_that_is_refused_for_itself_holds_up_no_other(
     assert deliver_due(context) == 1
 
 
-def test_a_removed_one_is_told_nothing_more(context: AppContext, receiver: Receiver) -> None:
+def test_a_deleted_webhook_gets_nothing_more(context: AppContext, receiver: Receiver) -> None:
     number, _ = hooked(context, receiver.url)
     deliver(context, mail())
     with context.store.transaction() as session:
         webhooks_deliver.delete_webhook(session, number, by="Ada", now=context.clock())
     deliver(context, mail())
     assert deliver_due(context) == 0
-    assert not receiver.told
+    assert not receiver.requests
     with pytest.raises(ActionNotAllowed), context.store.transaction() as session:
         webhooks_deliver.delete_webhook(session, number, by="Ada", now=context.clock())
 
 
-def test_the_clock_tells_what_no_worker_has(
+def test_the_clock_delivers_what_no_worker_has(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
     hooked(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     clock.turn(minutes=1)
     sweep(context, redis_away=lambda: False)
-    assert len(receiver.told) == 1
+    assert len(receiver.requests) == 1
 
 
-def test_two_workers_tell_an_event_once(postgres_context: AppContext, receiver: Receiver) -> None:
+def test_two_workers_deliver_an_event_once(
+    postgres_context: AppContext, receiver: Receiver
+) -> None:
     hooked(postgres_context, receiver.url, EventType.OPENED)
     for _ in range(12):
         deliver(postgres_context, mail())
     assert not together(*[lambda: deliver_due(postgres_context)] * 3)
-    assert len(receiver.told) == 12
+    assert len(receiver.requests) == 12
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_a_name_of_the_inner_network_is_not_asked(context: AppContext, receiver:
     deliver(context, mail())
     deliver_due(context)
     assert hook(context).reason.startswith("its host is one of an inner network")
-    assert not receiver.told
+    assert not receiver.requests
 
 
 def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(
@@ -357,7 +359,7 @@ def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(
     assert hook(context).reason == "no connection, or it broke off"
 
 
-def test_a_secret_whose_key_is_gone_is_said_to_be(context: AppContext, receiver: Receiver) -> None:
+def test_a_secret_whose_key_is_gone_is_reported(context: AppContext, receiver: Receiver) -> None:
     hooked(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     with context.store.transaction() as session:
@@ -384,13 +386,13 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
     known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
     # the example is ours
     exec(page.partition("```python\n")[2].partition("```")[0], known)  # noqa: S102
-    head, body = receiver.told[0]
+    head, body = receiver.requests[0]
     now = context.clock().timestamp()
     assert known["is_ours"](secret, head["X-Intake-Signature"], body, now)
     assert not known["is_ours"](secret, head["X-Intake-Signature"], body + b" ", now)
 
 
-def test_a_restored_system_tells_nothing_again(context: AppContext, receiver: Receiver) -> None:
+def test_a_restored_system_delivers_nothing_again(context: AppContext, receiver: Receiver) -> None:
     hooked(context, receiver.url)
     deliver(context, mail())
     withhold_mail(context.settings, context.clock())
