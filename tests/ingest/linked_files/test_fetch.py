@@ -242,7 +242,7 @@ def test_two_workers_with_one_file_keep_it_once(
 def test_the_clock_fetches_when_no_worker_does(
     context: AppContext, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linked_files_fetch, "public_tls", lambda: files.trusting)
+    monkeypatch.setattr(linked_files_fetch, "get_public_tls", lambda: files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
     form(context, f"{files.url}/a.pdf")
     sweep(context, redis_away=lambda: True)

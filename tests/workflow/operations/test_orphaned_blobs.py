@@ -141,7 +141,7 @@ def test_a_row_whose_blob_is_gone_is_told(any_context: AppContext, clock: HandCl
 
 def test_an_object_store_is_looked_after_as_well(any_context: AppContext, steady: Steady) -> None:
     vault = BlobStore("memory://orphans", any_context.sealer, 100)
-    context = AppContext(**{**vars(any_context), "vault": vault})
+    context = AppContext(**{**vars(any_context), "blob_store": vault})
     digest = str(vault.store(LARGE)[1])
     files = fsspec.filesystem("memory")
     path = f"/orphans/{digest[:2]}/{digest[2:]}"
