@@ -1,1 +1,1 @@
-"""Tickets and the process they walk through."""
+"""Tickets, customers, mail and the support process."""

@@ -1,6 +1,6 @@
-"""What RQ workers run: names only.
+"""The jobs that RQ workers run, and the wake-ups that put them into Redis.
 
-Redis holds hints; losing all of it costs a minute, never an item.
+A job carries the name of a queue and no data: losing all of Redis costs a minute, never an item.
 """
 
 import os
@@ -19,7 +19,8 @@ from workflow.context import AppContext, open_context
 from workflow.runtime import log
 from workflow.settings.settings import load_settings
 
-JOB_FUNCTIONS = {  # what waits under a name, by string: workflow imports no door
+# The function that does the work of each queue; by name, because workflow must not import ingest.
+JOB_FUNCTIONS = {
     "read": "ingest.processing.process:process_waiting",
     "send": "workflow.mail.sender:send_waiting",
     "fetch": "ingest.linked_files.fetch:fetch_due_files",
@@ -28,38 +29,36 @@ JOB_FUNCTIONS = {  # what waits under a name, by string: workflow imports no doo
 }
 QUEUES = ("read", "send", "fetch", "hook")
 JOB_TIMEOUT_SECONDS = 600
-_QUIET_SECONDS = (
-    5.0  # Redis that did not answer is left alone this long, so that it holds up no door
-)
+# A Redis that did not answer is not asked for this long, so that it delays no delivery.
+_QUIET_SECONDS = 5.0
 
 
 def run(name: str) -> int:
-    """Do everything that waits under a name; how many.
+    """Do everything that waits in a queue; return how many items were due.
 
-    This is the job: it carries no more than the name.
-
-    Never raises: RQ would keep the exception's text in Redis, and what is left undone the sweep
-    finds.
+    RQ calls this job with nothing but the queue's name. It never raises: RQ would store the text of
+    the exception in Redis, and the sweep finds the work that is left.
     """
     try:
-        return do_work(name, _context_of(os.getpid()))
+        return do_work(name, _get_context(os.getpid()))
     except Exception as error:  # noqa: BLE001  # top of a job: see above
         log.fault(name, error)
         return 0
 
 
 def do_work(name: str, context: AppContext) -> int:
-    """Do everything that waits under a name with what this process has open; how many."""
+    """Do everything that waits in a queue with this context; return how many items were due."""
     work: Callable[[AppContext], int] = resolve_name(JOB_FUNCTIONS[name])
     try:
         return work(context)
-    except JobTimeoutException as error:  # what was claimed is taken up again when its lease ends
+    # Claimed items are taken up again after their visibility timeout.
+    except JobTimeoutException as error:
         log.fault(name, error)
         return 0
 
 
 class JobNotifier:
-    """Puts a hint for the workers into Redis, unless one is waiting there already; never raises."""
+    """Puts a wake-up for the workers into Redis, unless one waits there already; never raises."""
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=1)
@@ -70,9 +69,10 @@ class JobNotifier:
         self.is_redis_away = False
 
     def __call__(self, name: str) -> None:
-        """Hint that work waits under this name.
+        """Wake the workers of a queue.
 
-        A job that still waits will see it; a running one might not.
+        A job that still waits in Redis will find the work; a running one may have missed it, so
+        only waiting jobs count.
         """
         if time.monotonic() < self._quiet_until:
             return
@@ -93,12 +93,12 @@ class JobNotifier:
             self.is_redis_away = True
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._redis.close()
 
 
 @lru_cache(maxsize=1)
-def _context_of(pid: int) -> AppContext:
+def _get_context(pid: int) -> AppContext:
     # Keyed by process: a worker forks for each job, and a database connection must not cross a
     # fork.
     del pid
@@ -110,6 +110,6 @@ def _context_of(pid: int) -> AppContext:
 
 def close_context() -> None:
     """Close what this process has open for its jobs; the next job reads the settings anew."""
-    if _context_of.cache_info().currsize:
-        _context_of(os.getpid()).close()
-    _context_of.cache_clear()
+    if _get_context.cache_info().currsize:
+        _get_context(os.getpid()).close()
+    _get_context.cache_clear()

@@ -1,4 +1,4 @@
-"""What every process needs, opened once from the settings."""
+"""The application context: what every process needs, opened once from the settings."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +13,9 @@ from workflow.tickets.desk import Desk
 
 @dataclass(frozen=True)
 class AppContext:
-    """Settings, database, sealed bytes, signatures.
+    """Settings, database, encryption, blobs, signatures and clock of a process.
 
-    The desk and the clock, handed down by the process that starts.
+    A process opens it when it starts and passes it on; nothing below asks for globals.
     """
 
     settings: Settings
@@ -27,11 +27,11 @@ class AppContext:
 
     @cached_property
     def desk(self) -> Desk:
-        """Return what can happen to a ticket, under these settings."""
+        """The actions on tickets, under these settings."""
         return Desk(self.settings, self.signer, self.blob_store)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self.store.close()
 
 
@@ -40,16 +40,16 @@ def open_context(
 ) -> AppContext:
     """Open everything a process needs.
 
-    Raises SettingsError when a key is unusable; a database that is away shows at the first
-    transaction.
+    `waker` sends wake-ups to workers, `clock` is the system clock unless given. Raises
+    SettingsError when a key is unusable. The database is not contacted yet.
     """
-    secret = crypto.load_keys(settings)
-    sealer = crypto.Sealer(secret)
+    keys = crypto.load_keys(settings)
+    sealer = crypto.Sealer(keys)
     return AppContext(
         settings=settings,
         store=Store(settings.database) if waker is None else Store(settings.database, waker),
         sealer=sealer,
         blob_store=BlobStore(settings.blobs, sealer, settings.inline_limit),
-        signer=crypto.Signer(secret),
+        signer=crypto.Signer(keys),
         clock=clock or make_clock(settings.clock_offset),
     )

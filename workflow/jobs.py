@@ -1,7 +1,4 @@
-"""Former name of `workflow.background_jobs`.
-
-Jobs that an earlier release put into Redis name it.
-"""
+"""Former name of `workflow.background_jobs`, for jobs that an earlier release put into Redis."""
 
 from workflow.background_jobs import run
 

@@ -1,4 +1,4 @@
-"""What each role may do: one table, for pages and API alike."""
+"""Permissions: one table of the rights of each role, for pages, API and command line."""
 
 from enum import StrEnum
 
@@ -6,12 +6,12 @@ from workflow.models.states import Role
 
 
 class Right(StrEnum):
-    """A kind of thing to do; every page, button and API call needs one."""
+    """A kind of action; every page, button and API call needs one right."""
 
     READ = "read"  # see tickets, contacts, companies, tasks
     WORK = "work"  # change them, write to customers
     LEAD = "lead"  # failed deliveries, imports, exports
-    AUDIT = "audit"  # the audit log, operations, settings as they are
+    AUDIT = "audit"  # the audit log, operations, current settings
     ADMIN = "admin"  # accounts, tokens of others, outgoing webhooks
 
 
@@ -29,5 +29,5 @@ def lacking(right: Right) -> str:
 
 
 def may(role: Role, right: Right) -> bool:
-    """Return whether somebody of this role may do this kind of thing."""
+    """Return whether a role has a right."""
     return right in RIGHTS_BY_ROLE[role]

@@ -1,6 +1,6 @@
-"""The process of a billing support ticket, as a table.
+"""The process of a billing support ticket as a table (operations manual).
 
-Stages, milestones, mails, deadlines (operations manual).
+Stages, milestones, mails and deadlines, in the manual's order and words.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,10 @@ UNKNOWN_COMPANY = "Unknown"
 
 
 class Stage(StrEnum):
-    """Where a ticket stands. Stages 2 and 3 belong to other ticket types of the shared pipeline."""
+    """Stage of a ticket.
+
+    Stages 2 and 3 belong to other ticket types of the shared pipeline.
+    """
 
     SUBMITTED = "1-Submitted"
     IN_PROGRESS = "4-In Progress"
@@ -35,10 +38,7 @@ class Milestone(StrEnum):
 
 
 class Template(StrEnum):
-    """A mail we send; the value is the manual's name.
-
-    The member name is the file under templates/.
-    """
+    """A mail we send: the value is the manual's name, the member name the file in templates/."""
 
     NOTICE = "Billing Support New Ticket"
     RECAP = "Billing Support Recap of Resolution"
@@ -49,7 +49,7 @@ class Template(StrEnum):
 
 
 class Person(StrEnum):
-    """Whose work a task is."""
+    """The person who gets a task."""
 
     OWNER = "the ticket owner"
     MANAGER = "the Manager on the Company record"
@@ -88,24 +88,20 @@ DEADLINES = (
     Deadline(Milestone.RESOLVED, timedelta(days=3), Person.MANAGER, "escalate the ticket"),
 )
 
-RECORDED_BY_RULE = frozenset(
-    {Milestone.CUSTOMER_NOTIFIED}
-)  # recorded with the mail of its stage: no box for it
-PROPERTY_MILESTONES = frozenset(
-    {Milestone.RESOLVED}
-)  # a property, Yes or No; every other milestone is a box to tick
+# Recorded when the mail of their stage is sent: they have no box to tick.
+RECORDED_BY_RULE = frozenset({Milestone.CUSTOMER_NOTIFIED})
+# A property with Yes or No; every other milestone is a box to tick.
+PROPERTY_MILESTONES = frozenset({Milestone.RESOLVED})
 
-WRITTEN_BY_PERSON = frozenset(
-    {Template.ANSWER, Template.RECAP}
-)  # written by somebody: no automatic mail
+# Mails that a person writes, as opposed to automatic mail.
+WRITTEN_BY_PERSON = frozenset({Template.ANSWER, Template.RECAP})
 
-REOPENING_STAGE = (
-    Stage.IN_PROGRESS
-)  # a reply to a completed ticket puts it here, with new deadlines
+# A reply to a completed ticket reopens it at this stage, with new deadlines.
+REOPENING_STAGE = Stage.IN_PROGRESS
 
 
 def get_step(stage: Stage) -> Step:
-    """The row of a stage."""
+    """Return the row of a stage."""
     return next(s for s in STEPS if s.stage is stage)
 
 
@@ -116,38 +112,37 @@ def list_missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
 
 
 def list_next_steps(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
-    """The stages a ticket passes into from here, in order.
+    """Return the stages that a ticket enters from here, in order.
 
-    Several when milestones came early, or none.
+    Empty when a milestone is missing, several when milestones were recorded early.
     """
     done = set(reached)
-    passed = []
-    for here, after in pairwise(STEPS):
-        if here.stage is stage and not list_missing(stage, done):
-            passed.append(after)
-            stage = after.stage
-    return passed
+    entered = []
+    for step, following in pairwise(STEPS):
+        if step.stage is stage and not list_missing(stage, done):
+            entered.append(following)
+            stage = following.stage
+    return entered
 
 
 def list_boxes() -> list[Milestone]:
-    """The milestones that a person ticks, in the manual's order."""
-    return [
-        m for s in STEPS for m in s.waits_for if m not in RECORDED_BY_RULE | PROPERTY_MILESTONES
-    ]
+    """Return the milestones that a person ticks, in the manual's order."""
+    without_box = RECORDED_BY_RULE | PROPERTY_MILESTONES
+    return [m for s in STEPS for m in s.waits_for if m not in without_box]
 
 
 def list_implied(stage: Stage) -> tuple[Milestone, ...]:
-    """Milestones of the stages before this one: whatever stands here has them."""
+    """Return the milestones of the stages before this one: a ticket at this stage has them."""
     before = STEPS[: [s.stage for s in STEPS].index(stage)]
     return tuple(m for s in before for m in s.waits_for)
 
 
 def list_carried_on_reopening() -> tuple[Milestone, ...]:
-    """Milestones of the stages before the one a reopened ticket enters: they stay recorded."""
+    """Return the milestones that stay recorded when a ticket is reopened."""
     return list_implied(REOPENING_STAGE)
 
 
-_WORDS = {
+_CONDITIONS = {  # as in the column "Moves on when"
     Milestone.CUSTOMER_NOTIFIED: "that notice has been sent, or recorded as not possible",
     Milestone.FOLLOW_UP_SENT: "box **4-Support Follow Up Sent** is ticked",
     Milestone.RESOLVED: "**Resolution** = Yes",
@@ -156,18 +151,17 @@ _WORDS = {
 
 
 def describe_milestone(milestone: Milestone) -> str:
-    """Return what the ticket waits for until this milestone is there, for people."""
-    return _WORDS.get(milestone, f"box **{milestone}** is ticked").replace("**", "")
+    """Return the condition that a milestone is recorded, in words for people."""
+    return _CONDITIONS.get(milestone, f"box **{milestone}** is ticked").replace("**", "")
 
 
 def render_markdown() -> str:
-    """The process as Markdown tables, as `intake process` prints them and README shows them."""
+    """Return the process as Markdown tables, as `intake process` prints and the README shows it."""
     rows = ["| Stage | On entering it | Moves on when |", "|---|---|---|"]
     for s in STEPS:
         sends = f"sends *{s.on_entry}*" if s.on_entry else "—"
-        rows.append(
-            f"| {s.stage} | {sends} | {' and '.join(_WORDS[m] for m in s.waits_for) or '—'} |"
-        )
+        conditions = " and ".join(_CONDITIONS[m] for m in s.waits_for)
+        rows.append(f"| {s.stage} | {sends} | {conditions or '—'} |")
     rows += [
         "",
         "| Unless recorded | within (of the ticket's creation) | this person | gets this task |",

@@ -1,6 +1,6 @@
-"""Who works at the desk and how they sign in.
+"""Staff and their accounts: an admin creates, changes, deactivates and reactivates them.
 
-Added, changed, let go and let in again by an admin, all on record.
+Every change is recorded in the audit log.
 """
 
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ MAX_NAME_LENGTH = 200
 
 
 class LastAdminError(ActionNotAllowed):
-    """Nobody could let anybody in any more."""
+    """Raised for a change after which no admin could sign in any more."""
 
 
 @dataclass(frozen=True)
 class StaffMember:
-    """Somebody on the desk, their account where they have one.
+    """A person on the desk with their account, if they have one.
 
-    And until when a link of theirs is good.
+    `link_until` is when their newest unused link expires, None without one.
     """
 
     staff: Staff
@@ -42,7 +42,7 @@ class StaffMember:
 
 
 def list_staff(session: Session, now: datetime) -> list[StaffMember]:
-    """Return who is on the desk, by name."""
+    """Return everybody on the desk, by name."""
     rows = (
         select(Staff, Account).outerjoin(Account, Account.staff_id == Staff.id).order_by(Staff.name)
     )
@@ -58,11 +58,13 @@ def list_staff(session: Session, now: datetime) -> list[StaffMember]:
 def create_person(
     session: Session, name: str, email: str, role: Role, *, by: str, now: datetime
 ) -> tuple[Staff, str]:
-    """Put somebody on the desk; they, and the token of a link by which they make their account.
+    """Create a person on the desk; return them and the token of a link to create their account.
 
-    Raises ActionNotAllowed when the name or the address is none, or is another's.
+    Raises ActionNotAllowed when the name or the address is unusable, or somebody else has it.
     """
-    person = Staff(name=_name(name), email=_address(session, email), role=role, created_at=now)
+    person = Staff(
+        name=_clean_name(name), email=_clean_address(session, email), role=role, created_at=now
+    )
     try:
         with session.begin_nested():
             session.add(person)
@@ -77,30 +79,31 @@ def create_person(
 
 
 def create_link(session: Session, number: int, *, by: str, now: datetime) -> tuple[Staff, str]:
-    """A new link for a person, to make an account or a new password; those made before are void.
+    """Return a person and the token of a new link to create an account or set a new password.
 
-    Raises ActionNotAllowed when there is no such person, or they were let go.
+    Earlier links of the person expire. Raises ActionNotAllowed when there is no such person, or
+    their account is deactivated.
     """
-    person, account = _held(session, number)
+    person, account = _lock_person(session, number)
     if account is not None and not account.active:
         raise ActionNotAllowed(f"{person.name} was let go: let them in again first.")
-    _void_links(session, person, now)
+    _expire_links(session, person, now)
     return person, invitations.create_invitation(session, person, person.role, by=by, now=now)
 
 
 def update_person(
     session: Session, number: int, role: Role, email: str, *, by: str, now: datetime
 ) -> Staff:
-    """Give a person another role or address. What it was stands in the audit trail.
+    """Give a person another role or address; the audit log has the role they had.
 
-    Raises LastAdminError when nobody would be admin any more; Missing for a person or address there
-    cannot be.
+    Raises LastAdminError when nobody would be an admin any more, ActionNotAllowed when there is no
+    such person or the address is unusable.
     """
-    admins = _held_admins(session)
-    person, account = _held(session, number)
+    admins = _lock_admins(session)
+    person, account = _lock_person(session, number)
     if role is not person.role:
         if not may(role, Right.ADMIN):
-            _spare_last(person, admins)
+            _require_another_admin(person, admins)
         audit.record(
             session,
             "role changed",
@@ -112,11 +115,12 @@ def update_person(
             after=role,
         )
         person.role = role
-        session.execute(update(Invitation).where(*_open_links(person, now)).values(role=role))
-    if (wanted := _address(session, email, person)) != person.email:
-        person.email = wanted
-        if account is not None and wanted:
-            account.email = wanted
+        session.execute(update(Invitation).where(*_is_open_link(person, now)).values(role=role))
+    new_email = _clean_address(session, email, person)
+    if new_email != person.email:
+        person.email = new_email
+        if account is not None and new_email:
+            account.email = new_email
         audit.record(session, "address changed", by=by, cause=AUDIT_CAUSE, now=now, staff=number)
     try:
         session.flush()
@@ -126,18 +130,18 @@ def update_person(
 
 
 def deactivate(session: Session, number: int, *, by: str, now: datetime) -> Staff:
-    """End an account: every session of it, and every link. What the person did stays theirs.
+    """Deactivate an account and end its sessions and links; the person keeps their tickets.
 
-    Raises LastAdminError for the last admin; Missing when there is no such person, or nothing to
-    end.
+    Raises LastAdminError for the last admin, ActionNotAllowed when there is no such person or no
+    active account.
     """
-    admins = _held_admins(session)
-    person, account = _account(session, number)
+    admins = _lock_admins(session)
+    person, account = _lock_account(session, number)
     if not account.active:
         raise ActionNotAllowed(f"{person.name} was let go already.")
-    _spare_last(person, admins)
+    _require_another_admin(person, admins)
     account.active = False
-    _void_links(session, person, now)
+    _expire_links(session, person, now)
     _end_sessions(session, account)
     audit.record(
         session,
@@ -152,11 +156,11 @@ def deactivate(session: Session, number: int, *, by: str, now: datetime) -> Staf
 
 
 def reactivate(session: Session, number: int, *, by: str, now: datetime) -> Staff:
-    """Take back that somebody was let go: password and second factor are as they were.
+    """Reactivate an account, with the password and second factor it had.
 
-    Raises ActionNotAllowed.
+    Raises ActionNotAllowed when there is no such person or no deactivated account.
     """
-    person, account = _account(session, number)
+    person, account = _lock_account(session, number)
     if account.active:
         raise ActionNotAllowed(f"{person.name} can sign in.")
     account.active = True
@@ -173,8 +177,11 @@ def reactivate(session: Session, number: int, *, by: str, now: datetime) -> Staf
 
 
 def unlock(session: Session, number: int, *, by: str, now: datetime) -> Staff:
-    """Forget wrong passwords: the person may try again at once. Raises ActionNotAllowed."""
-    person, account = _account(session, number)
+    """Unlock an account after wrong passwords, so that the person may try again at once.
+
+    Raises ActionNotAllowed when there is no such person or account.
+    """
+    person, account = _lock_account(session, number)
     account.failures, account.locked_until = 0, None
     audit.record(
         session,
@@ -189,11 +196,12 @@ def unlock(session: Session, number: int, *, by: str, now: datetime) -> Staff:
 
 
 def reset_second_factor(session: Session, number: int, *, by: str, now: datetime) -> Staff:
-    """Take a lost second factor off an account and end its sessions.
+    """Remove a lost second factor from an account and end its sessions.
 
-    The password alone opens it, until a new one.
+    The password alone is enough until the person sets up a new factor. Raises ActionNotAllowed
+    when there is no such person or account.
     """
-    person, account = _account(session, number)
+    person, account = _lock_account(session, number)
     account.second_factor, account.totp_secret, account.recovery_codes = None, None, []
     _end_sessions(session, account)
     audit.record(
@@ -208,7 +216,7 @@ def reset_second_factor(session: Session, number: int, *, by: str, now: datetime
     return person
 
 
-def _held(session: Session, number: int) -> tuple[Staff, Account | None]:
+def _lock_person(session: Session, number: int) -> tuple[Staff, Account | None]:
     person = session.get(Staff, number, with_for_update=True)
     if person is None:
         raise ActionNotAllowed("There is nobody with this number on the desk.")
@@ -217,28 +225,29 @@ def _held(session: Session, number: int) -> tuple[Staff, Account | None]:
     )
 
 
-def _account(session: Session, number: int) -> tuple[Staff, Account]:
-    person, account = _held(session, number)
+def _lock_account(session: Session, number: int) -> tuple[Staff, Account]:
+    person, account = _lock_person(session, number)
     if account is None:
         raise ActionNotAllowed(NO_ACCOUNT_MESSAGE.format(name=person.name))
     return person, account
 
 
-def _held_admins(session: Session) -> set[int]:
-    """The admins who can sign in, their rows held in one order.
+def _lock_admins(session: Session) -> set[int]:
+    """Return the admins who can sign in, their rows locked.
 
-    Two who let each other go at once come one by one.
+    The order of locking is fixed, so that two admins who deactivate each other at the same moment
+    wait for one another and not both.
     """
-    admins = [role for role in Role if may(role, Right.ADMIN)]
-    able = (
+    admin_roles = [role for role in Role if may(role, Right.ADMIN)]
+    active = (
         select(Staff.id)
         .join(Account, Account.staff_id == Staff.id)
-        .where(Staff.role.in_(admins), Account.active)
+        .where(Staff.role.in_(admin_roles), Account.active)
     )
-    return set(session.scalars(able.order_by(Staff.id).with_for_update()))
+    return set(session.scalars(active.order_by(Staff.id).with_for_update()))
 
 
-def _spare_last(person: Staff, admins: set[int]) -> None:
+def _require_another_admin(person: Staff, admins: set[int]) -> None:
     if admins == {person.id}:
         raise LastAdminError(LAST_ADMIN_MESSAGE)
 
@@ -248,11 +257,11 @@ def _end_sessions(session: Session, account: Account) -> None:
     session.execute(delete(WebSession).where(WebSession.account_id == account.id))
 
 
-def _void_links(session: Session, person: Staff, now: datetime) -> None:
-    session.execute(update(Invitation).where(*_open_links(person, now)).values(expires_at=now))
+def _expire_links(session: Session, person: Staff, now: datetime) -> None:
+    session.execute(update(Invitation).where(*_is_open_link(person, now)).values(expires_at=now))
 
 
-def _open_links(person: Staff, now: datetime) -> tuple[ColumnElement[bool], ...]:
+def _is_open_link(person: Staff, now: datetime) -> tuple[ColumnElement[bool], ...]:
     return (
         Invitation.staff_id == person.id,
         Invitation.used_at.is_(None),
@@ -260,17 +269,17 @@ def _open_links(person: Staff, now: datetime) -> tuple[ColumnElement[bool], ...]
     )
 
 
-def _name(text: str) -> str:
+def _clean_name(text: str) -> str:
     name = " ".join(text.split())
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise ActionNotAllowed(f"A name has one to {MAX_NAME_LENGTH} characters.")
     return name
 
 
-def _address(session: Session, text: str, person: Staff | None = None) -> str:
-    """A mail address as we keep it, "" for none.
+def _clean_address(session: Session, text: str, person: Staff | None = None) -> str:
+    """Return a mail address as it is stored: trimmed and case-folded, "" for none.
 
-    Raises ActionNotAllowed where it is none, or another's to sign in with.
+    Raises ActionNotAllowed when it is not an address, or somebody else signs in with it.
     """
     email = text.strip().casefold()
     if email and not directory.is_valid_address(email):

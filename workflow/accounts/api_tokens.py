@@ -1,6 +1,6 @@
-"""Tokens by which programs come in.
+"""API tokens: a program acts for a person, with some of the person's rights.
 
-For a person, with part of the person's rights, kept as a digest only.
+Only a digest of the token is stored.
 """
 
 import secrets
@@ -18,23 +18,22 @@ from workflow.models.core import Staff
 from workflow.permissions import Right, may
 from workflow.runtime.crypto import hash_secret
 
-PREFIX = "intake_"  # so that people, and scanners of leaked secrets, see what it is
-LAST_USED_PRECISION = timedelta(minutes=1)  # how exactly we know when a token was used last
+PREFIX = "intake_"  # so that people, and scanners for leaked secrets, recognise a token
+LAST_USED_PRECISION = timedelta(minutes=1)  # of `used_at`: not every call writes to the database
 MAX_NAME_LENGTH = 200
-MAX_TOKENS_PER_PERSON = 50  # of one person
+MAX_TOKENS_PER_PERSON = 50
 
 
 def create_token(
     session: Session, person: Staff, name: str, scopes: Collection[str], *, by: str, now: datetime
 ) -> tuple[ApiToken, str]:
-    """A new token for a program of this person.
+    """Create a token for a program of this person; return its row and the token itself.
 
-    The row, and the token itself, which is shown this once.
-
-    Raises ActionNotAllowed where the name is none, or a scope is more than the person may do.
+    The token can be shown only now. Raises ActionNotAllowed when the name is unusable, a scope is
+    beyond the person's rights, or the person has too many tokens.
     """
-    said = " ".join(name.split())
-    if not said or len(said) > MAX_NAME_LENGTH or not said.isprintable():
+    clean_name = " ".join(name.split())
+    if not clean_name or len(clean_name) > MAX_NAME_LENGTH or not clean_name.isprintable():
         raise ActionNotAllowed("name the program that will use it")
     wanted = [right for right in Right if right in scopes]
     if not wanted or set(scopes) - set(Right):
@@ -50,7 +49,7 @@ def create_token(
     token = PREFIX + secrets.token_urlsafe(32)
     row = ApiToken(
         staff_id=person.id,
-        name=said,
+        name=clean_name,
         key=hash_secret(token),
         scopes=[str(r) for r in wanted],
         created_at=now,
@@ -66,9 +65,9 @@ def create_token(
 def revoke_token(
     session: Session, number: int, *, by: str, now: datetime, of: Staff | None = None
 ) -> ApiToken:
-    """End a token, at once; with `list_tokens` only one of this person's.
+    """Revoke a token at once; with `of` only a token of this person.
 
-    Raises ActionNotAllowed when there is none.
+    Raises ActionNotAllowed when there is no such token.
     """
     row = session.get(ApiToken, number, with_for_update=True)
     if row is None or row.revoked_at is not None or (of is not None and row.staff_id != of.id):
@@ -81,7 +80,7 @@ def revoke_token(
 
 
 def list_tokens(session: Session, person: Staff | None = None) -> list[ApiToken]:
-    """The tokens that are good now: a person's, or everybody's; the newest first."""
+    """Return the valid tokens of a person, or of everybody, the newest first."""
     query = (
         select(ApiToken).where(ApiToken.revoked_at.is_(None)).options(joinedload(ApiToken.staff))
     )
@@ -91,9 +90,9 @@ def list_tokens(session: Session, person: Staff | None = None) -> list[ApiToken]
 
 
 def find_token(session: Session, token: str) -> ApiToken | None:
-    """Return whose token this is.
+    """Return the row of a token that a program presents, with its person.
 
-    None for one we never made, a revoked one, and one of somebody who was let go.
+    None for an unknown or revoked token, and for one of a deactivated account.
     """
     if not token.startswith(PREFIX) or len(token) > MAX_NAME_LENGTH:
         return None
@@ -108,17 +107,14 @@ def find_token(session: Session, token: str) -> ApiToken | None:
 
 
 def get_rights(token: ApiToken) -> frozenset[Right]:
-    """Return what it may do now.
-
-    Its scopes, as far as its person has these rights at this moment.
-    """
+    """Return the rights of a token now: its scopes, as far as its person has these rights still."""
     return frozenset(
         right for right in Right if right in token.scopes and may(token.staff.role, right)
     )
 
 
 def record_use(store: Store, token: ApiToken, now: datetime) -> None:
-    """Note that it was used; written once a minute at most."""
+    """Record when the token was used, at most once a minute."""
     if token.used_at is not None and timedelta() <= now - token.used_at < LAST_USED_PRECISION:
         return
     with store.transaction() as session:

@@ -1,4 +1,4 @@
-"""Links by which people make an account or a new password: random, for one use, for a day."""
+"""Invitations: links to create an account or set a new password, for one use within a day."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -18,7 +18,10 @@ VALID_FOR = timedelta(hours=24)
 def create_invitation(
     session: Session, staff: Staff | None, role: Role, *, by: str, now: datetime
 ) -> str:
-    """Make a link's token, for this person; without one for whoever comes first, as this role."""
+    """Create a link and return its token.
+
+    The link is for `staff`, or, when that is None, for whoever uses it first, in this role.
+    """
     token = secrets.token_urlsafe(24)
     session.add(
         Invitation(
@@ -42,21 +45,20 @@ def create_invitation(
 
 
 def create_first_invitation(session: Session, *, now: datetime) -> str | None:
-    """A token for the first admin while nobody has an account; None from then on."""
+    """Return the token of a link for the first admin, None once anybody has an account."""
     if session.scalar(select(Account.id).limit(1)) is not None:
         return None
     return create_invitation(session, None, Role.ADMIN, by="rule", now=now)
 
 
 def find_valid_invitation(session: Session, token: str, now: datetime) -> Invitation | None:
-    """The invitation behind a link, held for this transaction.
+    """Return the invitation of a link's token, locked; None when it is used, expired or unknown.
 
-    None when it was used, is too old, or was never ours.
-
-    One for the first admin is void once anybody has an account.
+    The invitation of the first admin is void once anybody has an account.
     """
-    found = session.get(Invitation, hash_secret(token), with_for_update=True)
-    if found is None or found.used_at is not None or now >= found.expires_at:
+    invitation = session.get(Invitation, hash_secret(token), with_for_update=True)
+    if invitation is None or invitation.used_at is not None or now >= invitation.expires_at:
         return None
-    void = found.staff_id is None and session.scalar(select(Account.id).limit(1)) is not None
-    return None if void else found
+    if invitation.staff_id is None and session.scalar(select(Account.id).limit(1)) is not None:
+        return None
+    return invitation

@@ -1,10 +1,8 @@
-"""Forms that were sent after their writer had been signed out.
+"""Saved forms: submitted after their writer was signed out, saved until they sign in again.
 
-Kept for that person until they have signed in again.
-
-They may hold patient data, so they are sealed, stay for a day and are shown to the account that
-filled them in and to nobody else. Nothing here sends one: the person looks at it and presses its
-button.
+They may hold patient data, so they are encrypted, deleted after a day, and shown only to the
+account that filled them in. They are never submitted automatically: the person looks at the form
+and presses its button.
 """
 
 import json
@@ -20,18 +18,14 @@ from workflow.models.accounts import SavedFormRow
 from workflow.runtime.crypto import Sealer
 
 KEEP_FOR = timedelta(hours=24)
-MAX_FORMS = 20  # of one account; the oldest go first
-MAX_BYTES = (
-    3 * 1024 * 1024
-)  # of one form, above what the console takes as fields (MAX_FORM_MEMORY_SIZE)
+MAX_FORMS = 20  # of one account; the oldest are deleted first
+# Of one form: more than the console accepts as fields (MAX_FORM_MEMORY_SIZE).
+MAX_BYTES = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class FormContent:
-    """What was typed into a form.
-
-    Where it was sent, its fields in order, the files that were chosen in it.
-    """
+    """The content of a submitted form: path, fields in order, and the names of chosen files."""
 
     path: str
     fields: Sequence[tuple[str, str]] = field(repr=False)  # PHI
@@ -40,7 +34,7 @@ class FormContent:
 
 @dataclass(frozen=True)
 class SavedForm:
-    """A form as it was kept."""
+    """A form saved at a time, under a random key."""
 
     key: str
     at: datetime
@@ -48,14 +42,11 @@ class SavedForm:
 
 
 def save_form(
-    session: Session, sealer: Sealer, account: int, filled: FormContent, now: datetime
+    session: Session, sealer: Sealer, account: int, form: FormContent, now: datetime
 ) -> str | None:
-    """Keep a form for an account.
-
-    The key it is shown under, None where it is too large to be kept.
-    """
-    lists = {"fields": [list(f) for f in filled.fields], "files": [list(f) for f in filled.files]}
-    content = json.dumps({"path": filled.path, **lists}).encode()
+    """Save a form for an account; return its key, or None when it is too large to be saved."""
+    lists = {"fields": [list(f) for f in form.fields], "files": [list(f) for f in form.files]}
+    content = json.dumps({"path": form.path, **lists}).encode()
     if len(content) > MAX_BYTES:
         return None
     delete_expired(session, now)
@@ -66,32 +57,32 @@ def save_form(
     session.flush()
     newest = select(SavedFormRow.key).where(SavedFormRow.account_id == account)
     beyond = newest.order_by(SavedFormRow.created_at.desc(), SavedFormRow.key).offset(MAX_FORMS)
-    for old in session.scalars(beyond).all():
-        session.execute(delete(SavedFormRow).where(SavedFormRow.key == old))
+    for surplus_key in session.scalars(beyond).all():
+        session.execute(delete(SavedFormRow).where(SavedFormRow.key == surplus_key))
     return key
 
 
 def find_form(
     session: Session, sealer: Sealer, account: int, key: str, now: datetime
 ) -> SavedForm | None:
-    """Return a form of this account; None where there is none under this key, or no longer."""
+    """Return a form of this account; None when the key is unknown or the form is too old."""
     row = session.get(SavedFormRow, key)
     if row is None or row.account_id != account or row.created_at <= now - KEEP_FOR:
         return None
     try:
-        content = json.loads(sealer.unseal(row.content))
-    except ValueError:  # its key has been taken away: nobody can read it any more
+        stored = json.loads(sealer.unseal(row.content))
+    except ValueError:  # its encryption key was removed: nobody can read it any more
         return None
-    filled = FormContent(
-        path=content["path"],
-        fields=[(name, value) for name, value in content["fields"]],
-        files=[(name, file) for name, file in content["files"]],
+    content = FormContent(
+        path=stored["path"],
+        fields=[(name, value) for name, value in stored["fields"]],
+        files=[(name, file) for name, file in stored["files"]],
     )
-    return SavedForm(key=row.key, at=row.created_at, content=filled)
+    return SavedForm(key=row.key, at=row.created_at, content=content)
 
 
 def list_forms(session: Session, sealer: Sealer, account: int, now: datetime) -> list[SavedForm]:
-    """Return the forms of this account, the newest first."""
+    """Return the saved forms of this account, the newest first."""
     mine = select(SavedFormRow.key).where(
         SavedFormRow.account_id == account, SavedFormRow.created_at > now - KEEP_FOR
     )
@@ -102,12 +93,12 @@ def list_forms(session: Session, sealer: Sealer, account: int, now: datetime) ->
 
 
 def delete_form(session: Session, account: int, key: str) -> None:
-    """Delete a form of this account: it was sent, or is not wanted."""
+    """Delete a form of this account after it was submitted, or when it is not wanted."""
     session.execute(
         delete(SavedFormRow).where(SavedFormRow.key == key, SavedFormRow.account_id == account)
     )
 
 
 def delete_expired(session: Session, now: datetime) -> None:
-    """Delete the forms of everybody that have been kept long enough."""
+    """Delete the forms of all accounts that are older than `KEEP_FOR`."""
     session.execute(delete(SavedFormRow).where(SavedFormRow.created_at <= now - KEEP_FOR))

@@ -1,9 +1,7 @@
-"""Writing many rows of a table by the shortest way its database has.
+"""Bulk insert: one prepared statement on SQLite, COPY on PostgreSQL.
 
-One prepared statement, or COPY.
-
-SQLAlchemy binds the values of each row by itself, which costs more than writing them; here each
-column is bound in one go, by the very same types.
+SQLAlchemy binds the values of each row separately, which costs more than writing them; here each
+column is bound in one go, by the same column types.
 """
 
 import json
@@ -31,22 +29,24 @@ Row = dict[str, Any]
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows that all name the same columns; the others have their defaults.
+    """Insert rows that all name the same columns; the other columns get their defaults.
 
-    Raises what `Connection.execute` does; then none is written.
+    Raises what `Connection.execute` raises; then no row is written.
     """
     if not rows:
         return
-    given = rows[0].keys()
-    defaults = {
-        c.name: made
-        for c in table.columns
-        if c.name not in given and (made := _default(c)) is not None
-    }
-    columns = [c for c in table.columns if c.name in given or c.name in defaults]
-    values = (_bound(c, rows, defaults.get(c.name), connection) for c in columns)
+    columns: list[Column[Any]] = []
+    values: list[list[Any]] = []
+    for column in table.columns:
+        default = None
+        if column.name not in rows[0]:
+            default = _get_default(column)
+            if default is None:
+                continue
+        columns.append(column)
+        values.append(_bind(column, rows, default, connection))
     lines = list(zip(*values, strict=True))
-    names = tuple(c.name for c in columns)
+    names = tuple(column.name for column in columns)
     if connection.dialect.name == "postgresql":
         from workflow.database import postgres  # noqa: PLC0415  # its driver is an extra
 
@@ -56,37 +56,39 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
         connection.exec_driver_sql(statement, lines)
 
 
-def _default(column: Column[Any]) -> Any:
+def _get_default(column: Column[Any]) -> Any:
+    """Return a column's default value; None without one, or where the database makes it."""
     default = column.default
     if default is None or not (default.is_scalar or default.is_callable):
         return None
     return default.arg(None) if default.is_callable else default.arg  # type: ignore[attr-defined]
 
 
-def _bound(
+def _bind(
     column: Column[Any], rows: Sequence[Row], default: Any, connection: Connection
 ) -> list[Any]:
-    """The column's values as the driver takes them."""
+    """Return the column's values as the driver takes them; all `default` unless it is None."""
     name, dialect = column.name, connection.dialect
     values = [default] * len(rows) if default is not None else [row[name] for row in rows]
     if isinstance(column.type, JSON):
-        return list(map(_json, values))
+        return list(map(_dump_json, values))
     bind = column.type.dialect_impl(dialect).bind_processor(dialect)
-    return values if bind is None else list(_once(values, bind))
+    return values if bind is None else list(_bind_runs(values, bind))
 
 
-def _json(value: Any) -> str:
-    """As both databases take it.
+def _dump_json(value: Any) -> str:
+    # Most values are empty, and calling the library for each takes a tenth of writing a row.
+    if value == []:
+        return "[]"
+    if value == {}:
+        return "{}"
+    return json.dumps(value)
 
-    Most are empty, and asking the library for each would be a tenth of writing a row.
-    """
-    return "[]" if value == [] else "{}" if value == {} else json.dumps(value)
 
+def _bind_runs(values: Iterable[Any], bind: Any) -> Iterator[Any]:
+    """Bind each value, a run of the same object only once.
 
-def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
-    """Bind each, the same one that follows itself only once.
-
-    One moment, stage or word stands in most rows.
+    Most rows of a batch share one time, stage or status.
     """
     last: Any = object()
     bound: Any = None
@@ -99,11 +101,10 @@ def _once(values: Iterable[Any], bind: Any) -> Iterator[Any]:
 def is_one_of(
     session: Session, column: InstrumentedAttribute[Any], values: Collection[Any]
 ) -> ColumnElement[bool]:
-    """That a column is one of these.
+    """Return the condition that a column has one of these values.
 
-    PostgreSQL is told many as one: saying a thousand takes longer than looking.
-
-    Many are to be looked up while `force_custom_plans`.
+    PostgreSQL gets several values as one array parameter: parsing a thousand parameters takes
+    longer than finding the rows. Use it inside `force_custom_plans` when there are many.
     """
     if len(values) > 1 and session.get_bind().dialect.name == "postgresql":
         return column == any_(cast(literal(list(values), ARRAY(column.type)), ARRAY(column.type)))
@@ -112,36 +113,35 @@ def is_one_of(
 
 @contextmanager
 def force_custom_plans(session: Session) -> Iterator[None]:
-    """Have PostgreSQL plan each statement for the values it has, not once for all.
+    """Make PostgreSQL plan each statement for its actual values, and by the indexes.
 
-    And by the indexes.
-
-    It guesses that a thousand values are half of a table whose rows nobody has counted yet, and
-    would read it whole.
+    It guesses that a thousand values match half of a table that was never analyzed, and would read
+    the table completely.
     """
-    postgres = session.get_bind().dialect.name == "postgresql"
-    if postgres:
-        _plan(session, mode="force_custom_plan", reading="off")
+    is_postgres = session.get_bind().dialect.name == "postgresql"
+    if is_postgres:
+        _set_planner(session, plan_cache_mode="force_custom_plan", sequential_scan="off")
     yield
-    if postgres:  # checking foreign keys goes by plans too, one for each row
-        _plan(session, mode="auto", reading="on")
+    # Back again before the inserts: the check of each foreign key is a planned statement as well.
+    if is_postgres:
+        _set_planner(session, plan_cache_mode="auto", sequential_scan="on")
 
 
-def _plan(session: Session, *, mode: str, reading: str) -> None:
-    """For this transaction."""
+def _set_planner(session: Session, *, plan_cache_mode: str, sequential_scan: str) -> None:
+    """Set options of PostgreSQL's planner until the end of the transaction."""
     session.execute(
         select(
-            func.set_config("plan_cache_mode", mode, True),
-            func.set_config("enable_seqscan", reading, True),
+            func.set_config("plan_cache_mode", plan_cache_mode, True),
+            func.set_config("enable_seqscan", sequential_scan, True),
         )
     )
 
 
 def reserve_ids(connection: Connection, table: Table, count: int) -> list[int]:
-    """Take so many new ids of a table, in order."""
+    """Return `count` new ids of a table, ascending; nobody else gets them."""
     if not count:
         return []
-    if connection.dialect.name == "sqlite":  # one writer at a time, and this is it
+    if connection.dialect.name == "sqlite":  # it has one writer at a time, and we are it
         last = connection.scalar(select(func.max(table.c.id))) or 0
         return list(range(last + 1, last + count + 1))
     sequence = func.pg_get_serial_sequence(table.name, "id")

@@ -1,4 +1,4 @@
-"""The database: engine, transactions, and the wake-ups that fire once one has committed."""
+"""The database engine, its transactions, and the wake-ups sent to workers after a commit."""
 
 import sqlite3
 import time
@@ -17,42 +17,36 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 WorkerNotifier = Callable[[str], None]
-NOTIFICATIONS = "wakes"
-DATABASE_UNAVAILABLE = (
-    OperationalError,
-    InterfaceError,
-    NoConnection,
-)  # the database does not do its work now; try again later
-WRITE_TIMEOUT_SECONDS = (
-    12.0  # for one statement on PostgreSQL: with connecting anew, a door has its answer within 25
-)
-READ_TIMEOUT_SECONDS = 60.0  # for one of those that count whole tables
-BUSY_TIMEOUT_SECONDS = 20  # for the one writer that SQLite has at a time
-WRITER_PAUSE_SECONDS = (
-    0.15  # whoever waits for SQLite's one writer asks again every tenth of a second
-)
-# the newest migration; a test holds it to the scripts, so that no command has to load Alembic
+NOTIFICATIONS = "wakes"  # key in Session.info
+# Raised when the database does not work at the moment: try again later.
+DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, NoConnection)
+# For one statement on PostgreSQL: with connecting again, a channel has its answer within 25 s.
+WRITE_TIMEOUT_SECONDS = 12.0
+READ_TIMEOUT_SECONDS = 60.0  # for statements that count whole tables
+BUSY_TIMEOUT_SECONDS = 20  # how long a writer waits for the one writer that SQLite has at a time
+WRITER_PAUSE_SECONDS = 0.15  # SQLite's waiting writers ask again every tenth of a second
+# The newest migration. A test compares it with the scripts, so that no command has to load Alembic.
 SCHEMA_VERSION = "0022"
 
 
-def _no_wake(name: str) -> None:
+def _notify_nobody(name: str) -> None:
     del name
 
 
 class Store:
     """Transactions on the one database.
 
-    `waker` is called with each name passed to `notify_workers`, after the commit; it must not raise. Nothing
-    is lost without it: the sweep finds what waits.
+    `waker` is called after a commit with each name that was passed to `notify_workers`; it must not
+    raise. Nothing is lost without it: the sweep finds waiting work.
     """
 
-    def __init__(self, url: str, waker: WorkerNotifier = _no_wake) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, waker: WorkerNotifier = _notify_nobody) -> None:
+        self.engine = _create_engine(url)
         self.notify = waker
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """Give a session; commit at the end, roll back on any exception, then fire the wake-ups."""
+        """Give a session; commit at the end and send the wake-ups, roll back on any exception."""
         with Session(self.engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
@@ -61,33 +55,30 @@ class Store:
 
     @contextmanager
     def read_only(self) -> Iterator[Session]:
-        """Give a session that changes nothing: it waits for no writer and holds none up."""
+        """Give a session that changes nothing: it neither waits for a writer nor blocks one."""
         engine = self.engine.execution_options(
-            sqlite_begin="DEFERRED", patience=READ_TIMEOUT_SECONDS
+            sqlite_begin="DEFERRED", statement_seconds=READ_TIMEOUT_SECONDS
         )
         with Session(engine, expire_on_commit=False) as session:
             yield session
 
     def pause_for_writers(self) -> None:
-        """Let others write between two batches of long work.
-
-        Without it they would wait for all of it on SQLite.
-        """
+        """Let others write between two batches of long work; on SQLite they would wait for all."""
         if self.engine.dialect.name == "sqlite":
             time.sleep(WRITER_PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self.engine.dispose()
 
 
 def notify_workers(session: Session, name: str) -> None:
-    """Have a worker look for `name`'s work as soon as this transaction has committed."""
+    """Wake a worker for the queue `name` as soon as this transaction has committed."""
     session.info.setdefault(NOTIFICATIONS, {})[name] = True
 
 
 def is_schema_current(store: Store) -> bool:
-    """Return whether the database has this program's newest schema."""
+    """Return whether the database has the schema of this version of the program."""
     with store.read_only() as session:
         if not inspect(session.connection()).has_table("alembic_version"):
             return False
@@ -96,17 +87,18 @@ def is_schema_current(store: Store) -> bool:
 
 
 def migrate(url: str) -> None:
-    """Bring the database to the newest schema, making it if need be."""
-    if (file := make_url(url).database) and url.startswith("sqlite"):
+    """Upgrade the database to the newest schema; create it when there is none."""
+    file = make_url(url).database
+    if file and url.startswith("sqlite"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    # a third of a second that only migrating has to wait for
+    # Importing Alembic takes a third of a second, which only a migration has to wait for.
     from alembic import command  # noqa: PLC0415
 
     command.upgrade(make_alembic_config(url), "head")
 
 
 def make_alembic_config(url: str) -> "Config":
-    """Alembic's settings for our migrations against this database."""
+    """Return Alembic's configuration for our migrations on this database."""
     from alembic.config import Config  # noqa: PLC0415  # as above
 
     config = Config()
@@ -115,8 +107,8 @@ def make_alembic_config(url: str) -> "Config":
     return config
 
 
-def _engine(url: str) -> Engine:
-    # hide_parameters: a database error's text must not carry a customer's words into a log.
+def _create_engine(url: str) -> Engine:
+    # hide_parameters: the text of a database error must not carry a customer's words into a log.
     options: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": True}
     if not url.startswith("sqlite"):
         from workflow.database import postgres  # noqa: PLC0415  # its driver is an extra
@@ -133,26 +125,25 @@ def _engine(url: str) -> Engine:
 
 def _sqlite_connect(connection: Any, record: object) -> None:
     del record
-    connection.isolation_level = None  # we say BEGIN ourselves
-    busy = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", busy):
+    connection.isolation_level = None  # _sqlite_begin begins the transactions
+    busy_timeout = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", busy_timeout):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer fails at once when another wrote in between;
-    # IMMEDIATE waits.
+    # A deferred transaction that begins to write fails at once when another one wrote meanwhile; an
+    # immediate one waits for its turn.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
     connection.exec_driver_sql(f"BEGIN {mode}")
 
 
 def _sqlite_error(context: ExceptionContext) -> None:
-    # What was opened while the disk was read-only stays so when the disk no longer is: open it
-    # anew. A cursor that is not closed would keep the old connection half open, and SQLite shares
-    # what a process has open of a file.
-    code = (
-        getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF
-    )  # without its extension
+    # A connection opened while the disk was read-only stays read-only when the disk is writable
+    # again: replace it. The cursor is closed because it would keep the old connection half open,
+    # and SQLite shares one open file between all connections of a process.
+    extended_code = getattr(context.original_exception, "sqlite_errorcode", 0)
+    code = extended_code & 0xFF  # the primary result code
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
         context.is_disconnect = True
         if context.execution_context is not None:

@@ -1,6 +1,6 @@
-"""PostgreSQL connections that give up.
+"""PostgreSQL connections with a time limit for each statement.
 
-A server that is stopped or cut off never answers, and nobody waits for ever.
+A server that is stopped or cut off from the network never answers; nobody waits for it for ever.
 """
 
 import time
@@ -17,20 +17,19 @@ from sqlalchemy.exc import DBAPIError
 
 RV = TypeVar("RV")
 
-TIMEOUT_OPTION = (  # execution option: seconds the server may take over a statement, None for ever
-    "patience"
-)
-PING_SECONDS = 5.0  # for a connection that lay in the pool
-CANCEL_SECONDS = 2.0  # for it to stop what it was told to
-CONNECTION_OPTIONS = {  # libpq's own words; what INTAKE_DATABASE_URL says goes before
+# Name of an execution option: seconds the server may take for a statement, None for no limit.
+TIMEOUT_OPTION = "statement_seconds"
+PING_SECONDS = 5.0  # for the check of a connection that comes out of the pool
+CANCEL_SECONDS = 2.0  # for the server to cancel a statement
+CONNECTION_OPTIONS = {  # of libpq; INTAKE_DATABASE_URL overrides them
     "connect_timeout": 5,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
-# A door that went away in the middle of a transaction must not keep the others waiting. Set by a
-# statement, because PgBouncer takes no such options at connecting.
+# A process that hangs in the middle of a transaction must not keep the others waiting. Set by a
+# statement, because PgBouncer accepts no such options at connecting.
 SET_SESSION_TIMEOUTS = (
     "SELECT set_config('lock_timeout', '10s', false),"
     " set_config('idle_in_transaction_session_timeout', '60s', false)"
@@ -38,35 +37,35 @@ SET_SESSION_TIMEOUTS = (
 
 
 class NoAnswerError(psycopg.OperationalError):
-    """The server has not answered for as long as we wait for it; the connection is closed."""
+    """The server did not answer in time; the connection is closed."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose every statement ends after `patience` seconds.
+    """A connection whose every statement ends after `statement_seconds`.
 
-    The server's own statement_timeout does not: a server that is stopped, or out of reach, counts
-    no time. One that is merely slow is told to stop, and the connection stays good.
+    The server's own statement_timeout does not do that: a server that is stopped, or out of reach,
+    counts no time. A server that is merely slow is asked to cancel, and the connection stays good.
     """
 
     statement_seconds: float | None = PING_SECONDS
 
     def wait(self, gen: PQGen[RV], *args: Any, **more: Any) -> RV:
-        """Do what `gen` does.
+        """Wait for the end of a statement.
 
-        Raises NoAnswerError, or QueryCanceled where the server still listens to us.
+        Raises NoAnswerError, or QueryCanceled when the server could still be reached.
         """
         if self.statement_seconds is None:
             return super().wait(gen, *args, **more)
         try:
             return super().wait(_bounded(gen, self.statement_seconds), *args, **more)
         except NoAnswerError:
-            return self._last_chance(gen)
+            return self._cancel(gen)
 
-    def _last_chance(self, gen: PQGen[RV]) -> RV:
+    def _cancel(self, gen: PQGen[RV]) -> RV:
+        """Ask the server to cancel the statement; close the connection when that fails as well."""
         try:
-            if (
-                not capabilities.has_cancel_safe()
-            ):  # libpq before 17: its way to cancel may hang as well
+            # The cancel request of libpq before 17 has no time limit and may hang as well.
+            if not capabilities.has_cancel_safe():
                 raise NoAnswerError
             self.cancel_safe(timeout=CANCEL_SECONDS)
             return super().wait(_bounded(gen, CANCEL_SECONDS))
@@ -78,16 +77,16 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]:
-    """Yield the same steps within a time for all together.
+    """Yield the steps of `gen`, with one time limit for all of them together.
 
-    Raises NoAnswerError when the next one takes longer.
+    Raises NoAnswerError when it is exceeded.
     """
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     try:
         step = next(gen)
         while True:
             ready = yield step
-            if not ready and time.monotonic() >= until:
+            if not ready and time.monotonic() >= deadline:
                 raise NoAnswerError
             step = gen.send(ready)
     except StopIteration as done:
@@ -96,25 +95,24 @@ def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]
 
 
 def create_bounded_engine(url: str, seconds: float, **options: Any) -> Engine:
-    """Engine whose statements are bounded in time.
-
-    The bound holds where the execution option `patience` gives no other.
-    """
-    given = make_url(url).query
-    arguments = {name: value for name, value in CONNECTION_OPTIONS.items() if name not in given}
-    made = create_engine(
+    """Return an engine whose statements end after `seconds`, or after the option TIMEOUT_OPTION."""
+    url_options = make_url(url).query
+    arguments = {
+        name: value for name, value in CONNECTION_OPTIONS.items() if name not in url_options
+    }
+    engine = create_engine(
         url, pool_size=10, max_overflow=20, pool_timeout=10, connect_args=arguments, **options
     )
-    event.listen(made, "do_connect", _connect)
-    event.listen(made, "connect", _connected)
-    event.listen(made, "checkin", _checked_in)
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "connect", _set_session_timeouts)
+    event.listen(engine, "checkin", _reset_limit)
 
-    @event.listens_for(made, "begin")
-    def _begin(connection: Connection) -> None:
-        driven: Any = connection.connection.dbapi_connection
-        driven.patience = connection.get_execution_options().get(TIMEOUT_OPTION, seconds)
+    @event.listens_for(engine, "begin")
+    def _set_limit(connection: Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        driver.statement_seconds = connection.get_execution_options().get(TIMEOUT_OPTION, seconds)
 
-    return made
+    return engine
 
 
 def _connect(
@@ -124,23 +122,23 @@ def _connect(
     return BoundedConnection.connect(*positional, **named)
 
 
-def _connected(connection: BoundedConnection, record: object) -> None:
+def _set_session_timeouts(connection: BoundedConnection, record: object) -> None:
     del record
     connection.autocommit = True
     connection.execute(SET_SESSION_TIMEOUTS)
     connection.autocommit = False
 
 
-def _checked_in(connection: BoundedConnection | None, record: object) -> None:
+def _reset_limit(connection: BoundedConnection | None, record: object) -> None:
     del record
-    if connection is not None:  # else it was closed
+    if connection is not None:  # None when it was closed
         connection.statement_seconds = PING_SECONDS
 
 
 def copy_rows(
     connection: Connection, table: str, columns: Sequence[str], lines: Sequence[Sequence[Any]]
 ) -> None:
-    """Have the server take rows as they come, which costs it a third of as many INSERTs.
+    """Insert rows by COPY, which costs the server a third of the time of as many INSERTs.
 
     Raises DBAPIError.
     """
@@ -148,11 +146,12 @@ def copy_rows(
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
     driver: Any = connection.connection.driver_connection
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as into:
+        with driver.cursor() as cursor, cursor.copy(statement) as stream:
             for line in lines:
-                into.write_row(line)
+                stream.write_row(line)
     except psycopg.Error as error:
-        told = DBAPIError.instance(
+        # As SQLAlchemy wraps the errors of its own statements, without the values in the text.
+        wrapped = DBAPIError.instance(
             "COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
         )
-        raise told from error
+        raise wrapped from error

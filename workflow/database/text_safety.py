@@ -1,4 +1,4 @@
-"""An item's text as every database takes it."""
+"""Replaces the characters that a database refuses: NUL (PostgreSQL) and lone surrogates."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
@@ -10,18 +10,16 @@ T = TypeVar("T")
 
 
 def make_storable(value: T) -> T:
-    """The same value with the characters replaced that a database refuses.
+    """Return the same value with refused characters replaced, in nested tuples and dataclasses too.
 
-    NUL (PostgreSQL) and lone surrogates.
-
-    One odd byte in a sender's name must not keep a customer's mail from becoming a ticket; the raw
-    original keeps it.
+    The value itself is returned where there is nothing to replace. One odd byte in a sender's name
+    must not keep a customer's mail from becoming a ticket; the raw original still has it.
     """
     return _clean(value)  # type: ignore[no-any-return]
 
 
 def make_json_storable(value: Any) -> Any:
-    """Return a JSON value with the same characters replaced in all of its texts, keys included."""
+    """Return a JSON value with refused characters replaced in all of its texts, keys included."""
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, dict):
@@ -35,39 +33,52 @@ def _clean(value: Any) -> Any:
     if not value:
         return value
     if isinstance(value, str):
-        return (
-            value
-            if _is_clean(value)
-            else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-        )
+        return _clean_text(value)
     if isinstance(value, tuple):
-        new = tuple(map(_clean, value))
-        return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
-    names, of = _fields(value.__class__)
+        return _clean_tuple(value)
+    return _clean_dataclass(value)
+
+
+def _clean_text(text: str) -> str:
+    if _is_storable(text):
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _clean_tuple(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    cleaned = tuple(map(_clean, values))
+    is_same = all(new is old for new, old in zip(cleaned, values, strict=True))
+    return values if is_same else cleaned
+
+
+def _clean_dataclass(record: Any) -> Any:
+    """Return a dataclass with its fields cleaned; any other value as it is."""
+    names, get_values = _get_fields(record.__class__)
     changed = {}
-    for name, old in zip(names, of(value), strict=True):
-        if not old or (
-            old.__class__ is str and old.isascii() and "\0" not in old
-        ):  # nearly all: no call for each
+    for name, old in zip(names, get_values(record), strict=True):
+        # Nearly every field is empty or plain ASCII: a call for each would cost most of the time.
+        if not old or (old.__class__ is str and old.isascii() and "\0" not in old):
             continue
-        if (new := _clean(old)) is not old:
+        new = _clean(old)
+        if new is not old:
             changed[name] = new
-    return replace(value, **changed) if changed else value
+    return replace(record, **changed) if changed else record
 
 
 @cache
-def _fields(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    """The fields of a dataclass and what gives their values.
+def _get_fields(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the names of a dataclass's fields and a function that returns their values.
 
-    None of what is no dataclass and holds no text.
+    Any other class has no fields: it holds no text.
     """
     names = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
-    return names, attrgetter(*names) if len(names) > 1 else lambda one: tuple(
-        getattr(one, name) for name in names
-    )
+    if len(names) > 1:
+        return names, attrgetter(*names)
+    # attrgetter returns no tuple for a single name, and takes no empty list of names.
+    return names, lambda record: tuple(getattr(record, name) for name in names)
 
 
-def _is_clean(text: str) -> bool:
+def _is_storable(text: str) -> bool:
     if "\0" in text:
         return False
     try:

@@ -1,1 +1,1 @@
-"""Tables of the database, as SQLAlchemy models, and the states their rows can have."""
+"""Tables of the database as SQLAlchemy models, and the states their rows can have."""

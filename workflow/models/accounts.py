@@ -1,4 +1,4 @@
-"""Tables of those who sign in: accounts, sessions, invitations, API tokens, saved views."""
+"""Tables of people who sign in: accounts, sessions, invitations, API tokens, saved views."""
 
 import secrets
 from datetime import datetime
@@ -13,22 +13,19 @@ from workflow.models.states import Role
 
 
 class Account(Base):
-    """How a person on the desk signs in.
+    """The account with which a person on the desk signs in.
 
-    Secrets are hashed (password) or sealed by the sign-in library (TOTP).
+    The password is hashed, the TOTP secret encrypted, both by the sign-in library.
     """
 
     __tablename__ = "accounts"
     id: Mapped[int] = mapped_column(primary_key=True)
     staff_id: Mapped[int] = mapped_column(ForeignKey("staff.id"), unique=True)
-    email: Mapped[str] = mapped_column(
-        String(320), unique=True
-    )  # case folded; what is typed at sign-in
+    email: Mapped[str] = mapped_column(String(320), unique=True)  # case-folded; entered at sign-in
     password: Mapped[str] = mapped_column(Text, default="")
     active: Mapped[bool] = mapped_column(default=True)
-    uniquifier: Mapped[str] = mapped_column(
-        String(64), unique=True
-    )  # a new one ends every session of the account
+    # A new value ends every session of the account.
+    uniquifier: Mapped[str] = mapped_column(String(64), unique=True)
     second_factor: Mapped[str | None] = mapped_column(String(64))
     totp_secret: Mapped[str | None] = mapped_column(Text)
     recovery_codes: Mapped[list[Any]] = mapped_column(default=list)
@@ -36,14 +33,14 @@ class Account(Base):
     locked_until: Mapped[datetime | None]
     signed_in_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
-    time_zone: Mapped[str] = mapped_column(String(64), default="")  # "" is the desk's
+    time_zone: Mapped[str] = mapped_column(String(64), default="")  # "" = INTAKE_TIME_ZONE
     staff: Mapped[Staff] = relationship()
 
 
 class WebSession(Base):
-    """A browser's session, kept here and not in its cookie.
+    """A browser's session, stored here and not in its cookie.
 
-    Signing out ends it, whoever has a copy of the cookie.
+    Signing out therefore ends it for everybody who has a copy of the cookie.
     """
 
     __tablename__ = "web_sessions"
@@ -55,28 +52,23 @@ class WebSession(Base):
 
 
 class SavedFormRow(Base):
-    """Form that was sent after its writer had been signed out.
-
-    Shown to that account only (accounts/saved_forms.py).
-    """
+    """A form submitted after its writer was signed out (accounts/saved_forms.py)."""
 
     __tablename__ = "kept_forms"
-    key: Mapped[str] = mapped_column(
-        String(64), primary_key=True
-    )  # random; in the address of the page that shows it
+    # Random; part of the page's address.
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
-    content: Mapped[bytes] = mapped_column(LargeBinary)  # sealed: may be patient data
+    content: Mapped[bytes] = mapped_column(LargeBinary)  # encrypted: may hold patient data
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Invitation(Base):
-    """A link by which a person makes an account, or a new password: once, and within a day."""
+    """A link to create an account or set a new password, for one use within a day."""
 
     __tablename__ = "invitations"
     key: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256 of the link's token
-    staff_id: Mapped[int | None] = mapped_column(
-        ForeignKey("staff.id")
-    )  # None: whoever comes first (first run)
+    # None: for whoever uses it first (first run).
+    staff_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     role: Mapped[Role]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -84,7 +76,7 @@ class Invitation(Base):
 
 
 class ApiToken(Base):
-    """A program's way in: what it may do, and for whom; kept as a digest."""
+    """A token with which a program acts for a person, within scopes; stored as a digest."""
 
     __tablename__ = "api_tokens"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -99,10 +91,7 @@ class ApiToken(Base):
 
 
 class SavedView(Base):
-    """A list of tickets as somebody likes to see it.
-
-    The query of its address, under a name of its own.
-    """
+    """A named list of tickets of one person: the query string of the list's address."""
 
     __tablename__ = "saved_views"
     __table_args__ = (UniqueConstraint("staff_id", "name"),)
@@ -114,5 +103,5 @@ class SavedView(Base):
 
 
 def make_uniquifier() -> str:
-    """A new name for an account's sessions: those under the old one are over."""
+    """Return a new random uniquifier; giving it to an account ends the account's sessions."""
     return secrets.token_hex(32)

@@ -1,7 +1,4 @@
-"""What every table stands on.
-
-How a moment, a word and a JSON value are stored, and how constraints are named.
-"""
+"""The base class of all tables: how times, enums and JSON are stored, how constraints are named."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,41 +25,49 @@ from workflow.process import Milestone, Stage, Template
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time; refuses a naive one.
+    """An aware UTC time.
 
-    SQLite keeps no zone, so it is put back on reading.
+    SQLite stores no time zone, so UTC is added again on reading.
     """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC on the way in. Raises ValueError for a naive time."""
+        """Convert to UTC before storing.
+
+        Raises ValueError for a naive time.
+        """
         del dialect
         if value is not None and value.tzinfo is None:
             raise ValueError("a naive time cannot be stored")
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give back aware UTC."""
+        """Return aware UTC."""
         del dialect
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is not None and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value
 
 
-def _words(kind: type[StrEnum]) -> Enum:
-    # Values, not member names, so that the database reads as the manual does; plain strings, so
-    # that a new stage needs no ALTER TYPE.
+def _string_enum(kind: type[StrEnum]) -> Enum:
+    # The values are stored, not the member names, so that the database reads like the operations
+    # manual; as plain strings, so that a new stage needs no ALTER TYPE.
     return Enum(kind, native_enum=False, values_callable=lambda e: [m.value for m in e], length=64)
 
 
 def make_blob_index(table: str) -> Index:
-    """Finds whose a blob is; partial, because most rows hold their bytes themselves."""
+    """Return the index that finds the row of a blob.
+
+    It is partial because most rows hold their bytes themselves.
+    """
     where = text("blob IS NOT NULL")
     return Index(f"ix_{table}_blob", "blob", sqlite_where=where, postgresql_where=where)
 
 
 class Base(DeclarativeBase):
-    """Naming convention for constraints, so that migrations can name what they change."""
+    """Base of all models; constraints have fixed names, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -77,18 +82,18 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[Any]: JSON,
-        Format: _words(Format),
-        Stage: _words(Stage),
-        Milestone: _words(Milestone),
-        Template: _words(Template),
-        DeliveryState: _words(DeliveryState),
-        Outcome: _words(Outcome),
-        RowOutcome: _words(RowOutcome),
-        Judgement: _words(Judgement),
-        Status: _words(Status),
-        LinkState: _words(LinkState),
-        OutboxState: _words(OutboxState),
-        Role: _words(Role),
-        WebhookEventState: _words(WebhookEventState),
-        Verdict: _words(Verdict),
+        Format: _string_enum(Format),
+        Stage: _string_enum(Stage),
+        Milestone: _string_enum(Milestone),
+        Template: _string_enum(Template),
+        DeliveryState: _string_enum(DeliveryState),
+        Outcome: _string_enum(Outcome),
+        RowOutcome: _string_enum(RowOutcome),
+        Judgement: _string_enum(Judgement),
+        Status: _string_enum(Status),
+        LinkState: _string_enum(LinkState),
+        OutboxState: _string_enum(OutboxState),
+        Role: _string_enum(Role),
+        WebhookEventState: _string_enum(WebhookEventState),
+        Verdict: _string_enum(Verdict),
     }

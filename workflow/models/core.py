@@ -1,4 +1,7 @@
-"""Every table, on one page."""
+"""The tables of tickets, customers, mail, deliveries, audit and operation.
+
+Accounts, webhooks, imports and presence have modules of their own beside this one.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -44,9 +47,8 @@ class Staff(Base):
     created_at: Mapped[datetime]
     away_since: Mapped[datetime | None]
     away_until: Mapped[datetime | None]
-    cover_id: Mapped[int | None] = mapped_column(
-        ForeignKey("staff.id")
-    )  # who does their work meanwhile
+    # Does their work while they are away.
+    cover_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     cover: Mapped["Staff | None"] = relationship(remote_side="Staff.id")
 
 
@@ -57,9 +59,8 @@ class Company(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     key: Mapped[str] = mapped_column(String(400), unique=True)  # the name, folded for comparison
-    number: Mapped[str | None] = mapped_column(
-        String(64), unique=True
-    )  # the practice's number in Kareo
+    # The practice's number in Kareo.
+    number: Mapped[str | None] = mapped_column(String(64), unique=True)
     manager_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     consultant_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     created_at: Mapped[datetime]
@@ -78,7 +79,7 @@ class CompanyDomain(Base):
 
 
 class Contact(Base):
-    """A customer's person, one a mail address."""
+    """A person at a customer; a mail address has one contact."""
 
     __tablename__ = "contacts"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -86,9 +87,8 @@ class Contact(Base):
     name: Mapped[str] = mapped_column(Text, default="")
     phone: Mapped[str] = mapped_column(Text, default="")
     company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"), index=True)
-    unreachable: Mapped[bool] = mapped_column(
-        default=False
-    )  # a mail to it was refused or came back
+    # A mail to the address was refused or bounced.
+    unreachable: Mapped[bool] = mapped_column(default=False)
     unsubscribed: Mapped[bool] = mapped_column(default=False)  # no surveys
     created_at: Mapped[datetime]
     company: Mapped[Company | None] = relationship()
@@ -98,7 +98,7 @@ class Ticket(Base):
     """A customer's request on its way through the process."""
 
     __tablename__ = "tickets"
-    __table_args__ = (  # a list of the desk each (views.py), in the order it is shown
+    __table_args__ = (  # one index for each list of the desk (tickets/views.py), in its order
         Index("ix_tickets_status", "status", "id"),
         Index("ix_tickets_queue", "status", "owner_id", "id"),
         Index("ix_tickets_by_stage", "status", "stage", "id"),
@@ -114,34 +114,27 @@ class Ticket(Base):
     type: Mapped[str] = mapped_column(String(64))
     stage: Mapped[Stage]
     status: Mapped[Status]
-    resolution: Mapped[str | None] = mapped_column(String(8))  # Yes, No or not said
+    resolution: Mapped[str | None] = mapped_column(String(8))  # Yes or No; None: not decided
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"), index=True)
     company_id: Mapped[int | None] = mapped_column(ForeignKey("companies.id"))
     transport: Mapped[str] = mapped_column(String(16))
     format: Mapped[Format]
-    origin: Mapped[str | None] = mapped_column(
-        String(800), unique=True
-    )  # the item that opened it: no item opens two
-    automated: Mapped[bool] = mapped_column(
-        default=False
-    )  # opened by a machine: no automatic mail, ever
+    # Identity of the item that opened it: no item opens two tickets.
+    origin: Mapped[str | None] = mapped_column(String(800), unique=True)
+    # Opened by automatic mail: never answered by automatic mail.
+    automated: Mapped[bool] = mapped_column(default=False)
     link: Mapped[str] = mapped_column(Text, default="")
     thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
     telemedicine: Mapped[bool] = mapped_column(default=False)
-    share_activity: Mapped[bool] = mapped_column(
-        default=True, server_default=true()
-    )  # on the company's timeline
+    # Show its activity on the company's timeline.
+    share_activity: Mapped[bool] = mapped_column(default=True, server_default=true())
     caveats: Mapped[list[Any]] = mapped_column(default=list)
-    created_at: Mapped[datetime] = mapped_column(
-        index=True
-    )  # our durable receipt; moved in: as it was
-    period: Mapped[int] = mapped_column(
-        default=1
-    )  # counts reopenings; each rule acts once a period
+    # When it was stored durably; of an imported ticket, its original time.
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    # Counts reopenings; each rule acts once in a period.
+    period: Mapped[int] = mapped_column(default=1)
     period_started_at: Mapped[datetime] = mapped_column(index=True)
-    due_at: Mapped[
-        datetime | None
-    ]  # the earliest deadline not met (dues.py); None when there is none
+    due_at: Mapped[datetime | None]  # the earliest open deadline; None without one
     completed_at: Mapped[datetime | None]
     merged_into_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
     owner: Mapped[Staff | None] = relationship(foreign_keys=[owner_id])
@@ -160,10 +153,7 @@ class Ticket(Base):
 
 
 class TicketContact(Base):
-    """A contact on a ticket.
-
-    The box whether the ticket's activity shows on that record's timeline.
-    """
+    """A contact on a ticket, and whether the ticket's activity shows on the contact's timeline."""
 
     __tablename__ = "ticket_contacts"
     __table_args__ = (UniqueConstraint("ticket_id", "contact_id"),)
@@ -171,17 +161,16 @@ class TicketContact(Base):
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     contact_id: Mapped[int] = mapped_column(ForeignKey("contacts.id"), index=True)
     share_activity: Mapped[bool] = mapped_column(default=True)
-    from_ticket_id: Mapped[
-        int | None
-    ]  # the ticket that brought them when it was merged into this one
+    from_ticket_id: Mapped[int | None]  # the merged ticket this contact came from
     ticket: Mapped[Ticket] = relationship(back_populates="contacts")
     contact: Mapped[Contact] = relationship()
 
 
 class TicketRelation(Base):
-    """Relation of two tickets that may belong together.
+    """Two tickets that may belong together.
 
-    "Possibly about #n", or opened after the reopening window.
+    Either one message is possibly about the other ticket, or a ticket was opened by a reply that
+    came after the reopening window.
     """
 
     __tablename__ = "ticket_relations"
@@ -192,7 +181,7 @@ class TicketRelation(Base):
 
 
 class TicketMilestone(Base):
-    """A milestone of a ticket, recorded once a period with who and when."""
+    """A milestone that a ticket has reached, recorded once in a period with who and when."""
 
     __tablename__ = "milestones"
     __table_args__ = (UniqueConstraint("ticket_id", "period", "milestone"),)
@@ -207,7 +196,7 @@ class TicketMilestone(Base):
 
 
 class Task(Base):
-    """Something a person has to do; one a ticket, period and kind."""
+    """Something a person has to do; a ticket has one task of a kind in a period."""
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -223,14 +212,12 @@ class Task(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     period: Mapped[int]
-    kind: Mapped[str] = mapped_column(
-        String(100)
-    )  # the milestone missed, or what else called for it
+    # The missed milestone, or another reason for the task.
+    kind: Mapped[str] = mapped_column(String(100))
     milestone: Mapped[Milestone | None]
     text: Mapped[str] = mapped_column(Text)
-    assignee: Mapped[str] = mapped_column(
-        Text, default=""
-    )  # a person's or group's name; "" = the desk
+    # Name of a person or group; "" = the desk.
+    assignee: Mapped[str] = mapped_column(Text, default="")
     follows_owner: Mapped[bool] = mapped_column(default=False)
     cause: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
@@ -271,11 +258,11 @@ class Message(Base):
     message_id: Mapped[str] = mapped_column(String(1000), default="", index=True)
     from_name: Mapped[str] = mapped_column(Text, default="")
     from_email: Mapped[str] = mapped_column(Text, default="")
-    # As it was given with this message, whatever number the contact's record has.
+    # The number stated in this message, whatever number the contact's record has.
     phone: Mapped[str] = mapped_column(Text, default="", server_default="")
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
-    # By which it is found beside all that: the forms of its telephone numbers (phone_numbers.py).
+    # More words for the search: the forms of its telephone numbers (customers/phone_numbers.py).
     search_words: Mapped[str] = mapped_column(Text, default="", server_default="")
     reply_text: Mapped[str] = mapped_column(Text, default="")
     html: Mapped[str] = mapped_column(Text, default="")
@@ -284,19 +271,18 @@ class Message(Base):
     at: Mapped[datetime]
     caveats: Mapped[list[Any]] = mapped_column(default=list)
     judgement: Mapped[Judgement] = mapped_column(default=Judgement.NONE, server_default="")
-    signs: Mapped[list[Any]] = mapped_column(
-        default=list, server_default="[]"
-    )  # why: evidence.SIGNS
-    # The merged ticket it was an answer to, where it is on the one that goes on
-    # (merged_messages.py).
-    reported_mail_id: Mapped[int | None]  # the mail of ours that a report is about
+    # The reasons, keys of evidence.SIGNS.
+    signs: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    reported_mail_id: Mapped[int | None]  # our mail that a delivery report is about
+    # The merged ticket it was addressed to, where it was filed on the ticket that continues it
+    # (tickets/merged_messages.py).
     addressed_ticket_id: Mapped[int | None]
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")
 
 
 class StoredAttachment(Base):
-    """A file that came with a message; its bytes are sealed, in the row or in blobs."""
+    """A file that came with a message; its bytes are encrypted, in the row or in the blob store."""
 
     __tablename__ = "attachments"
     __table_args__ = (make_blob_index("attachments"),)
@@ -313,7 +299,7 @@ class StoredAttachment(Base):
 
 
 class Delivery(Base):
-    """Bytes as one door handed them over, sealed; unique by digest."""
+    """Bytes as one channel handed them over, encrypted; unique by digest."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -331,19 +317,18 @@ class Delivery(Base):
     received_at: Mapped[datetime]
     state: Mapped[DeliveryState]
     reason: Mapped[str] = mapped_column(Text, default="")
-    items: Mapped[int] = mapped_column(
-        default=1
-    )  # what the ledger counts; 1 until it has been read
+    # Number of items in the ledger; 1 until it has been read.
+    items: Mapped[int] = mapped_column(default=1)
     attempts: Mapped[int] = mapped_column(default=0)
-    not_before: Mapped[datetime]  # when it may be read next; in the future while someone reads it
+    not_before: Mapped[datetime]  # when it may be read next; in the future while it is being read
     processed_at: Mapped[datetime | None]
-    # A person said that a person wrote it: it is never judged automatic again, however often read.
+    # A person has marked it as written by a person: it is never classified as automatic again.
     by_person: Mapped[bool] = mapped_column(default=False, server_default=false())
     filings: Mapped[list["Filing"]] = relationship(order_by="Filing.position")
 
 
 class Receipt(Base):
-    """Each time a door handed bytes over, the repeats included: the left side of the ledger."""
+    """One handing over of bytes by a channel, repeats included: the left side of the ledger."""
 
     __tablename__ = "receipts"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -351,19 +336,18 @@ class Receipt(Base):
     transport: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime] = mapped_column(index=True)
     repeated: Mapped[bool] = mapped_column(default=False)
-    # The door's own name for it: mailbox, UIDVALIDITY and UID; form and submission; a file's
-    # digest. Never its words.
+    # The channel's own name for it: mailbox, UIDVALIDITY and UID; form and submission; a file's
+    # digest. Never text of the customer.
     reference: Mapped[str] = mapped_column(String(800), default="", server_default="", index=True)
 
 
-FILING_IS_REJECTED = text(
-    "filings.outcome = 'rejected'"
-)  # as it stands: bound to a value it would not find the index
+# Plain SQL: with a bound parameter the planner would not use the partial index.
+FILING_IS_REJECTED = text("filings.outcome = 'rejected'")
 _REJECTED = text("outcome = 'rejected'")
 
 
 class Filing(Base):
-    """What has become of one item of a delivery: the right side of the ledger."""
+    """The outcome of one item of a delivery: the right side of the ledger."""
 
     __tablename__ = "filings"
     __table_args__ = (
@@ -380,7 +364,10 @@ class Filing(Base):
 
 
 class AutomatedMail(Base):
-    """A mail that is on no ticket: a report about no mail of ours. Shown until it is made one."""
+    """An automatic mail that is on no ticket, such as a report about a mail that is not ours.
+
+    It is listed until a person makes a ticket of it.
+    """
 
     __tablename__ = "automated_mails"
     __table_args__ = (Index("ix_automated_mails_listed", "ticket_id", "id"),)
@@ -393,14 +380,12 @@ class AutomatedMail(Base):
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
     at: Mapped[datetime]
-    ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))  # what a person made it
+    # The ticket that a person made of it.
+    ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
 
 
 class DeliverySheet(Base):
-    """What the rows of one sheet of a workbook were read as.
-
-    The fields of `parsers.item.SheetCounts`.
-    """
+    """How many rows of one sheet of a workbook were read as what: `parsers.item.SheetCounts`."""
 
     __tablename__ = "delivery_sheets"
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)
@@ -422,7 +407,7 @@ class DeliverySheet(Base):
 
 
 class OutgoingMail(Base):
-    """Mail promised in the same transaction as the change that calls for it."""
+    """A mail in the outbox, queued in the same transaction as the change that calls for it."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -430,9 +415,8 @@ class OutgoingMail(Base):
         Index("ix_outbox_waiting", "state", "not_before"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    rule_key: Mapped[str] = mapped_column(
-        String(400)
-    )  # template, ticket, period, address: a rule acts once
+    # Template, ticket, period, address: a rule sends one mail.
+    rule_key: Mapped[str] = mapped_column(String(400))
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
     template: Mapped[Template]
@@ -454,26 +438,24 @@ class OutgoingMail(Base):
 
 
 class WrittenMail(Base):
-    """A mail that a person writes.
+    """A mail that a person writes: a draft, then one outbox row for each recipient.
 
-    A draft until it is promised, then one outbox row for each who gets it.
+    `promised_at` is when it was queued, None while it is a draft.
     """
 
     __tablename__ = "written_mails"
     __table_args__ = (Index("ix_written_mails_drafts", "ticket_id", "staff_id", "promised_at"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(
-        String(64), unique=True
-    )  # of the form it was typed into: sent once, kept once
+    # Of the form it was written in: one form is one mail.
+    key: Mapped[str] = mapped_column(String(64), unique=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     staff_id: Mapped[int] = mapped_column(ForeignKey("staff.id"))
     to: Mapped[list[Any]] = mapped_column(default=list)  # addresses, as cc
     cc: Mapped[list[Any]] = mapped_column(default=list)
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
-    ticks: Mapped[list[Any]] = mapped_column(
-        default=list
-    )  # names of the milestones it records once it is sent
+    # Names of the milestones recorded when it is sent.
+    ticks: Mapped[list[Any]] = mapped_column(default=list)
     changed_at: Mapped[datetime]
     promised_at: Mapped[datetime | None]
     files: Mapped[list["WrittenFile"]] = relationship(
@@ -485,7 +467,7 @@ class WrittenMail(Base):
 
 
 class WrittenFile(Base):
-    """A file that goes with a mail that a person writes; sealed as an attachment is."""
+    """A file attached to a mail that a person writes; encrypted like a stored attachment."""
 
     __tablename__ = "written_files"
     __table_args__ = (make_blob_index("written_files"),)
@@ -500,21 +482,17 @@ class WrittenFile(Base):
 
 
 class LastSurvey(Base):
-    """The last survey of a customer, claimed by one conditional update.
-
-    And what the customer answered.
-    """
+    """The last survey sent to a customer, claimed by one conditional update."""
 
     __tablename__ = "surveys"
-    customer: Mapped[str] = mapped_column(
-        String(400), primary_key=True
-    )  # address or company, by setting
+    # Address or company, by INTAKE_SURVEY_BY.
+    customer: Mapped[str] = mapped_column(String(400), primary_key=True)
     claimed_at: Mapped[datetime]
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
 
 
 class SurveyAnswer(Base):
-    """A customer's answer to a survey: 1 to 5 and a comment."""
+    """A customer's answer to a survey: a score of 1 to 5 and a comment."""
 
     __tablename__ = "answers"
     outbox_id: Mapped[int] = mapped_column(ForeignKey("outbox.id"), primary_key=True)
@@ -524,7 +502,10 @@ class SurveyAnswer(Base):
 
 
 class AuditEntry(Base):
-    """Who did what, when and why: a row for every change. Ids and fixed words, no customer text."""
+    """A row of the audit log for every change: who, what, when and why.
+
+    It holds ids and fixed words, no customer text.
+    """
 
     __tablename__ = "audit"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -537,7 +518,10 @@ class AuditEntry(Base):
 
 
 class MailboxCheckpoint(Base):
-    """How far a mailbox has been read (RFC 9051: UIDs mean something within a UIDVALIDITY only)."""
+    """Position up to which a mailbox has been read.
+
+    UIDs are comparable only within one UIDVALIDITY (RFC 9051 §2.3.1.1).
+    """
 
     __tablename__ = "mailbox_checkpoints"
     mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
@@ -546,50 +530,43 @@ class MailboxCheckpoint(Base):
 
 
 class FormCheckpoint(Base):
-    """How far a form's submissions have been pulled, and what was in the way at the last look.
+    """Time up to which a form's submissions have been pulled, and the fault of the last pull.
 
-    "" is every form.
+    The row of form "" stands for all forms.
     """
 
     __tablename__ = "form_checkpoints"
     form: Mapped[str] = mapped_column(String(64), primary_key=True)
-    seen_until: Mapped[datetime]  # everything that was sent before is here
-    looked_at: Mapped[datetime | None]  # when a look came to its end last
-    fault: Mapped[str] = mapped_column(
-        Text, default=""
-    )  # in our own words; "" when nothing is wrong
+    seen_until: Mapped[datetime]  # everything submitted before has been received
+    looked_at: Mapped[datetime | None]  # when the last pull was completed
+    fault: Mapped[str] = mapped_column(Text, default="")  # in fixed words; "" when nothing is wrong
     failing_since: Mapped[datetime | None]
-    lasting: Mapped[bool] = mapped_column(default=False)  # the fault does not pass by itself
+    lasting: Mapped[bool] = mapped_column(default=False)  # the fault needs a person
 
 
 class Lease(Base):
-    """Who alone does a thing now.
-
-    Reads a mailbox, watches a folder, is the clock (workflow/runtime/leases.py).
-    """
+    """The process that alone has a duty now, such as reading a mailbox (runtime/leases.py)."""
 
     __tablename__ = "leases"
     name: Mapped[str] = mapped_column(String(600), primary_key=True)
     holder: Mapped[str] = mapped_column(String(200))
-    beats: Mapped[int] = mapped_column(
-        BigInteger
-    )  # counts up while the holder lives; no clock of any host matters
+    # Incremented while the holder lives; independent of any host's clock.
+    beats: Mapped[int] = mapped_column(BigInteger)
     since: Mapped[datetime]
 
 
 class SelfCheck(Base):
-    """What a look of the house at itself has found last, and when."""
+    """The latest result of a self-check."""
 
     __tablename__ = "checks"
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     at: Mapped[datetime]
-    fault: Mapped[str] = mapped_column(
-        Text, default=""
-    )  # what is wrong and what to do; "" when nothing is
+    # What is wrong and what to do; "" when nothing is wrong.
+    fault: Mapped[str] = mapped_column(Text, default="")
 
 
 class Heartbeat(Base):
-    """When a process or door last said it is alive."""
+    """The last sign of life of a process or channel."""
 
     __tablename__ = "seen"
     name: Mapped[str] = mapped_column(String(600), primary_key=True)
@@ -598,34 +575,25 @@ class Heartbeat(Base):
 
 
 class ItemFault(Base):
-    """An item that a channel could not take.
-
-    It stays where it is and is tried again (item_faults.py).
-    """
+    """An item that a channel could not accept; it stays there and is retried (item_faults.py)."""
 
     __tablename__ = "item_faults"
     channel: Mapped[str] = mapped_column(String(16), primary_key=True)  # a transport
-    place: Mapped[str] = mapped_column(
-        String(600), primary_key=True
-    )  # mailbox, folder, form; "" where there is one
-    item: Mapped[str] = mapped_column(
-        String(300), primary_key=True
-    )  # the channel's own name for it
-    reason: Mapped[str] = mapped_column(Text)  # in our own fixed words
+    # Mailbox, folder or form; "" where the channel has only one.
+    place: Mapped[str] = mapped_column(String(600), primary_key=True)
+    # The channel's own name for it.
+    item: Mapped[str] = mapped_column(String(300), primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)  # in fixed words
     since: Mapped[datetime]
     attempts: Mapped[int]
     last_at: Mapped[datetime]
     not_before: Mapped[datetime]  # when the channel tries again, where it does so itself
-    digest: Mapped[str] = mapped_column(
-        String(64), default=""
-    )  # where a sender tries again: of the bytes
+    # SHA-256 of the bytes, where the sender tries again.
+    digest: Mapped[str] = mapped_column(String(64), default="")
 
 
 class ProcessEnd(Base):
-    """A process that ended by itself and was started again by `intake up`.
-
-    Many in a row are a crash loop.
-    """
+    """The end of a process that `intake up` restarted; many in a row are a crash loop."""
 
     __tablename__ = "process_ends"
     id: Mapped[int] = mapped_column(primary_key=True)

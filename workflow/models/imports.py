@@ -1,4 +1,4 @@
-"""The tables of what was moved in: each import, and what has become of each of its rows."""
+"""Tables of imports from another CRM: each import, and the outcome of each of its rows."""
 
 from datetime import datetime
 
@@ -10,17 +10,16 @@ from workflow.models.states import RowOutcome
 
 
 class Import(Base):
-    """One file moved in by a person.
+    """One imported file.
 
-    Unfinished while `finished_at` is empty, and then gone on with.
+    While `finished_at` is None the import is unfinished, and importing the file again continues it.
     """
 
     __tablename__ = "imports"
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))  # tickets, companies or contacts
-    digest: Mapped[str] = mapped_column(
-        String(64), index=True
-    )  # SHA-256 of the file, by which it is known again
+    # SHA-256 of the file, to recognise it when it is imported again.
+    digest: Mapped[str] = mapped_column(String(64), index=True)
     rows: Mapped[int]
     by: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime]
@@ -29,7 +28,7 @@ class Import(Base):
 
 
 class ImportRow(Base):
-    """What has become of one row, written in the transaction that makes it so."""
+    """The outcome of one row, written in the transaction that imports the row."""
 
     __tablename__ = "import_rows"
     import_id: Mapped[int] = mapped_column(ForeignKey("imports.id"), primary_key=True)

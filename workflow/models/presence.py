@@ -1,4 +1,4 @@
-"""Tables of people at work on one desk: who looks at which ticket, and what they can take back."""
+"""Tables of people working at the same time: who looks at which ticket, and undoable actions."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from workflow.models.base import Base
 
 
 class Presence(Base):
-    """When a person last had a ticket on the screen, and when the audit trail last said so."""
+    """When a person last had a ticket on the screen, and when that was last audited."""
 
     __tablename__ = "presences"
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)
@@ -20,21 +20,18 @@ class Presence(Base):
 
 
 class UndoRecord(Base):
-    """What a person did to a ticket, with a picture of the ticket before it.
+    """An action on a ticket, with a snapshot of the ticket before it.
 
-    Kept a day, good for ten minutes.
+    It can be undone for ten minutes; the row is deleted after a day.
     """
 
     __tablename__ = "undos"
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), index=True)
     by: Mapped[str] = mapped_column(Text)
-    words: Mapped[str] = mapped_column(
-        Text
-    )  # what was done, as the page says it: "ticked 4-Support Follow Up Sent"
+    # Label of the action on the page, such as "ticked 4-Support Follow Up Sent".
+    words: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime]
-    audit_id: Mapped[
-        int
-    ]  # the last audit row of what was done: one that matters after it ends the undo
+    audit_id: Mapped[int]  # last audit row of the action: a later row that matters ends the undo
     before: Mapped[dict[str, Any]]
     undone_at: Mapped[datetime | None]

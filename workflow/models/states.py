@@ -1,35 +1,37 @@
-"""The words for where a delivery, an item, a ticket, a mail and a person stand."""
+"""States of deliveries, items, tickets, mails, linked files and webhooks, and roles of staff.
+
+The values are stored in the database.
+"""
 
 from enum import StrEnum
 
 
 class DeliveryState(StrEnum):
-    """What has become of the bytes a door handed over."""
+    """State of a delivery."""
 
     PENDING = "pending"  # stored, not yet read
     PROCESSED = "processed"  # every item in it is filed
     FAILED = "failed"  # not readable; shown to staff, can be replayed
-    DISMISSED = "dismissed"  # a person said, with a reason, that nothing is to come of it
+    DISMISSED = "dismissed"  # dismissed by a person, with a reason
 
 
 class Outcome(StrEnum):
-    """What has become of one item of a delivery."""
+    """Outcome of filing one item of a delivery."""
 
     OPENED = "opened"  # a new ticket
     APPENDED = "appended"  # on the ticket it belongs to
-    DUPLICATE = "duplicate"  # it was here before
+    DUPLICATE = "duplicate"  # received before
     IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
-    # a row that is no request as it stands; shown to staff until it is mended or dismissed
+    # A row that is not a usable request; shown to staff until it is corrected or dismissed.
     REJECTED = "rejected"
-    # a rejected row of which a person said, with a reason, that nothing is to come of it
-    DISMISSED = "dismissed"
+    DISMISSED = "dismissed"  # a rejected row dismissed by a person, with a reason
 
 
 class Judgement(StrEnum):
-    """What a message was taken for that nobody wrote by hand; a person can correct it."""
+    """Classification of a message as automatic mail; a person can correct it."""
 
     NONE = ""  # a person's message
-    AUTOMATIC = "automatic"  # looks or is sent by a program; on its ticket like any message
+    AUTOMATIC = "automatic"  # sent by a program, or looks like it; on its ticket like any message
     ANSWER = "automatic answer"  # about a mail of ours, as a note
     BOUNCED = "bounced"  # a mail of ours did not arrive
     DELAYED = "delayed"  # a mail of ours may still arrive
@@ -38,16 +40,16 @@ class Judgement(StrEnum):
 
 
 class RowOutcome(StrEnum):
-    """What has become of one row of an imported file."""
+    """Outcome of importing one row of a file."""
 
     ADDED = "added"  # a new ticket, company or contact
-    CHANGED = "changed"  # what was on record had a gap that the row fills
-    KNOWN = "known"  # it was here before
-    REFUSED = "refused"  # it cannot be imported, for the reason that stands beside
+    CHANGED = "changed"  # the row filled a gap in an existing record
+    KNOWN = "known"  # imported before, nothing new
+    REFUSED = "refused"  # it cannot be imported; the row's reason says why
 
 
 class Status(StrEnum):
-    """Open, or which of the ends a ticket has come to."""
+    """Status of a ticket: open, or how it was closed."""
 
     OPEN = "open"
     COMPLETED = "completed"
@@ -57,33 +59,33 @@ class Status(StrEnum):
 
 
 class OutboxState(StrEnum):
-    """How far a promised mail has come."""
+    """State of a mail in the outbox."""
 
-    WAITING = "waiting"  # to be sent, or sent again
+    WAITING = "waiting"  # to be sent, or retried
     SENT = "sent"  # accepted by the relay
-    REFUSED = "refused"  # refused for good; a person has been given a task
-    WITHHELD = "withheld"  # not to be sent: suppressed or over the sender's budget
+    REFUSED = "refused"  # refused permanently; a person was given a task
+    WITHHELD = "withheld"  # not to be sent: suppressed, undone, or over the rate limit
     BOUNCED = "bounced"  # sent, and came back
 
 
 class LinkState(StrEnum):
-    """How far a file has come that a message links to."""
+    """State of a file that a message links to."""
 
-    WAITING = "waiting"  # to be fetched, or fetched again
+    WAITING = "waiting"  # to be fetched, or retried
     FETCHED = "fetched"  # an attachment of the message
-    FAILED = "failed"  # not to be had; its link stays on the ticket, which says so
+    FAILED = "failed"  # cannot be fetched; the ticket shows the link and says so
 
 
 class WebhookEventState(StrEnum):
-    """How far an event has come that a webhook is to be told."""
+    """State of an event that goes to a webhook."""
 
-    WAITING = "waiting"  # to be told, or told again
-    DELIVERED = "told"  # the webhook said yes
-    GIVEN_UP = "given up"  # it did not, for two days; shown to staff, can be tried again
+    WAITING = "waiting"  # to be sent, or retried
+    DELIVERED = "told"  # the webhook answered 2xx; the database has the word of the first release
+    GIVEN_UP = "given up"  # failed for two days; shown to staff, can be retried
 
 
 class Role(StrEnum):
-    """What a person on the desk may do."""
+    """Role of a person on the desk; it decides what they may do (permissions.py)."""
 
     AGENT = "agent"
     LEAD = "lead"
@@ -92,8 +94,8 @@ class Role(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a person said of two tickets that may belong together."""
+    """A person's decision about two tickets that may belong together."""
 
-    OPEN = ""  # nothing yet
+    OPEN = ""  # not decided
     LINKED = "linked"
     UNRELATED = "not related"

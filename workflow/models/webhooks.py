@@ -1,4 +1,4 @@
-"""Tables of outgoing webhooks: who is told of what, and each event that is to be told."""
+"""Tables of outgoing webhooks: the addresses, and the events to be sent to them."""
 
 from datetime import datetime
 from typing import Any
@@ -11,40 +11,37 @@ from workflow.models.states import WebhookEventState
 
 
 class Webhook(Base):
-    """An address that is told of events.
+    """An address that events are sent to.
 
-    It is never deleted: a change made at the same moment may refer to it.
+    The row is never deleted, only marked: a change made at the same moment may refer to it.
     """
 
     __tablename__ = "hooks"
     id: Mapped[int] = mapped_column(primary_key=True)
     url: Mapped[str] = mapped_column(Text)
-    secret: Mapped[bytes] = mapped_column(LargeBinary)  # sealed; what signs
-    events: Mapped[list[Any]]  # words of events.Event
+    secret: Mapped[bytes] = mapped_column(LargeBinary)  # encrypted; signs the requests
+    events: Mapped[list[Any]]  # values of webhook_events.EventType
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(Text)
     removed_at: Mapped[datetime | None]
-    not_before: Mapped[
-        datetime
-    ]  # when it may be asked again; one that fails is left alone for a while
+    not_before: Mapped[datetime]  # when it is called next; one that fails is left alone for a while
     failures: Mapped[int] = mapped_column(default=0)  # in a row
     failing_since: Mapped[datetime | None]
-    reason: Mapped[str] = mapped_column(Text, default="")  # of the last failure, in our own words
-    told_at: Mapped[datetime | None]  # when it last said yes
+    reason: Mapped[str] = mapped_column(Text, default="")  # of the last failure, in fixed words
+    told_at: Mapped[datetime | None]  # when it last answered 2xx
 
 
 class WebhookEvent(Base):
-    """An event for one hook, put here in the transaction of the change itself."""
+    """An event for one webhook, queued in the transaction of the change itself."""
 
     __tablename__ = "hook_events"
     __table_args__ = (Index("ix_hook_events_waiting", "state", "not_before"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     hook_id: Mapped[int] = mapped_column(ForeignKey("hooks.id"), index=True)
-    event_id: Mapped[str] = mapped_column(
-        String(64)
-    )  # the same for every hook and try: receivers know it again
+    # The same for every webhook and attempt, so that receivers can deduplicate.
+    event_id: Mapped[str] = mapped_column(String(64))
     event: Mapped[str] = mapped_column(String(64))
-    body: Mapped[dict[str, Any]]  # numbers and words of ours
+    body: Mapped[dict[str, Any]]  # ids and fixed words only
     state: Mapped[WebhookEventState]
     reason: Mapped[str] = mapped_column(Text, default="")
     attempts: Mapped[int] = mapped_column(default=0)
@@ -54,5 +51,5 @@ class WebhookEvent(Base):
 
 
 def is_active() -> ColumnElement[bool]:
-    """Return whether a hook is still to be told."""
+    """Return the condition that a webhook has not been removed."""
     return Webhook.removed_at.is_(None)

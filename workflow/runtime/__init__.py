@@ -1,1 +1,1 @@
-"""What every process needs: clock, log, encryption, blobs, leases, outgoing HTTP."""
+"""Services every process needs: clock, log, encryption, blobs, leases, outgoing HTTP."""

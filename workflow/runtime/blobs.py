@@ -1,6 +1,6 @@
-"""Storage of sealed bytes.
+"""Storage of encrypted bytes.
 
-Small ones go into the row itself, large ones into a folder or an object store.
+Small content goes into the database row itself, large content into a folder or an object store.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from workflow.runtime.clock import make_clock
 from workflow.runtime.crypto import Sealer
 
 DIGEST_PATTERN = r"[0-9a-f]{64}"
-DELETING_SUFFIX = ".going"  # a blob on its way out
-LEFTOVER_AGE = timedelta(days=1)
+DELETING_SUFFIX = ".going"  # of a blob that `delete_blob` has moved away before it deletes it
+LEFTOVER_AGE = timedelta(days=1)  # files of unfinished writes and deletions go after this time
 
 
 class BlobStore:
-    """Keeps bytes sealed.
+    """Encrypted content, in the row it belongs to or as a blob named by its SHA-256.
 
-    What `keep` returned is on stable storage, or goes there with the row it belongs to.
+    When `store` returns, a blob is on stable storage; content for a row gets there with the row.
     """
 
     def __init__(self, url: str, sealer: Sealer, inline_limit: int) -> None:
@@ -33,23 +33,24 @@ class BlobStore:
         self._local = "file" in self._files.protocol
 
     def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
-        """Seal bytes: (content for the row, None), or (None, digest of the blob).
+        """Encrypt bytes and store those that are too large for a row.
 
-        Raises OSError when it cannot.
+        Returns (encrypted content for the row, None), or (None, digest of the blob). Raises
+        OSError when the blob cannot be written.
         """
         sealed = self._sealer.seal(plain)
         if len(plain) <= self._inline_limit:
             return sealed, None
         digest = hashlib.sha256(plain).hexdigest()
         path = self._path(digest)
-        if not self._reused(path):
+        if not self._refresh(path):
             self._write(path, sealed)
         return None, digest
 
     def read(self, content: bytes | None, blob: str | None) -> bytes:
-        """Give back what was kept.
+        """Return the plain bytes of a row's `content`, or of the blob with the digest `blob`.
 
-        Raises OSError when a blob is gone, ValueError when it does not open.
+        Raises OSError when the blob is gone, ValueError when it cannot be decrypted.
         """
         if content is not None:
             return self._sealer.unseal(content)
@@ -59,15 +60,15 @@ class BlobStore:
         return self._sealer.unseal(sealed)
 
     def list_shard(self, shard: str) -> Iterator[tuple[str, datetime]]:
-        """Digests that begin with these two letters, and when each was last kept.
+        """Yield each blob whose digest begins with these two letters: digest, time last stored.
 
-        Raises OSError.
+        Also deletes what killed processes left behind. Raises OSError.
         """
         try:
-            found = self._files.ls(f"{self._root}/{shard}", detail=True)
+            entries = self._files.ls(f"{self._root}/{shard}", detail=True)
         except FileNotFoundError:
             return
-        for entry in found:
+        for entry in entries:
             path = str(entry["name"])
             digest = shard + path.rpartition("/")[2]
             if not re.fullmatch(DIGEST_PATTERN, digest) and not digest.endswith(
@@ -75,57 +76,56 @@ class BlobStore:
             ):
                 continue
             try:
-                at = self._files.modified(path)
-            except FileNotFoundError:  # gone meanwhile
+                modified = self._files.modified(path)
+            except FileNotFoundError:  # deleted since it was listed
                 continue
             if re.fullmatch(DIGEST_PATTERN, digest):
-                yield digest, at
-            elif self.get_time() - at > LEFTOVER_AGE:  # of a process that was killed
+                yield digest, modified
+            elif self.get_time() - modified > LEFTOVER_AGE:  # of a process that was killed
                 self._files.rm_file(path)
 
     def has_blob(self, digest: str) -> bool:
-        """Return whether the blob is there."""
+        """Return whether a blob with this digest is stored."""
         return bool(self._files.exists(self._path(digest)))
 
     def get_time(self) -> datetime:
-        """The time by which `blobs` tells when each was kept."""
+        """Return the time to compare the times of `list_shard` with.
+
+        Files carry the system's time, so INTAKE_CLOCK_OFFSET does not count here.
+        """
         return make_clock()()
 
     def delete_blob(self, digest: str, *, unless_since: datetime) -> None:
-        """Remove a blob that no row owns.
-
-        Unless somebody has kept the same bytes again since then.
-        """
+        """Delete a blob that no row refers to, unless it was stored again since `unless_since`."""
         path = self._path(digest)
         if not self._local:
             if self._files.modified(path) < unless_since:
                 self._files.rm_file(path)
             return
-        # Out of the way first, then looked at once more: whoever keeps these bytes now either
-        # touched the file before it was moved, which shows here, or does not find it any more and
-        # writes its own.
-        going = Path(f"{path}{DELETING_SUFFIX}")
+        # Move the file away first, then check its time once more: whoever stores the same bytes
+        # meanwhile has either touched the file before the move, which shows in its time, or does
+        # not find it any more and writes a new one.
+        moved = Path(f"{path}{DELETING_SUFFIX}")
         try:
-            Path(path).rename(going)
-            if datetime.fromtimestamp(going.stat().st_mtime, UTC) >= unless_since:
-                going.rename(path)
+            Path(path).rename(moved)
+            if datetime.fromtimestamp(moved.stat().st_mtime, UTC) >= unless_since:
+                moved.rename(path)
             else:
-                going.unlink()
-        except FileNotFoundError:  # another clock was faster
+                moved.unlink()
+        except FileNotFoundError:  # the clock of another host has deleted it
             return
 
-    def _reused(self, path: str) -> bool:
-        """Return whether the blob is there already, from now on as one kept now.
+    def _refresh(self, path: str) -> bool:
+        """Set the time of an existing blob to now; return False when it has to be written.
 
-        Its name is on stable storage.
+        On True its name is on stable storage.
         """
-        if not self._local:  # put again: that is how an object store knows it was kept now
+        if not self._local:  # an object store sets the time only when the object is put again
             return False
         try:
             os.utime(path)
-            Path(
-                path
-            ).stat()  # still: what was moved away between finding and touching it is on its way out
+            # A file that `delete_blob` moved away between the two calls is about to be deleted.
+            Path(path).stat()
         except FileNotFoundError:
             return False
         _sync_name(Path(path))
@@ -137,14 +137,14 @@ class BlobStore:
     def _write(self, path: str, sealed: bytes) -> None:
         if self._local:
             write_synced(Path(path), sealed)
-        else:  # an object store's put is whole and durable, or fails
+        else:  # an object store's put is atomic and durable, or fails
             self._files.pipe_file(path, sealed)
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, name and all on stable storage on return.
+    """Write a file completely or not at all; content and name are on stable storage on return.
 
-    Raises OSError when it cannot.
+    Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
@@ -160,7 +160,8 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def _sync_name(path: Path) -> None:
-    for folder in (path.parent, path.parent.parent):  # the name is durable only once its folder is
+    # A name is durable only once its folder is synced, and a new folder once its parent is.
+    for folder in (path.parent, path.parent.parent):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,7 @@
-"""The edge's clock: the only place that asks what time it is. Everything else takes `now`."""
+"""The system clock.
+
+The only module that asks what time it is; every other function takes `now` as a parameter.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,9 +10,9 @@ Clock = Callable[[], datetime]
 
 
 def make_clock(offset_seconds: float = 0) -> Clock:
-    """Return a clock of aware UTC times.
+    """Return a clock of aware UTC times, put forward by `offset_seconds`.
 
-    Put forward by INTAKE_CLOCK_OFFSET, to try deadlines on a test system.
+    INTAKE_CLOCK_OFFSET sets the offset, to try deadlines on a test system.
     """
-    ahead = timedelta(seconds=offset_seconds)
-    return lambda: datetime.now(UTC) + ahead
+    offset = timedelta(seconds=offset_seconds)
+    return lambda: datetime.now(UTC) + offset

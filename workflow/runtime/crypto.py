@@ -1,7 +1,4 @@
-"""Encryption of bytes at rest, and signing of tokens.
-
-Tokens stand in our links, addresses and Message-IDs.
-"""
+"""Encryption of bytes at rest, and signing of the tokens in our links, addresses and Message-IDs."""
 
 import hashlib
 import hmac
@@ -14,7 +11,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from workflow.settings.settings import Settings, SettingsError
 
 KEY_FILE = "secret.keys"
-# hex digits: 96 bits, out of reach of guessing; an address has room for it (RFC 5321 §4.5.3.1.1)
+# Hex digits: 96 bits cannot be guessed, and the local part of an address has room for them
+# (64 octets, RFC 5321 §4.5.3.1.1).
 SIGNATURE_LENGTH = 24
 # Purposes of signed numbers. They stand in addresses and Message-IDs that customers have: changing
 # one would orphan every mail sent before.
@@ -24,9 +22,9 @@ OUTBOX = "outbox"  # Message-ID of a mail in the outbox
 
 
 def hash_secret(secret: str) -> str:
-    """Under what name the database knows a random secret (a cookie, a link, a token).
+    """Return the key under which the database knows a random secret (a cookie, link or token).
 
-    A copy of it opens nothing.
+    A copy of the database therefore gives access to nothing.
     """
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
@@ -34,18 +32,21 @@ def hash_secret(secret: str) -> str:
 class Sealer:
     """Authenticated encryption at rest (Fernet: AES-128-CBC and HMAC-SHA256).
 
-    The first key seals, all open.
+    The first key encrypts; every key decrypts, so that keys can be replaced one after the other.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._fernet = MultiFernet([Fernet(k) for k in keys])
 
     def seal(self, plain: bytes) -> bytes:
-        """Encrypt; about a third larger than what went in."""
+        """Encrypt; the result is about a third larger than `plain`."""
         return self._fernet.encrypt(plain)
 
     def unseal(self, sealed: bytes) -> bytes:
-        """Decrypt. Raises ValueError when no key fits or a byte was changed."""
+        """Decrypt.
+
+        Raises ValueError when no key fits or a byte was changed.
+        """
         try:
             return self._fernet.decrypt(sealed)
         except InvalidToken:
@@ -53,42 +54,41 @@ class Sealer:
 
 
 class Signer:
-    """Tokens that only we can make.
+    """Makes and verifies signed tokens: a number and a signature, valid for one purpose.
 
-    A purpose, a number and a signature, in letters any mail system leaves alone.
+    Tokens consist of digits, `-` and lower-case hex, which no mail system alters.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = [hashlib.sha256(b"support-intake signing\0" + k).digest() for k in keys]
 
     def make_token(self, purpose: str, number: int) -> str:
-        """Make `12-<hex>`, valid for this purpose only."""
+        """Return the token of a number, such as `12-5f3a…`, valid for this purpose only."""
         return f"{number}-{self._sign(self._keys[0], purpose, number)}"
 
     def verify_token(self, purpose: str, token: str) -> int | None:
-        """The number a token stands for, or None if we did not sign it for this purpose."""
-        text, _, signature = token.partition("-")
-        # fits a database integer
-        if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004
+        """Return the number of a token, or None if we did not sign it for this purpose."""
+        digits, _, signature = token.partition("-")
+        # Up to 18 digits fit into a database integer (2**63 has 19).
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 19):  # noqa: PLR2004
             return None
-        number = int(text)
-        signed = [self._sign(k, purpose, number) for k in self._keys]
-        good = any(hmac.compare_digest(s.encode(), signature.lower().encode()) for s in signed)
-        return number if good else None
+        number = int(digits)
+        candidates = [self._sign(key, purpose, number) for key in self._keys]
+        presented = signature.lower().encode()
+        is_ours = any(hmac.compare_digest(one.encode(), presented) for one in candidates)
+        return number if is_ours else None
 
     @staticmethod
     def _sign(key: bytes, purpose: str, number: int) -> str:
-        return hmac.new(key, f"{purpose}:{number}".encode(), hashlib.sha256).hexdigest()[
-            :SIGNATURE_LENGTH
-        ]
+        signature = hmac.new(key, f"{purpose}:{number}".encode(), hashlib.sha256)
+        return signature.hexdigest()[:SIGNATURE_LENGTH]
 
 
 def load_keys(settings: Settings) -> list[bytes]:
-    """The keys of INTAKE_SECRET_KEYS.
+    """Return the keys of INTAKE_SECRET_KEYS, or else of the key file in INTAKE_HOME.
 
-    Or of a key file made in INTAKE_HOME with mode 0600 on first use.
-
-    Raises SettingsError when one of them is not a Fernet key.
+    The key file is created on first use, with mode 0600. Raises SettingsError when a key is not a
+    Fernet key.
     """
     text = settings.secret_keys.get_secret_value() or _key_file(settings.home / KEY_FILE)
     keys = [k.encode() for k in text.replace(",", " ").split()]
@@ -111,7 +111,7 @@ def _key_file(path: Path) -> str:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(new, path)  # fails if another process was first: then its key is the key
+            os.link(new, path)  # fails when another process was first: then its key counts
         except FileExistsError:
             pass
         finally:

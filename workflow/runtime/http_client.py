@@ -1,6 +1,7 @@
-"""Asking strangers' servers by HTTP.
+"""HTTP client for servers that strangers name, safe against requests to our own network (SSRF).
 
-At an address that was looked at first, bounded in time, and bare.
+The caller resolves a name once, checks the addresses, and the request goes to one of exactly
+these addresses: what the name means a moment later does not matter (DNS pinning).
 """
 
 import asyncio
@@ -14,21 +15,24 @@ from urllib.parse import urlsplit
 
 import httpx
 
-MAX_ADDRESSES = 4  # of one host, tried one after the other
+MAX_ADDRESSES = 4  # of one host; they are tried one after the other
 DEFAULT_PORTS = {"https": 443, "http": 80}
-_EMBEDDING = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last four bytes
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last four bytes
 
 
 @lru_cache(maxsize=1)
 def get_public_tls() -> ssl.SSLContext:
-    """Believes the authorities that browsers believe, or those in SSL_CERT_FILE."""
+    """Return a TLS context that trusts the usual public authorities, or those in SSL_CERT_FILE."""
     return httpx.create_ssl_context()
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every IP address of a host, once each. Raises OSError when it is not known."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+    """Return every IP address of a host, once each.
+
+    Raises OSError when the host is unknown.
+    """
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 @asynccontextmanager
@@ -42,18 +46,17 @@ async def send_request(
     seconds: float,
     content: bytes = b"",
 ) -> AsyncIterator[httpx.Response]:
-    """The answer of the server at one of these addresses, its body unread.
+    """Send a request to one of these addresses and give the response, its body unread.
 
-    What the name means later is no matter.
-
-    No redirect is followed. Raises httpx.HTTPError when none of the first four takes a connection,
-    or it breaks off.
+    The addresses are tried in order until one takes a connection; redirects are not followed.
+    `seconds` is the limit of each wait (connect, read, write). Raises httpx.HTTPError when none of
+    the first `MAX_ADDRESSES` takes a connection, or the connection breaks off.
     """
-    parts, most = urlsplit(url), addresses[:MAX_ADDRESSES]
-    # No proxy and no password file of this machine: what is asked goes where it was looked up, and
-    # bare.
+    parts = urlsplit(url)
+    candidates = addresses[:MAX_ADDRESSES]
+    # trust_env=False: a proxy would resolve the name again, and ~/.netrc would send a password.
     async with httpx.AsyncClient(verify=tls, trust_env=False, timeout=seconds) as client:
-        for at, address in enumerate(most, 1):
+        for position, address in enumerate(candidates, 1):
             request = client.build_request(
                 method,
                 httpx.URL(url).copy_with(host=address),
@@ -62,26 +65,28 @@ async def send_request(
                 extensions={"sni_hostname": parts.hostname or ""},
             )
             try:
-                answer = await client.send(request, stream=True)
+                response = await client.send(request, stream=True)
             except (httpx.ConnectError, httpx.ConnectTimeout):
-                if at == len(most):
+                if position == len(candidates):
                     raise
                 continue
             try:
-                yield answer
+                yield response
             finally:
-                await answer.aclose()
+                await response.aclose()
             return
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the internet.
+    """Return whether an IP address belongs to the internet, not to this machine or network.
 
-    And not of this machine or network in whatever writing.
+    An IPv4 address embedded in an IPv6 address must be public as well.
     """
     ip = ip_address(address.partition("%")[0])
-    inner = _inner(ip) if isinstance(ip, IPv6Address) else None
-    return ip.is_global and not ip.is_multicast and (inner is None or is_public(str(inner)))
+    if not ip.is_global or ip.is_multicast:
+        return False
+    embedded = _get_embedded_ipv4(ip) if isinstance(ip, IPv6Address) else None
+    return embedded is None or is_public(str(embedded))
 
 
 def is_loopback(address: str) -> bool:
@@ -89,7 +94,7 @@ def is_loopback(address: str) -> bool:
     return ip_address(address.partition("%")[0]).is_loopback
 
 
-def _inner(ip: IPv6Address) -> IPv4Address | None:
-    if ip in _EMBEDDING:
+def _get_embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
+    if ip in _NAT64:
         return IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)

@@ -1,9 +1,9 @@
-"""One of each over several hosts: who alone reads a mailbox, watches a folder or is the clock.
+"""Leases: one process over all hosts reads a mailbox, watches a folder or is the clock.
 
-A holder counts a row up while it lives. Whoever sees the count stand still for half a minute, by
-their own steady clock, takes over by one conditional update. No host's time of day matters, so no
-clock that jumps can make two holders; and if two overlap for a moment all the same, the unique
-indexes make that harmless.
+A holder increments a counter in a row while it is alive. A process that sees the counter unchanged
+for `STALE_SECONDS`, by its own monotonic clock, takes the lease over by one conditional update. No
+host's time of day matters, so a clock that jumps cannot make two holders; if two overlap for a
+moment all the same, the unique indexes make that harmless (docs/decisions/0011).
 """
 
 import os
@@ -23,94 +23,94 @@ from workflow.runtime import log
 from workflow.runtime.clock import Clock
 
 RENEW_SECONDS = 8.0
-STALE_SECONDS = 30.0  # a count that stands still so long is a dead holder's
-SAFE_SECONDS = 20.0  # a holder that could not count for so long stops, before others may take over
+STALE_SECONDS = 30.0  # a holder whose counter has not changed for this long is dead
+# A holder that could not renew for this long stops, ten seconds before others may take over.
+SAFE_SECONDS = 20.0
 
 
 class Leases:
-    """The leases one process wants; `keep` runs beside its work and renews or takes them."""
+    """The leases one process wants to hold; `run_until` renews or takes them beside its work."""
 
     def __init__(
         self, store: Store, clock: Clock, steady: Callable[[], float] = time.monotonic
     ) -> None:
+        """`steady` is a monotonic clock in seconds."""
         self._store = store
         self._clock = clock
         self._steady = steady
-        self.holder = f"{_place()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.holder = f"{_get_place()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._wanted: list[str] = []
-        self._sure_until: dict[str, float] = {}  # of those we hold
-        self._seen: dict[
-            str, tuple[str, int, float]
-        ] = {}  # of others': holder, count, and since when it stands
+        self._safe_until: dict[str, float] = {}  # our leases
+        # The leases of others: holder, counter, and since when we have seen this counter.
+        self._observed: dict[str, tuple[str, int, float]] = {}
 
     def request(self, name: str) -> None:
-        """Try to hold this one from the next round on."""
+        """Try to hold this lease from the next round on."""
         self._wanted.append(name)
 
     def is_held(self, name: str) -> bool:
-        """Return whether this process is the one, surely, now."""
-        return self._steady() < self._sure_until.get(name, float("-inf"))
+        """Return whether this process holds the lease now, with certainty."""
+        return self._steady() < self._safe_until.get(name, float("-inf"))
 
     def renew_all(self) -> None:
-        """Renew what we hold, take what is free.
+        """Renew the leases we hold and take those that are free.
 
-        Raises SQLAlchemyError when the database is away.
+        Raises SQLAlchemyError when the database is unavailable.
         """
         for name in self._wanted:
-            before, had = self._steady(), name in self._sure_until
+            started = self._steady()
+            was_held = name in self._safe_until
             with self._store.transaction() as session:
-                mine = self._renewed(session, name) if had else self._taken(session, name)
-            if mine:
-                self._sure_until[name] = before + SAFE_SECONDS
+                is_held = self._renew(session, name) if was_held else self._take(session, name)
+            if is_held:
+                self._safe_until[name] = started + SAFE_SECONDS
             else:
-                self._sure_until.pop(name, None)
-            if mine != had:
-                log.lease_changed(name, held=mine)
+                self._safe_until.pop(name, None)
+            if is_held != was_held:
+                log.lease_changed(name, held=is_held)
 
     def run_until(self, stop: threading.Event) -> None:
-        """Go round until told to stop, then let go of everything.
+        """Renew in rounds until `stop` is set, then release everything.
 
-        A round that fails is followed by the next.
+        A round that fails is logged; the next one follows.
         """
         while not stop.is_set():
             try:
                 self.renew_all()
             except SQLAlchemyError as error:
                 log.fault("leases", error)
-            stop.wait(RENEW_SECONDS if self._sure_until else RENEW_SECONDS / 4)
+            # A process without a lease looks more often, so that it takes over a free one soon.
+            stop.wait(RENEW_SECONDS if self._safe_until else RENEW_SECONDS / 4)
         try:
             self.release_all()
-        except (
-            SQLAlchemyError
-        ) as error:  # they are taken over when they have stood still for long enough
+        except SQLAlchemyError as error:  # others take them over once they are stale
             log.fault("leases", error)
 
     def release_all(self) -> None:
-        """Let go of everything, so that others need not wait."""
+        """Release every lease we hold, so that others need not wait until it is stale."""
         with self._store.transaction() as session:
             session.execute(delete(Lease).where(Lease.holder == self.holder))
-        self._sure_until.clear()
+        self._safe_until.clear()
 
-    def _renewed(self, session: Session, name: str) -> bool:
-        mine = update(Lease).where(Lease.name == name, Lease.holder == self.holder)
-        return session.connection().execute(mine.values(beats=Lease.beats + 1)).rowcount == 1
+    def _renew(self, session: Session, name: str) -> bool:
+        ours = update(Lease).where(Lease.name == name, Lease.holder == self.holder)
+        return session.connection().execute(ours.values(beats=Lease.beats + 1)).rowcount == 1
 
-    def _taken(self, session: Session, name: str) -> bool:
-        there = session.execute(
+    def _take(self, session: Session, name: str) -> bool:
+        row = session.execute(
             select(Lease.holder, Lease.beats).where(Lease.name == name)
         ).one_or_none()
-        if there is None:
-            return self._inserted(session, name)
-        holder, beats = there
-        if not self._stands(name, holder, beats):
+        if row is None:
+            return self._insert(session, name)
+        holder, beats = row
+        if not self._is_stale(name, holder, beats):
             return False
-        still = (Lease.name == name, Lease.holder == holder, Lease.beats == beats)
+        unchanged = (Lease.name == name, Lease.holder == holder, Lease.beats == beats)
         values = {"holder": self.holder, "beats": beats + 1, "since": self._clock()}
-        return (
-            session.connection().execute(update(Lease).where(*still).values(values)).rowcount == 1
-        )
+        take_over = update(Lease).where(*unchanged).values(values)
+        return session.connection().execute(take_over).rowcount == 1
 
-    def _inserted(self, session: Session, name: str) -> bool:
+    def _insert(self, session: Session, name: str) -> bool:
         try:
             with session.begin_nested():
                 session.add(Lease(name=name, holder=self.holder, beats=1, since=self._clock()))
@@ -118,22 +118,22 @@ class Leases:
             return False
         return True
 
-    def _stands(self, name: str, holder: str, beats: int) -> bool:
-        """Whether this holder is dead.
+    def _is_stale(self, name: str, holder: str, beats: int) -> bool:
+        """Return whether this holder is dead.
 
-        It ran here and does no more, or its count has stood still for long enough.
+        Its process has ended on this machine, or its counter has not changed for long enough.
         """
         now = self._steady()
-        known = self._seen.get(name)
-        if known is None or known[:2] != (holder, beats):
-            self._seen[name] = known = (holder, beats, now)
-        return now - known[2] >= STALE_SECONDS or _ended_here(holder)
+        observed = self._observed.get(name)
+        if observed is None or observed[:2] != (holder, beats):
+            self._observed[name] = observed = (holder, beats, now)
+        return now - observed[2] >= STALE_SECONDS or _has_ended_here(holder)
 
 
-def _place() -> str:
-    """This boot of this machine and this space of process ids.
+def _get_place() -> str:
+    """Return a name of this boot of this machine and its process id namespace.
 
-    "" where that cannot be told (not Linux).
+    "" where neither is known (not Linux). Process ids mean something within one place only.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -142,15 +142,16 @@ def _place() -> str:
         return ""
 
 
-def _ended_here(holder: str) -> bool:
+def _has_ended_here(holder: str) -> bool:
+    """Return whether this holder was a process of this place that runs no more."""
     place, _, rest = holder.partition(":")
     process = rest.partition(":")[0]
-    if not place or place != _place() or not process.isdigit():
+    if not place or place != _get_place() or not process.isdigit():
         return False
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # somebody's, so it runs
+    except PermissionError:  # another user's process: it runs
         return False
     return False

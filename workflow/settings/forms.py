@@ -1,7 +1,4 @@
-"""The settings of one Formstack form: its keys, what its fields mean, its tickets' defaults.
-
-And of Formstack's API.
-"""
+"""Settings of a Formstack form: keys, meaning of its fields, defaults of its tickets, API."""
 
 import re
 from collections.abc import Mapping
@@ -23,15 +20,12 @@ from parsers.item import InboundItem
 
 DEFAULT_SIGNATURE_HEADER = "X-FS-Signature"
 
-# Host, port and the beginning of a path: a bucket of a shared store is a part of its path.
-_PLACE = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*)?", re.IGNORECASE)
+# Host, port and the beginning of a path: in a shared object store the bucket is part of the path.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?(/[\x21-\x7e]*)?", re.IGNORECASE)
 
 
 class FormField(StrEnum):
-    """What a field of a form can mean to us.
-
-    The parser has the same words (a test holds them together).
-    """
+    """Meaning of a field of a form; the parser has the same values (a test compares them)."""
 
     COMPANY = "company"
     COMPANY_NUMBER = "company_number"
@@ -45,11 +39,11 @@ class FormField(StrEnum):
     CATEGORY = "category"
     TELEMEDICINE = "telemedicine"
     FILE = "file"  # links to files, or the files themselves
-    IGNORE = "ignore"  # not shown on the ticket; the stored original keeps it
+    IGNORE = "ignore"  # not shown on the ticket; the stored original has it
 
 
 class FormDefault(StrEnum):
-    """What the tickets of a form can say where the form itself does not."""
+    """Field of a ticket that can have a default where the form has no answer for it."""
 
     COMPANY = "company"
     COMPANY_NUMBER = "company_number"
@@ -60,41 +54,40 @@ class FormDefault(StrEnum):
 
 
 def split_hosts(value: object) -> object:
-    """Hosts out of one text, separated by commas or spaces; anything else as it is."""
+    """Split a text of hosts at commas and spaces; return any other value as it is."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
-def _placed(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(_PLACE.fullmatch(place) for place in value):
+def _check_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_HOST.fullmatch(host) for host in value):
         raise ValueError("expected host, host:port or host/beginning-of-a-path, without https://")
     return value
 
 
-Hosts = Annotated[tuple[str, ...], AfterValidator(_placed)]
+Hosts = Annotated[tuple[str, ...], AfterValidator(_check_hosts)]
 
 
-def _api(value: str) -> str:
+def _check_api_url(value: str) -> str:
     url = urlsplit(value)
-    if not url.hostname or (
-        url.scheme != "https" and url.hostname not in {"localhost", "127.0.0.1", "::1"}
-    ):
+    is_local = url.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not url.hostname or (url.scheme != "https" and not is_local):
         raise ValueError("expected https://…: the token would travel in the clear")
     return value.rstrip("/")
 
 
-def _token(value: SecretStr) -> SecretStr:
+def _check_token(value: SecretStr) -> SecretStr:
     text = value.get_secret_value().strip()
     if not (text.isascii() and text.isprintable()):
         raise ValueError("control characters or letters outside ASCII in a token")
     return SecretStr(text)
 
 
-ApiUrl = Annotated[str, AfterValidator(_api)]
-TokenSecret = Annotated[SecretStr, AfterValidator(_token)]
+ApiUrl = Annotated[str, AfterValidator(_check_api_url)]
+TokenSecret = Annotated[SecretStr, AfterValidator(_check_token)]
 
 
 class Form(BaseModel):
-    """One Formstack form; `[form.6606394]` in intake.toml."""
+    """Settings of one Formstack form; `[form.6606394]` in intake.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -109,10 +102,9 @@ class Form(BaseModel):
     fields: dict[str, FormField] = Field(default_factory=dict)  # label or field id -> what it means
     defaults: dict[FormDefault, str] = Field(default_factory=dict)
     file_hosts: Hosts | None = None  # None = INTAKE_FILE_HOSTS
-    backfill: bool = True  # whether its submissions are pulled, too
-    encryption_password: SecretStr = SecretStr(
-        ""
-    )  # of a form whose submissions Formstack keeps encrypted
+    backfill: bool = True  # whether its submissions are pulled as well
+    # Of a form whose submissions Formstack stores encrypted.
+    encryption_password: SecretStr = SecretStr("")
 
     @field_validator("handshake_previous")
     @classmethod
@@ -129,27 +121,31 @@ class Form(BaseModel):
 
     @property
     def handshakes(self) -> tuple[str, ...]:
-        """Every HandshakeKey that is valid now; none = it is not looked at."""
-        return _told(self.handshake, self.handshake_previous)
+        """Every HandshakeKey that is valid now; empty = it is not checked."""
+        return _get_set_secrets(self.handshake, self.handshake_previous)
 
     def list_keys(self, common: tuple[str, ...]) -> tuple[str, ...]:
-        """Every HMAC key that is valid for this form now, given the common ones."""
-        own = _told(self.key)
-        return (*(own or common), *_told(self.key_previous))
+        """Return every HMAC key that is valid for this form now; `common` are those of all forms.
+
+        The form's own key replaces the common ones.
+        """
+        own = _get_set_secrets(self.key)
+        return (*(own or common), *_get_set_secrets(self.key_previous))
 
 
-def _told(*secrets: SecretStr) -> tuple[str, ...]:
+def _get_set_secrets(*secrets: SecretStr) -> tuple[str, ...]:
+    """Return the values of the secrets that are set."""
     return tuple(text for secret in secrets if (text := secret.get_secret_value()))
 
 
 def get_form_id(item: InboundItem) -> str:
-    """Return which form an item came from; "" if it names none or is no form."""
+    """Return the id of the form an item came from; "" when it names none or is not from a form."""
     return item.external_id.partition("/")[0]
 
 
 def list_file_hosts(
     forms: Mapping[str, Form], common: tuple[str, ...], form: str
 ) -> tuple[str, ...]:
-    """Return where the linked files of a form may be fetched from."""
+    """Return the hosts that linked files of a form may be fetched from; `common` by default."""
     own = forms[form].file_hosts if form in forms else None
     return common if own is None else own

@@ -1,6 +1,6 @@
-"""Settings: INTAKE_* variables or intake.toml.
+"""Settings from INTAKE_* variables and intake.toml.
 
-Every error reported at once, secrets never printed.
+All errors are reported together; values are never printed, because they may be secret.
 """
 
 import os
@@ -33,17 +33,17 @@ TOML_FILE = "intake.toml"
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the text lists every fault, one a line."""
+    """Raised when the settings cannot be used; the text lists every fault, one a line."""
 
 
-def _listen(value: str) -> str:
+def _check_listen_address(value: str) -> str:
     host, _, port = value.rpartition(":")
     if value and not (host and port.isdigit() and int(port) < 2**16):
         raise ValueError("expected host:port")
     return value
 
 
-ListenAddress = Annotated[str, AfterValidator(_listen)]
+ListenAddress = Annotated[str, AfterValidator(_check_listen_address)]
 
 
 Days = Annotated[float, Field(ge=0)]
@@ -54,18 +54,18 @@ class _Strict(BaseModel):
 
 
 class OAuth2(_Strict):
-    """Refresh-token grant of a mailbox (RFC 6749 §6, XOAUTH2)."""
+    """OAuth 2 refresh token of a mailbox (RFC 6749 §6), used with XOAUTH2."""
 
     token_url: str
     client_id: str
     client_secret: SecretStr = SecretStr("")
     refresh_token: SecretStr
     scope: str = ""
-    token_days: Days | None = None  # how long its refresh tokens live; None = INTAKE_OAUTH_DAYS
+    token_days: Days | None = None  # lifetime of its refresh tokens; None = INTAKE_OAUTH_DAYS
 
 
 class Mailbox(_Strict):
-    """One IMAP mailbox to read; `[[mailbox]]` in intake.toml, or made from INTAKE_IMAP_URLS."""
+    """An IMAP mailbox to read; `[[mailbox]]` in intake.toml, or part of INTAKE_IMAP_URLS."""
 
     host: str
     port: int = 993
@@ -79,7 +79,7 @@ class Mailbox(_Strict):
 
     @property
     def key(self) -> str:
-        """Return how checkpoint and log name this mailbox; holds no secret."""
+        """Name of this mailbox in checkpoints and the log; it holds no secret."""
         return f"{self.user}@{self.host}/{self.folder}"
 
 
@@ -113,7 +113,10 @@ DefaultField = Literal[
 
 
 def validate_time_zone(value: str) -> str:
-    """The name of a time zone, "" for none said. Raises ValueError where there is no such zone."""
+    """Return the name of a time zone, or "" for the default.
+
+    Raises ValueError when there is no such zone.
+    """
     try:
         ZoneInfo(value or "UTC")
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -125,35 +128,31 @@ TimeZoneName = Annotated[str, AfterValidator(validate_time_zone)]
 
 
 class WorkbookProfile(_Strict):
-    """How the workbooks of one source are meant; `[profile.NAME]` in intake.toml."""
+    """How to read the workbooks of one source; `[profile.NAME]` in intake.toml."""
 
     synonyms: dict[WorkbookField, tuple[str, ...]] = Field(
         default_factory=dict
-    )  # our field -> headings it goes by
-    # only workbooks with these headings, as `intake map` shows; "" = whatever has its headings
+    )  # our field -> the headings that mean it
+    # Only workbooks with these headings, as `intake map` shows; "" = any that has the headings.
     fingerprint: str = ""
     date_order: Literal["mdy", "dmy", "ymd"] = "mdy"
     time_zone: TimeZoneName = ""  # "" = INTAKE_TIME_ZONE
-    defaults: dict[DefaultField, str] = Field(default_factory=dict)  # used where a row says none
+    defaults: dict[DefaultField, str] = Field(default_factory=dict)  # where a row has no value
     password: SecretStr = SecretStr("")  # tried on every locked workbook
 
 
 class Oidc(_Strict):
-    """Single sign-on (OpenID Connect); `[oidc]` in intake.toml.
-
-    Only people who have an account come in.
-    """
+    """Single sign-on (OpenID Connect) for people who have an account; `[oidc]` in intake.toml."""
 
     name: str = "single sign-on"
-    issuer: Annotated[
-        str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")
-    ]  # its word is a password
+    # HTTPS, because the issuer's answer takes the place of a password.
+    issuer: Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")]
     client_id: str
     client_secret: SecretStr
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults; see README for what each does."""
+    """All settings with their defaults; the README describes each of them."""
 
     model_config = SettingsConfigDict(
         env_prefix="INTAKE_", toml_file=TOML_FILE, extra="forbid", frozen=True
@@ -198,22 +197,19 @@ class Settings(BaseSettings):
     smtp_store_seconds: float = 25
     imap_idle_seconds: float = 540
     imap_poll_seconds: float = 60
-    # how long refresh tokens of mailboxes live, where their server does not say; 0 = for ever
+    # Lifetime of refresh tokens of mailboxes whose server does not state it; 0 = unlimited.
     oauth_days: Days = 90
     folder_poll_seconds: float = 5
     folder_settle_seconds: float = 2
     sweep_seconds: float = 10
     parse_seconds: float = 40  # one item, in a process of its own
     parse_memory: int = 1024 * MIB
-    file_hosts: Annotated[
-        Hosts, NoDecode
-    ] = ()  # where files that a form links to are fetched from; none = nowhere
+    # Hosts that the linked files of forms may be fetched from; none = no file is fetched.
+    file_hosts: Annotated[Hosts, NoDecode] = ()
     file_limit: int = 25 * MIB
     file_seconds: float = 20
     api_calls_per_minute: Annotated[int, Field(ge=1)] = 600  # of one token
-    hook_hosts: Annotated[
-        Hosts, NoDecode
-    ] = ()  # hosts of the inner network that webhooks may go to
+    hook_hosts: Annotated[Hosts, NoDecode] = ()  # inner hosts that webhooks may be sent to
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
     authserv_id: str = ""
     from_name: str = "Billing Support"
@@ -232,19 +228,17 @@ class Settings(BaseSettings):
     stale_door_hours: float = 24
     failed_alarm_hours: float = 24
     log_json: bool = False
-    metrics_token: SecretStr = SecretStr("")  # without one only this machine may ask for /metrics
-    idle_minutes: float = 15  # then whoever has signed in must do so again
-    second_factor: bool = False  # everybody has to have one
+    metrics_token: SecretStr = SecretStr("")  # without one, only this machine may get /metrics
+    idle_minutes: float = 15  # without activity; then people must sign in again
+    second_factor: bool = False  # whether everybody must have one
     oidc: Oidc | None = None
 
     @field_validator("addresses", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return (
-            tuple(a.strip().casefold() for a in value.split(",") if a.strip())
-            if isinstance(value, str)
-            else value
-        )
+        if not isinstance(value, str):
+            return value
+        return tuple(a.strip().casefold() for a in value.split(",") if a.strip())
 
     @field_validator("file_hosts", "hook_hosts", mode="before")
     @classmethod
@@ -268,7 +262,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then environment, then intake.toml."""
+        """Return the sources by priority: arguments, environment, intake.toml."""
         file = os.environ.get("INTAKE_CONFIG", TOML_FILE)
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
@@ -285,36 +279,36 @@ class Settings(BaseSettings):
 
     @property
     def blobs(self) -> str:
-        """Return where large raw bytes go: a folder or an fsspec URL."""
+        """Where large content is stored: a folder or an fsspec URL."""
         return self.blobs_url or str(self.home.absolute() / "blobs")
 
     @property
     def sender(self) -> str:
-        """The address our mail comes from.
-
-        The setting, or the first full address we take mail for.
-        """
+        """The sender address of our mail: the setting, or the first full address we accept."""
+        if self.from_address:
+            return self.from_address
         full = [a for a in self.addresses if not a.startswith("@")]
-        return self.from_address or (full[0] if full else f"support{self.addresses[0]}")
+        return full[0] if full else f"support{self.addresses[0]}"
 
     @property
     def formstack_keys(self) -> tuple[str, ...]:
-        """The common HMAC keys of forms that are valid now."""
+        """The HMAC keys of all forms that are valid now."""
         both = (self.formstack_key, self.formstack_key_previous)
         return tuple(key for secret in both if (key := secret.get_secret_value()))
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings.
+    """Read the settings; `overrides` have priority over environment and file.
 
-    Raises SettingsError naming every fault at once; values are not repeated, they may be secret.
+    Raises SettingsError naming every fault at once, without values: they may be secret.
     """
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError("\n".join(_fault(e["loc"], e["msg"]) for e in error.errors())) from None
+        faults = [_describe_fault(e["loc"], e["msg"]) for e in error.errors()]
+        raise SettingsError("\n".join(faults)) from None
 
 
-def _fault(loc: tuple[int | str, ...], message: str) -> str:
+def _describe_fault(loc: tuple[int | str, ...], message: str) -> str:
     name = "INTAKE_" + "__".join(str(part).upper() for part in loc)
     return f"{name}: {message}"

@@ -31,7 +31,7 @@ def host(any_context: AppContext, steady: Steady, monkeypatch: pytest.MonkeyPatc
     """A process on another machine that wants to be the clock."""
 
     def made() -> Leases:
-        monkeypatch.setattr(leases, "_place", lambda: f"host-{os.urandom(4).hex()}")
+        monkeypatch.setattr(leases, "_get_place", lambda: f"host-{os.urandom(4).hex()}")
         found = Leases(any_context.store, any_context.clock, steady)
         found.request("clock")
         return found
@@ -159,7 +159,7 @@ def test_a_database_that_is_away_costs_the_lease_and_not_the_thread(
             raise SQLAlchemyError
         whole()
 
-    monkeypatch.setattr(one, "round", away)
+    monkeypatch.setattr(one, "renew_all", away)
     thread = threading.Thread(target=one.run_until, args=(stop,))
     thread.start()
     until = time.monotonic() + 10
