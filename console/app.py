@@ -1,7 +1,4 @@
-"""The app that faces people.
-
-The desk behind sign-in, and the customers' pages behind signed links.
-"""
+"""The Flask app for people: the desk behind sign-in, and customers' pages behind signed links."""
 
 from pathlib import Path
 from typing import cast
@@ -92,9 +89,9 @@ ERROR_TEXTS = {
 
 
 def create_app(context: AppContext) -> Flask:
-    """The app over a house.
+    """Build the console app over a context.
 
-    Nothing is shown without a right or a signed link; nothing is changed by GET.
+    Nothing is shown without a right or a signed link, and no GET request changes anything.
     """
     console = Path(__file__).parent
     app = Flask("console", root_path=str(console))
@@ -122,7 +119,10 @@ def create_app(context: AppContext) -> Flask:
 
 
 def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
-    """Answer a form that fits no session: keep what was typed; refuse it if it is not ours."""
+    """Answer a form whose CSRF token fits no session any more.
+
+    Save what was typed when the form is ours; refuse it otherwise. A script gets a status only.
+    """
     signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
@@ -137,7 +137,7 @@ def _asked_by_script() -> bool:
 
 
 def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
-    """Fixed words for every fault: nothing of the inside."""
+    """Answer an error with a fixed text, so that nothing internal is shown."""
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
     if isinstance(error, HTTPException):

@@ -1,7 +1,4 @@
-"""A view of the desk as CSV or Excel, streamed.
-
-What leaves the house, in columns that `intake import` knows again.
-"""
+"""Export a view of the desk as CSV or Excel, streamed, with columns that `intake import` knows."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,9 +42,9 @@ Column = Callable[[_Shown], str | None]
 
 
 def _record_id(shown: _Shown) -> str:
-    """The id of the system it came from.
+    """Return the record id of the system the ticket came from, else our own, signed.
 
-    Our own signed, so that it is known again here and no other house's is.
+    The signature lets an import recognise our own tickets and no other installation's.
     """
     before, ticket = build_origin(""), shown.ticket
     if ticket.origin and ticket.origin.startswith(before):
@@ -120,9 +117,10 @@ TEXT_COLUMNS: dict[str, Column] = {  # PHI: only where a person has asked for it
 
 
 def select_columns(names: Sequence[str], *, with_text: bool) -> list[str]:
-    """The columns asked for by name, or all.
+    """Return the columns asked for by name, in that order, or all of them.
 
-    Raises ActionNotAllowed for one there is not, or that holds what was not asked.
+    Raises ActionNotAllowed for an unknown column, and for one with patient data when `with_text` is
+    False.
     """
     there = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
     by_word = {name.casefold(): name for name in there}
@@ -138,10 +136,9 @@ def select_columns(names: Sequence[str], *, with_text: bool) -> list[str]:
 def iterate_rows(
     context: AppContext, session: Session, view: str, columns: Sequence[str], *, actor: str
 ) -> Iterator[list[str]]:
-    """The heading, then a row a ticket of the view, oldest first; so many in memory as fill a page.
+    """Yield the heading, then one row a ticket of the view, oldest first, loading a page at a time.
 
-    Texts are as they are: whoever writes them into a file sees to it that no spreadsheet computes
-    them.
+    Cells are unescaped: the writers see to it that no spreadsheet computes them.
     """
     yield list(columns)
     making = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
@@ -167,9 +164,9 @@ def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:
 
 
 def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
-    """Write a workbook whose every cell is text, in constant memory.
+    """Write a workbook of text cells in constant memory.
 
-    Raises ActionNotAllowed when a sheet has no room for it, OSError when it cannot be written.
+    Raises ActionNotAllowed when a sheet cannot hold all rows, OSError when it cannot be written.
     """
     from parsers.spreadsheets.text_workbook import write_workbook
 
@@ -201,7 +198,7 @@ def record_export(
     now: datetime,
     columns: Sequence[str],
 ) -> None:
-    """Put into the audit who took what out of the house."""
+    """Record in the audit log who exported which view, and whether its texts were included."""
     texts = [name for name in columns if name in TEXT_COLUMNS]
     audit.record(
         session, "exported", by=by, cause=cause, now=now, view=view, tickets=count, texts=texts
@@ -233,7 +230,7 @@ def _tickets(
 
 
 def _texts(session: Session, numbers: list[int]) -> dict[int, str]:
-    """Return what each ticket was opened with, by its number."""
+    """Return the text of the message each ticket was opened with, by ticket id."""
     first = select(func.min(Message.id)).where(
         Message.ticket_id.in_(numbers), Message.direction == "in"
     )

@@ -1,4 +1,4 @@
-"""Commands that look after the house: status, ledger, migrate, process, backup, restore."""
+"""Commands of operations: status, ledger, migrate, process, backup, restore."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def process(*, evidence: bool) -> None:
 
     \b
     Example:  intake process > process.md
-              intake process --evidence     what is taken for automatic mail, and why
+              intake process --evidence     the signs of automatic mail, and what each decides
 
     These are the tables the program works by, in Markdown; the README shows the same.
     """
@@ -37,8 +37,8 @@ def migrate() -> None:
     \b
     Example:  intake migrate
 
-    Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it
-    by itself; on servers run it before the processes of a new version start.
+    Creates the database if there is none yet; does nothing if it is up to date. `intake up` does
+    this by itself; on servers run it before the processes of a new version start.
     """
     from workflow.database.engine import migrate as bring
     from workflow.settings.settings import load_settings
@@ -55,7 +55,7 @@ def migrate() -> None:
 @bootstrap.json_option
 @click.pass_context
 def status(ctx: click.Context, *, json_wanted: bool) -> None:
-    r"""Show doors, processes, backlog and what needs a person.
+    r"""Show channels, processes, backlog and what needs a person.
 
     \b
     Example:  intake status
@@ -78,19 +78,17 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 @bootstrap.json_option
 @click.pass_context
 def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
-    r"""Prove that nothing is lost.
-
-    What was received against what has become of it.
+    r"""Prove that nothing is lost: compare what was received with the results.
 
     \b
     Example:  intake ledger
 
     received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each
-    door. Counted are items: a mail is one, a workbook as many as it has messages (one until it has
-    been read).
+    channel. Items are counted: a mail is one, a workbook as many as it has messages (one until it
+    has been read).
 
     For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank;
-    `intake delivery ID` says where they stand.
+    `intake delivery ID` lists them by sheet.
 
     Exit code 1 if it does not add up.
     """
@@ -113,9 +111,9 @@ def backup(file: Path) -> None:
     \b
     Example:  intake backup /backups/intake-monday.tar
 
-    Works while everything runs. What customers sent is sealed in it, and the key that opens it is
-    NOT in it: keep secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try
-    `intake restore` elsewhere.
+    Works while everything runs. What customers sent is encrypted in it, and the key that opens it
+    is NOT in it: keep secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next:
+    try `intake restore` on another machine.
     """
     from workflow.operations.backup import NO_SECRETS, BackupError, write_backup
     from workflow.settings.settings import load_settings
@@ -134,13 +132,13 @@ def backup(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--force", is_flag=True, help="Overwrite a database that holds tickets.")
 def restore(file: Path, *, force: bool) -> None:
-    r"""Put a backup back: database and blobs.
+    r"""Restore a backup: database and blobs.
 
     \b
     Example:  INTAKE_HOME=/srv/intake intake restore /backups/intake-monday.tar
 
     Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes
-    first. Put the key file back too: without it nothing customers sent can be opened.
+    first. Restore the key file too: without it nothing customers sent can be opened.
     """
     from workflow.operations.backup import BackupError, restore_backup
     from workflow.settings.settings import load_settings

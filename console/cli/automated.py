@@ -1,4 +1,4 @@
-"""`intake automated`: mail that is on no ticket, and making one of it."""
+"""`intake automated`: list mail that is on no ticket, and open a ticket for it."""
 
 import click
 
@@ -15,8 +15,8 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     r"""List mail that is on no ticket: reports about mail that is not ours.
 
     \b
-    Example:  intake automated              what there is, and why it is no ticket
-              intake automated 3 ticket     make a ticket of it, as of a person's mail
+    Example:  intake automated              list it, and why it is on no ticket
+              intake automated 3 ticket     open a ticket for it, as for a person's mail
 
     Nothing here waits for an answer; everything can be read.
     """
@@ -45,7 +45,7 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @click.pass_obj
 def create_ticket(number: int, *, actor: str) -> None:
-    r"""Make a ticket of it, as of a person's mail; prints the ticket's number.
+    r"""Open a ticket for it, as for a person's mail; prints the ticket's number.
 
     \b
     Example:  intake automated 3 ticket

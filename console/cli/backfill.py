@@ -1,4 +1,4 @@
-"""intake backfill: the process that pulls forms, or one pull now."""
+"""`intake backfill`: the process that pulls form submissions, or one pull now."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -51,12 +51,12 @@ def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], list
               intake backfill --once --since 2026-03-01
               intake backfill --forms
 
-    Pulled are the forms of intake.toml ([form.ID]) and those the webhook has brought something
-    from. What is here already is looked at and left alone; what is new becomes a ticket like any
-    other, with its notice.
+    It pulls the forms of intake.toml ([form.ID]) and those the webhook has received something from.
+    Submissions that are stored already are skipped; a new one becomes a ticket like any other, with
+    its notice.
 
     Without a token the process waits; --once then exits with 78. Exit code 75: not everything could
-    be pulled just now, try again. Next: `intake tickets`.
+    be pulled, try again. Next: `intake tickets`.
     """
     if not once and (since or forms):
         raise click.UsageError("--since and --form go with --once")
@@ -89,7 +89,7 @@ def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
 
 
 def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
-    """Pull one form and say what came of it; the exit code if something was in the way, else 0."""
+    """Pull one form and print the result; return the exit code of its error, or 0."""
     from ingest.formstack.api import ApiError
 
     try:
@@ -133,7 +133,7 @@ def _insist_on_token(token: str) -> None:
 
 
 def _rest(seconds: float) -> bool:
-    """Wait, as Formstack asks; Ctrl-C ends it."""
+    """Wait as long as Formstack asks; Ctrl-C ends it."""
     import time
 
     if seconds > 1:

@@ -1,7 +1,4 @@
-"""`intake map` and `intake profiles`.
-
-Say once how the workbooks of a source are meant, and take it back.
-"""
+"""`intake map` and `intake profiles`: save what the columns of a workbook mean, and undo it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,9 +99,9 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     json_wanted: bool,
     actor: str,
 ) -> None:
-    """Show a sheet as it would be read with what was said.
+    """Show how a sheet would be read with the given mapping.
 
-    Or keep that and read what waited for it.
+    With a name, save it and read the deliveries that waited for it.
     """
     from console.presenters import column_mapping
     from ingest.column_mapping.propose import MappingChoices
@@ -140,7 +137,7 @@ def map_(  # noqa: PLR0913  # a command has the options it has
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    """`HEADING=FIELD` taken apart at the last equals sign: headings may have one of their own."""
+    """Split each `HEADING=FIELD` at its last equals sign: a heading may contain one."""
     apart = [one.rpartition("=") for one in given]
     for one, (left, equals, _) in zip(given, apart, strict=True):
         if not (equals and left.strip()):
@@ -229,7 +226,7 @@ def _chosen(found: "list[SheetProposal]", wanted: str) -> "SheetProposal":
 
 
 def _save(context: "AppContext", sheet: "SheetProposal", name: str, actor: str) -> list[Data]:
-    """Keep it, and read what waited for it: those deliveries, as they are afterwards."""
+    """Save the profile, and read the deliveries that waited for it; return those as plain data."""
     from console.presenters import column_mapping, replay
     from console.presenters.deliveries import list_ticket_ids
     from ingest.column_mapping.apply import replay_waiting, save_mapping
@@ -285,14 +282,14 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
 @click.argument("name")
 @bootstrap.actor_option
 def forget(name: str, actor: str) -> None:
-    r"""Take back the saved profile NAME.
+    r"""Delete the saved profile NAME.
 
     \b
     Example:  intake profiles forget north
 
-    What was read by it stays as it is; the next file with its headings asks for a mapping again, or
-    is read by the headings that are known. To change one instead: `intake map FILE … --save NAME`
-    replaces it.
+    Deliveries read with it stay as they are; the next file with its headings asks for a mapping
+    again, or is read by the headings that are known. To change one instead: `intake map FILE …
+    --save NAME` replaces it.
     """
     from workflow.filing.column_profiles import delete_profile as take_away
 

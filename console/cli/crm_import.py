@@ -1,7 +1,4 @@
-"""`intake import`.
-
-Moving tickets, companies and contacts in from another system, a dry run unless told otherwise.
-"""
+"""`intake import`: import tickets, companies and contacts; a dry run without --apply."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +23,10 @@ MAP_HELP = (
 
 @click.group("import")
 def import_() -> None:
-    r"""Move tickets, companies and contacts in from a CRM's export (.xlsx or CSV).
+    r"""Import tickets, companies and contacts from a CRM's export (.xlsx or CSV).
 
     \b
-    Example:  intake import tickets hubspot.csv            what would come of it
+    Example:  intake import tickets hubspot.csv            what would be imported
               intake import tickets hubspot.csv --apply    and now do it
               intake import list · intake import undo 1
 
@@ -38,7 +35,7 @@ def import_() -> None:
 
 
 def _importing(command: F) -> F:
-    """Add what every import takes."""
+    """Add the arguments and options of every import."""
     given = [
         click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
         click.option("--map", "columns", metavar='"COLUMN=PROPERTY"', multiple=True, help=MAP_HELP),
@@ -86,16 +83,16 @@ def tickets(
     actor: str,
     json_wanted: bool,
 ) -> None:
-    r"""Move tickets in, with their stage, owner, company and contacts.
+    r"""Import tickets, with their stage, owner, company and contacts.
 
     \b
     Example:  intake import tickets hubspot.csv
               intake import tickets hubspot.csv --stage "Waiting on us=4-In Progress" --apply
 
     Columns are known by label ("Ticket status") or internal name (hs_pipeline_stage); Record ID and
-    a status have to be there. Nobody is mailed. Deadlines of open tickets count from now, so that
-    old ones do not all escalate at once. Killed in the middle? The same command goes on where it
-    stopped. Next: `intake import undo N` takes it back.
+    a status are required. Nobody is mailed. Deadlines of open tickets count from now, so that old
+    ones do not all escalate at once. If it was killed, the same command continues where it stopped.
+    Next: `intake import undo N` withdraws them.
     """
     terms = _terms(stages, owners, time_zone)
     _import("tickets", file, columns, terms, wanted=wanted, actor=actor, json_wanted=json_wanted)
@@ -106,13 +103,13 @@ def tickets(
 def companies(
     *, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool
 ) -> None:
-    r"""Put practices on record: name, number, mail domains, manager, consultant.
+    r"""Import practices: name, number, mail domains, manager, consultant.
 
     \b
     Example:  intake import companies companies.csv --map "Account rep=manager" --apply
 
-    What is on record already gets what it lacks; nothing is overwritten. Managers are people on the
-    desk: add them first (`intake user add`).
+    A practice that is on record gets the values it lacks; nothing is overwritten. Managers are
+    people on the desk: add them first (`intake user add`).
     """
     _import("companies", file, columns, None, wanted=wanted, actor=actor, json_wanted=json_wanted)
 
@@ -122,12 +119,12 @@ def companies(
 def contacts(
     *, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool
 ) -> None:
-    r"""Put customers' people on record: name, e-mail, phone, company.
+    r"""Import contacts: name, e-mail, phone, company.
 
     \b
     Example:  intake import contacts contacts.xlsx --apply
 
-    A contact is known by its address. What is on record already gets what it lacks; nothing is
+    A contact is known by its address. One that is on record gets the values it lacks; nothing is
     overwritten.
     """
     _import("contacts", file, columns, None, wanted=wanted, actor=actor, json_wanted=json_wanted)
@@ -136,7 +133,7 @@ def contacts(
 @import_.command("list")
 @bootstrap.json_option
 def list_(*, json_wanted: bool) -> None:
-    r"""List the imports there were, and what became of their rows.
+    r"""List past imports, and the results of their rows.
 
     \b
     Example:  intake import list
@@ -160,13 +157,13 @@ def list_(*, json_wanted: bool) -> None:
 @click.argument("number", type=int)
 @bootstrap.actor_option
 def undo(*, number: int, actor: str) -> None:
-    r"""Take an import of tickets back: those that nobody has touched since are withdrawn.
+    r"""Undo an import of tickets: those that nobody has changed since are withdrawn.
 
     \b
     Example:  intake import undo 3
 
-    Tickets on which anything has happened stay, and are named. Companies and contacts stay on
-    record. The file may then be imported again.
+    Tickets that were changed stay, and are listed. Companies and contacts stay on record. The file
+    may then be imported again.
     """
     from workflow.imports.undo import undo_import as take_back
 

@@ -1,4 +1,4 @@
-"""Commands on deliveries: put one in, list them, look at one, dismiss the failed ones."""
+"""Commands on deliveries: store one, list them, show one, dismiss the failed ones."""
 
 import sys
 from pathlib import Path
@@ -43,9 +43,10 @@ def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str
     \b
     Example:  intake deliver mail message.eml
               intake deliver secure-message "Kareo export.xlsx"
-    Postfix:  argv=/srv/intake/.venv/bin/intake deliver mail - --sender ${sender} --recipient ${recipient}
+    Postfix:  argv=/srv/intake/.venv/bin/intake deliver mail -
+                  --sender ${sender} --recipient ${recipient}
 
-    Exit code 0: stored for good. 75: not stored, try again; a mail server then keeps the mail and
+    Exit code 0: stored durably. 75: not stored, try again; a mail server then keeps the mail and
     does. The same bytes twice are one delivery. Next: `intake deliveries`.
     """
     try:
@@ -83,15 +84,15 @@ def _store(
 )
 @bootstrap.json_option
 def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
-    r"""List what came in, and what has become of it.
+    r"""List what came in, and its results.
 
     \b
     Example:  intake deliveries --state failed
 
     Failed ones never disappear by themselves, nor do those of which rows were rejected: they are
     listed oldest first, with the reason, and from INTAKE_FAILED_ALARM_HOURS on they are an alarm.
-    Next: `intake delivery ID` to look at one, `intake replay ID` once the reader or the file is
-    mended, or `intake dismiss ID --reason "…"`.
+    Next: `intake delivery ID` to look at one, `intake replay ID` once the parser or the file is
+    repaired, or `intake dismiss ID --reason "…"`.
     """
     from console.presenters.deliveries import count_deliveries, list_deliveries
 
@@ -131,16 +132,17 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
 def delivery(
     number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str
 ) -> None:
-    r"""Show one delivery: how it came, how often, and what has become of each item.
+    r"""Show one delivery: how it came, how often, and the result of each item.
 
     \b
     Example:  intake delivery 42
               intake delivery 42 --raw > original.eml
               intake delivery 42 --rejected mend.xlsx
 
-    --raw and --rejected open what is stored sealed: it may hold patient data, and the audit trail says who had it. On
-    a terminal, control characters are made visible. What was mended in the Excel file is dropped like any other; the
-    column with the reasons may stay. Exit code 1 if there is no such delivery, no rejected row, or its bytes are gone.
+    --raw and --rejected open what is stored encrypted: it may hold patient data, and the audit log
+    records who opened it. On a terminal, control characters are made visible. Drop the corrected
+    Excel file into the folder like any other; the column with the reasons may stay. Exit code 1 if
+    there is no such delivery, no rejected row, or its bytes are gone.
     """
     from console.presenters.deliveries import find_delivery
 
@@ -160,9 +162,9 @@ def delivery(
 
 
 def read_original(context: "AppContext", number: int, actor: str, *, cause: str) -> bytes:
-    """The bytes as they came; that they are looked at is on record before they are.
+    """Return the bytes as they came, and record the access in the audit log before.
 
-    Raises CommandError when there is no such delivery or its bytes cannot be had.
+    Raises CommandError when there is no such delivery or its bytes cannot be read.
     """
     from ingest.replay.reprocess import UnreadableError, read_original
     from workflow.audit import record as audit
@@ -216,16 +218,16 @@ def _write(raw: bytes) -> None:
 )
 @bootstrap.actor_option
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
-    r"""Say that nothing is to come of failed deliveries, or of rejected rows.
+    r"""Close failed deliveries, or rejected rows, without a ticket.
 
-    They stay stored, and `intake replay` takes it back for whole deliveries.
+    They stay stored, and `intake replay` reopens whole deliveries.
 
     \b
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"
               intake dismiss 42 43 44 --reason "a scanner's test forms"
 
-    Of a delivery of which only some rows were rejected, these are dismissed; what was read stays.
-    All deliveries named, or none: if nothing of one failed, nothing is changed.
+    Where only some rows of a delivery were rejected, these are dismissed; the items that were read
+    stay. All deliveries named, or none: if one of them has no failure, nothing is changed.
     """
     from ingest.replay.retry import dismiss as end
 

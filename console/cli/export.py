@@ -1,4 +1,4 @@
-"""`intake export`: a view of the desk as CSV or Excel."""
+"""`intake export`: write a view of the desk as CSV or Excel."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +33,11 @@ def export(
 
     \b
     Example:  intake export open open.xlsx
-              intake export completed done.csv --columns "Ticket number,Associated Company,Close date"
+              intake export completed done.csv --columns "Ticket number,Close date"
 
-    Times are ISO 8601 in UTC. No cell is taken for a formula: in CSV an apostrophe stands before
-    what starts with = + - @. Subject and text are left out unless asked for. Every export stands in
-    the audit trail. What leaves this way can be moved in again: `intake import tickets FILE`.
+    Times are ISO 8601 in UTC. No cell is computed as a formula: in CSV an apostrophe stands before
+    = + - @. Subject and text are left out unless asked for. The audit log records every export.
+    `intake import tickets FILE` imports such a file again.
     """
     from console import exports
 
@@ -53,9 +53,9 @@ def export(
 
 
 def _write(view: str, file: Path, names: list[str], actor: str) -> int:
-    """Write beside FILE, record it, then put it in its place.
+    """Write beside FILE, record the export, then move it into place.
 
-    Nothing leaves that the audit does not know.
+    In this order no file exists that the audit log does not name. Returns the number of tickets.
     """
     from console import exports
 
@@ -84,7 +84,7 @@ def _write(view: str, file: Path, names: list[str], actor: str) -> int:
 
 
 class _Counted:
-    """Counts the tickets that pass: the rows but their heading."""
+    """Counts the tickets that pass: all rows but the heading."""
 
     def __init__(self) -> None:
         self.tickets = -1
@@ -92,7 +92,7 @@ class _Counted:
     def through(
         self, lines: Iterator[list[str]], step: Callable[[int, int], None]
     ) -> Iterator[Sequence[str]]:
-        """Hand on every row."""
+        """Yield every row unchanged."""
         for line in lines:
             self.tickets += 1
             if self.tickets % 500 == 0:

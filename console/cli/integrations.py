@@ -1,4 +1,4 @@
-"""Commands for programs: tokens by which they come in, webhooks by which they are told."""
+"""Commands for other programs: API tokens and webhooks."""
 
 import click
 
@@ -33,12 +33,12 @@ def token() -> None:
 )
 @bootstrap.actor_option
 def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> None:
-    r"""Make a token for the program NAME, and print it: it is not shown again.
+    r"""Create a token for the program NAME, and print it: it is not shown again.
 
     \b
     Example:  intake token add "phone system" --for "Ann Lee" --scope read --scope work
 
-    It may do no more than its person at the time of each call, and ends with them. Next:
+    It may do no more than its person at the time of each call, and ends with their account. Next:
     docs/api.md.
     """
     from workflow.accounts import api_tokens
@@ -55,7 +55,7 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
 @token.command("list")
 @bootstrap.json_option
 def token_list(*, json_wanted: bool) -> None:
-    r"""List the tokens that are good now; never the tokens themselves, which nobody can see again.
+    r"""List the valid tokens, by name: nobody can see the tokens themselves again.
 
     \b
     Example:  intake token list
@@ -87,7 +87,7 @@ def token_list(*, json_wanted: bool) -> None:
 @click.argument("number", metavar="ID", type=int)
 @bootstrap.actor_option
 def token_revoke(number: int, actor: str) -> None:
-    r"""End the token with this number, at once and for good.
+    r"""Revoke the token with this number, at once and for good.
 
     \b
     Example:  intake token revoke 3
@@ -101,10 +101,10 @@ def token_revoke(number: int, actor: str) -> None:
 
 @click.group()
 def hook() -> None:
-    r"""Webhooks: addresses of other systems that are told what happens to tickets, in numbers only.
+    r"""Webhooks: notify other systems of ticket events, by ids only.
 
     \b
-    Example:  intake hook add https://crm.example/intake --event ticket.opened --event ticket.completed
+    Example:  intake hook add https://crm.example/intake --event ticket.opened
               intake hook list
     """
 
@@ -116,10 +116,11 @@ def hook() -> None:
 )
 @bootstrap.actor_option
 def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
-    r"""Tell URL from now on, and print the secret that signs: it is not shown again.
+    r"""Send events to URL from now on, and print the signing secret: it is not shown again.
 
     \b
-    Example:  intake hook add https://crm.example/intake --event ticket.opened --event ticket.completed
+    Example:  intake hook add https://crm.example/intake --event ticket.opened
+              intake hook add https://crm.example/all
 
     By https only. How to check the signature, and which events there are: docs/api.md.
     """
@@ -137,7 +138,7 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
 @hook.command("list")
 @bootstrap.json_option
 def hook_list(*, json_wanted: bool) -> None:
-    r"""List the webhooks: what waits for each, what was given up after two days, and why it fails.
+    r"""List the webhooks: waiting events, those given up after two days, and the last error.
 
     \b
     Example:  intake hook list
@@ -168,7 +169,7 @@ def hook_list(*, json_wanted: bool) -> None:
 @click.argument("number", metavar="ID", type=int)
 @bootstrap.actor_option
 def hook_again(number: int, actor: str) -> None:
-    r"""Tell the webhook now what was given up, or what pauses between two tries.
+    r"""Send waiting and given-up events of the webhook now.
 
     \b
     Example:  intake hook again 2
@@ -184,7 +185,7 @@ def hook_again(number: int, actor: str) -> None:
 @click.argument("number", metavar="ID", type=int)
 @bootstrap.actor_option
 def hook_remove(number: int, actor: str) -> None:
-    r"""Tell the webhook nothing more, not even what waits.
+    r"""Delete the webhook, with its undelivered events.
 
     \b
     Example:  intake hook remove 2

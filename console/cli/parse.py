@@ -1,4 +1,4 @@
-"""`intake parse`: what the parsers make of files. Stores nothing."""
+"""`intake parse`: show what the parsers read from files. Stores nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -34,7 +34,7 @@ Line = dict[str, object]
 def parse(
     ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool
 ) -> None:
-    r"""Show what the parsers make of files; stores nothing.
+    r"""Show what the parsers read from files; stores nothing.
 
     \b
     Example:  intake parse mail *.eml --json | jq -r .subject
@@ -42,10 +42,10 @@ def parse(
               intake parse reply --html body.html --json
 
     With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a
-    file, or a row of one, could not be read; its line has `error`. Workbooks are read by the
-    profiles there are (`intake profiles`). What is no request in a workbook (headings, titles,
-    footers, blank rows) is counted on standard error. Next: `intake deliver` puts a file through
-    the door.
+    file, or a row of one, could not be read; its line has `error`. Workbooks are read with the
+    saved profiles (`intake profiles`). Rows of a workbook that are no request (headings, titles,
+    footers, blank rows) are counted on standard error. Next: `intake deliver` stores a file as the
+    listeners do.
     """
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
@@ -66,9 +66,9 @@ Reader = Callable[[str, bytes], Iterator[Line]]
 
 
 def _lines(file: Path, reader: Reader) -> Iterator[Line]:
-    """The lines of a file as it is read, or the one that says why not.
+    """Yield the lines of a file as it is read, or one line with the error.
 
-    One bad file never stops the others.
+    A file that cannot be read does not stop the others.
     """
     from console.cli.parse_output import build_error_line
     from parsers.item import ParseError
@@ -108,9 +108,9 @@ def _item_reader(kind: str) -> Reader:
 
 
 def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
-    """Say on standard error what the rows of a workbook's sheets were read as.
+    """Print on standard error how the rows of each sheet were read.
 
-    Scripts take the lines of items from standard output.
+    Scripts read items from standard output.
     """
     if counts:
         from workflow.filing.sheet_counts import describe_counts
@@ -125,9 +125,9 @@ def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
 
 
 def _options(form: "Format") -> "Options":
-    """What the house says of its workbooks, as far as it can be had.
+    """Return the column profiles and defaults for workbooks, as far as they are available.
 
-    This command needs no house and makes none.
+    The command works without an installation and creates none.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
@@ -166,7 +166,7 @@ def _reply_reader(*, html: bool) -> Reader:
 
 
 def _readable(line: Line) -> None:
-    """Print an item for a person: what is there, a line a field, the text last."""
+    """Print an item for a person: one field a line, the text last."""
     if line.get("error"):
         where = (
             f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""

@@ -4,7 +4,7 @@ from parsers.item import Address, Attachment, Bounce, InboundItem, RejectedRow
 
 
 def build_mail_line(file: str, item: InboundItem) -> dict[str, object]:
-    """Keys of one mail, in the order of the contract.
+    """Return the keys of one mail, in the order of the contract.
 
     `date` is ISO 8601 or None, `error` is None.
     """
@@ -36,7 +36,7 @@ def build_mail_line(file: str, item: InboundItem) -> dict[str, object]:
 
 
 def build_item_line(file: str, item: InboundItem) -> dict[str, object]:
-    """Keys of one item of the other formats; what the format does not have is ""."""
+    """Return the keys of one item of the other formats; "" for a value the format does not have."""
     return {
         "file": file,
         "format": item.format.value,
@@ -62,17 +62,17 @@ def build_item_line(file: str, item: InboundItem) -> dict[str, object]:
 
 
 def build_reply_line(file: str, newest: str) -> dict[str, object]:
-    """Keys of one bare reply body."""
+    """Return the keys of one bare reply body."""
     return {"file": file, "reply_text": newest, "error": None}
 
 
 def build_error_line(file: str, reason: str) -> dict[str, object]:
-    """Keys of a file that could not be read."""
+    """Return the keys of a file that could not be read."""
     return {"file": file, "error": reason}
 
 
 def build_rejected_line(file: str, row: RejectedRow) -> dict[str, object]:
-    """Keys of a row that is no request; `row` counts from 1, `cell` may be ""."""
+    """Return the keys of a row that is no request; `row` counts from 1, `cell` may be ""."""
     return {"file": file, "sheet": row.sheet, "row": row.row, "cell": row.cell, "error": row.reason}
 
 

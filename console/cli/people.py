@@ -1,4 +1,4 @@
-"""Commands that put people and companies on record."""
+"""Commands for staff and companies: add, change and list them."""
 
 import click
 
@@ -27,13 +27,13 @@ def user() -> None:
 )
 @bootstrap.actor_option
 def user_add(name: str, role: str, email: str, actor: str) -> None:
-    r"""Put NAME on the desk, or change the role and address of who is on it.
+    r"""Add NAME to the desk, or change their role and address.
 
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
 
-    Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign
-    "Ann Lee"`.
+    Prints a link by which they create their account, valid for a day. Next: `intake ticket 12
+    assign "Ann Lee"`.
     """
     from workflow.accounts import accounts
     from workflow.customers import directory
@@ -60,7 +60,7 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
 @click.argument("name")
 @bootstrap.actor_option
 def user_link(name: str, actor: str) -> None:
-    r"""Make a link by which NAME makes an account, or a new password.
+    r"""Create a link by which NAME creates an account, or a new password.
 
     \b
     Example:  intake user link "Ann Lee"
@@ -79,7 +79,7 @@ def user_link(name: str, actor: str) -> None:
 @user.command("list")
 @bootstrap.json_option
 def user_list(*, json_wanted: bool) -> None:
-    r"""List who is on the desk.
+    r"""List the people on the desk.
 
     \b
     Example:  intake user list
@@ -106,7 +106,7 @@ def user_list(*, json_wanted: bool) -> None:
 
 @click.group()
 def company() -> None:
-    r"""Practices: who manages them, whose mail is theirs.
+    r"""Practices: who manages them, which mail domains are theirs.
 
     \b
     Example:  intake company add "Acme Clinic" --domain acme.test --manager "Max Berg"
@@ -129,7 +129,7 @@ def company() -> None:
 def company_add(
     name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str
 ) -> None:
-    r"""Put the practice NAME on record, or add to what is on record of it.
+    r"""Add the practice NAME, or add to its record.
 
     \b
     Example:  intake company add "Acme Clinic" --number 4711 --domain acme.test --manager "Max Berg"
@@ -165,7 +165,7 @@ def company_add(
 @company.command("list")
 @bootstrap.json_option
 def company_list(*, json_wanted: bool) -> None:
-    r"""List the practices on record.
+    r"""List the practices.
 
     \b
     Example:  intake company list --json

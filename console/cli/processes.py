@@ -1,4 +1,4 @@
-"""One command a process: what a Procfile, systemd or `intake up` starts."""
+"""One command a process, as a Procfile, systemd or `intake up` starts them."""
 
 import click
 
@@ -61,7 +61,7 @@ HELP_TEXTS = {
 
 
 def run_process(name: str) -> None:
-    """Run a process of the table; an address in use or a wrong setting is told in one line."""
+    """Run a process of the table; it ends with its supervisor."""
     end_with_supervisor()
     from console.runtime import processes
 

@@ -1,7 +1,4 @@
-"""`intake replay`: read failed deliveries again, compare past ones.
-
-Past ones are shown as they would be read today, then changed.
-"""
+"""`intake replay`: read deliveries again, compare with what was filed, and apply the difference."""
 
 import sys
 from contextlib import nullcontext
@@ -26,7 +23,7 @@ TRANSPORTS = ("smtp", "lmtp", "imap", "formstack", "backfill", "folder", "consol
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What is to be done with the deliveries, and for whom."""
+    """Options of one run, and who runs it."""
 
     actor: str
     dry_run: bool
@@ -36,7 +33,7 @@ class ReplayOptions:
 
     @property
     def is_interactive(self) -> bool:
-        """Return whether a person is there to be asked."""
+        """Return whether to ask a person before each change."""
         return (
             not (self.dry_run or self.yes or self.json_wanted)
             and sys.stdin.isatty()
@@ -46,7 +43,7 @@ class ReplayOptions:
 
 @dataclass(frozen=True)
 class Selection:
-    """The deliveries that are meant."""
+    """The deliveries to read again: by id, every failed one, or processed ones by filter."""
 
     numbers: tuple[int, ...]
     all_failed: bool
@@ -56,7 +53,7 @@ class Selection:
 
     @property
     def has_filter(self) -> bool:
-        """Return whether past deliveries are chosen by what they are."""
+        """Return whether processed deliveries are selected by their properties."""
         return bool(self.since or self.format_name or self.transport)
 
 
@@ -94,18 +91,18 @@ def replay(  # noqa: PLR0913  # a command has the options it has
     json_wanted: bool,
     actor: str,
 ) -> None:
-    r"""Read deliveries again, once a parser was mended.
+    r"""Read deliveries again, after a parser was repaired.
 
     \b
-    Example:  intake replay 42                              failed: is read now
-              intake replay --all --dry-run                 what would come of every failed one
-              intake replay 12                              read before: shows what would change, then asks
+    Example:  intake replay 42                    failed: is read now
+              intake replay --all --dry-run       what each failed one would become
+              intake replay 12                    processed: shows the changes, then asks
               intake replay --format mail --since 2026-03-01 --yes
 
-    Of one that was read before, messages and tickets take over what today's parser reads, new items
-    are filed as always. No ticket, message or original is deleted, none is closed, and customers of
-    tickets that are there get no mail. What is shown may hold patient data. With --json a delivery
-    is an object on a line of its own. Exit code 1 if any of them cannot be read.
+    For a processed delivery, its messages and tickets take over what today's parser reads, and new
+    items are filed as always. No ticket, message or original is deleted, none is closed, and
+    customers of existing tickets get no mail. The output may hold patient data. With --json a
+    delivery is an object on a line of its own. Exit code 1 if any of them cannot be read.
     """
     since = since.astimezone(UTC) if since else None  # said in this machine's time zone
     which = Selection(numbers, every, since, form, transport)
@@ -120,7 +117,7 @@ def replay(  # noqa: PLR0913  # a command has the options it has
 
 
 def _run(which: Selection, how: ReplayOptions) -> bool:
-    """Return whether every one could be read."""
+    """Read all selected deliveries again; return whether every one could be read."""
     from ingest.processing.parser_pool import use_parser_pool
 
     with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
@@ -159,7 +156,7 @@ def _chosen(context: "AppContext", which: Selection) -> list[int]:
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """What has come of one, for the line at the end."""
+    """Result of one delivery, for the line at the end."""
 
     is_readable: bool
     has_changes: bool = False

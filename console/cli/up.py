@@ -1,4 +1,4 @@
-"""`intake up`: every process on one machine, with an embedded Valkey, in one readable log."""
+"""`intake up`: every process on one machine, with an embedded Valkey and one readable log."""
 
 import hashlib
 import hmac
@@ -44,15 +44,15 @@ EXAMPLE_FORM = {
 def up() -> None:
     r"""Run everything on this machine.
 
-    Doors, workers, clock, console, and an embedded Valkey unless INTAKE_REDIS_URL is set.
+    Channels, workers, clock, console, and an embedded Valkey unless INTAKE_REDIS_URL is set.
 
     \b
     Example:  intake up
               INTAKE_HOME=/srv/intake INTAKE_ADDRESSES=support@pmb.example intake up
 
-    Makes INTAKE_HOME and the database on first use, says where to point mail, forms, Excel files
-    and a browser, and restarts what dies. Ctrl-C ends it: what is in hand is finished first. Next,
-    in another terminal: `intake demo`.
+    Creates INTAKE_HOME and the database on first use, prints where to send mail, forms and Excel
+    files and where to sign in, and restarts processes that die. Ctrl-C ends it: work in hand is
+    finished first. Next, in another terminal: `intake demo`.
     """
     from console.runtime.crash_recorder import CrashRecorder
     from console.runtime.supervisor import Supervisor
@@ -82,9 +82,9 @@ def up() -> None:
 
 
 def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
-    """The addresses we listen on, by the name of their setting.
+    """Return the configured (host, port) pairs by the name of their setting.
 
-    Without those whose port is chosen on opening.
+    Port 0 is left out: it is chosen when the process starts.
     """
     named = {
         "INTAKE_SMTP_LISTEN": settings.smtp_listen,
@@ -99,7 +99,7 @@ def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
 
 
 def accepts_connections(settings: "Settings") -> bool:
-    """Return whether every door takes connections."""
+    """Return whether every configured address accepts connections."""
     return all(_answers(address) for address in get_listen_addresses(settings).values())
 
 
@@ -110,7 +110,7 @@ def _answers(address: tuple[str, int]) -> bool:
 
 
 def _check_ports(settings: "Settings") -> None:
-    """Raise CommandError naming every address that cannot be listened on, before anything is started."""
+    """Raise CommandError with every address that cannot be bound, before anything starts."""
     faults = []
     for name, (host, port) in get_listen_addresses(settings).items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -140,7 +140,7 @@ def _only_one(settings: "Settings") -> Iterator[None]:
 
 
 def prepare_home(settings: "Settings") -> dict[str, str]:
-    """Make home and keys; the environment of the children."""
+    """Create INTAKE_HOME and the keys; return the environment of the child processes."""
     from workflow.context import open_context
 
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
 
 
 def get_formstack_key(settings: "Settings") -> str:
-    """The key of the setting, else the one in INTAKE_HOME, made on first use."""
+    """Return the key of the setting, else the one in INTAKE_HOME, created on first use."""
     known = settings.formstack_key.get_secret_value()
     path = settings.home / KEY_FILE
     if not known and not path.exists():
@@ -171,7 +171,7 @@ def get_formstack_key(settings: "Settings") -> str:
 def _start(
     supervisor: "Supervisor", settings: "Settings", environment: dict[str, str]
 ) -> Path | None:
-    """Start Valkey and every process; the file that tells other commands where Valkey is."""
+    """Start Valkey and every process; return the file with Valkey's URL for other commands."""
     from console.runtime.processes import PROCESSES
     from console.runtime.supervisor import build_command
     from ingest.imap.mailboxes import list_mailboxes
@@ -203,7 +203,7 @@ def _start(
 
 
 def _first_run(settings: "Settings") -> str:
-    """The link for the first admin, "" once anybody has an account."""
+    """Return the link for the first admin, "" once anybody has an account."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from workflow.accounts.invitations import create_first_invitation
@@ -241,7 +241,7 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
 
 
 def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
-    """Return where to point mail, forms, Excel files and a browser."""
+    """Return the lines that say where to send mail, forms and Excel files, and where to sign in."""
     to = settings.sender
     server = settings.smtp_listen
     mails = (
@@ -277,7 +277,7 @@ def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = 
 
 
 def build_signed_curl(settings: "Settings", key: str) -> str:
-    """A command that posts one signed form."""
+    """Return a command that posts one signed form."""
     body = json.dumps(EXAMPLE_FORM)
     signature = hmac.new(key.encode(), body.encode(), hashlib.sha256).hexdigest()
     return (

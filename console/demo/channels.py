@@ -1,7 +1,4 @@
-"""What the demonstration sends, one function a door.
-
-Real SMTP, real signed HTTP, a real workbook, a call.
-"""
+"""Send one item through each channel: SMTP, signed HTTP, watched folder, phone call."""
 
 import hashlib
 import hmac
@@ -23,7 +20,7 @@ TIMEOUT_SECONDS = 20
 
 
 def send_mail(settings: Settings, customer: str) -> None:
-    """A customer's mail in a real SMTP session. Raises OSError when it is not taken."""
+    """Send a customer's mail by SMTP. Raises OSError when it is not accepted."""
     message = EmailMessage()
     message["From"] = f"{CUSTOMER_NAME} <{customer}>"
     message["To"] = settings.sender
@@ -36,7 +33,7 @@ def send_mail(settings: Settings, customer: str) -> None:
 
 
 def send_form(settings: Settings, customer: str, key: str) -> None:
-    """A form, signed as Formstack does. Raises OSError when it is not taken."""
+    """Post a form signed as Formstack does. Raises OSError when it is not accepted."""
     import httpx
 
     told = {
@@ -66,7 +63,7 @@ def send_form(settings: Settings, customer: str, key: str) -> None:
 
 
 def drop_workbook(settings: Settings, customer: str) -> None:
-    """An Excel export of secure messages, saved into the watched folder."""
+    """Save an Excel export of secure messages into the watched folder."""
     from openpyxl import Workbook
 
     book = Workbook()
@@ -91,7 +88,7 @@ def drop_workbook(settings: Settings, customer: str) -> None:
 
 
 def record_call(context: AppContext, customer: str) -> int:
-    """A call, through the same door as `intake ticket new`."""
+    """Record a phone call as `intake ticket new` does; return the ticket's id."""
     told: dict[str, Any] = {
         "company": PRACTICE,
         "name": CUSTOMER_NAME,
@@ -103,7 +100,7 @@ def record_call(context: AppContext, customer: str) -> int:
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Ports nobody listens on just now."""
+    """Return ports nobody listens on at the moment."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -1,4 +1,4 @@
-"""The demonstration: one of each through the real doors, walked to 6-Completed."""
+"""The demonstration: one item through each channel, then each ticket worked to 6-Completed."""
 
 import os
 import secrets
@@ -35,7 +35,7 @@ SETTINGS_PREFIX = "INTAKE_"
 
 
 def run_demo() -> None:
-    """Run it; raises Fault when anything came out otherwise than it should."""
+    """Run it. Raises CommandError when any step ends differently than expected."""
     with _system() as settings, open_app() as context:
         customer = f"dana.{secrets.token_hex(4)}@demo-practice.example"
         key = get_formstack_key(settings)
@@ -51,9 +51,9 @@ def run_demo() -> None:
 
 @contextmanager
 def _system() -> Iterator[Settings]:
-    """The settings of the system that runs.
+    """Yield the settings of the running system, or of one started in a temporary folder.
 
-    Or of one started in a temporary folder that goes when we do.
+    The temporary one is stopped and its folder deleted at the end.
     """
     settings = load_settings()
     if _runs(settings) and not settings.relay_url.get_secret_value():
@@ -81,7 +81,7 @@ def _system() -> Iterator[Settings]:
 
 
 def _environment(home: Path) -> None:
-    """Nothing of this machine's settings: no relay, no mailbox, free ports."""
+    """Replace this machine's settings: no relay, no mailbox, free ports."""
     for name in [n for n in os.environ if n.startswith(SETTINGS_PREFIX)]:
         del os.environ[name]
     doors = ("INTAKE_SMTP_LISTEN", "INTAKE_WEBHOOK_LISTEN", "INTAKE_CONSOLE_LISTEN")
@@ -93,9 +93,9 @@ def _environment(home: Path) -> None:
 
 
 def _runs(settings: Settings) -> bool:
-    """Whether the processes on this home are up.
+    """Return whether the processes on this home run.
 
-    Their doors answer, and its database has lately heard of them.
+    Their addresses accept connections, and their heartbeats are less than a minute old.
     """
     needed = {"smtp", "folder", "webhooks", "worker", "clock"}
     if not accepts_connections(settings) or (
@@ -125,7 +125,7 @@ def _consultant(context: AppContext) -> None:
 
 
 def _send(context: AppContext, customer: str, key: str) -> int:
-    """Put one of each through its door; how many."""
+    """Send one item through each channel; return how many."""
     ways: dict[str, Callable[[], object]] = {
         "a mail by SMTP": lambda: channels.send_mail(context.settings, customer),
         "a signed form by HTTP": lambda: channels.send_form(context.settings, customer, key),
@@ -187,7 +187,7 @@ def _completed(found: list[Data]) -> bool:
 
 
 def _work(context: AppContext, number: int) -> None:
-    """What a consultant does with a ticket, one transaction a step."""
+    """Work a ticket through as a consultant does, one transaction a step."""
     desk = context.desk
     with context.store.transaction() as session:
         owner = directory.find_staff(session, CONSULTANT)

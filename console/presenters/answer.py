@@ -1,4 +1,4 @@
-"""What the page shows on which a mail to the customer is written, and what it warns of."""
+"""The page on which a mail to a customer is written, and its warnings about patient data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,20 +26,20 @@ MAX_CHANGES = 12
 
 @dataclass(frozen=True)
 class PatientDataWarning:
-    """A part of a mail in which something looks like patient data."""
+    """A part of a mail that may contain patient data."""
 
     where: str  # subject, text or a file's name
     pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
 
     @property
     def kinds(self) -> list[str]:
-        """Return what it looks like, each once."""
+        """Return the kinds of data it looks like, each once."""
         return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What somebody did meanwhile, with the words of the mail or message it was."""
+    """A change somebody else made meanwhile, with the text of its mail or message."""
 
     words: str
     by: str
@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True)
 class AnswerPage:
-    """What stands around the mail."""
+    """Everything around the form."""
 
     recipients: Sequence[Recipient]
     boxes: Sequence[
@@ -73,7 +73,7 @@ def build_page(
     me: Staff,
     now: datetime,
 ) -> AnswerPage:
-    """Everything around the form."""
+    """Return everything around the form."""
     seen = presence.get_version(session, ticket.id)
     done = list_reached(ticket)
     offered = canned_responses.list_responses(session)
@@ -104,7 +104,7 @@ def build_page(
 def _recipients(
     session: Session, ticket: Ticket, written: WrittenMail, settings: Settings
 ) -> list[Recipient]:
-    """The contacts, and who is chosen though they are none any more: what was chosen shows."""
+    """Return the contacts, and chosen recipients who are no contacts any more."""
     found = answer.list_recipients(session, ticket, settings)
     known = {r.email for r in found}
     return [
@@ -116,9 +116,9 @@ def _recipients(
 def start_draft(
     session: Session, ticket: Ticket, settings: Settings, me: Staff, now: datetime
 ) -> WrittenMail:
-    """An empty mail to everybody of the ticket's company who can be reached.
+    """Return an empty mail to every reachable contact of the ticket's own company.
 
-    It is kept once something is typed.
+    It is stored once something is typed.
     """
     return WrittenMail(
         key=drafts.make_key(),
@@ -134,7 +134,7 @@ def start_draft(
 
 
 def make_default_subject(ticket: Ticket) -> str:
-    """Return what our mails are about: the number.
+    """Return the subject of our mails: the ticket's number.
 
     Never the customer's own subject, which may name a patient.
     """
@@ -149,9 +149,9 @@ def apply_canned_response(
     context: AppContext,
     me: Staff,
 ) -> None:
-    """Put a text into a mail.
+    """Insert a canned response into a mail.
 
-    In place of another text that nobody has changed, else below what is typed.
+    It replaces another one that nobody has edited; otherwise it goes below the typed text.
     """
     values = _values(ticket, written, context, me)
     texts = {canned_responses.fill_variables(w.body, values).strip() for w in offered}
@@ -174,7 +174,10 @@ def apply_canned_response(
 
 
 def _values(ticket: Ticket, written: WrittenMail, context: AppContext, me: Staff) -> dict[str, str]:
-    """The variables of a text for this mail: no words of the customer's but names on record."""
+    """Return the variables of a canned response.
+
+    Of the customer they hold names on record, never words.
+    """
     chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
     return {
         "contact_name": next((name for a in written.to if (name := chosen.get(a, ""))), ""),
@@ -190,7 +193,7 @@ def _values(ticket: Ticket, written: WrittenMail, context: AppContext, me: Staff
 def find_warnings(
     session: Session, ticket: Ticket, written: WrittenMail
 ) -> list[PatientDataWarning]:
-    """The parts of a mail in which something looks like patient data."""
+    """Return the parts of a mail that may contain patient data."""
     known = answer.collect_known_patient_data(session, ticket)
     parts = [
         (
@@ -217,7 +220,7 @@ def find_warnings(
 
 
 def describe_changes(session: Session, changed: Sequence[AuditEntry]) -> list[Change]:
-    """Return what others did meanwhile, the newest of it, in words."""
+    """Return the newest changes others made meanwhile, in words."""
     newest = changed[-MAX_CHANGES:]
     known = load_names(session, newest)
     return [_told(session, c, known) for c in newest]

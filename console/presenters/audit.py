@@ -1,4 +1,4 @@
-"""The audit trail in words for people: "Moved to 5-Audit", "Assigned to Ann Lee"."""
+"""Audit log entries in words for people: "Moved to 5-Audit", "Assigned to Ann Lee"."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -32,31 +32,28 @@ SHOWN_ELSEWHERE = (
 
 @dataclass(frozen=True)
 class AuditNames:
-    """What an audit row's ids stand for."""
+    """Names of the staff and tasks that audit rows refer to by id."""
 
     staff: Mapping[int, str]
     tasks: Mapping[int, str]  # "escalate the ticket, for Sam"
 
 
 def describe_action(row: AuditEntry, known: AuditNames) -> str:
-    """Return what was done, without who did it.
+    """Return the action of a row in words, without who did it.
 
-    An action that has no words of its own here is told as it is called.
+    An action without a text here is shown by its own name.
     """
     told = _TOLD.get(row.action)
     return told(row.detail, known) if told else row.action.capitalize()
 
 
 def describe_change(row: AuditEntry, known: AuditNames) -> str:
-    """Return what was done while somebody else looked.
-
-    There the timeline is not beside it, so it is told all.
-    """
+    """Return the action of a row for a page that does not show the timeline beside it."""
     return _MEANWHILE.get(row.action) or describe_action(row, known)
 
 
 def load_names(session: Session, rows: Iterable[AuditEntry]) -> AuditNames:
-    """Return who and what the numbers in these rows stand for, in two queries."""
+    """Load the names of all staff and tasks in these rows, in two queries."""
     details = [row.detail for row in rows]
     staff = {
         n
@@ -73,12 +70,12 @@ def load_names(session: Session, rows: Iterable[AuditEntry]) -> AuditNames:
 
 
 def describe_task(text: str, assignee: str) -> str:
-    """A task and whose it is."""
+    """Return a task and its assignee in words."""
     return f"{text}, for {assignee or 'the desk'}"
 
 
 def describe_cause(row: AuditEntry) -> str:
-    """The cause, where it says more than the sentence; "" where it does not."""
+    """Return the cause where it adds to the action, else ""."""
     reasoned = {
         "moved back",
         "reopened",
@@ -92,7 +89,7 @@ def describe_cause(row: AuditEntry) -> str:
 
 
 def describe_actor(name: str) -> str:
-    """Return who did it: a person's name, or the process."""
+    """Return the person who acted, or "the process"."""
     return "the process" if name == RULE else name
 
 
@@ -105,10 +102,7 @@ def _reached(detail: dict[str, Any], known: AuditNames) -> str:
 
 
 def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
-    """The manual's words for a stage or milestone of ours, by the name the audit row has.
-
-    The name if it is gone.
-    """
+    """Return the manual's words for a stored stage or milestone; the name if it is gone."""
     return kind.__members__.get(str(name), str(name))
 
 

@@ -1,7 +1,4 @@
-"""What `intake map` and `intake profiles` show.
-
-A sheet and what its columns are taken for, for people and scripts.
-"""
+"""Output of `intake map` and `intake profiles`: sheets, their columns and the saved profiles."""
 
 import shlex
 from typing import Any
@@ -19,12 +16,12 @@ Data = dict[str, Any]
 
 
 def describe_field(name: str) -> str:
-    """A field of ours as a person says it, with its own name where that is another."""
+    """Return one of our fields in words, with its own name in brackets where that differs."""
     return f"{FIELD_LABELS[name]} ({name})" if name in FIELD_LABELS else name
 
 
 def present_sheet(sheet: SheetProposal) -> Data:
-    """A sheet for scripts; what stands in its rows is left out."""
+    """Return a sheet for scripts, without the contents of its rows."""
     columns = [
         {
             "column": c.letter,
@@ -49,7 +46,7 @@ def present_sheet(sheet: SheetProposal) -> Data:
 
 
 def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
-    """A sheet for people: a line a column, with what stands below its heading."""
+    """Print a sheet for people: one column a line, with the first values below its heading."""
     out = terminal.create_console()
     rows = " and ".join(map(str, sheet.heading_rows))
     by = f", read by the profile {sheet.profile.name!r}" if sheet.profile else ""
@@ -90,7 +87,7 @@ def _guess(perhaps: str) -> str:
 
 
 def print_next_step(sheet: SheetProposal, source: str) -> None:
-    """What is missing, and the command that says it."""
+    """Print what is missing, and the command that supplies it."""
     if sheet.missing:
         click.echo(f"missing: {', '.join(sheet.missing)}. For example:")
         click.echo(
@@ -107,7 +104,7 @@ def print_next_step(sheet: SheetProposal, source: str) -> None:
 
 
 def print_saved(name: str, done: list[Data]) -> None:
-    """That it is kept, and what has become of the deliveries that waited for it."""
+    """Print that the profile is saved, and the deliveries that were read with it."""
     click.echo(
         f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every"
         " host"
@@ -122,7 +119,7 @@ def print_saved(name: str, done: list[Data]) -> None:
 
 
 def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> list[Data]:
-    """The profiles there are, for scripts."""
+    """Return all profiles, saved ones first, for scripts."""
     found = [
         {
             "name": p.name,
@@ -152,7 +149,7 @@ def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Prof
 
 
 def print_profiles(found: list[Data]) -> None:
-    """The profiles there are, for people."""
+    """Print all profiles for people."""
     rows = (
         (
             p["name"],

@@ -1,4 +1,4 @@
-"""Deliveries as plain data: the list, one of them, and which are to be read again."""
+"""Deliveries as plain data: lists, one delivery, and those selected for a replay."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,9 +18,9 @@ Data = dict[str, Any]
 
 
 def list_deliveries(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
-    """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest.
+    """Return deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest.
 
-    0 for all.
+    `limit` 0 returns all of them; `state` None every state.
     """
     query = (
         select(Delivery).where(*_in(state)).options(defer(Delivery.content))
@@ -37,7 +37,7 @@ def list_deliveries(session: Session, state: str | None, limit: int, now: dateti
 def list_deliveries_before(
     session: Session, state: str | None, before: int | None, limit: int, now: datetime
 ) -> list[Data]:
-    """So many deliveries, newest first, older than the delivery `before`."""
+    """Return up to `limit` deliveries, newest first, with ids below `before`."""
     query = (
         select(Delivery)
         .where(*_in(state))
@@ -51,12 +51,12 @@ def list_deliveries_before(
 
 
 def count_deliveries(session: Session, state: str | None) -> int:
-    """Return how many there are."""
+    """Return the number of deliveries in this state, of all for None."""
     return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
 
 
 def _in(state: str | None) -> list[ColumnElement[bool]]:
-    """Those in a state; among the failed ones, those of which rows were rejected."""
+    """Return the conditions for a state; "failed" includes deliveries with rejected rows."""
     if state == DeliveryState.FAILED:
         return [has_failures()]
     return [Delivery.state == DeliveryState(state)] if state else []
@@ -64,7 +64,7 @@ def _in(state: str | None) -> list[ColumnElement[bool]]:
 
 @dataclass(slots=True)
 class _Filed:
-    """What has become of the items of a delivery."""
+    """Counts and tickets of the filed items of one delivery."""
 
     count: int = 0
     rejected: int = 0
@@ -72,9 +72,9 @@ class _Filed:
 
 
 def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
-    """Of each of these deliveries.
+    """Return the filings of each of these deliveries.
 
-    A workbook may have a hundred thousand rows, so they are counted and not loaded.
+    They are counted in the database: a workbook may have a hundred thousand rows.
     """
     found = {number: _Filed() for number in numbers}
     mine = Filing.delivery_id.in_(numbers)
@@ -93,7 +93,7 @@ def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
 
 
 def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
-    """Everything about a delivery but its bytes; None if there is none."""
+    """Return everything about a delivery but its bytes; None if there is none."""
     delivery = session.get(
         Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)]
     )
@@ -158,7 +158,7 @@ def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
 
 
 def list_failed_ids(session: Session) -> list[int]:
-    """The numbers of every failed delivery, oldest first."""
+    """Return the ids of every failed delivery, oldest first."""
     query = select(Delivery.id).where(Delivery.state == DeliveryState.FAILED).order_by(Delivery.id)
     return list(session.scalars(query))
 
@@ -166,9 +166,9 @@ def list_failed_ids(session: Session) -> list[int]:
 def list_processed_ids(
     session: Session, *, since: datetime | None, form: str | None, transport: str | None
 ) -> list[int]:
-    """The numbers of processed deliveries received since then, of that format, by that door.
+    """Return the ids of processed deliveries, oldest first, narrowed by the given filters.
 
-    Oldest first.
+    `since` is the earliest time of receipt; None switches a filter off.
     """
     wanted = [Delivery.state == DeliveryState.PROCESSED]
     wanted += [Delivery.received_at >= since] if since else []
@@ -178,14 +178,14 @@ def list_processed_ids(
 
 
 def find_state(session: Session, number: int) -> tuple[DeliveryState, int] | None:
-    """The state of a delivery and how many of its items are filed; None if there is none."""
+    """Return the state of a delivery and its number of filed items; None if there is none."""
     state = session.scalar(select(Delivery.state).where(Delivery.id == number))
     filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
     return (state, filed) if state is not None else None
 
 
 def list_ticket_ids(session: Session, number: int) -> list[int]:
-    """The tickets that its items are on."""
+    """Return the ids of the tickets that its items are on."""
     filed = (
         select(Filing.ticket_id)
         .where(Filing.delivery_id == number, Filing.ticket_id.is_not(None))

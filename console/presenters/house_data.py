@@ -12,7 +12,7 @@ ALIVE_SECONDS = 60  # a process says it is alive every 20 seconds
 
 
 def present_status(context: AppContext) -> dict[str, Any]:
-    """Doors, processes, backlog and what needs a person; `ok` is true when nothing does."""
+    """Return channels, processes, backlog and `needs`; `ok` is True when nobody has to act."""
     found = status.collect_status(context)
     now = context.clock()
     spool = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
@@ -69,7 +69,7 @@ def present_status(context: AppContext) -> dict[str, Any]:
 
 
 def _trouble(one: ChannelFault) -> dict[str, Any]:
-    """Return what a place of a channel cannot take now."""
+    """Return the items that one source of a channel cannot deliver at the moment."""
     return {
         "channel": one.channel,
         "place": one.display_place,

@@ -1,4 +1,4 @@
-"""What came of an import, or would, as plain data and as a person reads it."""
+"""Results of an import or of its dry run, as plain data and as text."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ APPLIED_LABELS = {
 
 
 def present_result(kind: str, found: "ImportReport") -> Data:
-    """Return what `--json` prints; `import` is null for a dry run."""
+    """Return the output of `--json`; `import` is None for a dry run."""
     return {
         "kind": kind,
         "import": found.number,
@@ -53,7 +53,7 @@ def present_result(kind: str, found: "ImportReport") -> Data:
 
 
 def present_import(one: "ImportSummary") -> Data:
-    """An import as a row of a list."""
+    """Return an import as a row of a list."""
     made = one.import_row
     state = (
         "undone"
@@ -74,7 +74,7 @@ def present_import(one: "ImportSummary") -> Data:
 
 
 def print_imports(found: list[Data]) -> None:
-    """The imports there were, as a table."""
+    """Print past imports as a table."""
     words = ("import", "kind", "by", "started_at", "rows", *map(str, RowOutcome), "state")
     rows = ([format_time(one[w]) if w == "started_at" else one[w] for w in words] for one in found)
     terminal.create_console().print(
@@ -83,7 +83,7 @@ def print_imports(found: list[Data]) -> None:
 
 
 def print_result(found: Data) -> None:
-    """What came of it, or would, and what to do next."""
+    """Print the result of an import or dry run, and the next command."""
     out = terminal.create_console()
     done = found["import"] is not None
     if done:
@@ -144,10 +144,7 @@ def _some(names: list[str]) -> str:
 
 
 def _by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
-    """Reasons with how many rows they are of and which, the most frequent first.
-
-    One status is often many rows'.
-    """
+    """Return (count, rows, reason), the most frequent reason first."""
     found: dict[str, list[int]] = {}
     for row in rows:
         found.setdefault(row["reason"], []).append(row["row"])

@@ -1,4 +1,4 @@
-"""Shapes for the operations pages: doors as a list, rows of the audit trail in words."""
+"""Data of the operations pages: system status, channels, unfetched files, audit log."""
 
 import re
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ DESCRIBED_FIELDS = {
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A way in: when something came last, and whether that is too long ago."""
+    """A channel, when it last received something, and whether that is too long ago."""
 
     name: str
     last: datetime
@@ -55,9 +55,9 @@ class ChannelState:
 
 @dataclass(frozen=True)
 class UnfetchedFile:
-    """A file that a message links to.
+    """A linked file that is not fetched.
 
-    Of its link only the host: the rest may be a key to it, and its ticket has it.
+    Only the host of its link is shown: the rest may be a secret, and the ticket shows it.
     """
 
     host: str
@@ -67,13 +67,13 @@ class UnfetchedFile:
 
     @property
     def next_try(self) -> datetime | None:
-        """Return when it is fetched again; None: not any more."""
+        """Return when it is fetched again; None when it is given up."""
         return self.link.not_before if self.link.state is LinkState.WAITING else None
 
 
 @dataclass(frozen=True)
 class AuditRow:
-    """A row of the audit trail as a person reads it."""
+    """A row of the audit log in words."""
 
     row: AuditEntry
     words: str
@@ -82,9 +82,9 @@ class AuditRow:
 
 
 def list_channels(found: Data, settings: Settings, now: datetime) -> list[ChannelState]:
-    """The doors that anything has come by.
+    """Return the channels that have received anything.
 
-    Silence is an alarm where customers never keep it for so long.
+    A channel customers use is marked silent after `stale_door_hours`.
     """
     longest = timedelta(hours=settings.stale_door_hours)
     last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
@@ -95,10 +95,7 @@ def list_channels(found: Data, settings: Settings, now: datetime) -> list[Channe
 
 
 def list_unfetched_files(session: Session, backlog: Data) -> list[UnfetchedFile]:
-    """The newest files that wait or could not be had.
-
-    The database is asked only where there are any.
-    """
+    """Return the newest files that wait or failed; queries only when the backlog has any."""
     there = backlog["files_waiting"] or backlog["files_failed"]
     found = list_unfetched(session, MAX_FILES) if there else []
     return [
@@ -108,9 +105,9 @@ def list_unfetched_files(session: Session, backlog: Data) -> list[UnfetchedFile]
 
 
 def link_commands(text: str) -> Markup:
-    """Words of `intake status` for a page.
+    """Return a text of `intake status` as markup.
 
-    A command that a page stands for becomes a link to it.
+    A command that has a page becomes a link to it.
     """
     plain_and_commands = _COMMAND.split(text)
     said = [_page_of(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)]
@@ -125,7 +122,7 @@ def _page_of(command: str) -> Markup:
 
 
 def present_audit(session: Session, rows: list[AuditEntry]) -> list[AuditRow]:
-    """The rows in words."""
+    """Return the rows in words."""
     known = load_names(session, rows)
     return [
         AuditRow(row, describe_action(row, known), describe_actor(row.actor), _detail(row, known))
@@ -134,7 +131,7 @@ def present_audit(session: Session, rows: list[AuditEntry]) -> list[AuditRow]:
 
 
 def _detail(row: AuditEntry, known: AuditNames) -> str:
-    """Return what else a row says, with the name of a person beside theirs."""
+    """Return the remaining detail of a row, with staff by name."""
     said = {
         k: known.staff.get(v, v) if k == "staff" else v
         for k, v in row.detail.items()

@@ -12,7 +12,7 @@ Data = dict[str, Any]
 
 
 def present_hook(row: Webhook, counts: Mapping[WebhookEventState, int]) -> Data:
-    """A webhook, and how many of its events stand where."""
+    """Return a webhook and the number of its events by state."""
     return {
         "id": row.id,
         "url": row.url,
@@ -28,7 +28,7 @@ def present_hook(row: Webhook, counts: Mapping[WebhookEventState, int]) -> Data:
 
 
 def present_token(row: ApiToken) -> Data:
-    """A token, by its name."""
+    """Return an API token by name, never its secret."""
     return {
         "id": row.id,
         "name": row.name,

@@ -1,4 +1,4 @@
-"""A list of tickets as its address says it, and as the page shows it."""
+"""Lists of tickets: parse their URL query, load a page, and build the URL again."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ COUNTED_VIEWS = ("unassigned", "mine", "overdue", "escalated")  # in the menu of
 
 @dataclass(frozen=True)
 class TicketList:
-    """A page of tickets with all that its template shows."""
+    """A page of tickets with everything its template shows."""
 
     query: TicketQuery
     page: ViewPage
@@ -37,7 +37,7 @@ class TicketList:
 
     @property
     def title(self) -> str:
-        """Return what the list is called."""
+        """Return the title of the list."""
         view = views.VIEWS[self.query.view]
         return (
             f"Search: {self.query.words}"
@@ -47,13 +47,16 @@ class TicketList:
 
     @property
     def digest(self) -> str:
-        """Another one as soon as something on the page is another."""
+        """Return a digest that changes with the contents of the page."""
         seen = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
         return sha256(repr((self.count.number, seen)).encode()).hexdigest()[:16]
 
 
 def parse_query(told: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
-    """Return what an address asks for; whatever in it means nothing is left out."""
+    """Return the query of a URL; unknown values are ignored.
+
+    `otherwise` is the view used when the URL names none.
+    """
     view = told.get("view", "")
     owner, page = told.get("owner", ""), told.get("page", "")
     filters = Filters(
@@ -73,7 +76,7 @@ def parse_query(told: Mapping[str, str], otherwise: str = "unassigned") -> Ticke
 
 
 def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
-    """The filters and the order of a list in words, for where the form that sets them is folded."""
+    """Return active filters and order in words, shown while the filter form is folded."""
     filters = asked.filters
     names = {person.id: person.name for person in people}
     owner = (
@@ -96,7 +99,7 @@ def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
 
 
 def build_query_string(asked: TicketQuery, page: int = 1) -> str:
-    """The address that asks for this, behind the question mark; the shortest there is."""
+    """Return the shortest URL query string that parses to this query."""
     filters = asked.filters
     told = {
         "view": asked.view,
@@ -113,10 +116,7 @@ def build_query_string(asked: TicketQuery, page: int = 1) -> str:
 
 
 def load_list(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> TicketList:
-    """The page that is asked for, with its count.
-
-    And where in each ticket stands what was searched for.
-    """
+    """Load the page of the query, its count, and where each ticket contains the search words."""
     page = views.load_page(session, asked, actor=actor, now=now)
     wanted = search.parse_phrases(asked.words)
     snippets = search.list_snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
@@ -126,7 +126,7 @@ def load_list(session: Session, asked: TicketQuery, *, actor: str, now: datetime
 def _count(
     session: Session, asked: TicketQuery, page: ViewPage, actor: str, now: datetime
 ) -> Count:
-    """Return how many there are: where the list ends on this page, its place says so."""
+    """Return the number of matches; derived from the position when the list ends on this page."""
     shown = page.first - 1 + len(page.tickets)
     if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
         return Count(shown)
@@ -136,21 +136,18 @@ def _count(
 
 
 def list_assignable_staff(session: Session) -> list[Staff]:
-    """Return whom a ticket can be given to."""
+    """Return the staff who may own a ticket, by name."""
     roles = [role for role in permissions.RIGHTS_BY_ROLE if permissions.may(role, Right.WORK)]
     return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
 
 
 def parse_selected_tickets(values: list[str]) -> dict[int, int | None]:
-    """Return what the boxes of a list say.
-
-    The number of each ticket, and whose it was when it was shown.
-    """
+    """Return the owner id shown for each selected ticket id; None for no owner."""
     pairs = [value.partition(":")[::2] for value in values]
     numbers = ((parse_id(ticket), parse_id(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}
 
 
 def build_checkbox_value(ticket: Ticket) -> str:
-    """Return what the box of a ticket in a list says."""
+    """Return the checkbox value of a ticket in a list: its id, and the owner id it shows."""
     return f"{ticket.id}:{ticket.owner_id or 0}"

@@ -1,7 +1,4 @@
-"""What reading deliveries again would do or has done, as plain data.
-
-A delivery is an object, a line for scripts.
-"""
+"""Results of reading deliveries again, as plain data and as text; one object a delivery."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +21,7 @@ Data = dict[str, Any]
 
 
 def present_unreadable(number: int, state: str, reason: str) -> Data:
-    """One that cannot be read."""
+    """Return a delivery that cannot be read."""
     return {
         "delivery": number,
         "state": state,
@@ -36,7 +33,7 @@ def present_unreadable(number: int, state: str, reason: str) -> Data:
 
 
 def present_preview(context: AppContext, number: int, state: DeliveryState) -> Data:
-    """Return what reading a delivery again would do, whatever its state; nothing is changed."""
+    """Return what reading a delivery again would change, whatever its state; changes nothing."""
     try:
         if state is DeliveryState.PROCESSED:
             return present_comparison(preview_replay(context, number), applied=False)
@@ -46,7 +43,7 @@ def present_preview(context: AppContext, number: int, state: DeliveryState) -> D
 
 
 def present_replayed(delivery: Delivery, tickets: list[int]) -> Data:
-    """One that was failed and has been read again."""
+    """Return a failed delivery that was read again."""
     read = delivery.state is DeliveryState.PROCESSED
     reason = "" if read else delivery.reason or "it is read again shortly"
     return {
@@ -61,7 +58,7 @@ def present_replayed(delivery: Delivery, tickets: list[int]) -> Data:
 
 
 def present_trial(number: int, state: str, tried: ReplayTrial) -> Data:
-    """One that is not processed, read for a trial."""
+    """Return the trial reading of a delivery that is not processed."""
     items = enumerate(tried.outcomes, tried.filed + 1)
     return {
         "delivery": number,
@@ -79,7 +76,7 @@ def present_trial(number: int, state: str, tried: ReplayTrial) -> Data:
 
 
 def present_comparison(found: ReplayComparison, *, applied: bool) -> Data:
-    """One that was read before; items of which there is nothing to say are only counted."""
+    """Return the differences of a processed delivery; unchanged items are only counted."""
     told = [f for f in found.findings if f.verdict is not Verdict.SAME or f.notes]
     return {
         "delivery": found.number,
@@ -111,7 +108,7 @@ def _items(told: list[Finding], becoming: list[ReplayOutcome]) -> Iterator[Data]
 
 
 def _fields(finding: Finding) -> list[Data]:
-    """Return what reads otherwise; of an item to be filed, what tells a person which one it is."""
+    """Return the fields that differ; for a new item, those that identify it."""
     if finding.verdict is Verdict.RECEIVED and isinstance(finding.item, InboundItem):
         item = finding.item
         said = {

@@ -16,9 +16,9 @@ MAX_ITEMS = 100  # of one delivery
 
 
 def print_replay(found: Data) -> None:
-    """A delivery: a line on the whole, then its items.
+    """Print a delivery: one line for the whole, then its items.
 
-    With what they would say where nothing has been changed yet.
+    The differences in their fields are shown as long as nothing was applied.
     """
     out = terminal.create_console()
     click.echo(f"{found['delivery']}: {describe_delivery(found)}")
@@ -36,7 +36,7 @@ def print_replay(found: Data) -> None:
 
 
 def describe_delivery(found: Data) -> str:
-    """Return what is to be said of the delivery as a whole."""
+    """Return the result of the delivery as a whole."""
     if not found["read"]:
         return f"{found['state']}: {found['reason']}"
     if "tickets" in found:
@@ -88,7 +88,7 @@ def _becomes(item: Data, *, applied: bool) -> str:
 
 
 def diff_texts(before: str, after: str) -> Iterator[str]:
-    """The lines that differ, with one around them for the eye."""
+    """Yield the lines that differ, with one line of context around them."""
     found = islice(
         difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None
     )

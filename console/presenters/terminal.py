@@ -1,7 +1,4 @@
-"""What people see.
-
-Tables, panels and progress on a terminal, plain lines elsewhere, JSON for scripts.
-"""
+"""Output of commands: tables and progress on a terminal, plain text elsewhere, JSON."""
 
 import json
 import sys
@@ -25,9 +22,9 @@ PIPE_WIDTH = 160  # columns for output that goes into a file or pipe
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON.
+    """Print a value as indented JSON.
 
-    Everything outside ASCII escaped, so that no terminal or pipe can fail on it.
+    Everything outside ASCII is escaped, so that no terminal or pipe fails on it.
     """
     click.echo(json.dumps(value, indent=2))
 
@@ -38,7 +35,7 @@ def print_json_line(value: object) -> None:
 
 
 def create_console() -> "Console":
-    """A rich console on standard output as it is now."""
+    """Return a rich console on standard output as it is now."""
     from rich.console import Console
 
     return Console(
@@ -47,21 +44,21 @@ def create_console() -> "Console":
 
 
 def escape_text(text: object) -> str:
-    """Text from outside, for a terminal: control characters visible, rich's markup switched off."""
+    """Return text from outside for rich: control characters visible, markup escaped."""
     from rich.markup import escape
 
     return escape(show_control_characters(text))
 
 
 def show_control_characters(text: object) -> str:
-    """Text from outside with its control characters made visible; line ends stay."""
+    """Return text from outside with control characters made visible; line feeds stay."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
 def build_table(
     columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = ""
 ) -> "Table":
-    """A table of text; the last column takes the room that is left."""
+    """Return a table of text; the last column gets the remaining width."""
     from rich import box
     from rich.table import Table
 
@@ -75,7 +72,7 @@ def build_table(
 
 
 def build_ticket_table(found: list[Data], title: str) -> "Table":
-    """A list of tickets."""
+    """Return a table of tickets."""
     rows = (
         (
             t["id"],
@@ -94,7 +91,7 @@ def build_ticket_table(found: list[Data], title: str) -> "Table":
 
 
 def print_ticket(found: Data, hint: str) -> None:
-    """One ticket, as a person reads it."""
+    """Print one ticket."""
     out = create_console()
     out.print(
         f"[bold]#{found['id']} {escape_text(found['name'])}[/bold]  {escape_text(found['subject'])}"
@@ -141,7 +138,7 @@ def print_ticket(found: Data, hint: str) -> None:
 
 
 def _newest(message: Data) -> tuple[str, int]:
-    """Return what is new in a message, and how many lines are folded away."""
+    """Return the new text of a message, and the number of lines left out."""
     whole, newest = message["text"].strip(), message["reply_text"].strip()
     folded = len(whole.splitlines()) - len(newest.splitlines())
     return (newest, folded) if newest and folded > 0 else (whole, 0)
@@ -194,7 +191,7 @@ def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
 
 
 def print_deliveries(found: list[Data]) -> None:
-    """A list of deliveries; of those not done it matters how long they have waited."""
+    """Print a list of deliveries; those not processed show how long they have waited."""
     waiting = all(d["state"] in {"pending", "failed"} for d in found)
     columns = (
         "#",
@@ -223,7 +220,7 @@ def print_deliveries(found: list[Data]) -> None:
 
 
 def describe_row_progress(found: Data) -> str:
-    """Return how far a delivery with many rows has been read, or how many of them were rejected."""
+    """Return how far a delivery of many rows is read, or how many of them were rejected."""
     if found["state"] == "pending" and found["filed"]:
         known = (
             found["items"] > found["filed"] + 1
@@ -237,14 +234,14 @@ def describe_row_progress(found: Data) -> str:
 
 
 def format_numbers(found: list[int]) -> str:
-    """Numbers of tickets, of very many the first, the last and how many; a dash for none."""
+    """Return ids as text; of many the first, the last and the count; a dash for none."""
     if len(found) > MAX_NUMBERS:
         return f"{found[0]} … {found[-1]} ({len(found)})"
     return ", ".join(map(str, found)) or "–"
 
 
 def print_delivery(found: Data) -> None:
-    """One delivery, as a person reads it."""
+    """Print one delivery."""
     out = create_console()
     out.print(
         f"[bold]delivery {found['id']}[/bold]  {found['state']} · {format_duration(found['age_seconds'])} old"
@@ -300,9 +297,9 @@ def print_delivery(found: Data) -> None:
 
 
 def print_ledger(found: "Balance") -> None:
-    """Both sides of the ledger, a line a door, and a line a workbook.
+    """Print both sides of the ledger: one line a channel, one line a workbook.
 
-    Those that do not add up first.
+    Lines that do not add up come first.
     """
     from workflow.filing.sheet_counts import ROW_KINDS
 
@@ -347,7 +344,7 @@ def print_ledger(found: "Balance") -> None:
 
 
 def print_status(found: Data) -> None:
-    """The state of the house."""
+    """Print the state of the system."""
     out = create_console()
     at = found["at"]
     rows = (
@@ -402,14 +399,14 @@ def print_status(found: Data) -> None:
 
 
 def describe_process(process: Data) -> str:
-    """Return how a process is, in words."""
+    """Return the state of a process in words."""
     if process["crash_loop"]:
         return "ends again and again"
     return "alive" if process["alive"] else "not seen lately"
 
 
 def describe_token_life(token: Data) -> str:
-    """Return how long a mailbox's OAuth token lives, in words."""
+    """Return how many days a mailbox's OAuth token remains valid, in words."""
     if token["refused_at"]:
         return "refused"
     if token["since"] is None:
@@ -419,9 +416,9 @@ def describe_token_life(token: Data) -> str:
 
 @contextmanager
 def show_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere.
+    """Yield a function `(done, total)` that moves a progress bar on a terminal.
 
-    `of` None: not known.
+    It does nothing elsewhere. `total` None: not known.
     """
     if not sys.stderr.isatty():
         yield lambda _done, _of: None

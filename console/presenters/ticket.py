@@ -30,7 +30,7 @@ VIEW_CONDITIONS = {name: view.where for name, view in views.VIEWS.items()}
 
 
 def list_view(session: Session, name: str, *, actor: str, now: datetime) -> list[Ticket]:
-    """The tickets of a view, oldest first."""
+    """Return the tickets of a view, oldest first."""
     oldest = views.TicketQuery(name, sort=views.Sort.OLDEST)
     query = views.build_select(session, oldest, actor=actor, now=now)
     return list(session.scalars(query.options(selectinload(Ticket.milestones))))
@@ -41,7 +41,7 @@ def _with_people(query: Select[Ticket]) -> Select[Ticket]:
 
 
 def present_ticket_row(ticket: Ticket) -> Data:
-    """A ticket as a row of a list."""
+    """Return a ticket as a row of a list."""
     return {
         "id": ticket.id,
         "name": ticket.name,
@@ -59,7 +59,7 @@ def present_ticket_row(ticket: Ticket) -> Data:
 
 
 def get_ticket(session: Session, number: int) -> Ticket:
-    """A ticket with everything `present_ticket` shows, in a handful of queries.
+    """Load a ticket with everything `present_ticket` shows, in a handful of queries.
 
     Raises ActionNotAllowed when there is none.
     """
@@ -77,7 +77,10 @@ def get_ticket(session: Session, number: int) -> Ticket:
 
 
 def present_ticket(session: Session, number: int, settings: Settings) -> Data:
-    """A ticket as `intake ticket ID --json` prints it. Raises ActionNotAllowed when there is none."""
+    """Return a ticket as `intake ticket ID --json` prints it.
+
+    Raises ActionNotAllowed when there is none.
+    """
     ticket = get_ticket(session, number)
     company = ticket.company
     return {
@@ -140,7 +143,7 @@ def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
 
 
 def present_task(row: Task) -> Data:
-    """A task, as its ticket shows it."""
+    """Return a task as its ticket shows it."""
     return {
         "id": row.id,
         "text": row.text,

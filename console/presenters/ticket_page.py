@@ -1,7 +1,4 @@
-"""What the ticket page shows beside the timeline.
-
-The process as far as it has come, people, tasks, relations.
-"""
+"""The ticket page beside its timeline: process, contacts, tasks, related tickets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +34,7 @@ KINDS = {True: "property", False: "box"}
 
 @dataclass(frozen=True)
 class MilestoneBox:
-    """A milestone as the page shows it.
-
-    A box to tick, a property, or what the process records by itself.
-    """
+    """A milestone on the page: a box to tick, a property, or one recorded automatically."""
 
     milestone: Milestone
     kind: str  # box, property or automatic
@@ -51,7 +45,7 @@ class MilestoneBox:
 
 @dataclass(frozen=True)
 class RunningDeadline:
-    """A deadline that still runs."""
+    """A deadline whose milestone is not reached yet."""
 
     milestone: Milestone
     task: str
@@ -61,7 +55,7 @@ class RunningDeadline:
 
 @dataclass(frozen=True)
 class RelatedTicket:
-    """Another ticket that may belong to this one, is linked with it, or is said not to be."""
+    """Another ticket that may belong to this one, is linked with it, or is marked unrelated."""
 
     number: int
     name: str
@@ -74,7 +68,7 @@ class RelatedTicket:
 
 @dataclass(frozen=True)
 class TicketPage:
-    """A ticket as its page shows it."""
+    """Data of the ticket page."""
 
     ticket: Ticket
     boxes: Sequence[MilestoneBox]
@@ -93,12 +87,12 @@ class TicketPage:
 
     @property
     def open_tasks(self) -> list[Task]:
-        """Return what is left to do, the oldest first."""
+        """Return the open tasks, oldest first."""
         return [t for t in self.ticket.tasks if t.done_at is None]
 
 
 def find_ticket(session: Session, number: int) -> Ticket | None:
-    """The ticket with everything that stands beside the timeline; None if there is none."""
+    """Load the ticket with everything beside the timeline; None if there is none."""
     query = select(Ticket).where(Ticket.id == number)
     query = query.options(
         joinedload(Ticket.owner),
@@ -114,7 +108,10 @@ def find_ticket(session: Session, number: int) -> Ticket | None:
 def build_page(
     session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0
 ) -> TicketPage:
-    """Everything on the page of a ticket, in about fifteen queries however long it is."""
+    """Return everything on the page of a ticket, in about fifteen queries whatever its length.
+
+    `nth` is the page of the timeline, 0 the newest.
+    """
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
     tasks = {t.id: describe_task(t.text, t.assignee) for t in ticket.tasks}
     seen = presence.get_version(

@@ -1,6 +1,4 @@
-"""A ticket's timeline.
-
-Messages, mails, moves and tasks in one order, the newest first, within bounds.
+"""A ticket's timeline: messages, mails, moves and tasks in one order, newest first, within bounds.
 
 Newest first, because who opens a ticket asks what came last: the customer's latest words stand
 beside the boxes to tick and the answer to write, and nobody scrolls past a month to reach them.
@@ -57,18 +55,18 @@ class AttachedFile:
 
     @property
     def is_picture(self) -> bool:
-        """Return whether it claims to be a picture we show."""
+        """Return whether its media type is a picture we show."""
         return self.mime.lower() in PICTURE_TYPES
 
     @property
     def has_preview(self) -> bool:
-        """Return whether it claims to be something we show."""
+        """Return whether its media type is one we show."""
         return self.mime.lower() in PREVIEW_TYPES
 
 
 @dataclass(frozen=True)
 class MessageEntry:
-    """A message: from the customer (in), by us (out), or a note of the desk."""
+    """A message: from the customer (in), by us (out), or an internal note."""
 
     at: datetime
     number: int
@@ -95,7 +93,7 @@ class MessageEntry:
 
 @dataclass(frozen=True)
 class MailEntry:
-    """A mail of ours that is not a message yet, or never will be: waiting, refused, withheld."""
+    """A mail of ours that is not a message: waiting, refused or withheld."""
 
     at: datetime
     number: int
@@ -105,7 +103,7 @@ class MailEntry:
 
 @dataclass(frozen=True)
 class EventEntry:
-    """A move, a milestone, a task: a line of the audit trail in words."""
+    """A move, a milestone, a task: a row of the audit log in words."""
 
     at: datetime
     number: int
@@ -137,7 +135,7 @@ class _Room:
 def build_timeline(
     session: Session, ticket: Ticket, known: AuditNames, page: int = 0
 ) -> tuple[list[Entry], bool]:
-    """A page of the timeline, newest first, and whether there is an older one.
+    """Return a page of the timeline, newest first, and whether there is an older one.
 
     `ticket.outbox` should be loaded.
     """
@@ -163,7 +161,7 @@ def build_timeline(
 
 
 def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
-    """Messages, as much of each as is shown: HTML and text may be megabytes."""
+    """Return messages with as much of each as is shown: HTML and text may be megabytes."""
     repeats = (
         select(func.count())
         .where(
@@ -221,7 +219,7 @@ def _files(session: Session, messages: Iterable[int]) -> dict[int, list[Attached
 
 
 def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, datetime]]]:
-    """Return by message the deliveries that brought it again: the newest ones."""
+    """Return the newest deliveries that brought a message again, by message id."""
     rows = (
         select(Filing.message_id, Delivery.id, Delivery.received_at)
         .join(Delivery, Delivery.id == Filing.delivery_id)
@@ -304,9 +302,9 @@ def _said(
 
 
 def _folded(text: str, reply: str) -> tuple[str, str]:
-    """The newest words of a message, and what follows them.
+    """Return the new text of a message, and the quotes and signature after it.
 
-    The whole where nobody could tell them apart.
+    All of it is new text where the reply could not be separated.
     """
     if not reply.strip():
         return text, ""

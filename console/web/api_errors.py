@@ -1,6 +1,6 @@
-"""What the API says when it says no.
+"""Error responses of the API: a status, a code for programs and a sentence for people.
 
-A status, a word for programs, a sentence for people, and never the inside.
+Nothing internal is in them.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,7 @@ RETRY_SECONDS = "5"
 
 
 class ApiError(Exception):  # it is what the answer says, not a fault of the program
-    """A call that is not carried out.
-
-    The status, the sentence, and what else the answer carries.
-    """
+    """A call that is refused: status, sentence, errors by field, and headers of the response."""
 
     def __init__(
         self,
@@ -53,7 +50,7 @@ class ApiError(Exception):  # it is what the answer says, not a fault of the pro
 
 
 def build_error_response(error: Exception) -> Response:
-    """The answer for whatever went wrong."""
+    """Return the response for an exception."""
     if isinstance(error, ApiError):
         return _said(error.code, error.detail, error.fields, error.headers)
     if isinstance(error, AcrossCompanies):
@@ -93,7 +90,7 @@ def _said(
 
 
 def _fields(error: HTTPException) -> dict[str, Any] | None:
-    """Return what is wrong with which field, as the parser of arguments found it."""
+    """Return the errors by field, as the argument parser found them."""
     found = getattr(error, "data", {}).get("messages", {})
     return {
         str(name): words

@@ -1,7 +1,4 @@
-"""Sign-in by Flask-Security: passwords, lock-out, second factor, single sign-on.
-
-And the links that make accounts.
-"""
+"""Sign-in by Flask-Security: password, lock-out, second factor, single sign-on, invitations."""
 
 import hashlib
 from datetime import timedelta
@@ -68,7 +65,7 @@ pages = Blueprint("accounts", __name__)
 
 
 def register_auth(app: Flask, context: AppContext) -> None:
-    """Give the app sessions, accounts and the guard before every view."""
+    """Give the app sessions, accounts and the permission check before every view."""
     app.session_interface = ServerSessions(context)
     app.config.update(_configuration(context))
     csrf.init_app(app)
@@ -128,7 +125,7 @@ def _configuration(context: AppContext) -> dict[str, Any]:
 
 
 def _on_sign_in(app: Flask, user: User, **_: object) -> None:
-    """A new session for whoever signs in, and a line in the audit trail."""
+    """Start a new session for the person who signs in, and record it in the audit log."""
     del app
     cast("Session", session).renew()
     session[ACCOUNT_KEY] = user.id
@@ -139,10 +136,7 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
 
 
 def _guard() -> AnyResponse | None:
-    """Let a request through whose view says which right it needs, if who is asking has it.
-
-    Nothing else.
-    """
+    """Check that the view names a right and the person has it, before every request."""
     endpoint = request.endpoint or ""
     if endpoint in {"", "static", "bootstrap.static", "security.static"}:
         return None
@@ -166,7 +160,7 @@ def _guard() -> AnyResponse | None:
 
 
 def _to_kept_form() -> AnyResponse | None:
-    """Show what was typed before the sign-in, on the first page after it, however one signed in."""
+    """Redirect the first page after sign-in to the forms saved before it."""
     mode = request.headers.get(
         "Sec-Fetch-Mode", "navigate"
     )  # a script of another tab shows nothing
@@ -197,7 +191,7 @@ def _to_sign_in() -> AnyResponse:
 @pages.get("/join/<token>")
 @public
 def join(token: str) -> str:
-    """The form of an invitation."""
+    """Show the form of an invitation."""
     with get_context().store.transaction() as session:
         found = invitations.find_valid_invitation(session, token, now())
         if found is None:
@@ -209,7 +203,7 @@ def join(token: str) -> str:
 
 
 def _join_again(token: str) -> tuple[str, int]:
-    """Show the form again with name and address; a password is never kept."""
+    """Show the form again with name and address; a password is never stored."""
     del token
     fault = "This page was open for too long. Nothing is lost but the password: type it again."
     page = render_template(
@@ -226,7 +220,7 @@ def _join_again(token: str) -> tuple[str, int]:
 @when_expired(_join_again)
 @public
 def joined(token: str) -> AnyResponse | tuple[str, int]:
-    """Make the account, or the new password; the link is used up."""
+    """Create the account or set the new password; the link is used up."""
     name, email = (
         request.form.get("name", "").strip()[:200],
         request.form.get("email", "").strip().casefold(),
@@ -309,5 +303,5 @@ def _end_session() -> Response:
 @when_expired(_end_session)  # signing out is what an old page wants, too
 @public
 def sign_out() -> Response:
-    """End the session here, whoever has a copy of its cookie."""
+    """End the session on the server, for every copy of its cookie."""
     return _end_session()

@@ -1,4 +1,4 @@
-"""Accounts as the sign-in library sees them: found, changed and locked in our database."""
+"""Flask-Security's user datastore over our accounts table."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ LOCKED_MESSAGE = f"Sign-in does not work now. Wait {LOCK_DURATION // timedelta(m
 
 @dataclass
 class Group(RoleMixin):
-    """A role, as the library wants one."""
+    """A role as the library expects it."""
 
     name: str
     permissions: list[str] | None = None
@@ -31,7 +31,7 @@ class Group(RoleMixin):
 
 @dataclass(eq=False)
 class User(UserMixin):
-    """An account for the length of a request; names are the library's."""
+    """An account for the length of a request; names of fields are the library's."""
 
     context: AppContext = field(repr=False)
     id: int = 0
@@ -50,7 +50,7 @@ class User(UserMixin):
     @property
     # a person has one, which is on the desk's record
     def roles(self) -> list[RoleMixin]:  # type: ignore[override]
-        """The one role of the person."""
+        """Return the one role of the person."""
         return [Group(self.staff.role)] if self.staff else []
 
     # the library's
@@ -82,14 +82,14 @@ class User(UserMixin):
 
 
 class Accounts(UserDatastore):
-    """The library's datastore over our table: what was put is written by `commit`."""
+    """The library's datastore over our table: `put` writes, `commit` has nothing left to do."""
 
     def __init__(self, app_context: AppContext) -> None:
         super().__init__(User, Group)
         self._context = app_context
 
     def find_user(self, case_insensitive: bool = False, **kwargs: Any) -> User | None:  # noqa: FBT001, FBT002
-        """Find by `fs_uniquifier`, `email` or `id`; None where there is none."""
+        """Find a user by `fs_uniquifier`, `email` or `id`; None where there is none."""
         del case_insensitive  # addresses are kept case folded
         (name, value), *_ = kwargs.items()
         if value is None:  # what an issuer vouched for is no address
@@ -104,11 +104,11 @@ class Accounts(UserDatastore):
         return _user(self._context, row) if row is not None else None
 
     def find_role(self, role: str) -> Group:
-        """Every role is known: they are an enumeration of ours."""
+        """Return the role of this name: roles are an enumeration of ours."""
         return Group(role)
 
     def put(self, model: User) -> User:
-        """Write what the library may have changed, at once: its `commit` has nothing left to do."""
+        """Write the fields the library may have changed, at once."""
         values = {
             "password": model.password or "",
             "active": model.active,
@@ -122,16 +122,16 @@ class Accounts(UserDatastore):
         return model
 
     def delete(self, model: User) -> None:
-        """Accounts are made inactive, never deleted: the audit trail names them."""
+        """Deactivate the account: it is never deleted, because the audit log names it."""
         model.active = False
         self.put(model)
 
     def commit(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: `put` has written everything."""
 
 
 def record_sign_in(app_context: AppContext, user: User) -> None:
-    """Note a sign-in that succeeded, and forget the failures before it."""
+    """Record a successful sign-in, and reset the count of failures."""
     now = app_context.clock()
     with app_context.store.transaction() as session:
         row = session.get_one(Account, user.id)

@@ -1,7 +1,4 @@
-"""Single sign-on by OpenID Connect: out to the issuer, back with what it vouches for.
-
-Nothing is believed unchecked.
-"""
+"""Single sign-on by OpenID Connect: redirect to the issuer, verify everything it returns."""
 
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -33,16 +30,16 @@ ISSUER_ERRORS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyE
 
 
 class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
-    """Authlib's client under our public address, at one issuer.
+    """Authlib's client for one issuer under our public address.
 
-    Whatever goes wrong there has one answer.
+    Every error there has the same answer.
     """
 
     def authorize_redirect(self, redirect_uri: str | None = None, **more: Any) -> AnyResponse:
-        """A page that goes on to the issuer by itself.
+        """Return a page that continues to the issuer by itself.
 
-        No redirect: our policy lets forms lead to ourselves only, and browsers hold whatever
-        answers a form to that.
+        No redirect: our content security policy allows forms to submit to ourselves only, and
+        browsers apply it to a redirect that answers a form.
         """
         back = urljoin(
             get_context().settings.public_url, urlsplit(redirect_uri or "").path
@@ -60,7 +57,7 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
         return page
 
     def authorize_access_token(self, **more: Any) -> dict[str, Any]:
-        """The token of whoever comes back: state, nonce, signature, issuer and audience hold.
+        """Return the verified token: state, nonce, signature, issuer and audience hold.
 
         Raises OAuthError.
         """
@@ -95,7 +92,7 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
 
 
 class OidcProvider(FsOAuthProvider):
-    """Any OpenID Connect issuer, found by its discovery document."""
+    """An OpenID Connect issuer, configured by its discovery document."""
 
     def __init__(self, settings: Oidc) -> None:
         registration = {
@@ -110,7 +107,7 @@ class OidcProvider(FsOAuthProvider):
         super().__init__(PROVIDER_NAME, registration)
 
     def fetch_identity_cb(self, oauth: Any, token: Any) -> tuple[str, str]:
-        """The address the issuer vouches for; one that it calls unverified is nobody's."""
+        """Return ("email", address) of the ID token; the address is "" when it is unverified."""
         del oauth
         profile = token.get("userinfo") or {}
         verified = profile.get("email_verified", True) in (
@@ -120,7 +117,7 @@ class OidcProvider(FsOAuthProvider):
         return "email", str(profile.get("email") or "") if verified else ""
 
     def oauth_response_failure(self, error_view: str, e: OAuthError) -> AnyResponse:
-        """Fixed words: what came with the address may be from anybody."""
+        """Answer with a fixed text: the query of the address may be from anybody."""
         del error_view, e
         flash(FAILED_MESSAGE, "error")
         return redirect(url_for("security.login"))

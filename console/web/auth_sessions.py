@@ -1,4 +1,4 @@
-"""Sessions kept on the server: the cookie holds a random name, the database what it stands for."""
+"""Server-side sessions: the cookie holds a random token, the database its data."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ _TAGS = TaggedJSONSerializer()
 
 
 class Session(CallbackDict[str, Any], SessionMixin):
-    """What a browser's cookie stands for; remembers whether it has to be written."""
+    """The data of a browser's session; knows whether it has to be written."""
 
     def __init__(self, initial: dict[str, Any] | None, token: str, row: WebSession | None) -> None:
         def changed(session: "Session") -> None:
@@ -36,17 +36,14 @@ class Session(CallbackDict[str, Any], SessionMixin):
         self.new = row is None
 
     def renew(self) -> None:
-        """Go on under another name.
-
-        What somebody planted or saw before sign-in is worth nothing after it.
-        """
+        """Replace the token, so that one seen or planted before sign-in is worthless after it."""
         self.token, self.modified = secrets.token_urlsafe(32), True
 
 
 class ServerSessions(SessionInterface):
-    """Opens and keeps sessions.
+    """Opens and saves sessions.
 
-    Idle ones end after the setting's minutes, every one after a working day.
+    They end after the idle minutes of the setting, and after 16 hours in any case.
     """
 
     def __init__(self, context: AppContext) -> None:
@@ -54,7 +51,10 @@ class ServerSessions(SessionInterface):
         self._idle = timedelta(minutes=context.settings.idle_minutes)
 
     def get_cookie_name(self, app: Flask) -> str:
-        """`__Host-` behind TLS: then no other host and no plain connection can set or see it."""
+        """Return `__Host-session` behind TLS, else `session`.
+
+        With that prefix no other host and no plain connection can set or read the cookie.
+        """
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
@@ -63,7 +63,7 @@ class ServerSessions(SessionInterface):
         return self._context.settings.public_url.startswith("https://")
 
     def open_session(self, app: Flask, request: Request) -> Session:
-        """Return what the cookie stands for; an empty session where that is nothing (any more)."""
+        """Return the session of the cookie; an empty one where it is unknown or expired."""
         token = request.cookies.get(self.get_cookie_name(app), "")
         if token and request.endpoint != "static":
             with self._context.store.read_only() as session:
@@ -73,7 +73,7 @@ class ServerSessions(SessionInterface):
         return Session(None, secrets.token_urlsafe(32), None)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Write what changed; an emptied session is forgotten here and in the browser."""
+        """Write a changed session; delete an emptied one here and in the browser."""
         assert isinstance(session, Session)
         now = self._context.clock()
         if not session:

@@ -1,4 +1,4 @@
-"""How the pages write: moments in the viewer's zone, sizes, ages; and what every template knows."""
+"""Template filters: times in the viewer's time zone, ages, sizes; and the globals of templates."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ DUE_SOON = timedelta(hours=12)  # what is due within them is to be done today
 
 
 def register_filters(app: Flask) -> None:
-    """Teach the templates our words."""
+    """Register filters and globals in the template environment."""
     shown = {
         "moment": format_moment,
         "day": format_day,
@@ -45,12 +45,12 @@ def register_filters(app: Flask) -> None:
 
 
 def parse_iso(text: str | None) -> datetime | None:
-    """The moment of one of our JSON shapes."""
+    """Return the time of an ISO text of our JSON; None for none."""
     return datetime.fromisoformat(text) if text else None
 
 
 def format_moment(at: datetime | None) -> Markup:
-    """`25 Nov 2026, 08:49 EST`, in the viewer's zone, with the exact moment for machines."""
+    """Return `25 Nov 2026, 08:49 EST` in the viewer's time zone, as a `<time>` element."""
     if at is None:
         return Markup("–")
     local = at.astimezone(get_time_zone())
@@ -60,12 +60,12 @@ def format_moment(at: datetime | None) -> Markup:
 
 
 def format_day(at: datetime | None) -> str:
-    """`25 Nov 2026`: no order of digits to be mistaken."""
+    """Return `25 Nov 2026`: digits alone could be read in the wrong order."""
     return f"{at.astimezone(get_time_zone()):%-d %b %Y}" if at else "–"
 
 
 def format_age(at: datetime | None) -> Markup:
-    """`3 h ago`, or `in 2 d`; the moment itself when pointed at."""
+    """Return `3 h ago` or `in 2 d`; the tooltip has the exact time."""
     if at is None:
         return Markup("–")
     passed = now() - at
@@ -78,7 +78,7 @@ def format_age(at: datetime | None) -> Markup:
 
 
 def format_due(at: datetime | None) -> Markup:
-    """`due in 5 h` or `1 d overdue`, in a colour that says the same."""
+    """Return `due in 5 h` or `1 d overdue`, in a matching colour."""
     if at is None:
         return Markup("–")
     left = at - now()
@@ -92,28 +92,28 @@ def format_due(at: datetime | None) -> Markup:
 
 
 def format_span(length: timedelta) -> str:
-    """`5 min`, `3 h`, `12 d`: as exact as anybody needs."""
+    """Return `5 min`, `3 h`, `12 d`: in one unit."""
     if length < HOUR:
         return f"{length // MINUTE} min"
     return f"{length // HOUR} h" if length < 2 * DAY else f"{length // DAY} d"
 
 
 def get_details_title(came_as: str) -> str:
-    """Return what the table of a message's details is called."""
+    """Return the heading above a message's details, by its format."""
     return next(
         (words for known, words in DETAILS_TITLES.items() if known == came_as), "What else it says"
     )
 
 
 def build_csv_response(name: str, lines: Iterable[Sequence[str]]) -> Response:
-    """The lines as a file for a spreadsheet."""
+    """Return the rows as a CSV download."""
     answer = Response(b"".join(encode_csv(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     return answer
 
 
 def format_size(count: int) -> str:
-    """Bytes for people."""
+    """Return bytes as `1.5 KB`."""
     for unit in ("bytes", "KB", "MB"):
         if count < 1000 or unit == "MB":  # noqa: PLR2004  # as file managers count
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -1,6 +1,6 @@
-"""What a Prometheus server may know: counts and ages, looked up in the database when it asks.
+"""Prometheus metrics: counts and ages, read from the database at each request.
 
-Nothing of customers.
+Nothing about customers.
 """
 
 import hmac
@@ -39,7 +39,7 @@ LEDGER_CHECK = "ledger"  # the check that holds it
 
 
 def render_metrics(context: AppContext) -> bytes:
-    """Everything in Prometheus' text format, as it is now."""
+    """Return all metrics in Prometheus' text format, as they are now."""
     registry = CollectorRegistry(auto_describe=False)
     with context.store.read_only() as session:
         registry.register(_Desk(session, context.settings, context.clock()))
@@ -47,12 +47,11 @@ def render_metrics(context: AppContext) -> bytes:
 
 
 def may_read_metrics(settings: Settings, peer: str, host: str, authorization: str) -> bool:
-    """Return whether somebody may have them.
+    """Return whether a client may read the metrics.
 
-    With the token where one is set, else only this machine itself.
-
-    Behind a proxy every peer is this machine. Who runs one has told us the address that people use,
-    and it is another.
+    With the token where one is set, else from this machine only. Behind a proxy every peer is this
+    machine, so the public address is checked as well: whoever runs a proxy has set it to another
+    host.
     """
     if token := settings.metrics_token.get_secret_value():
         scheme, _, given = authorization.partition(" ")
@@ -78,17 +77,17 @@ def _queue(name: str, words: str, found: QueueCounts, states: tuple[str, str]) -
 
 
 class _Desk(Collector):
-    """Asks the database as often as it is asked."""
+    """Reads every metric from the database when Prometheus asks."""
 
     def __init__(self, session: Session, settings: Settings, now: datetime) -> None:
         self._session, self._settings, self._now = session, settings, now
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing beforehand: it would take the same queries."""
+        """Return nothing: describing the metrics would take the same queries."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Every figure."""
+        """Yield every metric."""
         yield from self._deliveries()
         yield from self._mails()
         yield from self._promised()
@@ -146,9 +145,9 @@ class _Desk(Collector):
         yield self._since("oldest_waiting_linked_file", found.files.oldest)
 
     def _overdue(self) -> Metric:
-        """Deadlines passed and still open.
+        """Return missed deadlines by milestone, counted by the tasks the clock raised for them.
 
-        The clock gives each a task, so business days are counted as it counts.
+        So business days and holidays count as they do there.
         """
         family = GaugeMetricFamily(
             "intake_deadlines_overdue",

@@ -1,7 +1,4 @@
-"""How often somebody called.
-
-Counted in Redis for all processes at once, or by each for itself while Redis is away.
-"""
+"""Count calls within a moving window: in Redis for all processes, or in memory while it is away."""
 
 import time
 from collections.abc import Callable
@@ -21,11 +18,10 @@ REDIS_RETRY_SECONDS = (
 
 
 class CallCounter:
-    """Counts within a moving window; what counts is lost with Redis, and that is all that is.
+    """Call counter; the counts are lost with Redis, which does no harm.
 
-    `url` is that of Redis, "" for none. A process that counts for itself allows as much as all
-    would together: a caller is let through too often rather than turned away by a house that has
-    lost a helper.
+    `url` is the URL of Redis, "" for none. A process that counts alone allows as much as all
+    together: without Redis a caller may call too often rather than be refused.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,11 +31,11 @@ class CallCounter:
         self._away = False
 
     def count_call(self, most: RateLimitItem, *whose: str) -> bool:
-        """Count one more, unless there were too many; whether there were not."""
+        """Count a call; return False, and count nothing, when the limit is reached."""
         return self._asked(lambda counted: counted.hit(most, *whose))
 
     def is_allowed(self, most: RateLimitItem, *whose: str) -> bool:
-        """Return whether one more would be let through; nothing is counted."""
+        """Return whether a call would be allowed; counts nothing."""
         return self._asked(lambda counted: counted.test(most, *whose))
 
     def _asked(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:

@@ -36,7 +36,7 @@ HEAD = (
     "Record ID,Ticket name,Ticket status,Ticket owner,Associated Company,Associated Contact"
     " emails\n"
 )
-FILE = HEAD + "901,Claim denied,5-AuditEntry,Zoe,Acme Clinic,jo@acme.test\n902,Refund,On hold,,,\n"
+FILE = HEAD + "901,Claim denied,5-Audit,Zoe,Acme Clinic,jo@acme.test\n902,Refund,On hold,,,\n"
 
 
 @pytest.fixture
