@@ -1,18 +1,16 @@
 """Export a view of the desk as CSV or Excel, streamed, with columns that `intake import` knows."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from console.presenters.csv_text import encode_csv
 from console.presenters.ticket import VIEW_CONDITIONS
 from console.presenters.times import format_iso
-from parsers.crm_export.table import escape_formula
 from workflow import process
 from workflow.audit import record as audit
 from workflow.context import AppContext
@@ -27,7 +25,6 @@ from workflow.tickets.desk import ActionNotAllowed
 
 PAGE_SIZE = 200  # tickets in memory at a time
 MAX_SHEET_ROWS = 1_048_575  # of one Excel sheet, below its heading
-BOM = "\ufeff"  # without it Excel takes UTF-8 for the code page of the machine
 VIEW_NAMES = tuple(VIEW_CONDITIONS)
 
 
@@ -146,15 +143,6 @@ def iterate_rows(
     for ticket, text in _tickets(context, session, view, actor, with_text=with_text):
         shown = _Shown(ticket, text, context.settings, context.signer)
         yield [make(shown) or "" for make in making]
-
-
-def encode_csv(lines: Iterable[Sequence[str]]) -> Iterator[bytes]:
-    """The lines as CSV in UTF-8, piece by piece; nothing in it is taken for a formula."""
-    yield BOM.encode()
-    for line in lines:
-        out = StringIO()
-        csv.writer(out).writerow([escape_formula(cell) for cell in line])
-        yield out.getvalue().encode("utf-8", "replace")
 
 
 def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from console.web.request import parse_id
 from workflow import process
 from workflow.context import AppContext
+from workflow.database.ids import parse_id
 from workflow.filing import corrections
 from workflow.models.core import Staff, Task, Ticket
 from workflow.models.states import Status, Verdict

@@ -16,6 +16,7 @@ from console.cli import phone_call
 from console.errors import CommandError
 from console.pages.tickets import files
 from console.presenters import ticket as ticket_presenter
+from console.presenters.csv_text import encode_csv
 from console.presenters.queue import STAGES, TRANSPORTS
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
@@ -186,7 +187,7 @@ def export(told: paging.JsonObject, view: str) -> Response:
     lines = exports.iterate_rows(
         get_context(), get_session(), view, columns, actor=get_staff().name
     )
-    answer = Response(stream_with_context(exports.encode_csv(lines)), mimetype="text/csv")
+    answer = Response(stream_with_context(encode_csv(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{view}.csv"'
     return answer
 

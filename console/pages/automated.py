@@ -3,10 +3,11 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.request import get_context, get_session, get_staff, parse_id, requires
+from console.web.request import get_context, get_session, get_staff, requires
 from ingest.replay import automated_mail as filing
 from ingest.replay.reprocess import UnreadableError
 from parsers.mail import evidence
+from workflow.database.ids import parse_id
 from workflow.filing import automated_mail
 from workflow.permissions import Right
 from workflow.tickets.desk import ActionNotAllowed

@@ -14,10 +14,11 @@ from werkzeug.wrappers import Response
 
 from console.cli.phone_call import write_down
 from console.errors import CommandError
-from console.web.request import get_context, get_session, get_staff, now, parse_id, requires
+from console.web.request import get_context, get_session, get_staff, now, requires
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
 from workflow.customers.records import CompanyData
+from workflow.database.ids import parse_id
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.permissions import Right

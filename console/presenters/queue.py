@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from console.web.request import parse_id
 from ingest.intake import Transport
 from workflow import permissions
+from workflow.database.ids import parse_id
 from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right
 from workflow.process import STEPS

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from flask import Flask, Response, g
 from markupsafe import Markup, escape
 
-from console.exports import encode_csv
+from console.presenters.csv_text import encode_csv
 from console.web.menu import get_menu
 from console.web.request import get_context, get_time_zone, is_allowed, now
 from parsers.item import Format

@@ -11,13 +11,13 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.routing import IntegerConverter, Map
 
 from workflow.context import AppContext
+from workflow.database.ids import MAX_ID
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
 
 CONTEXT_KEY = "intake.house"
 RIGHT_ATTRIBUTE, PUBLIC = "intake_right", "public"
 SCRIPT_ATTRIBUTE, EXPIRED_ATTRIBUTE = "intake_by_script", "intake_too_late"
-MAX_ID = 2**31 - 1  # as wide as the database's numbers
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -70,12 +70,6 @@ def get_staff() -> Staff:
 def get_time_zone() -> ZoneInfo:
     """Return the viewer's time zone."""
     return ZoneInfo(g.get("time_zone") or get_context().settings.time_zone)
-
-
-def parse_id(said: str | None) -> int | None:
-    """Return a number of the database named by a URL or form; None for anything else."""
-    plain = said and said.isascii() and said.isdigit() and len(said) <= len(str(MAX_ID))
-    return int(said) if said and plain and int(said) <= MAX_ID else None
 
 
 def is_allowed(right: Right) -> bool:

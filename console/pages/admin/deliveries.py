@@ -31,7 +31,6 @@ from console.web.request import (
     get_staff,
     is_allowed,
     now,
-    parse_id,
     requires,
 )
 from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
@@ -40,6 +39,7 @@ from ingest.replay.replay_many import enqueue_replays
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
 from workflow.audit import record as audit
+from workflow.database.ids import parse_id
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
 from workflow.tickets.desk import ActionNotAllowed

@@ -28,13 +28,13 @@ from console.web.request import (
     get_staff,
     get_time_zone,
     now,
-    parse_id,
     public,
     requires,
 )
 from workflow.audit import record as audit
 from workflow.audit import search
 from workflow.audit.search import AuditFilter
+from workflow.database.ids import parse_id
 from workflow.filing import linked_files, sheet_counts
 from workflow.mail import failed
 from workflow.models.states import OutboxState

@@ -29,9 +29,9 @@ from console.web.request import (
     is_allowed,
     mark_as_background,
     now,
-    parse_id,
     requires,
 )
+from workflow.database.ids import parse_id
 from workflow.filing import automated_mail
 from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right

@@ -5,8 +5,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
-from console.web.request import get_context, get_session, get_staff, now, parse_id, requires
+from console.web.request import get_context, get_session, get_staff, now, requires
 from workflow.audit import record as audit
+from workflow.database.ids import parse_id
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
 

@@ -25,11 +25,11 @@ from console.web.request import (
     mark_as_background,
     now,
     only_for_scripts,
-    parse_id,
     requires,
 )
 from ingest.replay.duplicates import file_separately
 from ingest.replay.reprocess import UnreadableError
+from workflow.database.ids import parse_id
 from workflow.models.core import AuditEntry, Message, Ticket
 from workflow.models.states import Status, Verdict
 from workflow.permissions import Right

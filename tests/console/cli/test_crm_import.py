@@ -18,7 +18,8 @@ from openpyxl import load_workbook
 from sqlalchemy import select
 
 from console import exports
-from console.exports import COLUMNS, TEXT_COLUMNS, encode_csv, iterate_rows, select_columns
+from console.exports import COLUMNS, TEXT_COLUMNS, iterate_rows, select_columns
+from console.presenters.csv_text import encode_csv
 from ingest.crm_import.run import ImportRequest, run_import
 from parsers.crm_export.table import FORMULA_STARTS, escape_formula, unescape_formula
 from tests.support.command import Intake
