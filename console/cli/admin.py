@@ -63,7 +63,7 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 
     Exit code 1 if something needs a person; the last lines then say what to do.
     """
-    from console.presenters.house_data import present_status
+    from console.presenters.operations import present_status
 
     with bootstrap.open_app_context() as context:
         found = present_status(context)

@@ -60,8 +60,8 @@ def token_list(*, json_wanted: bool) -> None:
     \b
     Example:  intake token list
     """
-    from console.presenters.program_data import present_token as as_data
     from console.presenters.times import format_time
+    from console.presenters.webhooks import present_token as as_data
     from workflow.accounts import api_tokens
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
@@ -143,8 +143,8 @@ def hook_list(*, json_wanted: bool) -> None:
     \b
     Example:  intake hook list
     """
-    from console.presenters.program_data import present_hook as as_data
     from console.presenters.times import format_time
+    from console.presenters.webhooks import present_hook as as_data
     from workflow.webhooks import deliver
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:

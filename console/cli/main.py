@@ -9,7 +9,7 @@ from console import errors
 SECTIONS = {  # what `intake --help` shows, in the order in which one comes to need it
     "Run it": {
         "up": "console.cli.up:up",
-        "demo": "console.demo.demo_command:demo",
+        "demo": "console.cli.demo:demo",
         "smtp": "console.cli.processes:smtp",
         "imap": "console.cli.processes:imap",
         "folder": "console.cli.processes:folder",

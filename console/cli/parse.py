@@ -11,12 +11,21 @@ from console import bootstrap, errors
 from console.presenters import terminal
 
 if TYPE_CHECKING:
-    from parsers.item import Format, SheetCounts
+    from parsers.item import (
+        Address,
+        Attachment,
+        Bounce,
+        Format,
+        InboundItem,
+        RejectedRow,
+        SheetCounts,
+    )
     from parsers.options import Options
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
 PROGRESS_STEP = 100  # items between two moves of the bar
 Line = dict[str, object]
+Reader = Callable[[str, bytes], Iterator[Line]]
 
 
 @click.command()
@@ -62,15 +71,11 @@ def parse(
     ctx.exit(errors.EXIT_UNREADABLE if bad else 0)
 
 
-Reader = Callable[[str, bytes], Iterator[Line]]
-
-
 def _lines(file: Path, reader: Reader) -> Iterator[Line]:
     """Yield the lines of a file as it is read, or one line with the error.
 
     A file that cannot be read does not stop the others.
     """
-    from console.cli.parse_output import build_error_line
     from parsers.item import ParseError
 
     try:
@@ -88,17 +93,16 @@ def _lines(file: Path, reader: Reader) -> Iterator[Line]:
 
 def _item_reader(kind: str) -> Reader:
     import parsers
-    from console.cli import parse_output
     from parsers.item import Format, RejectedRow
 
-    as_line = parse_output.build_mail_line if kind == "mail" else parse_output.build_item_line
+    as_line = build_mail_line if kind == "mail" else build_item_line
     told = _options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
         stream = parsers.stream(Format(kind), raw, told)
         for one in stream:
             yield (
-                parse_output.build_rejected_line(file, one)
+                build_rejected_line(file, one)
                 if isinstance(one, RejectedRow)
                 else as_line(file, one)
             )
@@ -156,12 +160,11 @@ def _options(form: "Format") -> "Options":
 
 
 def _reply_reader(*, html: bool) -> Reader:
-    from console.cli import parse_output
     from parsers.mail.replies import extract
 
     newest = extract.extract_newest_from_html if html else extract.extract_newest
     return lambda file, raw: iter(
-        [parse_output.build_reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
+        [build_reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
     )
 
 
@@ -190,3 +193,109 @@ def _told(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items() if v not in {None, "", False})
     return ", ".join(_told(v) for v in value) if isinstance(value, list | tuple) else str(value)
+
+
+# -- the lines of `--json`: scripts rely on their keys ----
+
+
+def build_mail_line(file: str, item: "InboundItem") -> Line:
+    """Return the keys of one mail, in the order of the contract.
+
+    `date` is ISO 8601 or None, `error` is None.
+    """
+    return {
+        "file": file,
+        "from_name": item.sender.name,
+        "from_addr": item.sender.email,
+        "contact_addr": item.contact.email,
+        "reply_to": _emails(item.reply_to),
+        "to": _emails(item.to),
+        "cc": _emails(item.cc),
+        "subject": item.subject,
+        "message_id": item.message_id,
+        "in_reply_to": item.in_reply_to,
+        "references": list(item.references),
+        "date": _date(item),
+        "body_text": item.text,
+        "body_plain": item.plain,
+        "body_html": item.html,
+        "reply_text": item.reply_text,
+        "attachments": [_attachment(a) for a in item.attachments],
+        "is_auto_reply": item.is_auto_reply,
+        "is_bounce": item.is_bounce,
+        "is_automated": item.is_automated,
+        "bounce": _bounce(item.bounce),
+        "caveats": list(item.caveats),
+        "error": None,
+    }
+
+
+def build_item_line(file: str, item: "InboundItem") -> Line:
+    """Return the keys of one item of the other formats; "" for a value the format does not have."""
+    return {
+        "file": file,
+        "format": item.format.value,
+        "external_id": item.external_id,
+        "from_name": item.sender.name,
+        "from_addr": item.sender.email,
+        "company": item.company,
+        "company_number": item.company_number,
+        "phone": item.phone,
+        "category": item.category,
+        "subject": item.subject,
+        "body_text": item.text,
+        "date": _date(item),
+        "link": item.link,
+        "submission_id": item.submission_id,
+        "thread_id": item.thread_id,
+        "telemedicine": item.telemedicine,
+        "details": [[label, value] for label, value in item.details],
+        "attachments": [_attachment(a) for a in item.attachments],
+        "caveats": list(item.caveats),
+        "error": None,
+    }
+
+
+def build_reply_line(file: str, newest: str) -> Line:
+    """Return the keys of one bare reply body."""
+    return {"file": file, "reply_text": newest, "error": None}
+
+
+def build_error_line(file: str, reason: str) -> Line:
+    """Return the keys of a file that could not be read."""
+    return {"file": file, "error": reason}
+
+
+def build_rejected_line(file: str, row: "RejectedRow") -> Line:
+    """Return the keys of a row that is no request; `row` counts from 1, `cell` may be ""."""
+    return {"file": file, "sheet": row.sheet, "row": row.row, "cell": row.cell, "error": row.reason}
+
+
+def _emails(people: "tuple[Address, ...]") -> list[str]:
+    return [person.email or person.name for person in people]
+
+
+def _date(item: "InboundItem") -> str | None:
+    return item.sent_at.isoformat() if item.sent_at is not None else None
+
+
+def _bounce(bounce: "Bounce | None") -> Line | None:
+    if bounce is None:
+        return None
+    return {
+        "action": bounce.action,
+        "status": bounce.status,
+        "failed": list(bounce.failed),
+        "reason": bounce.reason,
+    }
+
+
+def _attachment(attachment: "Attachment") -> Line:
+    return {
+        "name": attachment.name,
+        "mime": attachment.mime,
+        "size": attachment.size,
+        "sha256": attachment.sha256,
+        "sha256_nl": attachment.sha256_nl,
+        "inline": attachment.inline,
+    }

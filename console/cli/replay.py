@@ -238,12 +238,12 @@ def _unread(number: int, state: str, reason: str) -> Data:
 
 
 def _tell(found: Data, how: ReplayOptions) -> DeliveryResult:
-    from console.presenters import show_replay
+    from console.presenters.replay import print_replay
 
     if how.json_wanted:
         terminal.print_json_line(found)
     elif found["items"] or not (how.is_brief and found["read"]):
-        show_replay.print_replay(found)
+        print_replay(found)
     return DeliveryResult(found["read"], bool(found.get("changes")), found["applied"])
 
 

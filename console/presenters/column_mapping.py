@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from console.presenters import show_replay, terminal
+from console.presenters import replay, terminal
 from console.presenters.times import format_time
 from ingest.column_mapping.propose import SheetProposal, suggest_options
 from parsers.options import Profile
@@ -110,7 +110,7 @@ def print_saved(name: str, done: list[Data]) -> None:
         " host"
     )
     for one in done:
-        show_replay.print_replay(one)
+        replay.print_replay(one)
     if not done:
         click.echo(
             "No failed delivery has these headings. Drop the file again, or: intake deliver"

@@ -1,13 +1,16 @@
 """Webhooks and API tokens as plain data. Never a secret."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
+from console.presenters.times import format_iso
+from workflow.models.accounts import ApiToken
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.webhooks import deliver
@@ -102,3 +105,34 @@ def _unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
             .order_by(ranked.c.hook_id, ranked.c.place)
         )
     )
+
+
+Data = dict[str, Any]
+
+
+def present_hook(row: Webhook, counts: Mapping[WebhookEventState, int]) -> Data:
+    """Return a webhook and the number of its events by state."""
+    return {
+        "id": row.id,
+        "url": row.url,
+        "events": list(row.events),
+        "created_at": format_iso(row.created_at),
+        "created_by": row.created_by,
+        "told_at": format_iso(row.told_at),
+        "fault": row.reason,
+        "failing_since": format_iso(row.failing_since),
+        "waiting": counts.get(WebhookEventState.WAITING, 0),
+        "given_up": counts.get(WebhookEventState.GIVEN_UP, 0),
+    }
+
+
+def present_token(row: ApiToken) -> Data:
+    """Return an API token by name, never its secret."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "person": row.staff.name,
+        "scopes": list(row.scopes),
+        "created_at": format_iso(row.created_at),
+        "used_at": format_iso(row.used_at),
+    }

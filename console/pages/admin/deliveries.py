@@ -23,7 +23,7 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.files import SANDBOX_POLICY
-from console.presenters import deliveries, replay, show_replay
+from console.presenters import deliveries, replay
 from console.web.filters import build_csv_response
 from console.web.request import (
     get_context,
@@ -267,7 +267,7 @@ def _show(numbers: list[int]) -> str:
         tried=tried,
         numbers=numbers,
         left=len(numbers) - len(tried),
-        show=show_replay,
+        show=replay,
         seen=_seen(tried[0]),
         every=bool(request.form.get("all")),
         most=MAX_LINES,
@@ -322,7 +322,7 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
             else ""
         )
         flash(
-            f"Delivery {number}: {show_replay.describe_delivery(told)}.{more}",
+            f"Delivery {number}: {replay.describe_delivery(told)}.{more}",
             "success" if told["read"] else "error",
         )
         return redirect(here)
@@ -336,7 +336,7 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
             ),
             applied=True,
         )
-        flash(f"Delivery {number}: {show_replay.describe_delivery(told)}.", "success")
+        flash(f"Delivery {number}: {replay.describe_delivery(told)}.", "success")
     return redirect(here)
 
 

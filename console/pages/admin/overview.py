@@ -11,13 +11,13 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.presenters.house_data import present_status
 from console.presenters.operations import (
     CHANNEL_LABELS,
     link_commands,
     list_channels,
     list_unfetched_files,
     present_audit,
+    present_status,
 )
 from console.presenters.times import format_iso
 from console.web import metrics

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 import parsers
-from console.presenters import show_replay, terminal, times
+from console.presenters import replay, terminal, times
 from ingest import intake as door
 from ingest.processing import parser_pool
 from ingest.processing.process import process_waiting
@@ -361,11 +361,11 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
     ids=["lines", "line end", "nothing before", "long"],
 )
 def test_lines_that_differ_are_shown(before: str, after: str, shown: list[str]) -> None:
-    assert list(show_replay.diff_texts(before, after)) == shown
+    assert list(replay.diff_texts(before, after)) == shown
 
 
 def test_of_very_many_lines_the_first_ones_are_shown() -> None:
-    shown = list(show_replay.diff_texts("", "\n".join(map(str, range(100)))))
+    shown = list(replay.diff_texts("", "\n".join(map(str, range(100)))))
     assert (len(shown), shown[-1]) == (41, "… 60 more lines: --json shows all")
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from console.presenters import webhooks
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.web import metrics
 from tests.support.command import Intake
 from tests.support.context import HandClock, Woken, deliver, mail

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.presenters.terminal import describe_process
 from console.runtime import lifecycle
 from console.runtime.crash_recorder import CrashRecorder
