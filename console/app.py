@@ -111,14 +111,14 @@ def create_app(context: AppContext) -> Flask:
     auth.csrf.exempt(customers.pages)
     api.register_api(app, context)
     auth.csrf.exempt(api.blueprint)  # no cookie opens it, so no other site can use one
-    app.register_error_handler(CSRFError, _too_late)
-    app.register_error_handler(Exception, _answer)
-    app.after_request(_guarded)
+    app.register_error_handler(CSRFError, _answer_expired_form)
+    app.register_error_handler(Exception, _answer_error)
+    app.after_request(_add_security_headers)
     app.after_request(saved_forms.forget_resent_form)
     return app
 
 
-def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
+def _answer_expired_form(error: Exception) -> AnyResponse | tuple[str, int]:
     """Answer a form whose CSRF token fits no session any more.
 
     Save what was typed when the form is ours; refuse it otherwise. A script gets a status only.
@@ -126,17 +126,17 @@ def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
     signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
-    refused = Unauthorized() if signed_out or _asked_by_script() else error
-    return saved_forms.save_late_form() or _answer(refused)
+    refused = Unauthorized() if signed_out or _is_script_request() else error
+    return saved_forms.save_late_form() or _answer_error(refused)
 
 
-def _asked_by_script() -> bool:
+def _is_script_request() -> bool:
     return hasattr(
         current_app.view_functions.get(request.endpoint or ""), web_request.SCRIPT_ATTRIBUTE
     )
 
 
-def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
+def _answer_error(error: Exception) -> AnyResponse | tuple[str, int]:
     """Answer an error with a fixed text, so that nothing internal is shown."""
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
@@ -153,7 +153,7 @@ def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
     return render_template("error.html", title="An error of ours", text=text), 500
 
 
-def _guarded(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     for name, value in SECURITY_HEADERS.items():
         if not (name == "Cache-Control" and request.endpoint in {"static", "bootstrap.static"}):

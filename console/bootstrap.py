@@ -13,18 +13,16 @@ import click
 
 from console.errors import EXIT_TRY_AGAIN, CommandError, describe_database_error
 
-if (
-    TYPE_CHECKING
-):  # `intake --help` answers at once: nothing heavy is imported before a command runs
+# `intake --help` answers at once: nothing heavy is imported before a command runs
+if TYPE_CHECKING:
     from workflow.background_jobs import JobNotifier
     from workflow.context import AppContext
     from workflow.settings.settings import Settings
 
 RETRY_SECONDS = 3.0
 F = TypeVar("F", bound=Callable[..., object])
-REDIS_URL_FILE = (
-    "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
-)
+# in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
+REDIS_URL_FILE = "valkey/url"
 
 
 def get_login_name() -> str:
@@ -37,9 +35,9 @@ def get_login_name() -> str:
 
 def actor_option(command: F) -> F:
     """Add `--as USER`: the person the audit log names as the actor."""
-    said = "Who does it, for the audit trail. Default: INTAKE_USER, else your login name."
+    text = "Who does it, for the audit log. Default: INTAKE_USER, else your login name."
     return click.option(
-        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=get_login_name, help=said
+        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=get_login_name, help=text
     )(command)
 
 
@@ -62,14 +60,14 @@ def open_app_context() -> Iterator["AppContext"]:
     log_warnings_only()
     settings = load_settings()
     ensure_migrated(settings)
-    waker = create_notifier(settings)
-    opened = open_context(settings, waker=waker)
+    notifier = create_notifier(settings)
+    context = open_context(settings, waker=notifier)
     try:
-        yield opened
+        yield context
     finally:
-        opened.close()
-        if waker is not None:
-            waker.close()
+        context.close()
+        if notifier is not None:
+            notifier.close()
 
 
 def log_warnings_only() -> None:
@@ -113,7 +111,7 @@ def ensure_migrated(settings: "Settings") -> None:
     if settings.database_url or file.exists():
         if not is_migrated(settings):
             raise CommandError(
-                "the database has not this program's tables yet: run `intake migrate`",
+                "the database does not have this program's tables yet: run `intake migrate`",
                 EXIT_TRY_AGAIN,
             )
         return
@@ -122,10 +120,10 @@ def ensure_migrated(settings: "Settings") -> None:
             return
         try:
             migrate(settings.database)
-        # a full disk, most likely: what is half made must not stand for a database next time
+        # most likely a full disk: the next start must not take a half-made file for a database
         except DATABASE_UNAVAILABLE as error:
-            for half in settings.home.glob("intake.db*"):
-                half.unlink()
+            for unfinished in settings.home.glob("intake.db*"):
+                unfinished.unlink()
             raise CommandError(describe_database_error(error), EXIT_TRY_AGAIN) from None
 
 

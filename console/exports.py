@@ -28,51 +28,51 @@ MAX_SHEET_ROWS = 1_048_575  # of one Excel sheet, below its heading
 VIEW_NAMES = tuple(VIEW_CONDITIONS)
 
 
-class _Shown(NamedTuple):
+class _ExportedTicket(NamedTuple):
     ticket: Ticket
     text: str
     settings: Settings
     signer: Signer
 
 
-Column = Callable[[_Shown], str | None]
+Column = Callable[[_ExportedTicket], str | None]
 
 
-def _record_id(shown: _Shown) -> str:
+def _find_record_id(row: _ExportedTicket) -> str:
     """Return the record id of the system the ticket came from, else our own, signed.
 
     The signature lets an import recognise our own tickets and no other installation's.
     """
-    before, ticket = build_origin(""), shown.ticket
+    before, ticket = build_origin(""), row.ticket
     if ticket.origin and ticket.origin.startswith(before):
         return ticket.origin.removeprefix(before)
-    return shown.signer.make_token(EXPORT_PURPOSE, ticket.id)
+    return row.signer.make_token(EXPORT_PURPOSE, ticket.id)
 
 
-def _contacts(shown: _Shown, name: str) -> str:
-    return "; ".join(str(getattr(link.contact, name) or "–") for link in shown.ticket.contacts)
+def _join_contacts(row: _ExportedTicket, name: str) -> str:
+    return "; ".join(str(getattr(link.contact, name) or "–") for link in row.ticket.contacts)
 
 
-def _reached(milestone: Milestone) -> Column:
-    def column(shown: _Shown) -> str | None:
-        ticket = shown.ticket
-        found = (
+def _milestone_column(milestone: Milestone) -> Column:
+    def column(row: _ExportedTicket) -> str | None:
+        ticket = row.ticket
+        times = (
             r.at
             for r in ticket.milestones
             if r.period == ticket.period and r.milestone is milestone
         )
-        return format_iso(next(found, None))
+        return format_iso(next(times, None))
 
     return column
 
 
-def _due(milestone: Milestone) -> Column:
+def _due_column(milestone: Milestone) -> Column:
     deadline = next(d for d in process.DEADLINES if d.milestone is milestone)
 
-    def column(shown: _Shown) -> str | None:
-        open_ = shown.ticket.status is Status.OPEN
+    def column(row: _ExportedTicket) -> str | None:
+        open_ = row.ticket.status is Status.OPEN
         return (
-            format_iso(due_at(deadline, shown.ticket.period_started_at, shown.settings))
+            format_iso(due_at(deadline, row.ticket.period_started_at, row.settings))
             if open_
             else None
         )
@@ -83,7 +83,7 @@ def _due(milestone: Milestone) -> Column:
 COLUMNS: dict[
     str, Column
 ] = {  # headed as in the CRM the manual was written for, so that it can be moved in again
-    "Record ID": _record_id,
+    "Record ID": _find_record_id,
     "Ticket number": lambda s: str(s.ticket.id),
     "Ticket name": lambda s: s.ticket.name,
     "Pipeline": lambda s: s.ticket.pipeline,
@@ -93,18 +93,18 @@ COLUMNS: dict[
     "Ticket owner": lambda s: s.ticket.owner.name if s.ticket.owner else "",
     "Associated Company": lambda s: s.ticket.company.name if s.ticket.company else "",
     "Company number": lambda s: s.ticket.company.number if s.ticket.company else "",
-    "Associated Contact": lambda s: _contacts(s, "name"),
-    "Associated Contact emails": lambda s: _contacts(s, "email"),
+    "Associated Contact": lambda s: _join_contacts(s, "name"),
+    "Associated Contact emails": lambda s: _join_contacts(s, "email"),
     "Source": lambda s: s.ticket.transport,
     "Format": lambda s: s.ticket.format,
     "Create date": lambda s: format_iso(s.ticket.created_at),
     "Close date": lambda s: format_iso(s.ticket.completed_at),
-    Milestone.CUSTOMER_NOTIFIED: _reached(Milestone.CUSTOMER_NOTIFIED),
-    Milestone.FOLLOW_UP_SENT: _reached(Milestone.FOLLOW_UP_SENT),
+    Milestone.CUSTOMER_NOTIFIED: _milestone_column(Milestone.CUSTOMER_NOTIFIED),
+    Milestone.FOLLOW_UP_SENT: _milestone_column(Milestone.FOLLOW_UP_SENT),
     "Resolution": lambda s: s.ticket.resolution,
-    "Resolved at": _reached(Milestone.RESOLVED),
-    Milestone.RECAP_SENT: _reached(Milestone.RECAP_SENT),
-    **{f"Due: {d.milestone}": _due(d.milestone) for d in process.DEADLINES},
+    "Resolved at": _milestone_column(Milestone.RESOLVED),
+    Milestone.RECAP_SENT: _milestone_column(Milestone.RECAP_SENT),
+    **{f"Due: {d.milestone}": _due_column(d.milestone) for d in process.DEADLINES},
     "Link": lambda s: s.ticket.link,
 }
 TEXT_COLUMNS: dict[str, Column] = {  # PHI: only where a person has asked for it
@@ -140,9 +140,9 @@ def iterate_rows(
     yield list(columns)
     making = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
     with_text = "Ticket description" in columns
-    for ticket, text in _tickets(context, session, view, actor, with_text=with_text):
-        shown = _Shown(ticket, text, context.settings, context.signer)
-        yield [make(shown) or "" for make in making]
+    for ticket, text in _iterate_tickets(context, session, view, actor, with_text=with_text):
+        row = _ExportedTicket(ticket, text, context.settings, context.signer)
+        yield [make(row) or "" for make in making]
 
 
 def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:
@@ -193,7 +193,7 @@ def record_export(
     )
 
 
-def _tickets(
+def _iterate_tickets(
     context: AppContext, session: Session, view: str, actor: str, *, with_text: bool
 ) -> Iterator[tuple[Ticket, str]]:
     now, after = context.clock(), 0
@@ -210,14 +210,14 @@ def _tickets(
         selectinload(Ticket.milestones),
     )
     while page := list(session.scalars(query.where(Ticket.id > after).options(*people))):
-        texts = _texts(session, [t.id for t in page]) if with_text else {}
+        texts = _load_texts(session, [t.id for t in page]) if with_text else {}
         for ticket in page:
             yield ticket, texts.get(ticket.id, "")
         after = page[-1].id
         session.expunge_all()
 
 
-def _texts(session: Session, numbers: list[int]) -> dict[int, str]:
+def _load_texts(session: Session, numbers: list[int]) -> dict[int, str]:
     """Return the text of the message each ticket was opened with, by ticket id."""
     first = select(func.min(Message.id)).where(
         Message.ticket_id.in_(numbers), Message.direction == "in"

@@ -66,12 +66,12 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
     from console.presenters.operations import present_status
 
     with bootstrap.open_app_context() as context:
-        found = present_status(context)
+        report = present_status(context)
     if json_wanted:
-        terminal.print_json(found)
+        terminal.print_json(report)
     else:
-        terminal.print_status(found)
-    ctx.exit(0 if found["ok"] else 1)
+        terminal.print_status(report)
+    ctx.exit(0 if report["ok"] else 1)
 
 
 @click.command()
@@ -95,12 +95,12 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
     from workflow.operations.ledger import compute_balance
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = compute_balance(session)
+        balance = compute_balance(session)
     if json_wanted:
-        terminal.print_json(found.as_dict())
+        terminal.print_json(balance.as_dict())
     else:
-        terminal.print_ledger(found)
-    ctx.exit(0 if found.adds_up else 1)
+        terminal.print_ledger(balance)
+    ctx.exit(0 if balance.adds_up else 1)
 
 
 @click.command()
@@ -145,9 +145,9 @@ def restore(file: Path, *, force: bool) -> None:
 
     try:
         with terminal.show_progress("blobs") as step:
-            done = restore_backup(load_settings(), file, step, force=force)
+            messages = restore_backup(load_settings(), file, step, force=force)
     except BackupError as error:
         raise CommandError(str(error), 1) from None
-    for line in done:
+    for line in messages:
         click.echo(line)
     click.echo("Next: `intake status`, then `intake ledger`.")

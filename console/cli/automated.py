@@ -26,18 +26,22 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     from workflow.filing import automated_mail
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [
+        mails = [
             present_automated_mail(mail)
             for mail in automated_mail.list_automated_mail(session, limit=limit)
         ]
     if json_wanted:
-        for one in found:
-            terminal.print_json_line(one)
+        for mail in mails:
+            terminal.print_json_line(mail)
         return
-    for one in found:
-        click.echo(f"{one['id']} · {one['at']} · {one['from'] or 'no sender'} · {one['subject']}")
-        click.echo(f"    {one['reason']} ({', '.join(one['signs'])}); delivery {one['delivery']}")
-    if not found:
+    for mail in mails:
+        click.echo(
+            f"{mail['id']} · {mail['at']} · {mail['from'] or 'no sender'} · {mail['subject']}"
+        )
+        click.echo(
+            f"    {mail['reason']} ({', '.join(mail['signs'])}); delivery {mail['delivery']}"
+        )
+    if not mails:
         click.echo("No automated mail: everything that came in is on a ticket.")
 
 

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from ingest.formstack.backfill import Backfill
 
 NO_CREDENTIALS = (
-    "there is nothing to pull with: make an API token at Formstack, of a person who may read the"
+    "no Formstack token is set: create an API token at Formstack for a person who may read the"
     " forms, and set INTAKE_FORMSTACK_TOKEN"
 )
 DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Pull now, say what was found, and end.")
+@click.option("--once", is_flag=True, help="Pull now, print the result, and end.")
 @click.option(
     "--since",
     type=click.DateTime(DATE_FORMATS),
-    help="With --once: from here on, in INTAKE_TIME_ZONE.",
+    help="With --once: submissions from this time on, in INTAKE_TIME_ZONE.",
 )
 @click.option(
     "--form",
@@ -61,29 +61,29 @@ def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], list
     if not once and (since or forms):
         raise click.UsageError("--since and --form go with --once")
     if listing:
-        _list()
+        _list_forms()
     elif once:
-        _once(since, forms)
+        _pull_once(since, forms)
     else:
         from console.cli.processes import run_process
 
         run_process("backfill")
 
 
-def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
+def _pull_once(since: datetime | None, forms: tuple[str, ...]) -> None:
     from ingest.formstack.api import FormstackApi
     from ingest.formstack.backfill import NO_FORM, Backfill
     from ingest.intake import Intake
 
     with bootstrap.open_app_context() as context:
-        _insist_on_token(context.settings.formstack_token.get_secret_value())
+        _require_token(context.settings.formstack_token.get_secret_value())
         begin = since and since.replace(tzinfo=ZoneInfo(context.settings.time_zone))
-        with FormstackApi(context.settings, context.clock, _rest) as api:
+        with FormstackApi(context.settings, context.clock, _wait) as api:
             pulling = Backfill(context, Intake(context).accept, api)
-            wanted = list(forms) or pulling.list_forms()
-            if not wanted:
+            form_ids = list(forms) or pulling.list_forms()
+            if not form_ids:
                 raise CommandError(NO_FORM, EXIT_UNUSABLE)
-            faults = [fault for form in wanted if (fault := _pull(pulling, form, begin))]
+            faults = [fault for form in form_ids if (fault := _pull(pulling, form, begin))]
     if faults:
         raise CommandError("not everything was pulled", max(faults))
 
@@ -94,22 +94,22 @@ def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
 
     try:
         with terminal.show_progress(f"form {form}") as step:
-            found = pulling.pull_form(form, since, step)
+            result = pulling.pull_form(form, since, step)
     except ApiError as error:
         click.echo(f"form {form}: {error.message}", err=True)
         return EXIT_UNUSABLE if error.lasting else EXIT_TRY_AGAIN
-    click.echo(f"form {form}: {found.seen} looked at, {found.new} new")
+    click.echo(f"form {form}: {result.seen} looked at, {result.new} new")
     return 0
 
 
-def _list() -> None:
+def _list_forms() -> None:
     from ingest.formstack.api import ApiError, FormstackApi
     from ingest.formstack.backfill import Backfill
     from ingest.intake import Intake
 
     with bootstrap.open_app_context() as context:
-        _insist_on_token(context.settings.formstack_token.get_secret_value())
-        with FormstackApi(context.settings, context.clock, _rest) as api:
+        _require_token(context.settings.formstack_token.get_secret_value())
+        with FormstackApi(context.settings, context.clock, _wait) as api:
             pulled = set(Backfill(context, Intake(context).accept, api).list_forms())
             try:
                 rows = [
@@ -127,12 +127,12 @@ def _list() -> None:
     )
 
 
-def _insist_on_token(token: str) -> None:
+def _require_token(token: str) -> None:
     if not token:
         raise CommandError(NO_CREDENTIALS, EXIT_UNUSABLE)
 
 
-def _rest(seconds: float) -> bool:
+def _wait(seconds: float) -> bool:
     """Wait as long as Formstack asks; Ctrl-C ends it."""
     import time
 

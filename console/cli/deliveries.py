@@ -51,16 +51,20 @@ def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str
     """
     try:
         with bootstrap.open_app_context() as context:
-            number = _store(context, kind, file.read(), sender, recipients)
+            number = _accept(context, kind, file.read(), sender, recipients)
     # any other exit code makes a mail server bounce a customer's mail
     except Exception as error:  # noqa: BLE001
-        told = errors.to_command_error(error)
-        words = told.message if told else f"not stored, an error of ours ({type(error).__name__})"
+        known_error = errors.to_command_error(error)
+        words = (
+            known_error.message
+            if known_error
+            else f"not stored, an internal error ({type(error).__name__})"
+        )
         raise CommandError(words, errors.EXIT_TRY_AGAIN) from None
     click.echo(number)
 
 
-def _store(
+def _accept(
     context: "AppContext", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]
 ) -> int:
     from ingest.intake import Arrival, Intake, Transport
@@ -97,12 +101,12 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     from console.presenters.deliveries import count_deliveries, list_deliveries
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = list_deliveries(session, state, limit, context.clock())
-        more = count_deliveries(session, state) - len(found)
+        rows = list_deliveries(session, state, limit, context.clock())
+        more = count_deliveries(session, state) - len(rows)
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
-        terminal.print_deliveries(found)
+        terminal.print_json(rows)
+    elif rows:
+        terminal.print_deliveries(rows)
         if more:
             click.echo(
                 f"… and {more} more, {'newer' if state == 'failed' else 'older'}: --limit 0"
@@ -125,7 +129,7 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     "--rejected",
     metavar="FILE",
     type=OUTPUT_FILE,
-    help="Write its rejected rows into an Excel file, to mend.",
+    help="Write its rejected rows into an Excel file, to correct them.",
 )
 @bootstrap.json_option
 @bootstrap.actor_option
@@ -148,17 +152,17 @@ def delivery(
 
     with bootstrap.open_app_context() as context:
         with context.store.read_only() as session:
-            found = find_delivery(session, number, context.clock())
-        if found is None:
+            data = find_delivery(session, number, context.clock())
+        if data is None:
             raise CommandError(f"there is no delivery {number}: see `intake deliveries`", 1)
         if raw:
-            _write(read_original(context, number, actor, cause="delivery --raw"))
+            _write_raw(read_original(context, number, actor, cause="delivery --raw"))
         elif rejected is not None:
             _write_rejected(context, number, rejected, actor)
         elif json_wanted:
-            terminal.print_json(found)
+            terminal.print_json(data)
         else:
-            terminal.print_delivery(found)
+            terminal.print_delivery(data)
 
 
 def read_original(context: "AppContext", number: int, actor: str, *, cause: str) -> bytes:
@@ -200,8 +204,8 @@ def _write_rejected(context: "AppContext", number: int, file: Path, actor: str) 
     click.echo(f"{len(rows)} rejected rows written to {file}")
 
 
-def _write(raw: bytes) -> None:
-    if sys.stdout.isatty():  # what a stranger sent must not drive the terminal
+def _write_raw(raw: bytes) -> None:
+    if sys.stdout.isatty():  # control characters of a stranger must not drive the terminal
         click.echo(
             terminal.show_control_characters(
                 raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs()
@@ -214,7 +218,7 @@ def _write(raw: bytes) -> None:
 @click.command()
 @click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
 @click.option(
-    "--reason", required=True, help="Why nothing is to come of it, for the record; no patient data."
+    "--reason", required=True, help="Why it becomes no ticket, for the audit log; no patient data."
 )
 @bootstrap.actor_option
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:

@@ -44,15 +44,15 @@ def export(
     if file.suffix.casefold() not in exports.WRITERS:
         raise click.UsageError(f"{file}: give it the ending .csv or .xlsx")
     if file.exists() and not force:
-        raise CommandError(f"{file} is there already: --force overwrites it", 1)
+        raise CommandError(f"{file} exists: --force overwrites it", 1)
     names = exports.select_columns(
         [n.strip() for n in columns.split(",") if n.strip()], with_text=with_text
     )
-    count = _write(view, file, names, actor)
+    count = _export_view(view, file, names, actor)
     click.echo(f"{file}: {count} tickets.")
 
 
-def _write(view: str, file: Path, names: list[str], actor: str) -> int:
+def _export_view(view: str, file: Path, names: list[str], actor: str) -> int:
     """Write beside FILE, record the export, then move it into place.
 
     In this order no file exists that the audit log does not name. Returns the number of tickets.
@@ -60,18 +60,18 @@ def _write(view: str, file: Path, names: list[str], actor: str) -> int:
     from console import exports
 
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    counted = _Counted()
+    counter = _RowCounter()
     try:
         part.touch(mode=0o600)
         with bootstrap.open_app_context() as context:
             with context.store.read_only() as session, terminal.show_progress("exporting") as step:
                 lines = exports.iterate_rows(context, session, view, names, actor=actor)
-                exports.WRITERS[file.suffix.casefold()](part, counted.through(lines, step))
+                exports.WRITERS[file.suffix.casefold()](part, counter.count_rows(lines, step))
             with context.store.transaction() as session:
                 exports.record_export(
                     session,
                     view,
-                    counted.tickets,
+                    counter.tickets,
                     by=actor,
                     cause="intake export",
                     now=context.clock(),
@@ -80,16 +80,16 @@ def _write(view: str, file: Path, names: list[str], actor: str) -> int:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    return counted.tickets
+    return counter.tickets
 
 
-class _Counted:
+class _RowCounter:
     """Counts the tickets that pass: all rows but the heading."""
 
     def __init__(self) -> None:
         self.tickets = -1
 
-    def through(
+    def count_rows(
         self, lines: Iterator[list[str]], step: Callable[[int, int], None]
     ) -> Iterator[Sequence[str]]:
         """Yield every row unchanged."""

@@ -21,7 +21,11 @@ def token() -> None:
 @token.command("add")
 @click.argument("name")
 @click.option(
-    "--for", "person", metavar="USER", required=True, help="Whose rights and whose name it has."
+    "--for",
+    "person",
+    metavar="USER",
+    required=True,
+    help="The person whose rights and name it has.",
 )
 @click.option(
     "--scope",
@@ -46,10 +50,10 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         owner = get_staff(session, person)
-        _, made = api_tokens.create_token(
+        _, secret = api_tokens.create_token(
             session, owner, name, scopes, by=actor, now=context.clock()
         )
-    click.echo(made)
+    click.echo(secret)
 
 
 @token.command("list")
@@ -65,13 +69,13 @@ def token_list(*, json_wanted: bool) -> None:
     from workflow.accounts import api_tokens
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [as_data(one) for one in api_tokens.list_tokens(session)]
+        rows = [as_data(one) for one in api_tokens.list_tokens(session)]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(rows)
+    elif rows:
         lines = (
             (t["id"], t["name"], t["person"], " ".join(t["scopes"]), format_time(t["used_at"]))
-            for t in found
+            for t in rows
         )
         terminal.create_console().print(
             terminal.build_table(("id", "program", "person", "scopes", "used"), lines)
@@ -112,7 +116,10 @@ def hook() -> None:
 @hook.command("add")
 @click.argument("url")
 @click.option(
-    "--event", "events", multiple=True, help="What to tell; repeat for more. Default: everything."
+    "--event",
+    "events",
+    multiple=True,
+    help="The event to send; repeat for more. Default: every event.",
 )
 @bootstrap.actor_option
 def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
@@ -128,10 +135,10 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
     from workflow.webhooks import deliver
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
-        made, secret = deliver.create_webhook(
+        webhook, secret = deliver.create_webhook(
             context, session, url, events or list(EventType), by=actor, now=context.clock()
         )
-    click.echo(f"{url} is webhook {made.id}. Its secret:", err=True)
+    click.echo(f"{url} is webhook {webhook.id}. Its secret:", err=True)
     click.echo(secret)
 
 
@@ -148,13 +155,13 @@ def hook_list(*, json_wanted: bool) -> None:
     from workflow.webhooks import deliver
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [as_data(one, counts) for one, counts in deliver.list_webhooks(session)]
+        rows = [as_data(one, counts) for one, counts in deliver.list_webhooks(session)]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(rows)
+    elif rows:
         lines = (
             (h["id"], h["url"], h["waiting"], h["given_up"], format_time(h["told_at"]), h["fault"])
-            for h in found
+            for h in rows
         )
         terminal.create_console().print(
             terminal.build_table(
@@ -178,7 +185,7 @@ def hook_again(number: int, actor: str) -> None:
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         count = deliver.retry_webhook(session, number, by=actor, now=context.clock())
-    click.echo(f"{count} events will be told again")
+    click.echo(f"{count} events will be sent again")
 
 
 @hook.command("remove")
@@ -194,4 +201,4 @@ def hook_remove(number: int, actor: str) -> None:
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         deliver.delete_webhook(session, number, by=actor, now=context.clock())
-    click.echo("removed")
+    click.echo("deleted")

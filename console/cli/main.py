@@ -6,7 +6,7 @@ import click
 
 from console import errors
 
-SECTIONS = {  # what `intake --help` shows, in the order in which one comes to need it
+SECTIONS = {  # of `intake --help`, in the order in which one needs them
     "Run it": {
         "up": "console.cli.up:up",
         "demo": "console.cli.demo:demo",
@@ -39,7 +39,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "token": "console.cli.integrations:token",
         "hook": "console.cli.integrations:hook",
     },
-    "Look after it": {
+    "Operate it": {
         "status": "console.cli.admin:status",
         "deliveries": "console.cli.deliveries:deliveries",
         "delivery": "console.cli.deliveries:delivery",
@@ -87,31 +87,31 @@ class IntakeGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section."""
         for section, names in SECTIONS.items():
-            found = [
+            rows = [
                 (name, command.get_short_help_str(90))
                 for name in names
                 if (command := self.get_command(ctx, name))
             ]
             with formatter.section(section):
-                formatter.write_dl(found)
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; print an error that has a message without a traceback."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            told = errors.to_command_error(error)
-            if told is None:
+            known_error = errors.to_command_error(error)
+            if known_error is None:
                 raise
-            raise told from None
+            raise known_error from None
 
 
 HELP = """Customers' mail, forms, secure messages and calls become billing-support tickets.
 
 \b
 Try it:   intake up               everything, on this machine
-          intake demo             one of each kind, through the real doors
-Then:     intake tickets          what waits for an owner
+          intake demo             one item through each channel
+Then:     intake tickets          tickets without an owner
           intake ticket 1         one of them
           intake ticket 1 --help  what can be done with it
 

@@ -58,20 +58,20 @@ def parse(
     """
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
-    reader = _reply_reader(html=html) if kind == "reply" else _item_reader(kind)
-    bad = 0
+    reader = _make_reply_reader(html=html) if kind == "reply" else _make_item_reader(kind)
+    errors_seen = 0
     with terminal.show_progress("files" if len(files) > 1 else "items") as step:
         for number, file in enumerate(files, 1):
-            for done, line in enumerate(_lines(file, reader), 1):
-                bad += bool(line.get("error"))
-                terminal.print_json_line(line) if json_wanted else _readable(line)
+            for done, line in enumerate(_read_lines(file, reader), 1):
+                errors_seen += bool(line.get("error"))
+                terminal.print_json_line(line) if json_wanted else _print_item(line)
                 if len(files) == 1 and done % PROGRESS_STEP == 0:
                     step(done, None)
             step(number, len(files))
-    ctx.exit(errors.EXIT_UNREADABLE if bad else 0)
+    ctx.exit(errors.EXIT_UNREADABLE if errors_seen else 0)
 
 
-def _lines(file: Path, reader: Reader) -> Iterator[Line]:
+def _read_lines(file: Path, reader: Reader) -> Iterator[Line]:
     """Yield the lines of a file as it is read, or one line with the error.
 
     A file that cannot be read does not stop the others.
@@ -84,22 +84,22 @@ def _lines(file: Path, reader: Reader) -> Iterator[Line]:
         yield build_error_line(str(file), str(error))
     except OSError as error:
         yield build_error_line(str(file), error.strerror or type(error).__name__)
-    # a bug of the parser must cost the one file, and be seen
+    # a bug of the parser must cost one file only, and be visible
     except Exception as error:  # noqa: BLE001
         yield build_error_line(
-            str(file), f"an error of ours ({type(error).__name__}): please report it"
+            str(file), f"an internal error ({type(error).__name__}): please report it"
         )
 
 
-def _item_reader(kind: str) -> Reader:
+def _make_item_reader(kind: str) -> Reader:
     import parsers
     from parsers.item import Format, RejectedRow
 
     as_line = build_mail_line if kind == "mail" else build_item_line
-    told = _options(Format(kind))
+    options = _load_options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
-        stream = parsers.stream(Format(kind), raw, told)
+        stream = parsers.stream(Format(kind), raw, options)
         for one in stream:
             yield (
                 build_rejected_line(file, one)
@@ -128,7 +128,7 @@ def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
             )
 
 
-def _options(form: "Format") -> "Options":
+def _load_options(form: "Format") -> "Options":
     """Return the column profiles and defaults for workbooks, as far as they are available.
 
     The command works without an installation and creates none.
@@ -148,9 +148,8 @@ def _options(form: "Format") -> "Options":
     except SettingsError:
         return DEFAULT_OPTIONS
     url = make_url(settings.database)
-    if (
-        not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
-    ):  # asking SQLite makes a file
+    # SQLite would create a database file just by being asked
+    if not url.drivername.startswith("sqlite") or Path(url.database or "").is_file():
         with (
             suppress(SQLAlchemyError, errors.CommandError, OSError),
             bootstrap.open_app_context() as context,
@@ -159,7 +158,7 @@ def _options(form: "Format") -> "Options":
     return build_options(settings)
 
 
-def _reply_reader(*, html: bool) -> Reader:
+def _make_reply_reader(*, html: bool) -> Reader:
     from parsers.mail.replies import extract
 
     newest = extract.extract_newest_from_html if html else extract.extract_newest
@@ -168,7 +167,7 @@ def _reply_reader(*, html: bool) -> Reader:
     )
 
 
-def _readable(line: Line) -> None:
+def _print_item(line: Line) -> None:
     """Print an item for a person: one field a line, the text last."""
     if line.get("error"):
         where = (
@@ -183,16 +182,20 @@ def _readable(line: Line) -> None:
     texts = ("text", "body_text", "reply_text")
     for key, value in line.items():
         if value and key not in {"file", "html", "plain", "body_html", "body_plain", *texts}:
-            out.print(f"  {key}: {terminal.escape_text(_told(value))}")
+            out.print(f"  {key}: {terminal.escape_text(_format_value(value))}")
     for key in texts:
         if line.get(key):
             out.print(f"  [dim]{key}[/dim]\n{terminal.escape_text(line[key])}", soft_wrap=True)
 
 
-def _told(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items() if v not in {None, "", False})
-    return ", ".join(_told(v) for v in value) if isinstance(value, list | tuple) else str(value)
+    return (
+        ", ".join(_format_value(v) for v in value)
+        if isinstance(value, list | tuple)
+        else str(value)
+    )
 
 
 # -- the lines of `--json`: scripts rely on their keys ----
@@ -208,23 +211,23 @@ def build_mail_line(file: str, item: "InboundItem") -> Line:
         "from_name": item.sender.name,
         "from_addr": item.sender.email,
         "contact_addr": item.contact.email,
-        "reply_to": _emails(item.reply_to),
-        "to": _emails(item.to),
-        "cc": _emails(item.cc),
+        "reply_to": _list_addresses(item.reply_to),
+        "to": _list_addresses(item.to),
+        "cc": _list_addresses(item.cc),
         "subject": item.subject,
         "message_id": item.message_id,
         "in_reply_to": item.in_reply_to,
         "references": list(item.references),
-        "date": _date(item),
+        "date": _format_date(item),
         "body_text": item.text,
         "body_plain": item.plain,
         "body_html": item.html,
         "reply_text": item.reply_text,
-        "attachments": [_attachment(a) for a in item.attachments],
+        "attachments": [_present_attachment(a) for a in item.attachments],
         "is_auto_reply": item.is_auto_reply,
         "is_bounce": item.is_bounce,
         "is_automated": item.is_automated,
-        "bounce": _bounce(item.bounce),
+        "bounce": _present_bounce(item.bounce),
         "caveats": list(item.caveats),
         "error": None,
     }
@@ -244,13 +247,13 @@ def build_item_line(file: str, item: "InboundItem") -> Line:
         "category": item.category,
         "subject": item.subject,
         "body_text": item.text,
-        "date": _date(item),
+        "date": _format_date(item),
         "link": item.link,
         "submission_id": item.submission_id,
         "thread_id": item.thread_id,
         "telemedicine": item.telemedicine,
         "details": [[label, value] for label, value in item.details],
-        "attachments": [_attachment(a) for a in item.attachments],
+        "attachments": [_present_attachment(a) for a in item.attachments],
         "caveats": list(item.caveats),
         "error": None,
     }
@@ -271,15 +274,15 @@ def build_rejected_line(file: str, row: "RejectedRow") -> Line:
     return {"file": file, "sheet": row.sheet, "row": row.row, "cell": row.cell, "error": row.reason}
 
 
-def _emails(people: "tuple[Address, ...]") -> list[str]:
+def _list_addresses(people: "tuple[Address, ...]") -> list[str]:
     return [person.email or person.name for person in people]
 
 
-def _date(item: "InboundItem") -> str | None:
+def _format_date(item: "InboundItem") -> str | None:
     return item.sent_at.isoformat() if item.sent_at is not None else None
 
 
-def _bounce(bounce: "Bounce | None") -> Line | None:
+def _present_bounce(bounce: "Bounce | None") -> Line | None:
     if bounce is None:
         return None
     return {
@@ -290,7 +293,7 @@ def _bounce(bounce: "Bounce | None") -> Line | None:
     }
 
 
-def _attachment(attachment: "Attachment") -> Line:
+def _present_attachment(attachment: "Attachment") -> Line:
     return {
         "name": attachment.name,
         "mime": attachment.mime,

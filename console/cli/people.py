@@ -91,13 +91,13 @@ def user_list(*, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
-        found = [customers.present_staff(p) for p in people]
+        rows = [customers.present_staff(p) for p in people]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(rows)
+    elif rows:
         terminal.create_console().print(
             terminal.build_table(
-                ("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found)
+                ("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in rows)
             )
         )
     else:
@@ -183,12 +183,12 @@ def company_list(*, json_wanted: bool) -> None:
     )
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
-        found = [customers.present_company(c) for c in rows]
+        companies = [customers.present_company(c) for c in rows]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(companies)
+    elif companies:
         columns = ("name", "number", "manager", "consultant", "domains")
-        lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in found)
+        lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in companies)
         terminal.create_console().print(terminal.build_table(columns, lines))
     else:
         click.echo(

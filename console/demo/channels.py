@@ -36,7 +36,7 @@ def send_form(settings: Settings, customer: str, key: str) -> None:
     """Post a form signed as Formstack does. Raises OSError when it is not accepted."""
     import httpx
 
-    told = {
+    fields = {
         "FormID": "6606394",
         "UniqueID": str(secrets.randbelow(10**9) + 10**9),
         "Practice Name": PRACTICE,
@@ -46,7 +46,7 @@ def send_form(settings: Settings, customer: str, key: str) -> None:
         "Subject": "A claim was denied",
         "Message": "Claim 4711 was denied twice.",
     }
-    body = json.dumps(told).encode()
+    body = json.dumps(fields).encode()
     signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "X-FS-Signature": f"sha256={signature}"}
     try:
@@ -58,7 +58,7 @@ def send_form(settings: Settings, customer: str, key: str) -> None:
         )
     except httpx.HTTPError as error:
         raise ConnectionError(type(error).__name__) from None
-    if answer.status_code != 202:  # noqa: PLR2004  # the one yes of the contract
+    if answer.status_code != 202:  # noqa: PLR2004  # the only success of the contract
         raise ConnectionError(f"HTTP {answer.status_code}")
 
 
@@ -89,14 +89,14 @@ def drop_workbook(settings: Settings, customer: str) -> None:
 
 def record_call(context: AppContext, customer: str) -> int:
     """Record a phone call as `intake ticket new` does; return the ticket's id."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "company": PRACTICE,
         "name": CUSTOMER_NAME,
         "phone": "555-0100",
         "subject": "A call",
         "text": "Please call back.",
     }
-    return write_down(context, actor="", contacts=(customer,), **told)
+    return write_down(context, actor="", contacts=(customer,), **fields)
 
 
 def find_free_ports(count: int) -> list[int]:

@@ -67,15 +67,15 @@ class AnswerPage:
 def build_page(
     session: Session,
     ticket: Ticket,
-    written: WrittenMail,
+    draft: WrittenMail,
     context: AppContext,
     *,
     me: Staff,
     now: datetime,
 ) -> AnswerPage:
     """Return everything around the form."""
-    seen = presence.get_version(session, ticket.id)
-    done = list_reached(ticket)
+    version = presence.get_version(session, ticket.id)
+    milestones = list_reached(ticket)
     offered = canned_responses.list_responses(session)
     by_itself = [
         t.value for t in Template if t not in WRITTEN_BY_PERSON
@@ -87,29 +87,29 @@ def build_page(
         .order_by(Message.at.desc(), Message.id.desc())
     )
     return AnswerPage(
-        recipients=_recipients(session, ticket, written, context.settings),
-        boxes=[(m, m.name in written.ticks) for m in process.list_boxes() if m not in done],
+        recipients=_list_recipients(session, ticket, draft, context.settings),
+        boxes=[(m, m.name in draft.ticks) for m in process.list_boxes() if m not in milestones],
         folders=[
             (f, [w for w in offered if w.folder == f])
             for f in dict.fromkeys(w.folder for w in offered)
         ],
         messages=list(session.scalars(rows.limit(MAX_MESSAGES))),
-        seen=seen,
+        seen=version,
         viewers=presence.list_viewers(session, ticket.id, me, now),
         sender=f"{context.settings.from_name} <{context.settings.sender}>",
-        size=sum(f.size for f in written.files),
+        size=sum(f.size for f in draft.files),
     )
 
 
-def _recipients(
-    session: Session, ticket: Ticket, written: WrittenMail, settings: Settings
+def _list_recipients(
+    session: Session, ticket: Ticket, draft: WrittenMail, settings: Settings
 ) -> list[Recipient]:
     """Return the contacts, and chosen recipients who are no contacts any more."""
-    found = answer.list_recipients(session, ticket, settings)
-    known = {r.email for r in found}
+    contacts = answer.list_recipients(session, ticket, settings)
+    addresses = {r.email for r in contacts}
     return [
-        *found,
-        *(Recipient(a, "", "no contact of the ticket") for a in written.to if a not in known),
+        *contacts,
+        *(Recipient(a, "", "no contact of the ticket") for a in draft.to if a not in addresses),
     ]
 
 
@@ -144,8 +144,8 @@ def make_default_subject(ticket: Ticket) -> str:
 def apply_canned_response(
     offered: Sequence[CannedResponse],
     ticket: Ticket,
-    written: WrittenMail,
-    wording: CannedResponse,
+    draft: WrittenMail,
+    response: CannedResponse,
     context: AppContext,
     me: Staff,
 ) -> None:
@@ -153,34 +153,36 @@ def apply_canned_response(
 
     It replaces another one that nobody has edited; otherwise it goes below the typed text.
     """
-    values = _values(ticket, written, context, me)
+    values = _build_variables(ticket, draft, context, me)
     texts = {canned_responses.fill_variables(w.body, values).strip() for w in offered}
-    typed, text = written.text.strip(), canned_responses.fill_variables(wording.body, values)
-    written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
+    typed, text = draft.text.strip(), canned_responses.fill_variables(response.body, values)
+    draft.text = text if not typed or typed in texts else f"{draft.text.rstrip()}\n\n{text}"
     subjects = {
         make_default_subject(ticket),
         "",
         *(canned_responses.fill_variables(w.subject, values) for w in offered),
     }
-    if written.subject in subjects:
-        written.subject = canned_responses.fill_variables(
-            wording.subject, values
+    if draft.subject in subjects:
+        draft.subject = canned_responses.fill_variables(
+            response.subject, values
         ) or make_default_subject(ticket)
     usual = {w.ticks for w in offered}
-    by_itself = wording.ticks != Milestone.RECAP_SENT.name or context.settings.recap_ticks_box
-    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
-        wording.ticks and by_itself
+    by_itself = response.ticks != Milestone.RECAP_SENT.name or context.settings.recap_ticks_box
+    draft.ticks = [n for n in draft.ticks if n not in usual] + [response.ticks] * bool(
+        response.ticks and by_itself
     )
 
 
-def _values(ticket: Ticket, written: WrittenMail, context: AppContext, me: Staff) -> dict[str, str]:
+def _build_variables(
+    ticket: Ticket, draft: WrittenMail, context: AppContext, me: Staff
+) -> dict[str, str]:
     """Return the variables of a canned response.
 
     Of the customer they hold names on record, never words.
     """
-    chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
+    names = {link.contact.email: link.contact.name for link in ticket.contacts}
     return {
-        "contact_name": next((name for a in written.to if (name := chosen.get(a, ""))), ""),
+        "contact_name": next((name for a in draft.to if (name := names.get(a, ""))), ""),
         "ticket_number": str(ticket.id),
         "company": ticket.company.name if ticket.company else "",
         "owner": ticket.owner.name if ticket.owner else me.name,
@@ -190,55 +192,53 @@ def _values(ticket: Ticket, written: WrittenMail, context: AppContext, me: Staff
     }
 
 
-def find_warnings(
-    session: Session, ticket: Ticket, written: WrittenMail
-) -> list[PatientDataWarning]:
+def find_warnings(session: Session, ticket: Ticket, draft: WrittenMail) -> list[PatientDataWarning]:
     """Return the parts of a mail that may contain patient data."""
-    known = answer.collect_known_patient_data(session, ticket)
+    patient_data = answer.collect_known_patient_data(session, ticket)
     parts = [
         (
             "the subject",
-            written.subject,
-            phi_check.find_patient_data_in_subject(written.subject, known),
+            draft.subject,
+            phi_check.find_patient_data_in_subject(draft.subject, patient_data),
         ),
-        ("the text", written.text, phi_check.find_patient_data(written.text, known)),
+        ("the text", draft.text, phi_check.find_patient_data(draft.text, patient_data)),
     ]
-    for file in written.files:
-        spoken = file.name.replace("_", " ")
+    for file in draft.files:
+        file_name = file.name.replace("_", " ")
         parts.append(
             (
                 f"the name of the file {file.name}",
-                spoken,
-                phi_check.find_patient_data(spoken, known),
+                file_name,
+                phi_check.find_patient_data(file_name, patient_data),
             )
         )
     return [
-        PatientDataWarning(where, list(phi_check.split_by_finding(text, found)))
-        for where, text, found in parts
-        if found
+        PatientDataWarning(where, list(phi_check.split_by_finding(text, matches)))
+        for where, text, matches in parts
+        if matches
     ]
 
 
 def describe_changes(session: Session, changed: Sequence[AuditEntry]) -> list[Change]:
     """Return the newest changes others made meanwhile, in words."""
     newest = changed[-MAX_CHANGES:]
-    known = load_names(session, newest)
-    return [_told(session, c, known) for c in newest]
+    names = load_names(session, newest)
+    return [_describe_change(session, c, names) for c in newest]
 
 
-def _told(session: Session, row: AuditEntry, known: AuditNames) -> Change:
+def _describe_change(session: Session, row: AuditEntry, names: AuditNames) -> Change:
     subject, text = "", ""
-    if (said := session.get(Message, row.detail.get("message", 0))) is not None:
-        subject, text = said.subject, said.reply_text or said.text
-    elif (mail := session.get(WrittenMail, row.detail.get("written", 0))) is not None:
-        subject, text = mail.subject, mail.text
+    if (message := session.get(Message, row.detail.get("message", 0))) is not None:
+        subject, text = message.subject, message.reply_text or message.text
+    elif (draft := session.get(WrittenMail, row.detail.get("written", 0))) is not None:
+        subject, text = draft.subject, draft.text
     elif row.action == "recap promised":
         sent = select(OutgoingMail.text).where(
             OutgoingMail.ticket_id == row.ticket_id, OutgoingMail.text != ""
         )
         text = session.scalar(sent.order_by(OutgoingMail.id.desc()).limit(1)) or ""
     return Change(
-        describe_change(row, known),
+        describe_change(row, names),
         describe_actor(row.actor),
         row.at,
         subject,

@@ -38,18 +38,18 @@ class AuditNames:
     tasks: Mapping[int, str]  # "escalate the ticket, for Sam"
 
 
-def describe_action(row: AuditEntry, known: AuditNames) -> str:
+def describe_action(row: AuditEntry, names: AuditNames) -> str:
     """Return the action of a row in words, without who did it.
 
     An action without a text here is shown by its own name.
     """
-    told = _TOLD.get(row.action)
-    return told(row.detail, known) if told else row.action.capitalize()
+    describe = _ACTION_TEXTS.get(row.action)
+    return describe(row.detail, names) if describe else row.action.capitalize()
 
 
-def describe_change(row: AuditEntry, known: AuditNames) -> str:
+def describe_change(row: AuditEntry, names: AuditNames) -> str:
     """Return the action of a row for a page that does not show the timeline beside it."""
-    return _MEANWHILE.get(row.action) or describe_action(row, known)
+    return _CHANGE_TEXTS.get(row.action) or describe_action(row, names)
 
 
 def load_names(session: Session, rows: Iterable[AuditEntry]) -> AuditNames:
@@ -93,34 +93,34 @@ def describe_actor(name: str) -> str:
     return "the process" if name == RULE else name
 
 
-def _reached(detail: dict[str, Any], known: AuditNames) -> str:
+def _describe_milestone(detail: dict[str, Any], known: AuditNames) -> str:
     del known
-    milestone = _member(Milestone, detail.get("milestone"))
+    milestone = _find_label(Milestone, detail.get("milestone"))
     if milestone in PROPERTY_MILESTONES:
         return f"{milestone} set to Yes"
     return f"{milestone}" if milestone in RECORDED_BY_RULE else f"Ticked {milestone}"
 
 
-def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
+def _find_label(kind: type[Milestone] | type[Stage], name: object) -> str:
     """Return the manual's words for a stored stage or milestone; the name if it is gone."""
     return kind.__members__.get(str(name), str(name))
 
 
-_MEANWHILE = {
+_CHANGE_TEXTS = {
     "appended": "A message came from the customer",
     "note": "A note was added",
     "mail refused": "A mail of ours was refused",
     "recap promised": "The recap was sent",
     "answer promised": "The customer was answered",
 }
-assert set(_MEANWHILE) <= set(SHOWN_ELSEWHERE)
-_TOLD: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
+assert set(_CHANGE_TEXTS) <= set(SHOWN_ELSEWHERE)
+_ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "opened": lambda _, __: "Ticket opened",
     "assigned": lambda d, known: f"Assigned to {known.staff.get(d.get('owner', 0), 'somebody')}",
-    "reached": _reached,
-    "unticked": lambda d, _: f"Unticked {_member(Milestone, d.get('milestone'))}",
-    "stage": lambda d, _: f"Moved to {_member(Stage, d.get('stage'))}",
-    "moved back": lambda d, _: f"Moved back to {_member(Stage, d.get('stage'))}",
+    "reached": _describe_milestone,
+    "unticked": lambda d, _: f"Unticked {_find_label(Milestone, d.get('milestone'))}",
+    "stage": lambda d, _: f"Moved to {_find_label(Stage, d.get('stage'))}",
+    "moved back": lambda d, _: f"Moved back to {_find_label(Stage, d.get('stage'))}",
     "resolution no": lambda _, __: f"{Milestone.RESOLVED} set to No",
     "reopened": lambda _, __: "Reopened",
     merged_messages.MOVED: lambda d, _: f"Messages moved to #{d.get('to')}",

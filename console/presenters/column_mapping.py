@@ -58,7 +58,7 @@ def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
             c.letter,
             c.heading,
             describe_field(c.field_name) if c.field_name else "–",
-            c.reason or _guess(c.guess),
+            c.reason or _describe_guess(c.guess),
             " | ".join(c.samples),
         )
         for c in sheet.columns
@@ -78,7 +78,7 @@ def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
         )
 
 
-def _guess(perhaps: str) -> str:
+def _describe_guess(perhaps: str) -> str:
     return (
         f"perhaps {describe_field(perhaps)}: say so"
         if perhaps
@@ -103,15 +103,15 @@ def print_next_step(sheet: SheetProposal, source: str) -> None:
         )
 
 
-def print_saved(name: str, done: list[Data]) -> None:
+def print_saved(name: str, replayed: list[Data]) -> None:
     """Print that the profile is saved, and the deliveries that were read with it."""
     click.echo(
         f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every"
         " host"
     )
-    for one in done:
+    for one in replayed:
         replay.print_replay(one)
-    if not done:
+    if not replayed:
         click.echo(
             "No failed delivery has these headings. Drop the file again, or: intake deliver"
             " secure-message FILE"
@@ -120,7 +120,7 @@ def print_saved(name: str, done: list[Data]) -> None:
 
 def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> list[Data]:
     """Return all profiles, saved ones first, for scripts."""
-    found = [
+    rows = [
         {
             "name": p.name,
             "from": "saved",
@@ -133,7 +133,7 @@ def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Prof
         }
         for p in saved_ones
     ]
-    return found + [
+    return rows + [
         {
             "name": name,
             "from": "intake.toml",
@@ -148,9 +148,9 @@ def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Prof
     ]
 
 
-def print_profiles(found: list[Data]) -> None:
+def print_profiles(rows: list[Data]) -> None:
     """Print all profiles for people."""
-    rows = (
+    lines = (
         (
             p["name"],
             f"{p['by']}, {format_time(p['at'])}" if p["at"] else p["from"],
@@ -163,8 +163,8 @@ def print_profiles(found: list[Data]) -> None:
                 if name
             ),
         )
-        for p in found
+        for p in rows
     )
     terminal.create_console().print(
-        terminal.build_table(("name", "from", "dates", "time zone", "serves", "headings"), rows)
+        terminal.build_table(("name", "from", "dates", "time zone", "serves", "headings"), lines)
     )

@@ -23,15 +23,15 @@ def list_deliveries(session: Session, state: str | None, limit: int, now: dateti
     `limit` 0 returns all of them; `state` None every state.
     """
     query = (
-        select(Delivery).where(*_in(state)).options(defer(Delivery.content))
+        select(Delivery).where(*_in_state(state)).options(defer(Delivery.content))
     )  # the sealed bytes stay where they are
     oldest = state == DeliveryState.FAILED
     query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
     if limit:
         query = query.limit(limit)
-    found = sorted(session.scalars(query), key=lambda d: d.id)
-    filed = _filed(session, [d.id for d in found])
-    return [_data(d, filed[d.id], now) for d in found]
+    rows = sorted(session.scalars(query), key=lambda d: d.id)
+    filings = _count_filings(session, [d.id for d in rows])
+    return [_present_delivery(d, filings[d.id], now) for d in rows]
 
 
 def list_deliveries_before(
@@ -40,22 +40,22 @@ def list_deliveries_before(
     """Return up to `limit` deliveries, newest first, with ids below `before`."""
     query = (
         select(Delivery)
-        .where(*_in(state))
+        .where(*_in_state(state))
         .options(defer(Delivery.content))
         .order_by(Delivery.id.desc())
     )
     query = query.where(Delivery.id < before) if before is not None else query
-    found = list(session.scalars(query.limit(limit)))
-    filed = _filed(session, [d.id for d in found])
-    return [_data(d, filed[d.id], now) for d in found]
+    rows = list(session.scalars(query.limit(limit)))
+    filings = _count_filings(session, [d.id for d in rows])
+    return [_present_delivery(d, filings[d.id], now) for d in rows]
 
 
 def count_deliveries(session: Session, state: str | None) -> int:
     """Return the number of deliveries in this state, of all for None."""
-    return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
+    return session.scalar(select(func.count()).select_from(Delivery).where(*_in_state(state))) or 0
 
 
-def _in(state: str | None) -> list[ColumnElement[bool]]:
+def _in_state(state: str | None) -> list[ColumnElement[bool]]:
     """Return the conditions for a state; "failed" includes deliveries with rejected rows."""
     if state == DeliveryState.FAILED:
         return [has_failures()]
@@ -63,7 +63,7 @@ def _in(state: str | None) -> list[ColumnElement[bool]]:
 
 
 @dataclass(slots=True)
-class _Filed:
+class _FilingCounts:
     """Counts and tickets of the filed items of one delivery."""
 
     count: int = 0
@@ -71,25 +71,25 @@ class _Filed:
     tickets: set[int] = field(default_factory=set)
 
 
-def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
+def _count_filings(session: Session, ids: Sequence[int]) -> dict[int, _FilingCounts]:
     """Return the filings of each of these deliveries.
 
     They are counted in the database: a workbook may have a hundred thousand rows.
     """
-    found = {number: _Filed() for number in numbers}
-    mine = Filing.delivery_id.in_(numbers)
+    filings = {number: _FilingCounts() for number in ids}
+    mine = Filing.delivery_id.in_(ids)
     counted = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
     for number, outcome, count in session.execute(
         counted.group_by(Filing.delivery_id, Filing.outcome)
     ):
-        found[number].count += count
-        found[number].rejected += count if outcome is Outcome.REJECTED else 0
+        filings[number].count += count
+        filings[number].rejected += count if outcome is Outcome.REJECTED else 0
     for number, ticket in session.execute(
         select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()
     ):
         if ticket is not None:
-            found[number].tickets.add(ticket)
-    return found
+            filings[number].tickets.add(ticket)
+    return filings
 
 
 def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
@@ -103,7 +103,7 @@ def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
         select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id)
     )
     return {
-        **_data(delivery, _filed(session, [number])[number], now),
+        **_present_delivery(delivery, _count_filings(session, [number])[number], now),
         "digest": delivery.digest,
         "blob": delivery.blob,
         "envelope": delivery.envelope,
@@ -137,7 +137,7 @@ def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
     }
 
 
-def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
+def _present_delivery(delivery: Delivery, filed: _FilingCounts, now: datetime) -> Data:
     return {
         "id": delivery.id,
         "transport": delivery.transport,
@@ -170,11 +170,11 @@ def list_processed_ids(
 
     `since` is the earliest time of receipt; None switches a filter off.
     """
-    wanted = [Delivery.state == DeliveryState.PROCESSED]
-    wanted += [Delivery.received_at >= since] if since else []
-    wanted += [Delivery.format == form] if form else []
-    wanted += [Delivery.transport == transport] if transport else []
-    return list(session.scalars(select(Delivery.id).where(*wanted).order_by(Delivery.id)))
+    conditions = [Delivery.state == DeliveryState.PROCESSED]
+    conditions += [Delivery.received_at >= since] if since else []
+    conditions += [Delivery.format == form] if form else []
+    conditions += [Delivery.transport == transport] if transport else []
+    return list(session.scalars(select(Delivery.id).where(*conditions).order_by(Delivery.id)))
 
 
 def find_state(session: Session, number: int) -> tuple[DeliveryState, int] | None:

@@ -16,9 +16,8 @@ from workflow.context import AppContext
 from workflow.filing.linked_files import LinkedFile, list_unfetched
 from workflow.models.core import AuditEntry
 from workflow.models.states import LinkState
-from workflow.operations import status
 from workflow.operations.item_faults import ChannelFault
-from workflow.operations.status import PUBLIC_CHANNELS
+from workflow.operations.status import PUBLIC_CHANNELS, SystemStatus, collect_status
 from workflow.settings.settings import Settings
 
 Data = dict[str, Any]
@@ -87,13 +86,13 @@ class AuditRow:
     detail: str
 
 
-def list_channels(found: Data, settings: Settings, now: datetime) -> list[ChannelState]:
+def list_channels(status: Data, settings: Settings, now: datetime) -> list[ChannelState]:
     """Return the channels that have received anything.
 
     A channel customers use is marked silent after `stale_door_hours`.
     """
     longest = timedelta(hours=settings.stale_door_hours)
-    last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
+    last = {name: datetime.fromisoformat(one["last"]) for name, one in status["doors"].items()}
     return [
         ChannelState(name, at, name in PUBLIC_CHANNELS and now - at > longest)
         for name, at in last.items()
@@ -102,11 +101,11 @@ def list_channels(found: Data, settings: Settings, now: datetime) -> list[Channe
 
 def list_unfetched_files(session: Session, backlog: Data) -> list[UnfetchedFile]:
     """Return the newest files that wait or failed; queries only when the backlog has any."""
-    there = backlog["files_waiting"] or backlog["files_failed"]
-    found = list_unfetched(session, MAX_FILES) if there else []
+    any_unfetched = backlog["files_waiting"] or backlog["files_failed"]
+    files = list_unfetched(session, MAX_FILES) if any_unfetched else []
     return [
         UnfetchedFile(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link)
-        for link, message in found
+        for link, message in files
     ]
 
 
@@ -116,11 +115,13 @@ def link_commands(text: str) -> Markup:
     A command that has a page becomes a link to it.
     """
     plain_and_commands = _COMMAND.split(text)
-    said = [_page_of(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)]
-    return Markup().join(said)
+    parts = [
+        _link_page(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)
+    ]
+    return Markup().join(parts)
 
 
-def _page_of(command: str) -> Markup:
+def _link_page(command: str) -> Markup:
     if command not in PAGE_OF_COMMAND:
         return Markup('<code class="text-reset">{}</code>').format(command)
     words, href = PAGE_OF_COMMAND[command]
@@ -129,42 +130,47 @@ def _page_of(command: str) -> Markup:
 
 def present_audit(session: Session, rows: list[AuditEntry]) -> list[AuditRow]:
     """Return the rows in words."""
-    known = load_names(session, rows)
+    names = load_names(session, rows)
     return [
-        AuditRow(row, describe_action(row, known), describe_actor(row.actor), _detail(row, known))
+        AuditRow(
+            row,
+            describe_action(row, names),
+            describe_actor(row.actor),
+            _describe_detail(row, names),
+        )
         for row in rows
     ]
 
 
-def _detail(row: AuditEntry, known: AuditNames) -> str:
+def _describe_detail(row: AuditEntry, names: AuditNames) -> str:
     """Return the remaining detail of a row, with staff by name."""
-    said = {
-        k: known.staff.get(v, v) if k == "staff" else v
+    remaining = {
+        k: names.staff.get(v, v) if k == "staff" else v
         for k, v in row.detail.items()
         if k not in DESCRIBED_FIELDS
     }
     return ", ".join(
-        f"{name} {value}" for name, value in said.items() if value not in ("", None, [])
+        f"{name} {value}" for name, value in remaining.items() if value not in ("", None, [])
     )
 
 
 def present_status(context: AppContext) -> dict[str, Any]:
     """Return channels, processes, backlog and `needs`; `ok` is True when nobody has to act."""
-    found = status.collect_status(context)
+    status = collect_status(context)
     now = context.clock()
     spool = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
     spooled = len(spool.list_waiting())
     if damaged := spool.count_damaged():
-        found.needs.append(
+        status.needs.append(
             f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?"
         )
-    looping = {loop.process for loop in found.crash_loops}
-    ages = {name: (now - at).total_seconds() for name, at in found.last_seen.items()}
+    looping = {loop.process for loop in status.crash_loops}
+    ages = {name: (now - at).total_seconds() for name, at in status.last_seen.items()}
     return {
-        "ok": not found.needs,
-        "needs": found.needs,
+        "ok": not status.needs,
+        "needs": status.needs,
         "at": format_iso(now),
-        "doors": {name: {"last": format_iso(at)} for name, at in found.channels.items()},
+        "doors": {name: {"last": format_iso(at)} for name, at in status.channels.items()},
         "processes": {
             name: {
                 "seen": format_iso(at),
@@ -174,12 +180,12 @@ def present_status(context: AppContext) -> dict[str, Any]:
                 "alive": ages[name] < ALIVE_SECONDS and name.partition(" ")[0] not in looping,
                 "crash_loop": name.partition(" ")[0] in looping,
             }
-            for name, at in found.last_seen.items()
+            for name, at in status.last_seen.items()
         },
         "checks": {
-            one.name: {"at": format_iso(one.at), "fault": one.fault} for one in found.checks
+            one.name: {"at": format_iso(one.at), "fault": one.fault} for one in status.checks
         },
-        "troubles": [_trouble(one) for one in found.channel_faults],
+        "troubles": [_present_fault(one) for one in status.channel_faults],
         "backfill": {
             row.form or "all": {
                 "seen_until": format_iso(row.seen_until),
@@ -187,7 +193,7 @@ def present_status(context: AppContext) -> dict[str, Any]:
                 "fault": row.fault,
                 "failing_since": format_iso(row.failing_since),
             }
-            for row in found.forms
+            for row in status.forms
         },
         "oauth": {
             one.mailbox: {
@@ -196,16 +202,16 @@ def present_status(context: AppContext) -> dict[str, Any]:
                 "refused_at": format_iso(one.refused_at),
                 "days_left": one.count_days_left(now),
             }
-            for one in found.tokens
+            for one in status.tokens
         },
         "workers": sum(
             name.partition(" ")[0] == "worker" and age < ALIVE_SECONDS for name, age in ages.items()
         ),
-        "backlog": {**_backlog(found), "spooled": spooled},
+        "backlog": {**_present_backlog(status), "spooled": spooled},
     }
 
 
-def _trouble(one: ChannelFault) -> dict[str, Any]:
+def _present_fault(one: ChannelFault) -> dict[str, Any]:
     """Return the items that one source of a channel cannot deliver at the moment."""
     return {
         "channel": one.channel,
@@ -220,20 +226,20 @@ def _trouble(one: ChannelFault) -> dict[str, Any]:
     }
 
 
-def _backlog(found: status.SystemStatus) -> dict[str, Any]:
-    promised = found.backlog
+def _present_backlog(status: SystemStatus) -> dict[str, Any]:
+    queues = status.backlog
     return {
-        "pending": found.pending,
-        "oldest_pending": format_iso(found.oldest_pending),
-        "failed": found.failed,
-        "rejected": found.with_rejected_rows,
+        "pending": status.pending,
+        "oldest_pending": format_iso(status.oldest_pending),
+        "failed": status.failed,
+        "rejected": status.with_rejected_rows,
         "reading": [
-            {"delivery": p.delivery, "rows": p.filed, "of": p.total} for p in found.progress
+            {"delivery": p.delivery, "rows": p.filed, "of": p.total} for p in status.progress
         ],
-        "mails_waiting": promised.mails.waiting,
-        "mails_refused": promised.mails.failed,
-        "events_waiting": promised.events.waiting,
-        "events_given_up": promised.events.failed,
-        "files_waiting": promised.files.waiting,
-        "files_failed": promised.files.failed,
+        "mails_waiting": queues.mails.waiting,
+        "mails_refused": queues.mails.failed,
+        "events_waiting": queues.events.waiting,
+        "events_given_up": queues.events.failed,
+        "files_waiting": queues.files.waiting,
+        "files_failed": queues.files.failed,
     }

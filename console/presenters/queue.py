@@ -48,36 +48,36 @@ class TicketList:
     @property
     def digest(self) -> str:
         """Return a digest that changes with the contents of the page."""
-        seen = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
-        return sha256(repr((self.count.number, seen)).encode()).hexdigest()[:16]
+        shown_values = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
+        return sha256(repr((self.count.number, shown_values)).encode()).hexdigest()[:16]
 
 
-def parse_query(told: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
+def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
     """Return the query of a URL; unknown values are ignored.
 
     `otherwise` is the view used when the URL names none.
     """
-    view = told.get("view", "")
-    owner, page = told.get("owner", ""), told.get("page", "")
+    view = args.get("view", "")
+    owner, page = args.get("owner", ""), args.get("page", "")
     filters = Filters(
-        company=told.get("company", "").strip()[:MAX_WORDS_LENGTH],
-        door=next((d for d in TRANSPORTS if d == told.get("door")), ""),
+        company=args.get("company", "").strip()[:MAX_WORDS_LENGTH],
+        door=next((d for d in TRANSPORTS if d == args.get("door")), ""),
         owner=parse_id(owner),
-        telemedicine=told.get("telemedicine") == "1",
-        stage=next((s for s in STAGES if s == told.get("stage")), None),
+        telemedicine=args.get("telemedicine") == "1",
+        stage=next((s for s in STAGES if s == args.get("stage")), None),
     )
     return TicketQuery(
         view=view if view in views.VIEWS else otherwise,
         filters=filters,
-        sort=next((s for s in Sort if s == told.get("sort")), None),
-        words=told.get("q", "").strip()[:MAX_WORDS_LENGTH],
+        sort=next((s for s in Sort if s == args.get("sort")), None),
+        words=args.get("q", "").strip()[:MAX_WORDS_LENGTH],
         page=parse_id(page) or 1,
     )
 
 
-def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
+def describe_filters(query: TicketQuery, people: Iterable[Staff]) -> list[str]:
     """Return active filters and order in words, shown while the filter form is folded."""
-    filters = asked.filters
+    filters = query.filters
     names = {person.id: person.name for person in people}
     owner = (
         ""
@@ -85,9 +85,9 @@ def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
         else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
     )
     order = (
-        SORT_LABELS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
+        SORT_LABELS[query.sort] if query.sort not in {None, views.VIEWS[query.view].sort} else ""
     )
-    said = (
+    descriptions = (
         filters.company,
         filters.door,
         owner,
@@ -95,44 +95,46 @@ def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
         "Telemedicine" * filters.telemedicine,
         order,
     )
-    return [words for words in said if words]
+    return [words for words in descriptions if words]
 
 
-def build_query_string(asked: TicketQuery, page: int = 1) -> str:
+def build_query_string(query: TicketQuery, page: int = 1) -> str:
     """Return the shortest URL query string that parses to this query."""
-    filters = asked.filters
-    told = {
-        "view": asked.view,
-        "q": asked.words,
+    filters = query.filters
+    args = {
+        "view": query.view,
+        "q": query.words,
         "company": filters.company,
         "door": filters.door,
         "owner": "" if filters.owner is None else str(filters.owner),
         "telemedicine": "1" if filters.telemedicine else "",
         "stage": filters.stage or "",
-        "sort": asked.sort or "",
+        "sort": query.sort or "",
         "page": str(page) if page > 1 else "",
     }
-    return urlencode({name: value for name, value in told.items() if value})
+    return urlencode({name: value for name, value in args.items() if value})
 
 
-def load_list(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> TicketList:
+def load_list(session: Session, query: TicketQuery, *, actor: str, now: datetime) -> TicketList:
     """Load the page of the query, its count, and where each ticket contains the search words."""
-    page = views.load_page(session, asked, actor=actor, now=now)
-    wanted = search.parse_phrases(asked.words)
-    snippets = search.list_snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
-    return TicketList(asked, page, _count(session, asked, page, actor, now), snippets)
+    page = views.load_page(session, query, actor=actor, now=now)
+    phrases = search.parse_phrases(query.words)
+    snippets = (
+        search.list_snippets(session, [t.id for t in page.tickets], phrases) if phrases else {}
+    )
+    return TicketList(query, page, _count_matches(session, query, page, actor, now), snippets)
 
 
-def _count(
-    session: Session, asked: TicketQuery, page: ViewPage, actor: str, now: datetime
+def _count_matches(
+    session: Session, query: TicketQuery, page: ViewPage, actor: str, now: datetime
 ) -> Count:
     """Return the number of matches; derived from the position when the list ends on this page."""
-    shown = page.first - 1 + len(page.tickets)
-    if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
-        return Count(shown)
-    if asked.words and search.has_too_many_hits(session, asked.words):
-        return Count(shown, more=True)
-    return views.count_tickets(session, asked, actor=actor, now=now)
+    count = page.first - 1 + len(page.tickets)
+    if page.tickets and not page.further and query.page < views.MOST // views.PAGE:
+        return Count(count)
+    if query.words and search.has_too_many_hits(session, query.words):
+        return Count(count, more=True)
+    return views.count_tickets(session, query, actor=actor, now=now)
 
 
 def list_assignable_staff(session: Session) -> list[Staff]:

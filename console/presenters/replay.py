@@ -65,134 +65,136 @@ def present_replayed(delivery: Delivery, tickets: list[int]) -> Data:
     }
 
 
-def present_trial(number: int, state: str, tried: ReplayTrial) -> Data:
+def present_trial(number: int, state: str, result: ReplayTrial) -> Data:
     """Return the trial reading of a delivery that is not processed."""
-    items = enumerate(tried.outcomes, tried.filed + 1)
+    items = enumerate(result.outcomes, result.filed + 1)
     return {
         "delivery": number,
         "state": state,
         "read": True,
         "reason": "",
         "applied": False,
-        "changes": tried.remaining,
-        "same": tried.filed,
+        "changes": result.remaining,
+        "same": result.filed,
         "items": [
-            {"item": at, "verdict": Verdict.RECEIVED, "becomes": _becoming(one)}
+            {"item": at, "verdict": Verdict.RECEIVED, "becomes": _present_outcome(one)}
             for at, one in items
         ],
     }
 
 
-def present_comparison(found: ReplayComparison, *, applied: bool) -> Data:
+def present_comparison(comparison: ReplayComparison, *, applied: bool) -> Data:
     """Return the differences of a processed delivery; unchanged items are only counted."""
-    told = [f for f in found.findings if f.verdict is not Verdict.SAME or f.notes]
+    findings = [f for f in comparison.findings if f.verdict is not Verdict.SAME or f.notes]
     return {
-        "delivery": found.number,
+        "delivery": comparison.number,
         "state": DeliveryState.PROCESSED,
         "read": True,
         "reason": "",
         "applied": applied,
-        "changes": sum(f.has_changes for f in found.findings),
-        "same": sum(f.verdict is Verdict.SAME for f in found.findings),
-        "items": list(_items(told, found.outcomes)),
+        "changes": sum(f.has_changes for f in comparison.findings),
+        "same": sum(f.verdict is Verdict.SAME for f in comparison.findings),
+        "items": list(_present_items(findings, comparison.outcomes)),
     }
 
 
-def _items(told: list[Finding], becoming: list[ReplayOutcome]) -> Iterator[Data]:
-    left = iter(becoming)
-    for finding in told:
+def _present_items(findings: list[Finding], all_outcomes: list[ReplayOutcome]) -> Iterator[Data]:
+    outcomes = iter(all_outcomes)
+    for finding in findings:
         filing = finding.filing
-        becomes = next(left, None) if finding.verdict is Verdict.RECEIVED else None
+        becomes = next(outcomes, None) if finding.verdict is Verdict.RECEIVED else None
         yield {
             "item": filing.position + 1 if filing else None,
             "verdict": finding.verdict,
             "was": filing.outcome if filing else None,
             "ticket": filing.ticket_id if filing else None,
             "message": filing.message_id if filing else None,
-            "fields": _fields(finding),
+            "fields": _present_fields(finding),
             "notes": list(finding.notes),
-            "becomes": _becoming(becomes) if becomes else None,
+            "becomes": _present_outcome(becomes) if becomes else None,
         }
 
 
-def _fields(finding: Finding) -> list[Data]:
+def _present_fields(finding: Finding) -> list[Data]:
     """Return the fields that differ; for a new item, those that identify it."""
     if finding.verdict is Verdict.RECEIVED and isinstance(finding.item, InboundItem):
         item = finding.item
-        said = {
+        identifying = {
             "sender": f"{item.sender.name} {item.contact.email}".strip(),
             "subject": item.subject,
             "text": item.text,
         }
         return [
-            {"name": name, "before": "", "after": value} for name, value in said.items() if value
+            {"name": name, "before": "", "after": value}
+            for name, value in identifying.items()
+            if value
         ]
     return [{"name": f.name, "before": f.before, "after": f.after} for f in finding.fields]
 
 
-def _becoming(one: ReplayOutcome) -> Data:
+def _present_outcome(one: ReplayOutcome) -> Data:
     return {"outcome": one.outcome, "ticket": one.ticket_id, "reason": one.reason}
 
 
-def print_replay(found: Data) -> None:
+def print_replay(data: Data) -> None:
     """Print a delivery: one line for the whole, then its items.
 
     The differences in their fields are shown as long as nothing was applied.
     """
     out = terminal.create_console()
-    click.echo(f"{found['delivery']}: {describe_delivery(found)}")
-    for item in found["items"][:MAX_ITEMS]:
+    click.echo(f"{data['delivery']}: {describe_delivery(data)}")
+    for item in data["items"][:MAX_ITEMS]:
         out.print(
-            terminal.escape_text(f"  {describe_item(item, applied=found['applied'])}"),
+            terminal.escape_text(f"  {describe_item(item, applied=data['applied'])}"),
             soft_wrap=True,
         )
-        for field in [] if found["applied"] else item.get("fields", ()):
+        for field in [] if data["applied"] else item.get("fields", ()):
             out.print(f"    [bold]{terminal.escape_text(field['name'])}[/bold]")
             for line in diff_texts(field["before"], field["after"]):
                 out.print(f"      {terminal.escape_text(line)}", soft_wrap=True)
-    if (more := len(found["items"]) - MAX_ITEMS) > 0:
+    if (more := len(data["items"]) - MAX_ITEMS) > 0:
         click.echo(f"  … and {more} more items: --json shows all")
 
 
-def describe_delivery(found: Data) -> str:
+def describe_delivery(data: Data) -> str:
     """Return the result of the delivery as a whole."""
-    if not found["read"]:
-        return f"{found['state']}: {found['reason']}"
-    if "tickets" in found:
-        tickets = found["tickets"]
+    if not data["read"]:
+        return f"{data['state']}: {data['reason']}"
+    if "tickets" in data:
+        tickets = data["tickets"]
         return (
             f"processed, {f'ticket {terminal.format_numbers(tickets)}' if tickets else 'no ticket'}"
         )
-    if not found["changes"]:
+    if not data["changes"]:
         return "nothing would change"
-    items = f"{found['changes']} of {found['changes'] + found['same']} items"
-    if found["state"] != "processed":
+    items = f"{data['changes']} of {data['changes'] + data['same']} items"
+    if data["state"] != "processed":
         return f"it would be read, {items} filed"
-    return f"{items} {'read again' if found['applied'] else 'would change'}"
+    return f"{items} {'read again' if data['applied'] else 'would change'}"
 
 
 def describe_item(item: Data, *, applied: bool) -> str:
     """Return what would become, or has become, of an item."""
-    which = f"item {item['item']}" if item["item"] else "a new item"
+    name = f"item {item['item']}" if item["item"] else "a new item"
     if item.get("message"):
-        which += f" (message {item['message']} on ticket {item['ticket']})"
-    said = {
+        name += f" (message {item['message']} on ticket {item['ticket']})"
+    result = {
         "same": "as it is",
-        "changed": f"changed: {_names(item)}" if applied else "would read otherwise",
+        "changed": f"changed: {_list_field_names(item)}" if applied else "would read otherwise",
         "received": (
-            f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_becomes(item, applied=applied)}"
+            f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_describe_outcome(item, applied=applied)}"
         ),
         "gone": "is not found any more; it stays as it is",
         "no request": "would be no request; it stays as it is",
     }[item["verdict"]]
-    return "; ".join([f"{which}: {said}", *item.get("notes", ())])
+    return "; ".join([f"{name}: {result}", *item.get("notes", ())])
 
 
-def _names(item: Data) -> str:
+def _list_field_names(item: Data) -> str:
     return ", ".join(field["name"] for field in item["fields"])
 
 
-def _becomes(item: Data, *, applied: bool) -> str:
+def _describe_outcome(item: Data, *, applied: bool) -> str:
     one = item["becomes"]
     if one is None:
         return "would be filed (not tried: there are too many)"
@@ -208,14 +210,14 @@ def _becomes(item: Data, *, applied: bool) -> str:
 
 def diff_texts(before: str, after: str) -> Iterator[str]:
     """Yield the lines that differ, with one line of context around them."""
-    found = islice(
+    diff = islice(
         difflib.unified_diff(before.splitlines(), after.splitlines(), n=1, lineterm=""), 2, None
     )
-    shown = [
-        f"{line[0]} {line[1 : MAX_LINE_LENGTH + 1]}" for line in found if not line.startswith("@@")
+    shown_lines = [
+        f"{line[0]} {line[1 : MAX_LINE_LENGTH + 1]}" for line in diff if not line.startswith("@@")
     ]
-    if not any(line[0] in "+-" for line in shown):  # they differ in what ends the lines
-        shown = [f"- {before[:MAX_LINE_LENGTH]!r}", f"+ {after[:MAX_LINE_LENGTH]!r}"]
-    yield from shown[:MAX_LINES]
-    if len(shown) > MAX_LINES:
-        yield f"… {len(shown) - MAX_LINES} more lines: --json shows all"
+    if not any(line[0] in "+-" for line in shown_lines):  # they differ in what ends the lines
+        shown_lines = [f"- {before[:MAX_LINE_LENGTH]!r}", f"+ {after[:MAX_LINE_LENGTH]!r}"]
+    yield from shown_lines[:MAX_LINES]
+    if len(shown_lines) > MAX_LINES:
+        yield f"… {len(shown_lines) - MAX_LINES} more lines: --json shows all"

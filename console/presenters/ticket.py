@@ -36,7 +36,7 @@ def list_view(session: Session, name: str, *, actor: str, now: datetime) -> list
     return list(session.scalars(query.options(selectinload(Ticket.milestones))))
 
 
-def _with_people(query: Select[Ticket]) -> Select[Ticket]:
+def _join_people(query: Select[Ticket]) -> Select[Ticket]:
     return query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
 
 
@@ -63,7 +63,7 @@ def get_ticket(session: Session, number: int) -> Ticket:
 
     Raises ActionNotAllowed when there is none.
     """
-    query = _with_people(select(Ticket).where(Ticket.id == number)).options(
+    query = _join_people(select(Ticket).where(Ticket.id == number)).options(
         selectinload(Ticket.contacts).joinedload(TicketContact.contact),
         selectinload(Ticket.milestones),
         selectinload(Ticket.tasks),
@@ -99,7 +99,7 @@ def present_ticket(session: Session, number: int, settings: Settings) -> Data:
             "name": company.name,
             "manager": company.manager.name if company.manager else None,
         },
-        "contacts": [_contact(link) for link in ticket.contacts],
+        "contacts": [_present_contact(link) for link in ticket.contacts],
         "source": ticket.transport,
         "format": ticket.format,
         "link": ticket.link,
@@ -107,30 +107,30 @@ def present_ticket(session: Session, number: int, settings: Settings) -> Data:
         "created_at": format_iso(ticket.created_at),
         "completed_at": format_iso(ticket.completed_at),
         "period": ticket.period,
-        "milestones": _milestones(ticket),
+        "milestones": _present_milestones(ticket),
         "missing": process.list_missing(ticket.stage, list_reached(ticket)),
-        "deadlines": _deadlines(ticket, settings),
+        "deadlines": _present_deadlines(ticket, settings),
         "tasks": [present_task(t) for t in ticket.tasks],
-        "messages": _messages(session, ticket),
-        "outbox": [_mail(m) for m in ticket.outbox],
-        "deliveries": _deliveries(session, ticket),
+        "messages": _present_messages(session, ticket),
+        "outbox": [_present_mail(m) for m in ticket.outbox],
+        "deliveries": _list_delivery_ids(session, ticket),
         "caveats": list(ticket.caveats),
-        "related": _related(session, ticket),
+        "related": _present_related(session, ticket),
         "merged_into": ticket.merged_into_id,
     }
 
 
-def _contact(link: TicketContact) -> Data:
+def _present_contact(link: TicketContact) -> Data:
     contact = link.contact
     return {"name": contact.name, "email": contact.email, "share_activity": link.share_activity}
 
 
-def _milestones(ticket: Ticket) -> Data:
+def _present_milestones(ticket: Ticket) -> Data:
     now = [r for r in ticket.milestones if r.period == ticket.period]
     return {str(r.milestone): {"at": format_iso(r.at), "by": r.by, "note": r.note} for r in now}
 
 
-def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
+def _present_deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
     raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
     return [
         {
@@ -155,7 +155,7 @@ def present_task(row: Task) -> Data:
     }
 
 
-def _messages(session: Session, ticket: Ticket) -> list[Data]:
+def _present_messages(session: Session, ticket: Ticket) -> list[Data]:
     mine = (
         select(LinkedFile)
         .join(Message, Message.id == LinkedFile.message_id)
@@ -163,21 +163,21 @@ def _messages(session: Session, ticket: Ticket) -> list[Data]:
     )
     links: dict[int, list[Data]] = {}
     for link in session.scalars(mine.order_by(LinkedFile.id)):
-        told = {
+        data = {
             "url": link.url,
             "state": link.state,
             "reason": link.reason,
             "attachment": link.attachment_id,
         }
-        links.setdefault(link.message_id, []).append(told)
-    return [{**_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
+        links.setdefault(link.message_id, []).append(data)
+    return [{**_present_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
 
 
-def _message(message: Message) -> Data:
-    both = message.from_name and message.from_email
+def _present_message(message: Message) -> Data:
+    has_both = message.from_name and message.from_email
     sender = (
         f"{message.from_name} <{message.from_email}>"
-        if both
+        if has_both
         else message.from_name or message.from_email
     )
     return {
@@ -207,7 +207,7 @@ def _message(message: Message) -> Data:
     }
 
 
-def _mail(mail: OutgoingMail) -> Data:
+def _present_mail(mail: OutgoingMail) -> Data:
     return {
         "id": mail.id,
         "template": mail.template,
@@ -219,14 +219,14 @@ def _mail(mail: OutgoingMail) -> Data:
     }
 
 
-def _deliveries(session: Session, ticket: Ticket) -> list[int]:
+def _list_delivery_ids(session: Session, ticket: Ticket) -> list[int]:
     filed = session.scalars(
         select(Filing.delivery_id).where(Filing.ticket_id == ticket.id).distinct()
     )
     return sorted(filed)
 
 
-def _related(session: Session, ticket: Ticket) -> list[Data]:
+def _present_related(session: Session, ticket: Ticket) -> list[Data]:
     either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
     either &= TicketRelation.verdict != Verdict.UNRELATED
     rows = session.scalars(select(TicketRelation).where(either).order_by(TicketRelation.ticket_id))

@@ -114,7 +114,7 @@ def build_page(
     """
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
     tasks = {t.id: describe_task(t.text, t.assignee) for t in ticket.tasks}
-    seen = presence.get_version(
+    version = presence.get_version(
         session, ticket.id
     )  # before the rest: what is newer than it is asked for again
     entries, older = build_timeline(
@@ -129,15 +129,15 @@ def build_page(
     here = order.index(ticket.stage)
     return TicketPage(
         ticket=ticket,
-        boxes=_boxes(ticket, settings, now),
+        boxes=_build_boxes(ticket, settings, now),
         missing=[process.describe_milestone(m) for m in waits],
         after=order[here + 1] if here + 1 < len(order) else None,
         back=order[1:here][::-1],
-        related=_related(session, ticket),
+        related=_list_related(session, ticket),
         staff=[s for s in staff if may(s.role, Right.WORK)],
         entries=entries,
         older=older,
-        seen=seen,
+        seen=version,
         undo=undo.find_undo(session, ticket.id, me.name, now),
         viewers=presence.list_viewers(session, ticket.id, me, now),
         callers=list_callers(session, ticket),
@@ -147,17 +147,23 @@ def build_page(
     )
 
 
-def _boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
-    done = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
-    due = {d.milestone: d for d in _due(ticket, settings, now) if d.milestone not in done}
+def _build_boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
+    recorded = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
+    due = {
+        d.milestone: d
+        for d in _list_running_deadlines(ticket, settings, now)
+        if d.milestone not in recorded
+    }
     return [
-        MilestoneBox(milestone=m, kind=_kind(m), stage=s.stage, done=done.get(m), due=due.get(m))
+        MilestoneBox(
+            milestone=m, kind=_choose_kind(m), stage=s.stage, done=recorded.get(m), due=due.get(m)
+        )
         for s in process.STEPS
         for m in s.waits_for
     ]
 
 
-def _kind(milestone: Milestone) -> str:
+def _choose_kind(milestone: Milestone) -> str:
     return (
         "automatic"
         if milestone in process.RECORDED_BY_RULE
@@ -165,7 +171,9 @@ def _kind(milestone: Milestone) -> str:
     )
 
 
-def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[RunningDeadline]:
+def _list_running_deadlines(
+    ticket: Ticket, settings: Settings, now: datetime
+) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
     falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
@@ -175,7 +183,7 @@ def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[RunningDeadl
     ]
 
 
-def _related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
+def _list_related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
     r = TicketRelation
     other = or_(
         (r.ticket_id == ticket.id) & (Ticket.id == r.other_id),

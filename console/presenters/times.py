@@ -26,9 +26,9 @@ def format_ago(moment: str | None, at: str) -> str:
 
 def format_duration(seconds: float) -> str:
     """Return a duration in its two largest units, as `2 h 5 min`."""
-    left, said = int(seconds), list[str]()
+    rest, parts = int(seconds), list[str]()
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, unit)
-        if count or said:
-            said.append(f"{count} {name}")
-    return " ".join(said[:2]) or "0 s"
+        count, rest = divmod(rest, unit)
+        if count or parts:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"

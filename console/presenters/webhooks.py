@@ -48,8 +48,8 @@ class WebhookRow:
 
 def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
     """Return every active webhook; `whole` shows its full URL."""
-    found = deliver.list_webhooks(session)
-    unsettled = _unsettled(session, [hook.id for hook, _ in found])
+    webhooks = deliver.list_webhooks(session)
+    unsettled = _list_unsettled(session, [hook.id for hook, _ in webhooks])
     return [
         WebhookRow(
             hook,
@@ -58,7 +58,7 @@ def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
             counts.get(WebhookEventState.GIVEN_UP, 0),
             [event for event in unsettled if event.hook_id == hook.id],
         )
-        for hook, counts in found
+        for hook, counts in webhooks
     ]
 
 
@@ -84,7 +84,7 @@ def shorten_address(url: str, *, whole: bool) -> str:
     return url if whole or plain else f"{parts.scheme}://{parts.netloc}/…"
 
 
-def _unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
+def _list_unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
     """Return a few undelivered events of each webhook: given up ones first, then the oldest."""
     given_up_first = (WebhookEvent.state != WebhookEventState.GIVEN_UP, WebhookEvent.id)
     place = (

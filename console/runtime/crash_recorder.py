@@ -44,7 +44,7 @@ class CrashRecorder:
 
     def _write_all(self) -> None:
         unwritten: list[ProcessEnd] = []
-        for end in self._ends():
+        for end in self._iterate_ends():
             unwritten = [*unwritten, end][-MAX_UNWRITTEN:]
             store = Store(
                 self._settings.database
@@ -60,7 +60,7 @@ class CrashRecorder:
             finally:
                 store.close()
 
-    def _ends(self) -> Iterator[ProcessEnd]:
+    def _iterate_ends(self) -> Iterator[ProcessEnd]:
         while (end := self._queue.get()) is not None:
             yield end
 

@@ -30,18 +30,18 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
     would never reach it.
     """
 
-    _until = 0.0
+    _deadline = 0.0
 
     def received(self, data: bytes) -> bool:
         """Process incoming bytes, or close the connection past its deadline."""
-        if self.request is not None and time.monotonic() > self._until:
+        if self.request is not None and time.monotonic() > self._deadline:
             self.will_close = True
             return False
         before = self.request
         taken: bool = super().received(data)
         if self.request is not before:  # another has begun
-            self._until = time.monotonic() + REQUEST_SECONDS
-        self._until += len(data) / MIN_BYTES_PER_SECOND
+            self._deadline = time.monotonic() + REQUEST_SECONDS
+        self._deadline += len(data) / MIN_BYTES_PER_SECOND
         return taken
 
 
@@ -53,14 +53,14 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
     logging.getLogger("waitress").setLevel(
         logging.CRITICAL
     )  # it writes tracebacks, and these texts of ours
-    made = create_http_server(app, listen, limit, threads)
+    server = create_http_server(app, listen, limit, threads)
     log.listener_started(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _exit_process)
     try:
-        made.run()  # ends on SystemExit, then waits for the threads
+        server.run()  # ends on SystemExit, then waits for the threads
     finally:
-        made.close()
+        server.close()
 
 
 def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
@@ -70,7 +70,7 @@ def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THR
     """
     host, _, port = listen.rpartition(":")
     sockets: dict[int, Any] = {}
-    made = create_server(
+    server = create_server(
         app,
         map=sockets,
         host=host.strip("[]"),
@@ -88,9 +88,9 @@ def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THR
     for one in sockets.values():  # a name may be several addresses
         if isinstance(one, BaseWSGIServer):
             one.channel_class = BoundedChannel
-    return made
+    return server
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _exit_process(number: int, frame: object) -> None:
     del number, frame
     raise SystemExit(0)

@@ -45,24 +45,24 @@ def open_process(
     settings: Settings, name: str, progress: LoopProgress | None = None
 ) -> Iterator[tuple[AppContext, "JobNotifier | None"]]:
     """Open the context of a process; a thread sends its heartbeat while the loop advances."""
-    waker = create_notifier(settings)
-    context = open_context(settings, waker=waker)
+    notifier = create_notifier(settings)
+    context = open_context(settings, waker=notifier)
     stop = threading.Event()
     beat = threading.Thread(
-        target=_beat, args=(context, name, stop, progress), name="alive", daemon=True
+        target=_send_heartbeats, args=(context, name, stop, progress), name="alive", daemon=True
     )
     beat.start()
     try:
-        yield context, waker
+        yield context, notifier
     finally:
         stop.set()
         beat.join(timeout=5)
         context.close()
-        if waker is not None:
-            waker.close()
+        if notifier is not None:
+            notifier.close()
 
 
-def _beat(
+def _send_heartbeats(
     context: AppContext, name: str, stop: threading.Event, progress: LoopProgress | None
 ) -> None:
     while True:

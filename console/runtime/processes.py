@@ -78,7 +78,7 @@ def run_imap(settings: Settings) -> None:
                 accept=Intake(context).accept,
                 checkpoints=StoredCheckpoints(context.store),
                 get_deferred=partial(ItemFaults, context.store, context.clock, Transport.IMAP),
-                record_look=partial(_seen, context),
+                record_look=partial(_record_mailbox_alive, context),
                 stop=stop,
                 record_late_fetch=partial(dismiss_url_deliveries, context),
                 is_assigned=lambda key: leases.is_held(f"imap {key}"),
@@ -87,7 +87,7 @@ def run_imap(settings: Settings) -> None:
         )
 
 
-def _seen(context: AppContext, mailbox: str) -> None:
+def _record_mailbox_alive(context: AppContext, mailbox: str) -> None:
     try:
         status.record_alive(context, mailbox)
     except (SQLAlchemyError, OSError) as error:
@@ -181,7 +181,7 @@ def run_clock(settings: Settings) -> None:
 
     collect_garbage_less_often()
     with (
-        open_process(settings, "clock") as (context, waker),
+        open_process(settings, "clock") as (context, notifier),
         hold_leases(context, "clock") as leases,
         use_parser_pool(settings),
         catch_stop_signals() as stop,
@@ -189,7 +189,7 @@ def run_clock(settings: Settings) -> None:
         sweep(
             context,
             stop,
-            redis_away=lambda: waker is None or waker.is_redis_away,
+            redis_away=lambda: notifier is None or notifier.is_redis_away,
             mine=lambda: leases.is_held("clock"),
         )
 

@@ -44,9 +44,9 @@ def run_worker(settings: Settings) -> None:
     told_to_stop = False
     with open_process(settings, "worker") as (context, _), use_parser_pool(settings):
         while not told_to_stop:
-            told_to_stop = bool(url) and _with_redis(url)
+            told_to_stop = bool(url) and _work_with_redis(url)
             if not told_to_stop:
-                told_to_stop = _without_redis(context, RETRY_SECONDS if url else float("inf"))
+                told_to_stop = _work_without_redis(context, RETRY_SECONDS if url else float("inf"))
         background_jobs.close_context()
 
 
@@ -83,7 +83,7 @@ class QuietWorker(SimpleWorker):
         return self._shutdown_requested_date is not None
 
 
-def _with_redis(url: str) -> bool:
+def _work_with_redis(url: str) -> bool:
     """Work on jobs from Redis; return False when Redis went away, True when a signal ended it."""
     worker = None
     try:
@@ -97,17 +97,17 @@ def _with_redis(url: str) -> bool:
     return worker is not None and worker.is_stop_requested
 
 
-def _without_redis(context: AppContext, seconds: float) -> bool:
+def _work_without_redis(context: AppContext, seconds: float) -> bool:
     """Poll the database every second for `seconds`; return whether a signal ended it."""
     until = time.monotonic() + seconds
     with catch_stop_signals() as stop:
         while not stop.is_set() and time.monotonic() < until:
-            _look(context, stop)
+            _poll_once(context, stop)
             stop.wait(POLL_SECONDS)
         return stop.is_set()
 
 
-def _look(context: AppContext, stop: threading.Event) -> None:
+def _poll_once(context: AppContext, stop: threading.Event) -> None:
     for name in background_jobs.QUEUES:
         try:
             if not stop.is_set():

@@ -27,10 +27,10 @@ def register_call_counter(app: Flask, context: AppContext) -> None:
 
 def authorize_call(view: object) -> None:
     """Check token, rate limit and scope of a call. Raises ApiError: 401, 403, 429."""
-    token = _presented()
+    token = _authenticate()
     g.staff, g.rights = token.staff, api_tokens.get_rights(token)
     most = RateLimitItemPerMinute(web_request.get_context().settings.api_calls_per_minute)
-    if not _counted().count_call(most, "token", str(token.id)):
+    if not _get_counter().count_call(most, "token", str(token.id)):
         raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
     api_tokens.record_use(web_request.get_context().store, token, now())
     right = getattr(view, RIGHT_ATTRIBUTE, None)
@@ -42,21 +42,21 @@ def authorize_call(view: object) -> None:
         raise ApiError(403, words, WWW_Authenticate=scope)
 
 
-def _presented() -> ApiToken:
-    where = request.remote_addr or ""
-    if not _counted().is_allowed(WRONG_TOKEN_LIMIT, "wrong", where):
+def _authenticate() -> ApiToken:
+    address = request.remote_addr or ""
+    if not _get_counter().is_allowed(WRONG_TOKEN_LIMIT, "wrong", address):
         raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
-    given = request.authorization
-    if given is None or given.type != "bearer" or not given.token:
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
         raise ApiError(401, WWW_Authenticate=REALM)
-    token = api_tokens.find_token(get_session(), given.token)
+    token = api_tokens.find_token(get_session(), authorization.token)
     if token is None:
-        _counted().count_call(WRONG_TOKEN_LIMIT, "wrong", where)
+        _get_counter().count_call(WRONG_TOKEN_LIMIT, "wrong", address)
         raise ApiError(401, WWW_Authenticate=f'{REALM}, error="invalid_token"')
     return token
 
 
-def _counted() -> CallCounter:
-    found = current_app.extensions[COUNTER_KEY]
-    assert isinstance(found, CallCounter)
-    return found
+def _get_counter() -> CallCounter:
+    counter = current_app.extensions[COUNTER_KEY]
+    assert isinstance(counter, CallCounter)
+    return counter

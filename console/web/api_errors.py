@@ -52,49 +52,49 @@ class ApiError(Exception):  # it is what the answer says, not a fault of the pro
 def build_error_response(error: Exception) -> Response:
     """Return the response for an exception."""
     if isinstance(error, ApiError):
-        return _said(error.code, error.detail, error.fields, error.headers)
+        return _respond(error.code, error.detail, error.fields, error.headers)
     if isinstance(error, AcrossCompanies):
         how = "Send across_companies = true to confirm it."
-        return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
+        return _respond(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
     if isinstance(error, ActionNotAllowed):
-        return _said(HTTPStatus.CONFLICT, str(error))
+        return _respond(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, DATABASE_UNAVAILABLE):
         log.fault("api", error)
-        return _said(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
+        return _respond(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
     if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
-        told = _fields(error)
-        heads = {
+        field_errors = _list_field_errors(error)
+        headers = {
             name: value
             for name, value in error.get_headers()
             if name in {"Allow", "Retry-After", "Location"}
         }
-        return _said(error.code or HTTPStatus.BAD_REQUEST, fields=told, headers=heads)
+        return _respond(error.code or HTTPStatus.BAD_REQUEST, fields=field_errors, headers=headers)
     log.fault("api", error)
-    return _said(HTTPStatus.INTERNAL_SERVER_ERROR)
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _said(
+def _respond(
     code: int,
     detail: str = "",
     fields: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    word, words = ERROR_TEXTS.get(code, ("no", HTTPStatus(code).phrase))
-    body: dict[str, Any] = {"error": word, "detail": detail or words}
+    error_code, text = ERROR_TEXTS.get(code, ("no", HTTPStatus(code).phrase))
+    body: dict[str, Any] = {"error": error_code, "detail": detail or text}
     if fields:
         body["fields"] = dict(fields)
-    told = jsonify(body)
-    told.status_code = code
-    told.headers.update(headers or {})
-    return told
+    response = jsonify(body)
+    response.status_code = code
+    response.headers.update(headers or {})
+    return response
 
 
-def _fields(error: HTTPException) -> dict[str, Any] | None:
+def _list_field_errors(error: HTTPException) -> dict[str, Any] | None:
     """Return the errors by field, as the argument parser found them."""
-    found = getattr(error, "data", {}).get("messages", {})
+    messages = getattr(error, "data", {}).get("messages", {})
     return {
         str(name): words
-        for place in found.values()
+        for place in messages.values()
         if isinstance(place, dict)
         for name, words in place.items()
     }

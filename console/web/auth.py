@@ -67,7 +67,7 @@ pages = Blueprint("accounts", __name__)
 def register_auth(app: Flask, context: AppContext) -> None:
     """Give the app sessions, accounts and the permission check before every view."""
     app.session_interface = ServerSessions(context)
-    app.config.update(_configuration(context))
+    app.config.update(_build_configuration(context))
     csrf.init_app(app)
     security = Security(app, Accounts(context), register_blueprint=True)
     if context.settings.oidc is not None and security.oauthglue is not None:
@@ -79,7 +79,7 @@ def register_auth(app: Flask, context: AppContext) -> None:
             cast("Any", app.view_functions[name])
         )
     app.register_blueprint(pages)
-    app.before_request(_guard)
+    app.before_request(_check_permission)
     app.jinja_env.globals["lock"] = {
         "failures": MAX_FAILURES,
         "minutes": LOCK_DURATION // timedelta(minutes=1),
@@ -88,7 +88,7 @@ def register_auth(app: Flask, context: AppContext) -> None:
     user_authenticated.connect(_on_sign_in, app)
 
 
-def _configuration(context: AppContext) -> dict[str, Any]:
+def _build_configuration(context: AppContext) -> dict[str, Any]:
     secret = [
         hashlib.sha256(b"support-intake console\0" + k).hexdigest()
         for k in crypto.load_keys(context.settings)
@@ -135,7 +135,7 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
         session[SAVED_FORMS_KEY] = FORMS_TO_SHOW
 
 
-def _guard() -> AnyResponse | None:
+def _check_permission() -> AnyResponse | None:
     """Check that the view names a right and the person has it, before every request."""
     endpoint = request.endpoint or ""
     if endpoint in {"", "static", "bootstrap.static", "security.static"}:
@@ -143,23 +143,23 @@ def _guard() -> AnyResponse | None:
     if (
         request.blueprint == api_auth.BLUEPRINT
     ):  # programs, by their tokens: a cookie counts for nothing there
-        api_auth.authorize_call(_view(endpoint))
+        api_auth.authorize_call(_find_view(endpoint))
         return None
     if current_user and current_user.is_authenticated:
         g.staff, g.time_zone = current_user.staff, current_user.time_zone
     elif ACCOUNT_KEY in session:  # signed out, or every session of the account was ended
         session.clear()
-    right = getattr(_view(endpoint), RIGHT_ATTRIBUTE, None)
+    right = getattr(_find_view(endpoint), RIGHT_ATTRIBUTE, None)
     if right == "public" or endpoint.startswith(f"{LIBRARY_BLUEPRINT}."):
         return None
     if g.get("staff") is None:
-        return _to_sign_in()
+        return _redirect_to_sign_in()
     if right is None or not is_allowed(Right(right)):
         abort(403)
-    return _to_kept_form() if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW else None
+    return _redirect_to_saved_form() if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW else None
 
 
-def _to_kept_form() -> AnyResponse | None:
+def _redirect_to_saved_form() -> AnyResponse | None:
     """Redirect the first page after sign-in to the forms saved before it."""
     mode = request.headers.get(
         "Sec-Fetch-Mode", "navigate"
@@ -170,13 +170,13 @@ def _to_kept_form() -> AnyResponse | None:
     return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
 
 
-def _view(endpoint: str) -> object:
+def _find_view(endpoint: str) -> object:
     from flask import current_app  # one line of use
 
     return current_app.view_functions.get(endpoint)
 
 
-def _to_sign_in() -> AnyResponse:
+def _redirect_to_sign_in() -> AnyResponse:
     if request.method != "GET":
         raise CSRFError(
             SESSION_ENDED
@@ -193,16 +193,16 @@ def _to_sign_in() -> AnyResponse:
 def join(token: str) -> str:
     """Show the form of an invitation."""
     with get_context().store.transaction() as session:
-        found = invitations.find_valid_invitation(session, token, now())
-        if found is None:
+        invitation = invitations.find_valid_invitation(session, token, now())
+        if invitation is None:
             abort(404)
-        name, email = _known(session, found)
+        name, email = _find_invited(session, invitation)
     return render_template(
         "join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=""
     )
 
 
-def _join_again(token: str) -> tuple[str, int]:
+def _show_join_again(token: str) -> tuple[str, int]:
     """Show the form again with name and address; a password is never stored."""
     del token
     fault = "This page was open for too long. Nothing is lost but the password: type it again."
@@ -217,7 +217,7 @@ def _join_again(token: str) -> tuple[str, int]:
 
 
 @pages.post("/join/<token>")
-@when_expired(_join_again)
+@when_expired(_show_join_again)
 @public
 def joined(token: str) -> AnyResponse | tuple[str, int]:
     """Create the account or set the new password; the link is used up."""
@@ -226,10 +226,10 @@ def joined(token: str) -> AnyResponse | tuple[str, int]:
         request.form.get("email", "").strip().casefold(),
     )
     password = request.form.get("password", "")
-    fault = _fault(name, email, password, request.form.get("again", ""))
+    fault = _find_fault(name, email, password, request.form.get("again", ""))
     if not fault:
         try:
-            _make(token, name, email, password)
+            _create_account(token, name, email, password)
         except IntegrityError:
             fault = (
                 "There is an account with this name or address already: sign in, or ask an admin"
@@ -244,12 +244,12 @@ def joined(token: str) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("security.login"))
 
 
-def _known(session: Any, found: Invitation) -> tuple[str, str]:
-    person = session.get(Staff, found.staff_id) if found.staff_id else None
+def _find_invited(session: Any, invitation: Invitation) -> tuple[str, str]:
+    person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
     return (person.name, person.email) if person is not None else ("", "")
 
 
-def _fault(name: str, email: str, password: str, again: str) -> str:
+def _find_fault(name: str, email: str, password: str, again: str) -> str:
     faults = {
         "Say your name.": not name or not name.isprintable(),
         "That is no mail address.": not directory.is_valid_address(email),
@@ -261,26 +261,26 @@ def _fault(name: str, email: str, password: str, again: str) -> str:
     return next((words for words, wrong in faults.items() if wrong), "")
 
 
-def _make(token: str, name: str, email: str, password: str) -> None:
-    when = now()
+def _create_account(token: str, name: str, email: str, password: str) -> None:
+    moment = now()
     with get_context().store.transaction() as session:
-        found = invitations.find_valid_invitation(session, token, when)
-        if found is None:
+        invitation = invitations.find_valid_invitation(session, token, moment)
+        if invitation is None:
             abort(404)
-        found.used_at = when
-        person = session.get(Staff, found.staff_id) if found.staff_id else None
+        invitation.used_at = moment
+        person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
         if person is None:
             person = session.scalar(
                 select(Staff).where(Staff.name == name)
             )  # put on the desk before the first run
         if person is None:
-            person = Staff(name=name, email=email, role=found.role, created_at=when)
+            person = Staff(name=name, email=email, role=invitation.role, created_at=moment)
             session.add(person)
-        person.role, person.email = found.role, person.email or email
+        person.role, person.email = invitation.role, person.email or email
         session.flush()
         account = session.scalar(select(Account).where(Account.staff_id == person.id))
         if account is None:
-            account = Account(staff_id=person.id, created_at=when)
+            account = Account(staff_id=person.id, created_at=moment)
             session.add(account)
         account.email, account.password, account.uniquifier = (
             email,
@@ -290,7 +290,7 @@ def _make(token: str, name: str, email: str, password: str) -> None:
         account.active, account.failures, account.locked_until = True, 0, None
         session.flush()
         audit.record(
-            session, "account", by=person.name, cause="invitation", now=when, account=account.id
+            session, "account", by=person.name, cause="invitation", now=moment, account=account.id
         )
 
 

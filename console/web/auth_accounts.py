@@ -97,11 +97,11 @@ class Accounts(UserDatastore):
         column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[
             name
         ]
-        wanted = value.strip().casefold() if name == "email" else value
-        query = select(Account).where(column == wanted).options(joinedload(Account.staff))
+        key = value.strip().casefold() if name == "email" else value
+        query = select(Account).where(column == key).options(joinedload(Account.staff))
         with self._context.store.read_only() as session:
             row = session.scalar(query)
-        return _user(self._context, row) if row is not None else None
+        return _make_user(self._context, row) if row is not None else None
 
     def find_role(self, role: str) -> Group:
         """Return the role of this name: roles are an enumeration of ours."""
@@ -141,7 +141,7 @@ def record_sign_in(app_context: AppContext, user: User) -> None:
         )
 
 
-def _user(app_context: AppContext, row: Account) -> User:
+def _make_user(app_context: AppContext, row: Account) -> User:
     return User(
         context=app_context,
         id=row.id,

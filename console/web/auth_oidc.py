@@ -41,19 +41,19 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
         No redirect: our content security policy allows forms to submit to ourselves only, and
         browsers apply it to a redirect that answers a form.
         """
-        back = urljoin(
+        return_url = urljoin(
             get_context().settings.public_url, urlsplit(redirect_uri or "").path
         )  # behind a proxy it is another
         try:
             self._check_issuer()
-            there = self.create_authorization_url(back, **more)
+            target = self.create_authorization_url(return_url, **more)
         except ISSUER_ERRORS as error:
             log.sign_on_failed(error)
             flash(FAILED_MESSAGE, "error")
             return redirect(url_for("security.login"))
-        self.save_authorize_data(redirect_uri=back, **there)
-        page = make_response(render_template("security/onward.html", url=there["url"]))
-        page.headers["Refresh"] = f"0;url={there['url']}"
+        self.save_authorize_data(redirect_uri=return_url, **target)
+        page = make_response(render_template("security/onward.html", url=target["url"]))
+        page.headers["Refresh"] = f"0;url={target['url']}"
         return page
 
     def authorize_access_token(self, **more: Any) -> dict[str, Any]:
@@ -68,9 +68,9 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
             if claims is not None and not claims.get(
                 "email"
             ):  # only `sub` must be in an ID token (OIDC Core §5.4)
-                told = self.userinfo(token=token)
+                profile = self.userinfo(token=token)
                 token["userinfo"] = (
-                    {**claims, **told} if told.get("sub") == claims["sub"] else {}
+                    {**claims, **profile} if profile.get("sub") == claims["sub"] else {}
                 )  # §5.3.2
         except ISSUER_ERRORS as error:
             _refuse(error)
@@ -81,11 +81,11 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
 
         Source: OIDC Discovery §4.3.
         """
-        said, meant = self.load_server_metadata().get("issuer"), get_context().settings.oidc
+        issuer, configured = self.load_server_metadata().get("issuer"), get_context().settings.oidc
         if (
-            meant is None
-            or not isinstance(said, str)
-            or said.rstrip("/") != meant.issuer.rstrip("/")
+            configured is None
+            or not isinstance(issuer, str)
+            or issuer.rstrip("/") != configured.issuer.rstrip("/")
         ):
             self.server_metadata.clear()
             raise OAuthError

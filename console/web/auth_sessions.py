@@ -68,7 +68,7 @@ class ServerSessions(SessionInterface):
         if token and request.endpoint != "static":
             with self._context.store.read_only() as session:
                 row = session.get(WebSession, hash_secret(token))
-            if row is not None and self._alive(row, self._context.clock()):
+            if row is not None and self._is_alive(row, self._context.clock()):
                 return Session(_TAGS.loads(row.data), token, row)
         return Session(None, secrets.token_urlsafe(32), None)
 
@@ -77,7 +77,7 @@ class ServerSessions(SessionInterface):
         assert isinstance(session, Session)
         now = self._context.clock()
         if not session:
-            self._forget(app, session, response)
+            self._delete(app, session, response)
         elif session.modified or (
             session.row
             and now - session.row.seen_at > SEEN_INTERVAL
@@ -94,7 +94,7 @@ class ServerSessions(SessionInterface):
             )
         response.vary.add("Cookie")
 
-    def _forget(self, app: Flask, session: Session, response: Response) -> None:
+    def _delete(self, app: Flask, session: Session, response: Response) -> None:
         if session.row is None:
             return
         with self._context.store.transaction() as writing:
@@ -124,5 +124,5 @@ class ServerSessions(SessionInterface):
             )
             writing.merge(row)
 
-    def _alive(self, row: WebSession, now: datetime) -> bool:
+    def _is_alive(self, row: WebSession, now: datetime) -> bool:
         return now - row.seen_at < self._idle and now - row.created_at < MAX_SESSION_AGE

@@ -24,15 +24,15 @@ DUE_SOON = timedelta(hours=12)  # what is due within them is to be done today
 
 def register_filters(app: Flask) -> None:
     """Register filters and globals in the template environment."""
-    shown = {
+    template_filters = {
         "moment": format_moment,
         "day": format_day,
         "age": format_age,
         "due": format_due,
         "size": format_size,
     }
-    shown |= {"from_iso": parse_iso, "details_title": get_details_title}
-    app.jinja_env.filters |= shown
+    template_filters |= {"from_iso": parse_iso, "details_title": get_details_title}
+    app.jinja_env.filters |= template_filters
     app.jinja_env.globals |= {
         "allowed": is_allowed,
         "Right": Right,
@@ -70,10 +70,10 @@ def format_age(at: datetime | None) -> Markup:
         return Markup("–")
     passed = now() - at
     words = format_span(abs(passed))
-    said = f"{words} ago" if passed >= timedelta() else f"in {words}"
-    said = "just now" if abs(passed) < MINUTE else said
+    text = f"{words} ago" if passed >= timedelta() else f"in {words}"
+    text = "just now" if abs(passed) < MINUTE else text
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        at.isoformat(), escape(f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}"), said
+        at.isoformat(), escape(f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}"), text
     )
 
 
@@ -81,10 +81,14 @@ def format_due(at: datetime | None) -> Markup:
     """Return `due in 5 h` or `1 d overdue`, in a matching colour."""
     if at is None:
         return Markup("–")
-    left = at - now()
-    colour = "danger" if left <= timedelta() else "warning" if left < DUE_SOON else "secondary"
+    remaining = at - now()
+    colour = (
+        "danger" if remaining <= timedelta() else "warning" if remaining < DUE_SOON else "secondary"
+    )
     words = (
-        f"{format_span(-left)} overdue" if left <= timedelta() else f"due in {format_span(left)}"
+        f"{format_span(-remaining)} overdue"
+        if remaining <= timedelta()
+        else f"due in {format_span(remaining)}"
     )
     return Markup('<time class="badge text-bg-{}" datetime="{}" title="{}">{}</time>').format(
         colour, at.isoformat(), f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}", words

@@ -37,9 +37,9 @@ def find_account_id(token: str) -> int | None:
 def _secret(token: str) -> str | None:
     # The first key signs; a form may be older than the last change of keys. The library wants the
     # newest last.
-    known = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
+    keys = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
     try:
-        secret = URLSafeTimedSerializer(known, salt=SALT).loads(
+        secret = URLSafeTimedSerializer(keys, salt=SALT).loads(
             token, max_age=int(MAX_TOKEN_AGE.total_seconds())
         )
     except BadData:

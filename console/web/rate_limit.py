@@ -25,22 +25,22 @@ class CallCounter:
     """
 
     def __init__(self, url: str) -> None:
-        self._own = MovingWindowRateLimiter(MemoryStorage())
-        self._shared = MovingWindowRateLimiter(_in_redis(url)) if url else None
+        self._local = MovingWindowRateLimiter(MemoryStorage())
+        self._shared = MovingWindowRateLimiter(_open_redis(url)) if url else None
         self._quiet_until = 0.0
         self._away = False
 
-    def count_call(self, most: RateLimitItem, *whose: str) -> bool:
+    def count_call(self, limit: RateLimitItem, *key: str) -> bool:
         """Count a call; return False, and count nothing, when the limit is reached."""
-        return self._asked(lambda counted: counted.hit(most, *whose))
+        return self._decide(lambda counted: counted.hit(limit, *key))
 
-    def is_allowed(self, most: RateLimitItem, *whose: str) -> bool:
+    def is_allowed(self, limit: RateLimitItem, *key: str) -> bool:
         """Return whether a call would be allowed; counts nothing."""
-        return self._asked(lambda counted: counted.test(most, *whose))
+        return self._decide(lambda counted: counted.test(limit, *key))
 
-    def _asked(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:
+    def _decide(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:
         if self._shared is None or time.monotonic() < self._quiet_until:
-            return question(self._own)
+            return question(self._local)
         try:
             answer = question(self._shared)
         except StorageError:
@@ -48,12 +48,12 @@ class CallCounter:
             if not self._away:
                 log.rate_limit_is_local()
             self._away = True
-            return question(self._own)
+            return question(self._local)
         self._away = False
         return answer
 
 
-def _in_redis(url: str) -> RedisStorage:
+def _open_redis(url: str) -> RedisStorage:
     return RedisStorage(
         url,
         key_prefix=KEY_PREFIX,

@@ -61,10 +61,10 @@ def get_staff() -> Staff:
 
     Raises Forbidden where nobody has signed in; views that require a right never see that.
     """
-    found = cast("Staff | None", g.get("staff"))
-    if found is None:
+    person = cast("Staff | None", g.get("staff"))
+    if person is None:
         raise Forbidden
-    return found
+    return person
 
 
 def get_time_zone() -> ZoneInfo:
@@ -74,9 +74,13 @@ def get_time_zone() -> ZoneInfo:
 
 def is_allowed(right: Right) -> bool:
     """Return whether the signed-in person, or the token, has this right."""
-    found = cast("Staff | None", g.get("staff"))
-    held = g.get("rights")  # of a token
-    return found is not None and may(found.role, right) and (held is None or right in held)
+    person = cast("Staff | None", g.get("staff"))
+    token_rights = g.get("rights")  # of a token
+    return (
+        person is not None
+        and may(person.role, right)
+        and (token_rights is None or right in token_rights)
+    )
 
 
 def requires(right: Right) -> Callable[[F], F]:

@@ -81,7 +81,7 @@ def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
         def loops() -> list[crash_loops.CrashLoop]:
             child.restart_at = 0  # the pauses between two starts are not what this is about
             supervisor.wait_for(lambda: True, 1)
-            supervisor._look()
+            supervisor._check_children()
             with told.store.read_only() as session:
                 return crash_loops.find_crash_loops(session, told.clock())
 
@@ -98,7 +98,7 @@ def test_a_child_that_is_stopped_on_purpose_is_no_end(context: AppContext) -> No
     recorder = CrashRecorder(context.settings)
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
     supervisor.add("folder", [sys.executable, "-c", "import time; time.sleep(60)"])
-    supervisor._signalled(signal.SIGTERM, None)
+    supervisor._count_signal(signal.SIGTERM, None)
     supervisor.stop()
     recorder.close()
     with context.store.read_only() as session:
