@@ -46,7 +46,7 @@ PAGE_MODULES = (
     tokens,
     saved_forms,
 )
-MAX_FORM_BYTES = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
+MAX_FORM_BYTES = 34 * 1024 * 1024  # attachments of an answer; mail servers accept no more
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action"
     " 'self'; frame-ancestors 'none'"
@@ -110,7 +110,7 @@ def create_app(context: AppContext) -> Flask:
         app.register_blueprint(part.pages)
     auth.csrf.exempt(customers.pages)
     api.register_api(app, context)
-    auth.csrf.exempt(api.blueprint)  # no cookie opens it, so no other site can use one
+    auth.csrf.exempt(api.blueprint)  # it reads no cookie, so no other site can misuse one
     app.register_error_handler(CSRFError, _answer_expired_form)
     app.register_error_handler(Exception, _answer_error)
     app.after_request(_add_security_headers)
@@ -144,13 +144,13 @@ def _answer_error(error: Exception) -> AnyResponse | tuple[str, int]:
         if error.response is not None:
             return cast("Response", error.response)
         code = error.code or 500
-        if code < 400:  # noqa: PLR2004  # redirects come as exceptions, too
+        if code < 400:  # noqa: PLR2004  # werkzeug raises redirects as exceptions, too
             return cast("Response", error.get_response())
-        title, text = ERROR_TEXTS.get(code, ("That did not work", "Go back and try once more."))
+        title, text = ERROR_TEXTS.get(code, ("This did not work", "Go back and try again."))
         return render_template("error.html", title=title, text=text), code
     log.fault("console", error)
     text = "Something went wrong on our side. Nothing was changed. Please try again."
-    return render_template("error.html", title="An error of ours", text=text), 500
+    return render_template("error.html", title="Internal error", text=text), 500
 
 
 def _add_security_headers(response: Response) -> Response:

@@ -80,9 +80,8 @@ def _due_column(milestone: Milestone) -> Column:
     return column
 
 
-COLUMNS: dict[
-    str, Column
-] = {  # headed as in the CRM the manual was written for, so that it can be moved in again
+# Headings of the CRM the manual was written for, so that `intake import` can read the file.
+COLUMNS: dict[str, Column] = {
     "Record ID": _find_record_id,
     "Ticket number": lambda s: str(s.ticket.id),
     "Ticket name": lambda s: s.ticket.name,
@@ -107,7 +106,7 @@ COLUMNS: dict[
     **{f"Due: {d.milestone}": _due_column(d.milestone) for d in process.DEADLINES},
     "Link": lambda s: s.ticket.link,
 }
-TEXT_COLUMNS: dict[str, Column] = {  # PHI: only where a person has asked for it
+TEXT_COLUMNS: dict[str, Column] = {  # patient data: only when a person asks for it
     "Original subject": lambda s: s.ticket.subject,
     "Ticket description": lambda s: s.text,
 }
@@ -119,15 +118,20 @@ def select_columns(names: Sequence[str], *, with_text: bool) -> list[str]:
     Raises ActionNotAllowed for an unknown column, and for one with patient data when `with_text` is
     False.
     """
-    there = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
-    by_word = {name.casefold(): name for name in there}
-    if secret := [
-        n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT_COLUMNS}
-    ]:
-        raise ActionNotAllowed(f"{secret[0]} may hold patient data: ask for it with --with-text")
-    if wrong := [n for n in names if n.casefold() not in by_word]:
-        raise ActionNotAllowed(f"there is no column {wrong[0]}: there are {', '.join(there)}")
-    return [by_word[n.casefold()] for n in names] or there
+    available = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
+    if not names:
+        return available
+    by_folded_name = {name.casefold(): name for name in available}
+    text_columns = {name.casefold() for name in TEXT_COLUMNS}
+    selected = []
+    for name in names:
+        folded = name.casefold()
+        if folded in text_columns and not with_text:
+            raise ActionNotAllowed(f"{name} may hold patient data: ask for it with --with-text")
+        if folded not in by_folded_name:
+            raise ActionNotAllowed(f"there is no column {name}: there are {', '.join(available)}")
+        selected.append(by_folded_name[folded])
+    return selected
 
 
 def iterate_rows(
@@ -138,11 +142,11 @@ def iterate_rows(
     Cells are unescaped: the writers see to it that no spreadsheet computes them.
     """
     yield list(columns)
-    making = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
+    make_cells = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
     with_text = "Ticket description" in columns
     for ticket, text in _iterate_tickets(context, session, view, actor, with_text=with_text):
         row = _ExportedTicket(ticket, text, context.settings, context.signer)
-        yield [make(row) or "" for make in making]
+        yield [make(row) or "" for make in make_cells]
 
 
 def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:

@@ -263,7 +263,7 @@ def _print_summary(results: list[DeliveryResult], options: ReplayOptions) -> Non
             sum(result.is_applied for result in results),
             sum(not result.is_readable for result in results),
         )
-        counts = f"{applied} applied, {pending} would change, {unread} cannot be read"
+        counts = f"{applied} done, {pending} would change, {unread} cannot be read"
         click.echo(
             f"{len(results)} deliveries: {counts}, of {len(results) - applied - pending - unread} nothing"
             " would change."

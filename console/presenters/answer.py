@@ -53,12 +53,10 @@ class AnswerPage:
     """Everything around the form."""
 
     recipients: Sequence[Recipient]
-    boxes: Sequence[
-        tuple[Milestone, bool]
-    ]  # those not ticked yet, and whether this mail ticks them
+    boxes: Sequence[tuple[Milestone, bool]]  # unticked ones, and whether this mail ticks them
     folders: Sequence[tuple[str, Sequence[CannedResponse]]]
     messages: Sequence[Message]
-    seen: int
+    seen: int  # version of the ticket the page shows
     viewers: Sequence[tuple[str, datetime]]
     sender: str
     size: int  # bytes of all files
@@ -76,22 +74,21 @@ def build_page(
     """Return everything around the form."""
     version = presence.get_version(session, ticket.id)
     milestones = list_reached(ticket)
-    offered = canned_responses.list_responses(session)
-    by_itself = [
-        t.value for t in Template if t not in WRITTEN_BY_PERSON
-    ]  # fixed words: nobody answers to them
-    said = (Message.direction != "out") | Message.subject.not_in(by_itself)
+    responses = canned_responses.list_responses(session)
+    # our automatic mails are left out: nobody refers to their fixed text
+    automatic = [t.value for t in Template if t not in WRITTEN_BY_PERSON]
+    by_people = (Message.direction != "out") | Message.subject.not_in(automatic)
     rows = (
         select(Message)
-        .where(Message.ticket_id == ticket.id, said)
+        .where(Message.ticket_id == ticket.id, by_people)
         .order_by(Message.at.desc(), Message.id.desc())
     )
     return AnswerPage(
         recipients=_list_recipients(session, ticket, draft, context.settings),
         boxes=[(m, m.name in draft.ticks) for m in process.list_boxes() if m not in milestones],
         folders=[
-            (f, [w for w in offered if w.folder == f])
-            for f in dict.fromkeys(w.folder for w in offered)
+            (folder, [r for r in responses if r.folder == folder])
+            for folder in dict.fromkeys(r.folder for r in responses)
         ],
         messages=list(session.scalars(rows.limit(MAX_MESSAGES))),
         seen=version,

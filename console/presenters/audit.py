@@ -14,7 +14,7 @@ from workflow.process import PROPERTY_MILESTONES, RECORDED_BY_RULE, Milestone, S
 from workflow.tickets import merged_messages
 from workflow.tickets.desk import RULE
 
-# Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
+# Actions the timeline leaves out: it shows their message, mail or task, and views are no event.
 SHOWN_ELSEWHERE = (
     "viewed",
     "file opened",
@@ -93,8 +93,8 @@ def describe_actor(name: str) -> str:
     return "the process" if name == RULE else name
 
 
-def _describe_milestone(detail: dict[str, Any], known: AuditNames) -> str:
-    del known
+def _describe_milestone(detail: dict[str, Any], names: AuditNames) -> str:
+    del names
     milestone = _find_label(Milestone, detail.get("milestone"))
     if milestone in PROPERTY_MILESTONES:
         return f"{milestone} set to Yes"
@@ -116,7 +116,7 @@ _CHANGE_TEXTS = {
 assert set(_CHANGE_TEXTS) <= set(SHOWN_ELSEWHERE)
 _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "opened": lambda _, __: "Ticket opened",
-    "assigned": lambda d, known: f"Assigned to {known.staff.get(d.get('owner', 0), 'somebody')}",
+    "assigned": lambda d, names: f"Assigned to {names.staff.get(d.get('owner', 0), 'somebody')}",
     "reached": _describe_milestone,
     "unticked": lambda d, _: f"Unticked {_find_label(Milestone, d.get('milestone'))}",
     "stage": lambda d, _: f"Moved to {_find_label(Stage, d.get('stage'))}",
@@ -127,8 +127,8 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "merged": lambda d, _: f"Merged into #{d.get('into')}",
     str(Status.SPAM): lambda _, __: "Closed as spam",
     str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",
-    "task": lambda d, known: f"Task: {known.tasks.get(d.get('task', 0), 'gone')}",
-    "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
+    "task": lambda d, names: f"Task: {names.tasks.get(d.get('task', 0), 'gone')}",
+    "task done": lambda d, names: f"Task done: {names.tasks.get(d.get('task', 0), 'gone')}",
     corrections.ACTION_NOT_AUTOMATIC: lambda _, __: "A message counts as a person's",
     corrections.ACTION_AUTOMATIC: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
@@ -136,8 +136,8 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Took back an answer before it was sent",
     "undone": lambda _, __: "Took back what was done last",
-    "manager": lambda d, known: (
-        f"Its company is managed by {known.staff.get(d['manager'], 'somebody')} now"
+    "manager": lambda d, names: (
+        f"Its company is managed by {names.staff.get(d['manager'], 'somebody')} now"
         if "manager" in d
         else "Its company has no manager any more"
     ),

@@ -64,11 +64,11 @@ def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
         for c in sheet.columns
     )
     out.print(terminal.build_table(("", "heading", "is taken for", "because", "first rows"), lines))
-    zone = sheet.time_zone or "the house's time zone"
+    zone = sheet.time_zone or "the default time zone"
     out.print(terminal.escape_text(f"dates in text: {sheet.date_order}, {zone}"))
     for name, value in sheet.defaults:
         out.print(
-            terminal.escape_text(f"where a row says none: {describe_field(name)} = {value}"),
+            terminal.escape_text(f"where a row has none: {describe_field(name)} = {value}"),
             soft_wrap=True,
         )
     if others:
@@ -96,21 +96,18 @@ def print_next_step(sheet: SheetProposal, source: str) -> None:
             )
         )
     elif sheet.profile is None and any(c.reason == "as you say" for c in sheet.columns):
-        click.echo("It can be read so. To keep it: the same with --save NAME")
+        click.echo("It can be read like this. To save it: the same with --save NAME")
     else:
-        click.echo(
-            'It can be read as it is. To mean something else: --column "HEADING=FIELD" --save NAME'
-        )
+        click.echo('It can be read as it is. To change it: --column "HEADING=FIELD" --save NAME')
 
 
 def print_saved(name: str, replayed: list[Data]) -> None:
     """Print that the profile is saved, and the deliveries that were read with it."""
     click.echo(
-        f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every"
-        " host"
+        f"saved as {shlex.quote(name)}: it reads the next file with these headings, on every host"
     )
-    for one in replayed:
-        replay.print_replay(one)
+    for delivery in replayed:
+        replay.print_replay(delivery)
     if not replayed:
         click.echo(
             "No failed delivery has these headings. Drop the file again, or: intake deliver"
@@ -155,7 +152,7 @@ def print_profiles(rows: list[Data]) -> None:
             p["name"],
             f"{p['by']}, {format_time(p['at'])}" if p["at"] else p["from"],
             p["date_order"],
-            p["time_zone"] or "the house's",
+            p["time_zone"] or "the default",
             "its headings only" if p["fingerprint"] else "any workbook",
             ", ".join(
                 f"{heading}: {describe_field(name)}"

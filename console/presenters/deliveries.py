@@ -22,11 +22,10 @@ def list_deliveries(session: Session, state: str | None, limit: int, now: dateti
 
     `limit` 0 returns all of them; `state` None every state.
     """
-    query = (
-        select(Delivery).where(*_in_state(state)).options(defer(Delivery.content))
-    )  # the sealed bytes stay where they are
-    oldest = state == DeliveryState.FAILED
-    query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
+    # the encrypted bytes may be megabytes a row: they are not loaded
+    query = select(Delivery).where(*_in_state(state)).options(defer(Delivery.content))
+    oldest_first = state == DeliveryState.FAILED
+    query = query.order_by(Delivery.id if oldest_first else Delivery.id.desc())
     if limit:
         query = query.limit(limit)
     rows = sorted(session.scalars(query), key=lambda d: d.id)

@@ -34,7 +34,7 @@ CHANNEL_LABELS = {
     "import": "moved in",
 }
 
-PAGE_OF_COMMAND = {  # where a person sees what a command shows
+PAGE_OF_COMMAND = {  # the page that shows the same as a command
     "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
     "intake hook list": ("Webhooks", "/operations/webhooks"),
     "intake ledger": ("Ledger", "/operations/ledger"),
@@ -46,7 +46,7 @@ DESCRIBED_FIELDS = {
     "stage",
     "task",
     "owner",
-}  # the sentence of the row has them in words
+}  # shown by the action's own words
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def present_status(context: AppContext) -> dict[str, Any]:
             name: {
                 "seen": format_iso(at),
                 "seconds_ago": round(ages[name], 1),
-                # It says so whenever it starts: one that ends again and again is none the less not
+                # It sends a heartbeat whenever it starts: one that crashes in a loop is still not
                 # alive.
                 "alive": ages[name] < ALIVE_SECONDS and name.partition(" ")[0] not in looping,
                 "crash_loop": name.partition(" ")[0] in looping,

@@ -182,7 +182,8 @@ def describe_item(item: Data, *, applied: bool) -> str:
         "same": "as it is",
         "changed": f"changed: {_list_field_names(item)}" if applied else "would read otherwise",
         "received": (
-            f"{'was ' + item['was'] + ', ' if item.get('was') else ''}{_describe_outcome(item, applied=applied)}"
+            f"{'was ' + item['was'] + ', ' if item.get('was') else ''}"
+            f"{_describe_outcome(item, applied=applied)}"
         ),
         "gone": "is not found any more; it stays as it is",
         "no request": "would be no request; it stays as it is",
@@ -216,7 +217,7 @@ def diff_texts(before: str, after: str) -> Iterator[str]:
     shown_lines = [
         f"{line[0]} {line[1 : MAX_LINE_LENGTH + 1]}" for line in diff if not line.startswith("@@")
     ]
-    if not any(line[0] in "+-" for line in shown_lines):  # they differ in what ends the lines
+    if not any(line[0] in "+-" for line in shown_lines):  # they differ in their line ends only
         shown_lines = [f"- {before[:MAX_LINE_LENGTH]!r}", f"+ {after[:MAX_LINE_LENGTH]!r}"]
     yield from shown_lines[:MAX_LINES]
     if len(shown_lines) > MAX_LINES:

@@ -94,12 +94,14 @@ def print_ticket(ticket: Data, hint: str) -> None:
     """Print one ticket."""
     out = create_console()
     out.print(
-        f"[bold]#{ticket['id']} {escape_text(ticket['name'])}[/bold]  {escape_text(ticket['subject'])}"
+        f"[bold]#{ticket['id']} {escape_text(ticket['name'])}[/bold]"
+        f"  {escape_text(ticket['subject'])}"
     )
     if ticket["link"]:
         out.print(f"original: {escape_text(ticket['link'])}", soft_wrap=True)
     out.print(
-        f"{ticket['stage']} · {ticket['status']} · owner: {escape_text(ticket['owner'] or 'none yet')}"
+        f"{ticket['stage']} · {ticket['status']}"
+        f" · owner: {escape_text(ticket['owner'] or 'none yet')}"
     )
     waits = ", ".join(ticket["missing"]) if ticket["status"] == "open" else ""
     out.print(f"[yellow]waits for: {waits}[/yellow]" if waits else "waits for nothing")
@@ -126,7 +128,8 @@ def print_ticket(ticket: Data, hint: str) -> None:
             )
         for file in message["attachments"]:
             out.print(
-                f"  [dim]file: {escape_text(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
+                f"  [dim]file: {escape_text(file['name'])}"
+                f" ({file['mime']}, {file['size']} bytes)[/dim]"
             )
         for link in (one for one in message["linked_files"] if not one["attachment"]):
             why = f": {link['reason']}" if link["reason"] else ""
@@ -147,7 +150,8 @@ def _split_reply(message: Data) -> tuple[str, int]:
 def _list_facts(ticket: Data) -> Iterator[str]:
     company = ticket["company"]
     yield (
-        f"company: {escape_text(company['name'])}, manager: {escape_text(company['manager'] or 'none')}"
+        f"company: {escape_text(company['name'])},"
+        f" manager: {escape_text(company['manager'] or 'none')}"
         if company
         else "company: –"
     )
@@ -198,7 +202,7 @@ def print_deliveries(deliveries: list[Data]) -> None:
     columns = (
         "#",
         "age" if waiting else "received",
-        "door",
+        "channel",
         "as",
         "bytes",
         "state",
@@ -226,7 +230,7 @@ def describe_row_progress(delivery: Data) -> str:
     if delivery["state"] == "pending" and delivery["filed"]:
         is_count_known = (
             delivery["items"] > delivery["filed"] + 1
-        )  # while it is not is_count_known how many there are, one more is expected
+        )  # until the number of rows is known, `items` is one more than what is filed
         return (
             f"being read: {delivery['filed']} of {delivery['items']} rows"
             if is_count_known
@@ -250,14 +254,17 @@ def print_delivery(delivery: Data) -> None:
     """Print one delivery."""
     out = create_console()
     out.print(
-        f"[bold]delivery {delivery['id']}[/bold]  {delivery['state']} · {format_duration(delivery['age_seconds'])} old"
+        f"[bold]delivery {delivery['id']}[/bold]"
+        f"  {delivery['state']} · {format_duration(delivery['age_seconds'])} old"
     )
     where = "in the blobs" if delivery["blob"] else "in the database"
     out.print(
-        f"came by {delivery['transport']} as {delivery['format']}, {format_time(delivery['received_at'])}"
+        f"came by {delivery['transport']} as {delivery['format']},"
+        f" {format_time(delivery['received_at'])}"
     )
     out.print(
-        f"{delivery['size']} bytes {where}, sealed · read {delivery['attempts']} times · {delivery['items']}"
+        f"{delivery['size']} bytes {where}, encrypted · read {delivery['attempts']} times"
+        f" · {delivery['items']}"
         " items"
     )
     if delivery["reason"]:
@@ -271,7 +278,7 @@ def print_delivery(delivery: Data) -> None:
         (format_time(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"])
         for r in delivery["receipts"]
     )
-    out.print(build_table(("came", "door", "", "the door's name for it"), came))
+    out.print(build_table(("came", "channel", "", "its id there"), came))
     if progress := describe_row_progress(delivery):
         out.print(f"[yellow]! {progress}[/yellow]")
     if delivery["sheets"]:
@@ -316,7 +323,7 @@ def print_ledger(balance: "Balance") -> None:
         (name, *line.as_dict().values(), "yes" if line.adds_up else "NO")
         for name, line in lines.items()
     )
-    create_console().print(build_table(("door", *words, "adds up"), rows))
+    create_console().print(build_table(("channel", *words, "adds up"), rows))
     if not balance.channels:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
     if balance.workbooks:
@@ -361,7 +368,7 @@ def print_status(status: Data) -> None:
     if status["doors"]:
         out.print(
             build_table(
-                ("door", "last item"),
+                ("channel", "last item"),
                 ((n, format_ago(d["last"], at)) for n, d in status["doors"].items()),
             )
         )
@@ -378,7 +385,8 @@ def print_status(status: Data) -> None:
         out.print(build_table(("OAuth of mailbox", "last good", "days left"), lines))
     backlog = status["backlog"]
     out.print(
-        f"waiting to be read: {backlog['pending']} (oldest: {format_ago(backlog['oldest_pending'], at)})"
+        f"waiting to be read: {backlog['pending']}"
+        f" (oldest: {format_ago(backlog['oldest_pending'], at)})"
     )
     for one in backlog["reading"]:
         of = f"of {one['of']} " if one["of"] else ""

@@ -114,9 +114,8 @@ def build_page(
     """
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
     tasks = {t.id: describe_task(t.text, t.assignee) for t in ticket.tasks}
-    version = presence.get_version(
-        session, ticket.id
-    )  # before the rest: what is newer than it is asked for again
+    # read first: a change after it makes the page reload, instead of being missed
+    version = presence.get_version(session, ticket.id)
     entries, older = build_timeline(
         session, ticket, AuditNames({s.id: s.name for s in staff}, tasks), nth
     )

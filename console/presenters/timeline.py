@@ -31,16 +31,13 @@ from workflow.models.states import Outcome
 PAGE_SIZE = 60  # on a page of the timeline
 MAX_FETCHED_LENGTH = 20_000  # characters of a message fetched: a page shows no more
 MAX_MESSAGE_BYTES = 12_000  # bytes of one message's text; the rest is a click away
-MAX_PAGE_BYTES = (
-    110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
-)
-EXCERPT_LENGTH = 300  # characters of a message that there is no more budget for
+MAX_PAGE_BYTES = 110_000  # of all messages of a page: the whole page stays below 300 KB
+EXCERPT_LENGTH = 300  # characters of a message beyond the budget
 MAX_REPEATS = 20  # deliveries that brought a message again, on a page
 MAX_DETAILS = 40  # rows of a form's table
 PICTURE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
-PREVIEW_TYPES = PICTURE_TYPES | {
-    "application/pdf"
-}  # as they say of themselves; their bytes decide when they are asked for
+# as declared by the sender; the bytes decide when the file is requested (pages/tickets/files.py)
+PREVIEW_TYPES = PICTURE_TYPES | {"application/pdf"}
 
 
 @dataclass(frozen=True)
@@ -118,15 +115,15 @@ Source = Row[Any] | OutgoingMail | AuditEntry
 
 
 class _TextBudget:
-    """How much text the page still has budget for."""
+    """The remaining bytes of text on the page."""
 
     def __init__(self) -> None:
         self._left = MAX_PAGE_BYTES
 
     def fit(self, text: str) -> str:
-        """As much of the beginning of a text as there is budget for; an excerpt at least."""
+        """Return the beginning of a text that fits the budget; an excerpt at least."""
         size, most = _measure_rendered(text), min(MAX_MESSAGE_BYTES, self._left)
-        if size > most:  # by its share: exact enough, and never in the middle of a letter
+        if size > most:  # cut by the ratio of bytes: exact enough, and never inside a character
             text = text[: max(EXCERPT_LENGTH, len(text) * most // size)]
         self._left = max(0, self._left - _measure_rendered(text))
         return text

@@ -15,8 +15,8 @@ from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.webhooks import deliver
 
-MAX_EVENTS = 10  # events shown of one webhook; their numbers are told in any case
-MAX_REMOVED = 20
+MAX_EVENTS = 10  # events shown of one webhook; their count is shown in any case
+MAX_REMOVED = 20  # deleted webhooks shown
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from workflow.operations import crash_loops
 from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Settings
 
-MAX_UNWRITTEN = 100  # ends that wait for the database
+MAX_UNWRITTEN = 100  # records that wait for the database
 CLOSING_SECONDS = 5.0
 HOST_LENGTH = 200  # characters; see ProcessEnd.host
 
@@ -46,16 +46,15 @@ class CrashRecorder:
         unwritten: list[ProcessEnd] = []
         for end in self._iterate_ends():
             unwritten = [*unwritten, end][-MAX_UNWRITTEN:]
-            store = Store(
-                self._settings.database
-            )  # opened anew: this happens a few times a day at most
+            # opened each time: this happens a few times a day at most
+            store = Store(self._settings.database)
             try:
                 with store.transaction() as session:
                     crash_loops.record_ends(
                         session, [_copy(one) for one in unwritten], self._clock()
                     )
                 unwritten = []
-            except SQLAlchemyError:  # away: with the next one
+            except SQLAlchemyError:  # away: written with the next one
                 continue
             finally:
                 store.close()

@@ -13,12 +13,11 @@ from workflow.runtime import log
 if TYPE_CHECKING:
     from flask import Flask
 
-MAX_CONNECTIONS = (
-    1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
-)
-CHANNEL_SECONDS = 30  # a connection that says nothing is cut after this long
-REQUEST_SECONDS = 60.0  # for a request to be whole, and a second more for as many octets as this:
-MIN_BYTES_PER_SECOND = 16 * 1024
+# waitress buffers slow bodies, so a slow client costs a connection, not a thread
+MAX_CONNECTIONS = 1000
+CHANNEL_SECONDS = 30  # a silent connection is cut after this long
+REQUEST_SECONDS = 60.0  # for a complete request, and more for large bodies:
+MIN_BYTES_PER_SECOND = 16 * 1024  # each so many bytes extend the deadline by a second
 THREADS = 8
 HEADER_LIMIT = 32 * 1024
 
@@ -39,7 +38,7 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
             return False
         before = self.request
         taken: bool = super().received(data)
-        if self.request is not before:  # another has begun
+        if self.request is not before:  # the next request has begun
             self._deadline = time.monotonic() + REQUEST_SECONDS
         self._deadline += len(data) / MIN_BYTES_PER_SECOND
         return taken
@@ -50,15 +49,14 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
 
     Running requests are answered, new connections are not accepted.
     """
-    logging.getLogger("waitress").setLevel(
-        logging.CRITICAL
-    )  # it writes tracebacks, and these texts of ours
+    # it logs tracebacks, which may hold texts of customers
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)
     server = create_http_server(app, listen, limit, threads)
     log.listener_started(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_process)
     try:
-        server.run()  # ends on SystemExit, then waits for the threads
+        server.run()  # ends on SystemExit, then waits for its threads
     finally:
         server.close()
 
@@ -80,14 +78,14 @@ def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THR
         channel_timeout=CHANNEL_SECONDS,
         cleanup_interval=10,
         max_request_header_size=HEADER_LIMIT,
-        max_request_body_size=limit + 1,  # the app itself says 413 to anything over its limit
+        max_request_body_size=limit + 1,  # the app itself answers 413 above its limit
         asyncore_use_poll=True,
         clear_untrusted_proxy_headers=True,
         ident=None,
     )
-    for one in sockets.values():  # a name may be several addresses
-        if isinstance(one, BaseWSGIServer):
-            one.channel_class = BoundedChannel
+    for listener in sockets.values():  # a host name may have several addresses
+        if isinstance(listener, BaseWSGIServer):
+            listener.channel_class = BoundedChannel
     return server
 
 

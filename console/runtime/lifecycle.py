@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from workflow.background_jobs import JobNotifier
 
 HEARTBEAT_SECONDS = 20.0
-STALLED_SECONDS = (
-    900.0  # at one item: the largest workbook takes some minutes, three tries included
-)
+# at one item: the largest workbook takes some minutes, three attempts included
+STALLED_SECONDS = 900.0
 
 
 class LoopProgress:
@@ -98,7 +97,7 @@ def catch_stop_signals() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM and SIGINT set, while the block lasts."""
     event = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
-    # Set by a thread: the handler may interrupt this very event while it holds its own lock.
+    # Set by a thread: the handler may interrupt Event.set or Event.wait while that holds its lock.
     before = [
         signal.signal(number, lambda *_: threading.Thread(target=event.set).start())
         for number in numbers

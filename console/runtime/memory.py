@@ -3,7 +3,7 @@
 import ctypes
 import gc
 
-MMAP_THRESHOLD = 256 * 1024  # octets; what is larger than this lies apart and is given back at once
+MMAP_THRESHOLD = 256 * 1024  # bytes; larger blocks are mapped separately and returned at once
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 
 

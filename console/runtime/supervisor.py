@@ -15,7 +15,7 @@ from console.runtime.parent_death import SUPERVISOR_VARIABLE
 
 DRAIN_SECONDS = 25.0
 MAX_RESTART_DELAY = 30.0
-STABLE_SECONDS = 30.0  # a child that lived so long starts its pauses from the beginning again
+STABLE_SECONDS = 30.0  # a child that ran this long restarts after one second again
 POLL_SECONDS = 0.2
 COLOURS = (
     "cyan",
@@ -109,25 +109,27 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all children; the one added first ends last, because it serves the others."""
-        signals_before = self._signals
+        most_signals = max(1, self._signals)  # one more than these cuts the waiting short
         first, others = self._children[:1], self._children[1:]
         for group in (others, first):
-            for child in group:
-                _send_signal(child, signal.SIGTERM)
-            until = time.monotonic() + DRAIN_SECONDS
-            while (
-                any(_is_alive(c) for c in group)
-                and time.monotonic() < until
-                and self._signals <= max(1, signals_before)
-            ):
-                time.sleep(0.05)
-            for child in group:
-                _send_signal(child, signal.SIGKILL)
+            self._stop_group(group, most_signals)
         for child in self._children:
             if child.process is not None:
                 child.process.wait()
             if child.reader is not None:
                 child.reader.join(timeout=1)
+
+    def _stop_group(self, group: list[Child], most_signals: int) -> None:
+        """End these children: SIGTERM, then SIGKILL for those that do not finish in time."""
+        for child in group:
+            _send_signal(child, signal.SIGTERM)
+        until = time.monotonic() + DRAIN_SECONDS
+        while any(map(_is_alive, group)) and time.monotonic() < until:
+            if self._signals > most_signals:
+                break
+            time.sleep(0.05)
+        for child in group:
+            _send_signal(child, signal.SIGKILL)
 
     def print_line(self, name: str, text: str, colour: str = "white") -> None:
         """Print one line under a name, without mixing it with other lines."""
@@ -139,7 +141,7 @@ class Supervisor:
         self._signals += 1
 
     def _start_child(self, child: Child) -> None:
-        # A session of its own: Ctrl-C reaches us alone, and we tell the children to drain.
+        # A session of its own: Ctrl-C reaches the supervisor only, which ends the children in order.
         child.process = subprocess.Popen(  # noqa: S603  # our own interpreter and modules
             child.command,
             env=self.environment,

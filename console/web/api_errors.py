@@ -15,25 +15,26 @@ from workflow.runtime import log
 from workflow.tickets.desk import AcrossCompanies, ActionNotAllowed
 
 ERROR_TEXTS = {
-    400: ("malformed", "That is no request we understand."),
-    401: ("token", "Send a token that is good: Authorization: Bearer intake_…"),
+    400: ("malformed", "The request could not be understood."),
+    401: ("token", "Send a valid token: Authorization: Bearer intake_…"),
     403: ("scope", "This token may not do that."),
-    404: ("not-found", "There is no such thing."),
+    404: ("not-found", "Nothing was found at this address."),
     405: ("method", "This address takes another method."),
     406: ("accept", "The answer is JSON."),
-    409: ("conflict", "That cannot be done as things stand."),
-    412: ("changed", "It has changed since you looked."),
-    413: ("too-large", "That is too large."),
+    409: ("conflict", "This cannot be done in the current state."),
+    412: ("changed", "It has changed since you read it."),
+    413: ("too-large", "The request is too large."),
     415: ("content-type", "Send JSON, as application/json."),
-    422: ("invalid", "Something in what was sent does not fit: see fields."),
-    429: ("too-often", "Too many calls: wait as long as Retry-After says."),
+    422: ("invalid", "A value is not valid: see fields."),
+    429: ("too-often", "Too many calls: wait for the seconds in Retry-After."),
     500: ("ours", "Something went wrong on our side."),
     503: ("away", "The database does not answer: try again."),
 }
 RETRY_SECONDS = "5"
+KEPT_HEADERS = frozenset({"Allow", "Retry-After", "Location"})
 
 
-class ApiError(Exception):  # it is what the answer says, not a fault of the program
+class ApiError(Exception):  # named after the response; no fault of the program
     """A call that is refused: status, sentence, errors by field, and headers of the response."""
 
     def __init__(
@@ -58,19 +59,20 @@ def build_error_response(error: Exception) -> Response:
         return _respond(HTTPStatus.CONFLICT, f"{error}. {how}", {"across_companies": [how]})
     if isinstance(error, ActionNotAllowed):
         return _respond(HTTPStatus.CONFLICT, str(error))
-    if isinstance(error, DATABASE_UNAVAILABLE):
-        log.fault("api", error)
-        return _respond(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
     if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
-        field_errors = _list_field_errors(error)
-        headers = {
-            name: value
-            for name, value in error.get_headers()
-            if name in {"Allow", "Retry-After", "Location"}
-        }
-        return _respond(error.code or HTTPStatus.BAD_REQUEST, fields=field_errors, headers=headers)
+        return _respond_to_http_error(error)
     log.fault("api", error)
+    if isinstance(error, DATABASE_UNAVAILABLE):
+        return _respond(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
     return _respond(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _respond_to_http_error(error: HTTPException) -> Response:
+    """Return the response for an error of the request, with the headers clients act on."""
+    headers = {name: value for name, value in error.get_headers() if name in KEPT_HEADERS}
+    return _respond(
+        error.code or HTTPStatus.BAD_REQUEST, fields=_list_field_errors(error), headers=headers
+    )
 
 
 def _respond(
@@ -93,8 +95,8 @@ def _list_field_errors(error: HTTPException) -> dict[str, Any] | None:
     """Return the errors by field, as the argument parser found them."""
     messages = getattr(error, "data", {}).get("messages", {})
     return {
-        str(name): words
-        for place in messages.values()
-        if isinstance(place, dict)
-        for name, words in place.items()
+        str(name): errors
+        for location in messages.values()
+        if isinstance(location, dict)
+        for name, errors in location.items()
     }

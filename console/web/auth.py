@@ -9,6 +9,7 @@ from flask import (
     Flask,
     Response,
     abort,
+    current_app,
     flash,
     g,
     redirect,
@@ -39,6 +40,7 @@ from console.web.auth_sessions import (
     Session,
 )
 from console.web.request import (
+    PUBLIC,
     RIGHT_ATTRIBUTE,
     get_context,
     get_session,
@@ -59,7 +61,9 @@ from workflow.runtime import crypto
 SHORTEST_PASSWORD = 12
 SIGN_IN_LIMIT = "20 per minute"  # from one address
 SESSION_ENDED = "The session has ended."
-LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views look after themselves
+# without a page of ours; "" is an address that no view serves
+OPEN_ENDPOINTS = frozenset({"", "static", "bootstrap.static", "security.static"})
+LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views check permissions themselves
 csrf = CSRFProtect()
 pages = Blueprint("accounts", __name__)
 
@@ -138,49 +142,47 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
 def _check_permission() -> AnyResponse | None:
     """Check that the view names a right and the person has it, before every request."""
     endpoint = request.endpoint or ""
-    if endpoint in {"", "static", "bootstrap.static", "security.static"}:
+    if endpoint in OPEN_ENDPOINTS:
         return None
-    if (
-        request.blueprint == api_auth.BLUEPRINT
-    ):  # programs, by their tokens: a cookie counts for nothing there
-        api_auth.authorize_call(_find_view(endpoint))
+    view = current_app.view_functions.get(endpoint)
+    if request.blueprint == api_auth.BLUEPRINT:  # programs send a token; no cookie is read there
+        api_auth.authorize_call(view)
         return None
-    if current_user and current_user.is_authenticated:
-        g.staff, g.time_zone = current_user.staff, current_user.time_zone
-    elif ACCOUNT_KEY in session:  # signed out, or every session of the account was ended
-        session.clear()
-    right = getattr(_find_view(endpoint), RIGHT_ATTRIBUTE, None)
-    if right == "public" or endpoint.startswith(f"{LIBRARY_BLUEPRINT}."):
+    _load_person()
+    right = getattr(view, RIGHT_ATTRIBUTE, None)
+    if right == PUBLIC or endpoint.startswith(f"{LIBRARY_BLUEPRINT}."):
         return None
     if g.get("staff") is None:
         return _redirect_to_sign_in()
     if right is None or not is_allowed(Right(right)):
         abort(403)
-    return _redirect_to_saved_form() if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW else None
+    if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW:
+        return _redirect_to_saved_form()
+    return None
+
+
+def _load_person() -> None:
+    """Set the signed-in person and their time zone for this request."""
+    if current_user and current_user.is_authenticated:
+        g.staff, g.time_zone = current_user.staff, current_user.time_zone
+    elif ACCOUNT_KEY in session:  # signed out elsewhere, or every session of the account was ended
+        session.clear()
 
 
 def _redirect_to_saved_form() -> AnyResponse | None:
     """Redirect the first page after sign-in to the forms saved before it."""
-    mode = request.headers.get(
-        "Sec-Fetch-Mode", "navigate"
-    )  # a script of another tab shows nothing
+    # a script of another tab must not use the redirect up: nobody would see it
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")
     if request.method != "GET" or mode != "navigate":
         return None
     session[SAVED_FORMS_KEY] = FORMS_LISTED
     return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
 
 
-def _find_view(endpoint: str) -> object:
-    from flask import current_app  # one line of use
-
-    return current_app.view_functions.get(endpoint)
-
-
 def _redirect_to_sign_in() -> AnyResponse:
     if request.method != "GET":
-        raise CSRFError(
-            SESSION_ENDED
-        )  # the session has ended; answered like a form whose token has
+        # answered like a form whose token has expired: its fields are saved
+        raise CSRFError(SESSION_ENDED)
     back = request.full_path.rstrip("?")
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
@@ -205,7 +207,7 @@ def join(token: str) -> str:
 def _show_join_again(token: str) -> tuple[str, int]:
     """Show the form again with name and address; a password is never stored."""
     del token
-    fault = "This page was open for too long. Nothing is lost but the password: type it again."
+    fault = "This page was open for too long. Only the password is lost: type it again."
     page = render_template(
         "join.html",
         name=request.form.get("name", "")[:200],
@@ -251,8 +253,8 @@ def _find_invited(session: Any, invitation: Invitation) -> tuple[str, str]:
 
 def _find_fault(name: str, email: str, password: str, again: str) -> str:
     faults = {
-        "Say your name.": not name or not name.isprintable(),
-        "That is no mail address.": not directory.is_valid_address(email),
+        "Enter your name.": not name or not name.isprintable(),
+        "This is not a mail address.": not directory.is_valid_address(email),
         f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": (
             len(password) < SHORTEST_PASSWORD
         ),
@@ -270,9 +272,8 @@ def _create_account(token: str, name: str, email: str, password: str) -> None:
         invitation.used_at = moment
         person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
         if person is None:
-            person = session.scalar(
-                select(Staff).where(Staff.name == name)
-            )  # put on the desk before the first run
+            # added by `intake user add` before the first admin had an account
+            person = session.scalar(select(Staff).where(Staff.name == name))
         if person is None:
             person = Staff(name=name, email=email, role=invitation.role, created_at=moment)
             session.add(person)

@@ -14,11 +14,13 @@ from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.runtime import log
 
-# in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an
-# hour
+# In a row, then the account is locked: guessing takes years, mistyping costs 15 minutes.
 MAX_FAILURES = 5
 LOCK_DURATION = timedelta(minutes=15)
-LOCKED_MESSAGE = f"Sign-in does not work now. Wait {LOCK_DURATION // timedelta(minutes=1)} minutes, or ask an admin."
+LOCKED_MESSAGE = (
+    f"Sign-in does not work now. Wait {LOCK_DURATION // timedelta(minutes=1)} minutes,"
+    " or ask an admin."
+)
 
 
 @dataclass
@@ -48,12 +50,12 @@ class User(UserMixin):
     time_zone: str = ""
 
     @property
-    # a person has one, which is on the desk's record
+    # a person has one role, stored with the staff record
     def roles(self) -> list[RoleMixin]:  # type: ignore[override]
         """Return the one role of the person."""
         return [Group(self.staff.role)] if self.staff else []
 
-    # the library's
+    # the library's signature
     def track_failed_authn(self, auth_type: str, tfa: bool = False) -> None:  # noqa: FBT001, FBT002
         """Count a wrong password or code; the fifth in a row locks the account."""
         del auth_type, tfa
@@ -88,11 +90,15 @@ class Accounts(UserDatastore):
         super().__init__(User, Group)
         self._context = app_context
 
-    def find_user(self, case_insensitive: bool = False, **kwargs: Any) -> User | None:  # noqa: FBT001, FBT002
+    def find_user(
+        self,
+        case_insensitive: bool = False,  # noqa: FBT001, FBT002
+        **kwargs: Any,
+    ) -> User | None:
         """Find a user by `fs_uniquifier`, `email` or `id`; None where there is none."""
-        del case_insensitive  # addresses are kept case folded
+        del case_insensitive  # addresses are stored case-folded
         (name, value), *_ = kwargs.items()
-        if value is None:  # what an issuer vouched for is no address
+        if value is None:  # the issuer confirmed no address
             return None
         column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[
             name

@@ -16,7 +16,7 @@ from console.web.request import get_context
 from workflow.runtime import log
 from workflow.settings.settings import Oidc
 
-PROVIDER_NAME = "oidc"  # in the addresses of the library's views
+PROVIDER_NAME = "oidc"  # part of the URLs of the library's views
 TIMEOUT_SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
 FAILED_MESSAGE = (
     "The sign-in did not work. Please try again; if it never does, an admin has to look at [oidc]"
@@ -25,7 +25,7 @@ FAILED_MESSAGE = (
 NO_ACCOUNT_MESSAGE = (
     "This sign-in opens no account here. Ask an admin for one, or sign in with your password."
 )
-# What a library says when an issuer cannot be reached, says no, or what it says does not hold.
+# Errors of the libraries: the issuer is unreachable, refuses, or its answer does not verify.
 ISSUER_ERRORS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError, RuntimeError)
 
 
@@ -41,9 +41,9 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
         No redirect: our content security policy allows forms to submit to ourselves only, and
         browsers apply it to a redirect that answers a form.
         """
-        return_url = urljoin(
-            get_context().settings.public_url, urlsplit(redirect_uri or "").path
-        )  # behind a proxy it is another
+        # the library builds it from the request, whose host is another one behind a proxy
+        path = urlsplit(redirect_uri or "").path
+        return_url = urljoin(get_context().settings.public_url, path)
         try:
             self._check_issuer()
             target = self.create_authorization_url(return_url, **more)
@@ -65,13 +65,11 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
             self._check_issuer()
             token: dict[str, Any] = super().authorize_access_token(**more)
             claims = token.get("userinfo")
-            if claims is not None and not claims.get(
-                "email"
-            ):  # only `sub` must be in an ID token (OIDC Core §5.4)
+            # only `sub` must be in an ID token; the address may be at userinfo (OIDC Core §5.4)
+            if claims is not None and not claims.get("email"):
                 profile = self.userinfo(token=token)
-                token["userinfo"] = (
-                    {**claims, **profile} if profile.get("sub") == claims["sub"] else {}
-                )  # §5.3.2
+                is_same_person = profile.get("sub") == claims["sub"]  # OIDC Core §5.3.2
+                token["userinfo"] = {**claims, **profile} if is_same_person else {}
         except ISSUER_ERRORS as error:
             _refuse(error)
         return token
@@ -110,11 +108,9 @@ class OidcProvider(FsOAuthProvider):
         """Return ("email", address) of the ID token; the address is "" when it is unverified."""
         del oauth
         profile = token.get("userinfo") or {}
-        verified = profile.get("email_verified", True) in (
-            True,
-            "true",
-        )  # some say it as text, some not at all
-        return "email", str(profile.get("email") or "") if verified else ""
+        # some issuers send the text "true", some leave the claim out
+        is_verified = profile.get("email_verified", True) in (True, "true")
+        return "email", str(profile.get("email") or "") if is_verified else ""
 
     def oauth_response_failure(self, error_view: str, e: OAuthError) -> AnyResponse:
         """Answer with a fixed text: the query of the address may be from anybody."""

@@ -14,10 +14,12 @@ from workflow.context import AppContext
 from workflow.models.accounts import WebSession
 from workflow.runtime.crypto import hash_secret
 
-SEEN_INTERVAL = timedelta(seconds=60)  # how exactly we know when a session was used last
-MAX_SESSION_AGE = timedelta(hours=16)  # a working day, whatever is done in it
-ACCOUNT_KEY = "_account"  # where sign-in leaves the account's number
-# TO_SHOW at the next page; LISTED while there are any (pages/kept_forms.py)
+SEEN_INTERVAL = timedelta(
+    seconds=60
+)  # resolution of `seen_at`: not every request writes to the database
+MAX_SESSION_AGE = timedelta(hours=16)  # a working day, even when it is used all the time
+ACCOUNT_KEY = "_account"  # session key of the account's id
+# TO_SHOW at the next page; LISTED while there are any (pages/saved_forms.py)
 SAVED_FORMS_KEY = "_kept_forms"
 FORMS_TO_SHOW, FORMS_LISTED = "to show", "listed"
 _TAGS = TaggedJSONSerializer()
@@ -81,7 +83,7 @@ class ServerSessions(SessionInterface):
         elif session.modified or (
             session.row
             and now - session.row.seen_at > SEEN_INTERVAL
-            and not g.get("background")  # asking.background
+            and not g.get("background")  # request.mark_as_background
         ):
             self._write(session, now)
             response.set_cookie(
@@ -113,7 +115,7 @@ class ServerSessions(SessionInterface):
             if session.row is not None and session.row.key != key:
                 writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
                 began = now
-            if session.row is None:  # a good moment to sweep: as often as new ones are made
+            if session.row is None:  # delete expired ones as often as new ones are created
                 writing.execute(delete(WebSession).where(WebSession.seen_at < now - self._idle))
             row = WebSession(
                 key=key,

@@ -14,12 +14,12 @@ from workflow.permissions import Right
 from workflow.process import QUEUE_NAME
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-DETAILS_TITLES = {  # what stands in a message beside its text, by what it came as
-    Format.FORMSTACK: "What the form says",
-    Format.SECURE_MESSAGE: "What the message's row says",
-    Format.PHONE: "What was written down",
+DETAILS_TITLES = {  # the heading above a message's details, by its format
+    Format.FORMSTACK: "Fields of the form",
+    Format.SECURE_MESSAGE: "Other columns of the row",
+    Format.PHONE: "Details of the call",
 }
-DUE_SOON = timedelta(hours=12)  # what is due within them is to be done today
+DUE_SOON = timedelta(hours=12)  # due within this time is shown as a warning
 
 
 def register_filters(app: Flask) -> None:
@@ -104,9 +104,7 @@ def format_span(length: timedelta) -> str:
 
 def get_details_title(came_as: str) -> str:
     """Return the heading above a message's details, by its format."""
-    return next(
-        (words for known, words in DETAILS_TITLES.items() if known == came_as), "What else it says"
-    )
+    return next((words for known, words in DETAILS_TITLES.items() if known == came_as), "Details")
 
 
 def build_csv_response(name: str, lines: Iterable[Sequence[str]]) -> Response:

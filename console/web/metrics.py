@@ -35,7 +35,7 @@ from workflow.settings.settings import Settings
 from workflow.tickets.desk import Desk
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-LEDGER_CHECK = "ledger"  # the check that holds it
+LEDGER_CHECK = "ledger"  # name of the check
 
 
 def render_metrics(context: AppContext) -> bytes:
@@ -105,7 +105,7 @@ class _DatabaseCollector(Collector):
     def _measure_deliveries(self) -> Iterator[Metric]:
         yield self._count_by(
             "deliveries",
-            "Deliveries, by door and state.",
+            "Deliveries, by channel and state.",
             ("door", "state"),
             (Delivery.transport, Delivery.state),
         )
@@ -118,15 +118,13 @@ class _DatabaseCollector(Collector):
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport)
         yield self._measure_ages(
             "door_last",
-            "Seconds since something came by a door.",
+            "Seconds since a channel received something.",
             "door",
             self._session.execute(last),
         )
 
     def _measure_mails(self) -> Iterator[Metric]:
-        yield self._count_by(
-            "outbox", "Promised mails, by state.", ("state",), (OutgoingMail.state,)
-        )
+        yield self._count_by("outbox", "Queued mails, by state.", ("state",), (OutgoingMail.state,))
         yield self._measure_oldest(
             "oldest_waiting_mail",
             OutgoingMail.created_at,
@@ -134,9 +132,9 @@ class _DatabaseCollector(Collector):
         )
 
     def _measure_queues(self) -> Iterator[Metric]:
-        """For webhooks, and files to be fetched.
+        """Yield the queues of webhook events and linked files.
 
-        What was told is kept for days only: its count would mean nothing.
+        Delivered events are deleted after some days, so their count would mean nothing.
         """
         queues = count_backlog(self._session)
         yield _make_queue_gauge(
@@ -155,7 +153,7 @@ class _DatabaseCollector(Collector):
         """
         family = GaugeMetricFamily(
             "intake_deadlines_overdue",
-            "Missed deadlines whose milestone is still not is_reached.",
+            "Missed deadlines whose milestone is not reached yet.",
             labels=["milestone"],
         )
         for deadline in process.DEADLINES:
@@ -173,28 +171,26 @@ class _DatabaseCollector(Collector):
         return family
 
     def _measure_health(self) -> Iterator[Metric]:
-        """Who is alive; what the house found when it looked at itself.
+        """Yield heartbeats and results of self-checks.
 
-        The ledger is added up once a day, not here.
+        The ledger is added up once a day by its check, not here: it reads every delivery.
         """
         heartbeats = self._session.execute(select(Heartbeat.name, Heartbeat.at))
         yield from self._measure_tokens()
         yield self._measure_ages(
-            "seen", "Seconds since a process or mailbox said it is alive.", "name", heartbeats
+            "seen", "Seconds since the last heartbeat of a process or mailbox.", "name", heartbeats
         )
         checks = list(self._session.scalars(select(SelfCheck)))
         check_results = GaugeMetricFamily(
-            "intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"]
+            "intake_check_ok", "1: the self-check found no fault.", labels=["check"]
         )
         for check in checks:
             check_results.add_metric([check.name], not check.fault)
         yield check_results
         ages = ((check.name, check.at) for check in checks)
-        yield self._measure_ages(
-            "check", "Seconds since the house looked at itself.", "check", ages
-        )
+        yield self._measure_ages("check", "Seconds since the last self-check.", "check", ages)
         ledger = GaugeMetricFamily(
-            "intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily look."
+            "intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily check."
         )
         for check in checks:
             if check.name == LEDGER_CHECK:
@@ -203,7 +199,7 @@ class _DatabaseCollector(Collector):
 
     def _measure_tokens(self) -> Iterator[Metric]:
         words = (
-            "Days that the OAuth token of a mailbox lives; 0 where it is refused, none where it has"
+            "Days the OAuth token of a mailbox remains valid; 0 when it is refused, none when it has"
             " no limit."
         )
         family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
@@ -227,7 +223,7 @@ class _DatabaseCollector(Collector):
         return self._measure_age(name, self._session.scalar(select(func.min(column)).where(where)))
 
     def _measure_age(self, name: str, at: datetime | None) -> Metric:
-        words = "Age of the one that waits longest; 0 when none does."
+        words = "Age of the oldest that waits; 0 when none does."
         return GaugeMetricFamily(f"intake_{name}_seconds", words, value=self._age(at) if at else 0)
 
     def _measure_ages(self, name: str, words: str, label: str, rows: Iterable[Any]) -> Metric:

@@ -10,11 +10,9 @@ from limits.strategies import MovingWindowRateLimiter
 
 from workflow.runtime import log
 
-KEY_PREFIX = "intake-calls"  # of the keys in Redis: beside RQ's own
-TIMEOUT_SECONDS = 0.5  # seconds that a call waits for its count, or for a connection, at most
-REDIS_RETRY_SECONDS = (
-    10.0  # Redis that is away is not asked again so long: no call waits for it then
-)
+KEY_PREFIX = "intake-calls"  # of our keys in Redis, beside those of RQ
+TIMEOUT_SECONDS = 0.5  # seconds a call waits for its count, or for a connection, at most
+REDIS_RETRY_SECONDS = 10.0  # Redis is not tried again for so long, so that calls do not wait
 
 
 class CallCounter:

@@ -15,7 +15,7 @@ from workflow.database.ids import MAX_ID
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
 
-CONTEXT_KEY = "intake.house"
+CONTEXT_KEY = "intake.context"
 RIGHT_ATTRIBUTE, PUBLIC = "intake_right", "public"
 SCRIPT_ATTRIBUTE, EXPIRED_ATTRIBUTE = "intake_by_script", "intake_too_late"
 F = TypeVar("F", bound=Callable[..., object])
@@ -75,7 +75,7 @@ def get_time_zone() -> ZoneInfo:
 def is_allowed(right: Right) -> bool:
     """Return whether the signed-in person, or the token, has this right."""
     person = cast("Staff | None", g.get("staff"))
-    token_rights = g.get("rights")  # of a token
+    token_rights = g.get("rights")  # of an API token; None in a browser session
     return (
         person is not None
         and may(person.role, right)
