@@ -95,16 +95,16 @@ def _make_item_reader(kind: str) -> Reader:
     import parsers
     from parsers.item import Format, RejectedRow
 
-    as_line = build_mail_line if kind == "mail" else build_item_line
+    build_line = build_mail_line if kind == "mail" else build_item_line
     options = _load_options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
         stream = parsers.stream(Format(kind), raw, options)
-        for one in stream:
+        for item in stream:
             yield (
-                build_rejected_line(file, one)
-                if isinstance(one, RejectedRow)
-                else as_line(file, one)
+                build_rejected_line(file, item)
+                if isinstance(item, RejectedRow)
+                else build_line(file, item)
             )
         _report_sheets(file, parsers.get_sheet_counts(stream))
 
@@ -119,13 +119,9 @@ def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
     if counts:
         from workflow.filing.sheet_counts import describe_counts
 
-        for one in counts:
-            click.echo(
-                terminal.show_control_characters(
-                    f"{file}, {one.sheet or 'the table'}: {describe_counts(one)}"
-                ),
-                err=True,
-            )
+        for sheet in counts:
+            text = f"{file}, {sheet.sheet or 'the table'}: {describe_counts(sheet)}"
+            click.echo(terminal.show_control_characters(text), err=True)
 
 
 def _load_options(form: "Format") -> "Options":
@@ -191,11 +187,9 @@ def _print_item(line: Line) -> None:
 def _format_value(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items() if v not in {None, "", False})
-    return (
-        ", ".join(_format_value(v) for v in value)
-        if isinstance(value, list | tuple)
-        else str(value)
-    )
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_format_value, value))
+    return str(value)
 
 
 # -- the lines of `--json`: scripts rely on their keys ----

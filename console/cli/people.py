@@ -1,5 +1,7 @@
 """Commands for staff and companies: add, change and list them."""
 
+from dataclasses import replace
+
 import click
 
 from console import bootstrap
@@ -141,24 +143,25 @@ def company_add(
     from workflow.tickets.desk import get_staff
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
-        found = directory.CustomerLookup(session).find_company_by_key(
-            directory.build_company_key(name)
+        key = directory.build_company_key(name)
+        row = directory.CustomerLookup(session).find_company_by_key(key)
+        data = records.CompanyData(name=name)
+        if row is not None:  # what is not given stays as it is
+            data = records.CompanyData(
+                name=row.name,
+                number=row.number or "",
+                domains=[d.domain for d in row.domains],
+                manager=row.manager,
+                consultant=row.consultant,
+            )
+        data = replace(
+            data,
+            number=number or data.number,
+            domains=[*data.domains, *domains],
+            manager=get_staff(session, manager) if manager else data.manager,
+            consultant=get_staff(session, consultant) if consultant else data.consultant,
         )
-        known = [d.domain for d in found.domains] if found else []
-        says = records.CompanyData(
-            name=found.name if found else name,
-            number=number or (found.number if found else "") or "",
-            domains=[*known, *domains],
-            manager=(
-                get_staff(session, manager) if manager else (found.manager if found else None)
-            ),
-            consultant=(
-                get_staff(session, consultant)
-                if consultant
-                else (found.consultant if found else None)
-            ),
-        )
-        records.save_company(session, found, says, by=actor, now=context.clock())
+        records.save_company(session, row, data, by=actor, now=context.clock())
     click.echo(f"{name} is on record.")
 
 

@@ -20,6 +20,9 @@ Data = dict[str, Any]
 FORMATS = ("mail", "formstack", "secure-message", "phone")
 TRANSPORTS = ("smtp", "lmtp", "imap", "formstack", "backfill", "folder", "console", "pipe")
 
+NO_MATCH = "No processed delivery matches."
+NO_SUCH_DELIVERY = "there is no such delivery: see `intake deliveries`"
+
 
 @dataclass(frozen=True)
 class ReplayOptions:
@@ -119,17 +122,12 @@ def _replay_all(selection: Selection, options: ReplayOptions) -> bool:
     with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
         ids = _select_ids(context, selection)
         if not ids and not options.json_wanted:
-            click.echo(
-                "No delivery is failed."
-                if selection.all_failed
-                else "No delivery read before is such."
-            )
+            nothing = "No delivery is failed." if selection.all_failed else NO_MATCH
+            click.echo(nothing)
         results: list[DeliveryResult] = []
-        bar: AbstractContextManager[Any] = (
-            nullcontext(lambda *_: None)
-            if options.is_interactive
-            else terminal.show_progress("deliveries")
-        )
+        bar: AbstractContextManager[Any] = terminal.show_progress("deliveries")
+        if options.is_interactive:  # a bar would overwrite the questions
+            bar = nullcontext(lambda *_: None)
         with bar as step:
             for done, number in enumerate(ids, 1):
                 results.append(_replay_one(context, number, options))
@@ -171,12 +169,7 @@ def _replay_one(context: "AppContext", number: int, options: ReplayOptions) -> D
     with context.store.read_only() as session:
         progress = deliveries.find_state(session, number)
     if progress is None:
-        return _print_result(
-            _present_unreadable(
-                number, "unknown", "there is no such delivery: see `intake deliveries`"
-            ),
-            options,
-        )
+        return _print_result(_present_unreadable(number, "unknown", NO_SUCH_DELIVERY), options)
     state, filed = progress
     if state is DeliveryState.PROCESSED:
         return _replay_processed(context, number, options)
@@ -191,14 +184,13 @@ def _replay_one(context: "AppContext", number: int, options: ReplayOptions) -> D
 def _retry_failed(context: "AppContext", number: int, options: ReplayOptions) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
     from console.presenters.deliveries import list_ticket_ids
-    from ingest.replay.retry import replay as again
+    from ingest.replay.retry import replay as replay_failed
 
-    delivery = again(context, number, by=options.actor)
-    assert delivery is not None  # nothing deletes deliveries
+    delivery = replay_failed(context, number, by=options.actor)
+    assert delivery is not None  # deliveries are never deleted
     with context.store.read_only() as session:
-        return _print_result(
-            replay_presenter.present_replayed(delivery, list_ticket_ids(session, number)), options
-        )
+        data = replay_presenter.present_replayed(delivery, list_ticket_ids(session, number))
+    return _print_result(data, options)
 
 
 def _preview_unprocessed(
@@ -208,11 +200,10 @@ def _preview_unprocessed(
     from ingest.replay.reprocess import UnreadableError, try_replay
 
     try:
-        return _print_result(
-            replay_presenter.present_trial(number, state, try_replay(context, number)), options
-        )
+        data = replay_presenter.present_trial(number, state, try_replay(context, number))
     except UnreadableError as error:
-        return _print_result(_present_unreadable(number, state, str(error)), options)
+        data = _present_unreadable(number, state, str(error))
+    return _print_result(data, options)
 
 
 def _replay_processed(context: "AppContext", number: int, options: ReplayOptions) -> DeliveryResult:
@@ -222,22 +213,18 @@ def _replay_processed(context: "AppContext", number: int, options: ReplayOptions
     try:
         comparison = preview_replay(context, number)
     except UnreadableError as error:
-        return _print_result(
-            _present_unreadable(number, "processed", f"cannot be read today: {error}"), options
-        )
-    if not (comparison.has_changes and options.yes and not options.dry_run):
-        data = replay_presenter.present_comparison(comparison, applied=False)
+        data = _present_unreadable(number, "processed", f"cannot be read today: {error}")
+        return _print_result(data, options)
+    may_apply = comparison.has_changes and options.yes and not options.dry_run
+    if not may_apply:
+        preview = replay_presenter.present_comparison(comparison, applied=False)
+        result = _print_result(preview, options)
         if not (comparison.has_changes and options.is_interactive):
-            return _print_result(data, options)
-        _print_result(data, options)
+            return result
         if not click.confirm("Change it?"):
             return DeliveryResult(is_readable=True, has_changes=True)
-    return _print_result(
-        replay_presenter.present_comparison(
-            apply_replay(context, comparison, by=options.actor), applied=True
-        ),
-        options,
-    )
+    applied = apply_replay(context, comparison, by=options.actor)
+    return _print_result(replay_presenter.present_comparison(applied, applied=True), options)
 
 
 def _present_unreadable(number: int, state: str, reason: str) -> Data:
@@ -259,14 +246,12 @@ def _print_result(data: Data, options: ReplayOptions) -> DeliveryResult:
 def _print_summary(results: list[DeliveryResult], options: ReplayOptions) -> None:
     pending = sum(result.has_changes and not result.is_applied for result in results)
     if len(results) > 1:
-        applied, unread = (
-            sum(result.is_applied for result in results),
-            sum(not result.is_readable for result in results),
-        )
-        counts = f"{applied} done, {pending} would change, {unread} cannot be read"
+        applied = sum(result.is_applied for result in results)
+        unreadable = sum(not result.is_readable for result in results)
+        unchanged = len(results) - applied - pending - unreadable
         click.echo(
-            f"{len(results)} deliveries: {counts}, of {len(results) - applied - pending - unread} nothing"
-            " would change."
+            f"{len(results)} deliveries: {applied} done, {pending} would change,"
+            f" {unreadable} cannot be read, of {unchanged} nothing would change."
         )
     if pending and not options.is_interactive:
         click.echo(

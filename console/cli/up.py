@@ -228,7 +228,7 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
     if valkey is None:
         supervisor.print_line(
             "valkey",
-            "no embedded Valkey for this machine: workers look into the database every second",
+            "no embedded Valkey for this machine: workers poll the database every second",
         )
         return None
     supervisor.environment["INTAKE_REDIS_URL"] = valkey.url

@@ -13,7 +13,7 @@ from workflow.models.states import RowOutcome
 if TYPE_CHECKING:
     from ingest.crm_import.run import ImportReport, ImportSummary
 
-MAX_SHOWN = 20  # rows, names and columns shown to a person; --json has all
+MAX_SHOWN = 20  # rows, names and columns printed for a person; --json has all of them
 DRY_RUN_LABELS = {
     RowOutcome.ADDED: "would be added",
     RowOutcome.CHANGED: "would be filled in",
@@ -55,13 +55,12 @@ def present_result(kind: str, report: "ImportReport") -> Data:
 def present_import(item: "ImportSummary") -> Data:
     """Return an import as a row of a list."""
     record = item.import_row
-    state = (
-        "undone"
-        if record.undone_at
-        else "finished"
-        if record.finished_at
-        else "interrupted: run it again"
-    )
+    if record.undone_at:
+        state = "undone"
+    elif record.finished_at:
+        state = "finished"
+    else:
+        state = "interrupted: run it again"
     return {
         "import": record.id,
         "kind": record.kind,
@@ -89,12 +88,12 @@ def print_result(data: Data) -> None:
     out = terminal.create_console()
     is_applied = data["import"] is not None
     if is_applied:
-        click.echo(f"import {data['import']}{' (gone on with)' if data['went_on'] else ''}")
+        click.echo(f"import {data['import']}{' (continued)' if data['went_on'] else ''}")
     columns = ((c["column"], c["property"] or "– (kept in the details)") for c in data["columns"])
     out.print(terminal.build_table(("column", "is"), columns))
     if data["statuses"]:
         rows = (
-            (s["status"] or "(none)", s["stage"] or "NO STAGE: say --stage", s["rows"])
+            (s["status"] or "(none)", s["stage"] or "NO STAGE: map it with --stage", s["rows"])
             for s in data["statuses"]
         )
         out.print(terminal.build_table(("status", "becomes", "rows"), rows))
@@ -105,36 +104,36 @@ def print_result(data: Data) -> None:
         click.echo(terminal.show_control_characters(line))
     for heading, key in (
         ("Rows that cannot be imported", "refusals"),
-        ("Left as it is", "remarks"),
+        ("Values not imported", "remarks"),
     ):
         if data[key]:
             out.print(
                 terminal.build_table(("rows", "which", "why"), _group_by_reason(data[key]), heading)
             )
-    click.echo(_describe_next_step(data, done=is_applied))
+    click.echo(_describe_next_step(data, is_applied=is_applied))
 
 
 def _list_facts(data: Data) -> Iterator[str]:
     yield from data["notes"]
     if data["untold"]:
         yield (
-            f"{data['untold']} in 1-Submitted go on: an import mails nobody, each gets a task to"
-            " tell the customer."
+            f"{data['untold']} stay in 1-Submitted: an import mails nobody, so each gets a task to"
+            " notify the customer."
         )
     if data["moved_on"]:
         yield (
-            f"{data['moved_on']} stand further on than their status: everything it waits for is"
-            " there."
+            f"{data['moved_on']} are in a later stage than their status: its milestones are reached."
         )
     if data["unknown_people"]:
         names = [f"{name} ({n})" for name, n in data["unknown_people"].items()]
         yield (
-            f"Not on the desk, so nobody's: {_shorten(names)}. Add them first with `intake user add`,"
-            " or say --owner."
+            f"Not on the desk, so without an owner: {_shorten(names)}."
+            " Add them first with `intake user add`, or map them with --owner."
         )
     if data["new_companies"]:
         yield (
-            f"Companies new on record: {len(data['new_companies'])}: {_shorten(data['new_companies'])}"
+            f"Companies new on record: {len(data['new_companies'])}:"
+            f" {_shorten(data['new_companies'])}"
         )
     if data["new_contacts"]:
         yield f"Contacts new on record: {len(data['new_contacts'])}"
@@ -149,18 +148,18 @@ def _group_by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
     rows_of_reason: dict[str, list[int]] = {}
     for row in rows:
         rows_of_reason.setdefault(row["reason"], []).append(row["row"])
-    most = sorted(rows_of_reason.items(), key=lambda one: -len(one[1]))
+    most = sorted(rows_of_reason.items(), key=lambda item: -len(item[1]))
     lines = [(len(ids), terminal.format_numbers(ids), why) for why, ids in most[:MAX_SHOWN]]
     more = sum(len(ids) for _, ids in most[MAX_SHOWN:])
     return [*lines, *([(more, "", "for other reasons: --json shows all")] if more else [])]
 
 
-def _describe_next_step(data: Data, *, done: bool) -> str:
-    if not done:
+def _describe_next_step(data: Data, *, is_applied: bool) -> str:
+    if not is_applied:
         return "Nothing was changed. Do it: the same command with --apply"
     if data["kind"] == "tickets":
         return (
-            "Nobody was mailed. Next: intake tickets --view open · take it back: intake import"
+            "Nobody was mailed. Next: intake tickets --view open · undo it: intake import"
             f" undo {data['import']}"
         )
     return "Next: intake company list"

@@ -78,24 +78,23 @@ def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> Ticke
 def describe_filters(query: TicketQuery, people: Iterable[Staff]) -> list[str]:
     """Return active filters and order in words, shown while the filter form is folded."""
     filters = query.filters
-    names = {person.id: person.name for person in people}
-    owner = (
-        ""
-        if filters.owner is None
-        else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
-    )
-    order = (
-        SORT_LABELS[query.sort] if query.sort not in {None, views.VIEWS[query.view].sort} else ""
-    )
-    descriptions = (
-        filters.company,
-        filters.door,
-        owner,
-        filters.stage or "",
-        "Telemedicine" * filters.telemedicine,
-        order,
-    )
-    return [words for words in descriptions if words]
+    descriptions = [filters.company, filters.door, _describe_owner(filters.owner, people)]
+    if filters.stage is not None:
+        descriptions.append(filters.stage)
+    if filters.telemedicine:
+        descriptions.append("Telemedicine")
+    if query.sort is not None and query.sort != views.VIEWS[query.view].sort:
+        descriptions.append(SORT_LABELS[query.sort])
+    return [text for text in descriptions if text]
+
+
+def _describe_owner(owner: int | None, people: Iterable[Staff]) -> str:
+    """Return the owner of a filter by name; "" without a filter, 0 stands for no owner."""
+    if owner is None:
+        return ""
+    if owner == 0:
+        return "Nobody"
+    return next((person.name for person in people if person.id == owner), "somebody")
 
 
 def build_query_string(query: TicketQuery, page: int = 1) -> str:

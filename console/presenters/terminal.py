@@ -113,31 +113,33 @@ def print_ticket(ticket: Data, hint: str) -> None:
             for row in rows:
                 out.print(f"  {row}")
     for message in ticket["messages"]:
-        way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
-        out.print(
-            f"\n[bold]{way}[/bold] {format_time(message['at'])}  {escape_text(message['from'])} "
-            f" {escape_text(message['subject'])}"
-        )
-        if message["phone"]:
-            out.print(f"call back: {escape_text(message['phone'])}")
-        text, folded = _split_reply(message)
-        out.print(escape_text(text), soft_wrap=True)
-        if folded:
-            out.print(
-                f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]"
-            )
-        for file in message["attachments"]:
-            out.print(
-                f"  [dim]file: {escape_text(file['name'])}"
-                f" ({file['mime']}, {file['size']} bytes)[/dim]"
-            )
-        for link in (one for one in message["linked_files"] if not one["attachment"]):
-            why = f": {link['reason']}" if link["reason"] else ""
-            out.print(
-                f"  [dim]linked file {link['state']}{why}: {escape_text(link['url'])}[/dim]",
-                soft_wrap=True,
-            )
+        _print_message(out, message)
     out.print(f"\n[dim]{hint}[/dim]")
+
+
+def _print_message(out: "Console", message: Data) -> None:
+    """Print one message of a ticket: its new text, files and linked files."""
+    way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
+    out.print(
+        f"\n[bold]{way}[/bold] {format_time(message['at'])}  {escape_text(message['from'])} "
+        f" {escape_text(message['subject'])}"
+    )
+    if message["phone"]:
+        out.print(f"call back: {escape_text(message['phone'])}")
+    text, folded = _split_reply(message)
+    out.print(escape_text(text), soft_wrap=True)
+    if folded:
+        out.print(f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]")
+    for file in message["attachments"]:
+        out.print(
+            f"  [dim]file: {escape_text(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
+        )
+    for link in (one for one in message["linked_files"] if not one["attachment"]):
+        why = f": {link['reason']}" if link["reason"] else ""
+        out.print(
+            f"  [dim]linked file {link['state']}{why}: {escape_text(link['url'])}[/dim]",
+            soft_wrap=True,
+        )
 
 
 def _split_reply(message: Data) -> tuple[str, int]:
@@ -228,19 +230,13 @@ def print_deliveries(deliveries: list[Data]) -> None:
 def describe_row_progress(delivery: Data) -> str:
     """Return how far a delivery of many rows is read, or how many of them were rejected."""
     if delivery["state"] == "pending" and delivery["filed"]:
-        is_count_known = (
-            delivery["items"] > delivery["filed"] + 1
-        )  # until the number of rows is known, `items` is one more than what is filed
-        return (
-            f"being read: {delivery['filed']} of {delivery['items']} rows"
-            if is_count_known
-            else f"being read: {delivery['filed']} rows"
-        )
-    return (
-        f"{delivery['rejected']} of {delivery['items']} rows rejected"
-        if delivery["rejected"]
-        else ""
-    )
+        # until the number of rows is known, `items` is one more than what is filed
+        if delivery["items"] > delivery["filed"] + 1:
+            return f"being read: {delivery['filed']} of {delivery['items']} rows"
+        return f"being read: {delivery['filed']} rows"
+    if delivery["rejected"]:
+        return f"{delivery['rejected']} of {delivery['items']} rows rejected"
+    return ""
 
 
 def format_numbers(numbers: list[int]) -> str:
@@ -270,15 +266,13 @@ def print_delivery(delivery: Data) -> None:
     if delivery["reason"]:
         out.print(f"[yellow]! {escape_text(delivery['reason'])}[/yellow]")
     for name, value in delivery["envelope"].items():
-        out.print(
-            f"{escape_text(name)}:"
-            f" {escape_text(', '.join(map(str, value)) if isinstance(value, list) else value)}"
-        )
-    came = (
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        out.print(f"{escape_text(name)}: {escape_text(text)}")
+    receipts = (
         (format_time(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"])
         for r in delivery["receipts"]
     )
-    out.print(build_table(("came", "channel", "", "its id there"), came))
+    out.print(build_table(("came", "channel", "", "its id there"), receipts))
     if progress := describe_row_progress(delivery):
         out.print(f"[yellow]! {progress}[/yellow]")
     if delivery["sheets"]:
@@ -288,24 +282,23 @@ def print_delivery(delivery: Data) -> None:
                 ((s["sheet"] or "–", s["in_words"]) for s in delivery["sheets"]),
             )
         )
-    first = sorted(delivery["filings"], key=lambda f: f["outcome"] != "rejected")[
-        :MAX_ROWS
-    ]  # those to be looked at
+    # rejected ones first: a person has to look at them
+    filings = sorted(delivery["filings"], key=lambda f: f["outcome"] != "rejected")
     filed = (
         (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
-        for f in first
+        for f in filings[:MAX_ROWS]
     )
-    if delivery["filings"]:
+    if filings:
         out.print(build_table(("item", "outcome", "ticket", "message", "reason"), filed))
-    if (more := len(delivery["filings"]) - MAX_ROWS) > 0:
+    if (more := len(filings) - MAX_ROWS) > 0:
         out.print(f"… and {more} more items: --json shows all")
     number = delivery["id"]
     if delivery["rejected"]:
         out.print(
-            f"[dim]The rejected rows to mend: intake delivery {number} --rejected FILE.xlsx[/dim]"
+            f"[dim]To correct the rejected rows: intake delivery {number} --rejected FILE.xlsx[/dim]"
         )
     out.print(
-        f"[dim]Its original: intake delivery {number} --raw · read it again: intake replay"
+        f"[dim]The original: intake delivery {number} --raw · read it again: intake replay"
         f" {number}[/dim]"
     )
 
@@ -346,7 +339,8 @@ def print_ledger(balance: "Balance") -> None:
         )
     if balance.unbalanced_deliveries:
         click.echo(
-            f"Deliveries whose items do not add up: {', '.join(map(str, balance.unbalanced_deliveries))}",
+            "Deliveries whose items do not add up:"
+            f" {', '.join(map(str, balance.unbalanced_deliveries))}",
             err=True,
         )
     if not balance.adds_up:
@@ -401,16 +395,15 @@ def print_status(status: Data) -> None:
         f" {backlog['events_given_up']}"
     )
     out.print(
-        f"linked files to be fetched: {backlog['files_waiting']} · not to be had:"
-        f" {backlog['files_failed']}"
+        f"linked files to fetch: {backlog['files_waiting']} · failed: {backlog['files_failed']}"
     )
     for one in status["troubles"]:
-        if not one["needs_person"]:  # those that do stand among the needs
+        if not one["needs_person"]:  # the others are among the needs
             out.print(escape_text(one["words"]))
     for need in status["needs"]:
         out.print(f"[bold yellow]! {escape_text(need)}[/bold yellow]")
     if status["ok"]:
-        out.print("[green]nobody is needed[/green]")
+        out.print("[green]nobody has to act[/green]")
 
 
 def describe_process(process: Data) -> str:

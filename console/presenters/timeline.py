@@ -85,7 +85,7 @@ class MessageEntry:
     judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
     signs: str  # why, in words
     repeats: Sequence[tuple[int, datetime]]  # deliveries that brought it again, and when
-    kind: str = "said"
+    kind: str = "message"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class MailEntry:
     at: datetime
     number: int
     mail: OutgoingMail
-    kind: str = "mailed"
+    kind: str = "mail"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class EventEntry:
     words: str
     why: str
     by: str
-    kind: str = "happened"
+    kind: str = "event"
 
 
 Entry = MessageEntry | MailEntry | EventEntry
@@ -137,17 +137,17 @@ def build_timeline(
     `ticket.outbox` should be loaded.
     """
     first = page * PAGE_SIZE
-    most = first + PAGE_SIZE + 1  # of each kind: enough, whatever their order is
+    most = first + PAGE_SIZE + 1  # of each kind: enough, however they are mixed
     mails: dict[str, list[OutgoingMail]] = {}
     for mail in ticket.outbox:
         mails.setdefault(compose.make_timeline_key(mail), []).append(mail)
     rows = _load_messages(session, ticket, most)
     items: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
     items += [(a.at, 1, a.id, a) for a in _load_audit(session, ticket, most)]
-    message_ids = _list_message_keys(session, ticket)
-    waiting = (m for key, group in mails.items() if key not in message_ids for m in group)
+    message_keys = _list_message_keys(session, ticket)
+    waiting = (m for key, group in mails.items() if key not in message_keys for m in group)
     items += [(m.created_at, 2, m.id, m) for m in waiting]
-    items.sort(key=lambda f: f[:3], reverse=True)
+    items.sort(key=lambda item: item[:3], reverse=True)
     page_items = items[first : first + PAGE_SIZE]
     files = _load_files(session, [number for _, kind, number, _ in page_items if kind == 0])
     repeated = any(isinstance(source, Row) and source.repeats for *_, source in page_items)
@@ -196,9 +196,9 @@ def _load_messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[
 
 
 def _list_message_keys(session: Session, ticket: Ticket) -> set[str | None]:
-    """Return which mails of ours are messages.
+    """Return the keys of our mails that are messages already: those that were sent.
 
-    Those that were sent, but for a crash right after.
+    A crash right after sending may have left one out; it shows as a mail then.
     """
     rows = select(Message.external_id).where(
         Message.ticket_id == ticket.id, Message.direction == "out"

@@ -82,14 +82,11 @@ def format_due(at: datetime | None) -> Markup:
     if at is None:
         return Markup("–")
     remaining = at - now()
-    colour = (
-        "danger" if remaining <= timedelta() else "warning" if remaining < DUE_SOON else "secondary"
-    )
-    words = (
-        f"{format_span(-remaining)} overdue"
-        if remaining <= timedelta()
-        else f"due in {format_span(remaining)}"
-    )
+    if remaining <= timedelta():
+        colour, words = "danger", f"{format_span(-remaining)} overdue"
+    else:
+        colour = "warning" if remaining < DUE_SOON else "secondary"
+        words = f"due in {format_span(remaining)}"
     return Markup('<time class="badge text-bg-{}" datetime="{}" title="{}">{}</time>').format(
         colour, at.isoformat(), f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}", words
     )

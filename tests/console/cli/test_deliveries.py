@@ -446,7 +446,7 @@ def test_many_past_ones_are_chosen_by_what_they_are(
         for line in lines(intake("replay", "--transport", "console", "--json").stdout)
     ] == [4]
     tomorrow = (at_home.clock() + timedelta(days=2)).strftime("%Y-%m-%d")
-    assert "No delivery read before is such" in intake("replay", "--since", tomorrow).stdout
+    assert "No processed delivery matches" in intake("replay", "--since", tomorrow).stdout
     done = intake("replay", "--since", "2020-01-01", "--format", "mail", "--yes").stdout
     assert "2 deliveries: 1 done, 0 would change" in done
 

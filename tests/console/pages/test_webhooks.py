@@ -216,4 +216,4 @@ def test_the_status_command_tells_them(intake: Intake) -> None:
     intake("migrate")
     said = intake("status", code=1).stdout
     assert "webhook events waiting: 0 · given up: 0" in said
-    assert "linked files to be fetched: 0 · not to be had: 0" in said
+    assert "linked files to fetch: 0 · failed: 0" in said

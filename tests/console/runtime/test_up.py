@@ -144,7 +144,7 @@ def test_a_worker_without_redis_does_the_work_by_looking(
         worker.terminate()
         said = worker.communicate(timeout=20)[1]
     assert worker.returncode == 0
-    assert "looks into the database every second" in said
+    assert "polls the database every second" in said
 
 
 def test_imap_without_a_mailbox_says_so(environment: dict[str, str]) -> None:
