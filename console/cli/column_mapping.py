@@ -79,7 +79,7 @@ rows out. Undo: `intake profiles forget NAME`.
 )
 @click.option(
     "--sheet",
-    "wanted",
+    "sheet_name",
     default="",
     help="The sheet by name; else the first that cannot be read.",
 )
