@@ -53,8 +53,8 @@ CONTENT_SECURITY_POLICY = (
 )
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",  # addresses of signed links are secrets
+    "Cache-Control": "no-store",  # patient data must not stay on a shared computer
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -97,8 +97,8 @@ def create_app(context: AppContext) -> Flask:
     app = Flask("console", root_path=str(console))
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
-        MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,
-        BOOTSTRAP_SERVE_LOCAL=True,
+        MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,  # text fields, which stay in memory
+        BOOTSTRAP_SERVE_LOCAL=True,  # no browser of the desk loads from a foreign host
         SEND_FILE_MAX_AGE_DEFAULT=3600,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workflow.context import AppContext
     from workflow.settings.settings import Settings
 
-RETRY_SECONDS = 3.0
+RETRY_SECONDS = 3.0  # between two attempts to reach a database that is away
 F = TypeVar("F", bound=Callable[..., object])
 # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
 REDIS_URL_FILE = "valkey/url"
@@ -102,8 +102,8 @@ def create_notifier(settings: "Settings") -> "JobNotifier | None":
 def ensure_migrated(settings: "Settings") -> None:
     """Create the default database on first use; refuse one with an older schema than the program.
 
-    Raises CommandError for an old schema, and one of `engine.AWAY` when an existing database does
-    not answer.
+    Raises CommandError for an old schema, and one of `engine.DATABASE_UNAVAILABLE` when an existing
+    database does not answer.
     """
     from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
 
@@ -116,7 +116,7 @@ def ensure_migrated(settings: "Settings") -> None:
             )
         return
     with hold_lock(settings.home / "migrate.lock"):
-        if file.exists():
+        if file.exists():  # another command created it while this one waited
             return
         try:
             migrate(settings.database)
@@ -130,7 +130,7 @@ def ensure_migrated(settings: "Settings") -> None:
 def migrate_database(settings: "Settings") -> bool:
     """Upgrade the database to the newest schema; return False when it does not answer.
 
-    Raises one of `engine.AWAY` for the default database: a local file that fails is a fault of this
+    Raises one of `engine.DATABASE_UNAVAILABLE` for the default database: a local file that fails is a fault of this
     machine.
     """
     from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
@@ -177,6 +177,7 @@ def hold_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     Raises BlockingIOError when another process holds it and `wait` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # flock: the kernel releases it when the process dies, so no stale lock remains
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

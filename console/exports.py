@@ -218,7 +218,7 @@ def _iterate_tickets(
         for ticket in page:
             yield ticket, texts.get(ticket.id, "")
         after = page[-1].id
-        session.expunge_all()
+        session.expunge_all()  # else every ticket of the export stays in memory
 
 
 def _load_texts(session: Session, numbers: list[int]) -> dict[int, str]:

@@ -148,9 +148,7 @@ def list_(*, json_wanted: bool) -> None:
     elif rows:
         imports_presenter.print_imports(rows)
     else:
-        click.echo(
-            "Nothing was imported yet. Try a file without changing anything: intake import tickets FILE"
-        )
+        click.echo("Nothing was imported yet. For a dry run: intake import tickets FILE")
 
 
 @import_.command("undo")

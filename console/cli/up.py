@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 30.0
 DATABASE_AWAY = (
-    "the database does not answer: the channels open all the same, mail is answered 451 and forms wait in"
-    " the spool. Its schema is upgraded once it answers"
+    "the database does not answer: the channels open all the same, mail is answered 451 and forms"
+    " wait in the spool. Its schema is upgraded once it answers"
 )
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 EXAMPLE_FORM = {

@@ -122,7 +122,8 @@ def _list_facts(data: Data) -> Iterator[str]:
         )
     if data["moved_on"]:
         yield (
-            f"{data['moved_on']} are in a later stage than their status: its milestones are reached."
+            f"{data['moved_on']} are in a later stage than their status: its milestones are"
+            " reached."
         )
     if data["unknown_people"]:
         names = [f"{name} ({n})" for name, n in data["unknown_people"].items()]

@@ -295,7 +295,7 @@ def print_delivery(delivery: Data) -> None:
     number = delivery["id"]
     if delivery["rejected"]:
         out.print(
-            f"[dim]To correct the rejected rows: intake delivery {number} --rejected FILE.xlsx[/dim]"
+            f"[dim]Rejected rows, to correct: intake delivery {number} --rejected FILE.xlsx[/dim]"
         )
     out.print(
         f"[dim]The original: intake delivery {number} --raw · read it again: intake replay"

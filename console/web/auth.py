@@ -58,7 +58,7 @@ from workflow.models.core import Staff
 from workflow.permissions import Right
 from workflow.runtime import crypto
 
-SHORTEST_PASSWORD = 12
+SHORTEST_PASSWORD = 12  # characters
 SIGN_IN_LIMIT = "20 per minute"  # from one address
 SESSION_ENDED = "The session has ended."
 # without a page of ours; "" is an address that no view serves
@@ -76,6 +76,7 @@ def register_auth(app: Flask, context: AppContext) -> None:
     security = Security(app, Accounts(context), register_blueprint=True)
     if context.settings.oidc is not None and security.oauthglue is not None:
         security.oauthglue.register_provider_ext(OidcProvider(context.settings.oidc))
+    # in memory: each process counts alone, on top of the lock-out that all of them share
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
     for view in ("login", "verify", "two_factor_token_validation"):
         name = f"{LIBRARY_BLUEPRINT}.{view}"
@@ -99,15 +100,17 @@ def _build_configuration(context: AppContext) -> dict[str, Any]:
     ]
     return {
         "SECRET_KEY": secret[0],
-        "SECRET_KEY_FALLBACKS": secret[1:],
+        "SECRET_KEY_FALLBACKS": secret[1:],  # old keys still open what they signed
         "SECURITY_PASSWORD_SALT": secret[0],
         "SECURITY_PASSWORD_LENGTH_MIN": SHORTEST_PASSWORD,
+        # the same answer for a wrong password and an unknown address
         "SECURITY_RETURN_GENERIC_RESPONSES": True,
         "SECURITY_CHANGEABLE": True,
         "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
         "SECURITY_TWO_FACTOR": True,
         "SECURITY_TWO_FACTOR_REQUIRED": context.settings.second_factor,
         "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
+        # whoever reads the mailbox must not get around the second factor
         "SECURITY_TWO_FACTOR_RESCUE_EMAIL": False,
         "SECURITY_MULTI_FACTOR_RECOVERY_CODES": True,
         "SECURITY_TOTP_SECRETS": {str(len(secret) - n): s for n, s in enumerate(secret)},
@@ -117,12 +120,13 @@ def _build_configuration(context: AppContext) -> dict[str, Any]:
         "SECURITY_MSG_IDENTITY_NOT_REGISTERED": (NO_ACCOUNT_MESSAGE, "error"),
         "SECURITY_MSG_DISABLED_ACCOUNT": (NO_ACCOUNT_MESSAGE, "error"),
         "SECURITY_FRESHNESS": timedelta(minutes=context.settings.idle_minutes),
+        # addresses are not looked up in DNS: internal domains are valid, too
         "SECURITY_EMAIL_VALIDATOR_ARGS": {"check_deliverability": False, "test_environment": True},
         "SECURITY_JOIN_USER_ROLES": False,
         "SECURITY_DEFAULT_REMEMBER_ME": False,
         "SECURITY_STATIC_FOLDER_URL": "/sign-in-static",
         "REMEMBER_COOKIE_HTTPONLY": True,
-        "WTF_CSRF_TIME_LIMIT": None,
+        "WTF_CSRF_TIME_LIMIT": None,  # as long as the session
         "WTF_CSRF_SSL_STRICT": context.settings.public_url.startswith("https://"),
         "RATELIMIT_HEADERS_ENABLED": False,
     }
@@ -131,7 +135,7 @@ def _build_configuration(context: AppContext) -> dict[str, Any]:
 def _on_sign_in(app: Flask, user: User, **_: object) -> None:
     """Start a new session for the person who signs in, and record it in the audit log."""
     del app
-    cast("Session", session).renew()
+    cast("Session", session).renew()  # against session fixation
     session[ACCOUNT_KEY] = user.id
     session[form_tokens.CSRF_FIELD] = form_tokens.create_secret(user.id)
     record_sign_in(get_context(), user)

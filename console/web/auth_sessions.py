@@ -91,7 +91,7 @@ class ServerSessions(SessionInterface):
                 session.token,
                 httponly=True,
                 secure=self.get_cookie_secure(app),
-                samesite="Lax",
+                samesite="Lax",  # links in notices open signed in, forms of other sites do not
                 path="/",
             )
         response.vary.add("Cookie")

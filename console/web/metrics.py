@@ -55,6 +55,7 @@ def may_read_metrics(settings: Settings, peer: str, host: str, authorization: st
     """
     if token := settings.metrics_token.get_secret_value():
         scheme, _, token_given = authorization.partition(" ")
+        # in constant time: the answer's delay must not reveal the token
         return scheme.casefold() == "bearer" and hmac.compare_digest(
             token_given.strip().encode(), token.encode()
         )
@@ -199,7 +200,7 @@ class _DatabaseCollector(Collector):
 
     def _measure_tokens(self) -> Iterator[Metric]:
         words = (
-            "Days the OAuth token of a mailbox remains valid; 0 when it is refused, none when it has"
+            "Days the OAuth token of a mailbox remains valid; 0 when refused, none when it has"
             " no limit."
         )
         family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
