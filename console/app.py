@@ -1,7 +1,4 @@
-"""The app that faces people.
-
-The desk behind sign-in, and the customers' pages behind signed links.
-"""
+"""The Flask app for people: the desk behind sign-in, and customers' pages behind signed links."""
 
 from pathlib import Path
 from typing import cast
@@ -49,15 +46,15 @@ PAGE_MODULES = (
     tokens,
     saved_forms,
 )
-MAX_FORM_BYTES = 34 * 1024 * 1024  # attachments of an answer; a mail cannot carry more
+MAX_FORM_BYTES = 34 * 1024 * 1024  # attachments of an answer; mail servers accept no more
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action"
     " 'self'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",  # addresses of signed links are secrets
+    "Cache-Control": "no-store",  # patient data must not stay on a shared computer
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -92,16 +89,16 @@ ERROR_TEXTS = {
 
 
 def create_app(context: AppContext) -> Flask:
-    """The app over a house.
+    """Build the console app over a context.
 
-    Nothing is shown without a right or a signed link; nothing is changed by GET.
+    Nothing is shown without a right or a signed link, and no GET request changes anything.
     """
     console = Path(__file__).parent
     app = Flask("console", root_path=str(console))
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
-        MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,
-        BOOTSTRAP_SERVE_LOCAL=True,
+        MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,  # text fields, which stay in memory
+        BOOTSTRAP_SERVE_LOCAL=True,  # no browser of the desk loads from a foreign host
         SEND_FILE_MAX_AGE_DEFAULT=3600,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -113,47 +110,50 @@ def create_app(context: AppContext) -> Flask:
         app.register_blueprint(part.pages)
     auth.csrf.exempt(customers.pages)
     api.register_api(app, context)
-    auth.csrf.exempt(api.blueprint)  # no cookie opens it, so no other site can use one
-    app.register_error_handler(CSRFError, _too_late)
-    app.register_error_handler(Exception, _answer)
-    app.after_request(_guarded)
+    auth.csrf.exempt(api.blueprint)  # it reads no cookie, so no other site can misuse one
+    app.register_error_handler(CSRFError, _answer_expired_form)
+    app.register_error_handler(Exception, _answer_error)
+    app.after_request(_add_security_headers)
     app.after_request(saved_forms.forget_resent_form)
     return app
 
 
-def _too_late(error: Exception) -> AnyResponse | tuple[str, int]:
-    """Answer a form that fits no session: keep what was typed; refuse it if it is not ours."""
+def _answer_expired_form(error: Exception) -> AnyResponse | tuple[str, int]:
+    """Answer a form whose CSRF token fits no session any more.
+
+    Save what was typed when the form is ours; refuse it otherwise. A script gets a status only.
+    """
     signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
-    refused = Unauthorized() if signed_out or _asked_by_script() else error
-    return saved_forms.save_late_form() or _answer(refused)
+    refused = Unauthorized() if signed_out or _is_script_request() else error
+    return saved_forms.save_late_form() or _answer_error(refused)
 
 
-def _asked_by_script() -> bool:
+def _is_script_request() -> bool:
     return hasattr(
         current_app.view_functions.get(request.endpoint or ""), web_request.SCRIPT_ATTRIBUTE
     )
 
 
-def _answer(error: Exception) -> AnyResponse | tuple[str, int]:
-    """Fixed words for every fault: nothing of the inside."""
+def _answer_error(error: Exception) -> AnyResponse | tuple[str, int]:
+    """Answer an error with a fixed text, so that nothing internal is shown."""
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
     if isinstance(error, HTTPException):
         if error.response is not None:
             return cast("Response", error.response)
         code = error.code or 500
-        if code < 400:  # noqa: PLR2004  # redirects come as exceptions, too
+        if code < 400:  # noqa: PLR2004  # werkzeug raises redirects as exceptions, too
             return cast("Response", error.get_response())
-        title, text = ERROR_TEXTS.get(code, ("That did not work", "Go back and try once more."))
+        title, text = ERROR_TEXTS.get(code, ("This did not work", "Go back and try again."))
         return render_template("error.html", title=title, text=text), code
     log.fault("console", error)
     text = "Something went wrong on our side. Nothing was changed. Please try again."
-    return render_template("error.html", title="An error of ours", text=text), 500
+    return render_template("error.html", title="Internal error", text=text), 500
 
 
-def _guarded(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     for name, value in SECURITY_HEADERS.items():
         if not (name == "Cache-Control" and request.endpoint in {"static", "bootstrap.static"}):

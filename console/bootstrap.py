@@ -1,4 +1,4 @@
-"""Opening the house for one command: settings, a migrated database, a way to wake the workers."""
+"""Open the application context for one command: settings, migrated database, job notifier."""
 
 import fcntl
 import getpass
@@ -13,22 +13,20 @@ import click
 
 from console.errors import EXIT_TRY_AGAIN, CommandError, describe_database_error
 
-if (
-    TYPE_CHECKING
-):  # `intake --help` answers at once: nothing heavy is imported before a command runs
+# `intake --help` answers at once: nothing heavy is imported before a command runs
+if TYPE_CHECKING:
     from workflow.background_jobs import JobNotifier
     from workflow.context import AppContext
     from workflow.settings.settings import Settings
 
-RETRY_SECONDS = 3.0
+RETRY_SECONDS = 3.0  # between two attempts to reach a database that is away
 F = TypeVar("F", bound=Callable[..., object])
-REDIS_URL_FILE = (
-    "valkey/url"  # in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
-)
+# in INTAKE_HOME: where the embedded Valkey of a running `intake up` listens
+REDIS_URL_FILE = "valkey/url"
 
 
 def get_login_name() -> str:
-    """The name of who is at the keyboard, for the audit trail."""
+    """Return the login name of the person at the keyboard, for the audit log."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name; Python 3.13 raises OSError
@@ -36,10 +34,10 @@ def get_login_name() -> str:
 
 
 def actor_option(command: F) -> F:
-    """Add `--as USER`: who does it, for the audit trail."""
-    said = "Who does it, for the audit trail. Default: INTAKE_USER, else your login name."
+    """Add `--as USER`: the person the audit log names as the actor."""
+    text = "Who does it, for the audit log. Default: INTAKE_USER, else your login name."
     return click.option(
-        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=get_login_name, help=said
+        "--as", "actor", metavar="USER", envvar="INTAKE_USER", default=get_login_name, help=text
     )(command)
 
 
@@ -52,9 +50,9 @@ def json_option(command: F) -> F:
 
 @contextmanager
 def open_app_context() -> Iterator["AppContext"]:
-    """The house under the settings of the environment, migrated.
+    """Open a context with the settings of the environment and a migrated database.
 
-    Raises what `faults.told` has words for.
+    Raises the errors that `errors.to_command_error` translates.
     """
     from workflow.context import open_context
     from workflow.settings.settings import load_settings
@@ -62,21 +60,18 @@ def open_app_context() -> Iterator["AppContext"]:
     log_warnings_only()
     settings = load_settings()
     ensure_migrated(settings)
-    waker = create_notifier(settings)
-    opened = open_context(settings, waker=waker)
+    notifier = create_notifier(settings)
+    context = open_context(settings, waker=notifier)
     try:
-        yield opened
+        yield context
     finally:
-        opened.close()
-        if waker is not None:
-            waker.close()
+        context.close()
+        if notifier is not None:
+            notifier.close()
 
 
 def log_warnings_only() -> None:
-    """Standard output is the command's answer.
-
-    The log goes to standard error, and only what is wrong.
-    """
+    """Send warnings and errors to standard error; standard output is the command's answer."""
     import logging
 
     import structlog
@@ -88,16 +83,16 @@ def log_warnings_only() -> None:
 
 
 def find_redis_url(settings: "Settings") -> str:
-    """Return where to leave wake-ups: the setting, or the embedded Valkey of `intake up`.
+    """Return the Redis URL: the setting, or the embedded Valkey of a running `intake up`.
 
-    "" for nowhere.
+    Empty when there is neither.
     """
     file = settings.home / REDIS_URL_FILE
     return settings.redis_url or (file.read_text().strip() if file.is_file() else "")
 
 
 def create_notifier(settings: "Settings") -> "JobNotifier | None":
-    """A way to wake the workers; without one the clock finds what waits."""
+    """Return a job notifier, or None without Redis: the clock then finds what waits."""
     from workflow.background_jobs import JobNotifier
 
     url = find_redis_url(settings)
@@ -105,9 +100,10 @@ def create_notifier(settings: "Settings") -> "JobNotifier | None":
 
 
 def ensure_migrated(settings: "Settings") -> None:
-    """Make the default database on first use; refuse one that is older than the program.
+    """Create the default database on first use; refuse one with an older schema than the program.
 
-    Raises one of `store.AWAY` when a database that was made before does not answer.
+    Raises CommandError for an old schema, and one of `engine.DATABASE_UNAVAILABLE` when an existing
+    database does not answer.
     """
     from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
 
@@ -115,26 +111,27 @@ def ensure_migrated(settings: "Settings") -> None:
     if settings.database_url or file.exists():
         if not is_migrated(settings):
             raise CommandError(
-                "the database has not this program's tables yet: run `intake migrate`",
+                "the database does not have this program's tables yet: run `intake migrate`",
                 EXIT_TRY_AGAIN,
             )
         return
     with hold_lock(settings.home / "migrate.lock"):
-        if file.exists():
+        if file.exists():  # another command created it while this one waited
             return
         try:
             migrate(settings.database)
-        # a full disk, most likely: what is half made must not stand for a database next time
+        # most likely a full disk: the next start must not take a half-made file for a database
         except DATABASE_UNAVAILABLE as error:
-            for half in settings.home.glob("intake.db*"):
-                half.unlink()
+            for unfinished in settings.home.glob("intake.db*"):
+                unfinished.unlink()
             raise CommandError(describe_database_error(error), EXIT_TRY_AGAIN) from None
 
 
 def migrate_database(settings: "Settings") -> bool:
-    """Bring the database to the newest schema; False when it does not answer.
+    """Upgrade the database to the newest schema; return False when it does not answer.
 
-    The default one answers, or raises.
+    Raises one of `engine.DATABASE_UNAVAILABLE` for the default database: a local file that fails is a fault of this
+    machine.
     """
     from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
 
@@ -149,10 +146,7 @@ def migrate_database(settings: "Settings") -> bool:
 
 
 def migrate_when_available(settings: "Settings", say: Callable[[str], None]) -> None:
-    """Bring a database that was away to the newest schema once it answers.
-
-    For a thread of its own.
-    """
+    """Retry the migration until the database answers; runs in a thread of its own."""
     from sqlalchemy.exc import SQLAlchemyError
 
     while True:
@@ -180,9 +174,10 @@ def is_migrated(settings: "Settings") -> bool:
 def hold_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file while the block lasts.
 
-    Raises BlockingIOError when it is taken and we are not to wait.
+    Raises BlockingIOError when another process holds it and `wait` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # flock: the kernel releases it when the process dies, so no stale lock remains
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

@@ -1,7 +1,4 @@
-"""What goes wrong.
-
-In words and exit codes that a person and a mail server understand (sysexits.h).
-"""
+"""Error messages and exit codes of the command (sysexits.h), as mail servers understand them."""
 
 import errno
 
@@ -22,7 +19,7 @@ class CommandError(click.ClickException):
 
 
 def to_command_error(error: Exception) -> CommandError | None:
-    """The words for an exception; None for one that is a bug, or click's own."""
+    """Translate an exception into a message; None for a bug, or for click's own errors."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from workflow.errors import ActionNotAllowed
@@ -43,9 +40,9 @@ def to_command_error(error: Exception) -> CommandError | None:
 
 
 def describe_database_error(error: Exception) -> str:
-    """One line about a database that does not answer.
+    """Return one line about a database that does not answer.
 
-    Never its own text, which may hold a password or parameters.
+    Never the error's own text, which may hold a password or parameters.
     """
     cause = type(getattr(error, "orig", None) or error).__name__
     return (

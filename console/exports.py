@@ -1,21 +1,16 @@
-"""A view of the desk as CSV or Excel, streamed.
+"""Export a view of the desk as CSV or Excel, streamed, with columns that `intake import` knows."""
 
-What leaves the house, in columns that `intake import` knows again.
-"""
-
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from console.presenters.csv_text import encode_csv
 from console.presenters.ticket import VIEW_CONDITIONS
 from console.presenters.times import format_iso
-from parsers.crm_export.table import escape_formula
 from workflow import process
 from workflow.audit import record as audit
 from workflow.context import AppContext
@@ -30,55 +25,54 @@ from workflow.tickets.deadlines import due_at
 
 PAGE_SIZE = 200  # tickets in memory at a time
 MAX_SHEET_ROWS = 1_048_575  # of one Excel sheet, below its heading
-BOM = "\ufeff"  # without it Excel takes UTF-8 for the code page of the machine
 VIEW_NAMES = tuple(VIEW_CONDITIONS)
 
 
-class _Shown(NamedTuple):
+class _ExportedTicket(NamedTuple):
     ticket: Ticket
     text: str
     settings: Settings
     signer: Signer
 
 
-Column = Callable[[_Shown], str | None]
+Column = Callable[[_ExportedTicket], str | None]
 
 
-def _record_id(shown: _Shown) -> str:
-    """The id of the system it came from.
+def _find_record_id(row: _ExportedTicket) -> str:
+    """Return the record id of the system the ticket came from, else our own, signed.
 
-    Our own signed, so that it is known again here and no other house's is.
+    The signature lets an import recognise our own tickets and no other installation's.
     """
-    before, ticket = build_origin(""), shown.ticket
+    before, ticket = build_origin(""), row.ticket
     if ticket.origin and ticket.origin.startswith(before):
         return ticket.origin.removeprefix(before)
-    return shown.signer.make_token(EXPORT_PURPOSE, ticket.id)
+    return row.signer.make_token(EXPORT_PURPOSE, ticket.id)
 
 
-def _contacts(shown: _Shown, name: str) -> str:
-    return "; ".join(str(getattr(link.contact, name) or "–") for link in shown.ticket.contacts)
+def _join_contacts(row: _ExportedTicket, name: str) -> str:
+    return "; ".join(str(getattr(link.contact, name) or "–") for link in row.ticket.contacts)
 
 
-def _reached(milestone: Milestone) -> Column:
-    def column(shown: _Shown) -> str | None:
-        ticket = shown.ticket
-        found = (
+def _milestone_column(milestone: Milestone) -> Column:
+    def column(row: _ExportedTicket) -> str | None:
+        ticket = row.ticket
+        times = (
             r.at
             for r in ticket.milestones
             if r.period == ticket.period and r.milestone is milestone
         )
-        return format_iso(next(found, None))
+        return format_iso(next(times, None))
 
     return column
 
 
-def _due(milestone: Milestone) -> Column:
+def _due_column(milestone: Milestone) -> Column:
     deadline = next(d for d in process.DEADLINES if d.milestone is milestone)
 
-    def column(shown: _Shown) -> str | None:
-        open_ = shown.ticket.status is Status.OPEN
+    def column(row: _ExportedTicket) -> str | None:
+        open_ = row.ticket.status is Status.OPEN
         return (
-            format_iso(due_at(deadline, shown.ticket.period_started_at, shown.settings))
+            format_iso(due_at(deadline, row.ticket.period_started_at, row.settings))
             if open_
             else None
         )
@@ -86,10 +80,9 @@ def _due(milestone: Milestone) -> Column:
     return column
 
 
-COLUMNS: dict[
-    str, Column
-] = {  # headed as in the CRM the manual was written for, so that it can be moved in again
-    "Record ID": _record_id,
+# Headings of the CRM the manual was written for, so that `intake import` can read the file.
+COLUMNS: dict[str, Column] = {
+    "Record ID": _find_record_id,
     "Ticket number": lambda s: str(s.ticket.id),
     "Ticket name": lambda s: s.ticket.name,
     "Pipeline": lambda s: s.ticket.pipeline,
@@ -99,65 +92,61 @@ COLUMNS: dict[
     "Ticket owner": lambda s: s.ticket.owner.name if s.ticket.owner else "",
     "Associated Company": lambda s: s.ticket.company.name if s.ticket.company else "",
     "Company number": lambda s: s.ticket.company.number if s.ticket.company else "",
-    "Associated Contact": lambda s: _contacts(s, "name"),
-    "Associated Contact emails": lambda s: _contacts(s, "email"),
+    "Associated Contact": lambda s: _join_contacts(s, "name"),
+    "Associated Contact emails": lambda s: _join_contacts(s, "email"),
     "Source": lambda s: s.ticket.transport,
     "Format": lambda s: s.ticket.format,
     "Create date": lambda s: format_iso(s.ticket.created_at),
     "Close date": lambda s: format_iso(s.ticket.completed_at),
-    Milestone.CUSTOMER_NOTIFIED: _reached(Milestone.CUSTOMER_NOTIFIED),
-    Milestone.FOLLOW_UP_SENT: _reached(Milestone.FOLLOW_UP_SENT),
+    Milestone.CUSTOMER_NOTIFIED: _milestone_column(Milestone.CUSTOMER_NOTIFIED),
+    Milestone.FOLLOW_UP_SENT: _milestone_column(Milestone.FOLLOW_UP_SENT),
     "Resolution": lambda s: s.ticket.resolution,
-    "Resolved at": _reached(Milestone.RESOLVED),
-    Milestone.RECAP_SENT: _reached(Milestone.RECAP_SENT),
-    **{f"Due: {d.milestone}": _due(d.milestone) for d in process.DEADLINES},
+    "Resolved at": _milestone_column(Milestone.RESOLVED),
+    Milestone.RECAP_SENT: _milestone_column(Milestone.RECAP_SENT),
+    **{f"Due: {d.milestone}": _due_column(d.milestone) for d in process.DEADLINES},
     "Link": lambda s: s.ticket.link,
 }
-TEXT_COLUMNS: dict[str, Column] = {  # PHI: only where a person has asked for it
+TEXT_COLUMNS: dict[str, Column] = {  # patient data: only when a person asks for it
     "Original subject": lambda s: s.ticket.subject,
     "Ticket description": lambda s: s.text,
 }
 
 
 def select_columns(names: Sequence[str], *, with_text: bool) -> list[str]:
-    """The columns asked for by name, or all.
+    """Return the columns asked for by name, in that order, or all of them.
 
-    Raises ActionNotAllowed for one there is not, or that holds what was not asked.
+    Raises ActionNotAllowed for an unknown column, and for one with patient data when `with_text` is
+    False.
     """
-    there = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
-    by_word = {name.casefold(): name for name in there}
-    if secret := [
-        n for n in names if not with_text and n.casefold() in {t.casefold() for t in TEXT_COLUMNS}
-    ]:
-        raise ActionNotAllowed(f"{secret[0]} may hold patient data: ask for it with --with-text")
-    if wrong := [n for n in names if n.casefold() not in by_word]:
-        raise ActionNotAllowed(f"there is no column {wrong[0]}: there are {', '.join(there)}")
-    return [by_word[n.casefold()] for n in names] or there
+    available = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
+    if not names:
+        return available
+    by_folded_name = {name.casefold(): name for name in available}
+    text_columns = {name.casefold() for name in TEXT_COLUMNS}
+    selected = []
+    for name in names:
+        folded = name.casefold()
+        if folded in text_columns and not with_text:
+            raise ActionNotAllowed(f"{name} may hold patient data: ask for it with --with-text")
+        if folded not in by_folded_name:
+            raise ActionNotAllowed(f"there is no column {name}: there are {', '.join(available)}")
+        selected.append(by_folded_name[folded])
+    return selected
 
 
 def iterate_rows(
     context: AppContext, session: Session, view: str, columns: Sequence[str], *, actor: str
 ) -> Iterator[list[str]]:
-    """The heading, then a row a ticket of the view, oldest first; so many in memory as fill a page.
+    """Yield the heading, then one row a ticket of the view, oldest first, loading a page at a time.
 
-    Texts are as they are: whoever writes them into a file sees to it that no spreadsheet computes
-    them.
+    Cells are unescaped: the writers see to it that no spreadsheet computes them.
     """
     yield list(columns)
-    making = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
+    make_cells = [(COLUMNS | TEXT_COLUMNS)[name] for name in columns]
     with_text = "Ticket description" in columns
-    for ticket, text in _tickets(context, session, view, actor, with_text=with_text):
-        shown = _Shown(ticket, text, context.settings, context.signer)
-        yield [make(shown) or "" for make in making]
-
-
-def encode_csv(lines: Iterable[Sequence[str]]) -> Iterator[bytes]:
-    """The lines as CSV in UTF-8, piece by piece; nothing in it is taken for a formula."""
-    yield BOM.encode()
-    for line in lines:
-        out = StringIO()
-        csv.writer(out).writerow([escape_formula(cell) for cell in line])
-        yield out.getvalue().encode("utf-8", "replace")
+    for ticket, text in _iterate_tickets(context, session, view, actor, with_text=with_text):
+        row = _ExportedTicket(ticket, text, context.settings, context.signer)
+        yield [make(row) or "" for make in make_cells]
 
 
 def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:
@@ -167,9 +156,9 @@ def write_csv(file: Path, lines: Iterable[Sequence[str]]) -> None:
 
 
 def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
-    """Write a workbook whose every cell is text, in constant memory.
+    """Write a workbook of text cells in constant memory.
 
-    Raises ActionNotAllowed when a sheet has no room for it, OSError when it cannot be written.
+    Raises ActionNotAllowed when a sheet cannot hold all rows, OSError when it cannot be written.
     """
     from parsers.spreadsheets.text_workbook import write_workbook
 
@@ -201,14 +190,14 @@ def record_export(
     now: datetime,
     columns: Sequence[str],
 ) -> None:
-    """Put into the audit who took what out of the house."""
+    """Record in the audit log who exported which view, and whether its texts were included."""
     texts = [name for name in columns if name in TEXT_COLUMNS]
     audit.record(
         session, "exported", by=by, cause=cause, now=now, view=view, tickets=count, texts=texts
     )
 
 
-def _tickets(
+def _iterate_tickets(
     context: AppContext, session: Session, view: str, actor: str, *, with_text: bool
 ) -> Iterator[tuple[Ticket, str]]:
     now, after = context.clock(), 0
@@ -225,15 +214,15 @@ def _tickets(
         selectinload(Ticket.milestones),
     )
     while page := list(session.scalars(query.where(Ticket.id > after).options(*people))):
-        texts = _texts(session, [t.id for t in page]) if with_text else {}
+        texts = _load_texts(session, [t.id for t in page]) if with_text else {}
         for ticket in page:
             yield ticket, texts.get(ticket.id, "")
         after = page[-1].id
-        session.expunge_all()
+        session.expunge_all()  # else every ticket of the export stays in memory
 
 
-def _texts(session: Session, numbers: list[int]) -> dict[int, str]:
-    """Return what each ticket was opened with, by its number."""
+def _load_texts(session: Session, numbers: list[int]) -> dict[int, str]:
+    """Return the text of the message each ticket was opened with, by ticket id."""
     first = select(func.min(Message.id)).where(
         Message.ticket_id.in_(numbers), Message.direction == "in"
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from console.web.request import MAX_ID
+from workflow.database.ids import MAX_ID
 
 
 def _storable(text: str) -> None:

@@ -9,7 +9,7 @@ from console.api import paging, schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, number_input, text_input
 from console.api.paging import JsonObject
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.presenters.times import format_iso
 from console.web.request import get_context, get_session, get_time_zone
 from workflow.audit import search

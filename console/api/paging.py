@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from console.web.api_errors import ApiError
-from console.web.request import parse_id
+from workflow.database.ids import parse_id
 from workflow.models.core import Ticket
 from workflow.tickets.views import Sort
 

@@ -14,6 +14,7 @@ from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, choice_input, text_input
 from console.pages.tickets import files
 from console.presenters import ticket as ticket_presenter
+from console.presenters.csv_text import encode_csv
 from console.presenters.queue import STAGES, TRANSPORTS
 from console.web.api_errors import ApiError
 from console.web.request import actor, get_context, get_session, get_staff, now
@@ -182,7 +183,7 @@ def export(wanted: paging.JsonObject, view: str) -> Response:
     lines = exports.iterate_rows(
         get_context(), get_session(), view, columns, actor=get_staff().name
     )
-    answer = Response(stream_with_context(exports.encode_csv(lines)), mimetype="text/csv")
+    answer = Response(stream_with_context(encode_csv(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{view}.csv"'
     return answer
 

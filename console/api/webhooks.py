@@ -7,7 +7,7 @@ from console.api import schemas
 from console.api.endpoint import endpoint
 from console.api.fields import StrictSchema, choice_input, integer_field, text_input
 from console.api.paging import JsonObject
-from console.presenters import program_data
+from console.presenters.webhooks import present_hook
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
 from workflow.audit.webhook_events import EventType
@@ -37,8 +37,7 @@ def hooks() -> Response:
     return jsonify(
         {
             "items": [
-                program_data.present_hook(h, counts)
-                for h, counts in hooking.list_webhooks(get_session())
+                present_hook(h, counts) for h, counts in hooking.list_webhooks(get_session())
             ],
             "next": None,
         }
@@ -61,7 +60,7 @@ def hook_new(told: JsonObject) -> Response:
         row, secret = hooking.create_webhook(
             get_context(), session, told["url"], told["events"], by=get_staff().name, now=now()
         )
-        answer = jsonify({**program_data.present_hook(row, {}), "secret": secret})
+        answer = jsonify({**present_hook(row, {}), "secret": secret})
     answer.status_code = 201
     return answer
 

@@ -1,4 +1,4 @@
-"""Commands that look after the house: status, ledger, migrate, process, backup, restore."""
+"""Commands of operations: status, ledger, migrate, process, backup, restore."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def process(*, evidence: bool) -> None:
 
     \b
     Example:  intake process > process.md
-              intake process --evidence     what is taken for automatic mail, and why
+              intake process --evidence     the signs of automatic mail, and what each decides
 
     These are the tables the program works by, in Markdown; the README shows the same.
     """
@@ -37,8 +37,8 @@ def migrate() -> None:
     \b
     Example:  intake migrate
 
-    Makes the database if there is none yet; does nothing if it is up to date. `intake up` does it
-    by itself; on servers run it before the processes of a new version start.
+    Creates the database if there is none yet; does nothing if it is up to date. `intake up` does
+    this by itself; on servers run it before the processes of a new version start.
     """
     from workflow.database.engine import migrate as bring
     from workflow.settings.settings import load_settings
@@ -55,7 +55,7 @@ def migrate() -> None:
 @bootstrap.json_option
 @click.pass_context
 def status(ctx: click.Context, *, json_wanted: bool) -> None:
-    r"""Show doors, processes, backlog and what needs a person.
+    r"""Show channels, processes, backlog and what needs a person.
 
     \b
     Example:  intake status
@@ -63,46 +63,44 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 
     Exit code 1 if something needs a person; the last lines then say what to do.
     """
-    from console.presenters.house_data import present_status
+    from console.presenters.operations import present_status
 
     with bootstrap.open_app_context() as context:
-        found = present_status(context)
+        report = present_status(context)
     if json_wanted:
-        terminal.print_json(found)
+        terminal.print_json(report)
     else:
-        terminal.print_status(found)
-    ctx.exit(0 if found["ok"] else 1)
+        terminal.print_status(report)
+    ctx.exit(0 if report["ok"] else 1)
 
 
 @click.command()
 @bootstrap.json_option
 @click.pass_context
 def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
-    r"""Prove that nothing is lost.
-
-    What was received against what has become of it.
+    r"""Prove that nothing is lost: compare what was received with the results.
 
     \b
     Example:  intake ledger
 
     received = opened + appended + duplicate + ignored + failed + dismissed + pending, for each
-    door. Counted are items: a mail is one, a workbook as many as it has messages (one until it has
-    been read).
+    channel. Items are counted: a mail is one, a workbook as many as it has messages (one until it
+    has been read).
 
     For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank;
-    `intake delivery ID` says where they stand.
+    `intake delivery ID` lists them by sheet.
 
     Exit code 1 if it does not add up.
     """
     from workflow.operations.ledger import compute_balance
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = compute_balance(session)
+        balance = compute_balance(session)
     if json_wanted:
-        terminal.print_json(found.as_dict())
+        terminal.print_json(balance.as_dict())
     else:
-        terminal.print_ledger(found)
-    ctx.exit(0 if found.adds_up else 1)
+        terminal.print_ledger(balance)
+    ctx.exit(0 if balance.adds_up else 1)
 
 
 @click.command()
@@ -113,9 +111,9 @@ def backup(file: Path) -> None:
     \b
     Example:  intake backup /backups/intake-monday.tar
 
-    Works while everything runs. What customers sent is sealed in it, and the key that opens it is
-    NOT in it: keep secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next: try
-    `intake restore` elsewhere.
+    Works while everything runs. What customers sent is encrypted in it, and the key that opens it
+    is NOT in it: keep secret.keys of INTAKE_HOME (or INTAKE_SECRET_KEYS) in another place. Next:
+    try `intake restore` on another machine.
     """
     from workflow.operations.backup import NO_SECRETS, BackupError, write_backup
     from workflow.settings.settings import load_settings
@@ -134,22 +132,22 @@ def backup(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--force", is_flag=True, help="Overwrite a database that holds tickets.")
 def restore(file: Path, *, force: bool) -> None:
-    r"""Put a backup back: database and blobs.
+    r"""Restore a backup: database and blobs.
 
     \b
     Example:  INTAKE_HOME=/srv/intake intake restore /backups/intake-monday.tar
 
     Refuses to overwrite a database that holds tickets unless --force is given. Stop the processes
-    first. Put the key file back too: without it nothing customers sent can be opened.
+    first. Restore the key file too: without it nothing customers sent can be opened.
     """
     from workflow.operations.backup import BackupError, restore_backup
     from workflow.settings.settings import load_settings
 
     try:
         with terminal.show_progress("blobs") as step:
-            done = restore_backup(load_settings(), file, step, force=force)
+            messages = restore_backup(load_settings(), file, step, force=force)
     except BackupError as error:
         raise CommandError(str(error), 1) from None
-    for line in done:
+    for line in messages:
         click.echo(line)
     click.echo("Next: `intake status`, then `intake ledger`.")

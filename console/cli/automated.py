@@ -1,4 +1,4 @@
-"""`intake automated`: mail that is on no ticket, and making one of it."""
+"""`intake automated`: list mail that is on no ticket, and open a ticket for it."""
 
 import click
 
@@ -16,8 +16,8 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     r"""List mail that is on no ticket: reports about mail that is not ours.
 
     \b
-    Example:  intake automated              what there is, and why it is no ticket
-              intake automated 3 ticket     make a ticket of it, as of a person's mail
+    Example:  intake automated              list it, and why it is on no ticket
+              intake automated 3 ticket     open a ticket for it, as for a person's mail
 
     Nothing here waits for an answer; everything can be read.
     """
@@ -27,18 +27,22 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
     from workflow.filing import automated_mail
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [
+        mails = [
             present_automated_mail(mail)
             for mail in automated_mail.list_automated_mail(session, limit=limit)
         ]
     if json_wanted:
-        for one in found:
-            terminal.print_json_line(one)
+        for mail in mails:
+            terminal.print_json_line(mail)
         return
-    for one in found:
-        click.echo(f"{one['id']} · {one['at']} · {one['from'] or 'no sender'} · {one['subject']}")
-        click.echo(f"    {one['reason']} ({', '.join(one['signs'])}); delivery {one['delivery']}")
-    if not found:
+    for mail in mails:
+        click.echo(
+            f"{mail['id']} · {mail['at']} · {mail['from'] or 'no sender'} · {mail['subject']}"
+        )
+        click.echo(
+            f"    {mail['reason']} ({', '.join(mail['signs'])}); delivery {mail['delivery']}"
+        )
+    if not mails:
         click.echo("No automated mail: everything that came in is on a ticket.")
 
 
@@ -46,7 +50,7 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @click.pass_obj
 def create_ticket(number: int, *, actor: str) -> None:
-    r"""Make a ticket of it, as of a person's mail; prints the ticket's number.
+    r"""Open a ticket for it, as for a person's mail; prints the ticket's number.
 
     \b
     Example:  intake automated 3 ticket

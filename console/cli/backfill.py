@@ -1,4 +1,4 @@
-"""intake backfill: the process that pulls forms, or one pull now."""
+"""`intake backfill`: the process that pulls form submissions, or one pull now."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from ingest.formstack.backfill import Backfill
 
 NO_CREDENTIALS = (
-    "there is nothing to pull with: make an API token at Formstack, of a person who may read the"
+    "no Formstack token is set: create an API token at Formstack for a person who may read the"
     " forms, and set INTAKE_FORMSTACK_TOKEN"
 )
 DATE_FORMATS = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Pull now, say what was found, and end.")
+@click.option("--once", is_flag=True, help="Pull now, print the result, and end.")
 @click.option(
     "--since",
     type=click.DateTime(DATE_FORMATS),
-    help="With --once: from here on, in INTAKE_TIME_ZONE.",
+    help="With --once: submissions from this time on, in INTAKE_TIME_ZONE.",
 )
 @click.option(
     "--form",
@@ -51,65 +51,65 @@ def backfill(*, once: bool, since: datetime | None, forms: tuple[str, ...], list
               intake backfill --once --since 2026-03-01
               intake backfill --forms
 
-    Pulled are the forms of intake.toml ([form.ID]) and those the webhook has brought something
-    from. What is here already is looked at and left alone; what is new becomes a ticket like any
-    other, with its notice.
+    It pulls the forms of intake.toml ([form.ID]) and those the webhook has received something from.
+    Submissions that are stored already are skipped; a new one becomes a ticket like any other, with
+    its notice.
 
     Without a token the process waits; --once then exits with 78. Exit code 75: not everything could
-    be pulled just now, try again. Next: `intake tickets`.
+    be pulled, try again. Next: `intake tickets`.
     """
     if not once and (since or forms):
         raise click.UsageError("--since and --form go with --once")
     if listing:
-        _list()
+        _list_forms()
     elif once:
-        _once(since, forms)
+        _pull_once(since, forms)
     else:
         from console.cli.processes import run_process
 
         run_process("backfill")
 
 
-def _once(since: datetime | None, forms: tuple[str, ...]) -> None:
+def _pull_once(since: datetime | None, forms: tuple[str, ...]) -> None:
     from ingest.formstack.api import FormstackApi
     from ingest.formstack.backfill import NO_FORM, Backfill
     from ingest.intake import Intake
 
     with bootstrap.open_app_context() as context:
-        _insist_on_token(context.settings.formstack_token.get_secret_value())
+        _require_token(context.settings.formstack_token.get_secret_value())
         begin = since and since.replace(tzinfo=ZoneInfo(context.settings.time_zone))
-        with FormstackApi(context.settings, context.clock, _rest) as api:
+        with FormstackApi(context.settings, context.clock, _wait) as api:
             pulling = Backfill(context, Intake(context).accept, api)
-            wanted = list(forms) or pulling.list_forms()
-            if not wanted:
+            form_ids = list(forms) or pulling.list_forms()
+            if not form_ids:
                 raise CommandError(NO_FORM, EXIT_UNUSABLE)
-            faults = [fault for form in wanted if (fault := _pull(pulling, form, begin))]
+            faults = [fault for form in form_ids if (fault := _pull(pulling, form, begin))]
     if faults:
         raise CommandError("not everything was pulled", max(faults))
 
 
 def _pull(pulling: "Backfill", form: str, since: datetime | None) -> int:
-    """Pull one form and say what came of it; the exit code if something was in the way, else 0."""
+    """Pull one form and print the result; return the exit code of its error, or 0."""
     from ingest.formstack.api import ApiError
 
     try:
         with terminal.show_progress(f"form {form}") as step:
-            found = pulling.pull_form(form, since, step)
+            result = pulling.pull_form(form, since, step)
     except ApiError as error:
         click.echo(f"form {form}: {error.message}", err=True)
         return EXIT_UNUSABLE if error.is_permanent else EXIT_TRY_AGAIN
-    click.echo(f"form {form}: {found.seen} looked at, {found.new} new")
+    click.echo(f"form {form}: {result.seen} looked at, {result.new} new")
     return 0
 
 
-def _list() -> None:
+def _list_forms() -> None:
     from ingest.formstack.api import ApiError, FormstackApi
     from ingest.formstack.backfill import Backfill
     from ingest.intake import Intake
 
     with bootstrap.open_app_context() as context:
-        _insist_on_token(context.settings.formstack_token.get_secret_value())
-        with FormstackApi(context.settings, context.clock, _rest) as api:
+        _require_token(context.settings.formstack_token.get_secret_value())
+        with FormstackApi(context.settings, context.clock, _wait) as api:
             pulled = set(Backfill(context, Intake(context).accept, api).list_forms())
             try:
                 rows = [
@@ -127,13 +127,13 @@ def _list() -> None:
     )
 
 
-def _insist_on_token(token: str) -> None:
+def _require_token(token: str) -> None:
     if not token:
         raise CommandError(NO_CREDENTIALS, EXIT_UNUSABLE)
 
 
-def _rest(seconds: float) -> bool:
-    """Wait, as Formstack asks; Ctrl-C ends it."""
+def _wait(seconds: float) -> bool:
+    """Wait as long as Formstack asks; Ctrl-C ends it."""
     import time
 
     if seconds > 1:

@@ -1,7 +1,4 @@
-"""`intake map` and `intake profiles`.
-
-Say once how the workbooks of a source are meant, and take it back.
-"""
+"""`intake map` and `intake profiles`: save what the columns of a workbook mean, and undo it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,24 +17,30 @@ Data = dict[str, Any]
 DATE_ORDERS = ("mdy", "dmy", "ymd")
 
 
-HELP = """Show what the columns of a workbook are taken for, say what they are, and save it.
+HELP = """Show how the columns of a workbook are read, map them to fields, and save it.
 
-A file whose headings are not known fails with "mapping needed": nothing is ever guessed into a ticket.
+A file with unknown headings fails with "mapping needed": a ticket never holds a guess.
 
 \b
 Example:  intake map export.xlsx
           intake map --delivery 42
-          intake map --delivery 42 --column "Anliegen=body" --column "Klinik=company" --date-order dmy --save north
-          intake map export.xlsx --column "Memo=message text" --default "company=North Clinic" --save north
+          intake map --delivery 42 --column "Anliegen=body" --column "Klinik=company"
+              --date-order dmy --save north
+          intake map export.xlsx --column "Memo=message text"
+              --default "company=North Clinic" --save north
 
 \b
 FIELD is one of these, a heading that is known, or "ignore":
-  body (the message text); company, company_number, sender, email: the text and one of the others have to be there
-  external_id, thread_id, sent_at, clock (the time apart), to, subject, phone, category, link, attachments
-  provider, status, flagged, patient, patient_id, birth_date, patient_data: shown among the ticket's details
+  body (the message text); company, company_number, sender, email:
+      the text and one of the others are required
+  external_id, thread_id, sent_at, clock (the time in a column of its own), to, subject,
+      phone, category, link, attachments
+  provider, status, flagged, patient, patient_id, birth_date, patient_data:
+      shown among the ticket's details
 
-What is saved holds for files with exactly these headings, on every host, at once; failed deliveries with them are
-read now. What is shown may hold patient data; --json leaves the rows out. Undo: `intake profiles forget NAME`.
+The saved profile reads files with exactly these headings, on every host, at once; failed
+deliveries with these headings are read now. The output may hold patient data; --json leaves the
+rows out. Undo: `intake profiles forget NAME`.
 """
 
 
@@ -46,45 +49,49 @@ read now. What is shown may hold patient data; --json leaves the rows out. Undo:
     "file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True)
 )
 @click.option(
-    "--delivery", "number", type=int, metavar="ID", help="Instead of FILE: what a delivery brought."
+    "--delivery",
+    "number",
+    type=int,
+    metavar="ID",
+    help="Instead of FILE: the workbook of a delivery.",
 )
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar='"HEADING=FIELD"',
-    help="What a column is; repeat.",
+    help="The field of a column; repeat.",
 )
 @click.option(
     "--default",
     "defaults",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Used where a row says none; repeat.",
+    help="Used where a row has no value; repeat.",
 )
 @click.option(
     "--date-order",
     type=click.Choice(DATE_ORDERS),
-    help="How dates in text are meant.  [default: mdy]",
+    help="Order of day, month and year in text.  [default: mdy]",
 )
 @click.option(
-    "--time-zone", help="Where a time names none, as America/Chicago.  [default: the house's]"
+    "--time-zone", help="For times without a zone, as America/Chicago.  [default: INTAKE_TIME_ZONE]"
 )
 @click.option(
     "--sheet",
-    "wanted",
+    "sheet_name",
     default="",
-    help="The sheet by its name; else the first that cannot be read.",
+    help="The sheet by name; else the first that cannot be read.",
 )
 @click.option(
-    "--heading-row", type=int, default=0, help="The row of the headings; else it is looked for."
+    "--heading-row", type=int, default=0, help="The row of the headings; else it is searched for."
 )
 @click.option(
     "--save",
     "name",
     default="",
     metavar="NAME",
-    help="Keep what is shown, and read the files that wait.",
+    help="Save what is shown, and read the files that wait.",
 )
 @bootstrap.json_option
 @bootstrap.actor_option
@@ -94,7 +101,7 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     *,
     columns: tuple[str, ...],
     defaults: tuple[str, ...],
-    wanted: str,
+    sheet_name: str,
     heading_row: int,
     name: str,
     date_order: str | None,
@@ -102,9 +109,9 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     json_wanted: bool,
     actor: str,
 ) -> None:
-    """Show a sheet as it would be read with what was said.
+    """Show how a sheet would be read with the given mapping.
 
-    Or keep that and read what waited for it.
+    With a name, save it and read the deliveries that waited for it.
     """
     from console.presenters import column_mapping
     from ingest.column_mapping.propose import MappingChoices
@@ -114,65 +121,70 @@ def map_(  # noqa: PLR0913  # a command has the options it has
         raise click.UsageError(
             "which file? For example: intake map export.xlsx, or intake map --delivery 42"
         )
-    said = MappingChoices(
-        _pairs(columns), heading_row, _defaults(defaults), date_order, _zone(time_zone)
+    choices = MappingChoices(
+        _parse_pairs(columns),
+        heading_row,
+        _parse_defaults(defaults),
+        date_order,
+        _parse_zone(time_zone),
     )
     with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
-        found = _sheets(context, _raw(context, file, number, actor), said)
-        chosen = _chosen(found, wanted)
-        done = _save(context, chosen, name, actor) if name else []
-    others = [sheet.name for sheet in found if sheet is not chosen]
+        sheets = _propose_sheets(context, _read_workbook(context, file, number, actor), choices)
+        sheet = _choose_sheet(sheets, sheet_name)
+        replayed = _save_profile(context, sheet, name, actor) if name else []
+    others = [other.name for other in sheets if other is not sheet]
     if json_wanted:
         terminal.print_json(
             {
-                **column_mapping.present_sheet(chosen),
+                **column_mapping.present_sheet(sheet),
                 "other_sheets": others,
                 "saved": name or None,
-                "replayed": done,
+                "replayed": replayed,
             }
         )
         return
-    column_mapping.print_sheet(chosen, others)
+    column_mapping.print_sheet(sheet, others)
     if name:
-        column_mapping.print_saved(name, done)
+        column_mapping.print_saved(name, replayed)
     else:
-        column_mapping.print_next_step(chosen, f'"{file}"' if file else f"--delivery {number}")
+        column_mapping.print_next_step(sheet, f'"{file}"' if file else f"--delivery {number}")
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    """`HEADING=FIELD` taken apart at the last equals sign: headings may have one of their own."""
-    apart = [one.rpartition("=") for one in given]
-    for one, (left, equals, _) in zip(given, apart, strict=True):
+def _parse_pairs(options: tuple[str, ...]) -> dict[str, str]:
+    """Split each `HEADING=FIELD` at its last equals sign: a heading may contain one."""
+    pairs = [one.rpartition("=") for one in options]
+    for one, (left, equals, _) in zip(options, pairs, strict=True):
         if not (equals and left.strip()):
             raise click.UsageError(
                 f'--column "{one}": expected "HEADING=FIELD", as "Anliegen=body"'
             )
-    return {left.strip(): right.strip() for left, _, right in apart}
+    return {left.strip(): right.strip() for left, _, right in pairs}
 
 
-def _defaults(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _parse_defaults(options: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     from typing import get_args
 
     from ingest.column_mapping.propose import get_field_name
     from workflow.settings.settings import DefaultField
 
-    found = []
-    for one in given:
-        word, _, value = one.partition("=")
+    fields = get_args(DefaultField)
+    defaults = []
+    for option in options:
+        word, _, value = option.partition("=")
         try:
             name = get_field_name(word)
         except LookupError:
             name = ""
-        if name not in get_args(DefaultField) or not value.strip():
-            may = ", ".join(get_args(DefaultField))
+        if name not in fields or not value.strip():
             raise click.UsageError(
-                f'--default "{one}": expected FIELD=VALUE, where FIELD is one of {may}'
+                f'--default "{option}": expected FIELD=VALUE, where FIELD is one of'
+                f" {', '.join(fields)}"
             )
-        found.append((name, value.strip()))
-    return tuple(found)
+        defaults.append((name, value.strip()))
+    return tuple(defaults)
 
 
-def _zone(name: str | None) -> str | None:
+def _parse_zone(name: str | None) -> str | None:
     from workflow.settings.settings import validate_time_zone
 
     try:
@@ -181,7 +193,9 @@ def _zone(name: str | None) -> str | None:
         raise click.UsageError(f"--time-zone: {error}") from None
 
 
-def _raw(context: "AppContext", file: Path | None, number: int | None, actor: str) -> bytes:
+def _read_workbook(
+    context: "AppContext", file: Path | None, number: int | None, actor: str
+) -> bytes:
     from console.cli.deliveries import read_original
 
     if file is not None:
@@ -190,7 +204,9 @@ def _raw(context: "AppContext", file: Path | None, number: int | None, actor: st
     return read_original(context, number, actor, cause="map --delivery")
 
 
-def _sheets(context: "AppContext", raw: bytes, how: "MappingChoices") -> "list[SheetProposal]":
+def _propose_sheets(
+    context: "AppContext", raw: bytes, choices: "MappingChoices"
+) -> "list[SheetProposal]":
     from ingest.column_mapping.apply import read_preview
     from ingest.column_mapping.propose import propose_sheets
     from ingest.parser_options import load_parser_options
@@ -198,38 +214,35 @@ def _sheets(context: "AppContext", raw: bytes, how: "MappingChoices") -> "list[S
     from parsers.item import Format
 
     try:
-        found = propose_sheets(
-            read_preview(context, raw), load_parser_options(context, Format.SECURE_MESSAGE), how
-        )
+        options = load_parser_options(context, Format.SECURE_MESSAGE)
+        sheets = propose_sheets(read_preview(context, raw), options, choices)
     except UnreadableError as error:
         raise CommandError(str(error), errors.EXIT_UNREADABLE) from None
     except LookupError as error:
-        said = (
-            f"{error.args[0]!r}: no such heading or row among the first of the file, or no such"
-            " field"
-        )
-        raise click.UsageError(f"{said}; see `intake map --help`") from None
-    if not found:
-        raise CommandError(
-            "no visible sheet of the file has anything in it", errors.EXIT_UNREADABLE
-        )
-    return found
-
-
-def _chosen(found: "list[SheetProposal]", wanted: str) -> "SheetProposal":
-    """The sheet that is meant: by its name, else the first that cannot be read, else the first."""
-    if not wanted:
-        return next((sheet for sheet in found if sheet.missing), found[0])
-    chosen = next((sheet for sheet in found if sheet.name.casefold() == wanted.casefold()), None)
-    if chosen is None:
         raise click.UsageError(
-            f"no sheet {wanted!r}: there are {', '.join(repr(sheet.name) for sheet in found)}"
-        )
-    return chosen
+            f"{error.args[0]!r}: no such heading or row at the beginning of the file, or no such"
+            " field; see `intake map --help`"
+        ) from None
+    if not sheets:
+        raise CommandError("every visible sheet of the file is empty", errors.EXIT_UNREADABLE)
+    return sheets
 
 
-def _save(context: "AppContext", sheet: "SheetProposal", name: str, actor: str) -> list[Data]:
-    """Keep it, and read what waited for it: those deliveries, as they are afterwards."""
+def _choose_sheet(sheets: "list[SheetProposal]", name: str) -> "SheetProposal":
+    """Return the named sheet, else the first that cannot be read, else the first."""
+    if not name:
+        return next((sheet for sheet in sheets if sheet.missing), sheets[0])
+    for sheet in sheets:
+        if sheet.name.casefold() == name.casefold():
+            return sheet
+    names = ", ".join(repr(sheet.name) for sheet in sheets)
+    raise click.UsageError(f"no sheet {name!r}: there are {names}")
+
+
+def _save_profile(
+    context: "AppContext", sheet: "SheetProposal", name: str, actor: str
+) -> list[Data]:
+    """Save the profile, and read the deliveries that waited for it; return those as plain data."""
     from console.presenters import column_mapping, replay
     from console.presenters.deliveries import list_ticket_ids
     from ingest.column_mapping.apply import replay_waiting, save_mapping
@@ -238,15 +251,15 @@ def _save(context: "AppContext", sheet: "SheetProposal", name: str, actor: str) 
     if sheet.missing:
         column_mapping.print_sheet(sheet, [])
         raise CommandError(
-            f"not saved: no column is {' and none '.join(sheet.missing)}; say so with --column", 1
+            f"not saved: no column is {' and none '.join(sheet.missing)}; name it with --column", 1
         )
     try:
         save_mapping(context, sheet, name, by=actor)
     except ProfileConflictError as error:
         raise CommandError(f"not saved: {error}", 1) from None
-    read = replay_waiting(context, sheet.fingerprint, by=actor)
+    deliveries = replay_waiting(context, sheet.fingerprint, by=actor)
     with context.store.read_only() as session:
-        return [replay.present_replayed(one, list_ticket_ids(session, one.id)) for one in read]
+        return [replay.present_replayed(d, list_ticket_ids(session, d.id)) for d in deliveries]
 
 
 @click.group(invoke_without_command=True)
@@ -268,13 +281,13 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
     from workflow.filing.column_profiles import list_profiles
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = column_mapping.present_profiles(
+        rows = column_mapping.present_profiles(
             list_profiles(session), list_configured_profiles(context.settings)
         )
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
-        column_mapping.print_profiles(found)
+        terminal.print_json(rows)
+    elif rows:
+        column_mapping.print_profiles(rows)
     else:
         click.echo(
             "No profile yet: files are read by the headings we know. To make one: intake map FILE"
@@ -285,21 +298,21 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
 @click.argument("name")
 @bootstrap.actor_option
 def forget(name: str, actor: str) -> None:
-    r"""Take back the saved profile NAME.
+    r"""Delete the saved profile NAME.
 
     \b
     Example:  intake profiles forget north
 
-    What was read by it stays as it is; the next file with its headings asks for a mapping again, or
-    is read by the headings that are known. To change one instead: `intake map FILE … --save NAME`
-    replaces it.
+    Deliveries read with it stay as they are; the next file with its headings asks for a mapping
+    again, or is read by the headings that are known. To change one instead: `intake map FILE …
+    --save NAME` replaces it.
     """
     from workflow.filing.column_profiles import delete_profile as take_away
 
     with bootstrap.open_app_context() as context:
         with context.store.transaction() as session:
-            found = take_away(session, name, by=actor, now=context.clock())
-        if not found:
+            is_deleted = take_away(session, name, by=actor, now=context.clock())
+        if not is_deleted:
             where = (
                 " It stands in intake.toml: take it out there."
                 if name in context.settings.profile

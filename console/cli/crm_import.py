@@ -1,7 +1,4 @@
-"""`intake import`.
-
-Moving tickets, companies and contacts in from another system, a dry run unless told otherwise.
-"""
+"""`intake import`: import tickets, companies and contacts; a dry run without --apply."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +23,10 @@ MAP_HELP = (
 
 @click.group("import")
 def import_() -> None:
-    r"""Move tickets, companies and contacts in from a CRM's export (.xlsx or CSV).
+    r"""Import tickets, companies and contacts from a CRM's export (.xlsx or CSV).
 
     \b
-    Example:  intake import tickets hubspot.csv            what would come of it
+    Example:  intake import tickets hubspot.csv            what would be imported
               intake import tickets hubspot.csv --apply    and now do it
               intake import list · intake import undo 1
 
@@ -37,18 +34,16 @@ def import_() -> None:
     """
 
 
-def _importing(command: F) -> F:
-    """Add what every import takes."""
-    given = [
+def _import_options(command: F) -> F:
+    """Add the arguments and options of every import."""
+    decorators = [
         click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
         click.option("--map", "columns", metavar='"COLUMN=PROPERTY"', multiple=True, help=MAP_HELP),
-        click.option(
-            "--apply", "wanted", is_flag=True, help="Do it. Without this it is a dry run."
-        ),
+        click.option("--apply", "apply", is_flag=True, help="Do it. Without this it is a dry run."),
         bootstrap.actor_option,
         bootstrap.json_option,
     ]
-    for add in reversed(given):
+    for add in reversed(decorators):
         command = add(command)
     return command
 
@@ -74,7 +69,7 @@ def _importing(command: F) -> F:
     default="",
     help="Where a time names none. Default: INTAKE_TIME_ZONE.",
 )
-@_importing
+@_import_options
 def tickets(
     *,
     file: Path,
@@ -82,61 +77,63 @@ def tickets(
     owners: tuple[str, ...],
     time_zone: str,
     columns: tuple[str, ...],
-    wanted: bool,
+    apply: bool,
     actor: str,
     json_wanted: bool,
 ) -> None:
-    r"""Move tickets in, with their stage, owner, company and contacts.
+    r"""Import tickets, with their stage, owner, company and contacts.
 
     \b
     Example:  intake import tickets hubspot.csv
               intake import tickets hubspot.csv --stage "Waiting on us=4-In Progress" --apply
 
     Columns are known by label ("Ticket status") or internal name (hs_pipeline_stage); Record ID and
-    a status have to be there. Nobody is mailed. Deadlines of open tickets count from now, so that
-    old ones do not all escalate at once. Killed in the middle? The same command goes on where it
-    stopped. Next: `intake import undo N` takes it back.
+    a status are required. Nobody is mailed. Deadlines of open tickets count from now, so that old
+    ones do not all escalate at once. If it was killed, the same command continues where it stopped.
+    Next: `intake import undo N` withdraws them.
     """
-    terms = _terms(stages, owners, time_zone)
-    _import("tickets", file, columns, terms, wanted=wanted, actor=actor, json_wanted=json_wanted)
+    terms = _build_terms(stages, owners, time_zone)
+    _import_file("tickets", file, columns, terms, apply=apply, actor=actor, json_wanted=json_wanted)
 
 
 @import_.command("companies")
-@_importing
+@_import_options
 def companies(
-    *, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool
+    *, file: Path, columns: tuple[str, ...], apply: bool, actor: str, json_wanted: bool
 ) -> None:
-    r"""Put practices on record: name, number, mail domains, manager, consultant.
+    r"""Import practices: name, number, mail domains, manager, consultant.
 
     \b
     Example:  intake import companies companies.csv --map "Account rep=manager" --apply
 
-    What is on record already gets what it lacks; nothing is overwritten. Managers are people on the
-    desk: add them first (`intake user add`).
+    A practice that is on record gets the values it lacks; nothing is overwritten. Managers are
+    people on the desk: add them first (`intake user add`).
     """
-    _import("companies", file, columns, None, wanted=wanted, actor=actor, json_wanted=json_wanted)
+    _import_file(
+        "companies", file, columns, None, apply=apply, actor=actor, json_wanted=json_wanted
+    )
 
 
 @import_.command("contacts")
-@_importing
+@_import_options
 def contacts(
-    *, file: Path, columns: tuple[str, ...], wanted: bool, actor: str, json_wanted: bool
+    *, file: Path, columns: tuple[str, ...], apply: bool, actor: str, json_wanted: bool
 ) -> None:
-    r"""Put customers' people on record: name, e-mail, phone, company.
+    r"""Import contacts: name, e-mail, phone, company.
 
     \b
     Example:  intake import contacts contacts.xlsx --apply
 
-    A contact is known by its address. What is on record already gets what it lacks; nothing is
+    A contact is known by its address. One that is on record gets the values it lacks; nothing is
     overwritten.
     """
-    _import("contacts", file, columns, None, wanted=wanted, actor=actor, json_wanted=json_wanted)
+    _import_file("contacts", file, columns, None, apply=apply, actor=actor, json_wanted=json_wanted)
 
 
 @import_.command("list")
 @bootstrap.json_option
 def list_(*, json_wanted: bool) -> None:
-    r"""List the imports there were, and what became of their rows.
+    r"""List past imports, and the results of their rows.
 
     \b
     Example:  intake import list
@@ -145,47 +142,46 @@ def list_(*, json_wanted: bool) -> None:
     from ingest.crm_import.run import list_imports
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [imports_presenter.present_import(one) for one in list_imports(session)]
+        rows = [imports_presenter.present_import(one) for one in list_imports(session)]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
-        imports_presenter.print_imports(found)
+        terminal.print_json(rows)
+    elif rows:
+        imports_presenter.print_imports(rows)
     else:
-        click.echo(
-            "Nothing was imported yet. See what would come of a file: intake import tickets FILE"
-        )
+        click.echo("Nothing was imported yet. For a dry run: intake import tickets FILE")
 
 
 @import_.command("undo")
 @click.argument("number", type=int)
 @bootstrap.actor_option
 def undo(*, number: int, actor: str) -> None:
-    r"""Take an import of tickets back: those that nobody has touched since are withdrawn.
+    r"""Undo an import of tickets: those that nobody has changed since are withdrawn.
 
     \b
     Example:  intake import undo 3
 
-    Tickets on which anything has happened stay, and are named. Companies and contacts stay on
-    record. The file may then be imported again.
+    Tickets that were changed stay, and are listed. Companies and contacts stay on record. The file
+    may then be imported again.
     """
-    from workflow.imports.undo import undo_import as take_back
+    from workflow.imports.undo import undo_import
 
     with bootstrap.open_app_context() as context:
-        done = take_back(context, number, by=actor)
-    click.echo(f"{done.withdrawn} tickets withdrawn.")
-    if done.changed_ids:
+        result = undo_import(context, number, by=actor)
+    click.echo(f"{result.withdrawn} tickets withdrawn.")
+    if result.changed_ids:
         click.echo(
-            f"Left, because something has happened to them since: {terminal.format_numbers(done.changed_ids)}"
+            "Left, because somebody has changed them since:"
+            f" {terminal.format_numbers(result.changed_ids)}"
         )
 
 
-def _import(
+def _import_file(
     kind: str,
     file: Path,
     columns: tuple[str, ...],
     terms: "Vocabulary | None",
     *,
-    wanted: bool,
+    apply: bool,
     actor: str,
     json_wanted: bool,
 ) -> None:
@@ -194,36 +190,36 @@ def _import(
     from ingest.crm_import.run import ImportRequest
     from parsers.item import ParseError
 
-    asked = ImportRequest(
+    request = ImportRequest(
         kind=kind,
-        raw=_raw(file),
-        columns=_pairs(columns, "--map"),
+        raw=_read_file(file),
+        columns=_parse_pairs(columns, "--map"),
         vocabulary=terms or Vocabulary(),
     )
     try:
-        told = _run(asked, apply=wanted, actor=actor)
+        report = _run_or_preview(request, apply=apply, actor=actor)
     except ParseError as error:
         raise CommandError(f"{file}: {error}", EXIT_UNREADABLE) from None
-    found = imports_presenter.present_result(kind, told)
+    data = imports_presenter.present_result(kind, report)
     if json_wanted:
-        terminal.print_json(found)
+        terminal.print_json(data)
     else:
-        imports_presenter.print_result(found)
+        imports_presenter.print_result(data)
 
 
-def _run(asked: "ImportRequest", *, apply: bool, actor: str) -> "ImportReport":
+def _run_or_preview(request: "ImportRequest", *, apply: bool, actor: str) -> "ImportReport":
     from ingest.crm_import import run
 
     with (
         bootstrap.open_app_context() as context,
-        terminal.show_progress(f"importing {asked.kind}" if apply else "dry run") as step,
+        terminal.show_progress(f"importing {request.kind}" if apply else "dry run") as step,
     ):
         if apply:
-            return run.run_import(context, asked, by=actor, step=step)
-        return run.preview_import(context, asked, step=step)
+            return run.run_import(context, request, by=actor, step=step)
+        return run.preview_import(context, request, step=step)
 
 
-def _raw(file: Path) -> bytes:
+def _read_file(file: Path) -> bytes:
     from workflow.settings.settings import load_settings
 
     limit = load_settings().workbook_limit
@@ -235,16 +231,18 @@ def _raw(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = [
-        one.rpartition("=") for one in given
-    ]  # a heading of theirs may hold one, a word of ours does not
-    if wrong := [one for one, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
-        raise click.UsageError(f"{option} {wrong[0]}: expected THEIRS=OURS")
-    return {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+def _parse_pairs(options: tuple[str, ...], option: str) -> dict[str, str]:
+    """Split each `THEIRS=OURS` at its last equals sign: a heading of theirs may contain one."""
+    pairs = {}
+    for text in options:
+        theirs, sign, ours = text.rpartition("=")
+        if not sign:
+            raise click.UsageError(f"{option} {text}: expected THEIRS=OURS")
+        pairs[theirs.strip()] = ours.strip()
+    return pairs
 
 
-def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> "Vocabulary":
+def _build_terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> "Vocabulary":
     from zoneinfo import ZoneInfo
 
     from ingest.crm_import.rows import Vocabulary, fold_name
@@ -252,12 +250,13 @@ def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> 
     from workflow.settings.settings import load_settings
 
     by_label = {fold_name(s): s for s in Stage}
-    said = {
-        fold_name(theirs): fold_name(ours) for theirs, ours in _pairs(stages, "--stage").items()
+    stage_of_status = {
+        fold_name(theirs): fold_name(ours)
+        for theirs, ours in _parse_pairs(stages, "--stage").items()
     }
-    if wrong := [ours for ours in said.values() if ours not in by_label]:
+    if wrong := [ours for ours in stage_of_status.values() if ours not in by_label]:
         raise click.UsageError(
-            f"--stage: there is no stage {wrong[0]}: there are {', '.join(Stage)}"
+            f"--stage: there is no stage {wrong[0]}; the stages are {', '.join(Stage)}"
         )
     name = time_zone or load_settings().time_zone
     try:
@@ -266,9 +265,9 @@ def _terms(stages: tuple[str, ...], owners: tuple[str, ...], time_zone: str) -> 
         raise click.UsageError(
             f"--time-zone: there is no time zone {name}, as in America/New_York"
         ) from None
-    people = {fold_name(theirs): ours for theirs, ours in _pairs(owners, "--owner").items()}
+    people = {fold_name(theirs): ours for theirs, ours in _parse_pairs(owners, "--owner").items()}
     return Vocabulary(
-        stages={theirs: by_label[ours] for theirs, ours in said.items()},
+        stages={theirs: by_label[ours] for theirs, ours in stage_of_status.items()},
         owners=people,
         time_zone=zone,
     )

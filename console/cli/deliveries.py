@@ -1,4 +1,4 @@
-"""Commands on deliveries: put one in, list them, look at one, dismiss the failed ones."""
+"""Commands on deliveries: store one, list them, show one, dismiss the failed ones."""
 
 import sys
 from pathlib import Path
@@ -43,23 +43,28 @@ def deliver(kind: str, file: BinaryIO, sender: str | None, recipients: tuple[str
     \b
     Example:  intake deliver mail message.eml
               intake deliver secure-message "Kareo export.xlsx"
-    Postfix:  argv=/srv/intake/.venv/bin/intake deliver mail - --sender ${sender} --recipient ${recipient}
+    Postfix:  argv=/srv/intake/.venv/bin/intake deliver mail -
+                  --sender ${sender} --recipient ${recipient}
 
-    Exit code 0: stored for good. 75: not stored, try again; a mail server then keeps the mail and
+    Exit code 0: stored durably. 75: not stored, try again; a mail server then keeps the mail and
     does. The same bytes twice are one delivery. Next: `intake deliveries`.
     """
     try:
         with bootstrap.open_app_context() as context:
-            number = _store(context, kind, file.read(), sender, recipients)
+            number = _accept(context, kind, file.read(), sender, recipients)
     # any other exit code makes a mail server bounce a customer's mail
     except Exception as error:  # noqa: BLE001
-        told = errors.to_command_error(error)
-        words = told.message if told else f"not stored, an error of ours ({type(error).__name__})"
+        known_error = errors.to_command_error(error)
+        words = (
+            known_error.message
+            if known_error
+            else f"not stored, an internal error ({type(error).__name__})"
+        )
         raise CommandError(words, errors.EXIT_TRY_AGAIN) from None
     click.echo(number)
 
 
-def _store(
+def _accept(
     context: "AppContext", kind: str, raw: bytes, sender: str | None, recipients: tuple[str, ...]
 ) -> int:
     from ingest.intake import Arrival, Intake, Transport
@@ -83,25 +88,25 @@ def _store(
 )
 @bootstrap.json_option
 def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
-    r"""List what came in, and what has become of it.
+    r"""List what came in, and its results.
 
     \b
     Example:  intake deliveries --state failed
 
     Failed ones never disappear by themselves, nor do those of which rows were rejected: they are
     listed oldest first, with the reason, and from INTAKE_FAILED_ALARM_HOURS on they are an alarm.
-    Next: `intake delivery ID` to look at one, `intake replay ID` once the reader or the file is
-    mended, or `intake dismiss ID --reason "…"`.
+    Next: `intake delivery ID` to look at one, `intake replay ID` once the parser or the file is
+    repaired, or `intake dismiss ID --reason "…"`.
     """
     from console.presenters.deliveries import count_deliveries, list_deliveries
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = list_deliveries(session, state, limit, context.clock())
-        more = count_deliveries(session, state) - len(found)
+        rows = list_deliveries(session, state, limit, context.clock())
+        more = count_deliveries(session, state) - len(rows)
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
-        terminal.print_deliveries(found)
+        terminal.print_json(rows)
+    elif rows:
+        terminal.print_deliveries(rows)
         if more:
             click.echo(
                 f"… and {more} more, {'newer' if state == 'failed' else 'older'}: --limit 0"
@@ -124,45 +129,46 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     "--rejected",
     metavar="FILE",
     type=OUTPUT_FILE,
-    help="Write its rejected rows into an Excel file, to mend.",
+    help="Write its rejected rows into an Excel file, to correct them.",
 )
 @bootstrap.json_option
 @bootstrap.actor_option
 def delivery(
     number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str
 ) -> None:
-    r"""Show one delivery: how it came, how often, and what has become of each item.
+    r"""Show one delivery: how it came, how often, and the result of each item.
 
     \b
     Example:  intake delivery 42
               intake delivery 42 --raw > original.eml
               intake delivery 42 --rejected mend.xlsx
 
-    --raw and --rejected open what is stored sealed: it may hold patient data, and the audit trail says who had it. On
-    a terminal, control characters are made visible. What was mended in the Excel file is dropped like any other; the
-    column with the reasons may stay. Exit code 1 if there is no such delivery, no rejected row, or its bytes are gone.
+    --raw and --rejected open what is stored encrypted: it may hold patient data, and the audit log
+    records who opened it. On a terminal, control characters are made visible. Drop the corrected
+    Excel file into the folder like any other; the column with the reasons may stay. Exit code 1 if
+    there is no such delivery, no rejected row, or its bytes are gone.
     """
     from console.presenters.deliveries import find_delivery
 
     with bootstrap.open_app_context() as context:
         with context.store.read_only() as session:
-            found = find_delivery(session, number, context.clock())
-        if found is None:
+            data = find_delivery(session, number, context.clock())
+        if data is None:
             raise CommandError(f"there is no delivery {number}: see `intake deliveries`", 1)
         if raw:
-            _write(read_original(context, number, actor, cause="delivery --raw"))
+            _write_raw(read_original(context, number, actor, cause="delivery --raw"))
         elif rejected is not None:
             _write_rejected(context, number, rejected, actor)
         elif json_wanted:
-            terminal.print_json(found)
+            terminal.print_json(data)
         else:
-            terminal.print_delivery(found)
+            terminal.print_delivery(data)
 
 
 def read_original(context: "AppContext", number: int, actor: str, *, cause: str) -> bytes:
-    """The bytes as they came; that they are looked at is on record before they are.
+    """Return the bytes as they came, and record the access in the audit log before.
 
-    Raises CommandError when there is no such delivery or its bytes cannot be had.
+    Raises CommandError when there is no such delivery or its bytes cannot be read.
     """
     from ingest.replay.reprocess import UnreadableError, read_original
     from workflow.audit import record as audit
@@ -198,8 +204,8 @@ def _write_rejected(context: "AppContext", number: int, file: Path, actor: str) 
     click.echo(f"{len(rows)} rejected rows written to {file}")
 
 
-def _write(raw: bytes) -> None:
-    if sys.stdout.isatty():  # what a stranger sent must not drive the terminal
+def _write_raw(raw: bytes) -> None:
+    if sys.stdout.isatty():  # control characters of a stranger must not drive the terminal
         click.echo(
             terminal.show_control_characters(
                 raw.decode("utf-8", "replace").replace("\r\n", "\n").expandtabs()
@@ -212,20 +218,20 @@ def _write(raw: bytes) -> None:
 @click.command()
 @click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
 @click.option(
-    "--reason", required=True, help="Why nothing is to come of it, for the record; no patient data."
+    "--reason", required=True, help="Why it becomes no ticket, for the audit log; no patient data."
 )
 @bootstrap.actor_option
 def dismiss(numbers: tuple[int, ...], reason: str, actor: str) -> None:
-    r"""Say that nothing is to come of failed deliveries, or of rejected rows.
+    r"""Close failed deliveries, or rejected rows, without a ticket.
 
-    They stay stored, and `intake replay` takes it back for whole deliveries.
+    They stay stored, and `intake replay` reopens whole deliveries.
 
     \b
     Example:  intake dismiss 42 --reason "an empty export, sent again as 43"
               intake dismiss 42 43 44 --reason "a scanner's test forms"
 
-    Of a delivery of which only some rows were rejected, these are dismissed; what was read stays.
-    All deliveries named, or none: if nothing of one failed, nothing is changed.
+    Where only some rows of a delivery were rejected, these are dismissed; the items that were read
+    stay. All deliveries named, or none: if one of them has no failure, nothing is changed.
     """
     from ingest.replay.retry import dismiss as end
 

@@ -1,4 +1,4 @@
-"""`intake export`: a view of the desk as CSV or Excel."""
+"""`intake export`: write a view of the desk as CSV or Excel."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,45 +33,45 @@ def export(
 
     \b
     Example:  intake export open open.xlsx
-              intake export completed done.csv --columns "Ticket number,Associated Company,Close date"
+              intake export completed done.csv --columns "Ticket number,Close date"
 
-    Times are ISO 8601 in UTC. No cell is taken for a formula: in CSV an apostrophe stands before
-    what starts with = + - @. Subject and text are left out unless asked for. Every export stands in
-    the audit trail. What leaves this way can be moved in again: `intake import tickets FILE`.
+    Times are ISO 8601 in UTC. No cell is computed as a formula: in CSV an apostrophe stands before
+    = + - @. Subject and text are left out unless asked for. The audit log records every export.
+    `intake import tickets FILE` imports such a file again.
     """
     from console import exports
 
     if file.suffix.casefold() not in exports.WRITERS:
         raise click.UsageError(f"{file}: give it the ending .csv or .xlsx")
     if file.exists() and not force:
-        raise CommandError(f"{file} is there already: --force overwrites it", 1)
+        raise CommandError(f"{file} exists: --force overwrites it", 1)
     names = exports.select_columns(
         [n.strip() for n in columns.split(",") if n.strip()], with_text=with_text
     )
-    count = _write(view, file, names, actor)
+    count = _export_view(view, file, names, actor)
     click.echo(f"{file}: {count} tickets.")
 
 
-def _write(view: str, file: Path, names: list[str], actor: str) -> int:
-    """Write beside FILE, record it, then put it in its place.
+def _export_view(view: str, file: Path, names: list[str], actor: str) -> int:
+    """Write beside FILE, record the export, then move it into place.
 
-    Nothing leaves that the audit does not know.
+    In this order no file exists that the audit log does not name. Returns the number of tickets.
     """
     from console import exports
 
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    counted = _Counted()
+    counter = _RowCounter()
     try:
         part.touch(mode=0o600)
         with bootstrap.open_app_context() as context:
             with context.store.read_only() as session, terminal.show_progress("exporting") as step:
                 lines = exports.iterate_rows(context, session, view, names, actor=actor)
-                exports.WRITERS[file.suffix.casefold()](part, counted.through(lines, step))
+                exports.WRITERS[file.suffix.casefold()](part, counter.count_rows(lines, step))
             with context.store.transaction() as session:
                 exports.record_export(
                     session,
                     view,
-                    counted.tickets,
+                    counter.tickets,
                     by=actor,
                     cause="intake export",
                     now=context.clock(),
@@ -80,19 +80,19 @@ def _write(view: str, file: Path, names: list[str], actor: str) -> int:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    return counted.tickets
+    return counter.tickets
 
 
-class _Counted:
-    """Counts the tickets that pass: the rows but their heading."""
+class _RowCounter:
+    """Counts the tickets that pass: all rows but the heading."""
 
     def __init__(self) -> None:
         self.tickets = -1
 
-    def through(
+    def count_rows(
         self, lines: Iterator[list[str]], step: Callable[[int, int], None]
     ) -> Iterator[Sequence[str]]:
-        """Hand on every row."""
+        """Yield every row unchanged."""
         for line in lines:
             self.tickets += 1
             if self.tickets % 500 == 0:

@@ -1,4 +1,4 @@
-"""Commands for programs: tokens by which they come in, webhooks by which they are told."""
+"""Commands for other programs: API tokens and webhooks."""
 
 import click
 
@@ -21,7 +21,11 @@ def token() -> None:
 @token.command("add")
 @click.argument("name")
 @click.option(
-    "--for", "person", metavar="USER", required=True, help="Whose rights and whose name it has."
+    "--for",
+    "person",
+    metavar="USER",
+    required=True,
+    help="The person whose rights and name it has.",
 )
 @click.option(
     "--scope",
@@ -33,12 +37,12 @@ def token() -> None:
 )
 @bootstrap.actor_option
 def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> None:
-    r"""Make a token for the program NAME, and print it: it is not shown again.
+    r"""Create a token for the program NAME, and print it: it is not shown again.
 
     \b
     Example:  intake token add "phone system" --for "Ann Lee" --scope read --scope work
 
-    It may do no more than its person at the time of each call, and ends with them. Next:
+    It may do no more than its person at the time of each call, and ends with their account. Next:
     docs/api.md.
     """
     from workflow.accounts import api_tokens
@@ -46,32 +50,32 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         owner = get_staff(session, person)
-        _, made = api_tokens.create_token(
+        _, secret = api_tokens.create_token(
             session, owner, name, scopes, by=actor, now=context.clock()
         )
-    click.echo(made)
+    click.echo(secret)
 
 
 @token.command("list")
 @bootstrap.json_option
 def token_list(*, json_wanted: bool) -> None:
-    r"""List the tokens that are good now; never the tokens themselves, which nobody can see again.
+    r"""List the valid tokens, by name: nobody can see the tokens themselves again.
 
     \b
     Example:  intake token list
     """
-    from console.presenters.program_data import present_token as as_data
     from console.presenters.times import format_time
+    from console.presenters.webhooks import present_token as as_data
     from workflow.accounts import api_tokens
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [as_data(one) for one in api_tokens.list_tokens(session)]
+        rows = [as_data(one) for one in api_tokens.list_tokens(session)]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(rows)
+    elif rows:
         lines = (
             (t["id"], t["name"], t["person"], " ".join(t["scopes"]), format_time(t["used_at"]))
-            for t in found
+            for t in rows
         )
         terminal.create_console().print(
             terminal.build_table(("id", "program", "person", "scopes", "used"), lines)
@@ -87,7 +91,7 @@ def token_list(*, json_wanted: bool) -> None:
 @click.argument("number", metavar="ID", type=int)
 @bootstrap.actor_option
 def token_revoke(number: int, actor: str) -> None:
-    r"""End the token with this number, at once and for good.
+    r"""Revoke the token with this number, at once and for good.
 
     \b
     Example:  intake token revoke 3
@@ -101,10 +105,10 @@ def token_revoke(number: int, actor: str) -> None:
 
 @click.group()
 def hook() -> None:
-    r"""Webhooks: addresses of other systems that are told what happens to tickets, in numbers only.
+    r"""Webhooks: notify other systems of ticket events, by ids only.
 
     \b
-    Example:  intake hook add https://crm.example/intake --event ticket.opened --event ticket.completed
+    Example:  intake hook add https://crm.example/intake --event ticket.opened
               intake hook list
     """
 
@@ -112,14 +116,18 @@ def hook() -> None:
 @hook.command("add")
 @click.argument("url")
 @click.option(
-    "--event", "events", multiple=True, help="What to tell; repeat for more. Default: everything."
+    "--event",
+    "events",
+    multiple=True,
+    help="The event to send; repeat for more. Default: every event.",
 )
 @bootstrap.actor_option
 def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
-    r"""Tell URL from now on, and print the secret that signs: it is not shown again.
+    r"""Send events to URL from now on, and print the signing secret: it is not shown again.
 
     \b
-    Example:  intake hook add https://crm.example/intake --event ticket.opened --event ticket.completed
+    Example:  intake hook add https://crm.example/intake --event ticket.opened
+              intake hook add https://crm.example/all
 
     By https only. How to check the signature, and which events there are: docs/api.md.
     """
@@ -127,33 +135,33 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
     from workflow.webhooks import deliver
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
-        made, secret = deliver.create_webhook(
+        webhook, secret = deliver.create_webhook(
             context, session, url, events or list(EventType), by=actor, now=context.clock()
         )
-    click.echo(f"{url} is webhook {made.id}. Its secret:", err=True)
+    click.echo(f"{url} is webhook {webhook.id}. Its secret:", err=True)
     click.echo(secret)
 
 
 @hook.command("list")
 @bootstrap.json_option
 def hook_list(*, json_wanted: bool) -> None:
-    r"""List the webhooks: what waits for each, what was given up after two days, and why it fails.
+    r"""List the webhooks: waiting events, those given up after two days, and the last error.
 
     \b
     Example:  intake hook list
     """
-    from console.presenters.program_data import present_hook as as_data
     from console.presenters.times import format_time
+    from console.presenters.webhooks import present_hook as as_data
     from workflow.webhooks import deliver
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        found = [as_data(one, counts) for one, counts in deliver.list_webhooks(session)]
+        rows = [as_data(one, counts) for one, counts in deliver.list_webhooks(session)]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(rows)
+    elif rows:
         lines = (
             (h["id"], h["url"], h["waiting"], h["given_up"], format_time(h["told_at"]), h["fault"])
-            for h in found
+            for h in rows
         )
         terminal.create_console().print(
             terminal.build_table(
@@ -168,7 +176,7 @@ def hook_list(*, json_wanted: bool) -> None:
 @click.argument("number", metavar="ID", type=int)
 @bootstrap.actor_option
 def hook_again(number: int, actor: str) -> None:
-    r"""Tell the webhook now what was given up, or what pauses between two tries.
+    r"""Send waiting and given-up events of the webhook now.
 
     \b
     Example:  intake hook again 2
@@ -177,14 +185,14 @@ def hook_again(number: int, actor: str) -> None:
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         count = deliver.retry_webhook(session, number, by=actor, now=context.clock())
-    click.echo(f"{count} events will be told again")
+    click.echo(f"{count} events will be sent again")
 
 
 @hook.command("remove")
 @click.argument("number", metavar="ID", type=int)
 @bootstrap.actor_option
 def hook_remove(number: int, actor: str) -> None:
-    r"""Tell the webhook nothing more, not even what waits.
+    r"""Delete the webhook, with its undelivered events.
 
     \b
     Example:  intake hook remove 2
@@ -193,4 +201,4 @@ def hook_remove(number: int, actor: str) -> None:
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         deliver.delete_webhook(session, number, by=actor, now=context.clock())
-    click.echo("removed")
+    click.echo("deleted")

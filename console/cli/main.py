@@ -1,4 +1,4 @@
-"""The `intake` command: which commands there are, and where each of them is."""
+"""The `intake` command: its subcommands, and the module of each."""
 
 from pkgutil import resolve_name
 
@@ -6,10 +6,10 @@ import click
 
 from console import errors
 
-SECTIONS = {  # what `intake --help` shows, in the order in which one comes to need it
+SECTIONS = {  # of `intake --help`, in the order in which one needs them
     "Run it": {
         "up": "console.cli.up:up",
-        "demo": "console.demo.demo_command:demo",
+        "demo": "console.cli.demo:demo",
         "smtp": "console.cli.processes:smtp",
         "imap": "console.cli.processes:imap",
         "folder": "console.cli.processes:folder",
@@ -39,7 +39,7 @@ SECTIONS = {  # what `intake --help` shows, in the order in which one comes to n
         "token": "console.cli.integrations:token",
         "hook": "console.cli.integrations:hook",
     },
-    "Look after it": {
+    "Operate it": {
         "status": "console.cli.admin:status",
         "deliveries": "console.cli.deliveries:deliveries",
         "delivery": "console.cli.deliveries:delivery",
@@ -57,9 +57,9 @@ COMMANDS = {name: place for section in SECTIONS.values() for name, place in sect
 
 
 def keep_line_breaks(command: click.Command) -> click.Command:
-    r"""Have click keep the lines of examples.
+    r"""Have click keep the line breaks of examples, in a command and its subcommands.
 
-    Docstrings say `\b` in two characters, click wants the one.
+    Docstrings hold `\b` as two characters, click expects the control character.
     """
     command.help = (command.help or "").replace("\\b", "\b")
     for sub in command.commands.values() if isinstance(command, click.Group) else ():
@@ -68,18 +68,15 @@ def keep_line_breaks(command: click.Command) -> click.Command:
 
 
 class IntakeGroup(click.Group):
-    """Commands are imported when they are called for.
-
-    And what goes wrong in them is told in one line.
-    """
+    """Imports a subcommand when it is called, and prints expected errors as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command, in the order of the sections."""
+        """Return the names of all commands, in the order of the sections."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported now; None if there is none."""
+        """Import and return the command of this name; None if there is none."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -88,33 +85,33 @@ class IntakeGroup(click.Group):
         return keep_line_breaks(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by section."""
+        """Write the commands by section."""
         for section, names in SECTIONS.items():
-            found = [
+            rows = [
                 (name, command.get_short_help_str(90))
                 for name in names
                 if (command := self.get_command(ctx, name))
             ]
             with formatter.section(section):
-                formatter.write_dl(found)
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a fault we have words for is told by them, without a traceback."""
+        """Run the command; print an error that has a message without a traceback."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            told = errors.to_command_error(error)
-            if told is None:
+            known_error = errors.to_command_error(error)
+            if known_error is None:
                 raise
-            raise told from None
+            raise known_error from None
 
 
 HELP = """Customers' mail, forms, secure messages and calls become billing-support tickets.
 
 \b
 Try it:   intake up               everything, on this machine
-          intake demo             one of each kind, through the real doors
-Then:     intake tickets          what waits for an owner
+          intake demo             one item through each channel
+Then:     intake tickets          tickets without an owner
           intake ticket 1         one of them
           intake ticket 1 --help  what can be done with it
 
@@ -129,14 +126,14 @@ Every command has a --help with an example.
 )
 @click.version_option(package_name="support-intake", prog_name="intake")
 def cli() -> None:
-    """The group; its help is above.
+    """The root group.
 
-    Where click sees the control character that keeps lines as they are.
+    Its help is HELP, where click sees the control character that keeps line breaks.
     """
 
 
 def main() -> None:
-    """The entry point of the `intake` script."""
+    """Run the `intake` script."""
     cli(prog_name="intake")
 
 

@@ -1,4 +1,4 @@
-"""Command groups that take a number before their command, as `intake ticket 12 follow-up`."""
+"""Command groups that take an id before their command, as `intake ticket 12 follow-up`."""
 
 from collections.abc import Collection
 
@@ -8,17 +8,20 @@ HELP_OPTIONS = ("-h", "--help")
 
 
 class NumberedGroup(click.Group):
-    """A group that takes a number before its command, and keeps it as the context's object.
+    """A group that takes an id before its command, and stores it as the context's object.
 
-    `alone` is the command for a number without one, "" where that shows the help; `unnumbered` are
-    the commands that take no number.
+    `default_command` runs for an id without a command ("" shows the help); `unnumbered_commands`
+    take no id.
     """
 
     default_command = ""
     unnumbered_commands: Collection[str] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the number off; say what is missing where a command needs one and has none."""
+        """Take the id off the arguments.
+
+        Fails with an example where a command needs an id and has none.
+        """
         first = args[0].removeprefix("#") if args else ""
         if first.isascii() and first.isdigit():
             ctx.obj, ctx.info_name = int(first), f"{ctx.info_name} {first}"

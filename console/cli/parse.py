@@ -1,4 +1,4 @@
-"""`intake parse`: what the parsers make of files. Stores nothing."""
+"""`intake parse`: show what the parsers read from files. Stores nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,12 +11,21 @@ from console import bootstrap, errors
 from console.presenters import terminal
 
 if TYPE_CHECKING:
-    from parsers.item import Format, SheetCounts
+    from parsers.item import (
+        Address,
+        Attachment,
+        Bounce,
+        Format,
+        InboundItem,
+        RejectedRow,
+        SheetCounts,
+    )
     from parsers.options import Options
 
 KINDS = ("mail", "formstack", "secure-message", "reply")
 PROGRESS_STEP = 100  # items between two moves of the bar
 Line = dict[str, object]
+Reader = Callable[[str, bytes], Iterator[Line]]
 
 
 @click.command()
@@ -34,7 +43,7 @@ Line = dict[str, object]
 def parse(
     ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool
 ) -> None:
-    r"""Show what the parsers make of files; stores nothing.
+    r"""Show what the parsers read from files; stores nothing.
 
     \b
     Example:  intake parse mail *.eml --json | jq -r .subject
@@ -42,35 +51,31 @@ def parse(
               intake parse reply --html body.html --json
 
     With --json one object an item, each on a line of its own, with its `file`. Exit code 65 if a
-    file, or a row of one, could not be read; its line has `error`. Workbooks are read by the
-    profiles there are (`intake profiles`). What is no request in a workbook (headings, titles,
-    footers, blank rows) is counted on standard error. Next: `intake deliver` puts a file through
-    the door.
+    file, or a row of one, could not be read; its line has `error`. Workbooks are read with the
+    saved profiles (`intake profiles`). Rows of a workbook that are no request (headings, titles,
+    footers, blank rows) are counted on standard error. Next: `intake deliver` stores a file as the
+    listeners do.
     """
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
-    reader = _reply_reader(html=html) if kind == "reply" else _item_reader(kind)
-    bad = 0
+    reader = _make_reply_reader(html=html) if kind == "reply" else _make_item_reader(kind)
+    errors_seen = 0
     with terminal.show_progress("files" if len(files) > 1 else "items") as step:
         for number, file in enumerate(files, 1):
-            for done, line in enumerate(_lines(file, reader), 1):
-                bad += bool(line.get("error"))
-                terminal.print_json_line(line) if json_wanted else _readable(line)
+            for done, line in enumerate(_read_lines(file, reader), 1):
+                errors_seen += bool(line.get("error"))
+                terminal.print_json_line(line) if json_wanted else _print_item(line)
                 if len(files) == 1 and done % PROGRESS_STEP == 0:
                     step(done, None)
             step(number, len(files))
-    ctx.exit(errors.EXIT_UNREADABLE if bad else 0)
+    ctx.exit(errors.EXIT_UNREADABLE if errors_seen else 0)
 
 
-Reader = Callable[[str, bytes], Iterator[Line]]
+def _read_lines(file: Path, reader: Reader) -> Iterator[Line]:
+    """Yield the lines of a file as it is read, or one line with the error.
 
-
-def _lines(file: Path, reader: Reader) -> Iterator[Line]:
-    """The lines of a file as it is read, or the one that says why not.
-
-    One bad file never stops the others.
+    A file that cannot be read does not stop the others.
     """
-    from console.cli.parse_output import build_error_line
     from parsers.item import ParseError
 
     try:
@@ -79,28 +84,27 @@ def _lines(file: Path, reader: Reader) -> Iterator[Line]:
         yield build_error_line(str(file), str(error))
     except OSError as error:
         yield build_error_line(str(file), error.strerror or type(error).__name__)
-    # a bug of the parser must cost the one file, and be seen
+    # a bug of the parser must cost one file only, and be visible
     except Exception as error:  # noqa: BLE001
         yield build_error_line(
-            str(file), f"an error of ours ({type(error).__name__}): please report it"
+            str(file), f"an internal error ({type(error).__name__}): please report it"
         )
 
 
-def _item_reader(kind: str) -> Reader:
+def _make_item_reader(kind: str) -> Reader:
     import parsers
-    from console.cli import parse_output
     from parsers.item import Format, RejectedRow
 
-    as_line = parse_output.build_mail_line if kind == "mail" else parse_output.build_item_line
-    told = _options(Format(kind))
+    build_line = build_mail_line if kind == "mail" else build_item_line
+    options = _load_options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
-        stream = parsers.stream(Format(kind), raw, told)
-        for one in stream:
+        stream = parsers.stream(Format(kind), raw, options)
+        for item in stream:
             yield (
-                parse_output.build_rejected_line(file, one)
-                if isinstance(one, RejectedRow)
-                else as_line(file, one)
+                build_rejected_line(file, item)
+                if isinstance(item, RejectedRow)
+                else build_line(file, item)
             )
         _report_sheets(file, parsers.get_sheet_counts(stream))
 
@@ -108,26 +112,22 @@ def _item_reader(kind: str) -> Reader:
 
 
 def _report_sheets(file: str, counts: "tuple[SheetCounts, ...]") -> None:
-    """Say on standard error what the rows of a workbook's sheets were read as.
+    """Print on standard error how the rows of each sheet were read.
 
-    Scripts take the lines of items from standard output.
+    Scripts read items from standard output.
     """
     if counts:
         from workflow.filing.sheet_counts import describe_counts
 
-        for one in counts:
-            click.echo(
-                terminal.show_control_characters(
-                    f"{file}, {one.sheet or 'the table'}: {describe_counts(one)}"
-                ),
-                err=True,
-            )
+        for sheet in counts:
+            text = f"{file}, {sheet.sheet or 'the table'}: {describe_counts(sheet)}"
+            click.echo(terminal.show_control_characters(text), err=True)
 
 
-def _options(form: "Format") -> "Options":
-    """What the house says of its workbooks, as far as it can be had.
+def _load_options(form: "Format") -> "Options":
+    """Return the column profiles and defaults for workbooks, as far as they are available.
 
-    This command needs no house and makes none.
+    The command works without an installation and creates none.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
@@ -144,9 +144,8 @@ def _options(form: "Format") -> "Options":
     except SettingsError:
         return DEFAULT_OPTIONS
     url = make_url(settings.database)
-    if (
-        not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
-    ):  # asking SQLite makes a file
+    # SQLite would create a database file just by being asked
+    if not url.drivername.startswith("sqlite") or Path(url.database or "").is_file():
         with (
             suppress(SQLAlchemyError, errors.CommandError, OSError),
             bootstrap.open_app_context() as context,
@@ -155,18 +154,17 @@ def _options(form: "Format") -> "Options":
     return build_options(settings)
 
 
-def _reply_reader(*, html: bool) -> Reader:
-    from console.cli import parse_output
+def _make_reply_reader(*, html: bool) -> Reader:
     from parsers.mail.replies import extract
 
     newest = extract.extract_newest_from_html if html else extract.extract_newest
     return lambda file, raw: iter(
-        [parse_output.build_reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
+        [build_reply_line(file, newest(raw.decode("utf-8-sig", errors="replace")))]
     )
 
 
-def _readable(line: Line) -> None:
-    """Print an item for a person: what is there, a line a field, the text last."""
+def _print_item(line: Line) -> None:
+    """Print an item for a person: one field a line, the text last."""
     if line.get("error"):
         where = (
             f", {line['sheet']}, row {line['row']} {line['cell']}".rstrip() if "row" in line else ""
@@ -180,13 +178,121 @@ def _readable(line: Line) -> None:
     texts = ("text", "body_text", "reply_text")
     for key, value in line.items():
         if value and key not in {"file", "html", "plain", "body_html", "body_plain", *texts}:
-            out.print(f"  {key}: {terminal.escape_text(_told(value))}")
+            out.print(f"  {key}: {terminal.escape_text(_format_value(value))}")
     for key in texts:
         if line.get(key):
             out.print(f"  [dim]{key}[/dim]\n{terminal.escape_text(line[key])}", soft_wrap=True)
 
 
-def _told(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items() if v not in {None, "", False})
-    return ", ".join(_told(v) for v in value) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_format_value, value))
+    return str(value)
+
+
+# -- the lines of `--json`: scripts rely on their keys ----
+
+
+def build_mail_line(file: str, item: "InboundItem") -> Line:
+    """Return the keys of one mail, in the order of the contract.
+
+    `date` is ISO 8601 or None, `error` is None.
+    """
+    return {
+        "file": file,
+        "from_name": item.sender.name,
+        "from_addr": item.sender.email,
+        "contact_addr": item.contact.email,
+        "reply_to": _list_addresses(item.reply_to),
+        "to": _list_addresses(item.to),
+        "cc": _list_addresses(item.cc),
+        "subject": item.subject,
+        "message_id": item.message_id,
+        "in_reply_to": item.in_reply_to,
+        "references": list(item.references),
+        "date": _format_date(item),
+        "body_text": item.text,
+        "body_plain": item.plain,
+        "body_html": item.html,
+        "reply_text": item.reply_text,
+        "attachments": [_present_attachment(a) for a in item.attachments],
+        "is_auto_reply": item.is_auto_reply,
+        "is_bounce": item.is_bounce,
+        "is_automated": item.is_automated,
+        "bounce": _present_bounce(item.bounce),
+        "caveats": list(item.caveats),
+        "error": None,
+    }
+
+
+def build_item_line(file: str, item: "InboundItem") -> Line:
+    """Return the keys of one item of the other formats; "" for a value the format does not have."""
+    return {
+        "file": file,
+        "format": item.format.value,
+        "external_id": item.external_id,
+        "from_name": item.sender.name,
+        "from_addr": item.sender.email,
+        "company": item.company,
+        "company_number": item.company_number,
+        "phone": item.phone,
+        "category": item.category,
+        "subject": item.subject,
+        "body_text": item.text,
+        "date": _format_date(item),
+        "link": item.link,
+        "submission_id": item.submission_id,
+        "thread_id": item.thread_id,
+        "telemedicine": item.telemedicine,
+        "details": [[label, value] for label, value in item.details],
+        "attachments": [_present_attachment(a) for a in item.attachments],
+        "caveats": list(item.caveats),
+        "error": None,
+    }
+
+
+def build_reply_line(file: str, newest: str) -> Line:
+    """Return the keys of one bare reply body."""
+    return {"file": file, "reply_text": newest, "error": None}
+
+
+def build_error_line(file: str, reason: str) -> Line:
+    """Return the keys of a file that could not be read."""
+    return {"file": file, "error": reason}
+
+
+def build_rejected_line(file: str, row: "RejectedRow") -> Line:
+    """Return the keys of a row that is no request; `row` counts from 1, `cell` may be ""."""
+    return {"file": file, "sheet": row.sheet, "row": row.row, "cell": row.cell, "error": row.reason}
+
+
+def _list_addresses(people: "tuple[Address, ...]") -> list[str]:
+    return [person.email or person.name for person in people]
+
+
+def _format_date(item: "InboundItem") -> str | None:
+    return item.sent_at.isoformat() if item.sent_at is not None else None
+
+
+def _present_bounce(bounce: "Bounce | None") -> Line | None:
+    if bounce is None:
+        return None
+    return {
+        "action": bounce.action,
+        "status": bounce.status,
+        "failed": list(bounce.failed),
+        "reason": bounce.reason,
+    }
+
+
+def _present_attachment(attachment: "Attachment") -> Line:
+    return {
+        "name": attachment.name,
+        "mime": attachment.mime,
+        "size": attachment.size,
+        "sha256": attachment.sha256,
+        "sha256_nl": attachment.sha256_nl,
+        "inline": attachment.inline,
+    }

@@ -1,4 +1,6 @@
-"""Commands that put people and companies on record."""
+"""Commands for staff and companies: add, change and list them."""
+
+from dataclasses import replace
 
 import click
 
@@ -27,13 +29,13 @@ def user() -> None:
 )
 @bootstrap.actor_option
 def user_add(name: str, role: str, email: str, actor: str) -> None:
-    r"""Put NAME on the desk, or change the role and address of who is on it.
+    r"""Add NAME to the desk, or change their role and address.
 
     \b
     Example:  intake user add "Ann Lee" --role agent --email ann@pmb.test
 
-    Prints a link by which they make their account, good for a day. Next: `intake ticket 12 assign
-    "Ann Lee"`.
+    Prints a link by which they create their account, valid for a day. Next: `intake ticket 12
+    assign "Ann Lee"`.
     """
     from workflow.accounts import accounts
     from workflow.customers import directory
@@ -60,7 +62,7 @@ def user_add(name: str, role: str, email: str, actor: str) -> None:
 @click.argument("name")
 @bootstrap.actor_option
 def user_link(name: str, actor: str) -> None:
-    r"""Make a link by which NAME makes an account, or a new password.
+    r"""Create a link by which NAME creates an account, or a new password.
 
     \b
     Example:  intake user link "Ann Lee"
@@ -79,7 +81,7 @@ def user_link(name: str, actor: str) -> None:
 @user.command("list")
 @bootstrap.json_option
 def user_list(*, json_wanted: bool) -> None:
-    r"""List who is on the desk.
+    r"""List the people on the desk.
 
     \b
     Example:  intake user list
@@ -91,13 +93,13 @@ def user_list(*, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
-        found = [customers.present_staff(p) for p in people]
+        rows = [customers.present_staff(p) for p in people]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(rows)
+    elif rows:
         terminal.create_console().print(
             terminal.build_table(
-                ("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in found)
+                ("name", "role", "email"), ((p["name"], p["role"], p["email"]) for p in rows)
             )
         )
     else:
@@ -106,7 +108,7 @@ def user_list(*, json_wanted: bool) -> None:
 
 @click.group()
 def company() -> None:
-    r"""Practices: who manages them, whose mail is theirs.
+    r"""Practices: who manages them, which mail domains are theirs.
 
     \b
     Example:  intake company add "Acme Clinic" --domain acme.test --manager "Max Berg"
@@ -129,7 +131,7 @@ def company() -> None:
 def company_add(
     name: str, number: str, domains: tuple[str, ...], manager: str, consultant: str, actor: str
 ) -> None:
-    r"""Put the practice NAME on record, or add to what is on record of it.
+    r"""Add the practice NAME, or add to its record.
 
     \b
     Example:  intake company add "Acme Clinic" --number 4711 --domain acme.test --manager "Max Berg"
@@ -141,31 +143,32 @@ def company_add(
     from workflow.tickets.desk import get_staff
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
-        found = directory.CustomerLookup(session).find_company_by_key(
-            directory.build_company_key(name)
+        key = directory.build_company_key(name)
+        row = directory.CustomerLookup(session).find_company_by_key(key)
+        data = records.CompanyData(name=name)
+        if row is not None:  # what is not given stays as it is
+            data = records.CompanyData(
+                name=row.name,
+                number=row.number or "",
+                domains=[d.domain for d in row.domains],
+                manager=row.manager,
+                consultant=row.consultant,
+            )
+        data = replace(
+            data,
+            number=number or data.number,
+            domains=[*data.domains, *domains],
+            manager=get_staff(session, manager) if manager else data.manager,
+            consultant=get_staff(session, consultant) if consultant else data.consultant,
         )
-        known = [d.domain for d in found.domains] if found else []
-        says = records.CompanyData(
-            name=found.name if found else name,
-            number=number or (found.number if found else "") or "",
-            domains=[*known, *domains],
-            manager=(
-                get_staff(session, manager) if manager else (found.manager if found else None)
-            ),
-            consultant=(
-                get_staff(session, consultant)
-                if consultant
-                else (found.consultant if found else None)
-            ),
-        )
-        records.save_company(session, found, says, by=actor, now=context.clock())
+        records.save_company(session, row, data, by=actor, now=context.clock())
     click.echo(f"{name} is on record.")
 
 
 @company.command("list")
 @bootstrap.json_option
 def company_list(*, json_wanted: bool) -> None:
-    r"""List the practices on record.
+    r"""List the practices.
 
     \b
     Example:  intake company list --json
@@ -183,12 +186,12 @@ def company_list(*, json_wanted: bool) -> None:
     )
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
-        found = [customers.present_company(c) for c in rows]
+        companies = [customers.present_company(c) for c in rows]
     if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        terminal.print_json(companies)
+    elif companies:
         columns = ("name", "number", "manager", "consultant", "domains")
-        lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in found)
+        lines = ((*(c[k] or "–" for k in columns[:-1]), " ".join(c["domains"])) for c in companies)
         terminal.create_console().print(terminal.build_table(columns, lines))
     else:
         click.echo(

@@ -1,4 +1,4 @@
-"""One command a process: what a Procfile, systemd or `intake up` starts."""
+"""One command a process, as a Procfile, systemd or `intake up` starts them."""
 
 import click
 
@@ -9,51 +9,52 @@ COMMON_HELP = """
     \b
     Example:  intake {name}
 
-    SIGTERM or Ctrl-C ends it: what it has in hand is finished first. `intake up` runs all of them."""
+    SIGTERM or Ctrl-C ends it: work in hand is finished first. `intake up` runs all processes."""
 HELP_TEXTS = {
     "smtp": (
-        """Take mail by SMTP and LMTP.
+        """Receive mail by SMTP and LMTP.
 
     At INTAKE_SMTP_LISTEN, and at INTAKE_LMTP_LISTEN where it is set.
 
-    A mail gets its 250 once it is stored for good; while it cannot be stored the sender hears 451 and tries again.
-    Recipients outside INTAKE_ADDRESSES hear 550."""
+    A mail is answered 250 once it is stored durably; while it cannot be stored the answer is 451
+    and the sender tries again. Recipients outside INTAKE_ADDRESSES get 550."""
     ),
     "imap": (
         """Read IMAP mailboxes.
 
     Those of INTAKE_IMAP_URLS, or of [[mailbox]] in intake.toml.
 
-    A mail is marked or moved once it is stored for good. Without a mailbox it says so and exits with 78."""
+    A mail is marked or moved once it is stored durably. Without a mailbox it exits with 78."""
     ),
     "folder": (
         """Take Excel files out of the watched folder (INTAKE_FOLDER).
 
-    Read ones move to done/, others to rejected/ beside a text file that says why."""
+    Files that were read move to done/, others to rejected/ beside a text file with the reason."""
     ),
     "webhooks": (
-        """Take Formstack forms over HTTP.
+        """Receive Formstack forms over HTTP.
 
-    At INTAKE_WEBHOOK_LISTEN; this door faces the internet.
+    At INTAKE_WEBHOOK_LISTEN, which faces the internet.
 
-    POST /formstack is answered 202 once it is stored for good, 401 unless it is signed with INTAKE_FORMSTACK_KEY."""
+    POST /formstack is answered 202 once it is stored durably, 401 unless it is signed with
+    INTAKE_FORMSTACK_KEY."""
     ),
     "console": (
         """Serve the pages that people work with.
 
-    At INTAKE_CONSOLE_LISTEN; this door faces the inside."""
+    At INTAKE_CONSOLE_LISTEN, which faces the internal network."""
     ),
     "worker": (
         """Read deliveries and send mail.
 
-    On hints from Redis (INTAKE_REDIS_URL).
+    On notifications from Redis (INTAKE_REDIS_URL).
 
-    Without Redis it looks into the database every second instead. Start as many as you like."""
+    Without Redis it polls the database every second. Start as many as you like."""
     ),
     "clock": (
-        """Find missed deadlines and lost wake-ups.
+        """Raise missed deadlines, find lost notifications.
 
-    Does the waiting work, too, when no worker does.
+    Does the waiting work as well when no worker does.
 
     One is enough; two do no harm."""
     ),
@@ -61,14 +62,14 @@ HELP_TEXTS = {
 
 
 def run_process(name: str) -> None:
-    """Run a process of the table; an address in use or a wrong setting is told in one line."""
+    """Run a process of the table; it ends with its supervisor."""
     end_with_supervisor()
     from console.runtime import processes
 
     processes.run_process(name)
 
 
-def _command(name: str) -> click.Command:
+def _make_command(name: str) -> click.Command:
     return click.Command(
         name,
         callback=lambda: run_process(name),
@@ -76,4 +77,4 @@ def _command(name: str) -> click.Command:
     )
 
 
-smtp, imap, folder, webhooks, console, worker, clock = map(_command, HELP_TEXTS)
+smtp, imap, folder, webhooks, console, worker, clock = map(_make_command, HELP_TEXTS)

@@ -1,7 +1,4 @@
-"""`intake replay`: read failed deliveries again, compare past ones.
-
-Past ones are shown as they would be read today, then changed.
-"""
+"""`intake replay`: read deliveries again, compare with what was filed, and apply the difference."""
 
 import sys
 from contextlib import nullcontext
@@ -23,20 +20,23 @@ Data = dict[str, Any]
 FORMATS = ("mail", "formstack", "secure-message", "phone")
 TRANSPORTS = ("smtp", "lmtp", "imap", "formstack", "backfill", "folder", "console", "pipe")
 
+NO_MATCH = "No processed delivery matches."
+NO_SUCH_DELIVERY = "there is no such delivery: see `intake deliveries`"
+
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What is to be done with the deliveries, and for whom."""
+    """Options of one run, and who runs it."""
 
     actor: str
     dry_run: bool
     yes: bool
     json_wanted: bool
-    is_brief: bool  # many: those of which there is nothing to say are only counted
+    is_brief: bool  # of many deliveries those without a change are only counted
 
     @property
     def is_interactive(self) -> bool:
-        """Return whether a person is there to be asked."""
+        """Return whether to ask a person before each change."""
         return (
             not (self.dry_run or self.yes or self.json_wanted)
             and sys.stdin.isatty()
@@ -46,7 +46,7 @@ class ReplayOptions:
 
 @dataclass(frozen=True)
 class Selection:
-    """The deliveries that are meant."""
+    """The deliveries to read again: by id, every failed one, or processed ones by filter."""
 
     numbers: tuple[int, ...]
     all_failed: bool
@@ -56,28 +56,24 @@ class Selection:
 
     @property
     def has_filter(self) -> bool:
-        """Return whether past deliveries are chosen by what they are."""
+        """Return whether processed deliveries are selected by their properties."""
         return bool(self.since or self.format_name or self.transport)
 
 
 @click.command()
 @click.argument("numbers", metavar="[ID]...", type=int, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every failed delivery.")
+@click.option("--since", type=click.DateTime(), help="Every processed one received since then.")
 @click.option(
-    "--since", type=click.DateTime(), help="Every one read before that was received since then."
-)
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), help="Every one read before that is such."
+    "--format", "form", type=click.Choice(FORMATS), help="Every processed one of this format."
 )
 @click.option(
     "--transport",
     type=click.Choice(TRANSPORTS),
-    help="Every one read before that came by this door.",
+    help="Every processed one of this channel.",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Only show what would come of it, also of failed ones."
-)
-@click.option("--yes", is_flag=True, help="Change what was read before without asking.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change, also for failed ones.")
+@click.option("--yes", is_flag=True, help="Change processed ones without asking.")
 @bootstrap.json_option
 @bootstrap.actor_option
 @click.pass_context
@@ -94,175 +90,170 @@ def replay(  # noqa: PLR0913  # a command has the options it has
     json_wanted: bool,
     actor: str,
 ) -> None:
-    r"""Read deliveries again, once a parser was mended.
+    r"""Read deliveries again, after a parser was repaired.
 
     \b
-    Example:  intake replay 42                              failed: is read now
-              intake replay --all --dry-run                 what would come of every failed one
-              intake replay 12                              read before: shows what would change, then asks
+    Example:  intake replay 42                    failed: is read now
+              intake replay --all --dry-run       what each failed one would become
+              intake replay 12                    processed: shows the changes, then asks
               intake replay --format mail --since 2026-03-01 --yes
 
-    Of one that was read before, messages and tickets take over what today's parser reads, new items
-    are filed as always. No ticket, message or original is deleted, none is closed, and customers of
-    tickets that are there get no mail. What is shown may hold patient data. With --json a delivery
-    is an object on a line of its own. Exit code 1 if any of them cannot be read.
+    For a processed delivery, its messages and tickets take over what today's parser reads, and new
+    items are filed as always. No ticket, message or original is deleted, none is closed, and
+    customers of existing tickets get no mail. The output may hold patient data. With --json a
+    delivery is an object on a line of its own. Exit code 1 if any of them cannot be read.
     """
-    since = since.astimezone(UTC) if since else None  # said in this machine's time zone
-    which = Selection(numbers, every, since, form, transport)
-    if not numbers and not every and not which.has_filter:
+    since = since.astimezone(UTC) if since else None  # typed in this machine's time zone
+    selection = Selection(numbers, every, since, form, transport)
+    if not numbers and not every and not selection.has_filter:
         raise click.UsageError("which? For example: intake replay 42, or intake replay --all")
-    if sum((bool(numbers), every, which.has_filter)) > 1:
+    if sum((bool(numbers), every, selection.has_filter)) > 1:
         raise click.UsageError(
             "either numbers, or --all for the failed ones, or --since, --format, --transport"
         )
-    how = ReplayOptions(actor, dry_run, yes, json_wanted, is_brief=which.has_filter)
-    ctx.exit(0 if _run(which, how) else 1)
+    options = ReplayOptions(actor, dry_run, yes, json_wanted, is_brief=selection.has_filter)
+    ctx.exit(0 if _replay_all(selection, options) else 1)
 
 
-def _run(which: Selection, how: ReplayOptions) -> bool:
-    """Return whether every one could be read."""
+def _replay_all(selection: Selection, options: ReplayOptions) -> bool:
+    """Read all selected deliveries again; return whether every one could be read."""
     from ingest.processing.parser_pool import use_parser_pool
 
     with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
-        chosen = _chosen(context, which)
-        if not chosen and not how.json_wanted:
-            click.echo(
-                "No delivery is failed." if which.all_failed else "No delivery read before is such."
-            )
-        found: list[DeliveryResult] = []
-        bar: AbstractContextManager[Any] = (
-            nullcontext(lambda *_: None)
-            if how.is_interactive
-            else terminal.show_progress("deliveries")
-        )
+        ids = _select_ids(context, selection)
+        if not ids and not options.json_wanted:
+            nothing = "No delivery is failed." if selection.all_failed else NO_MATCH
+            click.echo(nothing)
+        results: list[DeliveryResult] = []
+        bar: AbstractContextManager[Any] = terminal.show_progress("deliveries")
+        if options.is_interactive:  # a bar would overwrite the questions
+            bar = nullcontext(lambda *_: None)
         with bar as step:
-            for done, number in enumerate(chosen, 1):
-                found.append(_one(context, number, how))
-                step(done, len(chosen))
-    if not how.json_wanted:
-        _conclude(found, how)
-    return all(one.is_readable for one in found)
+            for done, number in enumerate(ids, 1):
+                results.append(_replay_one(context, number, options))
+                step(done, len(ids))
+    if not options.json_wanted:
+        _print_summary(results, options)
+    return all(result.is_readable for result in results)
 
 
-def _chosen(context: "AppContext", which: Selection) -> list[int]:
+def _select_ids(context: "AppContext", selection: Selection) -> list[int]:
     from console.presenters import deliveries
 
-    if which.numbers:
-        return list(dict.fromkeys(which.numbers))
+    if selection.numbers:
+        return list(dict.fromkeys(selection.numbers))
     with context.store.read_only() as session:
-        if which.all_failed:
+        if selection.all_failed:
             return deliveries.list_failed_ids(session)
         return deliveries.list_processed_ids(
-            session, since=which.since, form=which.format_name, transport=which.transport
+            session,
+            since=selection.since,
+            form=selection.format_name,
+            transport=selection.transport,
         )
 
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """What has come of one, for the line at the end."""
+    """Result of one delivery, for the line at the end."""
 
     is_readable: bool
     has_changes: bool = False
     is_applied: bool = False
 
 
-def _one(context: "AppContext", number: int, how: ReplayOptions) -> DeliveryResult:
+def _replay_one(context: "AppContext", number: int, options: ReplayOptions) -> DeliveryResult:
     from console.presenters import deliveries
     from workflow.models.states import DeliveryState
 
     with context.store.read_only() as session:
-        standing = deliveries.find_state(session, number)
-    if standing is None:
-        return _tell(
-            _unread(number, "unknown", "there is no such delivery: see `intake deliveries`"), how
-        )
-    state, filed = standing
+        progress = deliveries.find_state(session, number)
+    if progress is None:
+        return _print_result(_present_unreadable(number, "unknown", NO_SUCH_DELIVERY), options)
+    state, filed = progress
     if state is DeliveryState.PROCESSED:
-        return _past(context, number, how)
-    if how.dry_run:
-        return _trial(context, number, state, how)
-    done = _again(context, number, how)
-    # Filing went on behind what had been filed: a mended parser may have found more before that.
-    return _past(context, number, how) if done.is_readable and filed else done
+        return _replay_processed(context, number, options)
+    if options.dry_run:
+        return _preview_unprocessed(context, number, state, options)
+    result = _retry_failed(context, number, options)
+    # The replay continued after the items already filed: a repaired parser may read those
+    # differently, too.
+    return _replay_processed(context, number, options) if result.is_readable and filed else result
 
 
-def _again(context: "AppContext", number: int, how: ReplayOptions) -> DeliveryResult:
+def _retry_failed(context: "AppContext", number: int, options: ReplayOptions) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
     from console.presenters.deliveries import list_ticket_ids
-    from ingest.replay.retry import replay as again
+    from ingest.replay.retry import replay as replay_failed
 
-    delivery = again(context, number, by=how.actor)
-    assert delivery is not None  # nothing deletes deliveries
+    delivery = replay_failed(context, number, by=options.actor)
+    assert delivery is not None  # deliveries are never deleted
     with context.store.read_only() as session:
-        return _tell(
-            replay_presenter.present_replayed(delivery, list_ticket_ids(session, number)), how
-        )
+        data = replay_presenter.present_replayed(delivery, list_ticket_ids(session, number))
+    return _print_result(data, options)
 
 
-def _trial(context: "AppContext", number: int, state: str, how: ReplayOptions) -> DeliveryResult:
+def _preview_unprocessed(
+    context: "AppContext", number: int, state: str, options: ReplayOptions
+) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
     from ingest.replay.reprocess import UnreadableError, try_replay
 
     try:
-        return _tell(
-            replay_presenter.present_trial(number, state, try_replay(context, number)), how
-        )
+        data = replay_presenter.present_trial(number, state, try_replay(context, number))
     except UnreadableError as error:
-        return _tell(_unread(number, state, str(error)), how)
+        data = _present_unreadable(number, state, str(error))
+    return _print_result(data, options)
 
 
-def _past(context: "AppContext", number: int, how: ReplayOptions) -> DeliveryResult:
+def _replay_processed(context: "AppContext", number: int, options: ReplayOptions) -> DeliveryResult:
     from console.presenters import replay as replay_presenter
     from ingest.replay.reprocess import UnreadableError, apply_replay, preview_replay
 
     try:
-        found = preview_replay(context, number)
+        comparison = preview_replay(context, number)
     except UnreadableError as error:
-        return _tell(_unread(number, "processed", f"cannot be read today: {error}"), how)
-    if not (found.has_changes and how.yes and not how.dry_run):
-        shown = replay_presenter.present_comparison(found, applied=False)
-        if not (found.has_changes and how.is_interactive):
-            return _tell(shown, how)
-        _tell(shown, how)
+        data = _present_unreadable(number, "processed", f"cannot be read today: {error}")
+        return _print_result(data, options)
+    may_apply = comparison.has_changes and options.yes and not options.dry_run
+    if not may_apply:
+        preview = replay_presenter.present_comparison(comparison, applied=False)
+        result = _print_result(preview, options)
+        if not (comparison.has_changes and options.is_interactive):
+            return result
         if not click.confirm("Change it?"):
             return DeliveryResult(is_readable=True, has_changes=True)
-    return _tell(
-        replay_presenter.present_comparison(
-            apply_replay(context, found, by=how.actor), applied=True
-        ),
-        how,
-    )
+    applied = apply_replay(context, comparison, by=options.actor)
+    return _print_result(replay_presenter.present_comparison(applied, applied=True), options)
 
 
-def _unread(number: int, state: str, reason: str) -> Data:
+def _present_unreadable(number: int, state: str, reason: str) -> Data:
     from console.presenters import replay as replay_presenter
 
     return replay_presenter.present_unreadable(number, state, reason)
 
 
-def _tell(found: Data, how: ReplayOptions) -> DeliveryResult:
-    from console.presenters import show_replay
+def _print_result(data: Data, options: ReplayOptions) -> DeliveryResult:
+    from console.presenters.replay import print_replay
 
-    if how.json_wanted:
-        terminal.print_json_line(found)
-    elif found["items"] or not (how.is_brief and found["read"]):
-        show_replay.print_replay(found)
-    return DeliveryResult(found["read"], bool(found.get("changes")), found["applied"])
+    if options.json_wanted:
+        terminal.print_json_line(data)
+    elif data["items"] or not (options.is_brief and data["read"]):
+        print_replay(data)
+    return DeliveryResult(data["read"], bool(data.get("changes")), data["applied"])
 
 
-def _conclude(found: list[DeliveryResult], how: ReplayOptions) -> None:
-    left = sum(one.has_changes and not one.is_applied for one in found)
-    if len(found) > 1:
-        done, unread = (
-            sum(one.is_applied for one in found),
-            sum(not one.is_readable for one in found),
-        )
-        counts = f"{done} done, {left} would change, {unread} cannot be read"
+def _print_summary(results: list[DeliveryResult], options: ReplayOptions) -> None:
+    pending = sum(result.has_changes and not result.is_applied for result in results)
+    if len(results) > 1:
+        applied = sum(result.is_applied for result in results)
+        unreadable = sum(not result.is_readable for result in results)
+        unchanged = len(results) - applied - pending - unreadable
         click.echo(
-            f"{len(found)} deliveries: {counts}, of {len(found) - done - left - unread} nothing"
-            " would change."
+            f"{len(results)} deliveries: {applied} done, {pending} would change,"
+            f" {unreadable} cannot be read, of {unchanged} nothing would change."
         )
-    if left and not how.is_interactive:
+    if pending and not options.is_interactive:
         click.echo(
             "Nothing has been changed for these. To do it: the same without --dry-run, with --yes.",
             err=True,

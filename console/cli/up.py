@@ -1,4 +1,4 @@
-"""`intake up`: every process on one machine, with an embedded Valkey, in one readable log."""
+"""`intake up`: every process on one machine, with an embedded Valkey and one readable log."""
 
 import hashlib
 import hmac
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 30.0
 DATABASE_AWAY = (
-    "the database does not answer: the doors open all the same, mail hears 451 and forms wait in"
-    " the spool. It is brought to the newest schema once it does"
+    "the database does not answer: the channels open all the same, mail is answered 451 and forms"
+    " wait in the spool. Its schema is upgraded once it answers"
 )
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 EXAMPLE_FORM = {
@@ -44,15 +44,15 @@ EXAMPLE_FORM = {
 def up() -> None:
     r"""Run everything on this machine.
 
-    Doors, workers, clock, console, and an embedded Valkey unless INTAKE_REDIS_URL is set.
+    Channels, workers, clock, console, and an embedded Valkey unless INTAKE_REDIS_URL is set.
 
     \b
     Example:  intake up
               INTAKE_HOME=/srv/intake INTAKE_ADDRESSES=support@pmb.example intake up
 
-    Makes INTAKE_HOME and the database on first use, says where to point mail, forms, Excel files
-    and a browser, and restarts what dies. Ctrl-C ends it: what is in hand is finished first. Next,
-    in another terminal: `intake demo`.
+    Creates INTAKE_HOME and the database on first use, prints where to send mail, forms and Excel
+    files and where to sign in, and restarts processes that die. Ctrl-C ends it: work in hand is
+    finished first. Next, in another terminal: `intake demo`.
     """
     from console.runtime.crash_recorder import CrashRecorder
     from console.runtime.supervisor import Supervisor
@@ -60,7 +60,7 @@ def up() -> None:
 
     settings = load_settings()
     _check_ports(settings)
-    with _only_one(settings):
+    with _hold_home(settings):
         answered = bootstrap.migrate_database(settings)
         environment = prepare_home(settings)
         recorder = CrashRecorder(settings)
@@ -70,10 +70,10 @@ def up() -> None:
             _migrate_later(supervisor, settings)
         url_file = None
         try:
-            url_file = _start(supervisor, settings, environment)
+            url_file = _start_processes(supervisor, settings, environment)
             supervisor.run()
         finally:
-            supervisor.print_line("up", "stopping: what is in hand is finished first")
+            supervisor.print_line("up", "stopping: work in hand is finished first")
             supervisor.stop()
             recorder.close()
             if url_file is not None:
@@ -82,9 +82,9 @@ def up() -> None:
 
 
 def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
-    """The addresses we listen on, by the name of their setting.
+    """Return the configured (host, port) pairs by the name of their setting.
 
-    Without those whose port is chosen on opening.
+    Port 0 is left out: it is chosen when the process starts.
     """
     named = {
         "INTAKE_SMTP_LISTEN": settings.smtp_listen,
@@ -99,18 +99,18 @@ def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
 
 
 def accepts_connections(settings: "Settings") -> bool:
-    """Return whether every door takes connections."""
-    return all(_answers(address) for address in get_listen_addresses(settings).values())
+    """Return whether every configured address accepts connections."""
+    return all(_accepts_connection(address) for address in get_listen_addresses(settings).values())
 
 
-def _answers(address: tuple[str, int]) -> bool:
+def _accepts_connection(address: tuple[str, int]) -> bool:
     with suppress(OSError), socket.create_connection(address, timeout=1):
         return True
     return False
 
 
 def _check_ports(settings: "Settings") -> None:
-    """Raise CommandError naming every address that cannot be listened on, before anything is started."""
+    """Raise CommandError with every address that cannot be bound, before anything starts."""
     faults = []
     for name, (host, port) in get_listen_addresses(settings).items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -129,7 +129,7 @@ def _check_ports(settings: "Settings") -> None:
 
 
 @contextmanager
-def _only_one(settings: "Settings") -> Iterator[None]:
+def _hold_home(settings: "Settings") -> Iterator[None]:
     try:
         with bootstrap.hold_lock(settings.home / "up.lock", wait=False):
             yield
@@ -140,7 +140,7 @@ def _only_one(settings: "Settings") -> Iterator[None]:
 
 
 def prepare_home(settings: "Settings") -> dict[str, str]:
-    """Make home and keys; the environment of the children."""
+    """Create INTAKE_HOME and the keys; return the environment of the child processes."""
     from workflow.context import open_context
 
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -158,20 +158,20 @@ def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
 
 
 def get_formstack_key(settings: "Settings") -> str:
-    """The key of the setting, else the one in INTAKE_HOME, made on first use."""
-    known = settings.formstack_key.get_secret_value()
+    """Return the key of the setting, else the one in INTAKE_HOME, created on first use."""
+    key = settings.formstack_key.get_secret_value()
     path = settings.home / KEY_FILE
-    if not known and not path.exists():
+    if not key and not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
-    return known or path.read_text().strip()
+    return key or path.read_text().strip()
 
 
-def _start(
+def _start_processes(
     supervisor: "Supervisor", settings: "Settings", environment: dict[str, str]
 ) -> Path | None:
-    """Start Valkey and every process; the file that tells other commands where Valkey is."""
+    """Start Valkey and every process; return the file with Valkey's URL for other commands."""
     from console.runtime.processes import PROCESSES
     from console.runtime.supervisor import build_command
     from ingest.imap.mailboxes import list_mailboxes
@@ -191,7 +191,7 @@ def _start(
             supervisor.add(name, build_command(name))
     ready = supervisor.wait_for(lambda: accepts_connections(settings), READY_SECONDS)
     if not supervisor.is_stopping:
-        invited = _first_run(settings) if ready else ""
+        invited = _invite_first_admin(settings) if ready else ""
         click.echo(
             "\n".join(
                 build_banner(
@@ -202,8 +202,8 @@ def _start(
     return embedded.url_file if embedded else None
 
 
-def _first_run(settings: "Settings") -> str:
-    """The link for the first admin, "" once anybody has an account."""
+def _invite_first_admin(settings: "Settings") -> str:
+    """Return the link for the first admin, "" once anybody has an account."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from workflow.accounts.invitations import create_first_invitation
@@ -213,9 +213,8 @@ def _first_run(settings: "Settings") -> str:
     try:
         with context.store.transaction() as session:
             token = create_first_invitation(session, now=context.clock())
-    except (
-        SQLAlchemyError
-    ):  # the database is away: `intake up` starts all the same, and gives the link the next time
+    except SQLAlchemyError:
+        # the database is away: `intake up` starts all the same, and prints the link the next time
         token = None
     finally:
         context.close()
@@ -225,23 +224,23 @@ def _first_run(settings: "Settings") -> str:
 def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | None":
     from console.runtime.valkey import prepare_valkey
 
-    found = prepare_valkey(settings.home)
-    if found is None:
+    valkey = prepare_valkey(settings.home)
+    if valkey is None:
         supervisor.print_line(
             "valkey",
-            "no embedded Valkey for this machine: workers look into the database every second",
+            "no embedded Valkey for this machine: workers poll the database every second",
         )
         return None
-    supervisor.environment["INTAKE_REDIS_URL"] = found.url
-    supervisor.add("valkey", found.command)
-    if not supervisor.wait_for(found.is_ready, READY_SECONDS) and not supervisor.is_stopping:
+    supervisor.environment["INTAKE_REDIS_URL"] = valkey.url
+    supervisor.add("valkey", valkey.command)
+    if not supervisor.wait_for(valkey.is_ready, READY_SECONDS) and not supervisor.is_stopping:
         supervisor.print_line("valkey", "does not answer yet: the clock does the work meanwhile")
-    found.url_file.write_text(found.url + "\n")
-    return found
+    valkey.url_file.write_text(valkey.url + "\n")
+    return valkey
 
 
 def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
-    """Return where to point mail, forms, Excel files and a browser."""
+    """Return the lines that say where to send mail, forms and Excel files, and where to sign in."""
     to = settings.sender
     server = settings.smtp_listen
     mails = (
@@ -249,20 +248,20 @@ def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = 
         if settings.relay_url.get_secret_value()
         else f"{settings.home.absolute() / 'outbox'}/*.eml"
     )
-    ours = not settings.formstack_key.get_secret_value()
+    has_own_key = not settings.formstack_key.get_secret_value()
     return [
         "",
         (
             "support-intake is running"
             if ready
-            else "support-intake is starting: not every door is open yet, see the log"
+            else "support-intake is starting: not every channel is open yet, see the log"
         ),
         f"  mail     {server}, for {', '.join(settings.addresses)}",
         f"           swaks --server {server} --to {to} --from jo@acme.example",
         f"  forms    http://{settings.webhook_listen}/formstack",
         *(
             [f"           HMAC key: {key}   (made by us, in {settings.home / KEY_FILE})"]
-            if ours
+            if has_own_key
             else []
         ),
         f"           {build_signed_curl(settings, key)}",
@@ -277,7 +276,7 @@ def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = 
 
 
 def build_signed_curl(settings: "Settings", key: str) -> str:
-    """A command that posts one signed form."""
+    """Return a command that posts one signed form."""
     body = json.dumps(EXAMPLE_FORM)
     signature = hmac.new(key.encode(), body.encode(), hashlib.sha256).hexdigest()
     return (

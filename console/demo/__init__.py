@@ -1,1 +1,1 @@
-"""`intake demo`: one of each kind sent through the real channels."""
+"""`intake demo`: one item through each channel."""

@@ -1,7 +1,4 @@
-"""What the demonstration sends, one function a door.
-
-Real SMTP, real signed HTTP, a real workbook, a call.
-"""
+"""Send one item through each channel: SMTP, signed HTTP, watched folder, phone call."""
 
 import hashlib
 import hmac
@@ -25,7 +22,7 @@ TIMEOUT_SECONDS = 20
 
 
 def send_mail(settings: Settings, customer: str) -> None:
-    """A customer's mail in a real SMTP session. Raises OSError when it is not taken."""
+    """Send a customer's mail by SMTP. Raises OSError when it is not accepted."""
     message = EmailMessage()
     message["From"] = f"{CUSTOMER_NAME} <{customer}>"
     message["To"] = settings.sender
@@ -38,10 +35,10 @@ def send_mail(settings: Settings, customer: str) -> None:
 
 
 def send_form(settings: Settings, customer: str, key: str) -> None:
-    """A form, signed as Formstack does. Raises OSError when it is not taken."""
+    """Post a form signed as Formstack does. Raises OSError when it is not accepted."""
     import httpx
 
-    told = {
+    fields = {
         "FormID": "6606394",
         "UniqueID": str(secrets.randbelow(10**9) + 10**9),
         "Practice Name": PRACTICE,
@@ -51,7 +48,7 @@ def send_form(settings: Settings, customer: str, key: str) -> None:
         "Subject": "A claim was denied",
         "Message": "Claim 4711 was denied twice.",
     }
-    body = json.dumps(told).encode()
+    body = json.dumps(fields).encode()
     signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "X-FS-Signature": f"sha256={signature}"}
     try:
@@ -63,12 +60,12 @@ def send_form(settings: Settings, customer: str, key: str) -> None:
         )
     except httpx.HTTPError as error:
         raise ConnectionError(type(error).__name__) from None
-    if answer.status_code != 202:  # noqa: PLR2004  # the one yes of the contract
+    if answer.status_code != 202:  # noqa: PLR2004  # the only success of the contract
         raise ConnectionError(f"HTTP {answer.status_code}")
 
 
 def drop_workbook(settings: Settings, customer: str) -> None:
-    """An Excel export of secure messages, saved into the watched folder."""
+    """Save an Excel export of secure messages into the watched folder."""
     from openpyxl import Workbook
 
     book = Workbook()
@@ -93,8 +90,8 @@ def drop_workbook(settings: Settings, customer: str) -> None:
 
 
 def record_call(context: AppContext, customer: str) -> int:
-    """A call, through the same door as `intake ticket new`."""
-    written = PhoneCall(
+    """Record a phone call as `intake ticket new` does; return the ticket's id."""
+    phone_call = PhoneCall(
         text="Please call back.",
         contacts=[Contact(email=customer)],
         company=PRACTICE,
@@ -103,11 +100,12 @@ def record_call(context: AppContext, customer: str) -> int:
         phone="555-0100",
         subject="A call",
     )
-    return write_down(context, written, actor=Actor.operator(get_login_name()), take=False).ticket
+    operator = Actor.operator(get_login_name())
+    return write_down(context, phone_call, actor=operator, take=False).ticket
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Ports nobody listens on just now."""
+    """Return ports nobody listens on at the moment."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

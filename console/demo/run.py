@@ -1,4 +1,4 @@
-"""The demonstration: one of each through the real doors, walked to 6-Completed."""
+"""The demonstration: one item through each channel, then each ticket worked to 6-Completed."""
 
 import os
 import secrets
@@ -30,38 +30,42 @@ from workflow.tickets.desk import get_ticket
 
 START_SECONDS = 60.0
 MOVE_SECONDS = 60.0
+HEARTBEAT_AGE = 60.0  # seconds; three heartbeats
+CHANNEL_COUNT = 4  # mail, form, workbook, call
 CONSULTANT = "Demo Consultant"
 SETTINGS_PREFIX = "INTAKE_"
 
 
 def run_demo() -> None:
-    """Run it; raises Fault when anything came out otherwise than it should."""
-    with _system() as settings, open_app() as context:
+    """Run it. Raises CommandError when any step ends differently than expected."""
+    with _find_or_start_system() as settings, open_app() as context:
         customer = f"dana.{secrets.token_hex(4)}@demo-practice.example"
         key = get_formstack_key(settings)
-        _consultant(context)
-        sent = _send(context, customer, key)
-        _follow(context, customer, f"{sent} sent, each through its own door", _in_progress)
+        _add_consultant(context)
+        sent = _send_items(context, customer, key)
+        _show_until(
+            context, customer, f"{sent} sent, each through its own channel", _are_in_progress
+        )
         click.echo("Now the consultant works on them: owner, follow up, Resolution, recap.")
-        for number in [t["id"] for t in _tickets(context, customer)]:
-            _work(context, number)
-        _follow(context, customer, "worked through", _completed)
-        _judge(context, customer)
+        for number in [t["id"] for t in _load_tickets(context, customer)]:
+            _complete_ticket(context, number)
+        _show_until(context, customer, "worked through", _are_completed)
+        _check_surveys(context, customer)
 
 
 @contextmanager
-def _system() -> Iterator[Settings]:
-    """The settings of the system that runs.
+def _find_or_start_system() -> Iterator[Settings]:
+    """Yield the settings of the running system, or of one started in a temporary folder.
 
-    Or of one started in a temporary folder that goes when we do.
+    The temporary one is stopped and its folder deleted at the end.
     """
     settings = load_settings()
-    if _runs(settings) and not settings.relay_url.get_secret_value():
+    if _is_running(settings) and not settings.relay_url.get_secret_value():
         click.echo(f"Using the system that runs on {settings.home.absolute()}.")
         yield settings
         return
     with tempfile.TemporaryDirectory(prefix="intake-demo-") as folder:
-        _environment(Path(folder))
+        _reset_environment(Path(folder))
         click.echo("Starting a system of its own in a temporary folder …")
         with (Path(folder) / "up.log").open("wb") as log:
             command = [sys.executable, "-m", "console.cli.main", "up"]
@@ -69,8 +73,8 @@ def _system() -> Iterator[Settings]:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
         try:
             started = load_settings()
-            _wait(lambda: process.poll() is not None or _runs(started), START_SECONDS)
-            if not _runs(started):
+            _wait_until(lambda: process.poll() is not None or _is_running(started), START_SECONDS)
+            if not _is_running(started):
                 raise CommandError(
                     f"it does not start:\n{(Path(folder) / 'up.log').read_text()[-2000:]}", 1
                 )
@@ -80,22 +84,22 @@ def _system() -> Iterator[Settings]:
             process.wait(timeout=40)
 
 
-def _environment(home: Path) -> None:
-    """Nothing of this machine's settings: no relay, no mailbox, free ports."""
+def _reset_environment(home: Path) -> None:
+    """Replace this machine's settings: no relay, no mailbox, free ports."""
     for name in [n for n in os.environ if n.startswith(SETTINGS_PREFIX)]:
         del os.environ[name]
-    doors = ("INTAKE_SMTP_LISTEN", "INTAKE_WEBHOOK_LISTEN", "INTAKE_CONSOLE_LISTEN")
+    listeners = ("INTAKE_SMTP_LISTEN", "INTAKE_WEBHOOK_LISTEN", "INTAKE_CONSOLE_LISTEN")
     os.environ |= {
         name: f"127.0.0.1:{port}"
-        for name, port in zip(doors, channels.find_free_ports(3), strict=True)
+        for name, port in zip(listeners, channels.find_free_ports(3), strict=True)
     }
     os.environ |= {"INTAKE_HOME": str(home / "home"), "INTAKE_CONFIG": str(home / "none.toml")}
 
 
-def _runs(settings: Settings) -> bool:
-    """Whether the processes on this home are up.
+def _is_running(settings: Settings) -> bool:
+    """Return whether the processes on this home run.
 
-    Their doors answer, and its database has lately heard of them.
+    Their addresses accept connections, and their heartbeats are less than a minute old.
     """
     needed = {"smtp", "folder", "webhooks", "worker", "clock"}
     if not accepts_connections(settings) or (
@@ -104,12 +108,13 @@ def _runs(settings: Settings) -> bool:
         return False
     with open_app() as context:
         now = context.clock()
-        seen = status.collect_status(context).last_seen
-    # a minute
-    return needed <= {name for name, at in seen.items() if (now - at).total_seconds() < 60}  # noqa: PLR2004
+        last_seen = status.collect_status(context).last_seen
+    return needed <= {
+        name for name, at in last_seen.items() if (now - at).total_seconds() < HEARTBEAT_AGE
+    }
 
 
-def _wait(ready: Callable[[], bool], seconds: float) -> bool:
+def _wait_until(ready: Callable[[], bool], seconds: float) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if ready():
@@ -118,14 +123,14 @@ def _wait(ready: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def _consultant(context: AppContext) -> None:
+def _add_consultant(context: AppContext) -> None:
     with context.store.transaction() as session:
         if directory.find_staff(session, CONSULTANT) is None:
             session.add(Staff(name=CONSULTANT, role=Role.AGENT, created_at=context.clock()))
 
 
-def _send(context: AppContext, customer: str, key: str) -> int:
-    """Put one of each through its door; how many."""
+def _send_items(context: AppContext, customer: str, key: str) -> int:
+    """Send one item through each channel; return how many."""
     ways: dict[str, Callable[[], object]] = {
         "a mail by SMTP": lambda: channels.send_mail(context.settings, customer),
         "a signed form by HTTP": lambda: channels.send_form(context.settings, customer, key),
@@ -143,19 +148,21 @@ def _send(context: AppContext, customer: str, key: str) -> int:
     return len(ways)
 
 
-def _tickets(context: AppContext, customer: str) -> list[Data]:
+def _load_tickets(context: AppContext, customer: str) -> list[Data]:
     from sqlalchemy import select
     from sqlalchemy.orm import joinedload
 
     mine = Ticket.contacts.any(TicketContact.contact.has(Contact.email == customer))
     query = select(Ticket).where(mine).order_by(Ticket.id)
     with context.store.read_only() as session:
-        found = session.scalars(query.options(joinedload(Ticket.owner), joinedload(Ticket.company)))
-        return [ticket_presenter.present_ticket_row(t) for t in found]
+        tickets = session.scalars(
+            query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
+        )
+        return [ticket_presenter.present_ticket_row(t) for t in tickets]
 
 
-def _follow(
-    context: AppContext, customer: str, title: str, done: Callable[[list[Data]], bool]
+def _show_until(
+    context: AppContext, customer: str, title: str, is_done: Callable[[list[Data]], bool]
 ) -> None:
     """Show the tickets as they move, until all are where they should be."""
     from rich.live import Live
@@ -164,30 +171,29 @@ def _follow(
     with Live(console=out, auto_refresh=False, transient=False) as live:
 
         def look() -> bool:
-            found = _tickets(context, customer)
-            live.update(ticket_table(found, title), refresh=out.is_terminal)
-            return done(found)
+            tickets = _load_tickets(context, customer)
+            live.update(ticket_table(tickets, title), refresh=out.is_terminal)
+            return is_done(tickets)
 
-        good = _wait(look, MOVE_SECONDS)
+        succeeded = _wait_until(look, MOVE_SECONDS)
     if not out.is_terminal:
         out.print()
-    if not good:
+    if not succeeded:
         raise CommandError(
             "the tickets did not get there in a minute: see `intake status` and the log", 1
         )
 
 
-def _in_progress(found: list[Data]) -> bool:
-    # one a door
-    return len(found) == 4 and all(t["stage"] == Stage.IN_PROGRESS for t in found)  # noqa: PLR2004
+def _are_in_progress(tickets: list[Data]) -> bool:
+    return len(tickets) == CHANNEL_COUNT and all(t["stage"] == Stage.IN_PROGRESS for t in tickets)
 
 
-def _completed(found: list[Data]) -> bool:
-    return all(t["status"] == Status.COMPLETED for t in found)
+def _are_completed(tickets: list[Data]) -> bool:
+    return all(t["status"] == Status.COMPLETED for t in tickets)
 
 
-def _work(context: AppContext, number: int) -> None:
-    """What a consultant does with a ticket, one transaction a step."""
+def _complete_ticket(context: AppContext, number: int) -> None:
+    """Work a ticket through as a consultant does, one transaction a step."""
     desk = context.desk
     with context.store.transaction() as session:
         owner = directory.find_staff(session, CONSULTANT)
@@ -209,7 +215,7 @@ def _work(context: AppContext, number: int) -> None:
         )
 
 
-def _judge(context: AppContext, customer: str) -> None:
+def _check_surveys(context: AppContext, customer: str) -> None:
     from sqlalchemy import func, select
 
     surveys = select(func.count()).where(

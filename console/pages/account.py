@@ -15,11 +15,11 @@ from console.web.request import (
     get_staff,
     get_time_zone,
     now,
-    parse_id,
     requires,
 )
 from workflow.audit import record as audit
 from workflow.customers import records
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account, WebSession
 from workflow.models.core import Staff

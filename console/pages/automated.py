@@ -3,9 +3,10 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.request import actor, get_context, get_session, parse_id, requires
+from console.web.request import actor, get_context, get_session, requires
 from ingest.replay import automated_mail as filing
 from parsers.mail import evidence
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.filing import automated_mail
 from workflow.permissions import Right

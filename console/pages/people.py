@@ -12,11 +12,12 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
-from console.web.request import actor, get_context, get_session, get_staff, now, parse_id, requires
+from console.web.request import actor, get_context, get_session, get_staff, now, requires
 from ingest.phone_call import InvalidAddress, PhoneCall, write_down
 from parsers.phone_call import Contact as Chosen
 from workflow.customers import directory, records
 from workflow.customers.records import CompanyData
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import Company, Contact, Message, Staff, Ticket, TicketContact
 from workflow.models.states import Status

@@ -1,4 +1,4 @@
-"""What the page shows on which a mail to the customer is written, and what it warns of."""
+"""The page on which a mail to a customer is written, and its warnings about patient data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ MAX_CHANGES = 12
 
 @dataclass(frozen=True)
 class Change:
-    """What somebody did meanwhile, with the words of the mail or message it was."""
+    """A change somebody else made meanwhile, with the text of its mail or message."""
 
     words: str
     by: str
@@ -37,15 +37,13 @@ class Change:
 
 @dataclass(frozen=True)
 class AnswerPage:
-    """What stands around the mail."""
+    """Everything around the form."""
 
     recipients: Sequence[Recipient]
-    boxes: Sequence[
-        tuple[Milestone, bool]
-    ]  # those not ticked yet, and whether this mail ticks them
+    boxes: Sequence[tuple[Milestone, bool]]  # unticked ones, and whether this mail ticks them
     folders: Sequence[tuple[str, Sequence[CannedResponse]]]
     messages: Sequence[Message]
-    seen: int
+    seen: int  # version of the ticket the page shows
     viewers: Sequence[tuple[str, datetime]]
     sender: str
     size: int  # bytes of all files
@@ -54,58 +52,57 @@ class AnswerPage:
 def build_page(
     session: Session,
     ticket: Ticket,
-    written: WrittenMail,
+    draft: WrittenMail,
     context: AppContext,
     *,
     me: Staff,
     now: datetime,
 ) -> AnswerPage:
-    """Everything around the form."""
-    seen = presence.get_version(session, ticket.id)
-    done = list_reached(ticket)
-    offered = canned_responses.list_responses(session)
-    by_itself = [
-        t.value for t in Template if t not in WRITTEN_BY_PERSON
-    ]  # fixed words: nobody answers to them
-    said = (Message.direction != "out") | Message.subject.not_in(by_itself)
+    """Return everything around the form."""
+    version = presence.get_version(session, ticket.id)
+    milestones = list_reached(ticket)
+    responses = canned_responses.list_responses(session)
+    # our automatic mails are left out: nobody refers to their fixed text
+    automatic = [t.value for t in Template if t not in WRITTEN_BY_PERSON]
+    by_people = (Message.direction != "out") | Message.subject.not_in(automatic)
     rows = (
         select(Message)
-        .where(Message.ticket_id == ticket.id, said)
+        .where(Message.ticket_id == ticket.id, by_people)
         .order_by(Message.at.desc(), Message.id.desc())
     )
     return AnswerPage(
-        recipients=_recipients(session, ticket, written, context.settings),
-        boxes=[(m, m.name in written.ticks) for m in process.list_boxes() if m not in done],
+        recipients=_list_recipients(session, ticket, draft, context.settings),
+        boxes=[(m, m.name in draft.ticks) for m in process.list_boxes() if m not in milestones],
         folders=[
-            (f, [w for w in offered if w.folder == f])
-            for f in dict.fromkeys(w.folder for w in offered)
+            (folder, [r for r in responses if r.folder == folder])
+            for folder in dict.fromkeys(r.folder for r in responses)
         ],
         messages=list(session.scalars(rows.limit(MAX_MESSAGES))),
-        seen=seen,
+        seen=version,
         viewers=presence.list_viewers(session, ticket.id, me, now),
         sender=f"{context.settings.from_name} <{context.settings.sender}>",
-        size=sum(f.size for f in written.files),
+        size=sum(f.size for f in draft.files),
     )
 
 
-def _recipients(
-    session: Session, ticket: Ticket, written: WrittenMail, settings: Settings
+def _list_recipients(
+    session: Session, ticket: Ticket, draft: WrittenMail, settings: Settings
 ) -> list[Recipient]:
-    """The contacts, and who is chosen though they are none any more: what was chosen shows."""
-    found = answer.list_recipients(session, ticket, settings)
-    known = {r.email for r in found}
+    """Return the contacts, and chosen recipients who are no contacts any more."""
+    contacts = answer.list_recipients(session, ticket, settings)
+    addresses = {r.email for r in contacts}
     return [
-        *found,
-        *(Recipient(a, "", "no contact of the ticket") for a in written.to if a not in known),
+        *contacts,
+        *(Recipient(a, "", "no contact of the ticket") for a in draft.to if a not in addresses),
     ]
 
 
 def start_draft(
     session: Session, ticket: Ticket, settings: Settings, me: Staff, now: datetime
 ) -> WrittenMail:
-    """An empty mail to everybody of the ticket's company who can be reached.
+    """Return an empty mail to every reachable contact of the ticket's own company.
 
-    It is kept once something is typed.
+    It is stored once something is typed.
     """
     return WrittenMail(
         key=drafts.make_key(),
@@ -121,25 +118,25 @@ def start_draft(
 
 
 def describe_changes(session: Session, changed: Sequence[AuditEntry]) -> list[Change]:
-    """Return what others did meanwhile, the newest of it, in words."""
+    """Return the newest changes others made meanwhile, in words."""
     newest = changed[-MAX_CHANGES:]
-    known = load_names(session, newest)
-    return [_told(session, c, known) for c in newest]
+    names = load_names(session, newest)
+    return [_describe_change(session, c, names) for c in newest]
 
 
-def _told(session: Session, row: AuditEntry, known: AuditNames) -> Change:
+def _describe_change(session: Session, row: AuditEntry, names: AuditNames) -> Change:
     subject, text = "", ""
-    if (said := session.get(Message, row.detail.get("message", 0))) is not None:
-        subject, text = said.subject, said.reply_text or said.text
-    elif (mail := session.get(WrittenMail, row.detail.get("written", 0))) is not None:
-        subject, text = mail.subject, mail.text
+    if (message := session.get(Message, row.detail.get("message", 0))) is not None:
+        subject, text = message.subject, message.reply_text or message.text
+    elif (draft := session.get(WrittenMail, row.detail.get("written", 0))) is not None:
+        subject, text = draft.subject, draft.text
     elif row.action == "recap promised":
         sent = select(OutgoingMail.text).where(
             OutgoingMail.ticket_id == row.ticket_id, OutgoingMail.text != ""
         )
         text = session.scalar(sent.order_by(OutgoingMail.id.desc()).limit(1)) or ""
     return Change(
-        describe_change(row, known),
+        describe_change(row, names),
         describe_actor(row.actor),
         row.at,
         subject,

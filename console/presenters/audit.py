@@ -1,4 +1,4 @@
-"""The audit trail in words for people: "Moved to 5-Audit", "Assigned to Ann Lee"."""
+"""Audit log entries in words for people: "Moved to 5-Audit", "Assigned to Ann Lee"."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from workflow.models.states import Status
 from workflow.process import PROPERTY_MILESTONES, RECORDED_BY_RULE, Milestone, Stage
 from workflow.tickets import merged_messages
 
-# Not told: what the timeline shows by itself, as message, mail or task, and who has looked.
+# Actions the timeline leaves out: it shows their message, mail or task, and views are no event.
 SHOWN_ELSEWHERE = (
     "viewed",
     "file opened",
@@ -32,31 +32,28 @@ SHOWN_ELSEWHERE = (
 
 @dataclass(frozen=True)
 class AuditNames:
-    """What an audit row's ids stand for."""
+    """Names of the staff and tasks that audit rows refer to by id."""
 
     staff: Mapping[int, str]
     tasks: Mapping[int, str]  # "escalate the ticket, for Sam"
 
 
-def describe_action(row: AuditEntry, known: AuditNames) -> str:
-    """Return what was done, without who did it.
+def describe_action(row: AuditEntry, names: AuditNames) -> str:
+    """Return the action of a row in words, without who did it.
 
-    An action that has no words of its own here is told as it is called.
+    An action without a text here is shown by its own name.
     """
-    told = _TOLD.get(row.action)
-    return told(row.detail, known) if told else row.action.capitalize()
+    describe = _ACTION_TEXTS.get(row.action)
+    return describe(row.detail, names) if describe else row.action.capitalize()
 
 
-def describe_change(row: AuditEntry, known: AuditNames) -> str:
-    """Return what was done while somebody else looked.
-
-    There the timeline is not beside it, so it is told all.
-    """
-    return _MEANWHILE.get(row.action) or describe_action(row, known)
+def describe_change(row: AuditEntry, names: AuditNames) -> str:
+    """Return the action of a row for a page that does not show the timeline beside it."""
+    return _CHANGE_TEXTS.get(row.action) or describe_action(row, names)
 
 
 def load_names(session: Session, rows: Iterable[AuditEntry]) -> AuditNames:
-    """Return who and what the numbers in these rows stand for, in two queries."""
+    """Load the names of all staff and tasks in these rows, in two queries."""
     details = [row.detail for row in rows]
     staff = {
         n
@@ -73,12 +70,12 @@ def load_names(session: Session, rows: Iterable[AuditEntry]) -> AuditNames:
 
 
 def describe_task(text: str, assignee: str) -> str:
-    """A task and whose it is."""
+    """Return a task and its assignee in words."""
     return f"{text}, for {assignee or 'the desk'}"
 
 
 def describe_cause(row: AuditEntry) -> str:
-    """The cause, where it says more than the sentence; "" where it does not."""
+    """Return the cause where it adds to the action, else ""."""
     reasoned = {
         "moved back",
         "reopened",
@@ -92,49 +89,46 @@ def describe_cause(row: AuditEntry) -> str:
 
 
 def describe_actor(name: str) -> str:
-    """Return who did it: a person's name, or the process."""
+    """Return the person who acted, or "the process"."""
     return "the process" if name == RULE else name
 
 
-def _reached(detail: dict[str, Any], known: AuditNames) -> str:
-    del known
-    milestone = _member(Milestone, detail.get("milestone"))
+def _describe_milestone(detail: dict[str, Any], names: AuditNames) -> str:
+    del names
+    milestone = _find_label(Milestone, detail.get("milestone"))
     if milestone in PROPERTY_MILESTONES:
         return f"{milestone} set to Yes"
     return f"{milestone}" if milestone in RECORDED_BY_RULE else f"Ticked {milestone}"
 
 
-def _member(kind: type[Milestone] | type[Stage], name: object) -> str:
-    """The manual's words for a stage or milestone of ours, by the name the audit row has.
-
-    The name if it is gone.
-    """
+def _find_label(kind: type[Milestone] | type[Stage], name: object) -> str:
+    """Return the manual's words for a stored stage or milestone; the name if it is gone."""
     return kind.__members__.get(str(name), str(name))
 
 
-_MEANWHILE = {
+_CHANGE_TEXTS = {
     "appended": "A message came from the customer",
     "note": "A note was added",
     "mail refused": "A mail of ours was refused",
     "recap promised": "The recap was sent",
     "answer promised": "The customer was answered",
 }
-assert set(_MEANWHILE) <= set(SHOWN_ELSEWHERE)
-_TOLD: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
+assert set(_CHANGE_TEXTS) <= set(SHOWN_ELSEWHERE)
+_ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "opened": lambda _, __: "Ticket opened",
-    "assigned": lambda d, known: f"Assigned to {known.staff.get(d.get('owner', 0), 'somebody')}",
-    "reached": _reached,
-    "unticked": lambda d, _: f"Unticked {_member(Milestone, d.get('milestone'))}",
-    "stage": lambda d, _: f"Moved to {_member(Stage, d.get('stage'))}",
-    "moved back": lambda d, _: f"Moved back to {_member(Stage, d.get('stage'))}",
+    "assigned": lambda d, names: f"Assigned to {names.staff.get(d.get('owner', 0), 'somebody')}",
+    "reached": _describe_milestone,
+    "unticked": lambda d, _: f"Unticked {_find_label(Milestone, d.get('milestone'))}",
+    "stage": lambda d, _: f"Moved to {_find_label(Stage, d.get('stage'))}",
+    "moved back": lambda d, _: f"Moved back to {_find_label(Stage, d.get('stage'))}",
     "resolution no": lambda _, __: f"{Milestone.RESOLVED} set to No",
     "reopened": lambda _, __: "Reopened",
     merged_messages.MOVED: lambda d, _: f"Messages moved to #{d.get('to')}",
     "merged": lambda d, _: f"Merged into #{d.get('into')}",
     str(Status.SPAM): lambda _, __: "Closed as spam",
     str(Status.WITHDRAWN): lambda _, __: "Closed as withdrawn",
-    "task": lambda d, known: f"Task: {known.tasks.get(d.get('task', 0), 'gone')}",
-    "task done": lambda d, known: f"Task done: {known.tasks.get(d.get('task', 0), 'gone')}",
+    "task": lambda d, names: f"Task: {names.tasks.get(d.get('task', 0), 'gone')}",
+    "task done": lambda d, names: f"Task done: {names.tasks.get(d.get('task', 0), 'gone')}",
     corrections.ACTION_NOT_AUTOMATIC: lambda _, __: "A message counts as a person's",
     corrections.ACTION_AUTOMATIC: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
@@ -142,8 +136,8 @@ _TOLD: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Took back an answer before it was sent",
     "undone": lambda _, __: "Took back what was done last",
-    "manager": lambda d, known: (
-        f"Its company is managed by {known.staff.get(d['manager'], 'somebody')} now"
+    "manager": lambda d, names: (
+        f"Its company is managed by {names.staff.get(d['manager'], 'somebody')} now"
         if "manager" in d
         else "Its company has no manager any more"
     ),

@@ -1,14 +1,11 @@
-"""What `intake map` and `intake profiles` show.
-
-A sheet and what its columns are taken for, for people and scripts.
-"""
+"""Output of `intake map` and `intake profiles`: sheets, their columns and the saved profiles."""
 
 import shlex
 from typing import Any
 
 import click
 
-from console.presenters import show_replay, terminal
+from console.presenters import replay, terminal
 from console.presenters.times import format_time
 from ingest.column_mapping.propose import SheetProposal, suggest_options
 from parsers.options import Profile
@@ -19,12 +16,12 @@ Data = dict[str, Any]
 
 
 def describe_field(name: str) -> str:
-    """A field of ours as a person says it, with its own name where that is another."""
+    """Return one of our fields in words, with its own name in brackets where that differs."""
     return f"{FIELD_LABELS[name]} ({name})" if name in FIELD_LABELS else name
 
 
 def present_sheet(sheet: SheetProposal) -> Data:
-    """A sheet for scripts; what stands in its rows is left out."""
+    """Return a sheet for scripts, without the contents of its rows."""
     columns = [
         {
             "column": c.letter,
@@ -49,7 +46,7 @@ def present_sheet(sheet: SheetProposal) -> Data:
 
 
 def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
-    """A sheet for people: a line a column, with what stands below its heading."""
+    """Print a sheet for people: one column a line, with the first values below its heading."""
     out = terminal.create_console()
     rows = " and ".join(map(str, sheet.heading_rows))
     by = f", read by the profile {sheet.profile.name!r}" if sheet.profile else ""
@@ -61,17 +58,17 @@ def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
             c.letter,
             c.heading,
             describe_field(c.field_name) if c.field_name else "–",
-            c.reason or _guess(c.guess),
+            c.reason or _describe_guess(c.guess),
             " | ".join(c.samples),
         )
         for c in sheet.columns
     )
     out.print(terminal.build_table(("", "heading", "is taken for", "because", "first rows"), lines))
-    zone = sheet.time_zone or "the house's time zone"
+    zone = sheet.time_zone or "the default time zone"
     out.print(terminal.escape_text(f"dates in text: {sheet.date_order}, {zone}"))
     for name, value in sheet.defaults:
         out.print(
-            terminal.escape_text(f"where a row says none: {describe_field(name)} = {value}"),
+            terminal.escape_text(f"where a row has none: {describe_field(name)} = {value}"),
             soft_wrap=True,
         )
     if others:
@@ -81,7 +78,7 @@ def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
         )
 
 
-def _guess(perhaps: str) -> str:
+def _describe_guess(perhaps: str) -> str:
     return (
         f"perhaps {describe_field(perhaps)}: say so"
         if perhaps
@@ -90,7 +87,7 @@ def _guess(perhaps: str) -> str:
 
 
 def print_next_step(sheet: SheetProposal, source: str) -> None:
-    """What is missing, and the command that says it."""
+    """Print what is missing, and the command that supplies it."""
     if sheet.missing:
         click.echo(f"missing: {', '.join(sheet.missing)}. For example:")
         click.echo(
@@ -99,22 +96,19 @@ def print_next_step(sheet: SheetProposal, source: str) -> None:
             )
         )
     elif sheet.profile is None and any(c.reason == "as you say" for c in sheet.columns):
-        click.echo("It can be read so. To keep it: the same with --save NAME")
+        click.echo("It can be read like this. To save it: the same with --save NAME")
     else:
-        click.echo(
-            'It can be read as it is. To mean something else: --column "HEADING=FIELD" --save NAME'
-        )
+        click.echo('It can be read as it is. To change it: --column "HEADING=FIELD" --save NAME')
 
 
-def print_saved(name: str, done: list[Data]) -> None:
-    """That it is kept, and what has become of the deliveries that waited for it."""
+def print_saved(name: str, replayed: list[Data]) -> None:
+    """Print that the profile is saved, and the deliveries that were read with it."""
     click.echo(
-        f"saved as {shlex.quote(name)}: it holds for the next file with these headings, on every"
-        " host"
+        f"saved as {shlex.quote(name)}: it reads the next file with these headings, on every host"
     )
-    for one in done:
-        show_replay.print_replay(one)
-    if not done:
+    for delivery in replayed:
+        replay.print_replay(delivery)
+    if not replayed:
         click.echo(
             "No failed delivery has these headings. Drop the file again, or: intake deliver"
             " secure-message FILE"
@@ -122,8 +116,8 @@ def print_saved(name: str, done: list[Data]) -> None:
 
 
 def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Profile]) -> list[Data]:
-    """The profiles there are, for scripts."""
-    found = [
+    """Return all profiles, saved ones first, for scripts."""
+    rows = [
         {
             "name": p.name,
             "from": "saved",
@@ -136,7 +130,7 @@ def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Prof
         }
         for p in saved_ones
     ]
-    return found + [
+    return rows + [
         {
             "name": name,
             "from": "intake.toml",
@@ -151,14 +145,14 @@ def present_profiles(saved_ones: list[SavedProfile], of_settings: dict[str, Prof
     ]
 
 
-def print_profiles(found: list[Data]) -> None:
-    """The profiles there are, for people."""
-    rows = (
+def print_profiles(rows: list[Data]) -> None:
+    """Print all profiles for people."""
+    lines = (
         (
             p["name"],
             f"{p['by']}, {format_time(p['at'])}" if p["at"] else p["from"],
             p["date_order"],
-            p["time_zone"] or "the house's",
+            p["time_zone"] or "the default",
             "its headings only" if p["fingerprint"] else "any workbook",
             ", ".join(
                 f"{heading}: {describe_field(name)}"
@@ -166,8 +160,8 @@ def print_profiles(found: list[Data]) -> None:
                 if name
             ),
         )
-        for p in found
+        for p in rows
     )
     terminal.create_console().print(
-        terminal.build_table(("name", "from", "dates", "time zone", "serves", "headings"), rows)
+        terminal.build_table(("name", "from", "dates", "time zone", "serves", "headings"), lines)
     )

@@ -8,7 +8,7 @@ Data = dict[str, Any]
 
 
 def present_company(row: Company) -> Data:
-    """A practice on record."""
+    """Return a company (practice)."""
     return {
         "id": row.id,
         "name": row.name,
@@ -20,7 +20,7 @@ def present_company(row: Company) -> Data:
 
 
 def present_contact(row: Contact) -> Data:
-    """A customer's person on record."""
+    """Return a contact of a customer."""
     return {
         "id": row.id,
         "email": row.email,
@@ -33,5 +33,5 @@ def present_contact(row: Contact) -> Data:
 
 
 def present_staff(row: Staff) -> Data:
-    """Somebody on the desk."""
+    """Return a member of staff."""
     return {"id": row.id, "name": row.name, "role": row.role, "email": row.email}

@@ -1,4 +1,4 @@
-"""Deliveries as plain data: the list, one of them, and which are to be read again."""
+"""Deliveries as plain data: lists, one delivery, and those selected for a replay."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,82 +18,81 @@ Data = dict[str, Any]
 
 
 def list_deliveries(session: Session, state: str | None, limit: int, now: datetime) -> list[Data]:
-    """Deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest.
+    """Return deliveries, oldest first; of more than `limit` the newest, of failed ones the oldest.
 
-    0 for all.
+    `limit` 0 returns all of them; `state` None every state.
     """
-    query = (
-        select(Delivery).where(*_in(state)).options(defer(Delivery.content))
-    )  # the sealed bytes stay where they are
-    oldest = state == DeliveryState.FAILED
-    query = query.order_by(Delivery.id if oldest else Delivery.id.desc())
+    # the encrypted bytes may be megabytes a row: they are not loaded
+    query = select(Delivery).where(*_in_state(state)).options(defer(Delivery.content))
+    oldest_first = state == DeliveryState.FAILED
+    query = query.order_by(Delivery.id if oldest_first else Delivery.id.desc())
     if limit:
         query = query.limit(limit)
-    found = sorted(session.scalars(query), key=lambda d: d.id)
-    filed = _filed(session, [d.id for d in found])
-    return [_data(d, filed[d.id], now) for d in found]
+    rows = sorted(session.scalars(query), key=lambda d: d.id)
+    filings = _count_filings(session, [d.id for d in rows])
+    return [_present_delivery(d, filings[d.id], now) for d in rows]
 
 
 def list_deliveries_before(
     session: Session, state: str | None, before: int | None, limit: int, now: datetime
 ) -> list[Data]:
-    """So many deliveries, newest first, older than the delivery `before`."""
+    """Return up to `limit` deliveries, newest first, with ids below `before`."""
     query = (
         select(Delivery)
-        .where(*_in(state))
+        .where(*_in_state(state))
         .options(defer(Delivery.content))
         .order_by(Delivery.id.desc())
     )
     query = query.where(Delivery.id < before) if before is not None else query
-    found = list(session.scalars(query.limit(limit)))
-    filed = _filed(session, [d.id for d in found])
-    return [_data(d, filed[d.id], now) for d in found]
+    rows = list(session.scalars(query.limit(limit)))
+    filings = _count_filings(session, [d.id for d in rows])
+    return [_present_delivery(d, filings[d.id], now) for d in rows]
 
 
 def count_deliveries(session: Session, state: str | None) -> int:
-    """Return how many there are."""
-    return session.scalar(select(func.count()).select_from(Delivery).where(*_in(state))) or 0
+    """Return the number of deliveries in this state, of all for None."""
+    return session.scalar(select(func.count()).select_from(Delivery).where(*_in_state(state))) or 0
 
 
-def _in(state: str | None) -> list[ColumnElement[bool]]:
-    """Those in a state; among the failed ones, those of which rows were rejected."""
+def _in_state(state: str | None) -> list[ColumnElement[bool]]:
+    """Return the conditions for a state; "failed" includes deliveries with rejected rows."""
     if state == DeliveryState.FAILED:
         return [has_failures()]
     return [Delivery.state == DeliveryState(state)] if state else []
 
 
 @dataclass(slots=True)
-class _Filed:
-    """What has become of the items of a delivery."""
+class _FilingCounts:
+    """Counts and tickets of the filed items of one delivery."""
 
     count: int = 0
     rejected: int = 0
     tickets: set[int] = field(default_factory=set)
 
 
-def _filed(session: Session, numbers: Sequence[int]) -> dict[int, _Filed]:
-    """Of each of these deliveries.
+def _count_filings(session: Session, ids: Sequence[int]) -> dict[int, _FilingCounts]:
+    """Return the filings of each of these deliveries.
 
-    A workbook may have a hundred thousand rows, so they are counted and not loaded.
+    They are counted in the database: a workbook may have a hundred thousand rows.
     """
-    found = {number: _Filed() for number in numbers}
-    mine = Filing.delivery_id.in_(numbers)
+    filings = {number: _FilingCounts() for number in ids}
+    mine = Filing.delivery_id.in_(ids)
     counted = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
     for number, outcome, count in session.execute(
         counted.group_by(Filing.delivery_id, Filing.outcome)
     ):
-        found[number].count += count
-        found[number].rejected += count if outcome is Outcome.REJECTED else 0
+        filings[number].count += count
+        filings[number].rejected += count if outcome is Outcome.REJECTED else 0
     for number, ticket in session.execute(
         select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()
     ):
         if ticket is not None:
-            found[number].tickets.add(ticket)
-    return found
+            filings[number].tickets.add(ticket)
+    return filings
 
 
 def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
-    """Everything about a delivery but its bytes; None if there is none."""
+    """Return everything about a delivery but its bytes; None if there is none."""
     delivery = session.get(
         Delivery, number, options=[selectinload(Delivery.filings), defer(Delivery.content)]
     )
@@ -103,7 +102,7 @@ def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
         select(Receipt).where(Receipt.delivery_id == number).order_by(Receipt.id)
     )
     return {
-        **_data(delivery, _filed(session, [number])[number], now),
+        **_present_delivery(delivery, _count_filings(session, [number])[number], now),
         "digest": delivery.digest,
         "blob": delivery.blob,
         "envelope": delivery.envelope,
@@ -137,7 +136,7 @@ def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
     }
 
 
-def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
+def _present_delivery(delivery: Delivery, filed: _FilingCounts, now: datetime) -> Data:
     return {
         "id": delivery.id,
         "transport": delivery.transport,
@@ -158,7 +157,7 @@ def _data(delivery: Delivery, filed: _Filed, now: datetime) -> Data:
 
 
 def list_failed_ids(session: Session) -> list[int]:
-    """The numbers of every failed delivery, oldest first."""
+    """Return the ids of every failed delivery, oldest first."""
     query = select(Delivery.id).where(Delivery.state == DeliveryState.FAILED).order_by(Delivery.id)
     return list(session.scalars(query))
 
@@ -166,26 +165,26 @@ def list_failed_ids(session: Session) -> list[int]:
 def list_processed_ids(
     session: Session, *, since: datetime | None, form: str | None, transport: str | None
 ) -> list[int]:
-    """The numbers of processed deliveries received since then, of that format, by that door.
+    """Return the ids of processed deliveries, oldest first, narrowed by the given filters.
 
-    Oldest first.
+    `since` is the earliest time of receipt; None switches a filter off.
     """
-    wanted = [Delivery.state == DeliveryState.PROCESSED]
-    wanted += [Delivery.received_at >= since] if since else []
-    wanted += [Delivery.format == form] if form else []
-    wanted += [Delivery.transport == transport] if transport else []
-    return list(session.scalars(select(Delivery.id).where(*wanted).order_by(Delivery.id)))
+    conditions = [Delivery.state == DeliveryState.PROCESSED]
+    conditions += [Delivery.received_at >= since] if since else []
+    conditions += [Delivery.format == form] if form else []
+    conditions += [Delivery.transport == transport] if transport else []
+    return list(session.scalars(select(Delivery.id).where(*conditions).order_by(Delivery.id)))
 
 
 def find_state(session: Session, number: int) -> tuple[DeliveryState, int] | None:
-    """The state of a delivery and how many of its items are filed; None if there is none."""
+    """Return the state of a delivery and its number of filed items; None if there is none."""
     state = session.scalar(select(Delivery.state).where(Delivery.id == number))
     filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
     return (state, filed) if state is not None else None
 
 
 def list_ticket_ids(session: Session, number: int) -> list[int]:
-    """The tickets that its items are on."""
+    """Return the ids of the tickets that its items are on."""
     filed = (
         select(Filing.ticket_id)
         .where(Filing.delivery_id == number, Filing.ticket_id.is_not(None))

@@ -1,4 +1,4 @@
-"""Shapes for the operations pages: doors as a list, rows of the audit trail in words."""
+"""Data of the operations pages: system status, channels, unfetched files, audit log."""
 
 import re
 from dataclasses import dataclass
@@ -10,13 +10,18 @@ from markupsafe import Markup, escape
 from sqlalchemy.orm import Session
 
 from console.presenters.audit import AuditNames, describe_action, describe_actor, load_names
+from console.presenters.times import format_iso
+from ingest.formstack.spool import SPOOL_FOLDER, Spool
+from workflow.context import AppContext
 from workflow.filing.linked_files import LinkedFile, list_unfetched
 from workflow.models.core import AuditEntry
 from workflow.models.states import LinkState
-from workflow.operations.status import PUBLIC_CHANNELS
+from workflow.operations.item_faults import ChannelFault
+from workflow.operations.status import PUBLIC_CHANNELS, SystemStatus, collect_status
 from workflow.settings.settings import Settings
 
 Data = dict[str, Any]
+ALIVE_SECONDS = 60  # a process sends a heartbeat every 20 seconds
 CHANNEL_LABELS = {
     "smtp": "mail (SMTP)",
     "lmtp": "mail (LMTP)",
@@ -29,7 +34,7 @@ CHANNEL_LABELS = {
     "import": "moved in",
 }
 
-PAGE_OF_COMMAND = {  # where a person sees what a command shows
+PAGE_OF_COMMAND = {  # the page that shows the same as a command
     "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
     "intake hook list": ("Webhooks", "/operations/webhooks"),
     "intake ledger": ("Ledger", "/operations/ledger"),
@@ -41,12 +46,12 @@ DESCRIBED_FIELDS = {
     "stage",
     "task",
     "owner",
-}  # the sentence of the row has them in words
+}  # shown by the action's own words
 
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A way in: when something came last, and whether that is too long ago."""
+    """A channel, when it last received something, and whether that is too long ago."""
 
     name: str
     last: datetime
@@ -55,9 +60,9 @@ class ChannelState:
 
 @dataclass(frozen=True)
 class UnfetchedFile:
-    """A file that a message links to.
+    """A linked file that is not fetched.
 
-    Of its link only the host: the rest may be a key to it, and its ticket has it.
+    Only the host of its link is shown: the rest may be a secret, and the ticket shows it.
     """
 
     host: str
@@ -67,13 +72,13 @@ class UnfetchedFile:
 
     @property
     def next_try(self) -> datetime | None:
-        """Return when it is fetched again; None: not any more."""
+        """Return when it is fetched again; None when it is given up."""
         return self.link.not_before if self.link.state is LinkState.WAITING else None
 
 
 @dataclass(frozen=True)
 class AuditRow:
-    """A row of the audit trail as a person reads it."""
+    """A row of the audit log in words."""
 
     row: AuditEntry
     words: str
@@ -81,13 +86,13 @@ class AuditRow:
     detail: str
 
 
-def list_channels(found: Data, settings: Settings, now: datetime) -> list[ChannelState]:
-    """The doors that anything has come by.
+def list_channels(status: Data, settings: Settings, now: datetime) -> list[ChannelState]:
+    """Return the channels that have received anything.
 
-    Silence is an alarm where customers never keep it for so long.
+    A channel customers use is marked silent after `stale_door_hours`.
     """
     longest = timedelta(hours=settings.stale_door_hours)
-    last = {name: datetime.fromisoformat(one["last"]) for name, one in found["doors"].items()}
+    last = {name: datetime.fromisoformat(one["last"]) for name, one in status["doors"].items()}
     return [
         ChannelState(name, at, name in PUBLIC_CHANNELS and now - at > longest)
         for name, at in last.items()
@@ -95,29 +100,28 @@ def list_channels(found: Data, settings: Settings, now: datetime) -> list[Channe
 
 
 def list_unfetched_files(session: Session, backlog: Data) -> list[UnfetchedFile]:
-    """The newest files that wait or could not be had.
-
-    The database is asked only where there are any.
-    """
-    there = backlog["files_waiting"] or backlog["files_failed"]
-    found = list_unfetched(session, MAX_FILES) if there else []
+    """Return the newest files that wait or failed; queries only when the backlog has any."""
+    any_unfetched = backlog["files_waiting"] or backlog["files_failed"]
+    files = list_unfetched(session, MAX_FILES) if any_unfetched else []
     return [
         UnfetchedFile(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link)
-        for link, message in found
+        for link, message in files
     ]
 
 
 def link_commands(text: str) -> Markup:
-    """Words of `intake status` for a page.
+    """Return a text of `intake status` as markup.
 
-    A command that a page stands for becomes a link to it.
+    A command that has a page becomes a link to it.
     """
     plain_and_commands = _COMMAND.split(text)
-    said = [_page_of(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)]
-    return Markup().join(said)
+    parts = [
+        _link_page(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)
+    ]
+    return Markup().join(parts)
 
 
-def _page_of(command: str) -> Markup:
+def _link_page(command: str) -> Markup:
     if command not in PAGE_OF_COMMAND:
         return Markup('<code class="text-reset">{}</code>').format(command)
     words, href = PAGE_OF_COMMAND[command]
@@ -125,21 +129,117 @@ def _page_of(command: str) -> Markup:
 
 
 def present_audit(session: Session, rows: list[AuditEntry]) -> list[AuditRow]:
-    """The rows in words."""
-    known = load_names(session, rows)
+    """Return the rows in words."""
+    names = load_names(session, rows)
     return [
-        AuditRow(row, describe_action(row, known), describe_actor(row.actor), _detail(row, known))
+        AuditRow(
+            row,
+            describe_action(row, names),
+            describe_actor(row.actor),
+            _describe_detail(row, names),
+        )
         for row in rows
     ]
 
 
-def _detail(row: AuditEntry, known: AuditNames) -> str:
-    """Return what else a row says, with the name of a person beside theirs."""
-    said = {
-        k: known.staff.get(v, v) if k == "staff" else v
+def _describe_detail(row: AuditEntry, names: AuditNames) -> str:
+    """Return the remaining detail of a row, with staff by name."""
+    remaining = {
+        k: names.staff.get(v, v) if k == "staff" else v
         for k, v in row.detail.items()
         if k not in DESCRIBED_FIELDS
     }
     return ", ".join(
-        f"{name} {value}" for name, value in said.items() if value not in ("", None, [])
+        f"{name} {value}" for name, value in remaining.items() if value not in ("", None, [])
     )
+
+
+def present_status(context: AppContext) -> dict[str, Any]:
+    """Return channels, processes, backlog and `needs`; `ok` is True when nobody has to act."""
+    status = collect_status(context)
+    now = context.clock()
+    spool = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
+    spooled = len(spool.list_waiting())
+    if damaged := spool.count_damaged():
+        status.needs.append(
+            f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?"
+        )
+    looping = {loop.process for loop in status.crash_loops}
+    ages = {name: (now - at).total_seconds() for name, at in status.last_seen.items()}
+    return {
+        "ok": not status.needs,
+        "needs": status.needs,
+        "at": format_iso(now),
+        "doors": {name: {"last": format_iso(at)} for name, at in status.channels.items()},
+        "processes": {
+            name: {
+                "seen": format_iso(at),
+                "seconds_ago": round(ages[name], 1),
+                # It sends a heartbeat whenever it starts: one that crashes in a loop is still not
+                # alive.
+                "alive": ages[name] < ALIVE_SECONDS and name.partition(" ")[0] not in looping,
+                "crash_loop": name.partition(" ")[0] in looping,
+            }
+            for name, at in status.last_seen.items()
+        },
+        "checks": {
+            one.name: {"at": format_iso(one.at), "fault": one.fault} for one in status.checks
+        },
+        "troubles": [_present_fault(one) for one in status.channel_faults],
+        "backfill": {
+            row.form or "all": {
+                "seen_until": format_iso(row.seen_until),
+                "looked_at": format_iso(row.looked_at),
+                "fault": row.fault,
+                "failing_since": format_iso(row.failing_since),
+            }
+            for row in status.forms
+        },
+        "oauth": {
+            one.mailbox: {
+                "since": format_iso(one.since),
+                "refreshed_at": format_iso(one.refreshed_at),
+                "refused_at": format_iso(one.refused_at),
+                "days_left": one.count_days_left(now),
+            }
+            for one in status.tokens
+        },
+        "workers": sum(
+            name.partition(" ")[0] == "worker" and age < ALIVE_SECONDS for name, age in ages.items()
+        ),
+        "backlog": {**_present_backlog(status), "spooled": spooled},
+    }
+
+
+def _present_fault(one: ChannelFault) -> dict[str, Any]:
+    """Return the items that one source of a channel cannot deliver at the moment."""
+    return {
+        "channel": one.channel,
+        "place": one.display_place,
+        "count": one.count,
+        "since": format_iso(one.since),
+        "reason": one.reason,
+        "items": [{"name": item.name, "reason": item.reason} for item in one.items],
+        "next_attempt": format_iso(one.next_attempt),
+        "needs_person": one.needs_person,
+        "words": one.description,
+    }
+
+
+def _present_backlog(status: SystemStatus) -> dict[str, Any]:
+    queues = status.backlog
+    return {
+        "pending": status.pending,
+        "oldest_pending": format_iso(status.oldest_pending),
+        "failed": status.failed,
+        "rejected": status.with_rejected_rows,
+        "reading": [
+            {"delivery": p.delivery, "rows": p.filed, "of": p.total} for p in status.progress
+        ],
+        "mails_waiting": queues.mails.waiting,
+        "mails_refused": queues.mails.failed,
+        "events_waiting": queues.events.waiting,
+        "events_given_up": queues.events.failed,
+        "files_waiting": queues.files.waiting,
+        "files_failed": queues.files.failed,
+    }

@@ -1,4 +1,4 @@
-"""A list of tickets as its address says it, and as the page shows it."""
+"""Lists of tickets: parse their URL query, load a page, and build the URL again."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from console.web.request import parse_id
 from ingest.intake import Transport
 from workflow import permissions
+from workflow.database.ids import parse_id
 from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right
 from workflow.process import STEPS
@@ -28,7 +28,7 @@ COUNTED_VIEWS = ("unassigned", "mine", "overdue", "escalated")  # in the menu of
 
 @dataclass(frozen=True)
 class TicketList:
-    """A page of tickets with all that its template shows."""
+    """A page of tickets with everything its template shows."""
 
     query: TicketQuery
     page: ViewPage
@@ -37,7 +37,7 @@ class TicketList:
 
     @property
     def title(self) -> str:
-        """Return what the list is called."""
+        """Return the title of the list."""
         view = views.VIEWS[self.query.view]
         return (
             f"Search: {self.query.words}"
@@ -47,110 +47,108 @@ class TicketList:
 
     @property
     def digest(self) -> str:
-        """Another one as soon as something on the page is another."""
-        seen = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
-        return sha256(repr((self.count.number, seen)).encode()).hexdigest()[:16]
+        """Return a digest that changes with the contents of the page."""
+        shown_values = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
+        return sha256(repr((self.count.number, shown_values)).encode()).hexdigest()[:16]
 
 
-def parse_query(told: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
-    """Return what an address asks for; whatever in it means nothing is left out."""
-    view = told.get("view", "")
-    owner, page = told.get("owner", ""), told.get("page", "")
+def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
+    """Return the query of a URL; unknown values are ignored.
+
+    `otherwise` is the view used when the URL names none.
+    """
+    view = args.get("view", "")
+    owner, page = args.get("owner", ""), args.get("page", "")
     filters = Filters(
-        company=told.get("company", "").strip()[:MAX_WORDS_LENGTH],
-        door=next((d for d in TRANSPORTS if d == told.get("door")), ""),
+        company=args.get("company", "").strip()[:MAX_WORDS_LENGTH],
+        door=next((d for d in TRANSPORTS if d == args.get("door")), ""),
         owner=parse_id(owner),
-        telemedicine=told.get("telemedicine") == "1",
-        stage=next((s for s in STAGES if s == told.get("stage")), None),
+        telemedicine=args.get("telemedicine") == "1",
+        stage=next((s for s in STAGES if s == args.get("stage")), None),
     )
     return TicketQuery(
         view=view if view in views.VIEWS else otherwise,
         filters=filters,
-        sort=next((s for s in Sort if s == told.get("sort")), None),
-        words=told.get("q", "").strip()[:MAX_WORDS_LENGTH],
+        sort=next((s for s in Sort if s == args.get("sort")), None),
+        words=args.get("q", "").strip()[:MAX_WORDS_LENGTH],
         page=parse_id(page) or 1,
     )
 
 
-def describe_filters(asked: TicketQuery, people: Iterable[Staff]) -> list[str]:
-    """The filters and the order of a list in words, for where the form that sets them is folded."""
-    filters = asked.filters
-    names = {person.id: person.name for person in people}
-    owner = (
-        ""
-        if filters.owner is None
-        else names.get(filters.owner, "Nobody" if filters.owner == 0 else "somebody")
-    )
-    order = (
-        SORT_LABELS[asked.sort] if asked.sort not in {None, views.VIEWS[asked.view].sort} else ""
-    )
-    said = (
-        filters.company,
-        filters.door,
-        owner,
-        filters.stage or "",
-        "Telemedicine" * filters.telemedicine,
-        order,
-    )
-    return [words for words in said if words]
+def describe_filters(query: TicketQuery, people: Iterable[Staff]) -> list[str]:
+    """Return active filters and order in words, shown while the filter form is folded."""
+    filters = query.filters
+    descriptions = [filters.company, filters.door, _describe_owner(filters.owner, people)]
+    if filters.stage is not None:
+        descriptions.append(filters.stage)
+    if filters.telemedicine:
+        descriptions.append("Telemedicine")
+    if query.sort is not None and query.sort != views.VIEWS[query.view].sort:
+        descriptions.append(SORT_LABELS[query.sort])
+    return [text for text in descriptions if text]
 
 
-def build_query_string(asked: TicketQuery, page: int = 1) -> str:
-    """The address that asks for this, behind the question mark; the shortest there is."""
-    filters = asked.filters
-    told = {
-        "view": asked.view,
-        "q": asked.words,
+def _describe_owner(owner: int | None, people: Iterable[Staff]) -> str:
+    """Return the owner of a filter by name; "" without a filter, 0 stands for no owner."""
+    if owner is None:
+        return ""
+    if owner == 0:
+        return "Nobody"
+    return next((person.name for person in people if person.id == owner), "somebody")
+
+
+def build_query_string(query: TicketQuery, page: int = 1) -> str:
+    """Return the shortest URL query string that parses to this query."""
+    filters = query.filters
+    args = {
+        "view": query.view,
+        "q": query.words,
         "company": filters.company,
         "door": filters.door,
         "owner": "" if filters.owner is None else str(filters.owner),
         "telemedicine": "1" if filters.telemedicine else "",
         "stage": filters.stage or "",
-        "sort": asked.sort or "",
+        "sort": query.sort or "",
         "page": str(page) if page > 1 else "",
     }
-    return urlencode({name: value for name, value in told.items() if value})
+    return urlencode({name: value for name, value in args.items() if value})
 
 
-def load_list(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> TicketList:
-    """The page that is asked for, with its count.
+def load_list(session: Session, query: TicketQuery, *, actor: str, now: datetime) -> TicketList:
+    """Load the page of the query, its count, and where each ticket contains the search words."""
+    page = views.load_page(session, query, actor=actor, now=now)
+    phrases = search.parse_phrases(query.words)
+    snippets = (
+        search.list_snippets(session, [t.id for t in page.tickets], phrases) if phrases else {}
+    )
+    return TicketList(query, page, _count_matches(session, query, page, actor, now), snippets)
 
-    And where in each ticket stands what was searched for.
-    """
-    page = views.load_page(session, asked, actor=actor, now=now)
-    wanted = search.parse_phrases(asked.words)
-    snippets = search.list_snippets(session, [t.id for t in page.tickets], wanted) if wanted else {}
-    return TicketList(asked, page, _count(session, asked, page, actor, now), snippets)
 
-
-def _count(
-    session: Session, asked: TicketQuery, page: ViewPage, actor: str, now: datetime
+def _count_matches(
+    session: Session, query: TicketQuery, page: ViewPage, actor: str, now: datetime
 ) -> Count:
-    """Return how many there are: where the list ends on this page, its place says so."""
-    shown = page.first - 1 + len(page.tickets)
-    if page.tickets and not page.further and asked.page < views.MOST // views.PAGE:
-        return Count(shown)
-    if asked.words and search.has_too_many_hits(session, asked.words):
-        return Count(shown, more=True)
-    return views.count_tickets(session, asked, actor=actor, now=now)
+    """Return the number of matches; derived from the position when the list ends on this page."""
+    count = page.first - 1 + len(page.tickets)
+    if page.tickets and not page.further and query.page < views.MOST // views.PAGE:
+        return Count(count)
+    if query.words and search.has_too_many_hits(session, query.words):
+        return Count(count, more=True)
+    return views.count_tickets(session, query, actor=actor, now=now)
 
 
 def list_assignable_staff(session: Session) -> list[Staff]:
-    """Return whom a ticket can be given to."""
+    """Return the staff who may own a ticket, by name."""
     roles = [role for role in permissions.RIGHTS_BY_ROLE if permissions.may(role, Right.WORK)]
     return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
 
 
 def parse_selected_tickets(values: list[str]) -> dict[int, int | None]:
-    """Return what the boxes of a list say.
-
-    The number of each ticket, and whose it was when it was shown.
-    """
+    """Return the owner id shown for each selected ticket id; None for no owner."""
     pairs = [value.partition(":")[::2] for value in values]
     numbers = ((parse_id(ticket), parse_id(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}
 
 
 def build_checkbox_value(ticket: Ticket) -> str:
-    """Return what the box of a ticket in a list says."""
+    """Return the checkbox value of a ticket in a list: its id, and the owner id it shows."""
     return f"{ticket.id}:{ticket.owner_id or 0}"

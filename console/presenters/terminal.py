@@ -1,7 +1,4 @@
-"""What people see.
-
-Tables, panels and progress on a terminal, plain lines elsewhere, JSON for scripts.
-"""
+"""Output of commands: tables and progress on a terminal, plain text elsewhere, JSON."""
 
 import json
 import sys
@@ -25,9 +22,9 @@ PIPE_WIDTH = 160  # columns for output that goes into a file or pipe
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON.
+    """Print a value as indented JSON.
 
-    Everything outside ASCII escaped, so that no terminal or pipe can fail on it.
+    Everything outside ASCII is escaped, so that no terminal or pipe fails on it.
     """
     click.echo(json.dumps(value, indent=2))
 
@@ -38,7 +35,7 @@ def print_json_line(value: object) -> None:
 
 
 def create_console() -> "Console":
-    """A rich console on standard output as it is now."""
+    """Return a rich console on standard output as it is now."""
     from rich.console import Console
 
     return Console(
@@ -47,35 +44,35 @@ def create_console() -> "Console":
 
 
 def escape_text(text: object) -> str:
-    """Text from outside, for a terminal: control characters visible, rich's markup switched off."""
+    """Return text from outside for rich: control characters visible, markup escaped."""
     from rich.markup import escape
 
     return escape(show_control_characters(text))
 
 
 def show_control_characters(text: object) -> str:
-    """Text from outside with its control characters made visible; line ends stay."""
+    """Return text from outside with control characters made visible; line feeds stay."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
 def build_table(
     columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = ""
 ) -> "Table":
-    """A table of text; the last column takes the room that is left."""
+    """Return a table of text; the last column gets the remaining width."""
     from rich import box
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     names = list(columns)
     for name in names:
-        made.add_column(name, overflow="fold", ratio=1 if name == names[-1] else None)
+        table.add_column(name, overflow="fold", ratio=1 if name == names[-1] else None)
     for row in rows:
-        made.add_row(*(escape_text(cell) for cell in row))
-    return made
+        table.add_row(*(escape_text(cell) for cell in row))
+    return table
 
 
-def build_ticket_table(found: list[Data], title: str) -> "Table":
-    """A list of tickets."""
+def build_ticket_table(tickets: list[Data], title: str) -> "Table":
+    """Return a table of tickets."""
     rows = (
         (
             t["id"],
@@ -86,82 +83,90 @@ def build_ticket_table(found: list[Data], title: str) -> "Table":
             format_time(t["created_at"]),
             t["subject"],
         )
-        for t in found
+        for t in tickets
     )
     return build_table(
         ("#", "stage", "owner", "company", "came as", "created", "subject"), rows, title
     )
 
 
-def print_ticket(found: Data, hint: str) -> None:
-    """One ticket, as a person reads it."""
+def print_ticket(ticket: Data, hint: str) -> None:
+    """Print one ticket."""
     out = create_console()
     out.print(
-        f"[bold]#{found['id']} {escape_text(found['name'])}[/bold]  {escape_text(found['subject'])}"
+        f"[bold]#{ticket['id']} {escape_text(ticket['name'])}[/bold]"
+        f"  {escape_text(ticket['subject'])}"
     )
-    if found["link"]:
-        out.print(f"original: {escape_text(found['link'])}", soft_wrap=True)
+    if ticket["link"]:
+        out.print(f"original: {escape_text(ticket['link'])}", soft_wrap=True)
     out.print(
-        f"{found['stage']} · {found['status']} · owner: {escape_text(found['owner'] or 'none yet')}"
+        f"{ticket['stage']} · {ticket['status']}"
+        f" · owner: {escape_text(ticket['owner'] or 'none yet')}"
     )
-    waits = ", ".join(found["missing"]) if found["status"] == "open" else ""
+    waits = ", ".join(ticket["missing"]) if ticket["status"] == "open" else ""
     out.print(f"[yellow]waits for: {waits}[/yellow]" if waits else "waits for nothing")
-    for line in _facts(found):
+    for line in _list_facts(ticket):
         out.print(line)
-    for heading, rows in _sections(found):
+    for heading, rows in _list_sections(ticket):
         if rows:
             out.print(f"\n[bold]{heading}[/bold]")
             for row in rows:
                 out.print(f"  {row}")
-    for message in found["messages"]:
-        way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
-        out.print(
-            f"\n[bold]{way}[/bold] {format_time(message['at'])}  {escape_text(message['from'])} "
-            f" {escape_text(message['subject'])}"
-        )
-        if message["phone"]:
-            out.print(f"call back: {escape_text(message['phone'])}")
-        shown, folded = _newest(message)
-        out.print(escape_text(shown), soft_wrap=True)
-        if folded:
-            out.print(
-                f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]"
-            )
-        for file in message["attachments"]:
-            out.print(
-                f"  [dim]file: {escape_text(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
-            )
-        for link in (one for one in message["linked_files"] if not one["attachment"]):
-            why = f": {link['reason']}" if link["reason"] else ""
-            out.print(
-                f"  [dim]linked file {link['state']}{why}: {escape_text(link['url'])}[/dim]",
-                soft_wrap=True,
-            )
+    for message in ticket["messages"]:
+        _print_message(out, message)
     out.print(f"\n[dim]{hint}[/dim]")
 
 
-def _newest(message: Data) -> tuple[str, int]:
-    """Return what is new in a message, and how many lines are folded away."""
+def _print_message(out: "Console", message: Data) -> None:
+    """Print one message of a ticket: its new text, files and linked files."""
+    way = {"in": "→ us", "out": "← we"}.get(message["direction"], "note")
+    out.print(
+        f"\n[bold]{way}[/bold] {format_time(message['at'])}  {escape_text(message['from'])} "
+        f" {escape_text(message['subject'])}"
+    )
+    if message["phone"]:
+        out.print(f"call back: {escape_text(message['phone'])}")
+    text, folded = _split_reply(message)
+    out.print(escape_text(text), soft_wrap=True)
+    if folded:
+        out.print(f"[dim]… {folded} lines of quotes and signature folded; --json shows all[/dim]")
+    for file in message["attachments"]:
+        out.print(
+            f"  [dim]file: {escape_text(file['name'])} ({file['mime']}, {file['size']} bytes)[/dim]"
+        )
+    for link in (one for one in message["linked_files"] if not one["attachment"]):
+        why = f": {link['reason']}" if link["reason"] else ""
+        out.print(
+            f"  [dim]linked file {link['state']}{why}: {escape_text(link['url'])}[/dim]",
+            soft_wrap=True,
+        )
+
+
+def _split_reply(message: Data) -> tuple[str, int]:
+    """Return the new text of a message, and the number of lines left out."""
     whole, newest = message["text"].strip(), message["reply_text"].strip()
     folded = len(whole.splitlines()) - len(newest.splitlines())
     return (newest, folded) if newest and folded > 0 else (whole, 0)
 
 
-def _facts(found: Data) -> Iterator[str]:
-    company = found["company"]
+def _list_facts(ticket: Data) -> Iterator[str]:
+    company = ticket["company"]
     yield (
-        f"company: {escape_text(company['name'])}, manager: {escape_text(company['manager'] or 'none')}"
+        f"company: {escape_text(company['name'])},"
+        f" manager: {escape_text(company['manager'] or 'none')}"
         if company
         else "company: –"
     )
-    people = (f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in found["contacts"])
+    people = (
+        f"{c['name']} <{c['email']}>" if c["name"] else c["email"] for c in ticket["contacts"]
+    )
     yield f"contacts: {escape_text(', '.join(people) or '–')}"
-    yield f"came by {found['source']} as {found['format']}, {format_time(found['created_at'])}"
-    yield from (f"[yellow]! {escape_text(caveat)}[/yellow]" for caveat in found["caveats"])
+    yield f"came by {ticket['source']} as {ticket['format']}, {format_time(ticket['created_at'])}"
+    yield from (f"[yellow]! {escape_text(caveat)}[/yellow]" for caveat in ticket["caveats"])
 
 
-def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
-    reached = ((k, v["at"], v["by"], v["note"]) for k, v in found["milestones"].items())
+def _list_sections(ticket: Data) -> Iterator[tuple[str, list[str]]]:
+    reached = ((k, v["at"], v["by"], v["note"]) for k, v in ticket["milestones"].items())
     yield (
         "done",
         [
@@ -171,17 +176,17 @@ def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
     )
     due = (
         f"{d['milestone']} by {format_time(d['due_at'])}{' – task raised' if d['raised'] else ''}"
-        for d in found["deadlines"]
+        for d in ticket["deadlines"]
     )
-    yield "deadlines", list(due) if found["status"] == "open" else []
+    yield "deadlines", list(due) if ticket["status"] == "open" else []
     marks = {True: "done", False: "open"}
     tasks = (
         f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})"
-        for t in found["tasks"]
+        for t in ticket["tasks"]
     )
     yield "tasks", [escape_text(t) for t in tasks]
     mails = (
-        (m["template"], m["to"], m["state"], m["reason"], m["sent_at"]) for m in found["outbox"]
+        (m["template"], m["to"], m["state"], m["reason"], m["sent_at"]) for m in ticket["outbox"]
     )
     yield (
         "mails",
@@ -190,16 +195,16 @@ def _sections(found: Data) -> Iterator[tuple[str, list[str]]]:
             for t, to, s, why, at in mails
         ],
     )
-    yield "related", [escape_text(f"#{r['id']}: {r['reason']}") for r in found["related"]]
+    yield "related", [escape_text(f"#{r['id']}: {r['reason']}") for r in ticket["related"]]
 
 
-def print_deliveries(found: list[Data]) -> None:
-    """A list of deliveries; of those not done it matters how long they have waited."""
-    waiting = all(d["state"] in {"pending", "failed"} for d in found)
+def print_deliveries(deliveries: list[Data]) -> None:
+    """Print a list of deliveries; those not processed show how long they have waited."""
+    waiting = all(d["state"] in {"pending", "failed"} for d in deliveries)
     columns = (
         "#",
         "age" if waiting else "received",
-        "door",
+        "channel",
         "as",
         "bytes",
         "state",
@@ -217,105 +222,104 @@ def print_deliveries(found: list[Data]) -> None:
             format_numbers(d["tickets"]),
             d["reason"] or describe_row_progress(d),
         )
-        for d in found
+        for d in deliveries
     )
     create_console().print(build_table(columns, rows))
 
 
-def describe_row_progress(found: Data) -> str:
-    """Return how far a delivery with many rows has been read, or how many of them were rejected."""
-    if found["state"] == "pending" and found["filed"]:
-        known = (
-            found["items"] > found["filed"] + 1
-        )  # while it is not known how many there are, one more is expected
-        return (
-            f"being read: {found['filed']} of {found['items']} rows"
-            if known
-            else f"being read: {found['filed']} rows"
-        )
-    return f"{found['rejected']} of {found['items']} rows rejected" if found["rejected"] else ""
+def describe_row_progress(delivery: Data) -> str:
+    """Return how far a delivery of many rows is read, or how many of them were rejected."""
+    if delivery["state"] == "pending" and delivery["filed"]:
+        # until the number of rows is known, `items` is one more than what is filed
+        if delivery["items"] > delivery["filed"] + 1:
+            return f"being read: {delivery['filed']} of {delivery['items']} rows"
+        return f"being read: {delivery['filed']} rows"
+    if delivery["rejected"]:
+        return f"{delivery['rejected']} of {delivery['items']} rows rejected"
+    return ""
 
 
-def format_numbers(found: list[int]) -> str:
-    """Numbers of tickets, of very many the first, the last and how many; a dash for none."""
-    if len(found) > MAX_NUMBERS:
-        return f"{found[0]} … {found[-1]} ({len(found)})"
-    return ", ".join(map(str, found)) or "–"
+def format_numbers(numbers: list[int]) -> str:
+    """Return ids as text; of many the first, the last and the count; a dash for none."""
+    if len(numbers) > MAX_NUMBERS:
+        return f"{numbers[0]} … {numbers[-1]} ({len(numbers)})"
+    return ", ".join(map(str, numbers)) or "–"
 
 
-def print_delivery(found: Data) -> None:
-    """One delivery, as a person reads it."""
+def print_delivery(delivery: Data) -> None:
+    """Print one delivery."""
     out = create_console()
     out.print(
-        f"[bold]delivery {found['id']}[/bold]  {found['state']} · {format_duration(found['age_seconds'])} old"
+        f"[bold]delivery {delivery['id']}[/bold]"
+        f"  {delivery['state']} · {format_duration(delivery['age_seconds'])} old"
     )
-    where = "in the blobs" if found["blob"] else "in the database"
+    where = "in the blobs" if delivery["blob"] else "in the database"
     out.print(
-        f"came by {found['transport']} as {found['format']}, {format_time(found['received_at'])}"
+        f"came by {delivery['transport']} as {delivery['format']},"
+        f" {format_time(delivery['received_at'])}"
     )
     out.print(
-        f"{found['size']} bytes {where}, sealed · read {found['attempts']} times · {found['items']}"
+        f"{delivery['size']} bytes {where}, encrypted · read {delivery['attempts']} times"
+        f" · {delivery['items']}"
         " items"
     )
-    if found["reason"]:
-        out.print(f"[yellow]! {escape_text(found['reason'])}[/yellow]")
-    for name, value in found["envelope"].items():
-        out.print(
-            f"{escape_text(name)}:"
-            f" {escape_text(', '.join(map(str, value)) if isinstance(value, list) else value)}"
-        )
-    came = (
+    if delivery["reason"]:
+        out.print(f"[yellow]! {escape_text(delivery['reason'])}[/yellow]")
+    for name, value in delivery["envelope"].items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        out.print(f"{escape_text(name)}: {escape_text(text)}")
+    receipts = (
         (format_time(r["at"]), r["transport"], "again" if r["repeated"] else "", r["reference"])
-        for r in found["receipts"]
+        for r in delivery["receipts"]
     )
-    out.print(build_table(("came", "door", "", "the door's name for it"), came))
-    if said := describe_row_progress(found):
-        out.print(f"[yellow]! {said}[/yellow]")
-    if found["sheets"]:
+    out.print(build_table(("came", "channel", "", "its id there"), receipts))
+    if progress := describe_row_progress(delivery):
+        out.print(f"[yellow]! {progress}[/yellow]")
+    if delivery["sheets"]:
         out.print(
             build_table(
-                ("sheet", "read as"), ((s["sheet"] or "–", s["in_words"]) for s in found["sheets"])
+                ("sheet", "read as"),
+                ((s["sheet"] or "–", s["in_words"]) for s in delivery["sheets"]),
             )
         )
-    first = sorted(found["filings"], key=lambda f: f["outcome"] != "rejected")[
-        :MAX_ROWS
-    ]  # those to be looked at
+    # rejected ones first: a person has to look at them
+    filings = sorted(delivery["filings"], key=lambda f: f["outcome"] != "rejected")
     filed = (
         (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
-        for f in first
+        for f in filings[:MAX_ROWS]
     )
-    if found["filings"]:
+    if filings:
         out.print(build_table(("item", "outcome", "ticket", "message", "reason"), filed))
-    if (more := len(found["filings"]) - MAX_ROWS) > 0:
+    if (more := len(filings) - MAX_ROWS) > 0:
         out.print(f"… and {more} more items: --json shows all")
-    number = found["id"]
-    if found["rejected"]:
+    number = delivery["id"]
+    if delivery["rejected"]:
         out.print(
-            f"[dim]The rejected rows to mend: intake delivery {number} --rejected FILE.xlsx[/dim]"
+            f"[dim]Rejected rows, to correct: intake delivery {number} --rejected FILE.xlsx[/dim]"
         )
     out.print(
-        f"[dim]Its original: intake delivery {number} --raw · read it again: intake replay"
+        f"[dim]The original: intake delivery {number} --raw · read it again: intake replay"
         f" {number}[/dim]"
     )
 
 
-def print_ledger(found: "Balance") -> None:
-    """Both sides of the ledger, a line a door, and a line a workbook.
+def print_ledger(balance: "Balance") -> None:
+    """Print both sides of the ledger: one line a channel, one line a workbook.
 
-    Those that do not add up first.
+    Lines that do not add up come first.
     """
     from workflow.filing.sheet_counts import ROW_KINDS
 
-    lines = {**found.channels, "together": found.total}
-    words = list(found.total.as_dict())
+    lines = {**balance.channels, "together": balance.total}
+    words = list(balance.total.as_dict())
     rows = (
         (name, *line.as_dict().values(), "yes" if line.adds_up else "NO")
         for name, line in lines.items()
     )
-    create_console().print(build_table(("door", *words, "adds up"), rows))
-    if not found.channels:
+    create_console().print(build_table(("channel", *words, "adds up"), rows))
+    if not balance.channels:
         click.echo("Nothing has been received yet. Send one of each: intake demo")
-    if found.workbooks:
+    if balance.workbooks:
         kinds = ("rows", *ROW_KINDS)
         books = (
             (
@@ -323,22 +327,23 @@ def print_ledger(found: "Balance") -> None:
                 *(getattr(one, kind) for kind in kinds),
                 "yes" if one.adds_up else "NO",
             )
-            for one in sorted(found.workbooks, key=lambda one: one.adds_up)[:MAX_ROWS]
+            for one in sorted(balance.workbooks, key=lambda one: one.adds_up)[:MAX_ROWS]
         )
         create_console().print(build_table(("workbook", *kinds, "adds up"), books))
-        if (more := len(found.workbooks) - MAX_ROWS) > 0:
+        if (more := len(balance.workbooks) - MAX_ROWS) > 0:
             click.echo(f"… and {more} older workbooks: --json shows all")
-    if found.unbalanced_workbooks:
-        numbers_ = ", ".join(map(str, found.unbalanced_workbooks[:MAX_ROWS]))
+    if balance.unbalanced_workbooks:
+        numbers_ = ", ".join(map(str, balance.unbalanced_workbooks[:MAX_ROWS]))
         click.echo(
             f"Workbooks with rows that are not accounted for: deliveries {numbers_}", err=True
         )
-    if found.unbalanced_deliveries:
+    if balance.unbalanced_deliveries:
         click.echo(
-            f"Deliveries whose items do not add up: {', '.join(map(str, found.unbalanced_deliveries))}",
+            "Deliveries whose items do not add up:"
+            f" {', '.join(map(str, balance.unbalanced_deliveries))}",
             err=True,
         )
-    if not found.adds_up:
+    if not balance.adds_up:
         click.echo(
             "It does not add up: something was lost or counted twice. Keep the database and report"
             " this.",
@@ -346,35 +351,36 @@ def print_ledger(found: "Balance") -> None:
         )
 
 
-def print_status(found: Data) -> None:
-    """The state of the house."""
+def print_status(status: Data) -> None:
+    """Print the state of the system."""
     out = create_console()
-    at = found["at"]
+    at = status["at"]
     rows = (
-        (n, describe_process(p), format_ago(p["seen"], at)) for n, p in found["processes"].items()
+        (n, describe_process(p), format_ago(p["seen"], at)) for n, p in status["processes"].items()
     )
     out.print(build_table(("process", "state", "seen"), rows))
-    if found["doors"]:
+    if status["doors"]:
         out.print(
             build_table(
-                ("door", "last item"),
-                ((n, format_ago(d["last"], at)) for n, d in found["doors"].items()),
+                ("channel", "last item"),
+                ((n, format_ago(d["last"], at)) for n, d in status["doors"].items()),
             )
         )
-    if pulled := found["backfill"]:
+    if pulled := status["backfill"]:
         looks = (
             (n, format_ago(f["looked_at"], at), f["fault"] or "none") for n, f in pulled.items()
         )
         out.print(build_table(("backfill of form", "last look", "fault"), looks))
-    if tokens := found["oauth"]:
+    if tokens := status["oauth"]:
         lines = (
             (n, format_ago(t["refreshed_at"], at), describe_token_life(t))
             for n, t in tokens.items()
         )
         out.print(build_table(("OAuth of mailbox", "last good", "days left"), lines))
-    backlog = found["backlog"]
+    backlog = status["backlog"]
     out.print(
-        f"waiting to be read: {backlog['pending']} (oldest: {format_ago(backlog['oldest_pending'], at)})"
+        f"waiting to be read: {backlog['pending']}"
+        f" (oldest: {format_ago(backlog['oldest_pending'], at)})"
     )
     for one in backlog["reading"]:
         of = f"of {one['of']} " if one["of"] else ""
@@ -389,27 +395,26 @@ def print_status(found: Data) -> None:
         f" {backlog['events_given_up']}"
     )
     out.print(
-        f"linked files to be fetched: {backlog['files_waiting']} · not to be had:"
-        f" {backlog['files_failed']}"
+        f"linked files to fetch: {backlog['files_waiting']} · failed: {backlog['files_failed']}"
     )
-    for one in found["troubles"]:
-        if not one["needs_person"]:  # those that do stand among the needs
+    for one in status["troubles"]:
+        if not one["needs_person"]:  # the others are among the needs
             out.print(escape_text(one["words"]))
-    for need in found["needs"]:
+    for need in status["needs"]:
         out.print(f"[bold yellow]! {escape_text(need)}[/bold yellow]")
-    if found["ok"]:
-        out.print("[green]nobody is needed[/green]")
+    if status["ok"]:
+        out.print("[green]nobody has to act[/green]")
 
 
 def describe_process(process: Data) -> str:
-    """Return how a process is, in words."""
+    """Return the state of a process in words."""
     if process["crash_loop"]:
         return "ends again and again"
     return "alive" if process["alive"] else "not seen lately"
 
 
 def describe_token_life(token: Data) -> str:
-    """Return how long a mailbox's OAuth token lives, in words."""
+    """Return how many days a mailbox's OAuth token remains valid, in words."""
     if token["refused_at"]:
         return "refused"
     if token["since"] is None:
@@ -418,10 +423,10 @@ def describe_token_life(token: Data) -> str:
 
 
 @contextmanager
-def show_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function `(done, of)` that moves a bar on a terminal and is silent elsewhere.
+def show_progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function `(done, total)` that moves a progress bar on a terminal.
 
-    `of` None: not known.
+    It does nothing elsewhere. `total` None: not known.
     """
     if not sys.stderr.isatty():
         yield lambda _done, _of: None
@@ -430,5 +435,5 @@ def show_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

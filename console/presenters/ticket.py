@@ -32,18 +32,18 @@ VIEW_CONDITIONS = {name: view.where for name, view in views.VIEWS.items()}
 
 
 def list_view(session: Session, name: str, *, actor: str, now: datetime) -> list[Ticket]:
-    """The tickets of a view, oldest first."""
+    """Return the tickets of a view, oldest first."""
     oldest = views.TicketQuery(name, sort=views.Sort.OLDEST)
     query = views.build_select(session, oldest, actor=actor, now=now)
     return list(session.scalars(query.options(selectinload(Ticket.milestones))))
 
 
-def _with_people(query: Select[Ticket]) -> Select[Ticket]:
+def _join_people(query: Select[Ticket]) -> Select[Ticket]:
     return query.options(joinedload(Ticket.owner), joinedload(Ticket.company))
 
 
 def present_ticket_row(ticket: Ticket) -> Data:
-    """A ticket as a row of a list."""
+    """Return a ticket as a row of a list."""
     return {
         "id": ticket.id,
         "name": ticket.name,
@@ -61,11 +61,11 @@ def present_ticket_row(ticket: Ticket) -> Data:
 
 
 def get_ticket(session: Session, number: int) -> Ticket:
-    """A ticket with everything `present_ticket` shows, in a handful of queries.
+    """Load a ticket with everything `present_ticket` shows, in a handful of queries.
 
     Raises ActionNotAllowed when there is none.
     """
-    query = _with_people(select(Ticket).where(Ticket.id == number)).options(
+    query = _join_people(select(Ticket).where(Ticket.id == number)).options(
         selectinload(Ticket.contacts).joinedload(TicketContact.contact),
         selectinload(Ticket.milestones),
         selectinload(Ticket.tasks),
@@ -79,7 +79,10 @@ def get_ticket(session: Session, number: int) -> Ticket:
 
 
 def present_ticket(session: Session, number: int, settings: Settings) -> Data:
-    """A ticket as `intake ticket ID --json` prints it. Raises ActionNotAllowed when there is none."""
+    """Return a ticket as `intake ticket ID --json` prints it.
+
+    Raises ActionNotAllowed when there is none.
+    """
     ticket = get_ticket(session, number)
     company = ticket.company
     return {
@@ -98,7 +101,7 @@ def present_ticket(session: Session, number: int, settings: Settings) -> Data:
             "name": company.name,
             "manager": company.manager.name if company.manager else None,
         },
-        "contacts": [_contact(link) for link in ticket.contacts],
+        "contacts": [_present_contact(link) for link in ticket.contacts],
         "source": ticket.transport,
         "format": ticket.format,
         "link": ticket.link,
@@ -106,30 +109,30 @@ def present_ticket(session: Session, number: int, settings: Settings) -> Data:
         "created_at": format_iso(ticket.created_at),
         "completed_at": format_iso(ticket.completed_at),
         "period": ticket.period,
-        "milestones": _milestones(ticket),
+        "milestones": _present_milestones(ticket),
         "missing": process.list_missing(ticket.stage, list_reached(ticket)),
-        "deadlines": _deadlines(ticket, settings),
+        "deadlines": _present_deadlines(ticket, settings),
         "tasks": [present_task(t) for t in ticket.tasks],
-        "messages": _messages(session, ticket),
-        "outbox": [_mail(m) for m in ticket.outbox],
-        "deliveries": _deliveries(session, ticket),
+        "messages": _present_messages(session, ticket),
+        "outbox": [_present_mail(m) for m in ticket.outbox],
+        "deliveries": _list_delivery_ids(session, ticket),
         "caveats": list(ticket.caveats),
-        "related": _related(session, ticket),
+        "related": _present_related(session, ticket),
         "merged_into": ticket.merged_into_id,
     }
 
 
-def _contact(link: TicketContact) -> Data:
+def _present_contact(link: TicketContact) -> Data:
     contact = link.contact
     return {"name": contact.name, "email": contact.email, "share_activity": link.share_activity}
 
 
-def _milestones(ticket: Ticket) -> Data:
+def _present_milestones(ticket: Ticket) -> Data:
     now = [r for r in ticket.milestones if r.period == ticket.period]
     return {str(r.milestone): {"at": format_iso(r.at), "by": r.by, "note": r.note} for r in now}
 
 
-def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
+def _present_deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
     raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
     return [
         {
@@ -142,7 +145,7 @@ def _deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
 
 
 def present_task(row: Task) -> Data:
-    """A task, as its ticket shows it."""
+    """Return a task as its ticket shows it."""
     return {
         "id": row.id,
         "text": row.text,
@@ -154,7 +157,7 @@ def present_task(row: Task) -> Data:
     }
 
 
-def _messages(session: Session, ticket: Ticket) -> list[Data]:
+def _present_messages(session: Session, ticket: Ticket) -> list[Data]:
     mine = (
         select(LinkedFile)
         .join(Message, Message.id == LinkedFile.message_id)
@@ -162,21 +165,21 @@ def _messages(session: Session, ticket: Ticket) -> list[Data]:
     )
     links: dict[int, list[Data]] = {}
     for link in session.scalars(mine.order_by(LinkedFile.id)):
-        told = {
+        data = {
             "url": link.url,
             "state": link.state,
             "reason": link.reason,
             "attachment": link.attachment_id,
         }
-        links.setdefault(link.message_id, []).append(told)
-    return [{**_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
+        links.setdefault(link.message_id, []).append(data)
+    return [{**_present_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
 
 
-def _message(message: Message) -> Data:
-    both = message.from_name and message.from_email
+def _present_message(message: Message) -> Data:
+    has_both = message.from_name and message.from_email
     sender = (
         f"{message.from_name} <{message.from_email}>"
-        if both
+        if has_both
         else message.from_name or message.from_email
     )
     return {
@@ -206,7 +209,7 @@ def _message(message: Message) -> Data:
     }
 
 
-def _mail(mail: OutgoingMail) -> Data:
+def _present_mail(mail: OutgoingMail) -> Data:
     return {
         "id": mail.id,
         "template": mail.template,
@@ -218,14 +221,14 @@ def _mail(mail: OutgoingMail) -> Data:
     }
 
 
-def _deliveries(session: Session, ticket: Ticket) -> list[int]:
+def _list_delivery_ids(session: Session, ticket: Ticket) -> list[int]:
     filed = session.scalars(
         select(Filing.delivery_id).where(Filing.ticket_id == ticket.id).distinct()
     )
     return sorted(filed)
 
 
-def _related(session: Session, ticket: Ticket) -> list[Data]:
+def _present_related(session: Session, ticket: Ticket) -> list[Data]:
     either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
     either &= TicketRelation.verdict != Verdict.UNRELATED
     rows = session.scalars(select(TicketRelation).where(either).order_by(TicketRelation.ticket_id))

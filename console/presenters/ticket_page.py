@@ -1,7 +1,4 @@
-"""What the ticket page shows beside the timeline.
-
-The process as far as it has come, people, tasks, relations.
-"""
+"""The ticket page beside its timeline: process, contacts, tasks, related tickets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +34,7 @@ KINDS = {True: "property", False: "box"}
 
 @dataclass(frozen=True)
 class MilestoneBox:
-    """A milestone as the page shows it.
-
-    A box to tick, a property, or what the process records by itself.
-    """
+    """A milestone on the page: a box to tick, a property, or one recorded automatically."""
 
     milestone: Milestone
     kind: str  # box, property or automatic
@@ -51,7 +45,7 @@ class MilestoneBox:
 
 @dataclass(frozen=True)
 class RunningDeadline:
-    """A deadline that still runs."""
+    """A deadline whose milestone is not reached yet."""
 
     milestone: Milestone
     task: str
@@ -61,7 +55,7 @@ class RunningDeadline:
 
 @dataclass(frozen=True)
 class RelatedTicket:
-    """Another ticket that may belong to this one, is linked with it, or is said not to be."""
+    """Another ticket that may belong to this one, is linked with it, or is marked unrelated."""
 
     number: int
     name: str
@@ -74,7 +68,7 @@ class RelatedTicket:
 
 @dataclass(frozen=True)
 class TicketPage:
-    """A ticket as its page shows it."""
+    """Data of the ticket page."""
 
     ticket: Ticket
     boxes: Sequence[MilestoneBox]
@@ -93,12 +87,12 @@ class TicketPage:
 
     @property
     def open_tasks(self) -> list[Task]:
-        """Return what is left to do, the oldest first."""
+        """Return the open tasks, oldest first."""
         return [t for t in self.ticket.tasks if t.done_at is None]
 
 
 def find_ticket(session: Session, number: int) -> Ticket | None:
-    """The ticket with everything that stands beside the timeline; None if there is none."""
+    """Load the ticket with everything beside the timeline; None if there is none."""
     query = select(Ticket).where(Ticket.id == number)
     query = query.options(
         joinedload(Ticket.owner),
@@ -114,12 +108,14 @@ def find_ticket(session: Session, number: int) -> Ticket | None:
 def build_page(
     session: Session, ticket: Ticket, settings: Settings, *, me: Staff, now: datetime, nth: int = 0
 ) -> TicketPage:
-    """Everything on the page of a ticket, in about fifteen queries however long it is."""
+    """Return everything on the page of a ticket, in about fifteen queries whatever its length.
+
+    `nth` is the page of the timeline, 0 the newest.
+    """
     staff = list(session.scalars(select(Staff).order_by(Staff.name)))
     tasks = {t.id: describe_task(t.text, t.assignee) for t in ticket.tasks}
-    seen = presence.get_version(
-        session, ticket.id
-    )  # before the rest: what is newer than it is asked for again
+    # read first: a change after it makes the page reload, instead of being missed
+    version = presence.get_version(session, ticket.id)
     entries, older = build_timeline(
         session, ticket, AuditNames({s.id: s.name for s in staff}, tasks), nth
     )
@@ -132,15 +128,15 @@ def build_page(
     here = order.index(ticket.stage)
     return TicketPage(
         ticket=ticket,
-        boxes=_boxes(ticket, settings, now),
+        boxes=_build_boxes(ticket, settings, now),
         missing=[process.describe_milestone(m) for m in waits],
         after=order[here + 1] if here + 1 < len(order) else None,
         back=order[1:here][::-1],
-        related=_related(session, ticket),
+        related=_list_related(session, ticket),
         staff=[s for s in staff if may(s.role, Right.WORK)],
         entries=entries,
         older=older,
-        seen=seen,
+        seen=version,
         undo=undo.find_undo(session, ticket.id, me.name, now),
         viewers=presence.list_viewers(session, ticket.id, me, now),
         callers=list_callers(session, ticket),
@@ -150,17 +146,23 @@ def build_page(
     )
 
 
-def _boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
-    done = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
-    due = {d.milestone: d for d in _due(ticket, settings, now) if d.milestone not in done}
+def _build_boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
+    recorded = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
+    due = {
+        d.milestone: d
+        for d in _list_running_deadlines(ticket, settings, now)
+        if d.milestone not in recorded
+    }
     return [
-        MilestoneBox(milestone=m, kind=_kind(m), stage=s.stage, done=done.get(m), due=due.get(m))
+        MilestoneBox(
+            milestone=m, kind=_choose_kind(m), stage=s.stage, done=recorded.get(m), due=due.get(m)
+        )
         for s in process.STEPS
         for m in s.waits_for
     ]
 
 
-def _kind(milestone: Milestone) -> str:
+def _choose_kind(milestone: Milestone) -> str:
     return (
         "automatic"
         if milestone in process.RECORDED_BY_RULE
@@ -168,7 +170,9 @@ def _kind(milestone: Milestone) -> str:
     )
 
 
-def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[RunningDeadline]:
+def _list_running_deadlines(
+    ticket: Ticket, settings: Settings, now: datetime
+) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
     falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
@@ -178,7 +182,7 @@ def _due(ticket: Ticket, settings: Settings, now: datetime) -> list[RunningDeadl
     ]
 
 
-def _related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
+def _list_related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
     r = TicketRelation
     other = or_(
         (r.ticket_id == ticket.id) & (Ticket.id == r.other_id),

@@ -1,6 +1,4 @@
-"""A ticket's timeline.
-
-Messages, mails, moves and tasks in one order, the newest first, within bounds.
+"""A ticket's timeline: messages, mails, moves and tasks in one order, newest first, within bounds.
 
 Newest first, because who opens a ticket asks what came last: the customer's latest words stand
 beside the boxes to tick and the answer to write, and nobody scrolls past a month to reach them.
@@ -33,16 +31,13 @@ from workflow.models.states import Outcome
 PAGE_SIZE = 60  # on a page of the timeline
 MAX_FETCHED_LENGTH = 20_000  # characters of a message fetched: a page shows no more
 MAX_MESSAGE_BYTES = 12_000  # bytes of one message's text; the rest is a click away
-MAX_PAGE_BYTES = (
-    110_000  # bytes of all the text on a page: with what is around it, it stays below 300 KB
-)
-EXCERPT_LENGTH = 300  # characters of a message that there is no more room for
+MAX_PAGE_BYTES = 110_000  # of all messages of a page: the whole page stays below 300 KB
+EXCERPT_LENGTH = 300  # characters of a message beyond the budget
 MAX_REPEATS = 20  # deliveries that brought a message again, on a page
 MAX_DETAILS = 40  # rows of a form's table
 PICTURE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
-PREVIEW_TYPES = PICTURE_TYPES | {
-    "application/pdf"
-}  # as they say of themselves; their bytes decide when they are asked for
+# as declared by the sender; the bytes decide when the file is requested (pages/tickets/files.py)
+PREVIEW_TYPES = PICTURE_TYPES | {"application/pdf"}
 
 
 @dataclass(frozen=True)
@@ -57,18 +52,18 @@ class AttachedFile:
 
     @property
     def is_picture(self) -> bool:
-        """Return whether it claims to be a picture we show."""
+        """Return whether its media type is a picture we show."""
         return self.mime.lower() in PICTURE_TYPES
 
     @property
     def has_preview(self) -> bool:
-        """Return whether it claims to be something we show."""
+        """Return whether its media type is one we show."""
         return self.mime.lower() in PREVIEW_TYPES
 
 
 @dataclass(frozen=True)
 class MessageEntry:
-    """A message: from the customer (in), by us (out), or a note of the desk."""
+    """A message: from the customer (in), by us (out), or an internal note."""
 
     at: datetime
     number: int
@@ -90,80 +85,82 @@ class MessageEntry:
     judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
     signs: str  # why, in words
     repeats: Sequence[tuple[int, datetime]]  # deliveries that brought it again, and when
-    kind: str = "said"
+    kind: str = "message"
 
 
 @dataclass(frozen=True)
 class MailEntry:
-    """A mail of ours that is not a message yet, or never will be: waiting, refused, withheld."""
+    """A mail of ours that is not a message: waiting, refused or withheld."""
 
     at: datetime
     number: int
     mail: OutgoingMail
-    kind: str = "mailed"
+    kind: str = "mail"
 
 
 @dataclass(frozen=True)
 class EventEntry:
-    """A move, a milestone, a task: a line of the audit trail in words."""
+    """A move, a milestone, a task: a row of the audit log in words."""
 
     at: datetime
     number: int
     words: str
     why: str
     by: str
-    kind: str = "happened"
+    kind: str = "event"
 
 
 Entry = MessageEntry | MailEntry | EventEntry
 Source = Row[Any] | OutgoingMail | AuditEntry
 
 
-class _Room:
-    """How much text the page still has room for."""
+class _TextBudget:
+    """The remaining bytes of text on the page."""
 
     def __init__(self) -> None:
         self._left = MAX_PAGE_BYTES
 
     def fit(self, text: str) -> str:
-        """As much of the beginning of a text as there is room for; an excerpt at least."""
-        size, most = _written(text), min(MAX_MESSAGE_BYTES, self._left)
-        if size > most:  # by its share: exact enough, and never in the middle of a letter
+        """Return the beginning of a text that fits the budget; an excerpt at least."""
+        size, most = _measure_rendered(text), min(MAX_MESSAGE_BYTES, self._left)
+        if size > most:  # cut by the ratio of bytes: exact enough, and never inside a character
             text = text[: max(EXCERPT_LENGTH, len(text) * most // size)]
-        self._left = max(0, self._left - _written(text))
+        self._left = max(0, self._left - _measure_rendered(text))
         return text
 
 
 def build_timeline(
-    session: Session, ticket: Ticket, known: AuditNames, page: int = 0
+    session: Session, ticket: Ticket, names: AuditNames, page: int = 0
 ) -> tuple[list[Entry], bool]:
-    """A page of the timeline, newest first, and whether there is an older one.
+    """Return a page of the timeline, newest first, and whether there is an older one.
 
     `ticket.outbox` should be loaded.
     """
     first = page * PAGE_SIZE
-    most = first + PAGE_SIZE + 1  # of each kind: enough, whatever their order is
+    most = first + PAGE_SIZE + 1  # of each kind: enough, however they are mixed
     mails: dict[str, list[OutgoingMail]] = {}
     for mail in ticket.outbox:
         mails.setdefault(compose.make_timeline_key(mail), []).append(mail)
-    rows = _messages(session, ticket, most)
-    found: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
-    found += [(a.at, 1, a.id, a) for a in _audit(session, ticket, most)]
-    told = _told(session, ticket)
-    waiting = (m for key, group in mails.items() if key not in told for m in group)
-    found += [(m.created_at, 2, m.id, m) for m in waiting]
-    found.sort(key=lambda f: f[:3], reverse=True)
-    shown = found[first : first + PAGE_SIZE]
-    files = _files(session, [number for _, kind, number, _ in shown if kind == 0])
-    repeated = any(isinstance(thing, Row) and thing.repeats for *_, thing in shown)
-    repeats = _repeats(session, ticket) if repeated else {}
-    room = _Room()
-    entries = [_entry(thing, mails, files, repeats, known, room) for *_, thing in shown]
-    return entries, len(found) > first + PAGE_SIZE
+    rows = _load_messages(session, ticket, most)
+    items: list[tuple[datetime, int, int, Source]] = [(r.at, 0, r.id, r) for r in rows]
+    items += [(a.at, 1, a.id, a) for a in _load_audit(session, ticket, most)]
+    message_keys = _list_message_keys(session, ticket)
+    waiting = (m for key, group in mails.items() if key not in message_keys for m in group)
+    items += [(m.created_at, 2, m.id, m) for m in waiting]
+    items.sort(key=lambda item: item[:3], reverse=True)
+    page_items = items[first : first + PAGE_SIZE]
+    files = _load_files(session, [number for _, kind, number, _ in page_items if kind == 0])
+    repeated = any(isinstance(source, Row) and source.repeats for *_, source in page_items)
+    repeats = _load_repeats(session, ticket) if repeated else {}
+    budget = _TextBudget()
+    entries = [
+        _build_entry(source, mails, files, repeats, names, budget) for *_, source in page_items
+    ]
+    return entries, len(items) > first + PAGE_SIZE
 
 
-def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
-    """Messages, as much of each as is shown: HTML and text may be megabytes."""
+def _load_messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]:
+    """Return messages with as much of each as is shown: HTML and text may be megabytes."""
     repeats = (
         select(func.count())
         .where(
@@ -198,10 +195,10 @@ def _messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[Any]]
     return session.execute(rows.order_by(Message.at.desc(), Message.id.desc()).limit(most)).all()
 
 
-def _told(session: Session, ticket: Ticket) -> set[str | None]:
-    """Return which mails of ours are messages.
+def _list_message_keys(session: Session, ticket: Ticket) -> set[str | None]:
+    """Return the keys of our mails that are messages already: those that were sent.
 
-    Those that were sent, but for a crash right after.
+    A crash right after sending may have left one out; it shows as a mail then.
     """
     rows = select(Message.external_id).where(
         Message.ticket_id == ticket.id, Message.direction == "out"
@@ -209,19 +206,19 @@ def _told(session: Session, ticket: Ticket) -> set[str | None]:
     return set(session.scalars(rows))
 
 
-def _files(session: Session, messages: Iterable[int]) -> dict[int, list[AttachedFile]]:
+def _load_files(session: Session, messages: Iterable[int]) -> dict[int, list[AttachedFile]]:
     a = StoredAttachment
     rows = select(a.message_id, a.id, a.name, a.mime, a.size, a.inline).where(
         a.message_id.in_(list(messages))
     )
-    found: dict[int, list[AttachedFile]] = {}
+    files: dict[int, list[AttachedFile]] = {}
     for message, number, name, mime, size, inline in session.execute(rows.order_by(a.id)):
-        found.setdefault(message, []).append(AttachedFile(number, name, mime, size, inline))
-    return found
+        files.setdefault(message, []).append(AttachedFile(number, name, mime, size, inline))
+    return files
 
 
-def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, datetime]]]:
-    """Return by message the deliveries that brought it again: the newest ones."""
+def _load_repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, datetime]]]:
+    """Return the newest deliveries that brought a message again, by message id."""
     rows = (
         select(Filing.message_id, Delivery.id, Delivery.received_at)
         .join(Delivery, Delivery.id == Filing.delivery_id)
@@ -229,49 +226,51 @@ def _repeats(session: Session, ticket: Ticket) -> dict[int, list[tuple[int, date
         .order_by(Delivery.id.desc())
         .limit(MAX_REPEATS)
     )
-    found: dict[int, list[tuple[int, datetime]]] = {}
+    repeats: dict[int, list[tuple[int, datetime]]] = {}
     for message, delivery, at in session.execute(rows):
-        found.setdefault(message or 0, []).append((delivery, at))
-    return found
+        repeats.setdefault(message or 0, []).append((delivery, at))
+    return repeats
 
 
-def _audit(session: Session, ticket: Ticket, most: int) -> list[AuditEntry]:
+def _load_audit(session: Session, ticket: Ticket, most: int) -> list[AuditEntry]:
     rows = select(AuditEntry).where(
         AuditEntry.ticket_id == ticket.id, AuditEntry.action.not_in(audit.SHOWN_ELSEWHERE)
     )
     return list(session.scalars(rows.order_by(AuditEntry.id.desc()).limit(most)))
 
 
-def _entry(
-    thing: Source,
+def _build_entry(
+    source: Source,
     mails: Mapping[str, list[OutgoingMail]],
     files: Mapping[int, list[AttachedFile]],
     repeats: Mapping[int, list[tuple[int, datetime]]],
-    known: AuditNames,
-    room: _Room,
+    names: AuditNames,
+    budget: _TextBudget,
 ) -> Entry:
-    if isinstance(thing, AuditEntry):
-        words, by = audit.describe_action(thing, known), audit.describe_actor(thing.actor)
+    if isinstance(source, AuditEntry):
+        words, by = audit.describe_action(source, names), audit.describe_actor(source.actor)
         return EventEntry(
-            at=thing.at, number=thing.id, words=words, why=audit.describe_cause(thing), by=by
+            at=source.at, number=source.id, words=words, why=audit.describe_cause(source), by=by
         )
-    if isinstance(thing, OutgoingMail):
-        return MailEntry(at=thing.created_at, number=thing.id, mail=thing)
-    mine = mails.get(thing.external_id or "", [])
-    return _said(thing, mine, files.get(thing.id, []), repeats.get(thing.id, []), room)
+    if isinstance(source, OutgoingMail):
+        return MailEntry(at=source.created_at, number=source.id, mail=source)
+    mine = mails.get(source.external_id or "", [])
+    return _build_message(
+        source, mine, files.get(source.id, []), repeats.get(source.id, []), budget
+    )
 
 
-def _said(
+def _build_message(
     row: Row[Any],
     mails: list[OutgoingMail],
     files: list[AttachedFile],
     repeats: list[tuple[int, datetime]],
-    room: _Room,
+    budget: _TextBudget,
 ) -> MessageEntry:
-    newest, quoted = _folded(row.text, row.reply_text)
-    text, rest = room.fit(newest), room.fit(quoted)
+    newest, quoted = _split_quotes(row.text, row.reply_text)
+    text, rest = budget.fit(newest), budget.fit(quoted)
     details = [
-        (str(label)[:200], room.fit(str(value))) for label, value in row.details[:MAX_DETAILS]
+        (str(label)[:200], budget.fit(str(value))) for label, value in row.details[:MAX_DETAILS]
     ]
     cut = (
         len(text) < len(newest)
@@ -303,10 +302,10 @@ def _said(
     )
 
 
-def _folded(text: str, reply: str) -> tuple[str, str]:
-    """The newest words of a message, and what follows them.
+def _split_quotes(text: str, reply: str) -> tuple[str, str]:
+    """Return the new text of a message, and the quotes and signature after it.
 
-    The whole where nobody could tell them apart.
+    All of it is new text where the reply could not be separated.
     """
     if not reply.strip():
         return text, ""
@@ -315,5 +314,5 @@ def _folded(text: str, reply: str) -> tuple[str, str]:
     return reply, text if reply.strip() != text.strip() else ""
 
 
-def _written(text: str) -> int:
+def _measure_rendered(text: str) -> int:
     return len(str(escape(text)).encode())

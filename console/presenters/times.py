@@ -1,20 +1,20 @@
-"""Times: ISO 8601 for scripts, short ones for people."""
+"""Times as text: ISO 8601 for scripts, short forms for people."""
 
 from datetime import datetime
 
 
 def format_iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC, or None."""
+    """Return ISO 8601 in UTC, or None."""
     return moment.isoformat() if moment else None
 
 
 def format_time(moment: str | None) -> str:
-    """An ISO time as a person reads it, in this machine's time zone; a dash for none."""
+    """Return an ISO time in this machine's time zone, as `05 Mar 14:30`; a dash for none."""
     return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M") if moment else "–"
 
 
 def format_ago(moment: str | None, at: str) -> str:
-    """Return how long before `at`, roughly."""
+    """Return roughly how long `moment` was before `at`, as `3 h ago`; a dash for none."""
     if not moment:
         return "–"
     seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(moment)).total_seconds()
@@ -25,10 +25,10 @@ def format_ago(moment: str | None, at: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time that has passed, as a person says it: the two largest units."""
-    left, said = int(seconds), list[str]()
+    """Return a duration in its two largest units, as `2 h 5 min`."""
+    rest, parts = int(seconds), list[str]()
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, unit)
-        if count or said:
-            said.append(f"{count} {name}")
-    return " ".join(said[:2]) or "0 s"
+        count, rest = divmod(rest, unit)
+        if count or parts:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"

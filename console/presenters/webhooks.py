@@ -1,27 +1,27 @@
-"""Webhooks for their page.
+"""Webhooks and API tokens as plain data. Never a secret."""
 
-What each is told, how it answers, and what waits for it or was given up.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
+from console.presenters.times import format_iso
+from workflow.models.accounts import ApiToken
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.webhooks import deliver
 
-MAX_EVENTS = 10  # events shown of one webhook; their numbers are told in any case
-MAX_REMOVED = 20
+MAX_EVENTS = 10  # events shown of one webhook; their count is shown in any case
+MAX_REMOVED = 20  # deleted webhooks shown
 
 
 @dataclass(frozen=True)
 class WebhookRow:
-    """A webhook that there is, with the events that were given up or wait longest."""
+    """An active webhook, with its events that were given up or wait longest."""
 
     hook: Webhook
     address: str
@@ -31,13 +31,13 @@ class WebhookRow:
 
     @property
     def more(self) -> int:
-        """Return how many more there are than are shown."""
+        """Return how many unsettled events are not shown."""
         return self.waiting + self.given_up - len(self.events)
 
     def next_try(self, event: WebhookEvent) -> datetime | None:
-        """Return when a waiting event is told again.
+        """Return when a waiting event is sent again; None for never.
 
-        An address that fails is left alone for a while; None = never.
+        A webhook that fails pauses for all of its events.
         """
         return (
             max(event.not_before, self.hook.not_before)
@@ -47,12 +47,9 @@ class WebhookRow:
 
 
 def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
-    """Every webhook that is on, in two queries more than `hooks.listed` takes; `whole`.
-
-    With the whole address.
-    """
-    found = deliver.list_webhooks(session)
-    unsettled = _unsettled(session, [hook.id for hook, _ in found])
+    """Return every active webhook; `whole` shows its full URL."""
+    webhooks = deliver.list_webhooks(session)
+    unsettled = _list_unsettled(session, [hook.id for hook, _ in webhooks])
     return [
         WebhookRow(
             hook,
@@ -61,12 +58,12 @@ def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
             counts.get(WebhookEventState.GIVEN_UP, 0),
             [event for event in unsettled if event.hook_id == hook.id],
         )
-        for hook, counts in found
+        for hook, counts in webhooks
     ]
 
 
 def list_removed_webhooks(session: Session) -> list[Webhook]:
-    """The webhooks that were removed last."""
+    """Return the webhooks that were deleted last, newest first."""
     return list(
         session.scalars(
             select(Webhook)
@@ -78,20 +75,17 @@ def list_removed_webhooks(session: Session) -> list[Webhook]:
 
 
 def shorten_address(url: str, *, whole: bool) -> str:
-    """Where a webhook is.
+    """Return the URL of a webhook, without path and query unless `whole`.
 
-    Whoever knows all of it may be able to tell that system things: path and query are a key.
+    Path and query can be a secret: whoever knows them may be able to post to that system.
     """
     parts = urlsplit(url)
     plain = parts.path in {"", "/"} and not parts.query
     return url if whole or plain else f"{parts.scheme}://{parts.netloc}/…"
 
 
-def _unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
-    """Of each of these webhooks a few that were given up or wait.
-
-    The given up first, then the oldest.
-    """
+def _list_unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
+    """Return a few undelivered events of each webhook: given up ones first, then the oldest."""
     given_up_first = (WebhookEvent.state != WebhookEventState.GIVEN_UP, WebhookEvent.id)
     place = (
         func.row_number()
@@ -111,3 +105,34 @@ def _unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
             .order_by(ranked.c.hook_id, ranked.c.place)
         )
     )
+
+
+Data = dict[str, Any]
+
+
+def present_hook(row: Webhook, counts: Mapping[WebhookEventState, int]) -> Data:
+    """Return a webhook and the number of its events by state."""
+    return {
+        "id": row.id,
+        "url": row.url,
+        "events": list(row.events),
+        "created_at": format_iso(row.created_at),
+        "created_by": row.created_by,
+        "told_at": format_iso(row.told_at),
+        "fault": row.reason,
+        "failing_since": format_iso(row.failing_since),
+        "waiting": counts.get(WebhookEventState.WAITING, 0),
+        "given_up": counts.get(WebhookEventState.GIVEN_UP, 0),
+    }
+
+
+def present_token(row: ApiToken) -> Data:
+    """Return an API token by name, never its secret."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "person": row.staff.name,
+        "scopes": list(row.scopes),
+        "created_at": format_iso(row.created_at),
+        "used_at": format_iso(row.used_at),
+    }

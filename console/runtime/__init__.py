@@ -1,1 +1,1 @@
-"""Processes: web servers, workers, the supervisor of `intake up`."""
+"""Processes: web servers, workers, and the supervisor of `intake up`."""

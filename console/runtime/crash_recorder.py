@@ -1,9 +1,7 @@
-"""Write down which processes of `intake up` ended by themselves.
+"""Record which processes of `intake up` crashed, for `intake status`.
 
-So that `intake status` can say so.
-
-By a thread of its own: the supervisor goes on looking after the others while the database is slow
-or away, and what could not be written is written with the next one.
+A thread of its own writes them: the supervisor keeps restarting the others while the database is
+slow or away. A record that could not be written is written with the next one.
 """
 
 from collections.abc import Iterator
@@ -19,13 +17,13 @@ from workflow.operations import crash_loops
 from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Settings
 
-MAX_UNWRITTEN = 100  # ends that wait for the database
+MAX_UNWRITTEN = 100  # records that wait for the database
 CLOSING_SECONDS = 5.0
 HOST_LENGTH = 200  # characters; see ProcessEnd.host
 
 
 class CrashRecorder:
-    """Records the ends of processes in the database."""
+    """Records crashes of processes in the database."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -35,38 +33,37 @@ class CrashRecorder:
         self._thread.start()
 
     def record_end(self, process: str, how: str) -> None:
-        """Have it written down that a process ended; returns at once."""
+        """Queue the end of a process for writing; returns at once."""
         host = gethostname()[:HOST_LENGTH]
         self._queue.put(ProcessEnd(host=host, process=process, at=self._clock(), how=how))
 
     def close(self) -> None:
-        """Write what is left, for a few seconds at most."""
+        """Write the remaining records, for a few seconds at most."""
         self._queue.put(None)
         self._thread.join(CLOSING_SECONDS)
 
     def _write_all(self) -> None:
         unwritten: list[ProcessEnd] = []
-        for end in self._ends():
+        for end in self._iterate_ends():
             unwritten = [*unwritten, end][-MAX_UNWRITTEN:]
-            store = Store(
-                self._settings.database
-            )  # opened anew: this happens a few times a day at most
+            # opened each time: this happens a few times a day at most
+            store = Store(self._settings.database)
             try:
                 with store.transaction() as session:
                     crash_loops.record_ends(
                         session, [_copy(one) for one in unwritten], self._clock()
                     )
                 unwritten = []
-            except SQLAlchemyError:  # away: with the next one
+            except SQLAlchemyError:  # away: written with the next one
                 continue
             finally:
                 store.close()
 
-    def _ends(self) -> Iterator[ProcessEnd]:
+    def _iterate_ends(self) -> Iterator[ProcessEnd]:
         while (end := self._queue.get()) is not None:
             yield end
 
 
 def _copy(end: ProcessEnd) -> ProcessEnd:
-    """Return a fresh row: one of a transaction that failed cannot be added to another."""
+    """Return a fresh row: one of a failed transaction cannot be added to another session."""
     return ProcessEnd(host=end.host, process=end.process, at=end.at, how=end.how)

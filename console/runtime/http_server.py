@@ -1,7 +1,4 @@
-"""The HTTP server under webhooks and console.
-
-Waitress, with bounds for whoever sends too slowly or too much.
-"""
+"""HTTP server for webhooks and console: waitress, with bounds on slow and large requests."""
 
 import logging
 import signal
@@ -16,63 +13,62 @@ from workflow.runtime import log
 if TYPE_CHECKING:
     from flask import Flask
 
-MAX_CONNECTIONS = (
-    1000  # waitress buffers slow bodies, so a slow client costs a connection, not a thread
-)
-CHANNEL_SECONDS = 30  # a connection that says nothing is cut after this long
-REQUEST_SECONDS = 60.0  # for a request to be whole, and a second more for as many octets as this:
-MIN_BYTES_PER_SECOND = 16 * 1024
+# waitress buffers slow bodies, so a slow client costs a connection, not a thread
+MAX_CONNECTIONS = 1000
+CHANNEL_SECONDS = 30  # a silent connection is cut after this long
+REQUEST_SECONDS = 60.0  # for a complete request, and more for large bodies:
+MIN_BYTES_PER_SECOND = 16 * 1024  # each so many bytes extend the deadline by a second
 THREADS = 8
 HEADER_LIMIT = 32 * 1024
 
 
 class BoundedChannel(HTTPChannel):  # type: ignore[misc]
-    """A connection that is cut when its request is not whole in time.
+    """A connection that is cut when its request is not complete in time.
 
-    One that trickles is never silent.
+    Waitress's own timeout counts from the last byte, so a client that sends one byte at a time
+    would never reach it.
     """
 
-    _until = 0.0
+    _deadline = 0.0
 
     def received(self, data: bytes) -> bool:
-        """Take what came in, or close."""
-        if self.request is not None and time.monotonic() > self._until:
+        """Process incoming bytes, or close the connection past its deadline."""
+        if self.request is not None and time.monotonic() > self._deadline:
             self.will_close = True
             return False
         before = self.request
         taken: bool = super().received(data)
-        if self.request is not before:  # another has begun
-            self._until = time.monotonic() + REQUEST_SECONDS
-        self._until += len(data) / MIN_BYTES_PER_SECOND
+        if self.request is not before:  # the next request has begun
+            self._deadline = time.monotonic() + REQUEST_SECONDS
+        self._deadline += len(data) / MIN_BYTES_PER_SECOND
         return taken
 
 
 def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = THREADS) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Requests in hand are answered, new connections are not taken.
+    Running requests are answered, new connections are not accepted.
     """
-    logging.getLogger("waitress").setLevel(
-        logging.CRITICAL
-    )  # it writes tracebacks, and these texts of ours
-    made = create_http_server(app, listen, limit, threads)
+    # it logs tracebacks, which may hold texts of customers
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)
+    server = create_http_server(app, listen, limit, threads)
     log.listener_started(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _exit_process)
     try:
-        made.run()  # ends on SystemExit, then waits for the threads
+        server.run()  # ends on SystemExit, then waits for its threads
     finally:
-        made.close()
+        server.close()
 
 
 def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
-    """A server on an address, not yet running; `limit` is in octets of a body.
+    """Return a bound server that does not run yet; `limit` is the largest body in bytes.
 
-    Raises OSError when it is taken.
+    Raises OSError when the address is in use.
     """
     host, _, port = listen.rpartition(":")
     sockets: dict[int, Any] = {}
-    made = create_server(
+    server = create_server(
         app,
         map=sockets,
         host=host.strip("[]"),
@@ -82,17 +78,17 @@ def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THR
         channel_timeout=CHANNEL_SECONDS,
         cleanup_interval=10,
         max_request_header_size=HEADER_LIMIT,
-        max_request_body_size=limit + 1,  # the app itself says 413 to anything over its limit
+        max_request_body_size=limit + 1,  # the app itself answers 413 above its limit
         asyncore_use_poll=True,
         clear_untrusted_proxy_headers=True,
         ident=None,
     )
-    for one in sockets.values():  # a name may be several addresses
-        if isinstance(one, BaseWSGIServer):
-            one.channel_class = BoundedChannel
-    return made
+    for listener in sockets.values():  # a host name may have several addresses
+        if isinstance(listener, BaseWSGIServer):
+            listener.channel_class = BoundedChannel
+    return server
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _exit_process(number: int, frame: object) -> None:
     del number, frame
     raise SystemExit(0)

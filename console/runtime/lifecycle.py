@@ -1,7 +1,4 @@
-"""What every process does while it runs.
-
-Says that it is alive, and ends well when it is told to.
-"""
+"""The life of a process: open the context, send heartbeats, hold leases, stop on a signal."""
 
 import signal
 import threading
@@ -23,19 +20,18 @@ if TYPE_CHECKING:
     from workflow.background_jobs import JobNotifier
 
 HEARTBEAT_SECONDS = 20.0
-STALLED_SECONDS = (
-    900.0  # at one item: the largest workbook takes some minutes, three tries included
-)
+# at one item: the largest workbook takes some minutes, three attempts included
+STALLED_SECONDS = 900.0
 
 
 class LoopProgress:
-    """Whether the loop of a process gets on: one that hangs at an item is not alive."""
+    """Tracks whether the main loop of a process advances; one that hangs sends no heartbeat."""
 
     def __init__(self) -> None:
         self._at = time.monotonic()
 
     def record_round(self) -> None:
-        """Note that a round of the loop is done."""
+        """Record that a round of the loop is done."""
         self._at = time.monotonic()
 
     def is_stalled(self) -> bool:
@@ -47,28 +43,25 @@ class LoopProgress:
 def open_process(
     settings: Settings, name: str, progress: LoopProgress | None = None
 ) -> Iterator[tuple[AppContext, "JobNotifier | None"]]:
-    """Open the house of a process.
-
-    A small thread says every 20 seconds that it is alive, while it gets on.
-    """
-    waker = create_notifier(settings)
-    context = open_context(settings, waker=waker)
+    """Open the context of a process; a thread sends its heartbeat while the loop advances."""
+    notifier = create_notifier(settings)
+    context = open_context(settings, waker=notifier)
     stop = threading.Event()
     beat = threading.Thread(
-        target=_beat, args=(context, name, stop, progress), name="alive", daemon=True
+        target=_send_heartbeats, args=(context, name, stop, progress), name="alive", daemon=True
     )
     beat.start()
     try:
-        yield context, waker
+        yield context, notifier
     finally:
         stop.set()
         beat.join(timeout=5)
         context.close()
-        if waker is not None:
-            waker.close()
+        if notifier is not None:
+            notifier.close()
 
 
-def _beat(
+def _send_heartbeats(
     context: AppContext, name: str, stop: threading.Event, progress: LoopProgress | None
 ) -> None:
     while True:
@@ -85,7 +78,7 @@ def _beat(
 def hold_leases(context: AppContext, *names: str) -> Iterator[Leases]:
     """Hold leases on these names while the block lasts.
 
-    A small thread renews them; at the end they are released.
+    A thread renews them; they are released at the end.
     """
     leases, stop = Leases(context.store, context.clock), threading.Event()
     for name in names:
@@ -101,10 +94,10 @@ def hold_leases(context: AppContext, *names: str) -> Iterator[Leases]:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, while the block lasts."""
+    """Yield an event that SIGTERM and SIGINT set, while the block lasts."""
     event = threading.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
-    # Set by a thread: the handler may interrupt this very event while it holds its own lock.
+    # Set by a thread: the handler may interrupt Event.set or Event.wait while that holds its lock.
     before = [
         signal.signal(number, lambda *_: threading.Thread(target=event.set).start())
         for number in numbers

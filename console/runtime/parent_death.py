@@ -1,4 +1,4 @@
-"""A child of `intake up` ends when the supervisor does, even if that was killed with -9."""
+"""End child processes of `intake up` with their supervisor, even if that was killed with -9."""
 
 import ctypes
 import os
@@ -15,9 +15,9 @@ def is_under_supervisor() -> bool:
 
 
 def end_with_supervisor() -> None:
-    """Ask Linux to send us SIGTERM when the supervisor ends.
+    """Ask Linux to send SIGTERM to this process when its supervisor ends.
 
-    Does nothing elsewhere, or without a supervisor.
+    No effect on other systems, or without a supervisor.
     """
     parent = os.environ.get(SUPERVISOR_VARIABLE, "")
     if not parent.isdigit() or sys.platform != "linux":

@@ -1,7 +1,4 @@
-"""The processes, one function each.
-
-The Procfile is the diagram, this is what stands behind its lines.
-"""
+"""The processes, one function each: the code behind the lines of the Procfile."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +18,6 @@ from workflow.operations import item_faults, status
 from workflow.runtime import log
 from workflow.settings.settings import Settings, load_settings
 
-DRAIN_SECONDS = 20.0
 WEBHOOK_THREADS = 24  # threads: those that wait share a commit
 NO_MAILBOX = (
     "no mailbox is configured, so there is nothing to read: set"
@@ -30,10 +26,10 @@ NO_MAILBOX = (
 
 
 def run_process(name: str) -> None:
-    """Run a process of the table until SIGTERM or SIGINT, then drain and return.
+    """Run a process of the table until SIGTERM or SIGINT, then finish the work in hand.
 
-    A database that is away keeps none from starting: what a door is for then is to say "try again".
-    Raises SettingsError or Fault when it cannot start, OSError when its address is taken.
+    It starts even when the database is away: listeners then answer "try again". Raises
+    SettingsError or CommandError when it cannot start, OSError when its address is in use.
     """
     settings = load_settings()
     log.configure(name, as_json=settings.log_json)
@@ -46,7 +42,7 @@ def run_process(name: str) -> None:
 
 
 def run_smtp(settings: Settings) -> None:
-    """SMTP, and LMTP where an address is set."""
+    """Listen for SMTP, and for LMTP where an address is set."""
     from ingest.smtp.listener import serve
 
     return_large_blocks()
@@ -59,7 +55,7 @@ def run_smtp(settings: Settings) -> None:
 
 
 def run_imap(settings: Settings) -> None:
-    """One reader a mailbox. Raises CommandError when there is none."""
+    """Read each configured mailbox. Raises CommandError when there is none."""
     from ingest.imap.checkpoints import StoredCheckpoints
     from ingest.imap.mailboxes import list_mailboxes
     from ingest.imap.reader import ReaderContext, serve
@@ -81,7 +77,7 @@ def run_imap(settings: Settings) -> None:
                 accept=Intake(context).accept,
                 checkpoints=StoredCheckpoints(context.store),
                 get_deferred=partial(ItemFaults, context.store, context.clock, Transport.IMAP),
-                record_look=partial(_seen, context),
+                record_look=partial(_record_mailbox_alive, context),
                 stop=stop,
                 record_late_fetch=partial(dismiss_url_deliveries, context),
                 is_assigned=lambda key: leases.is_held(f"imap {key}"),
@@ -90,7 +86,7 @@ def run_imap(settings: Settings) -> None:
         )
 
 
-def _seen(context: AppContext, mailbox: str) -> None:
+def _record_mailbox_alive(context: AppContext, mailbox: str) -> None:
     try:
         status.record_alive(context, mailbox)
     except (SQLAlchemyError, OSError) as error:
@@ -98,7 +94,7 @@ def _seen(context: AppContext, mailbox: str) -> None:
 
 
 def run_folder(settings: Settings) -> None:
-    """The watched folder."""
+    """Watch the folder for workbooks."""
     from ingest.folder.watcher import get_folder_id, serve
     from ingest.processing.parser_pool import use_parser_pool
 
@@ -119,7 +115,7 @@ def run_folder(settings: Settings) -> None:
 
 
 def run_backfill(settings: Settings) -> None:
-    """What no webhook brought, pulled from Formstack; without a token it waits to be stopped."""
+    """Pull submissions that no webhook brought; without a token, wait to be stopped."""
     from ingest.formstack.api import FormstackApi
     from ingest.formstack.backfill import Backfill
 
@@ -138,7 +134,7 @@ def run_backfill(settings: Settings) -> None:
 
 
 def run_webhooks(settings: Settings) -> None:
-    """The public HTTP door: forms; and the spool of this host, which nobody else may see."""
+    """Serve public HTTP for forms, and drain the spool of this host."""
     from console.runtime.http_server import serve_http
     from ingest.formstack.spool import SpoolDrainer
     from webhooks.app import create_app
@@ -160,7 +156,7 @@ def run_webhooks(settings: Settings) -> None:
 
 
 def run_console(settings: Settings) -> None:
-    """The pages and API that people use."""
+    """Serve the pages and the API."""
     from console.app import MAX_FORM_BYTES, create_app
     from console.runtime.http_server import serve_http
     from ingest.processing.parser_pool import use_parser_pool
@@ -170,7 +166,7 @@ def run_console(settings: Settings) -> None:
 
 
 def run_worker(settings: Settings) -> None:
-    """RQ worker on our queues; without Redis it looks into the database each second."""
+    """Run an RQ worker on our queues; without Redis it polls the database each second."""
     from console.runtime.worker import run_worker
 
     collect_garbage_less_often()
@@ -178,13 +174,13 @@ def run_worker(settings: Settings) -> None:
 
 
 def run_clock(settings: Settings) -> None:
-    """Missed deadlines, lost wake-ups, and the waiting work itself when Redis is away."""
+    """Raise missed deadlines, find lost notifications, and do the waiting work without Redis."""
     from ingest.processing.parser_pool import use_parser_pool
     from workflow.operations.sweep import run_clock as sweep
 
     collect_garbage_less_often()
     with (
-        open_process(settings, "clock") as (context, waker),
+        open_process(settings, "clock") as (context, notifier),
         hold_leases(context, "clock") as leases,
         use_parser_pool(settings),
         catch_stop_signals() as stop,
@@ -192,7 +188,7 @@ def run_clock(settings: Settings) -> None:
         sweep(
             context,
             stop,
-            redis_away=lambda: waker is None or waker.is_redis_away,
+            redis_away=lambda: notifier is None or notifier.is_redis_away,
             has_lease=lambda: leases.is_held("clock"),
         )
 

@@ -1,7 +1,4 @@
-"""Keeps the processes running.
-
-Starts them, prefixes their lines, restarts what dies, drains at the end.
-"""
+"""Keep processes running: start them, prefix their output, restart them, stop them at the end."""
 
 import os
 import signal
@@ -16,9 +13,9 @@ import click
 
 from console.runtime.parent_death import SUPERVISOR_VARIABLE
 
-DRAIN_SECONDS = 25.0
+DRAIN_SECONDS = 25.0  # the SMTP listener takes up to 20 s to end its sessions
 MAX_RESTART_DELAY = 30.0
-STABLE_SECONDS = 30.0  # a child that lived so long starts its pauses from the beginning again
+STABLE_SECONDS = 30.0  # a child that ran this long restarts after one second again
 POLL_SECONDS = 0.2
 COLOURS = (
     "cyan",
@@ -35,13 +32,13 @@ COLOURS = (
 EndCallback = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
 
 
-def _nobody_listens(name: str, how: str) -> None:
+def _ignore_end(name: str, how: str) -> None:
     del name, how
 
 
 @dataclass
 class Child:
-    """One process we keep running."""
+    """One process to keep running."""
 
     name: str
     command: list[str]
@@ -59,12 +56,13 @@ class Child:
 
 
 class Supervisor:
-    """Children of one parent thread: Linux ends them when that thread ends, whatever ends it."""
+    """Parent of the child processes: Linux ends them when its thread ends, for whatever reason."""
 
-    def __init__(
-        self, environment: Mapping[str, str], ended: EndCallback = _nobody_listens
-    ) -> None:
-        """`ended` hears of each process that ended by itself; it must neither wait nor raise."""
+    def __init__(self, environment: Mapping[str, str], ended: EndCallback = _ignore_end) -> None:
+        """Take the environment of the children and a callback.
+
+        `ended` is called for each process that ended by itself; it must neither block nor raise.
+        """
         self.environment = {
             **environment,
             "PYTHONUNBUFFERED": "1",
@@ -73,22 +71,22 @@ class Supervisor:
         self._children: list[Child] = []
         self._writing = threading.Lock()
         self._signals = 0
-        self._tell_ended = ended
+        self._on_end = ended
 
     def add(self, name: str, command: list[str]) -> Child:
         """Start a process and keep it running."""
         child = Child(name, command, COLOURS[len(self._children) % len(COLOURS)])
         self._children.append(child)
-        self._start(child)
+        self._start_child(child)
         return child
 
     def install_signal_handlers(self) -> None:
-        """SIGTERM, SIGINT and SIGHUP end `run`.
+        """Have SIGTERM, SIGINT and SIGHUP end `run`.
 
-        A second one ends it without waiting for the children.
+        A second signal ends it without waiting for the children.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._signalled)
+            signal.signal(number, self._count_signal)
 
     @property
     def is_stopping(self) -> bool:
@@ -96,52 +94,54 @@ class Supervisor:
         return self._signals > 0
 
     def wait_for(self, ready: Callable[[], bool], seconds: float) -> bool:
-        """Keep everything running until it is ready, or time is up; whether it is."""
+        """Keep everything running until `ready()` or a timeout; return whether it was ready."""
         until = time.monotonic() + seconds
         while not self.is_stopping and time.monotonic() < until:
             if ready():
                 return True
-            self._look()
+            self._check_children()
         return False
 
     def run(self) -> None:
-        """Keep everything running until told to stop."""
+        """Keep everything running until a signal arrives."""
         while not self.is_stopping:
-            self._look()
+            self._check_children()
 
     def stop(self) -> None:
-        """End all children: the first one added last, it serves the others."""
-        said = self._signals
+        """End all children; the one added first ends last, because it serves the others."""
+        most_signals = max(1, self._signals)  # one more than these cuts the waiting short
         first, others = self._children[:1], self._children[1:]
         for group in (others, first):
-            for child in group:
-                _signal(child, signal.SIGTERM)
-            until = time.monotonic() + DRAIN_SECONDS
-            while (
-                any(_alive(c) for c in group)
-                and time.monotonic() < until
-                and self._signals <= max(1, said)
-            ):
-                time.sleep(0.05)
-            for child in group:
-                _signal(child, signal.SIGKILL)
+            self._stop_group(group, most_signals)
         for child in self._children:
             if child.process is not None:
                 child.process.wait()
             if child.reader is not None:
                 child.reader.join(timeout=1)
 
+    def _stop_group(self, group: list[Child], most_signals: int) -> None:
+        """End these children: SIGTERM, then SIGKILL for those that do not finish in time."""
+        for child in group:
+            _send_signal(child, signal.SIGTERM)
+        until = time.monotonic() + DRAIN_SECONDS
+        while any(map(_is_alive, group)) and time.monotonic() < until:
+            if self._signals > most_signals:
+                break
+            time.sleep(0.05)
+        for child in group:
+            _send_signal(child, signal.SIGKILL)
+
     def print_line(self, name: str, text: str, colour: str = "white") -> None:
-        """Write a line under a name, whole."""
+        """Print one line under a name, without mixing it with other lines."""
         with self._writing:
             click.echo(f"{click.style(f'{name:<9}', fg=colour)}| {text}")
 
-    def _signalled(self, number: int, frame: object) -> None:
+    def _count_signal(self, number: int, frame: object) -> None:
         del number, frame
         self._signals += 1
 
-    def _start(self, child: Child) -> None:
-        # A session of its own: Ctrl-C reaches us alone, and we tell the children to drain.
+    def _start_child(self, child: Child) -> None:
+        # A session of its own: Ctrl-C reaches the supervisor only, which ends them in order.
         child.process = subprocess.Popen(  # noqa: S603  # our own interpreter and modules
             child.command,
             env=self.environment,
@@ -152,29 +152,29 @@ class Supervisor:
         )
         child.started = time.monotonic()
         child.reader = threading.Thread(
-            target=self._relay, args=(child, child.process), daemon=True
+            target=self._relay_output, args=(child, child.process), daemon=True
         )
         child.reader.start()
 
-    def _relay(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+    def _relay_output(self, child: Child, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self.print_line(child.name, line.decode(errors="replace").rstrip(), child.colour)
         process.stdout.close()
 
-    def _look(self) -> None:
+    def _check_children(self) -> None:
         time.sleep(POLL_SECONDS)
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
-                self._ended(child, child.process.returncode)
+                self._schedule_restart(child, child.process.returncode)
             elif (
                 child.process is None
                 and time.monotonic() >= child.restart_at
                 and not self.is_stopping
             ):
-                self._start(child)
+                self._start_child(child)
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _schedule_restart(self, child: Child, code: int) -> None:
         lived = time.monotonic() - child.started
         child.failures = 1 if lived >= STABLE_SECONDS else child.failures + 1
         child.process, child.restart_at = None, time.monotonic() + child.restart_delay
@@ -182,19 +182,19 @@ class Supervisor:
         self.print_line(
             "up", f"{child.name} ended ({how}); started again in {child.restart_delay:.0f} s", "red"
         )
-        self._tell_ended(child.name, how)
+        self._on_end(child.name, how)
 
 
 def build_command(name: str) -> list[str]:
-    """The command line of one of our own processes."""
+    """Return the command line of one of our own processes."""
     return [sys.executable, "-m", "console.cli.main", name]
 
 
-def _alive(child: Child) -> bool:
+def _is_alive(child: Child) -> bool:
     return child.process is not None and child.process.poll() is None
 
 
-def _signal(child: Child, number: signal.Signals) -> None:
-    if _alive(child):
+def _send_signal(child: Child, number: signal.Signals) -> None:
+    if _is_alive(child):
         assert child.process is not None
         child.process.send_signal(number)

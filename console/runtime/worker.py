@@ -1,9 +1,7 @@
-"""The worker: RQ's, on our queues, in one process that stays.
+"""The worker: RQ's, on our queues, in one long-lived process; without Redis it polls.
 
-Without Redis it looks into the database itself.
-
-Nothing forks: what a hostile item could do to a worker it does to a parser's own process
-(ingest/processing/parser_pool.py), and a fork for each hint would cost more than most of the work.
+It does not fork: a hostile item is confined to a parser's own process
+(ingest/processing/parser_pool.py), and a fork for each job would cost more than most of the work.
 """
 
 import os
@@ -29,36 +27,34 @@ from workflow.runtime import log
 from workflow.settings.settings import Settings
 
 POLL_SECONDS = 1.0
-RETRY_SECONDS = (
-    5.0  # Redis that is away is asked again after so long; the database is looked at meanwhile
-)
-WORKER_TTL_SECONDS = 30  # seconds RQ counts a worker as alive; it looks up from waiting 15 s sooner
-NO_REDIS = "INTAKE_REDIS_URL is not set: this worker looks into the database every second instead"
+RETRY_SECONDS = 5.0  # until Redis is tried again; the database is polled meanwhile
+WORKER_TTL_SECONDS = 30  # RQ counts a worker as alive for so long; it wakes 15 s sooner to renew
+NO_REDIS = "INTAKE_REDIS_URL is not set: this worker polls the database every second"
 
 
 def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; what is in hand is finished."""
+    """Work until SIGTERM or SIGINT; the job in hand is finished."""
     url = find_redis_url(settings)
     if url:
-        os.environ["INTAKE_REDIS_URL"] = url  # where a job finds it
+        os.environ["INTAKE_REDIS_URL"] = url  # jobs read it from there
     else:
         click.echo(NO_REDIS, err=True)
-    told_to_stop = False
+    is_stopped = False
     with open_process(settings, "worker") as (context, _), use_parser_pool(settings):
-        while not told_to_stop:
-            told_to_stop = bool(url) and _with_redis(url)
-            if not told_to_stop:
-                told_to_stop = _without_redis(context, RETRY_SECONDS if url else float("inf"))
+        while not is_stopped:
+            is_stopped = bool(url) and _work_with_redis(url)
+            if not is_stopped:
+                is_stopped = _work_without_redis(context, RETRY_SECONDS if url else float("inf"))
         background_jobs.close_context()
 
 
 class QuietWorker(SimpleWorker):
-    """RQ's worker, whose log tells no exception's text."""
+    """RQ's worker without exception texts in its log: they could hold customer data."""
 
     max_connection_wait_time = RETRY_SECONDS
 
     def __init__(self, connection: Redis) -> None:
-        """Open on our queues, the JSON serializer on both ends.
+        """Open on our queues, with the JSON serializer on both ends.
 
         Raises RedisError when Redis does not answer.
         """
@@ -75,44 +71,40 @@ class QuietWorker(SimpleWorker):
         )
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """Log the class and place of a job's fault."""
+        """Log the class and place of a job's error."""
         del job
         log.fault("job", exc_info[1])
 
     @property
     def is_stop_requested(self) -> bool:
-        """Return whether it ended because a signal asked it to."""
+        """Return whether a signal asked it to stop."""
         return self._shutdown_requested_date is not None
 
 
-def _with_redis(url: str) -> bool:
-    """Work on hints from Redis.
-
-    Whether it ended because it was told to, and not because Redis went away.
-    """
+def _work_with_redis(url: str) -> bool:
+    """Work on jobs from Redis; return False when Redis went away, True when a signal ended it."""
     worker = None
     try:
         worker = QuietWorker(Redis.from_url(url, socket_connect_timeout=2))
         log.listener_started("worker", "redis")
-        # In turn: a backlog of mail to read must not keep the notices of what was read from going
-        # out.
+        # Round robin: a backlog of mail to read must not delay the notices of mail that was read.
         worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     except RedisError:
         log.redis_unavailable()
     return worker is not None and worker.is_stop_requested
 
 
-def _without_redis(context: AppContext, seconds: float) -> bool:
-    """Look into the database every second, for so long; whether told to stop meanwhile."""
+def _work_without_redis(context: AppContext, seconds: float) -> bool:
+    """Poll the database every second for `seconds`; return whether a signal ended it."""
     until = time.monotonic() + seconds
     with catch_stop_signals() as stop:
         while not stop.is_set() and time.monotonic() < until:
-            _look(context, stop)
+            _poll_once(context, stop)
             stop.wait(POLL_SECONDS)
         return stop.is_set()
 
 
-def _look(context: AppContext, stop: threading.Event) -> None:
+def _poll_once(context: AppContext, stop: threading.Event) -> None:
     for name in background_jobs.QUEUES:
         try:
             if not stop.is_set():

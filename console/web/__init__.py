@@ -1,4 +1,1 @@
-"""What every page stands on.
-
-The app, sign-in, sessions, rights, and how things are written for people.
-"""
+"""The basis of every page: sign-in, sessions, permissions, template filters."""

@@ -1,4 +1,4 @@
-"""Who calls the API: the bearer of a token, and nobody by a cookie; how often, and for what."""
+"""Authenticate API calls by bearer token, check their scope and limit their rate."""
 
 from flask import Flask, current_app, g, request
 from limits import RateLimitItemPerMinute
@@ -14,23 +14,23 @@ from workflow.models.accounts import ApiToken
 from workflow.permissions import Right, lacking
 
 BLUEPRINT = "api"
-WRONG_TOKEN_LIMIT = RateLimitItemPerMinute(30)  # tokens that are none, from one address
-RETRY_AFTER_SECONDS = "60"  # seconds: whoever waits them out may call again
+WRONG_TOKEN_LIMIT = RateLimitItemPerMinute(30)  # wrong tokens, from one address
+RETRY_AFTER_SECONDS = "60"  # seconds; the window of the limits
 REALM = 'Bearer realm="support-intake"'
 COUNTER_KEY = "intake.api.calls"
 
 
 def register_call_counter(app: Flask, context: AppContext) -> None:
-    """Give the app its counters, shared with other processes of the house where there is Redis."""
+    """Give the app its call counter, shared between processes where there is Redis."""
     app.extensions[COUNTER_KEY] = CallCounter(find_redis_url(context.settings))
 
 
 def authorize_call(view: object) -> None:
-    """Let the call through if its token may do this. Raises ApiError: 401, 403, 429."""
-    token = _presented()
+    """Check token, rate limit and scope of a call. Raises ApiError: 401, 403, 429."""
+    token = _authenticate()
     g.staff, g.rights = token.staff, api_tokens.get_rights(token)
     most = RateLimitItemPerMinute(web_request.get_context().settings.api_calls_per_minute)
-    if not _counted().count_call(most, "token", str(token.id)):
+    if not _get_counter().count_call(most, "token", str(token.id)):
         raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
     api_tokens.record_use(web_request.get_context().store, token, now())
     right = getattr(view, RIGHT_ATTRIBUTE, None)
@@ -42,21 +42,21 @@ def authorize_call(view: object) -> None:
         raise ApiError(403, words, WWW_Authenticate=scope)
 
 
-def _presented() -> ApiToken:
-    where = request.remote_addr or ""
-    if not _counted().is_allowed(WRONG_TOKEN_LIMIT, "wrong", where):
+def _authenticate() -> ApiToken:
+    address = request.remote_addr or ""
+    if not _get_counter().is_allowed(WRONG_TOKEN_LIMIT, "wrong", address):
         raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
-    given = request.authorization
-    if given is None or given.type != "bearer" or not given.token:
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
         raise ApiError(401, WWW_Authenticate=REALM)
-    token = api_tokens.find_token(get_session(), given.token)
+    token = api_tokens.find_token(get_session(), authorization.token)
     if token is None:
-        _counted().count_call(WRONG_TOKEN_LIMIT, "wrong", where)
+        _get_counter().count_call(WRONG_TOKEN_LIMIT, "wrong", address)
         raise ApiError(401, WWW_Authenticate=f'{REALM}, error="invalid_token"')
     return token
 
 
-def _counted() -> CallCounter:
-    found = current_app.extensions[COUNTER_KEY]
-    assert isinstance(found, CallCounter)
-    return found
+def _get_counter() -> CallCounter:
+    counter = current_app.extensions[COUNTER_KEY]
+    assert isinstance(counter, CallCounter)
+    return counter

@@ -1,6 +1,6 @@
-"""What the API says when it says no.
+"""Error responses of the API: a status, a code for programs and a sentence for people.
 
-A status, a word for programs, a sentence for people, and never the inside.
+Nothing internal is in them.
 """
 
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ from workflow.errors import (
 from workflow.runtime import log
 
 ERROR_TEXTS = {
-    400: ("malformed", "That is no request we understand."),
-    401: ("token", "Send a token that is good: Authorization: Bearer intake_…"),
+    400: ("malformed", "The request could not be understood."),
+    401: ("token", "Send a valid token: Authorization: Bearer intake_…"),
     403: ("scope", "This token may not do that."),
-    404: ("not-found", "There is no such thing."),
+    404: ("not-found", "Nothing was found at this address."),
     405: ("method", "This address takes another method."),
     406: ("accept", "The answer is JSON."),
-    409: ("conflict", "That cannot be done as things stand."),
-    412: ("changed", "It has changed since you looked."),
-    413: ("too-large", "That is too large."),
+    409: ("conflict", "This cannot be done in the current state."),
+    412: ("changed", "It has changed since you read it."),
+    413: ("too-large", "The request is too large."),
     415: ("content-type", "Send JSON, as application/json."),
-    422: ("invalid", "Something in what was sent does not fit: see fields."),
-    429: ("too-often", "Too many calls: wait as long as Retry-After says."),
+    422: ("invalid", "A value is not valid: see fields."),
+    429: ("too-often", "Too many calls: wait for the seconds in Retry-After."),
     500: ("ours", "Something went wrong on our side."),
     503: ("away", "The database does not answer: try again."),
 }
@@ -42,13 +42,11 @@ CONFIRMED_BY: dict[type[Exception], str] = {
     AcrossCompanies: "across_companies",
     SeemsPatientData: "checked",
 }
+KEPT_HEADERS = frozenset({"Allow", "Retry-After", "Location"})
 
 
-class ApiError(Exception):  # it is what the answer says, not a fault of the program
-    """A call that is not carried out.
-
-    The status, the sentence, and what else the answer carries.
-    """
+class ApiError(Exception):  # named after the response; no fault of the program
+    """A call that is refused: status, sentence, errors by field, and headers of the response."""
 
     def __init__(
         self,
@@ -64,55 +62,56 @@ class ApiError(Exception):  # it is what the answer says, not a fault of the pro
 
 
 def build_error_response(error: Exception) -> Response:
-    """The answer for whatever went wrong."""
+    """Return the response for an exception."""
     if isinstance(error, ApiError):
-        return _said(error.code, error.detail, error.fields, error.headers)
+        return _respond(error.code, error.detail, error.fields, error.headers)
     if (field := CONFIRMED_BY.get(type(error))) is not None:
         how = f"Send {field} = true to confirm it."
-        return _said(HTTPStatus.CONFLICT, f"{error}. {how}", {field: [how]})
+        return _respond(HTTPStatus.CONFLICT, f"{error}. {how}", {field: [how]})
     if isinstance(error, NotPermitted):
-        return _said(HTTPStatus.FORBIDDEN, str(error))
+        return _respond(HTTPStatus.FORBIDDEN, str(error))
     if isinstance(error, VersionMismatch):
-        return _said(HTTPStatus.PRECONDITION_FAILED)
+        return _respond(HTTPStatus.PRECONDITION_FAILED)
     if isinstance(error, ActionNotAllowed):
-        return _said(HTTPStatus.CONFLICT, str(error))
-    if isinstance(error, DATABASE_UNAVAILABLE):
-        log.fault("api", error)
-        return _said(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
+        return _respond(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, HTTPException) and (error.code or 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
-        told = _fields(error)
-        heads = {
-            name: value
-            for name, value in error.get_headers()
-            if name in {"Allow", "Retry-After", "Location"}
-        }
-        return _said(error.code or HTTPStatus.BAD_REQUEST, fields=told, headers=heads)
+        return _respond_to_http_error(error)
     log.fault("api", error)
-    return _said(HTTPStatus.INTERNAL_SERVER_ERROR)
+    if isinstance(error, DATABASE_UNAVAILABLE):
+        return _respond(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": RETRY_SECONDS})
+    return _respond(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _said(
+def _respond_to_http_error(error: HTTPException) -> Response:
+    """Return the response for an error of the request, with the headers clients act on."""
+    headers = {name: value for name, value in error.get_headers() if name in KEPT_HEADERS}
+    return _respond(
+        error.code or HTTPStatus.BAD_REQUEST, fields=_list_field_errors(error), headers=headers
+    )
+
+
+def _respond(
     code: int,
     detail: str = "",
     fields: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    word, words = ERROR_TEXTS.get(code, ("no", HTTPStatus(code).phrase))
-    body: dict[str, Any] = {"error": word, "detail": detail or words}
+    error_code, text = ERROR_TEXTS.get(code, ("no", HTTPStatus(code).phrase))
+    body: dict[str, Any] = {"error": error_code, "detail": detail or text}
     if fields:
         body["fields"] = dict(fields)
-    told = jsonify(body)
-    told.status_code = code
-    told.headers.update(headers or {})
-    return told
+    response = jsonify(body)
+    response.status_code = code
+    response.headers.update(headers or {})
+    return response
 
 
-def _fields(error: HTTPException) -> dict[str, Any] | None:
-    """Return what is wrong with which field, as the parser of arguments found it."""
-    found = getattr(error, "data", {}).get("messages", {})
+def _list_field_errors(error: HTTPException) -> dict[str, Any] | None:
+    """Return the errors by field, as the argument parser found them."""
+    messages = getattr(error, "data", {}).get("messages", {})
     return {
-        str(name): words
-        for place in found.values()
-        if isinstance(place, dict)
-        for name, words in place.items()
+        str(name): errors
+        for location in messages.values()
+        if isinstance(location, dict)
+        for name, errors in location.items()
     }

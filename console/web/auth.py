@@ -1,7 +1,4 @@
-"""Sign-in by Flask-Security: passwords, lock-out, second factor, single sign-on.
-
-And the links that make accounts.
-"""
+"""Sign-in by Flask-Security: password, lock-out, second factor, single sign-on, invitations."""
 
 import hashlib
 from datetime import timedelta
@@ -12,6 +9,7 @@ from flask import (
     Flask,
     Response,
     abort,
+    current_app,
     flash,
     g,
     redirect,
@@ -42,6 +40,7 @@ from console.web.auth_sessions import (
     Session,
 )
 from console.web.request import (
+    PUBLIC,
     RIGHT_ATTRIBUTE,
     get_context,
     get_session,
@@ -59,22 +58,25 @@ from workflow.models.core import Staff
 from workflow.permissions import Right
 from workflow.runtime import crypto
 
-SHORTEST_PASSWORD = 12
+SHORTEST_PASSWORD = 12  # characters
 SIGN_IN_LIMIT = "20 per minute"  # from one address
 SESSION_ENDED = "The session has ended."
-LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views look after themselves
+# without a page of ours; "" is an address that no view serves
+OPEN_ENDPOINTS = frozenset({"", "static", "bootstrap.static", "security.static"})
+LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views check permissions themselves
 csrf = CSRFProtect()
 pages = Blueprint("accounts", __name__)
 
 
 def register_auth(app: Flask, context: AppContext) -> None:
-    """Give the app sessions, accounts and the guard before every view."""
+    """Give the app sessions, accounts and the permission check before every view."""
     app.session_interface = ServerSessions(context)
-    app.config.update(_configuration(context))
+    app.config.update(_build_configuration(context))
     csrf.init_app(app)
     security = Security(app, Accounts(context), register_blueprint=True)
     if context.settings.oidc is not None and security.oauthglue is not None:
         security.oauthglue.register_provider_ext(OidcProvider(context.settings.oidc))
+    # in memory: each process counts alone, on top of the lock-out that all of them share
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", default_limits=[])
     for view in ("login", "verify", "two_factor_token_validation"):
         name = f"{LIBRARY_BLUEPRINT}.{view}"
@@ -82,7 +84,7 @@ def register_auth(app: Flask, context: AppContext) -> None:
             cast("Any", app.view_functions[name])
         )
     app.register_blueprint(pages)
-    app.before_request(_guard)
+    app.before_request(_check_permission)
     app.jinja_env.globals["lock"] = {
         "failures": MAX_FAILURES,
         "minutes": LOCK_DURATION // timedelta(minutes=1),
@@ -91,22 +93,24 @@ def register_auth(app: Flask, context: AppContext) -> None:
     user_authenticated.connect(_on_sign_in, app)
 
 
-def _configuration(context: AppContext) -> dict[str, Any]:
+def _build_configuration(context: AppContext) -> dict[str, Any]:
     secret = [
         hashlib.sha256(b"support-intake console\0" + k).hexdigest()
         for k in crypto.load_keys(context.settings)
     ]
     return {
         "SECRET_KEY": secret[0],
-        "SECRET_KEY_FALLBACKS": secret[1:],
+        "SECRET_KEY_FALLBACKS": secret[1:],  # old keys still open what they signed
         "SECURITY_PASSWORD_SALT": secret[0],
         "SECURITY_PASSWORD_LENGTH_MIN": SHORTEST_PASSWORD,
+        # the same answer for a wrong password and an unknown address
         "SECURITY_RETURN_GENERIC_RESPONSES": True,
         "SECURITY_CHANGEABLE": True,
         "SECURITY_SEND_PASSWORD_CHANGE_EMAIL": False,
         "SECURITY_TWO_FACTOR": True,
         "SECURITY_TWO_FACTOR_REQUIRED": context.settings.second_factor,
         "SECURITY_TWO_FACTOR_ENABLED_METHODS": ["authenticator"],
+        # whoever reads the mailbox must not get around the second factor
         "SECURITY_TWO_FACTOR_RESCUE_EMAIL": False,
         "SECURITY_MULTI_FACTOR_RECOVERY_CODES": True,
         "SECURITY_TOTP_SECRETS": {str(len(secret) - n): s for n, s in enumerate(secret)},
@@ -116,21 +120,22 @@ def _configuration(context: AppContext) -> dict[str, Any]:
         "SECURITY_MSG_IDENTITY_NOT_REGISTERED": (NO_ACCOUNT_MESSAGE, "error"),
         "SECURITY_MSG_DISABLED_ACCOUNT": (NO_ACCOUNT_MESSAGE, "error"),
         "SECURITY_FRESHNESS": timedelta(minutes=context.settings.idle_minutes),
+        # addresses are not looked up in DNS: internal domains are valid, too
         "SECURITY_EMAIL_VALIDATOR_ARGS": {"check_deliverability": False, "test_environment": True},
         "SECURITY_JOIN_USER_ROLES": False,
         "SECURITY_DEFAULT_REMEMBER_ME": False,
         "SECURITY_STATIC_FOLDER_URL": "/sign-in-static",
         "REMEMBER_COOKIE_HTTPONLY": True,
-        "WTF_CSRF_TIME_LIMIT": None,
+        "WTF_CSRF_TIME_LIMIT": None,  # as long as the session
         "WTF_CSRF_SSL_STRICT": context.settings.public_url.startswith("https://"),
         "RATELIMIT_HEADERS_ENABLED": False,
     }
 
 
 def _on_sign_in(app: Flask, user: User, **_: object) -> None:
-    """A new session for whoever signs in, and a line in the audit trail."""
+    """Start a new session for the person who signs in, and record it in the audit log."""
     del app
-    cast("Session", session).renew()
+    cast("Session", session).renew()  # against session fixation
     session[ACCOUNT_KEY] = user.id
     session[form_tokens.CSRF_FIELD] = form_tokens.create_secret(user.id)
     record_sign_in(get_context(), user)
@@ -138,55 +143,50 @@ def _on_sign_in(app: Flask, user: User, **_: object) -> None:
         session[SAVED_FORMS_KEY] = FORMS_TO_SHOW
 
 
-def _guard() -> AnyResponse | None:
-    """Let a request through whose view says which right it needs, if who is asking has it.
-
-    Nothing else.
-    """
+def _check_permission() -> AnyResponse | None:
+    """Check that the view names a right and the person has it, before every request."""
     endpoint = request.endpoint or ""
-    if endpoint in {"", "static", "bootstrap.static", "security.static"}:
+    if endpoint in OPEN_ENDPOINTS:
         return None
-    if (
-        request.blueprint == api_auth.BLUEPRINT
-    ):  # programs, by their tokens: a cookie counts for nothing there
-        api_auth.authorize_call(_view(endpoint))
+    view = current_app.view_functions.get(endpoint)
+    if request.blueprint == api_auth.BLUEPRINT:  # programs send a token; no cookie is read there
+        api_auth.authorize_call(view)
         return None
-    if current_user and current_user.is_authenticated:
-        g.staff, g.time_zone = current_user.staff, current_user.time_zone
-    elif ACCOUNT_KEY in session:  # signed out, or every session of the account was ended
-        session.clear()
-    right = getattr(_view(endpoint), RIGHT_ATTRIBUTE, None)
-    if right == "public" or endpoint.startswith(f"{LIBRARY_BLUEPRINT}."):
+    _load_person()
+    right = getattr(view, RIGHT_ATTRIBUTE, None)
+    if right == PUBLIC or endpoint.startswith(f"{LIBRARY_BLUEPRINT}."):
         return None
     if g.get("staff") is None:
-        return _to_sign_in()
+        return _redirect_to_sign_in()
     if right is None or not is_allowed(Right(right)):
         abort(403)
-    return _to_kept_form() if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW else None
+    if session.get(SAVED_FORMS_KEY) == FORMS_TO_SHOW:
+        return _redirect_to_saved_form()
+    return None
 
 
-def _to_kept_form() -> AnyResponse | None:
-    """Show what was typed before the sign-in, on the first page after it, however one signed in."""
-    mode = request.headers.get(
-        "Sec-Fetch-Mode", "navigate"
-    )  # a script of another tab shows nothing
+def _load_person() -> None:
+    """Set the signed-in person and their time zone for this request."""
+    if current_user and current_user.is_authenticated:
+        g.staff, g.time_zone = current_user.staff, current_user.time_zone
+    elif ACCOUNT_KEY in session:  # signed out elsewhere, or every session of the account was ended
+        session.clear()
+
+
+def _redirect_to_saved_form() -> AnyResponse | None:
+    """Redirect the first page after sign-in to the forms saved before it."""
+    # a script of another tab must not use the redirect up: nobody would see it
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")
     if request.method != "GET" or mode != "navigate":
         return None
     session[SAVED_FORMS_KEY] = FORMS_LISTED
     return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
 
 
-def _view(endpoint: str) -> object:
-    from flask import current_app  # one line of use
-
-    return current_app.view_functions.get(endpoint)
-
-
-def _to_sign_in() -> AnyResponse:
+def _redirect_to_sign_in() -> AnyResponse:
     if request.method != "GET":
-        raise CSRFError(
-            SESSION_ENDED
-        )  # the session has ended; answered like a form whose token has
+        # answered like a form whose token has expired: its fields are saved
+        raise CSRFError(SESSION_ENDED)
     back = request.full_path.rstrip("?")
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
@@ -197,21 +197,21 @@ def _to_sign_in() -> AnyResponse:
 @pages.get("/join/<token>")
 @public
 def join(token: str) -> str:
-    """The form of an invitation."""
+    """Show the form of an invitation."""
     with get_context().store.transaction() as session:
-        found = invitations.find_valid_invitation(session, token, now())
-        if found is None:
+        invitation = invitations.find_valid_invitation(session, token, now())
+        if invitation is None:
             abort(404)
-        name, email = _known(session, found)
+        name, email = _find_invited(session, invitation)
     return render_template(
         "join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=""
     )
 
 
-def _join_again(token: str) -> tuple[str, int]:
-    """Show the form again with name and address; a password is never kept."""
+def _show_join_again(token: str) -> tuple[str, int]:
+    """Show the form again with name and address; a password is never stored."""
     del token
-    fault = "This page was open for too long. Nothing is lost but the password: type it again."
+    fault = "This page was open for too long. Only the password is lost: type it again."
     page = render_template(
         "join.html",
         name=request.form.get("name", "")[:200],
@@ -223,19 +223,19 @@ def _join_again(token: str) -> tuple[str, int]:
 
 
 @pages.post("/join/<token>")
-@when_expired(_join_again)
+@when_expired(_show_join_again)
 @public
 def joined(token: str) -> AnyResponse | tuple[str, int]:
-    """Make the account, or the new password; the link is used up."""
+    """Create the account or set the new password; the link is used up."""
     name, email = (
         request.form.get("name", "").strip()[:200],
         request.form.get("email", "").strip().casefold(),
     )
     password = request.form.get("password", "")
-    fault = _fault(name, email, password, request.form.get("again", ""))
+    fault = _find_fault(name, email, password, request.form.get("again", ""))
     if not fault:
         try:
-            _make(token, name, email, password)
+            _create_account(token, name, email, password)
         except IntegrityError:
             fault = (
                 "There is an account with this name or address already: sign in, or ask an admin"
@@ -250,15 +250,15 @@ def joined(token: str) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("security.login"))
 
 
-def _known(session: Any, found: Invitation) -> tuple[str, str]:
-    person = session.get(Staff, found.staff_id) if found.staff_id else None
+def _find_invited(session: Any, invitation: Invitation) -> tuple[str, str]:
+    person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
     return (person.name, person.email) if person is not None else ("", "")
 
 
-def _fault(name: str, email: str, password: str, again: str) -> str:
+def _find_fault(name: str, email: str, password: str, again: str) -> str:
     faults = {
-        "Say your name.": not name or not name.isprintable(),
-        "That is no mail address.": not directory.is_valid_address(email),
+        "Enter your name.": not name or not name.isprintable(),
+        "This is not a mail address.": not directory.is_valid_address(email),
         f"Use at least {SHORTEST_PASSWORD} characters; a few words are best.": (
             len(password) < SHORTEST_PASSWORD
         ),
@@ -267,26 +267,25 @@ def _fault(name: str, email: str, password: str, again: str) -> str:
     return next((words for words, wrong in faults.items() if wrong), "")
 
 
-def _make(token: str, name: str, email: str, password: str) -> None:
-    when = now()
+def _create_account(token: str, name: str, email: str, password: str) -> None:
+    moment = now()
     with get_context().store.transaction() as session:
-        found = invitations.find_valid_invitation(session, token, when)
-        if found is None:
+        invitation = invitations.find_valid_invitation(session, token, moment)
+        if invitation is None:
             abort(404)
-        found.used_at = when
-        person = session.get(Staff, found.staff_id) if found.staff_id else None
+        invitation.used_at = moment
+        person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
         if person is None:
-            person = session.scalar(
-                select(Staff).where(Staff.name == name)
-            )  # put on the desk before the first run
+            # added by `intake user add` before the first admin had an account
+            person = session.scalar(select(Staff).where(Staff.name == name))
         if person is None:
-            person = Staff(name=name, email=email, role=found.role, created_at=when)
+            person = Staff(name=name, email=email, role=invitation.role, created_at=moment)
             session.add(person)
-        person.role, person.email = found.role, person.email or email
+        person.role, person.email = invitation.role, person.email or email
         session.flush()
         account = session.scalar(select(Account).where(Account.staff_id == person.id))
         if account is None:
-            account = Account(staff_id=person.id, created_at=when)
+            account = Account(staff_id=person.id, created_at=moment)
             session.add(account)
         account.email, account.password, account.uniquifier = (
             email,
@@ -296,7 +295,7 @@ def _make(token: str, name: str, email: str, password: str) -> None:
         account.active, account.failures, account.locked_until = True, 0, None
         session.flush()
         audit.record(
-            session, "account", by=person.name, cause="invitation", now=when, account=account.id
+            session, "account", by=person.name, cause="invitation", now=moment, account=account.id
         )
 
 
@@ -309,5 +308,5 @@ def _end_session() -> Response:
 @when_expired(_end_session)  # signing out is what an old page wants, too
 @public
 def sign_out() -> Response:
-    """End the session here, whoever has a copy of its cookie."""
+    """End the session on the server, for every copy of its cookie."""
     return _end_session()

@@ -1,4 +1,4 @@
-"""Accounts as the sign-in library sees them: found, changed and locked in our database."""
+"""Flask-Security's user datastore over our accounts table."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,16 +14,18 @@ from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.runtime import log
 
-# in a row, then the account is locked for a while: guessing takes years, a typo a quarter of an
-# hour
+# In a row, then the account is locked: guessing takes years, mistyping costs 15 minutes.
 MAX_FAILURES = 5
 LOCK_DURATION = timedelta(minutes=15)
-LOCKED_MESSAGE = f"Sign-in does not work now. Wait {LOCK_DURATION // timedelta(minutes=1)} minutes, or ask an admin."
+LOCKED_MESSAGE = (
+    f"Sign-in does not work now. Wait {LOCK_DURATION // timedelta(minutes=1)} minutes,"
+    " or ask an admin."
+)
 
 
 @dataclass
 class Group(RoleMixin):
-    """A role, as the library wants one."""
+    """A role as the library expects it."""
 
     name: str
     permissions: list[str] | None = None
@@ -31,7 +33,7 @@ class Group(RoleMixin):
 
 @dataclass(eq=False)
 class User(UserMixin):
-    """An account for the length of a request; names are the library's."""
+    """An account for the length of a request; names of fields are the library's."""
 
     context: AppContext = field(repr=False)
     id: int = 0
@@ -48,12 +50,12 @@ class User(UserMixin):
     time_zone: str = ""
 
     @property
-    # a person has one, which is on the desk's record
+    # a person has one role, stored with the staff record
     def roles(self) -> list[RoleMixin]:  # type: ignore[override]
-        """The one role of the person."""
+        """Return the one role of the person."""
         return [Group(self.staff.role)] if self.staff else []
 
-    # the library's
+    # the library's signature
     def track_failed_authn(self, auth_type: str, tfa: bool = False) -> None:  # noqa: FBT001, FBT002
         """Count a wrong password or code; the fifth in a row locks the account."""
         del auth_type, tfa
@@ -82,33 +84,37 @@ class User(UserMixin):
 
 
 class Accounts(UserDatastore):
-    """The library's datastore over our table: what was put is written by `commit`."""
+    """The library's datastore over our table: `put` writes, `commit` has nothing left to do."""
 
     def __init__(self, app_context: AppContext) -> None:
         super().__init__(User, Group)
         self._context = app_context
 
-    def find_user(self, case_insensitive: bool = False, **kwargs: Any) -> User | None:  # noqa: FBT001, FBT002
-        """Find by `fs_uniquifier`, `email` or `id`; None where there is none."""
-        del case_insensitive  # addresses are kept case folded
+    def find_user(
+        self,
+        case_insensitive: bool = False,  # noqa: FBT001, FBT002
+        **kwargs: Any,
+    ) -> User | None:
+        """Find a user by `fs_uniquifier`, `email` or `id`; None where there is none."""
+        del case_insensitive  # addresses are stored case-folded
         (name, value), *_ = kwargs.items()
-        if value is None:  # what an issuer vouched for is no address
+        if value is None:  # the issuer confirmed no address
             return None
         column = {"fs_uniquifier": Account.uniquifier, "email": Account.email, "id": Account.id}[
             name
         ]
-        wanted = value.strip().casefold() if name == "email" else value
-        query = select(Account).where(column == wanted).options(joinedload(Account.staff))
+        key = value.strip().casefold() if name == "email" else value
+        query = select(Account).where(column == key).options(joinedload(Account.staff))
         with self._context.store.read_only() as session:
             row = session.scalar(query)
-        return _user(self._context, row) if row is not None else None
+        return _make_user(self._context, row) if row is not None else None
 
     def find_role(self, role: str) -> Group:
-        """Every role is known: they are an enumeration of ours."""
+        """Return the role of this name: roles are an enumeration of ours."""
         return Group(role)
 
     def put(self, model: User) -> User:
-        """Write what the library may have changed, at once: its `commit` has nothing left to do."""
+        """Write the fields the library may have changed, at once."""
         values = {
             "password": model.password or "",
             "active": model.active,
@@ -122,16 +128,16 @@ class Accounts(UserDatastore):
         return model
 
     def delete(self, model: User) -> None:
-        """Accounts are made inactive, never deleted: the audit trail names them."""
+        """Deactivate the account: it is never deleted, because the audit log names it."""
         model.active = False
         self.put(model)
 
     def commit(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: `put` has written everything."""
 
 
 def record_sign_in(app_context: AppContext, user: User) -> None:
-    """Note a sign-in that succeeded, and forget the failures before it."""
+    """Record a successful sign-in, and reset the count of failures."""
     now = app_context.clock()
     with app_context.store.transaction() as session:
         row = session.get_one(Account, user.id)
@@ -141,7 +147,7 @@ def record_sign_in(app_context: AppContext, user: User) -> None:
         )
 
 
-def _user(app_context: AppContext, row: Account) -> User:
+def _make_user(app_context: AppContext, row: Account) -> User:
     return User(
         context=app_context,
         id=row.id,

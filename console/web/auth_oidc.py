@@ -1,7 +1,4 @@
-"""Single sign-on by OpenID Connect: out to the issuer, back with what it vouches for.
-
-Nothing is believed unchecked.
-"""
+"""Single sign-on by OpenID Connect: redirect to the issuer, verify everything it returns."""
 
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -19,7 +16,7 @@ from console.web.request import get_context
 from workflow.runtime import log
 from workflow.settings.settings import Oidc
 
-PROVIDER_NAME = "oidc"  # in the addresses of the library's views
+PROVIDER_NAME = "oidc"  # part of the URLs of the library's views
 TIMEOUT_SECONDS = 10  # for one answer of the issuer: a thread of ours waits for it
 FAILED_MESSAGE = (
     "The sign-in did not work. Please try again; if it never does, an admin has to look at [oidc]"
@@ -28,39 +25,39 @@ FAILED_MESSAGE = (
 NO_ACCOUNT_MESSAGE = (
     "This sign-in opens no account here. Ask an admin for one, or sign in with your password."
 )
-# What a library says when an issuer cannot be reached, says no, or what it says does not hold.
+# Errors of the libraries: the issuer is unreachable, refuses, or its answer does not verify.
 ISSUER_ERRORS = (AuthlibBaseError, JoseError, RequestException, ValueError, KeyError, RuntimeError)
 
 
 class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no types
-    """Authlib's client under our public address, at one issuer.
+    """Authlib's client for one issuer under our public address.
 
-    Whatever goes wrong there has one answer.
+    Every error there has the same answer.
     """
 
     def authorize_redirect(self, redirect_uri: str | None = None, **more: Any) -> AnyResponse:
-        """A page that goes on to the issuer by itself.
+        """Return a page that continues to the issuer by itself.
 
-        No redirect: our policy lets forms lead to ourselves only, and browsers hold whatever
-        answers a form to that.
+        No redirect: our content security policy allows forms to submit to ourselves only, and
+        browsers apply it to a redirect that answers a form.
         """
-        back = urljoin(
-            get_context().settings.public_url, urlsplit(redirect_uri or "").path
-        )  # behind a proxy it is another
+        # the library builds it from the request, whose host is another one behind a proxy
+        path = urlsplit(redirect_uri or "").path
+        return_url = urljoin(get_context().settings.public_url, path)
         try:
             self._check_issuer()
-            there = self.create_authorization_url(back, **more)
+            target = self.create_authorization_url(return_url, **more)
         except ISSUER_ERRORS as error:
             log.sign_on_failed(error)
             flash(FAILED_MESSAGE, "error")
             return redirect(url_for("security.login"))
-        self.save_authorize_data(redirect_uri=back, **there)
-        page = make_response(render_template("security/onward.html", url=there["url"]))
-        page.headers["Refresh"] = f"0;url={there['url']}"
+        self.save_authorize_data(redirect_uri=return_url, **target)
+        page = make_response(render_template("security/onward.html", url=target["url"]))
+        page.headers["Refresh"] = f"0;url={target['url']}"
         return page
 
     def authorize_access_token(self, **more: Any) -> dict[str, Any]:
-        """The token of whoever comes back: state, nonce, signature, issuer and audience hold.
+        """Return the verified token: state, nonce, signature, issuer and audience hold.
 
         Raises OAuthError.
         """
@@ -68,13 +65,11 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
             self._check_issuer()
             token: dict[str, Any] = super().authorize_access_token(**more)
             claims = token.get("userinfo")
-            if claims is not None and not claims.get(
-                "email"
-            ):  # only `sub` must be in an ID token (OIDC Core §5.4)
-                told = self.userinfo(token=token)
-                token["userinfo"] = (
-                    {**claims, **told} if told.get("sub") == claims["sub"] else {}
-                )  # §5.3.2
+            # only `sub` must be in an ID token; the address may be at userinfo (OIDC Core §5.4)
+            if claims is not None and not claims.get("email"):
+                profile = self.userinfo(token=token)
+                is_same_person = profile.get("sub") == claims["sub"]  # OIDC Core §5.3.2
+                token["userinfo"] = {**claims, **profile} if is_same_person else {}
         except ISSUER_ERRORS as error:
             _refuse(error)
         return token
@@ -84,18 +79,18 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
 
         Source: OIDC Discovery §4.3.
         """
-        said, meant = self.load_server_metadata().get("issuer"), get_context().settings.oidc
+        issuer, configured = self.load_server_metadata().get("issuer"), get_context().settings.oidc
         if (
-            meant is None
-            or not isinstance(said, str)
-            or said.rstrip("/") != meant.issuer.rstrip("/")
+            configured is None
+            or not isinstance(issuer, str)
+            or issuer.rstrip("/") != configured.issuer.rstrip("/")
         ):
             self.server_metadata.clear()
             raise OAuthError
 
 
 class OidcProvider(FsOAuthProvider):
-    """Any OpenID Connect issuer, found by its discovery document."""
+    """An OpenID Connect issuer, configured by its discovery document."""
 
     def __init__(self, settings: Oidc) -> None:
         registration = {
@@ -110,17 +105,15 @@ class OidcProvider(FsOAuthProvider):
         super().__init__(PROVIDER_NAME, registration)
 
     def fetch_identity_cb(self, oauth: Any, token: Any) -> tuple[str, str]:
-        """The address the issuer vouches for; one that it calls unverified is nobody's."""
+        """Return ("email", address) of the ID token; the address is "" when it is unverified."""
         del oauth
         profile = token.get("userinfo") or {}
-        verified = profile.get("email_verified", True) in (
-            True,
-            "true",
-        )  # some say it as text, some not at all
-        return "email", str(profile.get("email") or "") if verified else ""
+        # some issuers send the text "true", some leave the claim out
+        is_verified = profile.get("email_verified", True) in (True, "true")
+        return "email", str(profile.get("email") or "") if is_verified else ""
 
     def oauth_response_failure(self, error_view: str, e: OAuthError) -> AnyResponse:
-        """Fixed words: what came with the address may be from anybody."""
+        """Answer with a fixed text: the query of the address may be from anybody."""
         del error_view, e
         flash(FAILED_MESSAGE, "error")
         return redirect(url_for("security.login"))

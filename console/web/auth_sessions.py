@@ -1,4 +1,4 @@
-"""Sessions kept on the server: the cookie holds a random name, the database what it stands for."""
+"""Server-side sessions: the cookie holds a random token, the database its data."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -14,17 +14,19 @@ from workflow.context import AppContext
 from workflow.models.accounts import WebSession
 from workflow.runtime.crypto import hash_secret
 
-SEEN_INTERVAL = timedelta(seconds=60)  # how exactly we know when a session was used last
-MAX_SESSION_AGE = timedelta(hours=16)  # a working day, whatever is done in it
-ACCOUNT_KEY = "_account"  # where sign-in leaves the account's number
-# TO_SHOW at the next page; LISTED while there are any (pages/kept_forms.py)
+SEEN_INTERVAL = timedelta(
+    seconds=60
+)  # resolution of `seen_at`: not every request writes to the database
+MAX_SESSION_AGE = timedelta(hours=16)  # a working day, even when it is used all the time
+ACCOUNT_KEY = "_account"  # session key of the account's id
+# TO_SHOW at the next page; LISTED while there are any (pages/saved_forms.py)
 SAVED_FORMS_KEY = "_kept_forms"
 FORMS_TO_SHOW, FORMS_LISTED = "to show", "listed"
 _TAGS = TaggedJSONSerializer()
 
 
 class Session(CallbackDict[str, Any], SessionMixin):
-    """What a browser's cookie stands for; remembers whether it has to be written."""
+    """The data of a browser's session; knows whether it has to be written."""
 
     def __init__(self, initial: dict[str, Any] | None, token: str, row: WebSession | None) -> None:
         def changed(session: "Session") -> None:
@@ -36,17 +38,14 @@ class Session(CallbackDict[str, Any], SessionMixin):
         self.new = row is None
 
     def renew(self) -> None:
-        """Go on under another name.
-
-        What somebody planted or saw before sign-in is worth nothing after it.
-        """
+        """Replace the token, so that one seen or planted before sign-in is worthless after it."""
         self.token, self.modified = secrets.token_urlsafe(32), True
 
 
 class ServerSessions(SessionInterface):
-    """Opens and keeps sessions.
+    """Opens and saves sessions.
 
-    Idle ones end after the setting's minutes, every one after a working day.
+    They end after the idle minutes of the setting, and after 16 hours in any case.
     """
 
     def __init__(self, context: AppContext) -> None:
@@ -54,7 +53,10 @@ class ServerSessions(SessionInterface):
         self._idle = timedelta(minutes=context.settings.idle_minutes)
 
     def get_cookie_name(self, app: Flask) -> str:
-        """`__Host-` behind TLS: then no other host and no plain connection can set or see it."""
+        """Return `__Host-session` behind TLS, else `session`.
+
+        With that prefix no other host and no plain connection can set or read the cookie.
+        """
         return "__Host-session" if self.get_cookie_secure(app) else "session"
 
     def get_cookie_secure(self, app: Flask) -> bool:
@@ -63,25 +65,25 @@ class ServerSessions(SessionInterface):
         return self._context.settings.public_url.startswith("https://")
 
     def open_session(self, app: Flask, request: Request) -> Session:
-        """Return what the cookie stands for; an empty session where that is nothing (any more)."""
+        """Return the session of the cookie; an empty one where it is unknown or expired."""
         token = request.cookies.get(self.get_cookie_name(app), "")
         if token and request.endpoint != "static":
             with self._context.store.read_only() as session:
                 row = session.get(WebSession, hash_secret(token))
-            if row is not None and self._alive(row, self._context.clock()):
+            if row is not None and self._is_alive(row, self._context.clock()):
                 return Session(_TAGS.loads(row.data), token, row)
         return Session(None, secrets.token_urlsafe(32), None)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Write what changed; an emptied session is forgotten here and in the browser."""
+        """Write a changed session; delete an emptied one here and in the browser."""
         assert isinstance(session, Session)
         now = self._context.clock()
         if not session:
-            self._forget(app, session, response)
+            self._delete(app, session, response)
         elif session.modified or (
             session.row
             and now - session.row.seen_at > SEEN_INTERVAL
-            and not g.get("background")  # asking.background
+            and not g.get("background")  # request.mark_as_background
         ):
             self._write(session, now)
             response.set_cookie(
@@ -89,12 +91,12 @@ class ServerSessions(SessionInterface):
                 session.token,
                 httponly=True,
                 secure=self.get_cookie_secure(app),
-                samesite="Lax",
+                samesite="Lax",  # links in notices open signed in, forms of other sites do not
                 path="/",
             )
         response.vary.add("Cookie")
 
-    def _forget(self, app: Flask, session: Session, response: Response) -> None:
+    def _delete(self, app: Flask, session: Session, response: Response) -> None:
         if session.row is None:
             return
         with self._context.store.transaction() as writing:
@@ -113,7 +115,7 @@ class ServerSessions(SessionInterface):
             if session.row is not None and session.row.key != key:
                 writing.execute(delete(WebSession).where(WebSession.key == session.row.key))
                 began = now
-            if session.row is None:  # a good moment to sweep: as often as new ones are made
+            if session.row is None:  # delete expired ones as often as new ones are created
                 writing.execute(delete(WebSession).where(WebSession.seen_at < now - self._idle))
             row = WebSession(
                 key=key,
@@ -124,5 +126,5 @@ class ServerSessions(SessionInterface):
             )
             writing.merge(row)
 
-    def _alive(self, row: WebSession, now: datetime) -> bool:
+    def _is_alive(self, row: WebSession, now: datetime) -> bool:
         return now - row.seen_at < self._idle and now - row.created_at < MAX_SESSION_AGE

@@ -1,4 +1,4 @@
-"""How the pages write: moments in the viewer's zone, sizes, ages; and what every template knows."""
+"""Template filters: times in the viewer's time zone, ages, sizes; and the globals of templates."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from flask import Flask, Response, g
 from markupsafe import Markup, escape
 
-from console.exports import encode_csv
+from console.presenters.csv_text import encode_csv
 from console.web.menu import get_menu
 from console.web.request import get_context, get_time_zone, is_allowed, now
 from parsers.item import Format
@@ -14,25 +14,25 @@ from workflow.permissions import Right
 from workflow.process import QUEUE_NAME
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-DETAILS_TITLES = {  # what stands in a message beside its text, by what it came as
-    Format.FORMSTACK: "What the form says",
-    Format.SECURE_MESSAGE: "What the message's row says",
-    Format.PHONE: "What was written down",
+DETAILS_TITLES = {  # the heading above a message's details, by its format
+    Format.FORMSTACK: "Fields of the form",
+    Format.SECURE_MESSAGE: "Other columns of the row",
+    Format.PHONE: "Details of the call",
 }
-DUE_SOON = timedelta(hours=12)  # what is due within them is to be done today
+DUE_SOON = timedelta(hours=12)  # due within this time is shown as a warning
 
 
 def register_filters(app: Flask) -> None:
-    """Teach the templates our words."""
-    shown = {
+    """Register filters and globals in the template environment."""
+    template_filters = {
         "moment": format_moment,
         "day": format_day,
         "age": format_age,
         "due": format_due,
         "size": format_size,
     }
-    shown |= {"from_iso": parse_iso, "details_title": get_details_title}
-    app.jinja_env.filters |= shown
+    template_filters |= {"from_iso": parse_iso, "details_title": get_details_title}
+    app.jinja_env.filters |= template_filters
     app.jinja_env.globals |= {
         "allowed": is_allowed,
         "Right": Right,
@@ -45,12 +45,12 @@ def register_filters(app: Flask) -> None:
 
 
 def parse_iso(text: str | None) -> datetime | None:
-    """The moment of one of our JSON shapes."""
+    """Return the time of an ISO text of our JSON; None for none."""
     return datetime.fromisoformat(text) if text else None
 
 
 def format_moment(at: datetime | None) -> Markup:
-    """`25 Nov 2026, 08:49 EST`, in the viewer's zone, with the exact moment for machines."""
+    """Return `25 Nov 2026, 08:49 EST` in the viewer's time zone, as a `<time>` element."""
     if at is None:
         return Markup("–")
     local = at.astimezone(get_time_zone())
@@ -60,60 +60,59 @@ def format_moment(at: datetime | None) -> Markup:
 
 
 def format_day(at: datetime | None) -> str:
-    """`25 Nov 2026`: no order of digits to be mistaken."""
+    """Return `25 Nov 2026`: digits alone could be read in the wrong order."""
     return f"{at.astimezone(get_time_zone()):%-d %b %Y}" if at else "–"
 
 
 def format_age(at: datetime | None) -> Markup:
-    """`3 h ago`, or `in 2 d`; the moment itself when pointed at."""
+    """Return `3 h ago` or `in 2 d`; the tooltip has the exact time."""
     if at is None:
         return Markup("–")
     passed = now() - at
     words = format_span(abs(passed))
-    said = f"{words} ago" if passed >= timedelta() else f"in {words}"
-    said = "just now" if abs(passed) < MINUTE else said
+    text = f"{words} ago" if passed >= timedelta() else f"in {words}"
+    text = "just now" if abs(passed) < MINUTE else text
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        at.isoformat(), escape(f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}"), said
+        at.isoformat(), escape(f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}"), text
     )
 
 
 def format_due(at: datetime | None) -> Markup:
-    """`due in 5 h` or `1 d overdue`, in a colour that says the same."""
+    """Return `due in 5 h` or `1 d overdue`, in a matching colour."""
     if at is None:
         return Markup("–")
-    left = at - now()
-    colour = "danger" if left <= timedelta() else "warning" if left < DUE_SOON else "secondary"
-    words = (
-        f"{format_span(-left)} overdue" if left <= timedelta() else f"due in {format_span(left)}"
-    )
+    remaining = at - now()
+    if remaining <= timedelta():
+        colour, words = "danger", f"{format_span(-remaining)} overdue"
+    else:
+        colour = "warning" if remaining < DUE_SOON else "secondary"
+        words = f"due in {format_span(remaining)}"
     return Markup('<time class="badge text-bg-{}" datetime="{}" title="{}">{}</time>').format(
         colour, at.isoformat(), f"{at.astimezone(get_time_zone()):%-d %b %Y, %H:%M %Z}", words
     )
 
 
 def format_span(length: timedelta) -> str:
-    """`5 min`, `3 h`, `12 d`: as exact as anybody needs."""
+    """Return `5 min`, `3 h`, `12 d`: in one unit."""
     if length < HOUR:
         return f"{length // MINUTE} min"
     return f"{length // HOUR} h" if length < 2 * DAY else f"{length // DAY} d"
 
 
 def get_details_title(came_as: str) -> str:
-    """Return what the table of a message's details is called."""
-    return next(
-        (words for known, words in DETAILS_TITLES.items() if known == came_as), "What else it says"
-    )
+    """Return the heading above a message's details, by its format."""
+    return next((words for known, words in DETAILS_TITLES.items() if known == came_as), "Details")
 
 
 def build_csv_response(name: str, lines: Iterable[Sequence[str]]) -> Response:
-    """The lines as a file for a spreadsheet."""
+    """Return the rows as a CSV download."""
     answer = Response(b"".join(encode_csv(lines)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     return answer
 
 
 def format_size(count: int) -> str:
-    """Bytes for people."""
+    """Return bytes as `1.5 KB`."""
     for unit in ("bytes", "KB", "MB"):
         if count < 1000 or unit == "MB":  # noqa: PLR2004  # as file managers count
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -1,10 +1,7 @@
-"""CSRF tokens that also name the account a form was made for.
+"""CSRF tokens that also name the account a form was rendered for.
 
-The account can be read long after the session of the form has ended.
-
-Flask-WTF signs what stands in the session under `csrf_token`. Here that begins with the number of
-the account, so a token that no longer fits any session still proves that we made the form, and for
-whom.
+Flask-WTF signs the secret the session holds under `csrf_token`. Ours begins with the account's id,
+so a token that no longer fits any session still proves that we rendered the form, and for whom.
 """
 
 import secrets
@@ -19,19 +16,19 @@ MAX_TOKEN_AGE = timedelta(days=30)  # a form that was left open over a holiday
 
 
 def create_secret(account: int) -> str:
-    """Make what a session of this account keeps under `csrf_token`."""
+    """Return the secret that a session of this account holds under `csrf_token`."""
     return f"{account}:{secrets.token_urlsafe(32)}"
 
 
 def is_our_token(token: str) -> bool:
-    """Return whether we made this token, for whatever session."""
+    """Return whether we signed this token, for any session."""
     return _secret(token) is not None
 
 
 def find_account_id(token: str) -> int | None:
     """Return the account whose form had this token.
 
-    None if it is none of ours, or of a page without sign-in.
+    None when we did not sign it, or when its page needs no sign-in.
     """
     number, _, rest = (_secret(token) or "").partition(":")
     return int(number) if rest and number.isascii() and number.isdigit() else None
@@ -40,9 +37,9 @@ def find_account_id(token: str) -> int | None:
 def _secret(token: str) -> str | None:
     # The first key signs; a form may be older than the last change of keys. The library wants the
     # newest last.
-    known = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
+    keys = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]
     try:
-        secret = URLSafeTimedSerializer(known, salt=SALT).loads(
+        secret = URLSafeTimedSerializer(keys, salt=SALT).loads(
             token, max_age=int(MAX_TOKEN_AGE.total_seconds())
         )
     except BadData:

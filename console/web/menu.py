@@ -1,4 +1,4 @@
-"""The main menu: words, address, and the right it takes."""
+"""The main menu: label, address, and the right each entry needs."""
 
 from workflow.permissions import Right
 
@@ -13,5 +13,5 @@ MENU = (
 
 
 def get_menu() -> tuple[tuple[str, str, Right], ...]:
-    """The entries in order; pages are added here and nowhere else."""
+    """Return the entries in order."""
     return MENU

@@ -1,6 +1,6 @@
-"""What a Prometheus server may know: counts and ages, looked up in the database when it asks.
+"""Prometheus metrics: counts and ages, read from the database at each request.
 
-Nothing of customers.
+Nothing about customers.
 """
 
 import hmac
@@ -35,128 +35,130 @@ from workflow.settings.settings import Settings
 from workflow.tickets.desk import Desk
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-LEDGER_CHECK = "ledger"  # the check that holds it
+LEDGER_CHECK = "ledger"  # name of the check
 
 
 def render_metrics(context: AppContext) -> bytes:
-    """Everything in Prometheus' text format, as it is now."""
+    """Return all metrics in Prometheus' text format, as they are now."""
     registry = CollectorRegistry(auto_describe=False)
     with context.store.read_only() as session:
-        registry.register(_Desk(session, context.settings, context.clock()))
+        registry.register(_DatabaseCollector(session, context.settings, context.clock()))
         return generate_latest(registry)
 
 
 def may_read_metrics(settings: Settings, peer: str, host: str, authorization: str) -> bool:
-    """Return whether somebody may have them.
+    """Return whether a client may read the metrics.
 
-    With the token where one is set, else only this machine itself.
-
-    Behind a proxy every peer is this machine. Who runs one has told us the address that people use,
-    and it is another.
+    With the token where one is set, else from this machine only. Behind a proxy every peer is this
+    machine, so the public address is checked as well: whoever runs a proxy has set it to another
+    host.
     """
     if token := settings.metrics_token.get_secret_value():
-        scheme, _, given = authorization.partition(" ")
+        scheme, _, token_given = authorization.partition(" ")
+        # in constant time: the answer's delay must not reveal the token
         return scheme.casefold() == "bearer" and hmac.compare_digest(
-            given.strip().encode(), token.encode()
+            token_given.strip().encode(), token.encode()
         )
     outside = urlsplit(settings.public_url).hostname or ""
-    return all(map(_is_here, (peer, urlsplit(f"//{host}").hostname or "", outside)))
+    return all(map(_is_loopback, (peer, urlsplit(f"//{host}").hostname or "", outside)))
 
 
-def _is_here(name: str) -> bool:
+def _is_loopback(name: str) -> bool:
     try:
         return ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
 
 
-def _queue(name: str, words: str, found: QueueCounts, states: tuple[str, str]) -> Metric:
+def _make_queue_gauge(
+    name: str, words: str, counts: QueueCounts, states: tuple[str, str]
+) -> Metric:
     family = GaugeMetricFamily(f"intake_{name}", words, labels=["state"])
-    for state, count in zip(states, (found.waiting, found.failed), strict=True):
+    for state, count in zip(states, (counts.waiting, counts.failed), strict=True):
         family.add_metric([state], count)
     return family
 
 
-class _Desk(Collector):
-    """Asks the database as often as it is asked."""
+class _DatabaseCollector(Collector):
+    """Reads every metric from the database when Prometheus asks."""
 
     def __init__(self, session: Session, settings: Settings, now: datetime) -> None:
         self._session, self._settings, self._now = session, settings, now
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing beforehand: it would take the same queries."""
+        """Return nothing: describing the metrics would take the same queries."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Every figure."""
-        yield from self._deliveries()
-        yield from self._mails()
-        yield from self._promised()
-        yield self._counted(
+        """Yield every metric."""
+        yield from self._measure_deliveries()
+        yield from self._measure_mails()
+        yield from self._measure_queues()
+        yield self._count_by(
             "tickets",
             "Tickets, by stage and state.",
             ("stage", "status"),
             (Ticket.stage, Ticket.status),
         )
-        yield self._overdue()
-        yield from self._context()
+        yield self._count_overdue()
+        yield from self._measure_health()
 
-    def _deliveries(self) -> Iterator[Metric]:
-        yield self._counted(
+    def _measure_deliveries(self) -> Iterator[Metric]:
+        yield self._count_by(
             "deliveries",
-            "Deliveries, by door and state.",
+            "Deliveries, by channel and state.",
             ("door", "state"),
             (Delivery.transport, Delivery.state),
         )
-        yield self._oldest(
+        yield self._measure_oldest(
             "oldest_pending_delivery", Delivery.received_at, Delivery.state == DeliveryState.PENDING
         )
-        yield self._oldest(
+        yield self._measure_oldest(
             "oldest_failed_delivery", Delivery.received_at, Delivery.state == DeliveryState.FAILED
         )
         last = select(Receipt.transport, func.max(Receipt.at)).group_by(Receipt.transport)
-        yield self._ages(
+        yield self._measure_ages(
             "door_last",
-            "Seconds since something came by a door.",
+            "Seconds since a channel received something.",
             "door",
             self._session.execute(last),
         )
 
-    def _mails(self) -> Iterator[Metric]:
-        yield self._counted(
-            "outbox", "Promised mails, by state.", ("state",), (OutgoingMail.state,)
-        )
-        yield self._oldest(
+    def _measure_mails(self) -> Iterator[Metric]:
+        yield self._count_by("outbox", "Queued mails, by state.", ("state",), (OutgoingMail.state,))
+        yield self._measure_oldest(
             "oldest_waiting_mail",
             OutgoingMail.created_at,
             OutgoingMail.state == OutboxState.WAITING,
         )
 
-    def _promised(self) -> Iterator[Metric]:
-        """For webhooks, and files to be fetched.
+    def _measure_queues(self) -> Iterator[Metric]:
+        """Yield the queues of webhook events and linked files.
 
-        What was told is kept for days only: its count would mean nothing.
+        Delivered events are deleted after some days, so their count would mean nothing.
         """
-        found = count_backlog(self._session)
-        yield _queue("hook_events", "Events for webhooks, by state.", found.events, EVENT_STATES)
-        yield self._since("oldest_waiting_hook_event", found.events.oldest)
-        yield _queue(
-            "linked_files", "Files that forms link to, by state.", found.files, FILE_STATES
+        queues = count_backlog(self._session)
+        yield _make_queue_gauge(
+            "hook_events", "Events for webhooks, by state.", queues.events, EVENT_STATES
         )
-        yield self._since("oldest_waiting_linked_file", found.files.oldest)
+        yield self._measure_age("oldest_waiting_hook_event", queues.events.oldest)
+        yield _make_queue_gauge(
+            "linked_files", "Files that forms link to, by state.", queues.files, FILE_STATES
+        )
+        yield self._measure_age("oldest_waiting_linked_file", queues.files.oldest)
 
-    def _overdue(self) -> Metric:
-        """Deadlines passed and still open.
+    def _count_overdue(self) -> Metric:
+        """Return missed deadlines by milestone, counted by the tasks the clock raised for them.
 
-        The clock gives each a task, so business days are counted as it counts.
+        So business days and holidays count as they do there.
         """
         family = GaugeMetricFamily(
             "intake_deadlines_overdue",
-            "Missed deadlines whose milestone is still not there.",
+            "Missed deadlines whose milestone is not reached yet.",
             labels=["milestone"],
         )
         for deadline in process.DEADLINES:
-            there = select(TicketMilestone.id).where(
+            is_reached = select(TicketMilestone.id).where(
                 TicketMilestone.ticket_id == Ticket.id,
                 TicketMilestone.period == Ticket.period,
                 TicketMilestone.milestone == deadline.milestone,
@@ -164,41 +166,41 @@ class _Desk(Collector):
             query = select(func.count()).select_from(Task).join(Ticket, Ticket.id == Task.ticket_id)
             mine = (Task.kind == Desk.deadline_kind(deadline), Task.period == Ticket.period)
             count = self._session.scalar(
-                query.where(*mine, Ticket.status == Status.OPEN, ~there.exists())
+                query.where(*mine, Ticket.status == Status.OPEN, ~is_reached.exists())
             )
             family.add_metric([deadline.milestone], count or 0)
         return family
 
-    def _context(self) -> Iterator[Metric]:
-        """Who is alive; what the house found when it looked at itself.
+    def _measure_health(self) -> Iterator[Metric]:
+        """Yield heartbeats and results of self-checks.
 
-        The ledger is added up once a day, not here.
+        The ledger is added up once a day by its check, not here: it reads every delivery.
         """
-        seen = self._session.execute(select(Heartbeat.name, Heartbeat.at))
-        yield from self._tokens()
-        yield self._ages(
-            "seen", "Seconds since a process or mailbox said it is alive.", "name", seen
+        heartbeats = self._session.execute(select(Heartbeat.name, Heartbeat.at))
+        yield from self._measure_tokens()
+        yield self._measure_ages(
+            "seen", "Seconds since the last heartbeat of a process or mailbox.", "name", heartbeats
         )
         checks = list(self._session.scalars(select(SelfCheck)))
-        good = GaugeMetricFamily(
-            "intake_check_ok", "1: the house found nothing wrong with itself.", labels=["check"]
+        check_results = GaugeMetricFamily(
+            "intake_check_ok", "1: the self-check found no fault.", labels=["check"]
         )
         for check in checks:
-            good.add_metric([check.name], not check.fault)
-        yield good
+            check_results.add_metric([check.name], not check.fault)
+        yield check_results
         ages = ((check.name, check.at) for check in checks)
-        yield self._ages("check", "Seconds since the house looked at itself.", "check", ages)
+        yield self._measure_ages("check", "Seconds since the last self-check.", "check", ages)
         ledger = GaugeMetricFamily(
-            "intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily look."
+            "intake_ledger_adds_up", "1: nothing was lost or doubled, at the last daily check."
         )
         for check in checks:
             if check.name == LEDGER_CHECK:
                 ledger.add_metric([], not check.fault)
         yield ledger
 
-    def _tokens(self) -> Iterator[Metric]:
+    def _measure_tokens(self) -> Iterator[Metric]:
         words = (
-            "Days that the OAuth token of a mailbox lives; 0 where it is refused, none where it has"
+            "Days the OAuth token of a mailbox remains valid; 0 when refused, none when it has"
             " no limit."
         )
         family = GaugeMetricFamily("intake_oauth_days_left", words, labels=["mailbox"])
@@ -208,7 +210,7 @@ class _Desk(Collector):
                 family.add_metric([one.mailbox], days)
         yield family
 
-    def _counted(
+    def _count_by(
         self, name: str, words: str, labels: tuple[str, ...], columns: tuple[Any, ...]
     ) -> Metric:
         family = GaugeMetricFamily(f"intake_{name}", words, labels=labels)
@@ -218,14 +220,14 @@ class _Desk(Collector):
             family.add_metric([str(value) for value in values], count)
         return family
 
-    def _oldest(self, name: str, column: Any, where: Any) -> Metric:
-        return self._since(name, self._session.scalar(select(func.min(column)).where(where)))
+    def _measure_oldest(self, name: str, column: Any, where: Any) -> Metric:
+        return self._measure_age(name, self._session.scalar(select(func.min(column)).where(where)))
 
-    def _since(self, name: str, at: datetime | None) -> Metric:
-        words = "Age of the one that waits longest; 0 when none does."
+    def _measure_age(self, name: str, at: datetime | None) -> Metric:
+        words = "Age of the oldest that waits; 0 when none does."
         return GaugeMetricFamily(f"intake_{name}_seconds", words, value=self._age(at) if at else 0)
 
-    def _ages(self, name: str, words: str, label: str, rows: Iterable[Any]) -> Metric:
+    def _measure_ages(self, name: str, words: str, label: str, rows: Iterable[Any]) -> Metric:
         family = GaugeMetricFamily(f"intake_{name}_seconds", words, labels=[label])
         for value, at in rows:
             family.add_metric([value], self._age(at))

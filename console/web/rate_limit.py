@@ -1,7 +1,4 @@
-"""How often somebody called.
-
-Counted in Redis for all processes at once, or by each for itself while Redis is away.
-"""
+"""Count calls within a moving window: in Redis for all processes, or in memory while it is away."""
 
 import time
 from collections.abc import Callable
@@ -13,38 +10,35 @@ from limits.strategies import MovingWindowRateLimiter
 
 from workflow.runtime import log
 
-KEY_PREFIX = "intake-calls"  # of the keys in Redis: beside RQ's own
-TIMEOUT_SECONDS = 0.5  # seconds that a call waits for its count, or for a connection, at most
-REDIS_RETRY_SECONDS = (
-    10.0  # Redis that is away is not asked again so long: no call waits for it then
-)
+KEY_PREFIX = "intake-calls"  # of our keys in Redis, beside those of RQ
+TIMEOUT_SECONDS = 0.5  # seconds a call waits for its count, or for a connection, at most
+REDIS_RETRY_SECONDS = 10.0  # Redis is not tried again for so long, so that calls do not wait
 
 
 class CallCounter:
-    """Counts within a moving window; what counts is lost with Redis, and that is all that is.
+    """Call counter; the counts are lost with Redis, which does no harm.
 
-    `url` is that of Redis, "" for none. A process that counts for itself allows as much as all
-    would together: a caller is let through too often rather than turned away by a house that has
-    lost a helper.
+    `url` is the URL of Redis, "" for none. A process that counts alone allows as much as all
+    together: without Redis a caller may call too often rather than be refused.
     """
 
     def __init__(self, url: str) -> None:
-        self._own = MovingWindowRateLimiter(MemoryStorage())
-        self._shared = MovingWindowRateLimiter(_in_redis(url)) if url else None
+        self._local = MovingWindowRateLimiter(MemoryStorage())
+        self._shared = MovingWindowRateLimiter(_open_redis(url)) if url else None
         self._quiet_until = 0.0
         self._away = False
 
-    def count_call(self, most: RateLimitItem, *whose: str) -> bool:
-        """Count one more, unless there were too many; whether there were not."""
-        return self._asked(lambda counted: counted.hit(most, *whose))
+    def count_call(self, limit: RateLimitItem, *key: str) -> bool:
+        """Count a call; return False, and count nothing, when the limit is reached."""
+        return self._decide(lambda counted: counted.hit(limit, *key))
 
-    def is_allowed(self, most: RateLimitItem, *whose: str) -> bool:
-        """Return whether one more would be let through; nothing is counted."""
-        return self._asked(lambda counted: counted.test(most, *whose))
+    def is_allowed(self, limit: RateLimitItem, *key: str) -> bool:
+        """Return whether a call would be allowed; counts nothing."""
+        return self._decide(lambda counted: counted.test(limit, *key))
 
-    def _asked(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:
+    def _decide(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:
         if self._shared is None or time.monotonic() < self._quiet_until:
-            return question(self._own)
+            return question(self._local)
         try:
             answer = question(self._shared)
         except StorageError:
@@ -52,12 +46,12 @@ class CallCounter:
             if not self._away:
                 log.rate_limit_is_local()
             self._away = True
-            return question(self._own)
+            return question(self._local)
         self._away = False
         return answer
 
 
-def _in_redis(url: str) -> RedisStorage:
+def _open_redis(url: str) -> RedisStorage:
     return RedisStorage(
         url,
         key_prefix=KEY_PREFIX,

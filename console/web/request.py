@@ -1,4 +1,4 @@
-"""What one request needs: the house, a database session that reads, and who is asking."""
+"""The state of one request: application context, read session, signed-in person, permissions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,22 +11,19 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.routing import IntegerConverter, Map
 
 from workflow.context import AppContext
+from workflow.database.ids import MAX_ID
 from workflow.models.core import Staff
 from workflow.permissions import Right, may
 from workflow.tickets.actions import Actor
 
-CONTEXT_KEY = "intake.house"
+CONTEXT_KEY = "intake.context"
 RIGHT_ATTRIBUTE, PUBLIC = "intake_right", "public"
 SCRIPT_ATTRIBUTE, EXPIRED_ATTRIBUTE = "intake_by_script", "intake_too_late"
-MAX_ID = 2**31 - 1  # as wide as the database's numbers
 F = TypeVar("F", bound=Callable[..., object])
 
 
 class IdConverter(IntegerConverter):
-    """`<int:…>` in an address: no wider than the database's numbers, which would fail on it.
-
-    404 beyond.
-    """
+    """`<int:…>` in a URL, limited to the range of the database's ids; larger numbers get 404."""
 
     # werkzeug's name for it
     def __init__(self, url_map: Map, max: int = MAX_ID) -> None:  # noqa: A002
@@ -34,26 +31,26 @@ class IdConverter(IntegerConverter):
 
 
 def register_context(app: Flask, context: AppContext) -> None:
-    """Give the app its house; what a request opened is closed at its end."""
+    """Give the app its context; close what a request opened at its end."""
     app.extensions[CONTEXT_KEY] = context
     app.url_map.converters["int"] = IdConverter
     app.teardown_appcontext(_close)
 
 
 def get_context() -> AppContext:
-    """The house this app serves."""
+    """Return the context this app serves."""
     return cast("AppContext", current_app.extensions[CONTEXT_KEY])
 
 
 def now() -> datetime:
-    """The moment of this request: the same wherever it is asked for."""
+    """Return the time of this request: the same at every call."""
     if "now" not in g:
         g.now = get_context().clock()
     return cast("datetime", g.now)
 
 
 def get_session() -> Session:
-    """The request's session for reading; changes are made in `house().store.transaction()`."""
+    """Return the request's read session; changes use `get_context().store.transaction()`."""
     if "reading" not in g:
         g.reading = get_context().store.read_only()
         g.session = g.reading.__enter__()
@@ -61,14 +58,14 @@ def get_session() -> Session:
 
 
 def get_staff() -> Staff:
-    """Return who is asking.
+    """Return the signed-in person.
 
-    Raises Forbidden where nobody has signed in: a page that needs a right never sees that.
+    Raises Forbidden where nobody has signed in; views that require a right never see that.
     """
-    found = cast("Staff | None", g.get("staff"))
-    if found is None:
+    person = cast("Staff | None", g.get("staff"))
+    if person is None:
         raise Forbidden
-    return found
+    return person
 
 
 def actor() -> Actor:
@@ -77,25 +74,23 @@ def actor() -> Actor:
 
 
 def get_time_zone() -> ZoneInfo:
-    """The zone in which this viewer reads times."""
+    """Return the viewer's time zone."""
     return ZoneInfo(g.get("time_zone") or get_context().settings.time_zone)
 
 
-def parse_id(said: str | None) -> int | None:
-    """A number of the database that an address or a form names; None for anything else."""
-    plain = said and said.isascii() and said.isdigit() and len(said) <= len(str(MAX_ID))
-    return int(said) if said and plain and int(said) <= MAX_ID else None
-
-
 def is_allowed(right: Right) -> bool:
-    """Return whether who is asking may do this."""
-    found = cast("Staff | None", g.get("staff"))
-    held = g.get("rights")  # of a token
-    return found is not None and may(found.role, right) and (held is None or right in held)
+    """Return whether the signed-in person, or the token, has this right."""
+    person = cast("Staff | None", g.get("staff"))
+    token_rights = g.get("rights")  # of an API token; None in a browser session
+    return (
+        person is not None
+        and may(person.role, right)
+        and (token_rights is None or right in token_rights)
+    )
 
 
 def requires(right: Right) -> Callable[[F], F]:
-    """Say which right a view needs. A view that says nothing is nobody's."""
+    """Mark a view with the right it needs. A view without a mark is refused to everybody."""
 
     def mark(view: F) -> F:
         setattr(view, RIGHT_ATTRIBUTE, right)
@@ -105,24 +100,24 @@ def requires(right: Right) -> Callable[[F], F]:
 
 
 def public(view: F) -> F:
-    """Say that a view is for everybody: it shows nothing without a signed link of ours."""
+    """Mark a view that needs no sign-in: it shows nothing without a signed link of ours."""
     setattr(view, RIGHT_ATTRIBUTE, PUBLIC)
     return view
 
 
 def only_for_scripts(view: F) -> F:
-    """Mark a view that only a script of a page asks.
+    """Mark a view that only a page's script calls.
 
-    Signed out, it gets a status, nothing is kept.
+    Signed out, it gets a status, and nothing is saved.
     """
     setattr(view, SCRIPT_ATTRIBUTE, True)
     return view
 
 
 def when_expired(answer: Callable[..., object]) -> Callable[[F], F]:
-    """Mark a view whose form has an answer of its own when it is older than the session.
+    """Mark a view whose form has its own answer when it is older than the session.
 
-    The answer gets the view's arguments. All other forms are kept (pages/kept_forms.py).
+    `answer` gets the view's arguments. All other forms are saved (pages/saved_forms.py).
     """
 
     def mark(view: F) -> F:
@@ -133,10 +128,7 @@ def when_expired(answer: Callable[..., object]) -> Callable[[F], F]:
 
 
 def mark_as_background() -> None:
-    """Say that no person asked this.
-
-    The page did by itself, and that must not keep an idle session alive.
-    """
+    """Mark this request as sent by a script: it must not keep an idle session alive."""
     g.background = True
 
 

@@ -33,7 +33,7 @@ def intake(home: Path) -> Iterator[Intake]:
 
 @pytest.fixture
 def at_home(intake: Intake) -> Iterator[AppContext]:
-    """The house the command works in."""
+    """The context of the home the command works in."""
     intake("migrate")
     opened = open_context(load_settings())
     yield opened

@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlalchemy import select
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import ReaderContext, RetryTiming, read_mailboxes
 from ingest.imap.unfetched import dismiss_url_deliveries

@@ -21,7 +21,7 @@ from sqlalchemy import URL, delete, func, make_url, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from workflow.audit import record as audit
-from workflow.audit.record import RULE, Desk
+from workflow.audit.record import RULE
 from workflow.database.engine import Store, migrate
 from workflow.models.accounts import WebSession
 from workflow.models.core import Heartbeat, Lease, OutgoingMail, Ticket
@@ -31,6 +31,7 @@ from workflow.runtime.blobs import BlobStore
 from workflow.runtime.clock import make_clock
 from workflow.runtime.crypto import KEY_FILE, Sealer, Signer
 from workflow.settings.settings import TOML_FILE, Settings
+from workflow.tickets.desk import Desk
 
 ProgressCallback = Callable[[int, int], None]  # blobs copied so far, and in all
 FORMAT = 1  # of the tar file; a program that does not know it refuses to restore

@@ -23,7 +23,7 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.files import SANDBOX_POLICY
-from console.presenters import deliveries, replay, show_replay
+from console.presenters import deliveries, replay
 from console.web.filters import build_csv_response
 from console.web.request import (
     get_context,
@@ -31,7 +31,6 @@ from console.web.request import (
     get_staff,
     is_allowed,
     now,
-    parse_id,
     requires,
 )
 from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
@@ -40,6 +39,7 @@ from ingest.replay.reprocess import UnreadableError
 from ingest.replay.retry import enqueue_replays
 from parsers.item import Format
 from workflow.audit import record as audit
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.models.states import DeliveryState
 from workflow.permissions import Right
@@ -267,7 +267,7 @@ def _show(numbers: list[int]) -> str:
         tried=tried,
         numbers=numbers,
         left=len(numbers) - len(tried),
-        show=show_replay,
+        show=replay,
         seen=_seen(tried[0]),
         every=bool(request.form.get("all")),
         most=MAX_LINES,
@@ -322,7 +322,7 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
             else ""
         )
         flash(
-            f"Delivery {number}: {show_replay.describe_delivery(told)}.{more}",
+            f"Delivery {number}: {replay.describe_delivery(told)}.{more}",
             "success" if told["read"] else "error",
         )
         return redirect(here)
@@ -336,7 +336,7 @@ def _again(number: int) -> AnyResponse | tuple[str, int]:
             ),
             applied=True,
         )
-        flash(f"Delivery {number}: {show_replay.describe_delivery(told)}.", "success")
+        flash(f"Delivery {number}: {replay.describe_delivery(told)}.", "success")
     return redirect(here)
 
 

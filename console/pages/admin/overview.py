@@ -11,13 +11,13 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.presenters.house_data import present_status
 from console.presenters.operations import (
     CHANNEL_LABELS,
     link_commands,
     list_channels,
     list_unfetched_files,
     present_audit,
+    present_status,
 )
 from console.presenters.times import format_iso
 from console.web import metrics
@@ -28,13 +28,13 @@ from console.web.request import (
     get_staff,
     get_time_zone,
     now,
-    parse_id,
     public,
     requires,
 )
 from workflow.audit import record as audit
 from workflow.audit import search
 from workflow.audit.search import AuditFilter
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.filing import linked_files, sheet_counts
 from workflow.mail import failed

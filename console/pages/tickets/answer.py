@@ -22,11 +22,11 @@ from console.web.request import (
     get_staff,
     now,
     only_for_scripts,
-    parse_id,
     requires,
 )
 from parsers.text import filenames
 from workflow.customers.callers import list_callers
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts

@@ -30,9 +30,9 @@ from console.web.request import (
     is_allowed,
     mark_as_background,
     now,
-    parse_id,
     requires,
 )
+from workflow.database.ids import parse_id
 from workflow.errors import NotPermitted
 from workflow.filing import automated_mail
 from workflow.models.core import Staff, Ticket

@@ -6,7 +6,8 @@ from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
 from console.perform import actions_of
-from console.web.request import actor, get_context, get_session, get_staff, now, parse_id, requires
+from console.web.request import actor, get_context, get_session, get_staff, now, requires
+from workflow.database.ids import parse_id
 from workflow.errors import NotPermitted
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right

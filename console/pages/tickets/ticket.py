@@ -32,9 +32,9 @@ from console.web.request import (
     mark_as_background,
     now,
     only_for_scripts,
-    parse_id,
     requires,
 )
+from workflow.database.ids import parse_id
 from workflow.errors import (
     AcrossCompanies,
     ActionNotAllowed,

@@ -47,7 +47,7 @@ def test_forms_lists_the_accounts_forms_and_which_are_pulled(intake: Intake) -> 
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 78), (500, 75)])
-def test_what_is_in_the_way_is_said_with_an_exit_code(
+def test_an_obstacle_is_printed_with_an_exit_code(
     intake: Intake, formstack: Formstack, status: int, code: int
 ) -> None:
     formstack.answers = [said({}, status)]
@@ -64,23 +64,23 @@ def _process() -> subprocess.Popen[str]:
     )
 
 
-def _ended(process: subprocess.Popen[str], said: str) -> str:
-    """Tell the process to stop once its log says so; everything it said."""
+def _ended(process: subprocess.Popen[str], text: str) -> str:
+    """Stop the process once its log contains the text; return the whole log."""
     assert process.stderr is not None
-    heard = ""
+    log = ""
     try:
         for line in process.stderr:
-            heard += line
-            if said in line:
+            log += line
+            if text in line:
                 break
     finally:
         process.terminate()
-        heard += process.communicate(timeout=20)[1]
+        log += process.communicate(timeout=20)[1]
     assert process.returncode == 0
-    return heard
+    return log
 
 
-def test_the_process_pulls_and_ends_when_told(intake: Intake, formstack: Formstack) -> None:
+def test_the_process_pulls_and_ends_on_a_signal(intake: Intake, formstack: Formstack) -> None:
     intake("migrate")
     heard = _ended(_process(), "backfilled")
     assert "new=1" in heard
@@ -89,7 +89,7 @@ def test_the_process_pulls_and_ends_when_told(intake: Intake, formstack: Formsta
 
 
 @pytest.mark.usefixtures("intake")
-def test_the_process_waits_without_a_token_until_told_to_end() -> None:
+def test_the_process_waits_without_a_token_until_a_signal() -> None:
     assert "INTAKE_FORMSTACK_TOKEN" in _ended(_process(), "nothing is pulled")
 
 

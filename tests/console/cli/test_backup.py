@@ -69,17 +69,17 @@ def test_no_secret_is_in_it_and_only_we_can_read_it(backed_up: Path, home: Path)
         blobs = [name for name in tar.getnames() if name.startswith("blobs/")]
         settings = tar.extractfile("intake.toml")
         assert settings is not None
-        told = tomllib.loads(settings.read().decode())
+        settings_data = tomllib.loads(settings.read().decode())
     assert len(blobs) == 1
-    assert told["mailbox"][0]["host"] == "imap.test"
-    assert told["desk_lead"] == 'Ann "A" Lee'
-    assert told["tls_key"] == "/etc/key.pem"
+    assert settings_data["mailbox"][0]["host"] == "imap.test"
+    assert settings_data["desk_lead"] == 'Ann "A" Lee'
+    assert settings_data["tls_key"] == "/etc/key.pem"
 
 
 def test_settings_survive_as_toml() -> None:
-    told = tomllib.loads(TOML)
-    assert tomllib.loads(render_toml(told)) == told
-    assert remove_secrets(told)["redis_url"] == "redis://127.0.0.1/0"
+    settings_data = tomllib.loads(TOML)
+    assert tomllib.loads(render_toml(settings_data)) == settings_data
+    assert remove_secrets(settings_data)["redis_url"] == "redis://127.0.0.1/0"
 
 
 def test_everything_comes_back_in_an_empty_home(
@@ -124,9 +124,9 @@ def test_postgresql_needs_its_tools(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("console.bootstrap.ensure_migrated", lambda _: None)
     monkeypatch.setenv("INTAKE_DATABASE_URL", "postgresql+psycopg://u:hunter2@127.0.0.1:1/x")
-    said = intake("backup", tmp_path / "p.tar", code=1).stderr
-    assert "pg_dump is not on PATH" in said
-    assert "hunter2" not in said
+    output = intake("backup", tmp_path / "p.tar", code=1).stderr
+    assert "pg_dump is not on PATH" in output
+    assert "hunter2" not in output
 
 
 # -- after a restore ----
@@ -172,9 +172,9 @@ def test_a_restored_system_sends_and_imports_nothing_again(
     process_waiting(first)
     StoredCheckpoints(first.store).save("box", Checkpoint(7, 42))
     status.record_alive(first, "clock")
-    promised = counted(first, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
+    waiting = counted(first, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
     intake("backup", tmp_path / "b.tar")
-    assert send_waiting(first) == promised == 2  # the original goes on
+    assert send_waiting(first) == waiting == 2  # the original goes on
     first.close()
 
     database()

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from console.errors import EXIT_UNREADABLE
 from ingest.intake import Arrival, Transport
-from ingest.intake import Intake as Door
+from ingest.intake import Intake as IntakeService
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support.command import Intake
@@ -38,9 +38,9 @@ def export(tmp_path: Path) -> Path:
 
 
 def dropped(context: AppContext, *files: Path) -> list[int]:
-    door = Door(context)
+    service = IntakeService(context)
     numbers = [
-        door.accept(
+        service.accept(
             Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=f.read_bytes())
         )
         for f in files
@@ -59,11 +59,11 @@ def test_a_file_nobody_can_read_says_how_to_map_it(
 ) -> None:
     [number] = dropped(at_home, export)
     assert "`intake map" in intake("deliveries", "--state", "failed").stdout
-    said = intake("map", "--delivery", number).stdout
-    assert "headings in row 3" in said
-    assert "Bitte helfen." in said
-    assert "missing: the message text, the practice or the sender" in said
-    assert "--save NAME" in said
+    output = intake("map", "--delivery", number).stdout
+    assert "headings in row 3" in output
+    assert "Bitte helfen." in output
+    assert "missing: the message text, the practice or the sender" in output
+    assert "--save NAME" in output
 
 
 def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
@@ -71,19 +71,19 @@ def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
 ) -> None:
     monkeypatch.setenv("INTAKE_PARSE_MEMORY", str(130 * 1024 * 1024))
     (tmp_path / "large.xlsx").write_bytes(hoarding(*HEADER))
-    said = intake("map", tmp_path / "large.xlsx", code=EXIT_UNREADABLE)
-    assert "reading it takes more memory than one item may have" in said.output
+    output = intake("map", tmp_path / "large.xlsx", code=EXIT_UNREADABLE)
+    assert "reading it takes more memory than one item may have" in output.output
 
 
-def test_what_is_said_once_reads_what_waits_and_the_next_file(
+def test_a_saved_mapping_reads_waiting_deliveries_and_the_next_file(
     at_home: AppContext, export: Path, intake: Intake, tmp_path: Path
 ) -> None:
     other = book(tmp_path / "other.xlsx", ["Etwas", "anderes"], ["x", "y"])
     [number, stranger] = dropped(at_home, export, other)
-    said = intake(
+    output = intake(
         "map", "--delivery", number, *SAY, "--date-order", "dmy", "--save", "north", "--as", "Ann"
     ).stdout
-    assert f"{number}: processed, ticket 1" in said
+    assert f"{number}: processed, ticket 1" in output
     assert state(at_home, stranger) is DeliveryState.FAILED
     with at_home.store.read_only() as session:
         message = session.scalars(select(Message)).one()
@@ -128,7 +128,7 @@ def test_a_saved_profile_is_shown_changed_and_taken_back(
     assert state(at_home, number) is DeliveryState.FAILED
 
 
-def test_parse_reads_a_workbook_as_the_house_does(
+def test_parse_reads_a_workbook_as_the_installation_does(
     at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     del at_home
@@ -144,8 +144,8 @@ def test_nothing_is_saved_while_something_is_missing(
     at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     del at_home
-    said = intake("map", export, "--column", "Anliegen=body", "--save", "north", code=1)
-    assert "the practice or the sender" in said.stderr
+    output = intake("map", export, "--column", "Anliegen=body", "--save", "north", code=1)
+    assert "the practice or the sender" in output.stderr
     assert json.loads(intake("profiles", "--json").stdout) == []
     intake(
         "map", export, "--column", "Anliegen=body", "--default", "company=Nord", "--save", "north"
@@ -197,16 +197,14 @@ def test_what_a_column_may_be_is_proposed_and_never_taken(
         (["--heading-row", "99"], "row 99"),
     ],
 )
-def test_what_cannot_be_meant_is_told(
+def test_an_impossible_mapping_is_refused_with_the_reason(
     at_home: AppContext, export: Path, intake: Intake, more: list[str], words: str
 ) -> None:
     del at_home
     assert words in intake("map", export, *more, code=2).stderr
 
 
-def test_the_row_and_the_sheet_may_be_said(
-    at_home: AppContext, tmp_path: Path, intake: Intake
-) -> None:
+def test_row_and_sheet_may_be_given(at_home: AppContext, tmp_path: Path, intake: Intake) -> None:
     del at_home
     made = openpyxl.Workbook()
     made.worksheets[0].append(["From", "Message"])
@@ -218,9 +216,9 @@ def test_the_row_and_the_sheet_may_be_said(
     made.save(file)
     assert "headings in row 1" in intake("map", file, "--sheet", "Sheet").stdout
     assert "It can be read as it is" in intake("map", file, "--sheet", "sheet").stdout
-    said = intake("map", file, "--sheet", "zwei", "--heading-row", "2", *SAY).stdout
-    assert "headings in row 2" in said
-    assert "the same with --save NAME" in said
+    output = intake("map", file, "--sheet", "zwei", "--heading-row", "2", *SAY).stdout
+    assert "headings in row 2" in output
+    assert "the same with --save NAME" in output
 
 
 def test_a_file_that_is_no_workbook(at_home: AppContext, tmp_path: Path, intake: Intake) -> None:

@@ -28,10 +28,10 @@ def every_command() -> list[tuple[str, ...]]:
 
 
 def test_help_lists_every_command_by_section(intake: Intake) -> None:
-    said = intake("--help").output
-    assert [s for s in SECTIONS if f"{s}:" not in said] == []
-    assert [c for c in COMMANDS if f"\n  {c} " not in said] == []
-    assert "\\b" not in said
+    output = intake("--help").output
+    assert [s for s in SECTIONS if f"{s}:" not in output] == []
+    assert [c for c in COMMANDS if f"\n  {c} " not in output] == []
+    assert "\\b" not in output
 
 
 @pytest.mark.parametrize("command", every_command(), ids=" ".join)
@@ -43,9 +43,9 @@ def test_help_of_every_command_teaches_by_an_example(
         if command[0] == "ticket" and command[1:] not in {(), ("new",)}
         else command
     )
-    said = intake(*numbered, "--help").output
-    assert "Example" in said or command == ("ticket", "show")
-    assert "\\b" not in said
+    output = intake(*numbered, "--help").output
+    assert "Example" in output or command == ("ticket", "show")
+    assert "\\b" not in output
 
 
 def test_help_is_there_at_once() -> None:
@@ -62,10 +62,10 @@ def test_help_is_there_at_once() -> None:
         cli(["--help"], standalone_mode=False)
         print("HEAVY", sorted({"sqlalchemy", "rich", "rq", "flask", "parsers", "workflow"} & set(sys.modules)))
     """
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", heavy], check=True, capture_output=True, text=True
     ).stdout
-    assert "HEAVY []" in said
+    assert "HEAVY []" in output
     assert (
         min(seconds() for _ in range(3)) < 2
     )  # 0.2 on an idle machine; this bound survives a busy one
@@ -76,10 +76,10 @@ def test_every_fault_of_the_settings_is_listed_and_none_is_a_traceback(
 ) -> None:
     monkeypatch.setenv("INTAKE_SMTP_LISTEN", "nowhere")
     monkeypatch.setenv("INTAKE_MAIL_LIMIT", "much")
-    said = intake("tickets", code=78).stderr
-    assert "INTAKE_SMTP_LISTEN" in said
-    assert "INTAKE_MAIL_LIMIT" in said
-    assert "Traceback" not in said
+    output = intake("tickets", code=78).stderr
+    assert "INTAKE_SMTP_LISTEN" in output
+    assert "INTAKE_MAIL_LIMIT" in output
+    assert "Traceback" not in output
 
 
 def test_a_database_that_is_away_is_one_line_and_try_again(
@@ -88,10 +88,10 @@ def test_a_database_that_is_away_is_one_line_and_try_again(
     monkeypatch.setenv(
         "INTAKE_DATABASE_URL", "postgresql+psycopg://intake:hunter2@127.0.0.1:1/intake"
     )
-    said = intake("tickets", code=75).stderr
-    assert said.count("\n") == 1
-    assert "INTAKE_DATABASE_URL" in said
-    assert "hunter2" not in said
+    output = intake("tickets", code=75).stderr
+    assert output.count("\n") == 1
+    assert "INTAKE_DATABASE_URL" in output
+    assert "hunter2" not in output
 
 
 def test_a_database_without_tables_names_the_command_that_makes_them(
@@ -117,9 +117,9 @@ def test_an_empty_view_says_what_to_do_next(intake: Intake, view: str) -> None:
 
 
 def test_process_prints_the_tables(intake: Intake) -> None:
-    said = intake("process").output
-    assert "| 4-In Progress |" in said
-    assert "escalate the ticket" in said
+    output = intake("process").output
+    assert "| 4-In Progress |" in output
+    assert "escalate the ticket" in output
 
 
 def test_status_without_processes_needs_a_person(intake: Intake) -> None:
@@ -141,9 +141,9 @@ def test_people_and_companies(intake: Intake) -> None:
     )
     intake("company", "add", "ACME clinic", "--domain", "acme.example")
     assert '"max@pmb.test"' in intake("user", "list", "--json").output
-    said = intake("company", "list").output
+    output = intake("company", "list").output
     assert [
-        w for w in ("Acme Clinic", "4711", "Max Berg", "acme.example acme.test") if w not in said
+        w for w in ("Acme Clinic", "4711", "Max Berg", "acme.example acme.test") if w not in output
     ] == []
     assert (
         "belongs to Acme"

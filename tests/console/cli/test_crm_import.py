@@ -18,7 +18,8 @@ from openpyxl import load_workbook
 from sqlalchemy import select
 
 from console import exports
-from console.exports import COLUMNS, TEXT_COLUMNS, encode_csv, iterate_rows, select_columns
+from console.exports import COLUMNS, TEXT_COLUMNS, iterate_rows, select_columns
+from console.presenters.csv_text import encode_csv
 from ingest.crm_import.run import ImportRequest, run_import
 from parsers.crm_export.table import FORMULA_STARTS, escape_formula, unescape_formula
 from tests.support.command import Intake
@@ -36,12 +37,12 @@ HEAD = (
     "Record ID,Ticket name,Ticket status,Ticket owner,Associated Company,Associated Contact"
     " emails\n"
 )
-FILE = HEAD + "901,Claim denied,5-AuditEntry,Zoe,Acme Clinic,jo@acme.test\n902,Refund,On hold,,,\n"
+FILE = HEAD + "901,Claim denied,5-Audit,Zoe,Acme Clinic,jo@acme.test\n902,Refund,On hold,,,\n"
 
 
 @pytest.fixture
 def other_context(tmp_path: Path, clock: HandClock) -> Iterator[AppContext]:
-    """A second house, with a key of its own."""
+    """A second installation, with its own key."""
     settings = Settings(home=tmp_path / "other")
     migrate(settings.database)
     opened = open_context(settings, waker=Woken(), clock=clock)
@@ -114,7 +115,7 @@ def test_csv_read_by_others_has_the_cells_it_should(lines: list[list[str]]) -> N
     ]
 
 
-def test_what_leaves_one_house_enters_another_as_it_was(
+def test_an_export_is_imported_elsewhere_unchanged(
     any_context: AppContext, other_context: AppContext
 ) -> None:
     context = any_context
@@ -133,8 +134,8 @@ def test_what_leaves_one_house_enters_another_as_it_was(
     with other_context.store.transaction() as session:
         staff(session, "Olga")
     raw = exported(context, with_text=True)
-    told = run_import(other_context, ImportRequest(kind="tickets", raw=raw), by="Max")
-    assert told.outcomes == {RowOutcome.ADDED: 3}
+    report = run_import(other_context, ImportRequest(kind="tickets", raw=raw), by="Max")
+    assert report.outcomes == {RowOutcome.ADDED: 3}
     assert facts(other_context) == facts(context)
     with other_context.store.read_only() as session:
         assert all(
@@ -148,8 +149,8 @@ def test_what_leaves_one_house_enters_another_as_it_was(
 
 def test_our_own_export_is_known_when_it_comes_back(context: AppContext) -> None:
     ticket_of(context)
-    told = run_import(context, ImportRequest(kind="tickets", raw=exported(context)), by="Olga")
-    assert told.outcomes == {RowOutcome.KNOWN: 1}
+    report = run_import(context, ImportRequest(kind="tickets", raw=exported(context)), by="Olga")
+    assert report.outcomes == {RowOutcome.KNOWN: 1}
     assert len(facts(context)) == 1
 
 
@@ -233,15 +234,15 @@ def test_the_command_writes_csv_and_excel_and_leaves_a_trace(
     assert found["Ticket description"].value == "+1 patient"
     book.close()
     with at_home.store.read_only() as session:
-        trail = list(
+        entries = list(
             session.scalars(
                 select(AuditEntry).where(AuditEntry.action == "exported").order_by(AuditEntry.id)
             )
         )
-    assert [(a.actor, a.detail["view"], a.detail["tickets"]) for a in trail[:1]] == [
+    assert [(a.actor, a.detail["view"], a.detail["tickets"]) for a in entries[:1]] == [
         ("Olga", "open", 1)
     ]
-    assert trail[0].detail["texts"] == list(TEXT_COLUMNS)
+    assert entries[0].detail["texts"] == list(TEXT_COLUMNS)
     assert list(tmp_path.glob(".*.part")) == []
 
 
@@ -313,7 +314,7 @@ def test_companies_and_contacts_by_command(
     assert "stay on record" in intake("import", "undo", 1, code=1).output
 
 
-def test_what_cannot_be_said_is_said_back(
+def test_impossible_options_are_refused_with_the_reason(
     intake: Intake, at_home: AppContext, export_file: Path, tmp_path: Path
 ) -> None:
     del at_home

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import select, update
 
 import parsers
-from console.presenters import show_replay, terminal, times
-from ingest import intake as door
+from console.presenters import replay, terminal, times
+from ingest import intake as intake_module
 from ingest.processing import parser_pool
 from ingest.processing.process import process_waiting
 from parsers.item import Format
@@ -80,9 +80,9 @@ def test_a_bug_of_a_parser_is_an_error_of_the_one_file(
 
 
 def test_parse_for_people(intake: Intake, mail: Path) -> None:
-    said = intake("parse", "mail", mail).stdout
-    assert "subject: Claim" in said
-    assert "Hello" in said
+    output = intake("parse", "mail", mail).stdout
+    assert "subject: Claim" in output
+    assert "Hello" in output
 
 
 def test_parse_reply_takes_text_and_html(intake: Intake, tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_what_is_not_stored_is_always_try_again(
     def fail(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(door.Intake, "accept", fail)
-    said = intake("deliver", "mail", mail, code=75).stderr
-    assert "Hello" not in said
-    assert "Traceback" not in said
+    monkeypatch.setattr(intake_module.Intake, "accept", fail)
+    output = intake("deliver", "mail", mail, code=75).stderr
+    assert "Hello" not in output
+    assert "Traceback" not in output
 
 
 def test_wrong_settings_do_not_bounce_mail(
@@ -187,7 +187,7 @@ def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "output"),
     [
         (0, "0 s"),
         (59.9, "59 s"),
@@ -197,8 +197,8 @@ def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
         (273600, "3 d 4 h"),
     ],
 )
-def test_an_age_is_said_in_two_units(seconds: float, said: str) -> None:
-    assert times.format_duration(seconds) == said
+def test_a_duration_has_two_units(seconds: float, output: str) -> None:
+    assert times.format_duration(seconds) == output
 
 
 def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, failed: int) -> None:
@@ -237,9 +237,9 @@ def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
 ) -> None:
     intake("deliver", "secure-message", broken)
     process_waiting(at_home)
-    said = intake("dismiss", 1, 9, 2, "--reason", "tests", code=1).stderr
-    assert "there is no delivery 9" in said
-    assert "none was dismissed" in said
+    output = intake("dismiss", 1, 9, 2, "--reason", "tests", code=1).stderr
+    assert "there is no delivery 9" in output
+    assert "none was dismissed" in output
     assert len(json.loads(intake("deliveries", "--state", "failed", "--json").stdout)) == 2
     assert intake("dismiss", 1, 2, "--reason", "tests").stdout == "1: dismissed\n2: dismissed\n"
     assert "only failed ones" in intake("dismiss", 2, "--reason", "again", code=1).stderr
@@ -254,14 +254,14 @@ def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
 def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
     intake: Intake, mail: Path, at_home: AppContext
 ) -> None:
-    arrival = door.Arrival(
-        transport=door.Transport.IMAP,
+    arrival = intake_module.Arrival(
+        transport=intake_module.Transport.IMAP,
         format=Format.MAIL,
         raw=MAIL,
         reference="support@mx/INBOX;7;12",
         envelope={"name": "x\x1b[2J", "rcpt_to": ["a@localhost", "b@localhost"]},
     )
-    door.Intake(at_home).accept(arrival)
+    intake_module.Intake(at_home).accept(arrival)
     intake("deliver", "mail", mail)
     process_waiting(at_home)
     found = json.loads(intake("delivery", 1, "--json").stdout)
@@ -299,7 +299,7 @@ def test_its_original_comes_out_as_it_came_and_that_is_on_record(
     assert (read.actor, read.detail) == ("Olga", {"delivery": 1})
 
 
-def test_an_original_that_is_gone_is_told_and_nobody_has_read_it(
+def test_a_missing_original_is_reported_and_no_access_recorded(
     intake: Intake, at_home: AppContext, tmp_path: Path, home: Path
 ) -> None:
     path = tmp_path / "raw"
@@ -361,11 +361,11 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
     ids=["lines", "line end", "nothing before", "long"],
 )
 def test_lines_that_differ_are_shown(before: str, after: str, shown: list[str]) -> None:
-    assert list(show_replay.diff_texts(before, after)) == shown
+    assert list(replay.diff_texts(before, after)) == shown
 
 
 def test_of_very_many_lines_the_first_ones_are_shown() -> None:
-    shown = list(show_replay.diff_texts("", "\n".join(map(str, range(100)))))
+    shown = list(replay.diff_texts("", "\n".join(map(str, range(100)))))
     assert (len(shown), shown[-1]) == (41, "… 60 more lines: --json shows all")
 
 
@@ -446,7 +446,7 @@ def test_many_past_ones_are_chosen_by_what_they_are(
         for line in lines(intake("replay", "--transport", "console", "--json").stdout)
     ] == [4]
     tomorrow = (at_home.clock() + timedelta(days=2)).strftime("%Y-%m-%d")
-    assert "No delivery read before is such" in intake("replay", "--since", tomorrow).stdout
+    assert "No processed delivery matches" in intake("replay", "--since", tomorrow).stdout
     done = intake("replay", "--since", "2020-01-01", "--format", "mail", "--yes").stdout
     assert "2 deliveries: 1 done, 0 would change" in done
 
@@ -484,7 +484,7 @@ def failed_too(intake: Intake, broken: Path, past: int, at_home: AppContext) -> 
 @pytest.mark.parametrize(
     "args", [[], ["1", "--all"], ["--all", "--format", "mail"], ["1", "--since", "2026-01-01"]]
 )
-def test_which_ones_are_meant_is_said_in_one_way(intake: Intake, args: list[str]) -> None:
+def test_deliveries_are_selected_in_one_way_only(intake: Intake, args: list[str]) -> None:
     intake("replay", *args, code=2)
 
 
@@ -513,11 +513,11 @@ def test_what_ends_its_parser_does_not_end_the_command(
     monkeypatch.setattr(
         parser_pool, "CHILD", (str(ROOT / "tests" / "support" / "poison_parser.py"),)
     )
-    said = intake("replay", 1, "--dry-run", code=1).stdout
-    assert said == "1: pending: its parser was ended by signal 11\n"
+    output = intake("replay", 1, "--dry-run", code=1).stdout
+    assert output == "1: pending: its parser was ended by signal 11\n"
     process_waiting(at_home)
-    said = intake("replay", 1, "--yes", code=1).stdout
-    assert said == "1: processed: cannot be read today: its parser was ended by signal 11\n"
+    output = intake("replay", 1, "--yes", code=1).stdout
+    assert output == "1: processed: cannot be read today: its parser was ended by signal 11\n"
 
 
 def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
@@ -529,10 +529,10 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
         file_item(
             at_home.desk, session, second, session.get_one(Delivery, failed), 0, at_home.clock()
         )
-    said = intake("replay", failed, "--yes").stdout
-    assert "1: processed" in said
-    assert "opened ticket 2" in said
-    assert "Help me" not in said
+    output = intake("replay", failed, "--yes").stdout
+    assert "1: processed" in output
+    assert "opened ticket 2" in output
+    assert "Help me" not in output
     texts = {
         json.loads(intake("ticket", n, "--json").stdout)["messages"][0]["text"] for n in (1, 2)
     }
@@ -543,7 +543,7 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
 # -- the ledger ----
 
 
-def test_the_ledger_adds_up_at_every_door(
+def test_the_ledger_adds_up_for_every_channel(
     intake: Intake, mail: Path, broken: Path, at_home: AppContext
 ) -> None:
     for _ in range(3):
@@ -586,8 +586,8 @@ def test_every_row_of_a_workbook_is_accounted_for(
     assert "delivery 1" in intake("ledger").stdout
     with at_home.store.transaction() as session:
         session.execute(update(DeliverySheet).values(footers=0))
-    said = intake("ledger", code=1)
-    assert "not accounted for: deliveries 1" in said.stderr
+    output = intake("ledger", code=1)
+    assert "not accounted for: deliveries 1" in output.stderr
     found = json.loads(intake("ledger", "--json", code=1).stdout)
     assert (found["broken"], found["broken_workbooks"], found["adds_up"]) == ([], [1], False)
 

@@ -17,8 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, select, update
 
 from console.app import create_app
-from console.presenters.house_data import present_status
-from console.presenters.operations import link_commands
+from console.presenters.operations import link_commands, present_status
 from ingest.column_mapping.apply import read_preview, save_mapping
 from ingest.column_mapping.propose import MappingChoices, propose_sheets
 from ingest.intake import Arrival, Intake, Transport

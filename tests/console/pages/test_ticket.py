@@ -146,8 +146,8 @@ def test_a_form_shows_its_table_and_its_link_first(context: AppContext, desk: De
 
 @pytest.mark.parametrize(
     ("came_as", "title"),
-    [(Format.FORMSTACK, "What the form says"), (Format.SECURE_MESSAGE, "What the message&#39;s row says"),
-     (Format.PHONE, "What was written down"), (Format.MAIL, "What else it says")],
+    [(Format.FORMSTACK, "Fields of the form"), (Format.SECURE_MESSAGE, "Other columns of the row"),
+     (Format.PHONE, "Details of the call"), (Format.MAIL, "Details")],
 )  # fmt: skip
 def test_what_stands_beside_the_text_is_called_after_what_came(
     context: AppContext, desk: Desk, came_as: Format, title: str

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from console.presenters import webhooks
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.web import metrics
 from tests.support.command import Intake
 from tests.support.context import HandClock, Woken, deliver, mail
@@ -216,4 +216,4 @@ def test_the_status_command_tells_them(intake: Intake) -> None:
     intake("migrate")
     said = intake("status", code=1).stdout
     assert "webhook events waiting: 0 · given up: 0" in said
-    assert "linked files to be fetched: 0 · not to be had: 0" in said
+    assert "linked files to fetch: 0 · failed: 0" in said

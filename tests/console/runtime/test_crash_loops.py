@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.presenters.terminal import describe_process
 from console.runtime import lifecycle
 from console.runtime.crash_recorder import CrashRecorder
@@ -42,7 +42,7 @@ def end(context: AppContext, process: str, times: int, how: str = "exit 1") -> N
         crash_loops.record_ends(session, ends, context.clock())
 
 
-def test_a_process_that_ends_again_and_again_is_told_by_the_status_for_as_long_as_it_does(
+def test_status_reports_a_crash_loop_as_long_as_it_lasts(
     any_context: AppContext, clock: HandClock
 ) -> None:
     end(any_context, "folder", 2)
@@ -53,15 +53,15 @@ def test_a_process_that_ends_again_and_again_is_told_by_the_status_for_as_long_a
     end(any_context, "folder", 1)
     status.record_alive(any_context, "folder")
     status.record_alive(any_context, "worker one 1")
-    said = present_status(any_context)
-    (need,) = [need for need in said["needs"] if "ended" in need]
+    report = present_status(any_context)
+    (need,) = [need for need in report["needs"] if "ended" in need]
     assert need.startswith(
         "folder on one ended 3 times within 10 minutes, the last time at 2026-03-02 15:02 UTC"
         " (exit 1)"
     )
-    assert (said["ok"], said["processes"]["folder"]["alive"]) == (False, False)
-    assert describe_process(said["processes"]["folder"]) == "ends again and again"
-    assert said["processes"]["worker one 1"]["alive"]
+    assert (report["ok"], report["processes"]["folder"]["alive"]) == (False, False)
+    assert describe_process(report["processes"]["folder"]) == "ends again and again"
+    assert report["processes"]["worker one 1"]["alive"]
     page = at_desk(any_context, Role.LEAD).get("/operations").text
     assert "ends again and again" in page
     assert "folder on one ended 3 times within 10 minutes" in page
@@ -75,15 +75,15 @@ def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
     recorder = CrashRecorder(context.settings)
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
     child = supervisor.add("folder", ENDS)
-    told = open_context(context.settings, clock=make_clock())
+    other = open_context(context.settings, clock=make_clock())
     try:
 
         def loops() -> list[crash_loops.CrashLoop]:
             child.restart_at = 0  # the pauses between two starts are not what this is about
             supervisor.wait_for(lambda: True, 1)
-            supervisor._look()
-            with told.store.read_only() as session:
-                return crash_loops.find_crash_loops(session, told.clock())
+            supervisor._check_children()
+            with other.store.read_only() as session:
+                return crash_loops.find_crash_loops(session, other.clock())
 
         until(loops)
         (loop,) = loops()
@@ -91,14 +91,14 @@ def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
     finally:
         supervisor.stop()
         recorder.close()
-        told.close()
+        other.close()
 
 
 def test_a_child_that_is_stopped_on_purpose_is_no_end(context: AppContext) -> None:
     recorder = CrashRecorder(context.settings)
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
     supervisor.add("folder", [sys.executable, "-c", "import time; time.sleep(60)"])
-    supervisor._signalled(signal.SIGTERM, None)
+    supervisor._count_signal(signal.SIGTERM, None)
     supervisor.stop()
     recorder.close()
     with context.store.read_only() as session:

@@ -78,9 +78,9 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
 ) -> None:
     log = tmp_path / "up.log"
     wait(lambda: "support-intake is running" in log.read_text())
-    said = log.read_text()
-    assert "curl -i" in said
-    assert "no mailbox is configured" in said
+    output = log.read_text()
+    assert "curl -i" in output
+    assert "no mailbox is configured" in output
     done = command(environment, "demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Using the system that runs" in done.stdout
@@ -142,9 +142,9 @@ def test_a_worker_without_redis_does_the_work_by_looking(
         wait(lambda: in_progress(home, int(number)))
     finally:
         worker.terminate()
-        said = worker.communicate(timeout=20)[1]
+        output = worker.communicate(timeout=20)[1]
     assert worker.returncode == 0
-    assert "looks into the database every second" in said
+    assert "polls the database every second" in output
 
 
 def test_imap_without_a_mailbox_says_so(environment: dict[str, str]) -> None:

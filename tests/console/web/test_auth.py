@@ -160,7 +160,7 @@ def test_every_view_says_who_may_use_it(context: AppContext) -> None:
     assert not silent
 
 
-def test_sign_ins_stand_in_the_audit_trail(context: AppContext) -> None:
+def test_sign_ins_are_in_the_audit_log(context: AppContext) -> None:
     at_desk(context)
     with context.store.read_only() as session:
         assert "signed in" in set(session.scalars(select(AuditEntry.action)))

@@ -41,7 +41,7 @@ def issuer(_issuer: Issuer) -> Issuer:
 
 @pytest.fixture
 def there(context: AppContext, issuer: Issuer) -> AppContext:
-    """The house with this issuer; ann has an account."""
+    """A context with this issuer; Ann has an account."""
     return with_issuer(context, issuer.url)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from ingest.folder import watcher as folder_module
 from ingest.folder.watcher import ID_FILE, WatchedFolder, get_folder_id, serve
 from ingest.intake import Arrival, Intake, Transport

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from ingest.formstack.api import (
     CREDENTIALS_REFUSED,
     NOT_DECRYPTED,

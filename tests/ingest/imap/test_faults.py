@@ -8,7 +8,7 @@ A real Dovecot behind a proxy that spoils single commands.
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from ingest.imap import reader as imap_reader
 from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import Checkpoint

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import OperationalError
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.presenters.terminal import describe_token_life as in_words
 from console.web import metrics
 from ingest.imap.oauth2 import AccessTokens, TokenRefusedError

@@ -15,7 +15,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from console.web import metrics
 from ingest.intake import Arrival, Intake, Transport
 from ingest.linked_files import fetch as linked_files_fetch

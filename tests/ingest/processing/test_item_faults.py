@@ -27,7 +27,7 @@ from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
 from console.cli.main import cli
-from console.presenters.house_data import present_status
+from console.presenters.operations import present_status
 from ingest import intake as intake_module
 from ingest.formstack.spool import SPOOL_FOLDER, Spool, drain
 from ingest.intake import Arrival, Intake, Transport

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from console.cli import parse_output
+from console.cli.parse import build_error_line, build_mail_line, build_reply_line
 from parsers.item import ParseError
 from parsers.mail import message
 from parsers.mail.replies import extract
@@ -97,11 +97,11 @@ def line(case: Case, raw: bytes) -> Case:
     name, kind = case["file"], case.get("input", "eml")
     if kind == "eml":
         try:
-            return parse_output.build_mail_line(name, message.parse(raw)[0])
+            return build_mail_line(name, message.parse(raw)[0])
         except ParseError as error:
-            return parse_output.build_error_line(name, str(error))
+            return build_error_line(name, str(error))
     body = raw.decode("utf-8", "replace")
-    return parse_output.build_reply_line(
+    return build_reply_line(
         name,
         extract.extract_newest_from_html(body) if kind == "html" else extract.extract_newest(body),
     )

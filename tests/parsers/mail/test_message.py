@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from console.cli import parse_output
+from console.cli.parse import build_mail_line
 from parsers.item import Address, InboundItem, ParseError
 from parsers.mail import message
 from parsers.mail.syntax import transfer_encoding
@@ -30,8 +30,8 @@ def with_field(field: str, body: str = "Body.") -> InboundItem:
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_fixture_is_parsed_into_its_item(path: Path) -> None:
-    line = parse_output.build_mail_line(path.name, read(path.read_bytes()))
+def test_fixture_is_read_as_its_item_says(path: Path) -> None:
+    line = build_mail_line(path.name, read(path.read_bytes()))
     del line["file"]
     assert line == json.loads(path.with_suffix("").with_suffix(".item.json").read_text("utf-8"))
 
