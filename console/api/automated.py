@@ -1,4 +1,4 @@
-"""By the API: mail that is on no ticket, and duplicates, made tickets."""
+"""API of mail that is on no ticket: list it, and make tickets of it or of duplicates."""
 
 from flask import Response
 
@@ -29,18 +29,19 @@ ABOUT = "automated mail"
     about=ABOUT,
     query=PageQuery,
 )
-def automated(told: JsonObject) -> Response:
-    """Mail that is on no ticket, newest first."""
-    before = paging.parse_cursor_number(told["cursor"]) if told["cursor"] else None
-    found = automated_mail.list_automated_mail(
-        get_session(), before=before, limit=told["limit"] + 1
+def automated(page: JsonObject) -> Response:
+    """List mail that is on no ticket, newest first."""
+    before = paging.parse_cursor_number(page["cursor"]) if page["cursor"] else None
+    mails = automated_mail.list_automated_mail(
+        get_session(), before=before, limit=page["limit"] + 1
     )
-    rows = [automated_presenter.present_automated_mail(mail) for mail in found[: told["limit"]]]
-    return paging.respond_with_items(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
+    items = [automated_presenter.present_automated_mail(mail) for mail in mails[: page["limit"]]]
+    has_more = len(mails) > len(items)
+    return paging.respond_with_items(items, str(items[-1]["id"]) if has_more else None)
 
 
 class DuplicateChoice(StrictSchema):
-    """Which delivery; the newest that was taken for a duplicate, where none is named."""
+    """Delivery that is not a duplicate; by default the newest that was taken for one."""
 
     delivery = number_input()
 
@@ -54,13 +55,13 @@ class DuplicateChoice(StrictSchema):
     refuses=[409],
     body=DuplicateChoice,
 )
-def ticket_not_duplicate(told: JsonObject, number: int) -> Response:
-    """Make a ticket of what came again and was taken for the same message; the new ticket."""
+def ticket_not_duplicate(body: JsonObject, number: int) -> Response:
+    """Make a ticket of a message that was taken for a duplicate; answer with the new ticket."""
     if get_session().get(Ticket, number) is None:
         raise ApiError(404, f"There is no ticket {number}.")
     try:
         return shown(
-            file_separately(get_context(), number, told.get("delivery") or 0, by=get_staff().name)
+            file_separately(get_context(), number, body.get("delivery") or 0, by=get_staff().name)
         )
     except UnreadableError as error:
         raise ActionNotAllowed(str(error)) from None
@@ -70,7 +71,7 @@ def ticket_not_duplicate(told: JsonObject, number: int) -> Response:
     "POST", "/automated/<int:number>/ticket", Right.WORK, schemas.Ticket, about=ABOUT, refuses=[409]
 )
 def automated_ticket(number: int) -> Response:
-    """File it as a person's message; the ticket it opened or joined."""
+    """File it as a person's message; answer with the ticket it opened or was added to."""
     if get_session().get(AutomatedMail, number) is None:
         raise ApiError(404, f"There is no automated mail {number}.")
     try:
