@@ -1,4 +1,1 @@
-"""The JSON API under /api/v1/.
-
-For programs, with a token, in the shapes that the commands print.
-"""
+"""JSON API under /api/v1/ for programs with a token; same shapes as `--json` of the commands."""

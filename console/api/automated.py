@@ -1,4 +1,4 @@
-"""Automated mail by the API: what is on no ticket, and making one of it."""
+"""API of mail that is on no ticket: list it, and make tickets of it."""
 
 from flask import Response
 
@@ -26,21 +26,22 @@ ABOUT = "automated mail"
     about=ABOUT,
     query=PageQuery,
 )
-def automated(told: JsonObject) -> Response:
-    """Mail that is on no ticket, newest first."""
-    before = paging.parse_cursor_number(told["cursor"]) if told["cursor"] else None
-    found = automated_mail.list_automated_mail(
-        get_session(), before=before, limit=told["limit"] + 1
+def automated(page: JsonObject) -> Response:
+    """List mail that is on no ticket, newest first."""
+    before = paging.parse_cursor_number(page["cursor"]) if page["cursor"] else None
+    mails = automated_mail.list_automated_mail(
+        get_session(), before=before, limit=page["limit"] + 1
     )
-    rows = [automated_presenter.present_automated_mail(mail) for mail in found[: told["limit"]]]
-    return paging.respond_with_items(rows, str(rows[-1]["id"]) if len(found) > len(rows) else None)
+    items = [automated_presenter.present_automated_mail(mail) for mail in mails[: page["limit"]]]
+    has_more = len(mails) > len(items)
+    return paging.respond_with_items(items, str(items[-1]["id"]) if has_more else None)
 
 
 @endpoint(
     "POST", "/automated/<int:number>/ticket", RIGHT, schemas.Ticket, about=ABOUT, refuses=[409]
 )
 def automated_ticket(number: int) -> Response:
-    """File it as a person's message; the ticket it opened or joined."""
+    """File it as a person's message; answer with the ticket it opened or was added to."""
     if get_session().get(AutomatedMail, number) is None:
         raise ApiError(404, f"There is no automated mail {number}.")
     return shown(make_ticket(get_context(), number, actor=actor()))

@@ -1,4 +1,4 @@
-"""Companies and contacts by the API: listed, put on record, changed."""
+"""API of companies and contacts: list, get, create, change."""
 
 from flask import Response, jsonify
 from marshmallow import fields
@@ -19,7 +19,7 @@ from workflow.models.core import Company, Contact, Staff
 from workflow.permissions import Right
 
 ABOUT = "companies and contacts"
-_WHOLE = (
+_RELATED = (  # loaded with a company: its shape needs them
     joinedload(Company.manager),
     joinedload(Company.consultant),
     selectinload(Company.domains),
@@ -27,25 +27,28 @@ _WHOLE = (
 
 
 class CompanyQuery(PageQuery):
-    """Which companies."""
+    """Query of the list of companies."""
 
-    q = text_input(200, load_default="", metadata={"description": "In its name, or its number."})
+    q = text_input(
+        200, load_default="", metadata={"description": "Part of the name, or the whole number."}
+    )
 
 
 class ContactQuery(PageQuery):
-    """Which contacts."""
+    """Query of the list of contacts."""
 
     email = text_input(320, load_default="")
     company = number_input(load_default=None)
 
 
 class CompanyChange(StrictSchema):
-    """What is to change; what is not named stays."""
+    """Fields of a company to change; those left out keep their values."""
 
     name = text_input(400, 1)
     number = text_input(64, allow_none=True)
     domains = fields.List(
-        text_input(255), metadata={"description": "All of them: senders there belong to it."}
+        text_input(255),
+        metadata={"description": "All of them; senders with these domains belong to the company."},
     )
     manager = text_input(
         320, allow_none=True, metadata={"description": "A name or mail address, `me`, or null."}
@@ -54,13 +57,13 @@ class CompanyChange(StrictSchema):
 
 
 class NewCompany(CompanyChange):
-    """A company to be put on record."""
+    """Fields of a new company."""
 
     name = text_input(400, 1, required=True)
 
 
 class ContactChange(StrictSchema):
-    """What is to change; what is not named stays."""
+    """Fields of a contact to change; those left out keep their values."""
 
     email = text_input(320, 1)
     name = text_input(400)
@@ -69,7 +72,7 @@ class ContactChange(StrictSchema):
 
 
 class NewContact(ContactChange):
-    """A contact to be put on record."""
+    """Fields of a new contact."""
 
     email = text_input(320, 1, required=True)
 
@@ -82,20 +85,20 @@ class NewContact(ContactChange):
     about=ABOUT,
     query=CompanyQuery,
 )
-def companies(told: JsonObject) -> Response:
-    """The companies on record."""
-    query = select(Company).options(*_WHOLE)
-    if told["q"]:
-        key = directory.build_company_key(told["q"])
+def companies(filters: JsonObject) -> Response:
+    """List the companies, oldest first."""
+    query = select(Company).options(*_RELATED)
+    if filters["q"]:
+        key = directory.build_company_key(filters["q"])
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
-        query = query.where(or_(named, Company.number == told["q"].strip()))
-    return respond_with_rows(get_session(), query, Company.id, told, customers.present_company)
+        query = query.where(or_(named, Company.number == filters["q"].strip()))
+    return respond_with_rows(get_session(), query, Company.id, filters, customers.present_company)
 
 
 @endpoint("GET", "/companies/<int:number>", Right.READ, schemas.Company, about=ABOUT)
 def company(number: int) -> Response:
-    """A company."""
-    return jsonify(customers.present_company(_company(get_session(), number)))
+    """Get a company."""
+    return jsonify(customers.present_company(_get_company(get_session(), number)))
 
 
 @endpoint(
@@ -108,11 +111,11 @@ def company(number: int) -> Response:
     status=201,
     refuses=[409],
 )
-def company_new(told: JsonObject) -> Response:
-    """Put a company on record. 409 when another has its name, number or domain."""
-    answer = _keep(None, told)
-    answer.status_code = 201
-    return answer
+def company_new(body: JsonObject) -> Response:
+    """Create a company. 409 when another has its name, number or one of its domains."""
+    response = _save_company(None, body)
+    response.status_code = 201
+    return response
 
 
 @endpoint(
@@ -124,9 +127,9 @@ def company_new(told: JsonObject) -> Response:
     body=CompanyChange,
     refuses=[409],
 )
-def company_change(told: JsonObject, number: int) -> Response:
-    """Change what is on record of a company."""
-    return _keep(number, told)
+def company_change(body: JsonObject, number: int) -> Response:
+    """Change a company. 409 when another has its name, number or one of its domains."""
+    return _save_company(number, body)
 
 
 @endpoint(
@@ -137,20 +140,20 @@ def company_change(told: JsonObject, number: int) -> Response:
     about=ABOUT,
     query=ContactQuery,
 )
-def contacts(told: JsonObject) -> Response:
-    """The contacts on record."""
+def contacts(filters: JsonObject) -> Response:
+    """List the contacts, oldest first."""
     query = select(Contact)
-    if told["email"]:
-        query = query.where(Contact.email == told["email"].strip().casefold())
-    if told["company"] is not None:
-        query = query.where(Contact.company_id == told["company"])
-    return respond_with_rows(get_session(), query, Contact.id, told, customers.present_contact)
+    if filters["email"]:
+        query = query.where(Contact.email == filters["email"].strip().casefold())
+    if filters["company"] is not None:
+        query = query.where(Contact.company_id == filters["company"])
+    return respond_with_rows(get_session(), query, Contact.id, filters, customers.present_contact)
 
 
 @endpoint("GET", "/contacts/<int:number>", Right.READ, schemas.Contact, about=ABOUT)
 def contact(number: int) -> Response:
-    """A contact."""
-    return jsonify(customers.present_contact(_contact(get_session(), number)))
+    """Get a contact."""
+    return jsonify(customers.present_contact(_get_contact(get_session(), number)))
 
 
 @endpoint(
@@ -163,11 +166,11 @@ def contact(number: int) -> Response:
     status=201,
     refuses=[409],
 )
-def contact_new(told: JsonObject) -> Response:
-    """Put a contact on record. 409 when its address is none, or another's."""
-    answer = _keep_contact(None, told)
-    answer.status_code = 201
-    return answer
+def contact_new(body: JsonObject) -> Response:
+    """Create a contact. 409 when its mail address is not valid, or another contact has it."""
+    response = _save_contact(None, body)
+    response.status_code = 201
+    return response
 
 
 @endpoint(
@@ -179,64 +182,70 @@ def contact_new(told: JsonObject) -> Response:
     body=ContactChange,
     refuses=[409],
 )
-def contact_change(told: JsonObject, number: int) -> Response:
-    """Change what is on record of a contact.
+def contact_change(body: JsonObject, number: int) -> Response:
+    """Change a contact.
 
-    Their open tickets of no company become the company's.
+    A new company is also set on their open tickets that have none.
     """
-    return _keep_contact(number, told)
+    return _save_contact(number, body)
 
 
-def _keep(number: int | None, told: JsonObject) -> Response:
+def _save_company(number: int | None, body: JsonObject) -> Response:
+    """Create a company, or change the one of this number, and answer with it."""
     with get_context().store.transaction() as session:
-        row = _company(session, number) if number is not None else None
-        says = CompanyData(
-            name=told.get("name", row.name if row else ""),
-            number=told.get("number", row.number if row else "") or "",
-            domains=told.get("domains", [d.domain for d in row.domains] if row else []),
-            manager=_person(session, told, "manager", row.manager if row else None),
-            consultant=_person(session, told, "consultant", row.consultant if row else None),
+        row = _get_company(session, number) if number is not None else None
+        data = CompanyData(
+            name=body.get("name", row.name if row else ""),
+            number=body.get("number", row.number if row else "") or "",
+            domains=body.get("domains", [d.domain for d in row.domains] if row else []),
+            manager=_find_staff(session, body, "manager", row.manager if row else None),
+            consultant=_find_staff(session, body, "consultant", row.consultant if row else None),
         )
-        kept = records.save_company(session, row, says, by=get_staff().name, now=now()).id
+        saved_id = records.save_company(session, row, data, by=get_staff().name, now=now()).id
+    # Read again: the row that was saved does not know its new relations.
     with get_context().store.read_only() as session:
-        return jsonify(customers.present_company(_company(session, kept)))
+        return jsonify(customers.present_company(_get_company(session, saved_id)))
 
 
-def _keep_contact(number: int | None, told: JsonObject) -> Response:
+def _save_contact(number: int | None, body: JsonObject) -> Response:
+    """Create a contact, or change the one of this number, and answer with it."""
     with get_context().store.transaction() as session:
-        row = _contact(session, number) if number is not None else None
-        of = told.get("company", row.company_id if row else None)
-        belongs = session.get(Company, of) if of is not None else None
-        if of is not None and belongs is None:
+        row = _get_contact(session, number) if number is not None else None
+        company_id = body.get("company", row.company_id if row else None)
+        company_row = session.get(Company, company_id) if company_id is not None else None
+        if company_id is not None and company_row is None:
             raise ApiError(422, fields={"company": ["There is no such company."]})
-        kept = records.save_contact(
+        saved = records.save_contact(
             session,
             row,
-            email=told.get("email", row.email if row else ""),
-            name=told.get("name", row.name if row else ""),
-            phone=told.get("phone", row.phone if row else ""),
-            company=belongs,
+            email=body.get("email", row.email if row else ""),
+            name=body.get("name", row.name if row else ""),
+            phone=body.get("phone", row.phone if row else ""),
+            company=company_row,
             by=get_staff().name,
             now=now(),
         )
-        return jsonify(customers.present_contact(kept))
+        return jsonify(customers.present_contact(saved))
 
 
-def _person(session: Session, told: JsonObject, field: str, before: Staff | None) -> Staff | None:
-    if field not in told:
-        return before
-    return person(session, told[field], field) if told[field] else None
+def _find_staff(
+    session: Session, body: JsonObject, field: str, present: Staff | None
+) -> Staff | None:
+    """Return the person a field names, the present one where the body leaves the field out."""
+    if field not in body:
+        return present
+    return person(session, body[field], field) if body[field] else None
 
 
-def _company(session: Session, number: int) -> Company:
-    found = session.scalar(select(Company).where(Company.id == number).options(*_WHOLE))
-    if found is None:
+def _get_company(session: Session, number: int) -> Company:
+    row = session.scalar(select(Company).where(Company.id == number).options(*_RELATED))
+    if row is None:
         raise ApiError(404, f"There is no company {number}.")
-    return found
+    return row
 
 
-def _contact(session: Session, number: int) -> Contact:
-    found = session.get(Contact, number)
-    if found is None:
+def _get_contact(session: Session, number: int) -> Contact:
+    row = session.get(Contact, number)
+    if row is None:
         raise ApiError(404, f"There is no contact {number}.")
-    return found
+    return row

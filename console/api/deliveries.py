@@ -1,4 +1,4 @@
-"""What came in, by the API: deliveries listed, read again, dismissed."""
+"""API of deliveries: list, get, read again, dismiss."""
 
 from flask import Response, jsonify
 
@@ -9,7 +9,7 @@ from console.api.paging import JsonObject
 from console.presenters import deliveries as deliveries_presenter
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
-from ingest.replay import retry as replaying
+from ingest.replay import retry
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
@@ -19,13 +19,13 @@ ABOUT = "deliveries"
 
 
 class DeliveryQuery(PageQuery):
-    """Which deliveries."""
+    """Query of the list of deliveries."""
 
     state = choice_input(DeliveryState, load_default=None)
 
 
 class DismissalReason(StrictSchema):
-    """Why nothing is to come of it; no patient data."""
+    """Reason for dismissing a delivery; it must not contain patient data."""
 
     reason = text_input(500, 1, required=True)
 
@@ -38,26 +38,26 @@ class DismissalReason(StrictSchema):
     about=ABOUT,
     query=DeliveryQuery,
 )
-def deliveries(told: JsonObject) -> Response:
-    """Return what came in, newest first."""
-    before = paging.parse_cursor_number(told["cursor"]) if told["cursor"] else None
-    found = deliveries_presenter.list_deliveries_before(
-        get_session(), told["state"], before, told["limit"] + 1, now()
+def deliveries(filters: JsonObject) -> Response:
+    """List the deliveries, newest first."""
+    before = paging.parse_cursor_number(filters["cursor"]) if filters["cursor"] else None
+    rows = deliveries_presenter.list_deliveries_before(
+        get_session(), filters["state"], before, filters["limit"] + 1, now()
     )
-    shown = found[: told["limit"]]
-    return paging.respond_with_items(
-        shown, str(shown[-1]["id"]) if len(found) > len(shown) else None
-    )
+    items = rows[: filters["limit"]]
+    has_more = len(rows) > len(items)
+    return paging.respond_with_items(items, str(items[-1]["id"]) if has_more else None)
 
 
 @endpoint("GET", "/deliveries/<int:number>", Right.AUDIT, schemas.DeliveryDetails, about=ABOUT)
 def delivery(number: int) -> Response:
-    """Return how a delivery came, how often, and what has become of each item; not what it says."""
+    """Get a delivery: its receipts and what each item became; never its content."""
+    # A session of its own: after a change the request's has still the state before.
     with get_context().store.read_only() as session:
-        found = deliveries_presenter.find_delivery(session, number, now())
-    if found is None:
+        details = deliveries_presenter.find_delivery(session, number, now())
+    if details is None:
         raise ApiError(404, f"There is no delivery {number}.")
-    return jsonify(found)
+    return jsonify(details)
 
 
 @endpoint(
@@ -69,28 +69,30 @@ def delivery(number: int) -> Response:
     refuses=[409],
 )
 def replay(number: int) -> Response:
-    """Read a failed or dismissed one again, now. 409 for one that is processed or pending."""
-    _settled(number)
-    replaying.replay(get_context(), number, by=get_staff().name)
+    """Read a failed or dismissed delivery again, now. 409 for a processed or pending one."""
+    _require_failed_or_dismissed(number)
+    retry.replay(get_context(), number, by=get_staff().name)
     return delivery(number)
 
 
 @endpoint(
-    "POST", "/deliveries/<int:number>/dismiss", Right.LEAD, schemas.DeliveryDetails, about=ABOUT, refuses=[409],
+    "POST",
+    "/deliveries/<int:number>/dismiss",
+    Right.LEAD,
+    schemas.DeliveryDetails,
+    about=ABOUT,
+    refuses=[409],
     body=DismissalReason,
-)  # fmt: skip
-def dismiss(told: JsonObject, number: int) -> Response:
-    """Say that nothing is to come of a failed one; it stays stored.
-
-    409 for one that has not failed.
-    """
+)
+def dismiss(body: JsonObject, number: int) -> Response:
+    """Dismiss a failed delivery; it stays stored. 409 for one that has not failed."""
     if get_session().get(Delivery, number) is None:
         raise ApiError(404, f"There is no delivery {number}.")
-    replaying.dismiss(get_context(), [number], told["reason"], by=get_staff().name)
+    retry.dismiss(get_context(), [number], body["reason"], by=get_staff().name)
     return delivery(number)
 
 
-def _settled(number: int) -> None:
+def _require_failed_or_dismissed(number: int) -> None:
     row = get_session().get(Delivery, number)
     if row is None:
         raise ApiError(404, f"There is no delivery {number}.")

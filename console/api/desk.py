@@ -1,4 +1,4 @@
-"""The desk by the API: tasks, people, the process, figures."""
+"""API of the desk: tasks, people, the process, figures."""
 
 from flask import Response, jsonify
 from sqlalchemy import select
@@ -10,7 +10,7 @@ from console.api.paging import JsonObject, respond_with_rows
 from console.api.tickets import person
 from console.perform import actions_of
 from console.presenters import customers
-from console.presenters.ticket import present_task as task_shape
+from console.presenters.ticket import present_task
 from console.presenters.times import format_iso
 from console.web.api_errors import ApiError
 from console.web.request import actor, get_context, get_session, get_staff, get_time_zone, now
@@ -24,7 +24,7 @@ ABOUT = "the desk"
 
 
 class TaskQuery(PageQuery):
-    """Which tasks."""
+    """Query of the list of tasks."""
 
     state = choice_input(("open", "done", "all"), load_default="open")
     assignee = text_input(
@@ -34,7 +34,7 @@ class TaskQuery(PageQuery):
 
 
 class PeriodQuery(StrictSchema):
-    """Of how many days, up to today."""
+    """Query of a figure: the number of days it covers, up to today."""
 
     days = number_input(1, 366, load_default=30)
 
@@ -47,25 +47,24 @@ class PeriodQuery(StrictSchema):
     about=ABOUT,
     query=TaskQuery,
 )
-def task_list(told: JsonObject) -> Response:
-    """Tasks, oldest first."""
+def task_list(filters: JsonObject) -> Response:
+    """List the tasks, oldest first."""
     query = select(Task)
-    if told["state"] != "all":
-        query = query.where(
-            Task.done_at.is_(None) if told["state"] == "open" else Task.done_at.is_not(None)
-        )
-    if told["assignee"]:
-        query = query.where(
-            Task.assignee == (get_staff().name if told["assignee"] == "me" else told["assignee"])
-        )
-    if told["ticket"] is not None:
-        query = query.where(Task.ticket_id == told["ticket"])
-    return respond_with_rows(get_session(), query, Task.id, told, _task)
+    if filters["state"] == "open":
+        query = query.where(Task.done_at.is_(None))
+    elif filters["state"] == "done":
+        query = query.where(Task.done_at.is_not(None))
+    if filters["assignee"]:
+        name = get_staff().name if filters["assignee"] == "me" else filters["assignee"]
+        query = query.where(Task.assignee == name)
+    if filters["ticket"] is not None:
+        query = query.where(Task.ticket_id == filters["ticket"])
+    return respond_with_rows(get_session(), query, Task.id, filters, _present_task)
 
 
 @endpoint("POST", "/tasks/<int:number>/finish", FinishTask.right, schemas.Task, about=ABOUT)
 def task_finish(number: int) -> Response:
-    """Say that a task is done."""
+    """Mark a task as done."""
     return _perform_on_task(number, FinishTask(number))
 
 
@@ -81,7 +80,7 @@ def _perform_on_task(number: int, command: Command) -> Response:
         raise ApiError(404, f"There is no task {number}.")
     actions_of(get_context()).perform(task.ticket_id, command, actor=actor(), now=now())
     with get_context().store.read_only() as session:
-        return jsonify(_task(session.get_one(Task, number)))
+        return jsonify(_present_task(session.get_one(Task, number)))
 
 
 @endpoint(
@@ -92,20 +91,20 @@ def _perform_on_task(number: int, command: Command) -> Response:
     about=ABOUT,
     query=PageQuery,
 )
-def staff_list(told: JsonObject) -> Response:
-    """Return who is on the desk."""
-    return respond_with_rows(get_session(), select(Staff), Staff.id, told, customers.present_staff)
+def staff_list(page: JsonObject) -> Response:
+    """List the people on the desk."""
+    return respond_with_rows(get_session(), select(Staff), Staff.id, page, customers.present_staff)
 
 
 @endpoint("GET", "/me", Right.READ, schemas.StaffMember, about=ABOUT)
 def me() -> Response:
-    """Return whose token this is."""
+    """Get the person whose token this is."""
     return jsonify(customers.present_staff(person(get_session(), "me", "")))
 
 
 @endpoint("GET", "/process", Right.READ, schemas.Report, about=ABOUT)
 def process_table() -> Response:
-    """The process as data: stages, what each sends and waits for, milestones, deadlines."""
+    """Get the process: stages with what each sends and waits for, milestones, deadlines."""
     stages = [
         {"stage": s.stage, "sends": s.on_entry, "waits_for": [str(m) for m in s.waits_for]}
         for s in process.STEPS
@@ -127,10 +126,7 @@ def process_table() -> Response:
 
 @endpoint("GET", "/figures", Right.READ, schemas.make_page_schema(schemas.FigureName), about=ABOUT)
 def figure_list() -> Response:
-    """Return which figures there are.
-
-    What came in, how far, how long, how content customers are.
-    """
+    """List the names of the figures: tickets received, stages, durations, survey scores."""
     return jsonify({"items": [{"name": name} for name in statistics.FIGURES], "next": None})
 
 
@@ -145,23 +141,22 @@ _NAMES = ", ".join(f'"{name}"' for name in statistics.FIGURES)
     about=ABOUT,
     query=PeriodQuery,
 )
-def figure(told: JsonObject, name: str) -> Response:
-    """A figure of the dashboard."""
-    found = statistics.FIGURES[name](
-        get_session(), statistics.make_window(now(), get_time_zone(), told["days"])
-    )
+def figure(period: JsonObject, name: str) -> Response:
+    """Get a figure of the dashboard as a table."""
+    window = statistics.make_window(now(), get_time_zone(), period["days"])
+    table = statistics.FIGURES[name](get_session(), window)
     return jsonify(
-        name=found.name,
-        title=found.title,
-        heads=list(found.heads),
-        rows=found.rows,
-        unit=found.unit,
+        name=table.name,
+        title=table.title,
+        heads=list(table.heads),
+        rows=table.rows,
+        unit=table.unit,
     )
 
 
-def _task(row: Task) -> JsonObject:
+def _present_task(row: Task) -> JsonObject:
     return {
-        **task_shape(row),
+        **present_task(row),
         "ticket": row.ticket_id,
         "done_at": format_iso(row.done_at),
         "done_by": row.done_by,

@@ -1,6 +1,7 @@
-"""How an endpoint is made.
+"""Decorator that makes a function an endpoint of the API.
 
-Its right, what it takes, what it answers, and its place in the OpenAPI document.
+It names the right the endpoint needs, the schemas of what it takes and answers, and its place in
+the OpenAPI document.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,17 +34,17 @@ blueprint = flask_smorest.Blueprint(api_auth.BLUEPRINT, __name__, url_prefix="/a
 
 
 class ErrorBody(Schema):
-    """What every no looks like."""
+    """Body of every answer that refuses a call."""
 
     error = text_field(metadata={"description": "A word for programs."})
     detail = text_field(metadata={"description": "A sentence for people."})
     field_errors = fields.Dict(
-        data_key="fields", metadata={"description": "What is wrong with which field."}
+        data_key="fields", metadata={"description": "Errors by the name of their field."}
     )
 
 
 class ConditionalHeaders(Schema):
-    """Headers of a change that is only to be made to what was seen."""
+    """Headers of a change that is refused when the ticket has changed since the caller saw it."""
 
     if_match = fields.String(
         data_key="If-Match", load_default="", metadata={"description": "The ETag that was seen."}
@@ -51,7 +52,7 @@ class ConditionalHeaders(Schema):
 
 
 class _Api(flask_smorest.Api):
-    """The library's, without its handler of errors: ours says less of the inside."""
+    """The library's Api without its error handlers: ours reveal less of the inside."""
 
     ERROR_SCHEMA = ErrorBody
 
@@ -62,7 +63,7 @@ class _Api(flask_smorest.Api):
 def register_api(app: Flask, context: AppContext) -> None:
     """Serve the API, and its OpenAPI document at /api/openapi.json."""
     api_auth.register_call_counter(app, context)
-    for name in ENDPOINT_MODULES:  # each adds its endpoints when it is imported
+    for name in ENDPOINT_MODULES:  # each registers its endpoints on import
         import_module(f"console.api.{name}")
     app.config.update(
         API_TITLE="support-intake",
@@ -74,15 +75,16 @@ def register_api(app: Flask, context: AppContext) -> None:
     scheme = {
         "type": "http",
         "scheme": "bearer",
-        "description": "intake_…, made at /account/tokens",
+        "description": "intake_…, created at /account/tokens",
     }
     api = _Api(app, spec_kwargs={"components": {"securitySchemes": {"token": scheme}}})
     api.register_blueprint(blueprint)
-    shown = app.view_functions[DOCUMENT_VIEW]  # a method, which takes no mark
+    library_view = app.view_functions[DOCUMENT_VIEW]
 
+    # A function of our own, because `public` sets an attribute, and a method takes none.
     @request.public
     def document() -> Response:
-        return cast("Response", shown())
+        return cast("Response", library_view())
 
     app.view_functions[DOCUMENT_VIEW] = document
 
@@ -101,34 +103,33 @@ def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at
     refuses: Sequence[int] = (),
     kind: str = "application/json",
 ) -> Callable[[F], F]:
-    """Make a function an endpoint.
+    """Make a function an endpoint of the API.
 
-    It is given headers, query and body, in this order, and then what the path names.
+    The function gets the parsed headers, query and body, in this order, and then the values of the
+    path. Its name is the operation's id in the OpenAPI document, from which programs generate
+    clients: renaming one breaks them. `refuses` lists the status codes beyond the usual ones.
     """
-    faults = {401, 403, 429, 500, 503, *refuses}
-    faults |= {404} if "<" in path else set()
-    faults |= {422} if query or body or headers else set()
-    faults |= {400} if body else set()
+    error_codes = {401, 403, 429, 500, 503, *refuses}
+    error_codes |= {404} if "<" in path else set()
+    error_codes |= {422} if query or body or headers else set()
+    error_codes |= {400} if body else set()
 
-    def make(view: F) -> F:
-        made: Any = request.requires(right)(view)
+    def register(view: F) -> F:
+        name = view.__name__.strip("_")
+        handler: Any = request.requires(right)(view)
+        # The outermost decorator runs first, so the one added last gives the first argument.
         if body is not None:
-            made = blueprint.arguments(body, location="json", unknown=RAISE)(made)
+            handler = blueprint.arguments(body, location="json", unknown=RAISE)(handler)
         if query is not None:
-            made = blueprint.arguments(query, location="query", unknown=RAISE)(made)
+            handler = blueprint.arguments(query, location="query", unknown=RAISE)(handler)
         if headers is not None:
-            made = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(made)
-        made = blueprint.response(
-            status, answer, content_type=kind, description=HTTPStatus(status).phrase
-        )(made)
-        for code in sorted(faults):
-            made = blueprint.alt_response(code, response=HTTPStatus(code).name)(made)
-        made = blueprint.doc(
-            security=[{"token": [str(right)]}], operationId=view.__name__.strip("_")
-        )(made)
-        blueprint.route(path, methods=[method], tags=[about], endpoint=view.__name__.strip("_"))(
-            made
-        )
+            handler = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(handler)
+        phrase = HTTPStatus(status).phrase
+        handler = blueprint.response(status, answer, content_type=kind, description=phrase)(handler)
+        for code in sorted(error_codes):
+            handler = blueprint.alt_response(code, response=HTTPStatus(code).name)(handler)
+        handler = blueprint.doc(security=[{"token": [str(right)]}], operationId=name)(handler)
+        blueprint.route(path, methods=[method], tags=[about], endpoint=name)(handler)
         return view
 
-    return make
+    return register

@@ -1,4 +1,4 @@
-"""The state of the house by the API: status, ledger, audit trail."""
+"""API of operations: status, ledger, audit log."""
 
 from datetime import date
 
@@ -17,27 +17,27 @@ from workflow.models.core import AuditEntry
 from workflow.operations.ledger import compute_balance
 from workflow.permissions import Right
 
-ABOUT = "the house"
+ABOUT = "operations"
 
 
 class AuditQuery(PageQuery):
-    """Which rows of the audit trail."""
+    """Query of the audit log."""
 
     person = text_input(200, load_default="")
     action = text_input(100, load_default="")
     ticket = number_input(load_default=None)
-    day = fields.Date(load_default=None, metadata={"description": "As the desk's calendar has it."})
+    day = fields.Date(load_default=None, metadata={"description": "A day in the desk's time zone."})
 
 
 @endpoint("GET", "/status", Right.AUDIT, schemas.Status, about=ABOUT)
 def status() -> Response:
-    """Doors, processes, backlog, and what needs a person."""
+    """Get the state of channels and processes, the backlog, and what needs attention."""
     return jsonify(present_status(get_context()))
 
 
 @endpoint("GET", "/ledger", Right.AUDIT, schemas.Report, about=ABOUT)
 def ledger() -> Response:
-    """Return what was received against what has become of it, for each door."""
+    """Get the ledger: for each channel, items received against what became of them."""
     return jsonify(compute_balance(get_session()).as_dict())
 
 
@@ -49,23 +49,23 @@ def ledger() -> Response:
     about=ABOUT,
     query=AuditQuery,
 )
-def audit_rows(told: JsonObject) -> Response:
-    """Return who did what, when and why, newest first."""
-    day: date | None = told["day"]
-    wanted = search.AuditFilter(
-        person=told["person"], action=told["action"], ticket=told["ticket"], day=day
+def audit_rows(filters: JsonObject) -> Response:
+    """List the entries of the audit log, newest first."""
+    day: date | None = filters["day"]
+    audit_filter = search.AuditFilter(
+        person=filters["person"], action=filters["action"], ticket=filters["ticket"], day=day
     )
     return paging.respond_with_rows(
         get_session(),
-        search.build_query(wanted, get_time_zone()),
+        search.build_query(audit_filter, get_time_zone()),
         AuditEntry.id,
-        told,
-        _change,
+        filters,
+        _present_entry,
         newest=True,
     )
 
 
-def _change(row: AuditEntry) -> JsonObject:
+def _present_entry(row: AuditEntry) -> JsonObject:
     return {
         "id": row.id,
         "at": format_iso(row.at),

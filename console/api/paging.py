@@ -1,4 +1,4 @@
-"""Long lists in pages: each says where the next one begins."""
+"""Lists in pages: each answer has the cursor with which the next page is asked for."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,76 +15,84 @@ from workflow.tickets.views import Sort
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]
-_STAMP = "%Y%m%dT%H%M%S.%fZ"
+_TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # UTC, with microseconds: two deadlines are rarely the same
 
 
 def respond_with_rows(
     session: Session,
     query: Select[T],
     by: InstrumentedAttribute[int],
-    told: JsonObject,
-    shape: Callable[[T], JsonObject],
+    page: JsonObject,
+    present: Callable[[T], JsonObject],
     *,
     newest: bool = False,
 ) -> Response:
-    """A page of rows in the order of their numbers.
+    """Answer with a page of rows in the order of the id column `by`.
 
-    Raises ApiError for a cursor that is none of ours.
+    `page` is a loaded `PageQuery`. Raises ApiError (422) for a cursor that is not ours.
     """
     query = query.order_by(None).order_by(by.desc() if newest else by)
-    if told["cursor"]:
-        after = parse_cursor_number(told["cursor"])
+    if page["cursor"]:
+        after = parse_cursor_number(page["cursor"])
         query = query.where(by < after if newest else by > after)
-    rows = list(session.scalars(query.limit(told["limit"] + 1)))
-    shown = rows[: told["limit"]]
+    # One row more than asked for: it says whether there is a next page.
+    rows = list(session.scalars(query.limit(page["limit"] + 1)))
+    items = rows[: page["limit"]]
     return respond_with_items(
-        [shape(row) for row in shown],
-        str(getattr(shown[-1], by.key)) if len(rows) > len(shown) else None,
+        [present(row) for row in items],
+        str(getattr(items[-1], by.key)) if len(rows) > len(items) else None,
     )
 
 
-def respond_with_items(items: list[JsonObject], following: str | None) -> Response:
-    """A page as it is sent."""
-    return jsonify({"items": items, "next": following})
+def respond_with_items(items: list[JsonObject], next_cursor: str | None) -> Response:
+    """Answer with a page; `next_cursor` is None on the last one."""
+    return jsonify({"items": items, "next": next_cursor})
 
 
 def after_cursor(sort: Sort, cursor: str) -> ColumnElement[bool]:
-    """Return what comes after a ticket in a list of this order.
+    """Return the condition for tickets that come after the cursor's in a list of this order.
 
-    Raises ApiError for a cursor that is none of ours.
+    Tickets without a deadline come last. Raises ApiError (422) for a cursor that is not ours.
     """
-    due, _, tail = cursor.rpartition("~")
-    last = parse_cursor_number(tail)
-    if sort is Sort.DUE:
-        later = Ticket.id > last
-        if not due:
-            return and_(Ticket.due_at.is_(None), later)
-        at = _moment(due)
-        return or_(Ticket.due_at > at, and_(Ticket.due_at == at, later), Ticket.due_at.is_(None))
-    return Ticket.id < last if sort is Sort.NEWEST else Ticket.id > last
+    due_text, _, id_text = cursor.rpartition("~")
+    last_id = parse_cursor_number(id_text)
+    if sort is Sort.NEWEST:
+        return Ticket.id < last_id
+    later_id = Ticket.id > last_id
+    if sort is not Sort.DUE:
+        return later_id
+    if not due_text:
+        return and_(Ticket.due_at.is_(None), later_id)
+    due = _parse_time(due_text)
+    same_time = and_(Ticket.due_at == due, later_id)
+    return or_(Ticket.due_at > due, same_time, Ticket.due_at.is_(None))
 
 
 def make_cursor(sort: Sort, ticket: Ticket) -> str:
-    """Return what `after_cursor` reads."""
+    """Return the cursor after this ticket: `41`, by deadline `20261125T134900.000000Z~41` or `~41`.
+
+    `after_cursor` reads it.
+    """
     if sort is not Sort.DUE:
         return str(ticket.id)
-    due = ticket.due_at.astimezone(UTC).strftime(_STAMP) if ticket.due_at else ""
+    due = ticket.due_at.astimezone(UTC).strftime(_TIME_FORMAT) if ticket.due_at else ""
     return f"{due}~{ticket.id}"
 
 
-def _moment(said: str) -> datetime:
+def parse_cursor_number(text: str) -> int:
+    """Return the id in a cursor. Raises ApiError (422) for anything else."""
+    number = parse_id(text)
+    if number is None:
+        raise _invalid_cursor()
+    return number
+
+
+def _parse_time(text: str) -> datetime:
     try:
-        return datetime.strptime(said, _STAMP).replace(tzinfo=UTC)
+        return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError:
-        raise _no_cursor() from None
+        raise _invalid_cursor() from None
 
 
-def parse_cursor_number(said: str) -> int:
-    """A number of the database in a cursor. Raises ApiError for anything else."""
-    if (found := parse_id(said)) is None:
-        raise _no_cursor()
-    return found
-
-
-def _no_cursor() -> ApiError:
-    return ApiError(422, fields={"cursor": ["It is no cursor: take `next` of the page before."]})
+def _invalid_cursor() -> ApiError:
+    return ApiError(422, fields={"cursor": ["It is no cursor: use `next` of the previous page."]})

@@ -1,6 +1,7 @@
-"""What the API's answers look like.
+"""Schemas of the API's answers.
 
-The shapes of `--json`, field by field (a test holds them together).
+The same shapes as `--json` of the commands, field by field: a test compares the two. The classes'
+names are those of the schemas in the OpenAPI document.
 """
 
 from marshmallow import Schema, fields
@@ -105,7 +106,9 @@ class Message(Schema):
     direction = text_field(metadata={"description": "in, out or note"})
     sender = text_field(data_key="from")
     phone = text_field(
-        metadata={"description": "As given with this message; a contact's record may have another."}
+        metadata={
+            "description": "As given with this message; the contact's record may have another."
+        }
     )
     subject = text_field()
     text = text_field()
@@ -114,7 +117,7 @@ class Message(Schema):
     caveats = text_list_field()
     judgement = text_field(
         metadata={
-            "description": "what it was taken for that nobody wrote by hand (automatic, bounced "
+            "description": "kind of machine-written message it was taken for (automatic, bounced "
             "…); empty for a person's message"
         }
     )
@@ -138,7 +141,7 @@ class AutomatedMail(Schema):
 
 
 class OutboxMail(Schema):
-    """A mail that was promised."""
+    """A mail in the outbox."""
 
     id = integer_field()
     template = text_field()
@@ -157,7 +160,7 @@ class RelatedTicket(Schema):
 
 
 class Ticket(Schema):
-    """A ticket with all that is on it."""
+    """A ticket with everything on it."""
 
     id = integer_field()
     name = text_field()
@@ -192,13 +195,13 @@ class Ticket(Schema):
 
 
 class StoredCall(Schema):
-    """A call that is stored and not read yet: do not send it again."""
+    """A phone call that is stored but not on a ticket yet: do not send it again."""
 
     detail = text_field()
 
 
 class Task(TaskOfTicket):
-    """A task, wherever it is."""
+    """A task with its ticket and who finished it."""
 
     ticket = integer_field()
     done_at = time_field(null=True)
@@ -206,7 +209,7 @@ class Task(TaskOfTicket):
 
 
 class Company(Schema):
-    """A practice on record."""
+    """A company: a medical practice."""
 
     id = integer_field()
     name = text_field()
@@ -217,7 +220,7 @@ class Company(Schema):
 
 
 class Contact(Schema):
-    """A customer's person on record."""
+    """A contact: a person who writes for a customer."""
 
     id = integer_field()
     email = text_field()
@@ -229,7 +232,7 @@ class Contact(Schema):
 
 
 class StaffMember(Schema):
-    """Somebody on the desk."""
+    """A person on the desk."""
 
     id = integer_field()
     name = text_field()
@@ -238,7 +241,7 @@ class StaffMember(Schema):
 
 
 class Delivery(Schema):
-    """What came in through a door."""
+    """A delivery as one channel handed it over."""
 
     id = integer_field()
     transport = text_field()
@@ -258,7 +261,7 @@ class Delivery(Schema):
 
 
 class Receipt(Schema):
-    """Each time a door handed it over."""
+    """A time that a channel handed a delivery over."""
 
     at = time_field()
     transport = text_field()
@@ -267,7 +270,7 @@ class Receipt(Schema):
 
 
 class Filing(Schema):
-    """What has become of an item."""
+    """Result of filing one item of a delivery."""
 
     item = integer_field()
     outcome = text_field()
@@ -277,7 +280,7 @@ class Filing(Schema):
 
 
 class SheetCounts(Schema):
-    """What the rows of a sheet of a workbook were read as.
+    """Number of rows of a sheet by what they were read as.
 
     Places are row numbers as Excel counts them.
     """
@@ -301,7 +304,7 @@ class SheetCounts(Schema):
 
 
 class DeliveryDetails(Delivery):
-    """A delivery, with how it came and what has become of it."""
+    """A delivery with its receipts and the results of its items."""
 
     digest = text_field()
     blob = nullable_text_field()
@@ -312,13 +315,13 @@ class DeliveryDetails(Delivery):
 
 
 class Status(Schema):
-    """The state of the house; `ok` is true when no person is needed.
+    """State of the system; `ok` is true when nothing needs attention.
 
     More fields: see `intake status --json`.
     """
 
     class Meta:
-        """Marshmallow's own."""
+        """Marshmallow's options."""
 
         unknown = "include"
 
@@ -328,7 +331,7 @@ class Status(Schema):
 
 
 class AuditEntry(Schema):
-    """A row of the audit trail."""
+    """An entry of the audit log."""
 
     id = integer_field()
     at = time_field()
@@ -340,7 +343,7 @@ class AuditEntry(Schema):
 
 
 class Figure(Schema):
-    """A table of numbers."""
+    """A figure of the dashboard: a table of numbers."""
 
     name = text_field()
     title = text_field()
@@ -350,7 +353,7 @@ class Figure(Schema):
 
 
 class FigureName(Schema):
-    """Which figures there are."""
+    """Name of a figure."""
 
     name = text_field()
 
@@ -371,26 +374,25 @@ class Webhook(Schema):
 
 
 class WebhookWithSecret(Webhook):
-    """A webhook with the secret that signs: shown this once."""
+    """A new webhook with its signing secret, which is shown only once."""
 
     secret = text_field()
 
 
 class Report(Schema):
-    """A report: its fields are those of the command's --json."""
+    """A report with the fields of the command's `--json`."""
 
     class Meta:
-        """Marshmallow's own."""
+        """Marshmallow's options."""
 
         unknown = "include"
 
 
 def make_page_schema(schema: type[Schema]) -> type[Schema]:
-    """A page of a list of these."""
-    items, following = (
-        list_field(schema),
-        nullable_text_field(
-            metadata={"description": "The cursor of the next page; null at the end."}
-        ),
+    """Return the schema of a page of a list of such objects."""
+    next_cursor = nullable_text_field(
+        metadata={"description": "The cursor of the next page; null on the last one."}
     )
-    return Schema.from_dict({"items": items, "next": following}, name=f"{schema.__name__}Page")
+    return Schema.from_dict(
+        {"items": list_field(schema), "next": next_cursor}, name=f"{schema.__name__}Page"
+    )
