@@ -32,7 +32,7 @@ from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
-from workflow.operations.item_faults import ItemFaults, backoff, describe_unexpected_error
+from workflow.operations.item_faults import BACKOFF, ItemFaults, describe_unexpected_error
 from workflow.runtime import log
 from workflow.runtime.blobs import write_synced
 
@@ -225,7 +225,7 @@ class WatchedFolder:
     def _fail(self, path: Path, look: _Look, reason: str) -> str:
         before = self._failed.get(path)
         attempts = 1 if before is None or before.look != look else before.attempts + 1
-        again_at = time.monotonic() + backoff(attempts).total_seconds()
+        again_at = time.monotonic() + BACKOFF.seconds(attempts)
         self._failed[path] = _Failure(look, attempts, again_at)
         return reason
 

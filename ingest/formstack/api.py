@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from ingest.formstack import submission
 from ingest.formstack.eastern import format_wall_time_before
 from ingest.formstack.submission import NUMBER_PATTERN, Submission, SubmissionField
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.runtime.clock import Clock
 from workflow.settings.settings import Settings
 
@@ -43,6 +44,11 @@ class ApiLimits:
     first_pause: float = 5.0  # first pause after a 429 that names none, doubling
     max_pause: float = 3600.0  # pause that is waited out
     attempts: int = 6  # of one call
+
+    @property
+    def backoff(self) -> Backoff:
+        """The pauses after replies 429 that name no time."""
+        return Backoff(timedelta(seconds=self.first_pause), timedelta(seconds=self.max_pause))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +311,7 @@ class FormstackApi:
         if re.fullmatch(r"[0-9]{1,9}", told.strip()):
             wanted = float(told)
         else:
-            wanted = _until(told, self._clock()) or self._pace.first_pause * 2.0 ** (tries - 1)
+            wanted = _until(told, self._clock()) or self._pace.backoff.seconds(tries)
         if wanted > self._pace.max_pause:
             raise ApiError(RATE_LIMITED)
         return wanted

@@ -30,6 +30,7 @@ from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.operations.item_faults import ItemFaults, describe_unexpected_error
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.forms import Form
 
 OVERLAP = timedelta(
@@ -37,7 +38,7 @@ OVERLAP = timedelta(
 )  # looked at again each time: what shows late at Formstack is found all the same
 # times a list is read that shrinks while it is read: what slipped to an earlier page is found
 LIST_ATTEMPTS = 3
-RETRY_SECONDS = 60.0  # after a fault that may pass, doubling up to the usual pause
+RETRY_SECONDS = 60.0  # after a fault that may pass, doubled up to the usual pause
 STANDBY_SECONDS = 1.0
 NO_FORM = (
     "no form is known to pull: list them as [form.ID] in intake.toml, or send one by the webhook"
@@ -101,9 +102,8 @@ class Backfill:
                 failures += 1
                 log.fault("backfill", error)
             usual = self._context.settings.backfill_seconds
-            stop.wait(
-                min(usual, RETRY_SECONDS * 2.0 ** min(failures - 1, 16)) if failures else usual
-            )
+            backoff = Backoff(timedelta(seconds=RETRY_SECONDS), timedelta(seconds=usual))
+            stop.wait(backoff.seconds(failures) if failures else usual)
 
     def pull_all(self) -> bool:
         """Pull every form once.

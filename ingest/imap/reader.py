@@ -8,14 +8,13 @@ taken. Only then does the checkpoint pass it. Nothing is ever stored as a delive
 mail.
 """
 
-import random
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Thread
 from typing import Protocol
 
@@ -44,6 +43,7 @@ from parsers.item import Format
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.operations.item_faults import PendingRetry, describe_unexpected_error
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Mailbox, Settings
 
 SIZES = 200  # UIDs asked for their sizes in one command
@@ -134,8 +134,8 @@ class RetryTiming:
             if refused
             else (self.first_pause, self.max_pause)
         )
-        doubled: float = min(cap, first * 2.0 ** min(failures - 1, 16))
-        return doubled * random.SystemRandom().uniform(0.5, 1.0)
+        backoff = Backoff(timedelta(seconds=first), timedelta(seconds=cap), jitter=0.5)
+        return backoff.seconds(failures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,11 @@ from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.filing.file_item import store_attachment
 from workflow.filing.linked_files import (
+    BACKOFF,
     FETCH_QUEUE,
     MAX_ATTEMPTS,
     NOT_FETCHED_CAVEAT,
     LinkedFile,
-    backoff,
     has_all_files,
     is_due,
     list_allowed_hosts,
@@ -173,7 +173,7 @@ def _put_off(context: AppContext, claim: _Claim, why: DownloadError) -> None:
         link = _mine(session, claim)
         if link is None:
             return
-        link.reason, link.not_before = why.reason, context.clock() + backoff(claim.attempt)
+        link.reason, link.not_before = why.reason, context.clock() + BACKOFF.delay(claim.attempt)
         if final:
             link.state = LinkState.FAILED
             _tell(context, session, session.get_one(Message, link.message_id).ticket, link)

@@ -28,6 +28,7 @@ from workflow.database.visibility import is_visible
 from workflow.models.base import Base
 from workflow.models.core import Message
 from workflow.models.states import LinkState
+from workflow.runtime.backoff import Backoff
 from workflow.settings.forms import list_file_hosts
 from workflow.settings.settings import Settings
 from workflow.tickets.desk import ActionNotAllowed
@@ -36,10 +37,8 @@ FETCH_QUEUE = "fetch"  # what wakes a worker for linked files
 NOT_FETCHED_CAVEAT = "a file of the form could not be fetched: open it by its link"
 MAX_FILES = 20  # of one message
 HTTPS_PORT = 443
-FIRST_PAUSE = timedelta(minutes=1)
-BACKOFF_FACTOR = 4  # longer, each pause than the one before
 MAX_ATTEMPTS = 6  # over about six hours
-LONGEST_PAUSE = FIRST_PAUSE * BACKOFF_FACTOR ** (MAX_ATTEMPTS - 1)
+BACKOFF = Backoff(first=timedelta(minutes=1), factor=4, maximum=timedelta(minutes=1024))
 
 _PLACE = re.compile(r"(\[[^\]]*\]|[^:/]*)(?::([0-9]+))?(/.*)?")
 
@@ -93,14 +92,8 @@ def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]
     """Return whether a file is to be fetched now, and has been for so long."""
     return and_(
         LinkedFile.state == LinkState.WAITING,
-        is_visible(LinkedFile.not_before, now - since, LONGEST_PAUSE + since),
+        is_visible(LinkedFile.not_before, now - since, BACKOFF.maximum + since),
     )
-
-
-def backoff(attempt: int) -> timedelta:
-    """Return how long a file waits after this attempt."""
-    times: int = BACKOFF_FACTOR ** min(attempt - 1, MAX_ATTEMPTS - 1)
-    return FIRST_PAUSE * times
 
 
 def list_fetched_attachments(session: Session, message: Message) -> set[int]:

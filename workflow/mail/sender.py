@@ -26,6 +26,7 @@ from workflow.models.core import Message, OutgoingMail
 from workflow.models.states import OutboxState
 from workflow.process import Template
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Settings, SettingsError
 from workflow.tickets.desk import RULE, lock_ticket
 from workflow.tickets.outbox import SEND
@@ -43,8 +44,7 @@ MIN_LEASE_LEFT = timedelta(
     seconds=transport.SECONDS_PER_MAIL + RECORD_SECONDS + LAST_COMMIT_SECONDS
 )
 SLICE_SECONDS = 5.0  # then a worker turns to its other queues, or stops when it is asked to
-FIRST_RETRY_DELAY = timedelta(seconds=30)
-MAX_RETRY_DELAY = timedelta(minutes=30)
+BACKOFF = Backoff(first=timedelta(seconds=30), maximum=timedelta(minutes=30))
 GIVE_UP_AFTER = timedelta(hours=48)
 # A mail is given up only after this many attempts as well. Their delays add up to more than 24
 # hours: time during which nothing ran, or by which the clock was set forward, does not count.
@@ -74,7 +74,7 @@ def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]
     """Return the condition that a row of the outbox is due, and has been for `since`."""
     return and_(
         OutgoingMail.state == OutboxState.WAITING,
-        is_visible(OutgoingMail.not_before, now - since, MAX_RETRY_DELAY + since),
+        is_visible(OutgoingMail.not_before, now - since, BACKOFF.maximum + since),
     )
 
 
@@ -397,15 +397,10 @@ def _schedule_retry(context: AppContext, claims: list[Claim], reason: str, code:
     new_reason = f"{reason}{RETRY_SUFFIX}" if reason else OutgoingMail.reason
     with context.store.transaction() as session:
         for attempt, statement in _update_claimed(claims):
-            not_before = context.clock() + retry_delay(attempt)
+            not_before = context.clock() + BACKOFF.delay(attempt)
             session.execute(statement.values(not_before=not_before, reason=new_reason))
     for claim in claims:
         log.mail_deferred(claim.number, attempt=claim.attempt, code=code)
-
-
-def retry_delay(attempt: int) -> timedelta:
-    """Return how long a mail waits after this attempt: 30 s, doubled each time up to 30 min."""
-    return min(FIRST_RETRY_DELAY * (1 << min(attempt - 1, 10)), MAX_RETRY_DELAY)
 
 
 def _withhold(context: AppContext, claim: Claim) -> None:

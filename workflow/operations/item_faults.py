@@ -23,12 +23,11 @@ from workflow.database.text_safety import make_storable
 from workflow.database.visibility import CLOCK_TOLERANCE
 from workflow.models.core import Delivery, ItemFault
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.runtime.clock import Clock
 
-FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to the longest
-LONGEST_PAUSE = timedelta(
-    minutes=1
-)  # whatever was down for a day: all is taken a minute after it came back
+# At most a minute, so that after an outage of a day everything is taken within that minute.
+BACKOFF = Backoff(first=timedelta(seconds=5), maximum=timedelta(minutes=1))
 SENDER_RETRY_PERIOD = timedelta(days=5)  # RFC 5321, section 4.5.4.1: so long a sender tries again
 KEEP_WITHOUT_DIGEST = timedelta(days=1)
 # A mail server that restarts is nobody's concern: it comes back, and what it kept from us is
@@ -39,8 +38,6 @@ OUT_OF_SERVICE_AFTER = timedelta(
 )  # a mailbox not seen for so long was taken out of service on purpose
 MAX_SHOWN_ITEMS = 5
 MAX_ITEM_LENGTH = 300  # characters; see ItemFault.item
-
-Backoff = Callable[[int], timedelta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class PendingRetry:
 
     def is_due(self, now: datetime) -> bool:
         """Return whether it may be tried now, also after the clock has jumped back."""
-        return not now < self.not_before <= now + LONGEST_PAUSE + CLOCK_TOLERANCE
+        return not now < self.not_before <= now + BACKOFF.maximum + CLOCK_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +149,6 @@ WORDING_BY_CHANNEL = {
 }
 
 
-def backoff(attempts: int) -> timedelta:
-    """Return how long an item waits after so many attempts: 5 s, 10 s, … a minute."""
-    doubled: timedelta = FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 16)
-    return min(LONGEST_PAUSE, doubled)
-
-
 class ItemFaults:
     """The items of one place of a channel that could not be taken, in the database.
 
@@ -171,7 +162,7 @@ class ItemFaults:
         channel: str,
         place: str = "",
         *,
-        pause: Backoff = backoff,
+        pause: Callable[[int], timedelta] = BACKOFF.delay,
     ) -> None:
         self._store, self._clock, self._pause = store, clock, pause
         self.channel, self.place = channel, place

@@ -27,6 +27,7 @@ from workflow.database.visibility import is_visible
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.runtime import http_client, log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Settings
 from workflow.tickets.desk import ActionNotAllowed
 
@@ -34,8 +35,7 @@ BATCH_SIZE = 8
 TIMEOUT_SECONDS = 10.0  # for one try, name and connection included
 LEASE = timedelta(seconds=60)  # outlasts the slowest try and the slowest record
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it is to stop
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
+BACKOFF = Backoff(first=timedelta(seconds=30), maximum=timedelta(hours=1))
 GIVE_UP_AFTER = timedelta(hours=48)
 MIN_ATTEMPTS = 10  # at least so many before one is given up: time in which nothing ran is no try
 KEEP_DELIVERED = timedelta(days=7)  # what was told, for whoever asks
@@ -201,21 +201,13 @@ def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]
     """Return whether an event is to be told now, and has been for so long."""
     return and_(
         WebhookEvent.state == WebhookEventState.WAITING,
-        is_visible(WebhookEvent.not_before, now - since, LONGEST_PAUSE + since),
+        is_visible(WebhookEvent.not_before, now - since, BACKOFF.maximum + since),
         WebhookEvent.hook_id.in_(
             select(Webhook.id).where(
-                is_active(), is_visible(Webhook.not_before, now - since, LONGEST_PAUSE + since)
+                is_active(), is_visible(Webhook.not_before, now - since, BACKOFF.maximum + since)
             )
         ),
     )
-
-
-def backoff(attempt: int) -> timedelta:
-    """How long an event, or a hook, waits after this failure.
-
-    30 seconds, twice as long each time, an hour at most.
-    """
-    return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 
 def deliver_due(context: AppContext, tls: ssl.SSLContext | None = None) -> int:
@@ -364,7 +356,7 @@ def _settle(context: AppContext, claim: _Claim, fault: str) -> None:
         elif claim.attempt >= MIN_ATTEMPTS and now - one.created_at >= GIVE_UP_AFTER:
             one.state = WebhookEventState.GIVEN_UP
         else:
-            one.not_before = now + backoff(claim.attempt)
+            one.not_before = now + BACKOFF.delay(claim.attempt)
     if fault:
         log.webhook_not_delivered(claim.hook, claim.number, fault, attempt=claim.attempt)
     else:
@@ -397,7 +389,7 @@ def _mark(context: AppContext, number: int, faults: list[str]) -> None:
         hook.failures, hook.reason = hook.failures + 1, faults[-1]
         hook.failing_since, hook.not_before = (
             hook.failing_since or now,
-            now + backoff(hook.failures),
+            now + BACKOFF.delay(hook.failures),
         )
         if now - hook.failing_since < GIVE_UP_AFTER:
             return

@@ -444,11 +444,11 @@ def failing(context: AppContext, clock: HandClock, *, until: Callable[[], bool])
 
 
 def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day() -> None:
-    pauses = [sender.retry_delay(n) for n in range(1, sender.MIN_ATTEMPTS)]
+    pauses = [sender.BACKOFF.delay(n) for n in range(1, sender.MIN_ATTEMPTS)]
     assert [p.total_seconds() for p in pauses[:8]] == [30, 60, 120, 240, 480, 960, 1800, 1800]
     assert timedelta(hours=24) <= sum(pauses, timedelta()) < sender.GIVE_UP_AFTER
     # `is_due` takes the maximum for the longest wait.
-    assert sender.CLAIM_LEASE <= sender.MAX_RETRY_DELAY
+    assert sender.BACKOFF.maximum >= sender.CLAIM_LEASE
 
 
 @pytest.mark.parametrize(
