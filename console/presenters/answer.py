@@ -113,7 +113,7 @@ def start_draft(
         ticks=[],
         cc=[],
         to=[r.email for r in answer.list_recipients(session, ticket, settings) if r.is_default],
-        subject=canned_responses.usual_subject(ticket),
+        subject=canned_responses.make_default_subject(ticket),
     )
 
 

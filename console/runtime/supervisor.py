@@ -8,13 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import click
 
 from console.runtime.parent_death import SUPERVISOR_VARIABLE
+from workflow.runtime.backoff import Backoff
 
 DRAIN_SECONDS = 25.0  # the SMTP listener takes up to 20 s to end its sessions
-MAX_RESTART_DELAY = 30.0
+BACKOFF = Backoff(first=timedelta(seconds=1), maximum=timedelta(seconds=30))  # of restarts
 STABLE_SECONDS = 30.0  # a child that ran this long restarts after one second again
 POLL_SECONDS = 0.2
 COLOURS = (
@@ -52,7 +54,7 @@ class Child:
     @property
     def restart_delay(self) -> float:
         """Seconds until it is started again: 1, 2, 4 … 30."""
-        return float(min(MAX_RESTART_DELAY, 2 ** max(0, self.failures - 1)))
+        return BACKOFF.seconds(self.failures)
 
 
 class Supervisor:

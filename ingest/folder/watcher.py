@@ -30,7 +30,7 @@ from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
-from workflow.operations.item_faults import ItemFaults, backoff, describe_unexpected_error
+from workflow.operations.item_faults import BACKOFF, ItemFaults, describe_unexpected_error
 from workflow.runtime import log
 from workflow.runtime.blobs import write_synced
 
@@ -229,7 +229,7 @@ class WatchedFolder:
         """Record a failed attempt and when to retry; return the reason."""
         before = self._failed.get(path)
         attempts = 1 if before is None or before.state != state else before.attempts + 1
-        again_at = time.monotonic() + backoff(attempts).total_seconds()
+        again_at = time.monotonic() + BACKOFF.seconds(attempts)
         self._failed[path] = _Failure(state, attempts, again_at)
         return reason
 

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
@@ -21,6 +21,7 @@ from ingest.formstack.submission import (
     format_wall_time_before,
 )
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.runtime.clock import Clock
 from workflow.settings.settings import Settings
 
@@ -44,6 +45,11 @@ class ApiLimits:
     first_pause: float = 5.0  # after a 429 without Retry-After, doubling
     max_pause: float = 3600.0  # a longer one ends the call
     attempts: int = 6
+
+    @property
+    def backoff(self) -> Backoff:
+        """The pauses after replies 429 that name no time."""
+        return Backoff(timedelta(seconds=self.first_pause), timedelta(seconds=self.max_pause))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +320,7 @@ class FormstackApi:
         if re.fullmatch(r"[0-9]{1,9}", header.strip()):
             seconds = float(header)
         else:
-            own = self._limits.first_pause * 2.0 ** (tries - 1)
+            own = self._limits.backoff.seconds(tries)
             seconds = _seconds_until(header, self._clock()) or own
         if seconds > self._limits.max_pause:
             raise ApiError(RATE_LIMITED)

@@ -27,13 +27,14 @@ from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.operations.item_faults import ItemFaults, describe_unexpected_error
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.forms import Form
 
 # listed again each time: submissions that Formstack shows late are found, too
 OVERLAP = timedelta(hours=24)
 # times a shrinking list is read again, since a submission may have slipped to an earlier page
 LIST_ATTEMPTS = 3
-RETRY_SECONDS = 60.0  # after a fault that may pass, doubling up to the usual pause
+RETRY_SECONDS = 60.0  # after a fault that may pass, doubled up to the usual pause
 STANDBY_SECONDS = 1.0
 NO_FORM = (
     "no form is known to pull: list them as [form.ID] in intake.toml, or send one by the webhook"
@@ -104,10 +105,9 @@ class Backfill:
             except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the reader
                 failures += 1
                 log.fault("backfill", error)
-            pause = self._context.settings.backfill_seconds
-            if failures:
-                pause = min(pause, RETRY_SECONDS * 2.0 ** min(failures - 1, 16))
-            stop.wait(pause)
+            usual = self._context.settings.backfill_seconds
+            backoff = Backoff(timedelta(seconds=RETRY_SECONDS), timedelta(seconds=usual))
+            stop.wait(backoff.seconds(failures) if failures else usual)
 
     def pull_all(self) -> bool:
         """Pull every form once; return False when something failed that may pass by itself."""

@@ -5,14 +5,13 @@ mails to fetch again (ItemFaults, in the database), and the mails behind it are 
 the checkpoint pass it. Nothing is ever stored as a delivery that is not the mail.
 """
 
-import random
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Thread
 from typing import Protocol
 
@@ -41,6 +40,7 @@ from parsers.item import Format
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.operations.item_faults import PendingRetry, describe_unexpected_error
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Mailbox, Settings
 
 SIZES_BATCH = 200  # UIDs in one command that fetches their sizes
@@ -113,11 +113,13 @@ class RetryTiming:
 
         Jittered, so that not all mailboxes of a host return at once.
         """
-        first, longest = self.first_pause, self.max_pause
-        if refused:
-            first, longest = self.refused_pause, self.max_refused_pause
-        doubled: float = min(longest, first * 2.0 ** min(failures - 1, 16))
-        return doubled * random.SystemRandom().uniform(0.5, 1.0)
+        first, cap = (
+            (self.refused_pause, self.max_refused_pause)
+            if refused
+            else (self.first_pause, self.max_pause)
+        )
+        backoff = Backoff(timedelta(seconds=first), timedelta(seconds=cap), jitter=0.5)
+        return backoff.seconds(failures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

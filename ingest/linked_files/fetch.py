@@ -22,11 +22,11 @@ from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.database.locks import lock_ticket
 from workflow.filing.file_item import store_attachment
 from workflow.filing.linked_files import (
+    BACKOFF,
     FETCH_QUEUE,
     MAX_ATTEMPTS,
     NOT_FETCHED_CAVEAT,
     LinkedFile,
-    backoff,
     has_all_files,
     is_due,
     list_allowed_hosts,
@@ -169,7 +169,7 @@ def _schedule_or_give_up(context: AppContext, claim: _Claim, error: DownloadErro
         link = _lock_claimed(session, claim)
         if link is None:
             return
-        link.reason, link.not_before = error.reason, context.clock() + backoff(claim.attempt)
+        link.reason, link.not_before = error.reason, context.clock() + BACKOFF.delay(claim.attempt)
         if final:
             link.state = LinkState.FAILED
             _mark_ticket(context, session, session.get_one(Message, link.message_id).ticket, link)

@@ -1,7 +1,4 @@
-"""A relay that misbehaves on request.
-
-What it does at the greeting, at a command, at the end of a mail.
-"""
+"""An SMTP relay that misbehaves on request: at the greeting, a command, or the end of a mail."""
 
 import contextlib
 import re
@@ -18,15 +15,15 @@ from tests.support.servers import free_port
 class Do(Enum):
     """What a relay may do instead of answering."""
 
-    HANG = "say nothing more"
-    TRICKLE = "say one byte at a time, for ever"
-    ENDLESS = "say line after line, for ever"
+    HANG = "send nothing more"
+    TRICKLE = "send one byte at a time, for ever"
+    ENDLESS = "send line after line, for ever"
     HANG_UP = "close"
-    DEAF = "say go on, and read nothing more"
-    RESET = "close as a machine does that has crashed"
+    DEAF = "accept DATA, and read nothing more"
+    RESET = "reset the connection, as a crashed machine does"
 
 
-Act = Do | bytes | None  # bytes are said as they are; None is what a good relay says
+Act = Do | bytes | None  # bytes are sent as they are; None is the reply of a good relay
 GREETING, END = "greeting", "."
 OK = b"250 OK\r\n"
 GOOD = {
@@ -39,11 +36,11 @@ GOOD = {
 
 
 class BadRelay:
-    """`at` says what to do at which point, in order, and `script` whatever the point is.
+    """A relay that follows `at` (acts for each point, in order), then `script` (for any point).
 
-    With both used up it is good.
+    When both are used up it behaves well.
 
-    `taken` holds recipient and content of every mail it has said yes to, a 2yz after the dot.
+    `taken` holds recipient and content of every mail it has accepted, with a 2yz after the dot.
     """
 
     def __init__(
@@ -99,7 +96,7 @@ class _Session:
     def __init__(self, relay: BadRelay, client: socket.socket, stopped: Event) -> None:
         self._relay, self._sock, self._stopped = relay, client, stopped
         self._sock.settimeout(10)
-        self._heard = b""
+        self._received = b""
         self._to = ""
 
     def run(self, extensions: tuple[str, ...], tls: ssl.SSLContext | None) -> None:
@@ -112,10 +109,10 @@ class _Session:
             verb = line.split(b" ")[0].strip().decode("latin-1").upper()
             if verb == "RCPT":
                 self._name(line)
-            said = self._answer(verb, *([_features(extensions)] if verb == "EHLO" else []))
-            if verb == "DATA" and said.startswith(b"354"):
+            reply = self._answer(verb, *([_features(extensions)] if verb == "EHLO" else []))
+            if verb == "DATA" and reply.startswith(b"354"):
                 self._take()
-            if verb == "STARTTLS" and tls is not None and said.startswith(b"220"):
+            if verb == "STARTTLS" and tls is not None and reply.startswith(b"220"):
                 self._sock = tls.wrap_socket(self._sock, server_side=True)
 
     def _name(self, line: bytes) -> None:
@@ -128,21 +125,21 @@ class _Session:
         content = b""
         while not (content.endswith(b"\r\n.\r\n") or content == b".\r\n"):
             content += self._line()
-        said = self._words(END)
-        if re.match(rb"2\d\d( [^\n]*)?\r?\n", said):
+        reply = self._make_reply(END)
+        if re.match(rb"2\d\d( [^\n]*)?\r?\n", reply):
             self._relay.taken.append((self._to, content))
-        self._sock.sendall(said)
+        self._sock.sendall(reply)
 
     def close(self) -> None:
         self._sock.close()
 
     def _answer(self, point: str, good: bytes = OK) -> bytes:
-        said = self._words(point, good)
-        self._sock.sendall(said)
-        return said
+        reply = self._make_reply(point, good)
+        self._sock.sendall(reply)
+        return reply
 
-    def _words(self, point: str, good: bytes = OK) -> bytes:
-        """What is to be said, unless it is something else that is to be done."""
+    def _make_reply(self, point: str, good: bytes = OK) -> bytes:
+        """Return the reply, or do what the script says instead of one."""
         act = self._relay.act(point)
         match act:
             case Do.HANG:
@@ -163,9 +160,9 @@ class _Session:
         return act if isinstance(act, bytes) else GOOD.get(point, good)
 
     def _line(self) -> bytes:
-        while b"\n" not in self._heard:
-            self._heard += self._more()
-        line, end, self._heard = self._heard.partition(b"\n")
+        while b"\n" not in self._received:
+            self._received += self._more()
+        line, end, self._received = self._received.partition(b"\n")
         return line + end
 
     def _more(self) -> bytes:

@@ -1,6 +1,6 @@
 """What the tests of mail out share.
 
-A house that sends through a relay, and a look at what it promised and sent.
+A context that sends through a relay, and access to the mails it has queued and sent.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from workflow.models.core import OutgoingMail
 
 @contextmanager
 def sending_through(context: AppContext, url: str) -> Iterator[AppContext]:
-    """The same house once more, opened with this relay."""
+    """Give the same context, opened again with this relay."""
     given = context.settings.model_copy(update={"relay_url": SecretStr(url)})
     opened = open_context(given, waker=Woken(), clock=context.clock)
     yield opened

@@ -39,7 +39,7 @@ def waker(valkey: Valkey) -> Iterator[JobNotifier]:
 def woken_context(
     settings: Settings, sqlite_url: str, waker: JobNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
-    """A house whose wake-ups go to the real Valkey."""
+    """A context whose wake-ups go to the real Valkey."""
     given = settings.model_copy(update={"database_url": sqlite_url})
     opened = open_context(given, waker=waker, clock=clock)
     yield opened
@@ -169,9 +169,9 @@ def test_redis_holds_names_and_not_a_word_of_a_customers(
 
 
 def test_a_worker_drains_everything_that_waits(woken_context: AppContext, burst: Any) -> None:
-    door = Intake(woken_context)
+    intake = Intake(woken_context)
     for n in range(20):
-        door.accept(call(WORDS, email=f"c{n}@practice.example"))
+        intake.accept(call(WORDS, email=f"c{n}@practice.example"))
     burst()
     assert (pending(woken_context), unsent(woken_context)) == (0, 0)
     assert (
@@ -191,8 +191,8 @@ def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
     monkeypatch.setitem(background_jobs.JOB_FUNCTIONS, "read", "tests.support.failing_job:work")
     waker("read")
     burst()
-    said = capfd.readouterr()
-    assert "Jane" not in said.out + said.err
+    output = capfd.readouterr()
+    assert "Jane" not in output.out + output.err
     assert b"Jane" not in everything_in(redis)
 
 
@@ -202,9 +202,9 @@ def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
 def test_flushall_loses_nothing_because_the_sweep_hints_again(
     woken_context: AppContext, redis: Redis, burst: Any
 ) -> None:
-    door = Intake(woken_context)
+    intake = Intake(woken_context)
     for n in range(5):
-        door.accept(call(email=f"c{n}@practice.example"))
+        intake.accept(call(email=f"c{n}@practice.example"))
     redis.flushall()
     burst()
     assert pending(woken_context) == 5
@@ -239,7 +239,7 @@ def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
     assert counted(context, Ticket) == 1
     sweep.sweep(
         context, redis_away=lambda: waker.is_redis_away
-    )  # what the first round promised, the next one sends
+    )  # the next round sends what the first one has queued
     assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 1
     context.close()
     waker.close()
@@ -267,7 +267,7 @@ def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
     waker("read")
     server.start()
     waker("read")
-    assert waker.is_redis_away  # not asked again yet: it must not hold up a door at every mail
+    assert waker.is_redis_away  # not asked again yet: it must not delay every mail
     waker.close()
     server.stop()
 

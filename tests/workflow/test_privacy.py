@@ -71,9 +71,9 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
         clock=clock,
     )
     runtime_log.configure("test", as_json=True)  # again: standard error is the test's now
-    door = Intake(context)
+    intake = Intake(context)
     for start in (b"good ", b"unreadable ", b"broken "):
-        door.accept(
+        intake.accept(
             Arrival(
                 transport=Transport.SMTP,
                 format=Format.MAIL,
@@ -81,7 +81,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
                 envelope={"mail_from": EMAIL},
             )
         )
-    door.accept(call(f"{TOLD} {CLAIM}", name=TOLD, email=EMAIL))
+    intake.accept(call(f"{TOLD} {CLAIM}", name=TOLD, email=EMAIL))
     relay.answers = [
         f"450 4.2.0 <{EMAIL}> greylisted {TOLD}",
         f"550 5.1.1 <{EMAIL}> unknown {TOLD}",
@@ -109,8 +109,8 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
         for delivery in session.scalars(select(Delivery)):
             assert not [m for m in MARKERS if m in delivery.reason]
     context.close()
-    said = capfd.readouterr()
-    log = said.out + said.err + caplog.text
+    output = capfd.readouterr()
+    log = output.out + output.err + caplog.text
     assert '"event": "filed"' in log
     assert '"event": "fault"' in log
     assert not [m for m in MARKERS if m in log], log
@@ -126,10 +126,10 @@ def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[st
         parser(b"broken" + TOLD.encode())
     except RuntimeError as error:
         runtime_log.fault("here", error)
-    said = capfd.readouterr().err
-    assert "RuntimeError" in said
-    assert "test_privacy.py:" in said
-    assert NAME not in said
+    output = capfd.readouterr().err
+    assert "RuntimeError" in output
+    assert "test_privacy.py:" in output
+    assert NAME not in output
 
 
 def test_an_item_and_an_arrival_do_not_show_their_text_when_printed() -> None:

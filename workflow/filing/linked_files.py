@@ -26,6 +26,7 @@ from workflow.errors import ActionNotAllowed
 from workflow.models.base import Base
 from workflow.models.core import Message
 from workflow.models.states import LinkState
+from workflow.runtime.backoff import Backoff
 from workflow.settings.forms import list_file_hosts
 from workflow.settings.settings import Settings
 
@@ -33,10 +34,8 @@ FETCH_QUEUE = "fetch"  # of the workers
 NOT_FETCHED_CAVEAT = "a file of the form could not be fetched: open it by its link"
 MAX_FILES = 20  # of one message
 HTTPS_PORT = 443
-FIRST_PAUSE = timedelta(minutes=1)
-BACKOFF_FACTOR = 4
-MAX_ATTEMPTS = 6  # the last one about six hours after the first
-LONGEST_PAUSE = FIRST_PAUSE * BACKOFF_FACTOR ** (MAX_ATTEMPTS - 1)
+MAX_ATTEMPTS = 6  # over about six hours
+BACKOFF = Backoff(first=timedelta(minutes=1), factor=4, maximum=timedelta(minutes=1024))
 
 # host, port and folder of an allowed place
 _PLACE = re.compile(r"(\[[^\]]*\]|[^:/]*)(?::([0-9]+))?(/.*)?")
@@ -87,14 +86,8 @@ def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]
     """Return the condition that a file has been due for at least `since`."""
     return and_(
         LinkedFile.state == LinkState.WAITING,
-        is_visible(LinkedFile.not_before, now - since, LONGEST_PAUSE + since),
+        is_visible(LinkedFile.not_before, now - since, BACKOFF.maximum + since),
     )
-
-
-def backoff(attempt: int) -> timedelta:
-    """Return the pause after this attempt: a minute, four times as long each time."""
-    factor: int = BACKOFF_FACTOR ** min(attempt - 1, MAX_ATTEMPTS - 1)
-    return FIRST_PAUSE * factor
 
 
 def list_fetched_attachments(session: Session, message: Message) -> set[int]:

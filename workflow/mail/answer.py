@@ -1,10 +1,7 @@
-"""A person's mail to a customer.
-
-Promised once, held up so that it can be taken back, sent with its files.
-"""
+"""Mails that a person writes to a customer: checked, queued once, undoable for ten seconds."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,15 +34,15 @@ from workflow.tickets.actions import Done, Handlers, Run, SendMail, handler, ref
 from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
-SEND_DELAY = timedelta(seconds=10)  # so long a mail can be taken back
+SEND_DELAY = timedelta(seconds=10)  # a queued mail waits this long, so that it can be undone
 MAX_RECIPIENTS = 20
-MAX_TEXT_LENGTH = 100_000  # characters of a text
+MAX_TEXT_LENGTH = 100_000  # characters
 TOO_LATE_MESSAGE = "too late: the mail is on its way to the customer. Write another one"
 
 
 @dataclass(frozen=True)
 class Recipient:
-    """Somebody on the ticket that the mail can go to, and why it perhaps should not."""
+    """A contact of the ticket who can get the mail; `obstacle` says why they perhaps should not."""
 
     email: str
     name: str
@@ -55,94 +52,85 @@ class Recipient:
 
     @property
     def is_default(self) -> bool:
-        """Return whether they get it unless somebody says otherwise."""
+        """Whether the form selects this recipient at first."""
         return not self.obstacle
 
 
 def list_recipients(session: Session, ticket: Ticket, settings: Settings) -> list[Recipient]:
-    """The contacts of a ticket that have an address of theirs."""
-    found = []
+    """Return the contacts of a ticket that have a usable address, not one of the desk's own."""
+    recipients = []
     for link in ticket.contacts:
         contact = link.contact
         if not directory.is_valid_address(contact.email) or directory.is_our_address(
             contact.email, settings
         ):
             continue
-        foreign = mixed_companies.is_foreign_contact(session, link)
-        obstacle = _obstacle(contact)
-        reachable = not obstacle
-        if foreign:
+        is_foreign = mixed_companies.is_foreign_contact(session, link)
+        obstacle = _find_obstacle(contact)
+        is_reachable = not obstacle
+        if is_foreign:
             party = mixed_companies.find_contact_party(session, link)
-            of_whom = "another customer, as far as is known"
+            whose = "another customer, as far as is known"
             if party is not None and not party.address:
-                of_whom = f"of another company, {party.name}"
-            obstacle = f"{of_whom}; {obstacle}" if obstacle else of_whom
-        found.append(Recipient(contact.email, contact.name, obstacle, reachable, foreign))
-    return found
+                whose = f"of another company, {party.name}"
+            obstacle = f"{whose}; {obstacle}" if obstacle else whose
+        recipients.append(
+            Recipient(contact.email, contact.name, obstacle, is_reachable, is_foreign)
+        )
+    return recipients
 
 
-def _obstacle(contact: Contact) -> str:
+def _find_obstacle(contact: Contact) -> str:
     if contact.unreachable:
         return "mail to this address came back before"
-    return "an address nobody reads" if evidence.is_unread_address(contact.email) else ""
+    if evidence.is_unread_address(contact.email):
+        return "an address nobody reads"
+    return ""
 
 
 def list_companies(session: Session, ticket: Ticket, written: WrittenMail) -> list[str]:
-    """The companies whose people a mail goes to.
-
-    More than one only once a person has confirmed it.
-    """
+    """Return the companies of a mail's recipients; more than one needs a person's confirmation."""
     return mixed_companies.list_recipient_companies(session, ticket, [*written.to, *written.cc])
 
 
 def list_faults(ticket: Ticket, written: WrittenMail, settings: Settings) -> list[str]:
-    """Everything that is in the way of sending a mail as it stands.
-
-    In words that say what to do.
-    """
+    """Return everything that prevents sending the mail, as texts that say what to do."""
     if refusal := refusal_by_status(ticket, SendMail):
         return [refusal]
-    return [words for words, wrong in _rules(written, settings) if wrong]
+    return [*_find_address_faults(written, settings), *_find_content_faults(written)]
 
 
-def _rules(written: WrittenMail, settings: Settings) -> Iterable[tuple[str, bool]]:
-    everybody = [*written.to, *written.cc]
-    unusable = [a for a in everybody if not directory.is_valid_address(a)]
-    ours = [a for a in everybody if directory.is_our_address(a, settings)]
-    beyond = [a for a in everybody if not a.isascii()]
-    size = sum(f.size for f in written.files)
-    return (
-        ("choose who gets it", not written.to),
-        (f"this is no mail address: {', '.join(unusable)[:200]}", bool(unusable)),
-        (
-            (
-                f"{', '.join(ours)[:200]} is the desk's own address: what is sent there becomes a"
-                " ticket"
-            ),
-            bool(ours),
-        ),
-        (
-            f"it goes to more than {MAX_RECIPIENTS} addresses: leave some out",
-            len(everybody) > MAX_RECIPIENTS,
-        ),
-        (
-            (
-                f"{', '.join(beyond)[:200]} needs a mail of its own: not every server knows such"
-                " addresses"
-            ),
-            bool(beyond) and len(everybody) > 1,
-        ),
-        ("the subject is empty", not written.subject),
-        ("the text is empty: write what the customer should know", not written.text.strip()),
-        (
-            f"the text is longer than {MAX_TEXT_LENGTH:,} characters: attach a file instead",
-            len(written.text) > MAX_TEXT_LENGTH,
-        ),
-        (
-            f"all files together may be {drafts.MAX_BYTES // 1_000_000} MB: leave some out",
-            size > drafts.MAX_BYTES,
-        ),
-    )
+def _find_address_faults(written: WrittenMail, settings: Settings) -> Iterator[str]:
+    addresses = [*written.to, *written.cc]
+    unusable = [a for a in addresses if not directory.is_valid_address(a)]
+    ours = [a for a in addresses if directory.is_our_address(a, settings)]
+    not_ascii = [a for a in addresses if not a.isascii()]
+    if not written.to:
+        yield "choose who gets it"
+    if unusable:
+        yield f"this is no mail address: {_join(unusable)}"
+    if ours:
+        yield f"{_join(ours)} is the desk's own address: what is sent there becomes a ticket"
+    if len(addresses) > MAX_RECIPIENTS:
+        yield f"it goes to more than {MAX_RECIPIENTS} addresses: leave some out"
+    # Such an address needs the extension SMTPUTF8, and a server without it refuses the whole mail.
+    if not_ascii and len(addresses) > 1:
+        yield f"{_join(not_ascii)} needs a mail of its own: not every server knows such addresses"
+
+
+def _join(addresses: list[str]) -> str:
+    return ", ".join(addresses)[:200]
+
+
+def _find_content_faults(written: WrittenMail) -> Iterator[str]:
+    if not written.subject:
+        yield "the subject is empty"
+    if not written.text.strip():
+        yield "the text is empty: write what the customer should know"
+    if len(written.text) > MAX_TEXT_LENGTH:
+        yield f"the text is longer than {MAX_TEXT_LENGTH:,} characters: attach a file instead"
+    if sum(f.size for f in written.files) > drafts.MAX_BYTES:
+        yield f"all files together may be {drafts.MAX_BYTES // 1_000_000} MB: leave some out"
 
 
 def enqueue(
@@ -156,11 +144,11 @@ def enqueue(
     warned: Sequence[str] = (),
     across_companies: bool = False,
 ) -> list[OutgoingMail]:
-    """Promise the mail to each who is to get it, once, to go in ten seconds.
+    """Queue the mail once for each recipient, to be sent after SEND_DELAY; return the rows.
 
-    `warned` are the kinds of patient data that its writer was told of, `across_companies` says that
-    they have confirmed that people of two companies get it. Raises ActionNotAllowed when it cannot be sent
-    as it stands, or was promised before; AcrossCompanies without the latter.
+    `warned` are the kinds of patient data that its writer was warned about; `across_companies` says
+    that the writer has confirmed that people of two companies get it. Raises ActionNotAllowed when
+    the mail has faults or was queued before, AcrossCompanies when the confirmation is missing.
     """
     lock_ticket(session, ticket)
     if written.promised_at is not None:
@@ -170,18 +158,18 @@ def enqueue(
     if not across_companies:
         require_one_company(session, ticket, [*written.to, *written.cc])
     written.promised_at = now
-    records = directory.CustomerLookup(session)
-    everybody = [*written.to, *(a for a in written.cc if a not in written.to)]
-    whose = {
+    lookup = directory.CustomerLookup(session)
+    addresses = [*written.to, *(a for a in written.cc if a not in written.to)]
+    contact_ids = {
         email: contact.id
-        for email in everybody
-        if (contact := records.find_contact(email)) is not None
+        for email in addresses
+        if (contact := lookup.find_contact(email)) is not None
     }
     mails = [
         OutgoingMail(
-            rule_key=f"written:{written.id}:{nth}",
+            rule_key=f"written:{written.id}:{number}",
             ticket_id=ticket.id,
-            contact_id=whose.get(email),
+            contact_id=contact_ids.get(email),
             to=email,
             template=choose_template(written),
             period=ticket.period,
@@ -191,35 +179,31 @@ def enqueue(
             by=by,
             written_id=written.id,
         )
-        for nth, email in enumerate(everybody)
+        for number, email in enumerate(addresses)
     ]
     session.add_all(mails)
     session.flush()
-    told: dict[str, Any] = {
-        "written": written.id,
-        "mails": len(mails),
-        **({"warned": list(warned)} if warned else {}),
-    }
+    details: dict[str, Any] = {"written": written.id, "mails": len(mails)}
+    if warned:
+        details["warned"] = list(warned)
     audit.record(
-        session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **told
+        session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **details
     )
     notify_workers(session, SEND)
     return mails
 
 
 def choose_template(written: WrittenMail) -> Template:
-    """Return which of our mails it is: the recap where it ticks the recap's box."""
+    """Return the kind of the mail: the recap when it ticks the recap's box, else an answer."""
     return Template.RECAP if Milestone.RECAP_SENT.name in written.ticks else Template.ANSWER
 
 
 def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime) -> WrittenMail:
-    """Withhold a promised mail that nobody has begun to send, from everybody.
+    """Withhold a queued mail from all recipients, and return its text and files as a new draft.
 
-    Its words as a draft again.
-
-    Raises ActionNotAllowed when it is too late, or somebody else's. The rows of the outbox are held, and the
-    ticket not at all: it stays as it is, so nobody who holds it and waits for these rows, as a
-    sender may, is waited for here.
+    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. Only the rows
+    of the outbox are locked, not the ticket: a sender may hold the ticket while it waits for these
+    rows, and the two would wait for each other.
     """
     rows = (
         select(OutgoingMail).where(OutgoingMail.written_id == written.id).order_by(OutgoingMail.id)
@@ -229,13 +213,12 @@ def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime)
         raise ActionNotAllowed("only who sent it can take it back")
     if all(m.state is OutboxState.WITHHELD for m in mails):
         raise ActionNotAllowed("it is taken back already")
-    if any(
-        m.state is not OutboxState.WAITING or m.attempts for m in mails
-    ):  # claimed: it may be with the relay
+    # A mail with an attempt is claimed: the relay may have it already.
+    if any(m.state is not OutboxState.WAITING or m.attempts for m in mails):
         raise ActionNotAllowed(TOO_LATE_MESSAGE)
     for mail in mails:
         mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {by}"
-    told = {"written": written.id, "mails": len(mails)}
+    details = {"written": written.id, "mails": len(mails)}
     audit.record(
         session,
         "answer taken back",
@@ -243,16 +226,13 @@ def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime)
         cause="answer",
         now=now,
         ticket=written.ticket_id,
-        **told,
+        **details,
     )
     return drafts.copy_to_draft(session, written, now=now)
 
 
 def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
-    """The first row of each mail that this person has sent and can still take back.
-
-    `ticket.outbox` is looked at.
-    """
+    """Return the first row of each mail in `ticket.outbox` that this person can still undo."""
     first: dict[int, OutgoingMail] = {}
     for mail in ticket.outbox:
         if (
@@ -285,79 +265,87 @@ def _send(run: Run, command: SendMail) -> Done:
 HANDLERS: Handlers = dict([handler(SendMail, _send)])
 
 
-# -- what it must not say ----
+# -- patient data ----
 
 
 def collect_known_patient_data(session: Session, ticket: Ticket) -> KnownPatientData:
-    """What the ticket says of its patients.
+    """Return the patient data that the ticket holds, to be looked for in a mail.
 
-    Fields of its forms and exports, and the subjects customers wrote.
+    It comes from the fields of forms and exports, and from the subjects that customers wrote.
     """
-    theirs = select(Message.details, Message.subject).where(
+    received = select(Message.details, Message.subject).where(
         Message.ticket_id == ticket.id, Message.direction == "in"
     )
-    rows = session.execute(theirs.order_by(Message.id.desc()).limit(100)).all()
+    rows = session.execute(received.order_by(Message.id.desc()).limit(100)).all()
     # as stored
     details = [(str(d[0]), str(d[1])) for row in rows for d in row.details if len(d) == 2]  # noqa: PLR2004
-    besides = [name for link in ticket.contacts for name in (link.contact.name,) if name]
+    other_names = [link.contact.name for link in ticket.contacts if link.contact.name]
     if ticket.company:
-        besides.append(ticket.company.name)
+        other_names.append(ticket.company.name)
     return phi_check.collect_known(
-        details, [ticket.subject, *(row.subject for row in rows)], besides
+        details, [ticket.subject, *(row.subject for row in rows)], other_names
     )
 
 
 @dataclass(frozen=True)
-class Warned:
-    """A part of a mail in which something looks like patient data."""
+class PatientDataWarning:
+    """A part of a mail that may contain patient data."""
 
     where: str  # subject, text or a file's name
     pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
 
     @property
     def kinds(self) -> list[str]:
-        """Return what it looks like, each once."""
+        """Return the kinds of data it looks like, each once."""
         return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
 
 
-def warnings(session: Session, ticket: Ticket, written: WrittenMail) -> list[Warned]:
-    """The parts of a mail in which something looks like patient data."""
-    known = collect_known_patient_data(session, ticket)
+def find_warnings(
+    session: Session, ticket: Ticket, written: WrittenMail
+) -> list[PatientDataWarning]:
+    """Return the parts of a mail that may contain patient data."""
+    patient_data = collect_known_patient_data(session, ticket)
     parts = [
         (
             "the subject",
             written.subject,
-            phi_check.find_patient_data_in_subject(written.subject, known),
+            phi_check.find_patient_data_in_subject(written.subject, patient_data),
         ),
-        ("the text", written.text, phi_check.find_patient_data(written.text, known)),
+        ("the text", written.text, phi_check.find_patient_data(written.text, patient_data)),
     ]
     for file in written.files:
-        spoken = file.name.replace("_", " ")
+        file_name = file.name.replace("_", " ")
         parts.append(
             (
                 f"the name of the file {file.name}",
-                spoken,
-                phi_check.find_patient_data(spoken, known),
+                file_name,
+                phi_check.find_patient_data(file_name, patient_data),
             )
         )
     return [
-        Warned(where, list(phi_check.split_by_finding(text, found)))
-        for where, text, found in parts
-        if found
+        PatientDataWarning(where, list(phi_check.split_by_finding(text, matches)))
+        for where, text, matches in parts
+        if matches
     ]
 
 
-# -- what the outbox asks of it ----
+# -- files ----
 
 
 def open_files(vault: BlobStore, mail: OutgoingMail) -> list[OpenedFile]:
-    """The files of a mail, opened. Raises OSError where one is gone."""
+    """Return the files of a mail with their content.
+
+    Raises OSError when a blob is gone.
+    """
     files = mail.written.files if mail.written else []
     return [OpenedFile(f.name, f.mime, vault.read(f.content, f.blob)) for f in files]
 
 
 def make_attachments(written: WrittenMail) -> list[StoredAttachment]:
-    """The files of a mail as attachments of its message on the timeline: the same sealed bytes."""
+    """Return the files of a mail as attachments of its message on the timeline.
+
+    They share the encrypted bytes.
+    """
     return [
         StoredAttachment(
             name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob
@@ -367,13 +355,15 @@ def make_attachments(written: WrittenMail) -> list[StoredAttachment]:
 
 
 def parse_addresses(typed: str) -> list[str]:
-    """Return the addresses of a line as people write them.
+    """Return the addresses of a line as people write it, case-folded, each once.
 
-    `Ann <ann@x.example>; bob@x.example`; what is no address is returned as it stands.
+    An example is `Ann <ann@x.example>; bob@x.example`. Text that is not an address is returned as
+    it is, for the message that refuses it.
     """
-    parts = re.split(r"[;\n]" if ";" in typed else r"[,\n]", typed)
-    found = [
-        (m[1] if (m := re.search(r"<([^<>]*)>\s*$", part)) else part).strip().casefold()
-        for part in parts
-    ]
-    return list(dict.fromkeys(a for a in found if a))
+    separator = r"[;\n]" if ";" in typed else r"[,\n]"
+    addresses = []
+    for part in re.split(separator, typed):
+        in_brackets = re.search(r"<([^<>]*)>\s*$", part)
+        address = in_brackets[1] if in_brackets else part
+        addresses.append(address.strip().casefold())
+    return list(dict.fromkeys(a for a in addresses if a))

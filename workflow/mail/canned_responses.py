@@ -1,6 +1,6 @@
-"""Texts in folders that a mail to a customer can begin with.
+"""Canned responses: texts in folders that a mail to a customer can start from.
 
-The manual's, and those that the desk makes.
+Those of the operations manual are built in; the desk changes them and adds its own.
 """
 
 import re
@@ -25,7 +25,8 @@ from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 
 DEFAULT_FOLDER = "Billing Support"
-MAX_LENGTH, MAX_NAME_LENGTH = 20_000, 120  # characters
+MAX_LENGTH = 20_000  # characters of subject and text
+MAX_NAME_LENGTH = 120  # characters
 VARIABLES = {
     "contact_name": "the contact's name",
     "ticket_number": "the ticket's number",
@@ -40,27 +41,26 @@ _VARIABLE = re.compile(r"( ?)\{\{\s*(\w+)\s*\}\}")
 
 @dataclass(frozen=True)
 class CannedResponse:
-    """A text as it is offered; `number` is 0 for one that the desk has not changed."""
+    """A canned response; `number` is 0 for a built-in one that the desk has not changed."""
 
     folder: str
     name: str
-    subject: str  # "" is the usual one
+    subject: str  # "" = the usual subject
     body: str
     ticks: str = ""  # name of the milestone that a mail with this text usually records
     number: int = 0
 
 
 class CannedResponseVersion(Base):
-    """A version of a text; the newest of its name is in use.
+    """A version of a canned response; the newest one of a name is in use.
 
-    One without a body takes the text away.
+    A version without a body deletes the response.
     """
 
     __tablename__ = "mail_texts"
     id: Mapped[int] = mapped_column(primary_key=True)
-    current: Mapped[str | None] = mapped_column(
-        String(MAX_NAME_LENGTH), unique=True
-    )  # the name, of the newest version
+    # The name in the newest version, None in the others: a name has one current version.
+    current: Mapped[str | None] = mapped_column(String(MAX_NAME_LENGTH), unique=True)
     name: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH), index=True)
     folder: Mapped[str] = mapped_column(String(MAX_NAME_LENGTH))
     subject: Mapped[str] = mapped_column(Text, default="")
@@ -70,7 +70,7 @@ class CannedResponseVersion(Base):
     changed_at: Mapped[datetime]
 
 
-# What the desk starts with; a text of the same name in the table takes the place of one of these.
+# Built in; a row of the same name replaces one of these.
 STANDARD_RESPONSES = (
     CannedResponse(
         DEFAULT_FOLDER,
@@ -86,7 +86,7 @@ STANDARD_RESPONSES = (
         DEFAULT_FOLDER,
         "Billing Support Follow Up",
         "",
-        "Hello {{ contact_name }},\n\nI am looking after your Billing Support Ticket #{{ ticket_number }}.\n\n\n\n"
+        "Hello {{ contact_name }},\n\nI am working on your Billing Support Ticket #{{ ticket_number }}.\n\n\n\n"
         "Where it stands: {{ status_link }}\n\n{{ owner }}\n{{ desk }}\n",
         Milestone.FOLLOW_UP_SENT.name,
     ),
@@ -102,62 +102,67 @@ STANDARD_RESPONSES = (
 
 
 def list_responses(session: Session) -> list[CannedResponse]:
-    """Every text, by folder and name."""
+    """Return every canned response, by folder and name."""
     rows = session.scalars(
         select(CannedResponseVersion).where(CannedResponseVersion.current.is_not(None))
     )
     changed = {r.name: r for r in rows}
-    found = [w for w in STANDARD_RESPONSES if w.name not in changed] + [
-        _wording(r) for r in changed.values() if r.body
-    ]
-    return sorted(found, key=lambda w: (w.folder.casefold(), w.name.casefold()))
+    standard = [w for w in STANDARD_RESPONSES if w.name not in changed]
+    own = [_to_response(r) for r in changed.values() if r.body]
+    return sorted([*standard, *own], key=lambda w: (w.folder.casefold(), w.name.casefold()))
 
 
 def find_response(session: Session, name: str) -> CannedResponse | None:
-    """The text of this name."""
+    """Return the canned response of this name, None without one."""
     return next((w for w in list_responses(session) if w.name == name), None)
 
 
 def fill_variables(text: str, values: Mapping[str, str]) -> str:
-    """A text with its variables in; each value as plain text on one line.
+    """Return a text with its variables replaced by values, each on one line.
 
-    One without a value leaves no gap.
+    A variable with an empty value goes together with the space before it.
     """
-    return _VARIABLE.sub(partial(_value, values), text)
+    return _VARIABLE.sub(partial(_get_value, values), text)
 
 
-def save_response(session: Session, given: CannedResponse, *, by: str, now: datetime) -> None:
-    """Keep a new text, or a new version of one.
+def save_response(session: Session, typed: CannedResponse, *, by: str, now: datetime) -> None:
+    """Save a canned response, as a new version when there is one of this name.
 
-    Raises ActionNotAllowed when it cannot be used as it stands.
+    Raises ActionNotAllowed when it has a fault.
     """
-    body = to_plain_text(given.body).strip("\n") + "\n"
-    wording = CannedResponse(
-        to_one_line(given.folder) or DEFAULT_FOLDER,
-        to_one_line(given.name),
-        to_one_line(given.subject),
+    body = to_plain_text(typed.body).strip("\n") + "\n"
+    response = CannedResponse(
+        to_one_line(typed.folder) or DEFAULT_FOLDER,
+        to_one_line(typed.name),
+        to_one_line(typed.subject),
         body,
-        given.ticks,
+        typed.ticks,
     )
-    for fault in _faults(wording):
+    for fault in _find_faults(response):
         raise ActionNotAllowed(fault)
-    _put(session, wording, by, now)
+    _insert_version(session, response, by, now)
     audit.record(session, "mail text saved", by=by, cause="mail texts", now=now)
 
 
 def delete_response(session: Session, name: str, *, by: str, now: datetime) -> None:
-    """Take a text away; `undo_last_change` brings it again. Raises ActionNotAllowed when it cannot go."""
-    known = find_response(session, name)
-    if known is None:
+    """Delete a canned response; `undo_last_change` restores it.
+
+    Raises ActionNotAllowed when there is none of this name, or the manual requires it.
+    """
+    response = find_response(session, name)
+    if response is None:
         raise ActionNotAllowed("there is no such text any more")
     if name == Template.RECAP:
         raise ActionNotAllowed("the operations manual names this one: change it instead")
-    _put(session, CannedResponse(known.folder, name, "", ""), by, now)
+    _insert_version(session, CannedResponse(response.folder, name, "", ""), by, now)
     audit.record(session, "mail text deleted", by=by, cause="mail texts", now=now)
 
 
 def undo_last_change(session: Session, name: str, *, by: str, now: datetime) -> None:
-    """Take the last change of a text back. Raises ActionNotAllowed when there is none."""
+    """Undo the last change of a canned response.
+
+    Raises ActionNotAllowed when it was never changed.
+    """
     last = session.scalar(
         select(CannedResponseVersion).where(CannedResponseVersion.current == name).with_for_update()
     )
@@ -168,16 +173,16 @@ def undo_last_change(session: Session, name: str, *, by: str, now: datetime) -> 
         .where(CannedResponseVersion.name == name, CannedResponseVersion.id < last.id)
         .order_by(CannedResponseVersion.id.desc())
     )
-    before = session.scalar(older.limit(1))
+    previous = session.scalar(older.limit(1))
     session.delete(last)
     session.flush()
-    if before is not None:
-        before.current = name
+    if previous is not None:
+        previous.current = name
     audit.record(session, "mail text put back", by=by, cause="mail texts", now=now)
 
 
 def list_latest_versions(session: Session) -> list[CannedResponseVersion]:
-    """The newest version of each text that the desk has changed, made or deleted."""
+    """Return the newest version of each canned response that the desk has changed or deleted."""
     return list(
         session.scalars(
             select(CannedResponseVersion)
@@ -187,26 +192,26 @@ def list_latest_versions(session: Session) -> list[CannedResponseVersion]:
     )
 
 
-def _wording(row: CannedResponseVersion) -> CannedResponse:
+def _to_response(row: CannedResponseVersion) -> CannedResponse:
     return CannedResponse(row.folder, row.name, row.subject, row.body, row.ticks, row.id)
 
 
-def _put(session: Session, wording: CannedResponse, by: str, now: datetime) -> None:
-    known = session.scalar(
+def _insert_version(session: Session, response: CannedResponse, by: str, now: datetime) -> None:
+    replaced = session.scalar(
         select(CannedResponseVersion)
-        .where(CannedResponseVersion.current == wording.name)
+        .where(CannedResponseVersion.current == response.name)
         .with_for_update()
     )
-    if known is not None:
-        known.current = None
+    if replaced is not None:
+        replaced.current = None
         session.flush()
     row = CannedResponseVersion(
-        current=wording.name,
-        name=wording.name,
-        folder=wording.folder,
-        subject=wording.subject,
-        body=wording.body,
-        ticks=wording.ticks,
+        current=response.name,
+        name=response.name,
+        folder=response.folder,
+        subject=response.subject,
+        body=response.body,
+        ticks=response.ticks,
         changed_by=by,
         changed_at=now,
     )
@@ -219,84 +224,87 @@ def _put(session: Session, wording: CannedResponse, by: str, now: datetime) -> N
         ) from None
 
 
-def _value(values: Mapping[str, str], match: re.Match[str]) -> str:
+def _get_value(values: Mapping[str, str], match: re.Match[str]) -> str:
     value = to_one_line(values[match[2]])
     return f"{match[1]}{value}" if value else ""
 
 
-def _faults(wording: CannedResponse) -> Iterator[str]:
-    if not wording.name or len(wording.name) > MAX_NAME_LENGTH:
+def _find_faults(response: CannedResponse) -> Iterator[str]:
+    if not response.name or len(response.name) > MAX_NAME_LENGTH:
         yield f"give it a name of up to {MAX_NAME_LENGTH} characters: it is what you choose it by"
-    if len(wording.folder) > MAX_NAME_LENGTH:
+    if len(response.folder) > MAX_NAME_LENGTH:
         yield f"the folder's name is longer than {MAX_NAME_LENGTH} characters"
-    if not wording.body.strip():
+    if not response.body.strip():
         yield "the text is empty"
-    if len(wording.body) + len(wording.subject) > MAX_LENGTH:
+    if len(response.body) + len(response.subject) > MAX_LENGTH:
         yield f"the text is longer than {MAX_LENGTH:,} characters"
-    if wording.ticks and wording.ticks not in {m.name for m in process.list_boxes()}:
+    if response.ticks and response.ticks not in {m.name for m in process.list_boxes()}:
         yield "there is no such box"
-    for text in (wording.subject, wording.body):
-        yield from _unknown(text)
+    for text in (response.subject, response.body):
+        yield from _find_variable_faults(text)
 
 
-def _unknown(text: str) -> Iterator[str]:
+def _find_variable_faults(text: str) -> Iterator[str]:
     allowed = ", ".join(f"{{{{ {name} }}}}" for name in VARIABLES)
     for match in _VARIABLE.finditer(text):
         if match[2] not in VARIABLES:
             yield f"nothing is known by {{{{ {match[2]} }}}}: use {allowed}"
     left = _VARIABLE.sub("", text)
-    found = next((mark for mark in ("{{", "}}", "{%", "{#") if mark in left), "")
-    if found:
-        yield f"{found} stands there without a variable: use {allowed}"
+    stray_mark = next((mark for mark in ("{{", "}}", "{%", "{#") if mark in left), "")
+    if stray_mark:
+        yield f"{stray_mark} stands there without a variable: use {allowed}"
 
 
-def usual_subject(ticket: Ticket) -> str:
-    """Return the usual subject of our mails: the ticket's number.
+def make_default_subject(ticket: Ticket) -> str:
+    """Return the subject of our mails: the ticket's number.
 
     Never the customer's own subject, which may name a patient.
     """
     return f"Billing Support Ticket #{ticket.id}"
 
 
-def begin_with(
+def apply_canned_response(
     offered: Sequence[CannedResponse],
     ticket: Ticket,
-    written: WrittenMail,
-    wording: CannedResponse,
+    draft: WrittenMail,
+    response: CannedResponse,
     *,
     settings: Settings,
     signer: Signer,
     by: str,
 ) -> None:
-    """Put a canned response into a mail that `by` writes.
+    """Insert a canned response into a mail that `by` writes.
 
-    It replaces another one that nobody has changed, and else goes below what is typed.
+    It replaces another one that nobody has edited; otherwise it goes below the typed text.
     """
-    values = _values(ticket, written, settings, signer, by)
-    texts = {fill_variables(w.body, values).strip() for w in offered}
-    typed, text = written.text.strip(), fill_variables(wording.body, values)
-    written.text = text if not typed or typed in texts else f"{written.text.rstrip()}\n\n{text}"
+    values = _build_variables(ticket, draft, settings, signer, by)
+    texts = {fill_variables(other.body, values).strip() for other in offered}
+    typed, text = draft.text.strip(), fill_variables(response.body, values)
+    draft.text = text if not typed or typed in texts else f"{draft.text.rstrip()}\n\n{text}"
     subjects = {
-        usual_subject(ticket),
+        make_default_subject(ticket),
         "",
-        *(fill_variables(w.subject, values) for w in offered),
+        *(fill_variables(other.subject, values) for other in offered),
     }
-    if written.subject in subjects:
-        written.subject = fill_variables(wording.subject, values) or usual_subject(ticket)
-    usual = {w.ticks for w in offered}
-    by_itself = wording.ticks != Milestone.RECAP_SENT.name or settings.recap_ticks_box
-    written.ticks = [n for n in written.ticks if n not in usual] + [wording.ticks] * bool(
-        wording.ticks and by_itself
-    )
+    if draft.subject in subjects:
+        draft.subject = fill_variables(response.subject, values) or make_default_subject(ticket)
+    offered_ticks = {other.ticks for other in offered}
+    draft.ticks = [name for name in draft.ticks if name not in offered_ticks]
+    ticks_recap = response.ticks == Milestone.RECAP_SENT.name
+    if response.ticks and (settings.recap_ticks_box or not ticks_recap):
+        draft.ticks = [*draft.ticks, response.ticks]
 
 
-def _values(
-    ticket: Ticket, written: WrittenMail, settings: Settings, signer: Signer, by: str
+def _build_variables(
+    ticket: Ticket, draft: WrittenMail, settings: Settings, signer: Signer, by: str
 ) -> dict[str, str]:
-    """Return the variables of a text for this mail: of the customer's only names on record."""
-    chosen = {link.contact.email: link.contact.name for link in ticket.contacts}
+    """Return the variables of a canned response.
+
+    Of the customer they hold names on record, never words.
+    """
+    names = {link.contact.email: link.contact.name for link in ticket.contacts}
     return {
-        "contact_name": next((name for a in written.to if (name := chosen.get(a, ""))), ""),
+        "contact_name": next((name for a in draft.to if (name := names.get(a, ""))), ""),
         "ticket_number": str(ticket.id),
         "company": ticket.company.name if ticket.company else "",
         "owner": ticket.owner.name if ticket.owner else by,

@@ -1,6 +1,6 @@
-"""What a person is writing to a customer, kept as it is typed.
+"""Drafts of mails to customers, saved while a person types.
 
-Nothing is lost on an error, a sign-off or an undo.
+Nothing is lost by an error, a sign-out or an undo.
 """
 
 import hashlib
@@ -19,16 +19,20 @@ from workflow.errors import ActionNotAllowed
 from workflow.models.core import Staff, Ticket, WrittenFile, WrittenMail
 from workflow.runtime.blobs import BlobStore
 
-MAX_BYTES = 20_000_000  # of all files of a mail: with their base64, most servers take that
+MAX_BYTES = 20_000_000  # of all files of a mail: encoded in base64, most servers accept that
 MAX_FILES = 20
-MAX_DRAFT_LENGTH = 200_000  # characters of a text kept, however much cannot be sent
+# Characters saved of a text; a mail may have fewer (answer.MAX_TEXT_LENGTH).
+MAX_DRAFT_LENGTH = 200_000
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _MIME = re.compile(r"(?:application|audio|font|image|model|text|video)/[A-Za-z0-9!#$&^_.+-]{1,100}")
 
 
 @dataclass(frozen=True)
 class DraftForm:
-    """What a form says."""
+    """The fields of the form in which a person writes a mail.
+
+    `to` and `cc` are addresses, `ticks` names of milestones to record when the mail is sent.
+    """
 
     to: Sequence[str]
     cc: Sequence[str]
@@ -38,20 +42,20 @@ class DraftForm:
 
 
 def make_key() -> str:
-    """The key of a fresh form: what is typed into it is one mail, however often it is sent."""
+    """Return the key of a new form: the form is one mail, however often it is submitted."""
     return secrets.token_urlsafe(18)
 
 
 def find_latest_draft(session: Session, ticket: int, by: Staff) -> WrittenMail | None:
-    """Return what this person began to write on the ticket last and has not sent."""
-    mine = (
+    """Return the newest draft of this person on the ticket, None without one."""
+    own_drafts = (
         WrittenMail.ticket_id == ticket,
         WrittenMail.staff_id == by.id,
         WrittenMail.promised_at.is_(None),
     )
     return session.scalar(
         select(WrittenMail)
-        .where(*mine)
+        .where(*own_drafts)
         .order_by(WrittenMail.changed_at.desc(), WrittenMail.id.desc())
         .limit(1)
     )
@@ -60,23 +64,22 @@ def find_latest_draft(session: Session, ticket: int, by: Staff) -> WrittenMail |
 def save_draft(
     session: Session, ticket: Ticket, key: str, typed: DraftForm, *, by: Staff, now: datetime
 ) -> WrittenMail:
-    """The mail of this form, as it is typed now; as it was once it is promised.
+    """Save what is typed and return the mail of this form; a mail that was queued stays as it is.
 
-    Raises ActionNotAllowed when the key is nobody's or somebody else's.
+    Raises ActionNotAllowed when the key is malformed or belongs to another ticket or person.
     """
     if not _KEY.fullmatch(key):
         raise ActionNotAllowed("the form is incomplete: load the page again")
-    written = _held(session, key) or _begun(session, ticket, key, by, now)
+    written = _lock_draft(session, key) or _create_draft(session, ticket, key, by, now)
     if (written.ticket_id, written.staff_id) != (ticket.id, by.id):
         raise ActionNotAllowed("the form is of another ticket: load the page again")
     if written.promised_at is None:
-        boxes = {m.name for m in process.list_boxes()}
-        written.to, written.cc = list(dict.fromkeys(typed.to)), list(dict.fromkeys(typed.cc))
-        written.subject, written.text = (
-            to_one_line(typed.subject)[:300],
-            to_plain_text(typed.text)[:MAX_DRAFT_LENGTH],
-        )
-        written.ticks = [name for name in typed.ticks if name in boxes]
+        box_names = {m.name for m in process.list_boxes()}
+        written.to = list(dict.fromkeys(typed.to))
+        written.cc = list(dict.fromkeys(typed.cc))
+        written.subject = to_one_line(typed.subject)[:300]
+        written.text = to_plain_text(typed.text)[:MAX_DRAFT_LENGTH]
+        written.ticks = [name for name in typed.ticks if name in box_names]
         written.changed_at = now
     return written
 
@@ -84,9 +87,10 @@ def save_draft(
 def attach_file(
     session: Session, vault: BlobStore, written: WrittenMail, name: str, mime: str, content: bytes
 ) -> None:
-    """Put a file with the mail. `name` is a safe one.
+    """Attach a file to the mail; `name` must be a safe file name.
 
-    Raises ActionNotAllowed when it is empty or too much.
+    Attaching the same file again changes nothing. Raises ActionNotAllowed when it is empty or the
+    mail has too many files or bytes.
     """
     if not content:
         raise ActionNotAllowed(f"{name} is empty")
@@ -97,7 +101,7 @@ def attach_file(
             f"{name} is left out: all files together may be {MAX_BYTES // 1_000_000} MB"
         )
     digest = hashlib.sha256(content).hexdigest()
-    if any((f.name, f.sha256) == (name, digest) for f in written.files):  # the form was sent twice
+    if any((f.name, f.sha256) == (name, digest) for f in written.files):  # form submitted twice
         return
     sealed, blob = vault.store(content)
     written.files.append(
@@ -114,20 +118,20 @@ def attach_file(
 
 
 def remove_file(session: Session, written: WrittenMail, number: int) -> None:
-    """Take a file away from a mail that is not sent."""
+    """Remove a file from a draft."""
     if written.promised_at is None:
         written.files = [f for f in written.files if f.id != number]
         session.flush()
 
 
 def delete_draft(session: Session, written: WrittenMail) -> None:
-    """Forget a mail that was not sent, with its files."""
+    """Delete a draft with its files; a mail that was queued stays."""
     if written.promised_at is None:
         session.delete(written)
 
 
 def copy_to_draft(session: Session, written: WrittenMail, *, now: datetime) -> WrittenMail:
-    """The same words and files as a draft, in a form of its own."""
+    """Create a draft with the same text and files, for a new form."""
     draft = WrittenMail(
         key=make_key(),
         ticket_id=written.ticket_id,
@@ -151,31 +155,37 @@ def copy_to_draft(session: Session, written: WrittenMail, *, now: datetime) -> W
 
 
 def to_one_line(text: str) -> str:
-    """A text as a header takes it: one line, nothing that does not print."""
+    """Return a text as one line of printable characters, as a header needs it."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def to_plain_text(text: str) -> str:
-    """A text as a mail takes it.
+    """Return a text of lines with plain spaces and printable characters only.
 
-    Lines, plain spaces, nothing that does not print, lone surrogates among it.
+    Lone surrogates go as well: they cannot be encoded.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else " " if c.isspace() else "" for c in lines
-    )
+    return "".join(map(_to_plain_character, lines))
 
 
-def _held(session: Session, key: str) -> WrittenMail | None:
+def _to_plain_character(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return " " if character.isspace() else ""
+
+
+def _lock_draft(session: Session, key: str) -> WrittenMail | None:
     return session.scalar(select(WrittenMail).where(WrittenMail.key == key).with_for_update())
 
 
-def _begun(session: Session, ticket: Ticket, key: str, by: Staff, now: datetime) -> WrittenMail:
+def _create_draft(
+    session: Session, ticket: Ticket, key: str, by: Staff, now: datetime
+) -> WrittenMail:
     written = WrittenMail(key=key, ticket_id=ticket.id, staff_id=by.id, changed_at=now)
     try:
         with session.begin_nested():
             session.add(written)
-    except IntegrityError:  # the page keeps what is typed while its button is pressed
+    except IntegrityError:  # the page saved the draft at the moment its button was pressed
         return session.scalars(
             select(WrittenMail).where(WrittenMail.key == key).with_for_update()
         ).one()

@@ -1,4 +1,4 @@
-"""What people do with promised mails: look through what is not sent, and have it tried again."""
+"""Unsent mails of the outbox: list them, and retry them now."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ ALREADY_DUE_MESSAGE = "It goes by itself within two minutes."
 
 
 def count_by_state(session: Session) -> dict[OutboxState, int]:
-    """Return how many mails there are in each state."""
+    """Return the number of mails in each state; states without a mail are left out."""
     query = select(OutgoingMail.state, func.count()).group_by(OutgoingMail.state)
     return dict(session.execute(query).all())
 
@@ -35,9 +35,10 @@ def count_by_state(session: Session) -> dict[OutboxState, int]:
 def list_mails(
     session: Session, state: OutboxState, before: int | None = None, most: int = PAGE_SIZE
 ) -> tuple[list[OutgoingMail], int | None]:
-    """Mails in this state, newest first, older than the mail `before`.
+    """Return up to `most` mails in a state, newest first, and the `before` of the next page.
 
-    And what to ask with for the next page.
+    `before` is the id of a mail: only older ones are returned. It is None on the first page, and
+    returned as None after the last one.
     """
     query = (
         select(OutgoingMail)
@@ -46,24 +47,24 @@ def list_mails(
     )
     if before is not None:
         query = query.where(OutgoingMail.id < before)
-    found = list(session.scalars(query.order_by(OutgoingMail.id.desc()).limit(most + 1)))
-    return found[:most], found[most - 1].id if len(found) > most else None
+    mails = list(session.scalars(query.order_by(OutgoingMail.id.desc()).limit(most + 1)))
+    next_before = mails[most - 1].id if len(mails) > most else None
+    return mails[:most], next_before
 
 
 def may_retry(mail: OutgoingMail, now: datetime) -> bool:
-    """Return whether having it tried now would change anything."""
-    paused = mail.state is OutboxState.WAITING and mail.not_before - now > CLAIM_LEASE
-    # A refused survey has given its turn back: the customer may have had another one since.
-    return paused or (mail.state is OutboxState.REFUSED and mail.template is not Template.SURVEY)
+    """Return whether a mail can be retried now: it pauses between two attempts, or was refused."""
+    if mail.state is OutboxState.WAITING:
+        return mail.not_before - now > CLAIM_LEASE
+    # When a survey is refused its customer may be sent another one, and may have got it by now.
+    return mail.state is OutboxState.REFUSED and mail.template is not Template.SURVEY
 
 
 def retry_mail(session: Session, number: int, *, by: str, now: datetime) -> OutgoingMail:
-    """Have a mail sent now that pauses between two tries, or that was refused.
+    """Retry a mail now that pauses between two attempts or was refused; its Message-ID stays.
 
-    The name of the mail stays the same.
-
-    Raises ActionNotAllowed where there is nothing to hurry: a mail that is due or in somebody's hands is
-    left to them, or its customer had it twice.
+    Raises ActionNotAllowed when there is no such mail or it cannot be retried: a mail that is due
+    or being sent is left alone, or its customer might get it twice.
     """
     mail = session.get(OutgoingMail, number, with_for_update=True)
     if mail is None:
@@ -92,21 +93,24 @@ def retry_mail(session: Session, number: int, *, by: str, now: datetime) -> Outg
 
 
 def retry_waiting_mails(session: Session, *, by: str, now: datetime) -> int:
-    """Have every mail that pauses between two tries sent now; how many."""
-    hurried = session.execute(
-        update(OutgoingMail).where(_paused(now)).values(not_before=now).returning(OutgoingMail.id)
+    """Retry now every mail that pauses between two attempts; return how many."""
+    retried = session.execute(
+        update(OutgoingMail)
+        .where(_is_paused(now))
+        .values(not_before=now)
+        .returning(OutgoingMail.id)
     )
-    count = len(hurried.all())
+    count = len(retried.all())
     if count:
         audit.record(session, "mails retried", by=by, cause=AUDIT_CAUSE, now=now, mails=count)
         notify_workers(session, SEND)
     return count
 
 
-def _paused(now: datetime) -> ColumnElement[bool]:
-    """Return whether a mail pauses for sure.
+def _is_paused(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a mail pauses between two attempts.
 
-    Nobody who has taken one up keeps it longer than the lease.
+    A mail that is being sent is not meant: a claim never lasts longer than the lease.
     """
     return and_(
         OutgoingMail.state == OutboxState.WAITING, OutgoingMail.not_before > now + CLAIM_LEASE

@@ -1,10 +1,8 @@
-"""Looks for patient data in a mail before it leaves.
+"""Finds patient data (PHI) in a mail before it is sent.
 
-Pure, and shy of false alarms in ordinary billing words.
-
-A warning that comes with every mail is clicked away unread. So numbers count only beside a word
-that says what they are (or in a form nothing else has), a date only as a date of birth, a name only
-where it is known or introduced.
+Pure functions with few false alarms: a warning that comes with every mail is dismissed unread. So a
+number counts only beside a word that says what it is (or in a format nothing else has), a date only
+as a date of birth, a name only where it is known from the ticket or introduced by a word.
 """
 
 import re
@@ -14,7 +12,7 @@ from enum import StrEnum
 
 
 class PatientDataKind(StrEnum):
-    """What was found, in words for people; the audit trail gets no more than these."""
+    """Kind of patient data, in words for people; the audit log gets these and no more."""
 
     BIRTH = "a date of birth"
     SSN = "a Social Security number"
@@ -27,7 +25,7 @@ class PatientDataKind(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Where in the text something lies: `text[start:end]`."""
+    """A place in a text that looks like patient data: `text[start:end]`."""
 
     kind: PatientDataKind
     start: int
@@ -36,25 +34,29 @@ class Finding:
 
 @dataclass(frozen=True)
 class KnownPatientData:
-    """What a ticket says of its patients, to be looked for word for word."""
+    """Patient data known from a ticket, to be found literally in a mail.
+
+    `subjects` are those of the customer's messages, which may name a patient.
+    """
 
     names: frozenset[str] = field(default=frozenset())
     values: frozenset[tuple[PatientDataKind, str]] = field(default=frozenset())
     subjects: frozenset[str] = field(default=frozenset())
 
 
-_APOSTROPHE = "'\u2019"  # typed, and as word processors make it
+_APOSTROPHE = "'\u2019"  # as typed, and as word processors replace it
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = (
     rf"(?:\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{2,4}}"
     rf"|\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH},?\s+\d{{2,4}})"
 )
-# between what a number is and the number
+# Between the word for a number and the number itself.
 _IS = r"(?:\s*(?:is|was|of|on|no\.?|number|nr\.?|id)\b|\s*[.#:=()-])*\s*"
 _NO_DATE = r"(?!\d{4}-\d\d?-\d\d?\b|\d\d?-\d\d?-\d{4}\b)"
-# four digits or more, letters among them
+# Four digits or more, letters allowed among them.
 _NUMBER = rf"{_NO_DATE}(?=(?:[A-Z-]*\d){{4}})[A-Z0-9][A-Z0-9-]{{3,19}}\b"
-_LONG_NUMBER = rf"(?=(?:[A-Z-]*\d){{6}}){_NUMBER}"  # after a word that years and counts follow, too
+# After words that are followed by years and counts as well.
+_LONG_NUMBER = rf"(?=(?:[A-Z-]*\d){{6}}){_NUMBER}"
 _CALLED = r"(?:'s)? ?(?:id|number|no\b|nr\b|#|account)"
 _L, _LN = (
     "[AC-HJKMNP-RT-Y]",
@@ -85,8 +87,7 @@ _RULES: tuple[tuple[PatientDataKind, str], ...] = (
     ),
 )
 _PATTERNS = tuple((kind, re.compile(rule, re.IGNORECASE)) for kind, rule in _RULES)
-# Words in capitals that follow "Patient" without being a name: "Patient Portal", "Patient
-# Responsibility".
+# Capitalised words after "Patient" that are not a name: "Patient Portal", "Patient Responsibility".
 _NO_NAME = (
     "Access|Account|Advocate|Aid|Balance|Benefit|Bill|Billing|Call|Care|Center|Charges?|Collections?|Communication|"
     "Complaint|Consent|Copay|Credit|Data|Demographics|Eligibility|Encounter|Estimate|File|Financial|Form|Forms|First|"
@@ -105,55 +106,64 @@ _LONG = 4  # words of a subject that ordinary text does not have by chance
 
 
 def find_patient_data(text: str, known: KnownPatientData | None = None) -> list[Finding]:
-    """Return what looks like patient data, in the order of the text, none overlapping another."""
+    """Return what looks like patient data, in the order of the text, without overlaps."""
     known = known or KnownPatientData()
-    found = [*_by_rule(text), *_by_name(text, known.names), *_by_value(text, known.values)]
+    findings = [
+        *_find_by_rules(text),
+        *_find_names(text, known.names),
+        *_find_values(text, known.values),
+    ]
     for subject in known.subjects:
-        if _length(subject) >= _LONG:
-            found += _word_for_word(text, subject, PatientDataKind.SUBJECT)
-    return _apart(found)
+        if _count_words(subject) >= _LONG:
+            findings += _find_literally(text, subject, PatientDataKind.SUBJECT)
+    return _drop_overlaps(findings)
 
 
 def find_patient_data_in_subject(subject: str, known: KnownPatientData) -> list[Finding]:
-    """The same for the subject of a mail, which nobody reads twice.
+    """Return the same for the subject of a mail.
 
-    Two words of the customer's are enough there.
+    Two words of a customer's subject are enough there, because nobody reads a subject twice.
     """
-    theirs = (
+    quoted = (
         f
         for s in known.subjects
-        if _length(s) >= _WORDS
-        for f in _word_for_word(subject, s, PatientDataKind.SUBJECT)
+        if _count_words(s) >= _WORDS
+        for f in _find_literally(subject, s, PatientDataKind.SUBJECT)
     )
-    return _apart([*find_patient_data(subject, known), *theirs])
+    return _drop_overlaps([*find_patient_data(subject, known), *quoted])
 
 
 def collect_known(
-    details: Iterable[tuple[str, str]], subjects: Iterable[str], besides: Iterable[str] = ()
+    details: Iterable[tuple[str, str]], subjects: Iterable[str], other_names: Iterable[str] = ()
 ) -> KnownPatientData:
-    """What the fields of a ticket's forms and exports say of patients.
+    """Return the patient data in the fields of a ticket's forms and exports.
 
-    `besides` are names of others: the contacts.
+    `details` are (label, value); `other_names` are names of contacts and companies, which are not
+    patients.
     """
-    others = {_folded(name) for name in besides}
+    others = {_normalize_name(name) for name in other_names}
     names, values = set(), set()
-    for label, value in details:
-        said = " ".join(value.split())
+    for label, raw_value in details:
+        value = " ".join(raw_value.split())
         kind = next((kind for kind, pattern in _LABELS if pattern.search(label)), None)
         if kind is PatientDataKind.NAME:
-            if (
-                _length(said) >= _WORDS
-                and not re.search(r"[\d@_]|.{80}", said)
-                and _folded(said) not in others
-            ):
-                names.add(said)
-        # as _NUMBER
-        elif kind is not None and sum(c.isdigit() for c in said) >= 4 and len(said) <= 40:  # noqa: PLR2004
-            values.add((kind, said))
+            if _is_full_name(value) and _normalize_name(value) not in others:
+                names.add(value)
+        elif kind is not None and _is_number(value):
+            values.add((kind, value))
     plain = (
         re.sub(r"^(?:(?:re|fwd?|aw)\s*:\s*)+", "", s.strip(), flags=re.IGNORECASE) for s in subjects
     )
     return KnownPatientData(frozenset(names), frozenset(values), frozenset(s for s in plain if s))
+
+
+def _is_full_name(value: str) -> bool:
+    return _count_words(value) >= _WORDS and not re.search(r"[\d@_]|.{80}", value)
+
+
+def _is_number(value: str) -> bool:
+    # Four digits, as in _NUMBER; a longer value is a sentence that contains a number.
+    return sum(c.isdigit() for c in value) >= 4 and len(value) <= 40  # noqa: PLR2004
 
 
 _LABELS = tuple(
@@ -177,20 +187,17 @@ _LABELS = tuple(
 )
 
 
-def split_by_finding(text: str, found: Sequence[Finding]) -> Iterator[tuple[str, str]]:
-    """The text in pieces: (piece, what it looks like), "" for what is nothing."""
-    at = 0
-    for one in found:
-        yield text[at : one.start], ""
-        yield text[one.start : one.end], str(one.kind)
-        at = one.end
-    yield text[at:], ""
+def split_by_finding(text: str, findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
+    """Split a text into (piece, kind of patient data); the kind is "" between the findings."""
+    end = 0
+    for finding in findings:
+        yield text[end : finding.start], ""
+        yield text[finding.start : finding.end], str(finding.kind)
+        end = finding.end
+    yield text[end:], ""
 
 
-# -- one kind each ----
-
-
-def _by_rule(text: str) -> Iterator[Finding]:
+def _find_by_rules(text: str) -> Iterator[Finding]:
     for kind, pattern in _PATTERNS:
         for match in pattern.finditer(text):
             yield Finding(kind, *match.span())
@@ -198,44 +205,45 @@ def _by_rule(text: str) -> Iterator[Finding]:
         yield Finding(PatientDataKind.NAME, *match.span())
 
 
-def _by_name(text: str, names: Iterable[str]) -> Iterator[Finding]:
+def _find_names(text: str, names: Iterable[str]) -> Iterator[Finding]:
     for name in names:
         words = [w for w in re.split(r"[\s,]+", name) if len(w.strip(".")) > 1]
         if len(words) < _WORDS:
             continue
-        first, last = (words[-1], words[0]) if "," in name else (words[0], words[-1])
-        a, b = re.escape(first), re.escape(last)
-        middle = rf"(?:\s+[\w.{_APOSTROPHE}-]{{1,20}}){{0,2}}?\s+"
-        titled = rf"\b(?:patient|mrs?|ms|miss)\.?\s+{b}\b|\b{b}[{_APOSTROPHE}]s\b"
-        for match in re.finditer(
-            rf"\b{a}{middle}{b}\b|\b{b},\s*{a}\b|{titled}", text, re.IGNORECASE
-        ):
+        first, last = re.escape(words[0]), re.escape(words[-1])
+        if "," in name:  # "Last, First"
+            first, last = last, first
+        between = rf"(?:\s+[\w.{_APOSTROPHE}-]{{1,20}}){{0,2}}?\s+"
+        titled = rf"\b(?:patient|mrs?|ms|miss)\.?\s+{last}\b|\b{last}[{_APOSTROPHE}]s\b"
+        pattern = rf"\b{first}{between}{last}\b|\b{last},\s*{first}\b|{titled}"
+        for match in re.finditer(pattern, text, re.IGNORECASE):
             yield Finding(PatientDataKind.NAME, *match.span())
 
 
-def _by_value(text: str, values: Iterable[tuple[PatientDataKind, str]]) -> Iterator[Finding]:
+def _find_values(text: str, values: Iterable[tuple[PatientDataKind, str]]) -> Iterator[Finding]:
     for kind, value in values:
-        yield from _word_for_word(text, value, kind)
+        yield from _find_literally(text, value, kind)
 
 
-def _word_for_word(text: str, words: str, kind: PatientDataKind) -> Iterator[Finding]:
+def _find_literally(text: str, words: str, kind: PatientDataKind) -> Iterator[Finding]:
     pattern = r"\s+".join(re.escape(w) for w in words.split())
     for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE):
         yield Finding(kind, *match.span())
 
 
-def _apart(found: Iterable[Finding]) -> list[Finding]:
-    """In order; of two that overlap the longer one."""
-    kept: list[Finding] = []
-    for one in sorted(found, key=lambda f: (f.start, -f.end)):
-        if not kept or one.start >= kept[-1].end:
-            kept.append(one)
-    return kept
+def _drop_overlaps(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings in the order of the text; of two that overlap, the first or longer."""
+    result: list[Finding] = []
+    for finding in sorted(findings, key=lambda f: (f.start, -f.end)):
+        if not result or finding.start >= result[-1].end:
+            result.append(finding)
+    return result
 
 
-def _folded(name: str) -> str:
+def _normalize_name(name: str) -> str:
+    """Return a name for comparison: case-folded words in alphabetical order."""
     return " ".join(sorted(re.split(r"[\s,.]+", name.casefold()))).strip()
 
 
-def _length(words: str) -> int:
-    return len(words.split())
+def _count_words(text: str) -> int:
+    return len(text.split())

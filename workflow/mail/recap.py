@@ -78,7 +78,7 @@ def _draft(run: Run, command: SendRecap, author: Staff) -> WrittenMail:
     if not to:
         raise ActionNotAllowed(NOBODY)
     cc = [email.strip().casefold() for email in command.cc]
-    subject, text = canned_responses.usual_subject(ticket), command.text
+    subject, text = canned_responses.make_default_subject(ticket), command.text
     if not command.template and text.strip():
         subject, text = compose.render_recap(text.strip(), ticket.id, settings)
     typed = DraftForm(
@@ -110,7 +110,7 @@ def _begin_with(run: Run, written: WrittenMail, name: str) -> None:
     if wording is None:
         names = ", ".join(one.name for one in offered)
         raise ActionNotAllowed(f"there is no text of this name, but {names}")
-    canned_responses.begin_with(
+    canned_responses.apply_canned_response(
         offered,
         run.ticket,
         written,
@@ -128,7 +128,7 @@ def _checked_kinds(
 
     Raises SeemsPatientData while nobody has.
     """
-    warned = answer.warnings(session, ticket, written)
+    warned = answer.find_warnings(session, ticket, written)
     kinds = sorted({str(kind) for one in warned for kind in one.kinds})
     if kinds and not checked:
         where = ", ".join(one.where for one in warned)

@@ -1,6 +1,7 @@
-"""One SMTP conversation that ends in time, whatever the relay does.
+"""SMTP client whose session ends in time, whatever the relay does.
 
-Hang, trickle, babble or speak out of turn.
+The relay may hang, send byte by byte, never end a reply, or reply before it was asked. Why this is
+not a library: docs/decisions/0021-smtp-client.md.
 """
 
 import re
@@ -14,35 +15,32 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 CONNECT_SECONDS = 10  # for one address: a dead one leaves time for the next
-_REPLY = re.compile(
-    rb"([2-5][0-9]{2})(?:([ -])([^\n]*)|\r)?\n"
-)  # RFC 5321 §4.2; text is optional in practice
-_LONGEST_REPLY = 64 * 1024  # bytes; one that never ends must not fill the memory meanwhile
-_CHUNK = (
-    16 * 1024
-)  # bytes; one TLS record, so that no single write waits longer than the time that is left
+# One line of a reply: code, continuation mark, text (RFC 5321 §4.2). Text is optional in practice.
+_REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\n]*)|\r)?\n")
+_MAX_REPLY = 64 * 1024  # bytes: a reply that never ends must not fill the memory
+# Bytes of one write, as large as a TLS record: the deadline is checked before each of them.
+_CHUNK = 16 * 1024
 
 Resolver = Callable[..., list[Any]]
 
 
 class SmtpConnection(smtplib.SMTP):
-    """smtplib's client with one deadline for all it does.
+    """smtplib's client with one deadline for everything it does.
 
-    Its own timeout is for each read, and a trickle has many.
-
-    Raises TimeoutError when the time is over, SMTPServerDisconnected for what is no reply or was
-    not asked for.
+    smtplib's own timeout is for each read, and a relay that sends byte by byte causes many reads.
+    Every method raises TimeoutError after the deadline, and SMTPServerDisconnected for bytes that
+    are not a reply or came before a command.
     """
 
     def __init__(
         self, host: str, port: int, name: str, *, seconds: float, tls: ssl.SSLContext | None = None
     ) -> None:
-        """Connect and hear the greeting; `tls` for TLS from the first byte.
+        """Connect and read the greeting; with `tls`, use TLS from the first byte.
 
-        Raises OSError or SMTPException.
+        `name` is our host name for EHLO. Raises OSError or SMTPException.
         """
         self._tls = tls
-        self._heard = bytearray()
+        self._received = bytearray()
         self.set_deadline(seconds)
         try:
             super().__init__(host, port, name)
@@ -51,26 +49,29 @@ class SmtpConnection(smtplib.SMTP):
             raise
 
     def set_deadline(self, seconds: float) -> None:
-        """All that follows has to be done within so many seconds."""
-        self._ends = time.monotonic() + seconds
+        """Set the deadline of everything that follows to `seconds` from now."""
+        self._deadline = time.monotonic() + seconds
 
     def seconds_left(self) -> float:
-        """Seconds left. Raises TimeoutError when there are none."""
-        left = self._ends - time.monotonic()
+        """Return the seconds until the deadline.
+
+        Raises TimeoutError when it is over.
+        """
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
 
     def has_unsolicited_data(self) -> bool:
-        """Return whether the relay has said something that nobody asked for, or hung up.
+        """Return whether the relay has sent something before a command, or closed the connection.
 
         Raises OSError.
         """
-        if self.sock is None or self._heard:
+        if self.sock is None or self._received:
             return True
         self.sock.settimeout(0)
         try:
-            self._heard += self.sock.recv(1)
+            self._received += self.sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
             return False
         return True
@@ -78,32 +79,32 @@ class SmtpConnection(smtplib.SMTP):
     def send(self, s: Any) -> None:
         """Send bytes, or a command.
 
-        What the relay said before it heard them cannot be the answer to them.
+        Bytes that the relay has sent before cannot be the reply, so they break the connection.
         """
         if self.has_unsolicited_data():
-            raise self._broken("out of turn")
+            raise self._close_broken("out of turn")
         octets = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
         for at in range(0, len(octets), _CHUNK):
-            self._sock().sendall(octets[at : at + _CHUNK])
+            self._get_socket_with_timeout().sendall(octets[at : at + _CHUNK])
 
     def getreply(self) -> tuple[int, bytes]:
-        """One reply: its code, and its lines joined."""
-        code, texts, room = b"", [], _LONGEST_REPLY
+        """Read one reply; return its code and its lines, joined by newlines."""
+        code, texts, bytes_left = b"", [], _MAX_REPLY
         while True:
-            line = self._line(room)
-            room -= len(line)
-            said = _REPLY.fullmatch(line)
-            if said is None or (code and said[1] != code):
-                raise self._broken("no reply")
-            code = said[1]
-            texts.append((said[3] or b"").strip())
-            if said[2] != b"-":
-                # whatever comes next, such as the handshake of STARTTLS, has what is left
-                self._sock()
+            line = self._read_line(bytes_left)
+            bytes_left -= len(line)
+            match = _REPLY_LINE.fullmatch(line)
+            if match is None or (code and match[1] != code):
+                raise self._close_broken("no reply")
+            code = match[1]
+            texts.append((match[3] or b"").strip())
+            if match[2] != b"-":
+                # What follows without us, such as the handshake of STARTTLS, has the time left.
+                self._get_socket_with_timeout()
                 return int(code), b"\n".join(texts)
 
     def quit_and_close(self) -> None:
-        """Say goodbye and go: nothing depends on the answer."""
+        """Send QUIT and close without waiting for the reply: nothing depends on it."""
         try:
             self.putcmd("QUIT")
         except (smtplib.SMTPException, OSError):
@@ -111,27 +112,29 @@ class SmtpConnection(smtplib.SMTP):
         finally:
             self.close()
 
-    def _line(self, longest: int) -> bytes:
-        while (end := self._heard.find(b"\n") + 1) == 0:
-            if len(self._heard) >= longest:
-                raise self._broken("a reply without end")
-            more = self._sock().recv(4096)
-            if not more:
-                raise self._broken("hung up")
-            self._heard += more
-        line = bytes(self._heard[:end])
-        del self._heard[:end]
+    def _read_line(self, max_length: int) -> bytes:
+        while (end := self._received.find(b"\n") + 1) == 0:
+            if len(self._received) >= max_length:
+                raise self._close_broken("a reply without end")
+            chunk = self._get_socket_with_timeout().recv(4096)
+            if not chunk:
+                raise self._close_broken("hung up")
+            self._received += chunk
+        line = bytes(self._received[:end])
+        del self._received[:end]
         return line
 
-    def _sock(self) -> socket.socket:
+    def _get_socket_with_timeout(self) -> socket.socket:
+        """Return the socket, its timeout set to the time left."""
         if self.sock is None:
-            raise self._broken("closed")
+            raise self._close_broken("closed")
         self.sock.settimeout(self.seconds_left())
         return self.sock
 
-    def _broken(self, why: str) -> smtplib.SMTPServerDisconnected:
+    def _close_broken(self, reason: str) -> smtplib.SMTPServerDisconnected:
+        """Close the connection and return the exception to raise."""
         self.close()
-        return smtplib.SMTPServerDisconnected(why)
+        return smtplib.SMTPServerDisconnected(reason)
 
     def _get_socket(self, host: str, port: int, timeout: object) -> socket.socket:
         del timeout
@@ -149,47 +152,44 @@ class SmtpConnection(smtplib.SMTP):
 def resolve(
     host: str, port: int, seconds: float, lookup: Resolver = socket.getaddrinfo
 ) -> list[Any]:
-    """What the resolver says of a host.
+    """Return the addresses of a host, as `socket.getaddrinfo` does.
 
-    Raises TimeoutError after so many seconds, OSError or ValueError as it does.
-
-    A resolver cannot be interrupted, so it is asked in a thread that is left behind if it has to
-    be.
+    Raises TimeoutError after `seconds`, and OSError or ValueError as `lookup` does. A lookup cannot
+    be interrupted, so it runs in a thread, which is left behind when it hangs.
     """
-    found: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+    results: SimpleQueue[list[Any] | Exception] = SimpleQueue()
 
-    def ask() -> None:
+    def run_lookup() -> None:
         try:
-            found.put(lookup(host, port, type=socket.SOCK_STREAM))
+            results.put(lookup(host, port, type=socket.SOCK_STREAM))
         except (OSError, ValueError) as error:
-            found.put(error)
+            results.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=run_lookup, daemon=True).start()
     try:
-        answer = found.get(timeout=seconds)
+        result = results.get(timeout=seconds)
     except Empty:
         raise TimeoutError from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def connect_first(found: list[Any], left: Callable[[], float]) -> socket.socket:
-    """A connection to the first address that answers; the time left is shared.
+def connect_first(infos: list[Any], seconds_left: Callable[[], float]) -> socket.socket:
+    """Return a connection to the first address that accepts one.
 
-    Raises OSError when none does.
+    `infos` are results of `resolve`. The time left is shared between the addresses still to be
+    tried. Raises OSError when none accepts a connection.
     """
-    failed = OSError("no address")
-    for waiting, (family, kind, protocol, _, address) in zip(
-        range(len(found), 0, -1), found, strict=True
-    ):
+    failure = OSError("no address")
+    for index, (family, kind, protocol, _, address) in enumerate(infos):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(min(CONNECT_SECONDS, left() / waiting))
+            sock.settimeout(min(CONNECT_SECONDS, seconds_left() / (len(infos) - index)))
             sock.connect(address)
         except OSError as error:
             sock.close()
-            failed = error
+            failure = error
         else:
             return sock
-    raise failed
+    raise failure

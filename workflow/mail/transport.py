@@ -1,4 +1,4 @@
-"""SMTP submission, or .eml files in development."""
+"""Transport of outgoing mail: SMTP submission to a relay, or .eml files in development."""
 
 import smtplib
 import ssl
@@ -13,21 +13,19 @@ from workflow.mail.smtp_client import SmtpConnection
 from workflow.runtime.blobs import write_synced
 from workflow.settings.settings import SettingsError
 
-SECONDS_PER_MAIL = (
-    50.0  # for one mail from first to last: finding the relay, connecting, TLS, login, handing over
-)
-_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
-_POSITIVE, _PERMANENT = (
-    2,
-    5,
-)  # the first digit decides, also of a code nobody knows (RFC 5321 §4.3.2)
-# 5yz that speak of the session, of us or of the relay, whatever they answer: RFC 5321 §4.2.4, 3207
-# §4, 4954 §6, 7504.
-_NOT_OF_THE_MAIL = frozenset({500, 502, 503, 504, 521, 530, 534, 535, 538})
+# For one mail in total: resolving the relay's name, connecting, TLS, login and submission.
+SECONDS_PER_MAIL = 50.0
+_DEFAULT_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+# The first digit decides, also for a code that no RFC lists (RFC 5321 §4.3.2).
+_POSITIVE = 2
+_PERMANENT = 5
+# Permanent replies about the session, about us or about the relay, to whatever command, and not
+# about the mail: RFC 5321 §4.2.4, 3207 §4, 4954 §6, 7504.
+_CODES_ABOUT_SESSION = frozenset({500, 502, 503, 504, 521, 530, 534, 535, 538})
 
 
 class MailRefused(Exception):  # noqa: N818  # an answer of the relay, not a fault of ours
-    """The relay refuses this mail for good (RFC 5321 5yz); `code` is its reply code."""
+    """Raised when the relay refuses a mail permanently; `code` is its reply code (RFC 5321 5yz)."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -35,22 +33,21 @@ class MailRefused(Exception):  # noqa: N818  # an answer of the relay, not a fau
 
 
 class MailDeferred(Exception):  # noqa: N818
-    """The relay did not take the mail now (4yz, or no answer that can be understood: code 0).
+    """Raised when the relay did not accept a mail now: try again later.
 
-    Try again later.
-
-    `of_relay` where another mail would hear the same: no session came about, or the relay let the
+    `code` is its reply code (4yz), or 0 without an understandable reply. `is_relay_fault` is True
+    when the next mail would fail in the same way: no session was established, or the relay let the
     whole time pass.
     """
 
-    def __init__(self, code: int, *, of_relay: bool = False) -> None:
+    def __init__(self, code: int, *, is_relay_fault: bool = False) -> None:
         super().__init__(code)
         self.code = code
-        self.of_relay = of_relay
+        self.is_relay_fault = is_relay_fault
 
 
 class Mailer(Protocol):
-    """Where our mail goes; used as a context, one connection for all that is sent in it."""
+    """Destination of outgoing mail; a context manager with one connection for all mails in it."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -60,26 +57,27 @@ class Mailer(Protocol):
         at: TracebackType | None,
     ) -> None: ...
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
-        """Hand over one mail; returning means it is theirs. Raises MailRefused or Deferred."""
+        """Submit one mail; on return the receiver is responsible for it.
+
+        Raises MailRefused or MailDeferred.
+        """
         ...
 
 
 def open_mailer(relay_url: str, folder: Path, seconds: float = SECONDS_PER_MAIL) -> Mailer:
-    """The relay of this URL (`smtp://`, `smtp+starttls://`, `smtps://`).
+    """Return the relay of a URL (`smtp://`, `smtp+starttls://`, `smtps://`), or a folder of files.
 
-    Or a folder of .eml files without one.
-
-    A mail that the relay has not answered for after so many seconds is given back. Raises
-    SettingsError when the URL cannot be used.
+    Without a URL, mails are written to `folder` as .eml files. A mail for which the relay has not
+    answered after `seconds` is deferred. Raises SettingsError when the URL is unusable.
     """
     if not relay_url:
         return EmlFolder(folder)
     try:
         url = urlsplit(relay_url)
-        usable = url.scheme in _PORTS and url.hostname and url.port != 0
+        is_usable = url.scheme in _DEFAULT_PORTS and url.hostname and url.port != 0
     except ValueError:
-        usable = False
-    if not usable:
+        is_usable = False
+    if not is_usable:
         raise SettingsError(
             "INTAKE_RELAY_URL: expected smtp://, smtp+starttls:// or smtps:// and a host"
         )
@@ -87,7 +85,7 @@ def open_mailer(relay_url: str, folder: Path, seconds: float = SECONDS_PER_MAIL)
 
 
 class EmlFolder:
-    """One .eml a mail, named by its Message-ID: sending a mail again gives the same file."""
+    """A folder of .eml files named by Message-ID: sending a mail again writes the same file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -104,18 +102,21 @@ class EmlFolder:
         return
 
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
-        """Write the file whole or not at all. Raises MailDeferred when the folder cannot be written."""
+        """Write the file completely or not at all.
+
+        Raises MailDeferred when the folder cannot be written.
+        """
         del sender, to
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         octets = message.as_bytes()
         try:
             write_synced(self._folder / f"{name}.eml", octets)
         except OSError:
-            raise MailDeferred(0, of_relay=True) from None
+            raise MailDeferred(0, is_relay_fault=True) from None
 
 
 class Relay:
-    """A submission server; its certificate is verified where TLS is asked for."""
+    """A submission server; its certificate is verified when the URL asks for TLS."""
 
     def __init__(self, url: SplitResult, seconds: float = SECONDS_PER_MAIL) -> None:
         self._url = url
@@ -137,29 +138,27 @@ class Relay:
             self._open = None
 
     def post(self, message: EmailMessage, sender: str, to: str) -> None:
-        """Submit one mail within the time given.
+        """Submit one mail within the time limit.
 
-        Raises MailRefused or Deferred; the next mail then has a new connection.
-
-        Whatever a relay does ends in one of these three; only what cannot be written as a mail
-        raises something else.
+        Raises MailRefused or MailDeferred, whatever the relay does; then the next mail gets a new
+        connection. Only a message that cannot be serialised raises anything else.
         """
-        relay = self._kept() or self._connect(sender.rpartition("@")[2])
+        relay = self._take_open_connection() or self._connect(sender.rpartition("@")[2])
         try:
-            _hand_over(relay, message, sender, to)
+            _submit(relay, message, sender, to)
             self._open = relay
         except TimeoutError:
-            raise MailDeferred(0, of_relay=True) from None
+            raise MailDeferred(0, is_relay_fault=True) from None
         except (smtplib.SMTPException, OSError):
             raise MailDeferred(0) from None
         finally:
             if self._open is None:
                 relay.quit_and_close()
 
-    def _kept(self) -> SmtpConnection | None:
-        """The connection of the mail before.
+    def _take_open_connection(self) -> SmtpConnection | None:
+        """Return the connection of the previous mail, with a new deadline.
 
-        Unless the relay has hung up since or said that it will.
+        None without one, or when the relay has closed it or announced that it will.
         """
         relay, self._open = self._open, None
         if relay is None:
@@ -174,15 +173,17 @@ class Relay:
         return None
 
     def _connect(self, name: str) -> SmtpConnection:
-        # Not a word about any one mail yet: a refusal here is a relay that is away or set up
-        # wrongly, never a customer who cannot be reached. smtplib raises ValueError for a login and
-        # a challenge that are not ASCII and base64.
+        """Return a new connection, ready for a mail; `name` is the host name for EHLO.
+
+        Raises MailDeferred: no mail was mentioned yet, so a refusal here means that the relay is
+        unavailable or configured wrongly, never that a customer cannot be reached.
+        """
         url, relay = self._url, None
-        port = url.port or _PORTS[url.scheme]
-        at_once = self._tls if url.scheme == "smtps" else None
+        port = url.port or _DEFAULT_PORTS[url.scheme]
+        initial_tls = self._tls if url.scheme == "smtps" else None
         try:
             relay = SmtpConnection(
-                url.hostname or "", port, name, seconds=self._seconds, tls=at_once
+                url.hostname or "", port, name, seconds=self._seconds, tls=initial_tls
             )
             relay.ehlo_or_helo_if_needed()
             if url.scheme == "smtp+starttls":
@@ -191,43 +192,43 @@ class Relay:
             if url.username:
                 relay.login(unquote(url.username), unquote(url.password or ""))
         except smtplib.SMTPResponseException as error:
-            failed = MailDeferred(error.smtp_code, of_relay=True)
+            failure = MailDeferred(error.smtp_code, is_relay_fault=True)
+        # smtplib raises ValueError for a password or a challenge that is not ASCII or base64.
         except (smtplib.SMTPException, OSError, ValueError):
-            failed = MailDeferred(0, of_relay=True)
+            failure = MailDeferred(0, is_relay_fault=True)
         else:
             return relay
         if relay is not None:
             relay.close()
-        raise failed
+        raise failure
 
 
-def _hand_over(relay: SmtpConnection, message: EmailMessage, sender: str, to: str) -> None:
-    beyond_ascii = not (sender + to).isascii()
-    if beyond_ascii and not relay.has_extn("smtputf8"):
+def _submit(relay: SmtpConnection, message: EmailMessage, sender: str, to: str) -> None:
+    needs_smtputf8 = not (sender + to).isascii()
+    if needs_smtputf8 and not relay.has_extn("smtputf8"):
         raise MailRefused(553) if sender.isascii() else MailDeferred(553)
     assert isinstance(message.policy, EmailPolicy)
-    octets = message.as_bytes(policy=message.policy.clone(utf8=beyond_ascii))
-    code, _ = relay.mail(sender, ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else [])
-    if not _taken(code):  # of the sender, which is us: a relay set up wrongly
+    octets = message.as_bytes(policy=message.policy.clone(utf8=needs_smtputf8))
+    code, _ = relay.mail(sender, ["SMTPUTF8", "BODY=8BITMIME"] if needs_smtputf8 else [])
+    if not _is_positive(code):  # it is about the sender, which is us: the configuration is wrong
         raise MailDeferred(code)
     code, _ = relay.rcpt(to, [])
-    if not _taken(code):
-        raise _told(code)
+    if not _is_positive(code):
+        raise _make_failure(code)
     try:
         code, _ = relay.data(octets)
-    except smtplib.SMTPDataError as error:  # it did not want to hear the mail
-        raise _told(error.smtp_code) from None
-    if not _taken(code):
-        raise _told(code)
+    except smtplib.SMTPDataError as error:  # a reply other than 354 to the DATA command
+        raise _make_failure(error.smtp_code) from None
+    if not _is_positive(code):
+        raise _make_failure(code)
 
 
-def _taken(code: int) -> bool:
+def _is_positive(code: int) -> bool:
     return code // 100 == _POSITIVE
 
 
-def _told(code: int) -> MailRefused | MailDeferred:
-    return (
-        MailRefused(code)
-        if code // 100 == _PERMANENT and code not in _NOT_OF_THE_MAIL
-        else MailDeferred(code)
-    )
+def _make_failure(code: int) -> MailRefused | MailDeferred:
+    """Return the exception for a negative reply about one mail."""
+    if code // 100 == _PERMANENT and code not in _CODES_ABOUT_SESSION:
+        return MailRefused(code)
+    return MailDeferred(code)

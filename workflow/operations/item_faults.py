@@ -24,10 +24,11 @@ from workflow.database.text_safety import make_storable
 from workflow.database.visibility import CLOCK_TOLERANCE
 from workflow.models.core import Delivery, ItemFault
 from workflow.runtime import log
+from workflow.runtime.backoff import Backoff
 from workflow.runtime.clock import Clock
 
-FIRST_PAUSE = timedelta(seconds=5)  # until the second attempt, doubling up to the longest
-LONGEST_PAUSE = timedelta(minutes=1)  # after any outage, all items are taken within a minute
+# At most a minute, so that after an outage of a day everything is taken within that minute.
+BACKOFF = Backoff(first=timedelta(seconds=5), maximum=timedelta(minutes=1))
 SENDER_RETRY_PERIOD = timedelta(days=5)  # RFC 5321 §4.5.4.1: senders retry for so long
 KEEP_WITHOUT_DIGEST = timedelta(days=1)
 # How long a fault may last before a person is needed: a mail server that restarts comes back by
@@ -37,8 +38,6 @@ GRACE_BY_CHANNEL = {"imap": timedelta(minutes=5)}
 OUT_OF_SERVICE_AFTER = timedelta(days=7)
 MAX_SHOWN_ITEMS = 5
 MAX_ITEM_LENGTH = 300  # characters; see ItemFault.item
-
-Backoff = Callable[[int], timedelta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class PendingRetry:
     not_before: datetime
 
     def is_due(self, now: datetime) -> bool:
-        """Return whether the item may be tried now, also after the clock has jumped back."""
-        return not now < self.not_before <= now + LONGEST_PAUSE + CLOCK_TOLERANCE
+        """Return whether it may be tried now, also after the clock has jumped back."""
+        return not now < self.not_before <= now + BACKOFF.maximum + CLOCK_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +155,6 @@ WORDING_BY_CHANNEL = {
 }
 
 
-def backoff(attempts: int) -> timedelta:
-    """Return the pause after this many attempts: 5 s, 10 s, 20 s, 40 s, then a minute."""
-    doubled: timedelta = FIRST_PAUSE * 2 ** min(max(attempts - 1, 0), 16)
-    return min(LONGEST_PAUSE, doubled)
-
-
 class ItemFaults:
     """Records of the items that one place of a channel could not take.
 
@@ -175,7 +168,7 @@ class ItemFaults:
         channel: str,
         place: str = "",
         *,
-        pause: Backoff = backoff,
+        pause: Callable[[int], timedelta] = BACKOFF.delay,
     ) -> None:
         self._store, self._clock, self._pause = store, clock, pause
         self.channel, self.place = channel, place

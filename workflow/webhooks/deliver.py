@@ -30,14 +30,14 @@ from workflow.errors import ActionNotAllowed
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.runtime import http_client, log
+from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Settings
 
 BATCH_SIZE = 8
 TIMEOUT_SECONDS = 10.0  # for one attempt, name lookup and connection included
 LEASE = timedelta(seconds=60)  # outlasts the slowest attempt and the commit of its result
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it has to stop
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
+BACKOFF = Backoff(first=timedelta(seconds=30), maximum=timedelta(hours=1))
 GIVE_UP_AFTER = timedelta(hours=48)
 MIN_ATTEMPTS = 10  # before an event is given up: time in which no worker ran does not count
 KEEP_DELIVERED = timedelta(days=7)  # for the page, and for whoever has to look into a fault
@@ -216,21 +216,13 @@ def is_due(now: datetime, since: timedelta = timedelta()) -> ColumnElement[bool]
     The event must be due, and so must its webhook, which pauses after a failure.
     """
     due_hooks = select(Webhook.id).where(
-        is_active(), is_visible(Webhook.not_before, now - since, LONGEST_PAUSE + since)
+        is_active(), is_visible(Webhook.not_before, now - since, BACKOFF.maximum + since)
     )
     return and_(
         WebhookEvent.state == WebhookEventState.WAITING,
-        is_visible(WebhookEvent.not_before, now - since, LONGEST_PAUSE + since),
+        is_visible(WebhookEvent.not_before, now - since, BACKOFF.maximum + since),
         WebhookEvent.hook_id.in_(due_hooks),
     )
-
-
-def backoff(attempt: int) -> timedelta:
-    """Return the pause of an event, or a webhook, after this failure.
-
-    30 seconds, doubled each time, an hour at most.
-    """
-    return min(FIRST_PAUSE * (1 << min(attempt - 1, 10)), LONGEST_PAUSE)
 
 
 def deliver_due(context: AppContext, tls: ssl.SSLContext | None = None) -> int:
@@ -379,7 +371,7 @@ def _record_result(context: AppContext, claim: _Claim, fault: str) -> None:
         elif claim.attempt >= MIN_ATTEMPTS and now - event.created_at >= GIVE_UP_AFTER:
             event.state = WebhookEventState.GIVEN_UP
         else:
-            event.not_before = now + backoff(claim.attempt)
+            event.not_before = now + BACKOFF.delay(claim.attempt)
     if fault:
         log.webhook_not_delivered(claim.hook, claim.number, fault, attempt=claim.attempt)
     else:
@@ -417,7 +409,7 @@ def _record_failure(session: Session, hook: Webhook, fault: str, now: datetime) 
     """Pause a webhook, and give up its old events once it has failed for two days."""
     hook.failures, hook.reason = hook.failures + 1, fault
     hook.failing_since = hook.failing_since or now
-    hook.not_before = now + backoff(hook.failures)
+    hook.not_before = now + BACKOFF.delay(hook.failures)
     if now - hook.failing_since < GIVE_UP_AFTER:
         return
     old = (

@@ -30,7 +30,7 @@ from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
-from workflow.mail.answer import Warned
+from workflow.mail.answer import PatientDataWarning
 from workflow.mail.drafts import DraftForm
 from workflow.mail.phi_check import PatientDataKind
 from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
@@ -51,7 +51,7 @@ class PageState:
 
     errors: Sequence[str] = ()
     changes: Sequence[AuditEntry] = ()
-    warnings: Sequence[Warned] = ()
+    warnings: Sequence[PatientDataWarning] = ()
     companies: Sequence[str] = ()  # whose people it goes to, where they are of more than one
     shows_preview: bool = False
     status_code: int = 200
@@ -242,7 +242,7 @@ def _send(session: Session, ticket: Ticket, written: WrittenMail, said: PageStat
         said.errors, said.status_code = faults, 422
         return
     changed = presence.list_changes(session, ticket.id, said.seen_version, get_staff().name)
-    warned = mail_answer.warnings(session, ticket, written)
+    warned = mail_answer.find_warnings(session, ticket, written)
     agreed = not warned or request.form.get("agreed") == content_digest(written)
     companies = mail_answer.list_companies(session, ticket, written)
     across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
@@ -282,7 +282,7 @@ def _begin_with(ticket: Ticket, written: WrittenMail, name: str) -> None:
     with get_context().store.read_only() as session:
         wording = canned_responses.find_response(session, name)
         if wording is not None:
-            canned_responses.begin_with(
+            canned_responses.apply_canned_response(
                 canned_responses.list_responses(session),
                 ticket,
                 written,

@@ -149,10 +149,10 @@ def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_
     first = read(
         do(desk, ticket, "text", form(desk, ticket), name="Billing Support Follow Up").text
     )
-    assert "I am looking after" in first["text"]
+    assert "I am working on" in first["text"]
     assert first["ticks"] == ["FOLLOW_UP_SENT"]
     second = read(do(desk, ticket, "text", first, name=Template.RECAP).text)
-    assert "I am looking after" not in second["text"]
+    assert "I am working on" not in second["text"]
     assert second["ticks"] == ["RECAP_SENT"]
     third = read(
         do(

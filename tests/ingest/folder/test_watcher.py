@@ -23,6 +23,7 @@ from ingest.intake import Arrival, Intake, Transport
 from tests.support.context import HandClock, counted, together
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Receipt, Ticket
+from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Settings
 
 HEADINGS = [
@@ -394,7 +395,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
         return intake.accept(arrival)
 
     folder = WatchedFolder(context, accept)
-    monkeypatch.setattr("ingest.folder.watcher.backoff", lambda _attempts: timedelta(0))
+    monkeypatch.setattr("ingest.folder.watcher.BACKOFF", Backoff(timedelta(0), timedelta(0)))
     for name in "abc":
         (folder.path / f"{name}.xlsx").write_bytes(workbook(name))
     with capture_logs() as lines:
@@ -472,7 +473,7 @@ def test_a_file_that_cannot_be_moved_leaves_no_pile_of_reasons(
     def rename(path: Path, _target: Path) -> Path:
         raise PermissionError(13, "no", str(path))
 
-    monkeypatch.setattr("ingest.folder.watcher.backoff", lambda _attempts: timedelta(0))
+    monkeypatch.setattr("ingest.folder.watcher.BACKOFF", Backoff(timedelta(0), timedelta(0)))
     (folder.path / "a.xlsx").write_bytes(b"no workbook")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)

@@ -29,10 +29,10 @@ from tests.support.file_server import FileServer, gives, status, trickles
 from tests.support.signed_in_client import at_desk
 from workflow.context import AppContext, open_context
 from workflow.filing.linked_files import (
+    BACKOFF,
     MAX_ATTEMPTS,
     NOT_FETCHED_CAVEAT,
     LinkedFile,
-    backoff,
     is_allowed,
 )
 from workflow.models.core import Message, StoredAttachment, Ticket
@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert NOT_FETCHED_CAVEAT not in caveats(context)
         assert fetch_due_files(context, files.trusting) == 1
-        clock.turn(seconds=backoff(attempt).total_seconds() - 1)
+        clock.turn(seconds=BACKOFF.seconds(attempt) - 1)
         assert fetch_due_files(context, files.trusting) == 0
         clock.turn(seconds=1)
     assert caveats(context).count(NOT_FETCHED_CAVEAT) == 1

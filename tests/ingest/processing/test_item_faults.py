@@ -46,7 +46,7 @@ from workflow.filing.linked_files import LinkedFile
 from workflow.models.core import Delivery, ItemFault, Message, Ticket
 from workflow.models.states import LinkState
 from workflow.operations import item_faults, status
-from workflow.operations.item_faults import ItemFaults, backoff, record_unexpected_fault
+from workflow.operations.item_faults import BACKOFF, ItemFaults, record_unexpected_fault
 from workflow.settings.settings import Settings
 
 POISON = b"words of a customer"
@@ -398,7 +398,7 @@ def test_a_linked_file_that_breaks_us_is_tried_again_and_those_beside_it_are_kep
 
 
 def test_an_item_waits_longer_each_time_up_to_a_bound() -> None:
-    assert [backoff(n).total_seconds() for n in (1, 2, 3, 4, 5, 10**6)] == [5, 10, 20, 40, 60, 60]
+    assert [BACKOFF.seconds(n) for n in (1, 2, 3, 4, 5, 10**6)] == [5, 10, 20, 40, 60, 60]
 
 
 def test_the_list_survives_and_keeps_since_when(any_context: AppContext, clock: HandClock) -> None:

@@ -55,7 +55,7 @@ TEXT = (
 
 @pytest.fixture
 def relayed(any_context: AppContext, relay: Relay) -> Iterator[AppContext]:
-    """A house that sends through the relay."""
+    """A context that sends through the relay."""
     with sending_through(any_context, relay.url) as opened:
         with opened.store.transaction() as session:
             staff(session, "Olga")
@@ -97,7 +97,7 @@ def write(
     send: bool = True,
     **more: Any,
 ) -> int:
-    """Type a mail, enclose files, and promise it; its number."""
+    """Write a mail, attach files and queue it; return its number."""
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         written = drafts.save_draft(
@@ -112,7 +112,7 @@ def write(
         return written.id
 
 
-def promise(context: AppContext, number: int, written: int) -> None:
+def queue(context: AppContext, number: int, written: int) -> None:
     with context.store.transaction() as session:
         mail, ticket = session.get_one(WrittenMail, written), session.get_one(Ticket, number)
         mail_answer.enqueue(session, context.desk, ticket, mail, by="Olga", now=context.clock())
@@ -201,15 +201,17 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         == []
     )
     with relayed.store.read_only() as session:
-        said = session.get_one(Ticket, number).messages[-1]
-        assert (said.direction, said.subject, said.text, said.from_name) == (
+        message = session.get_one(Ticket, number).messages[-1]
+        assert (message.direction, message.subject, message.text, message.from_name) == (
             "out",
             "Your claim",
             TEXT,
             "Olga",
         )
-        kept = [(a.name, relayed.blob_store.read(a.content, a.blob)) for a in said.attachments]
-    assert kept == [(n, c) for n, _, c in files]
+        attached = [
+            (a.name, relayed.blob_store.read(a.content, a.blob)) for a in message.attachments
+        ]
+    assert attached == [(n, c) for n, _, c in files]
 
 
 def test_each_gets_it_once_and_all_see_who_gets_it(
@@ -255,7 +257,7 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
     written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     clock.turn(seconds=10)
     with monkeypatch.context() as patch:
-        patch.setattr(sender, "_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(sender, "_record_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             sender.send_waiting(relayed)
     with pytest.raises(ActionNotAllowed, match="too late"):
@@ -382,7 +384,7 @@ def test_what_cannot_be_sent_is_said_and_kept(
 ) -> None:
     written = write(relayed, number, send=False, **given)
     with pytest.raises(ActionNotAllowed, match=fault):
-        promise(relayed, number, written)
+        queue(relayed, number, written)
     assert mails(relayed) == []
     assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 1
 
@@ -468,9 +470,11 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
     )
     sent(context, clock)
     context.close()
-    told = " ".join(f"{a.cause} {a.detail}" for a in audited(relayed, number, "answer promised"))
+    logged_details = " ".join(
+        f"{a.cause} {a.detail}" for a in audited(relayed, number, "answer promised")
+    )
     logged = capfd.readouterr()
-    assert "Quack" not in told + " ".join(woken) + logged.out + logged.err
+    assert "Quack" not in logged_details + " ".join(woken) + logged.out + logged.err
 
 
 def test_a_box_ticked_meanwhile_is_no_trouble(
@@ -488,7 +492,7 @@ def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
 ) -> None:
     written = write(relayed, number)
     clock.turn(seconds=10)
-    (claim,) = sender._claim(relayed)
+    (claim,) = sender._claim_batch(relayed)
     with pytest.raises(ActionNotAllowed, match="too late"):
         take_back(relayed, written)
     posts = Posts()

@@ -133,7 +133,7 @@ KNOWN = collect_known(
         ("Date of service", "2026-03-02"),
     ],
     ["Re: FW: Denied claim of Z. Quackenbush", "Question", ""],
-    besides=["Example, Ann"],
+    other_names=["Example, Ann"],
 )
 
 

@@ -1,4 +1,4 @@
-"""Sending what was promised, and sending it again.
+"""Sending the mails of the outbox, and retrying them.
 
 Never lost, once unless something crashed, and nobody held up.
 """
@@ -46,7 +46,7 @@ WAITING, SENT, REFUSED = OutboxState.WAITING, OutboxState.SENT, OutboxState.REFU
 
 @pytest.fixture
 def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
-    """A house that sends through the relay."""
+    """A context that sends through the relay."""
     with sending_through(context, relay.url) as opened:
         yield opened
 
@@ -66,7 +66,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def misled(context: AppContext, bad: BadRelay) -> Iterator[AppContext]:
-    """A house that sends through the bad relay."""
+    """A context that sends through the misbehaving relay."""
     with sending_through(context, bad.url) as opened:
         yield opened
 
@@ -276,7 +276,7 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
     context = postgres_context
     number = ticket_of(context, phoned(Address("", "bob@practice.example")))
     posts = Posts()
-    claims = sender._claim(context)
+    claims = sender._claim_batch(context)
     assert together(*(lambda c=c: sender.send(context, posts, c) for c in claims)) == []
     assert len(posts.taken) == 2
     assert len(audited(context, number, "reached")) == 1
@@ -286,7 +286,7 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
 def test_a_mail_that_was_sent_is_not_sent_by_a_late_worker(context: AppContext) -> None:
     ticket_of(context)
     posts = Posts()
-    (claim,) = sender._claim(context)
+    (claim,) = sender._claim_batch(context)
     sender.send(context, posts, claim)
     sender.send(context, posts, claim)
     assert len(posts.taken) == 1
@@ -362,10 +362,10 @@ def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
     context: AppContext, clock: HandClock
 ) -> None:
     customers(context, 3)
-    sender._claim(context)  # and the worker dies
+    sender._claim_batch(context)  # and the worker dies
     clock.turn(seconds=120)
     ticket_of(context, mail(sender=Address("", "late@practice.example")))
-    taken_up = [[c.number for c in sender._claim(context)] for _ in range(5)]
+    taken_up = [[c.number for c in sender._claim_batch(context)] for _ in range(5)]
     assert taken_up == [[4], [1], [2], [3], []]
 
 
@@ -414,16 +414,16 @@ def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(
 ) -> None:
     ticket_of(context)
     posts = Posts()
-    (claim,) = sender._claim(context)
+    (claim,) = sender._claim_batch(context)
     clock.turn(seconds=31)  # less than the slowest sending is left of its lease
     assert sender.send(context, posts, claim)
     assert not posts.taken
     clock.turn(seconds=89)
-    (other,) = sender._claim(context)
+    (other,) = sender._claim_batch(context)
     assert (other.number, other.attempt) == (1, 2)
     sender.send(context, posts, claim)
     assert not posts.taken
-    sender._later(context, [claim], "too late to say", 450)
+    sender._schedule_retry(context, [claim], "too late to say", 450)
     assert waits(context) == [120]
     sender.send(context, posts, other)
     assert len(posts.taken) == 1
@@ -436,7 +436,7 @@ def failing(context: AppContext, clock: HandClock, *, until: Callable[[], bool])
     """Try and fail, as often as a mail is due; how often."""
     posts, tries = Posts(answers=[451] * 1000), 0
     while not until():
-        for claim in sender._claim(context):
+        for claim in sender._claim_batch(context):
             sender.send(context, posts, claim)
             tries += 1
         clock.now = max(clock.now, outgoing(context).not_before)
@@ -444,16 +444,15 @@ def failing(context: AppContext, clock: HandClock, *, until: Callable[[], bool])
 
 
 def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day() -> None:
-    pauses = [sender.retry_delay(n) for n in range(1, sender.MIN_ATTEMPTS)]
+    pauses = [sender.BACKOFF.delay(n) for n in range(1, sender.MIN_ATTEMPTS)]
     assert [p.total_seconds() for p in pauses[:8]] == [30, 60, 120, 240, 480, 960, 1800, 1800]
     assert timedelta(hours=24) <= sum(pauses, timedelta()) < sender.GIVE_UP_AFTER
-    assert (
-        sender.CLAIM_LEASE <= sender.MAX_RETRY_DELAY
-    )  # the longest wait that `waits` reckons with
+    # `is_due` takes the maximum for the longest wait.
+    assert sender.BACKOFF.maximum >= sender.CLAIM_LEASE
 
 
 @pytest.mark.parametrize(
-    "days", [3, -3], ids=["off for days", "promised before the clock was set back"]
+    "days", [3, -3], ids=["off for days", "queued before the clock was set back"]
 )
 def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(
     context: AppContext, clock: HandClock, days: int
@@ -490,9 +489,9 @@ def test_a_clock_that_was_set_back_holds_no_mail_back(
     context, posts = any_context, Posts()
     ticket_of(context)
     failing(context, clock, until=lambda: outgoing(context).attempts == 10)
-    assert sender._claim(context) != []
+    assert sender._claim_batch(context) != []
     clock.turn(days=-400)
-    (claim,) = sender._claim(context)
+    (claim,) = sender._claim_batch(context)
     sender.send(context, posts, claim)
     assert len(posts.taken) == 1
 
@@ -504,7 +503,7 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
     tries = failing(context, clock, until=lambda: outgoing(context).attempts == 10)
     assert tries == 10
     clock.turn(minutes=-30, seconds=-10)  # the other host's: ten seconds behind
-    assert sender._claim(context) == []
+    assert sender._claim_batch(context) == []
 
 
 # -- what is wrong with one mail ----
@@ -549,7 +548,9 @@ def test_a_mail_that_can_never_be_written_is_told_to_a_person(
     assert not contact(context, ANN.email).unreachable
 
 
-@pytest.mark.parametrize(("answer", "step"), [("250 OK", "mail_sent"), ("550 no", "mail_failed")])
+@pytest.mark.parametrize(
+    ("answer", "step"), [("250 OK", "record_mail_sent"), ("550 no", "record_mail_failed")]
+)
 def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
     relayed: AppContext,
     relay: Relay,
@@ -571,7 +572,9 @@ def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
     assert relay.answers == []
 
 
-@pytest.mark.parametrize(("answer", "step"), [("250 OK", "mail_sent"), ("550 no", "mail_failed")])
+@pytest.mark.parametrize(
+    ("answer", "step"), [("250 OK", "record_mail_sent"), ("550 no", "record_mail_failed")]
+)
 def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_the_clock(
     relayed: AppContext, relay: Relay, monkeypatch: pytest.MonkeyPatch, answer: str, step: str
 ) -> None:
@@ -608,7 +611,7 @@ def close_database(context: AppContext, postgres: Postgres) -> str:
 def outage(
     postgres_context: AppContext, postgres: Postgres, relay: Relay
 ) -> Iterator[tuple[AppContext, Callable[[], None]]]:
-    """A house whose database closes when the relay has the first mail, and what opens it again."""
+    """A context whose database closes when the relay has the first mail, and a way to open it again."""
     posted = relay.handle_DATA
 
     def opens() -> None:

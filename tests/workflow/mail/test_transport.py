@@ -52,7 +52,7 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     return context
 
 
-def letter(text: str = "Hello.\n.\nBye.") -> EmailMessage:
+def make_message(text: str = "Hello.\n.\nBye.") -> EmailMessage:
     message = EmailMessage(policy=ASCII_POLICY)
     message["From"], message["To"], message["Subject"] = "desk@billing.example", ANN, "Your ticket"
     message["Message-ID"] = "<outbox-1@billing.example>"
@@ -64,10 +64,10 @@ def relay_of(url: str, seconds: float = AMPLE) -> Any:
     return transport.open_mailer(url, Path("nowhere"), seconds)
 
 
-def told(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailDeferred | None:
+def submit(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailDeferred | None:
     """What came of handing one mail over: None if it was taken."""
     try:
-        relay.post(letter(), sender, to)
+        relay.post(make_message(), sender, to)
     except (MailRefused, MailDeferred) as error:
         return error
     return None
@@ -75,13 +75,13 @@ def told(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailDef
 
 def once(url: str, *, seconds: float = AMPLE, **more: str) -> MailRefused | MailDeferred | None:
     with relay_of(url, seconds) as relay:
-        return told(relay, **more)
+        return submit(relay, **more)
 
 
-def deferred(outcome: object, code: int, *, of_relay: bool) -> bool:
-    return isinstance(outcome, MailDeferred) and (outcome.code, outcome.of_relay) == (
+def deferred(outcome: object, code: int, *, is_relay_fault: bool) -> bool:
+    return isinstance(outcome, MailDeferred) and (outcome.code, outcome.is_relay_fault) == (
         code,
-        of_relay,
+        is_relay_fault,
     )
 
 
@@ -96,11 +96,11 @@ def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(
     bad.at[point] = [how]
     began = time.monotonic()
     with relay_of(bad.url, SECONDS) as relay:
-        outcome = told(relay)
+        outcome = submit(relay)
         assert time.monotonic() - began < SECONDS + SLACK
-        assert deferred(outcome, 0, of_relay=True)
+        assert deferred(outcome, 0, is_relay_fault=True)
         relay._seconds = AMPLE
-        assert told(relay) is None  # a connection of its own
+        assert submit(relay) is None  # a connection of its own
     assert bad.connections == 2
     assert len(bad.taken) == 1
 
@@ -108,20 +108,20 @@ def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(
 @pytest.mark.parametrize("point", POINTS)
 def test_an_answer_that_never_ends_fills_no_memory(bad: BadRelay, point: str) -> None:
     bad.at[point] = [Do.ENDLESS]
-    assert deferred(once(bad.url), 0, of_relay=point in {GREETING, "EHLO"})
+    assert deferred(once(bad.url), 0, is_relay_fault=point in {GREETING, "EHLO"})
 
 
 def test_the_time_is_for_the_whole_mail_and_not_for_each_answer(bad: BadRelay) -> None:
     slowly(bad, 0.1)
     began = time.monotonic()
-    assert deferred(once(bad.url, seconds=SECONDS), 0, of_relay=True)
+    assert deferred(once(bad.url, seconds=SECONDS), 0, is_relay_fault=True)
     assert time.monotonic() - began < SECONDS + 0.3
 
 
 def test_each_mail_has_the_whole_time(bad: BadRelay) -> None:
     slowly(bad, 0.12)  # 0.72 s for the first, with the greeting; 0.48 s for the second
     with relay_of(bad.url, 1.1) as relay:
-        assert [told(relay), told(relay)] == [None, None]
+        assert [submit(relay), submit(relay)] == [None, None]
     assert bad.connections == 1
 
 
@@ -151,7 +151,9 @@ def test_a_handshake_that_hangs_is_cut(bad: BadRelay, tls: ssl.SSLContext) -> No
     assert tls
     bad.at[GREETING] = [Do.HANG]
     began = time.monotonic()
-    assert deferred(once(bad.url.replace("smtp:", "smtps:"), seconds=SECONDS), 0, of_relay=True)
+    assert deferred(
+        once(bad.url.replace("smtp:", "smtps:"), seconds=SECONDS), 0, is_relay_fault=True
+    )
     assert time.monotonic() - began < SECONDS + SLACK
 
 
@@ -161,7 +163,7 @@ def test_a_handshake_that_hangs_has_no_more_than_what_is_left(tls: ssl.SSLContex
     slowly(offering, 0.2)
     began = time.monotonic()
     assert deferred(
-        once(offering.url.replace("smtp:", "smtp+starttls:"), seconds=0.7), 0, of_relay=True
+        once(offering.url.replace("smtp:", "smtp+starttls:"), seconds=0.7), 0, is_relay_fault=True
     )
     assert 0.6 < time.monotonic() - began < 0.82
     offering.stop()
@@ -183,7 +185,7 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
 
 def test_what_the_resolver_cannot_find_is_a_relay_that_is_away() -> None:
     for host in ("nobody.invalid", "x" * 70 + ".example", "ü..example"):
-        assert deferred(once(f"smtp://{host}"), 0, of_relay=True)
+        assert deferred(once(f"smtp://{host}"), 0, is_relay_fault=True)
 
 
 def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) -> None:
@@ -239,8 +241,8 @@ NONSENSE = [
 def test_nonsense_is_no_answer(bad: BadRelay, point: str, nonsense: bytes) -> None:
     bad.at[point] = [nonsense]
     with relay_of(bad.url) as relay:
-        assert deferred(told(relay), 0, of_relay=point in {GREETING, "EHLO"})
-        assert told(relay) is None
+        assert deferred(submit(relay), 0, is_relay_fault=point in {GREETING, "EHLO"})
+        assert submit(relay) is None
     assert len(bad.taken) == 1
 
 
@@ -249,8 +251,8 @@ def test_nonsense_is_no_answer(bad: BadRelay, point: str, nonsense: bytes) -> No
 def test_a_relay_that_hangs_up_is_tried_again(bad: BadRelay, point: str, how: Do) -> None:
     bad.at[point] = [how]
     with relay_of(bad.url) as relay:
-        assert deferred(told(relay), 0, of_relay=point in {GREETING, "EHLO"})
-        assert told(relay) is None
+        assert deferred(submit(relay), 0, is_relay_fault=point in {GREETING, "EHLO"})
+        assert submit(relay) is None
 
 
 @pytest.mark.parametrize("code", [421, 450, 451, 452, 499])
@@ -258,8 +260,8 @@ def test_a_relay_that_hangs_up_is_tried_again(bad: BadRelay, point: str, how: Do
 def test_what_passes_is_waited_out(bad: BadRelay, point: str, code: int) -> None:
     bad.at[point] = [b"%d 4.3.0 later\r\n" % code]
     with relay_of(bad.url) as relay:
-        assert deferred(told(relay), code, of_relay=point == GREETING)
-        assert told(relay) is None
+        assert deferred(submit(relay), code, is_relay_fault=point == GREETING)
+        assert submit(relay) is None
 
 
 @pytest.mark.parametrize("code", [501, 550, 551, 552, 553, 554, 555, 599])
@@ -267,10 +269,10 @@ def test_what_passes_is_waited_out(bad: BadRelay, point: str, code: int) -> None
 def test_a_no_to_the_recipient_or_the_mail_is_final(bad: BadRelay, point: str, code: int) -> None:
     bad.at[point] = [b"%d-5.1.1 no\r\n%d 5.1.1 such user\r\n" % (code, code)]
     with relay_of(bad.url) as relay:
-        outcome = told(relay)
+        outcome = submit(relay)
         assert isinstance(outcome, MailRefused)
         assert outcome.code == code
-        assert told(relay, to=BOB) is None
+        assert submit(relay, to=BOB) is None
     assert [to for to, _ in bad.taken] == [BOB]
 
 
@@ -278,7 +280,7 @@ def test_a_no_to_the_recipient_or_the_mail_is_final(bad: BadRelay, point: str, c
 @pytest.mark.parametrize("point", OF_THE_MAIL)
 def test_a_no_to_us_says_nothing_of_the_recipient(bad: BadRelay, point: str, code: int) -> None:
     bad.at[point] = [b"%d 5.7.0 not so\r\n" % code]
-    assert deferred(once(bad.url), code, of_relay=False)
+    assert deferred(once(bad.url), code, is_relay_fault=False)
 
 
 @pytest.mark.parametrize("code", [500, 530, 550, 554])
@@ -287,10 +289,10 @@ def test_a_no_before_there_is_a_recipient_is_a_relay_set_up_wrongly(
 ) -> None:
     no = b"%d 5.7.1 not you\r\n" % code
     bad.at[GREETING], bad.at["MAIL"] = [no], [no]
-    assert deferred(once(bad.url), code, of_relay=True)
-    assert deferred(once(bad.url), code, of_relay=False)
+    assert deferred(once(bad.url), code, is_relay_fault=True)
+    assert deferred(once(bad.url), code, is_relay_fault=False)
     bad.at["EHLO"], bad.at["HELO"] = [no], [no]
-    assert deferred(once(bad.url), code, of_relay=True)
+    assert deferred(once(bad.url), code, is_relay_fault=True)
 
 
 def test_a_relay_that_knows_no_ehlo_still_gets_the_mail(bad: BadRelay) -> None:
@@ -308,13 +310,13 @@ def test_any_yes_is_a_yes_because_the_first_digit_decides(bad: BadRelay, code: i
 
 
 @pytest.mark.parametrize(
-    ("point", "said"), [("DATA", 250), ("RCPT", 354), ("MAIL", 334), (END, 354)]
+    ("point", "reply"), [("DATA", 250), ("RCPT", 354), ("MAIL", 334), (END, 354)]
 )
 def test_the_right_word_at_the_wrong_place_is_not_a_yes(
-    bad: BadRelay, point: str, said: int
+    bad: BadRelay, point: str, reply: int
 ) -> None:
-    bad.at[point] = [b"%d well\r\n" % said]
-    assert deferred(once(bad.url), said, of_relay=False)
+    bad.at[point] = [b"%d well\r\n" % reply]
+    assert deferred(once(bad.url), reply, is_relay_fault=False)
     assert not bad.taken
 
 
@@ -324,7 +326,7 @@ def test_an_answer_to_a_question_not_asked_is_not_taken_for_the_next_one(
 ) -> None:
     first = {GREETING: b"220 x\r\n", "DATA": b"354 go on\r\n"}.get(point, b"250 x\r\n")
     bad.at[point], bad.at[END] = [first + b"250 taken\r\n"], [b"554 no\r\n"]
-    assert deferred(once(bad.url), 0, of_relay=point == GREETING)
+    assert deferred(once(bad.url), 0, is_relay_fault=point == GREETING)
     assert not bad.taken
 
 
@@ -338,7 +340,7 @@ def test_a_bare_code_and_a_bare_newline_are_an_answer(bad: BadRelay) -> None:
 
 
 def test_what_the_relay_takes_is_the_mail_in_plain_ascii(bad: BadRelay) -> None:
-    message = letter("grüße\n.\n..two\nend")
+    message = make_message("grüße\n.\n..two\nend")
     with relay_of(bad.url) as relay:
         relay.post(message, DESK, ANN)
     (to, content) = bad.taken[0]
@@ -354,7 +356,7 @@ def test_what_the_relay_takes_is_the_mail_in_plain_ascii(bad: BadRelay) -> None:
 def test_mails_share_a_connection_until_one_is_not_taken(bad: BadRelay) -> None:
     bad.at["RCPT"] = [None, None, b"550 no\r\n", None, None]
     with relay_of(bad.url) as relay:
-        outcomes = [told(relay) for _ in range(5)]
+        outcomes = [submit(relay) for _ in range(5)]
     assert [o is None for o in outcomes] == [True, True, False, True, True]
     assert (len(bad.taken), bad.connections) == (4, 2)
 
@@ -365,9 +367,9 @@ def test_a_relay_that_hung_up_between_two_mails_costs_nothing(
 ) -> None:
     bad.at[END] = [parting]
     with relay_of(bad.url) as relay:
-        assert told(relay) is None
+        assert submit(relay) is None
         relay._open.sock.shutdown(socket.SHUT_RD)  # as if it had closed: the end of what it says
-        assert told(relay) is None
+        assert submit(relay) is None
     assert (len(bad.taken), bad.connections) == (2, 2)
 
 
@@ -383,12 +385,12 @@ def test_an_address_beyond_ascii_goes_to_relays_that_take_one() -> None:
 
 def test_a_relay_that_takes_no_such_address_refuses_that_mail_and_no_other(bad: BadRelay) -> None:
     with relay_of(bad.url) as relay:
-        outcome = told(relay, to="jörg@practice.example")
+        outcome = submit(relay, to="jörg@practice.example")
         assert isinstance(outcome, MailRefused)
         assert outcome.code == 553
-        assert told(relay) is None
+        assert submit(relay) is None
     assert deferred(
-        once(bad.url, sender="büro@billing.example"), 553, of_relay=False
+        once(bad.url, sender="büro@billing.example"), 553, is_relay_fault=False
     )  # ours, not the customer's
 
 
@@ -401,12 +403,12 @@ def test_over_tls_with_a_login(tls: ssl.SSLContext, scheme: str) -> None:
     able = BadRelay(extensions=extensions, tls=tls)
     url = f"{scheme}://desk:p%40ss@127.0.0.1:{able.port}"
     with relay_of(url) as relay:
-        assert [told(relay), told(relay, to=BOB)] == [None, None]
+        assert [submit(relay), submit(relay, to=BOB)] == [None, None]
     assert able.connections == 1
     able.at["RCPT"] = [Do.TRICKLE]
-    assert deferred(once(url, seconds=SECONDS), 0, of_relay=True)
+    assert deferred(once(url, seconds=SECONDS), 0, is_relay_fault=True)
     able.at["RCPT"] = [b"250 x\r\n250 y\r\n"]
-    assert deferred(once(url), 0, of_relay=False)
+    assert deferred(once(url), 0, is_relay_fault=False)
     able.stop()
 
 
@@ -420,7 +422,7 @@ def test_without_the_tls_that_is_asked_for_nothing_is_said(
     offering.at["STARTTLS"] = [refusal]
     url = f"smtp+starttls://desk:pass@127.0.0.1:{offering.port}"
     code = int(refusal[:3]) if isinstance(refusal, bytes) and refusal[:1] in b"45" else 0
-    assert deferred(once(url), code, of_relay=True)
+    assert deferred(once(url), code, is_relay_fault=True)
     offering.stop()
 
 
@@ -428,8 +430,8 @@ def test_a_relay_that_offers_neither_tls_nor_login_refuses_no_customer(
     bad: BadRelay, tls: ssl.SSLContext
 ) -> None:
     assert tls
-    assert deferred(once(bad.url.replace("smtp:", "smtp+starttls:")), 0, of_relay=True)
-    assert deferred(once(bad.url.replace("//", "//desk:pass@")), 0, of_relay=True)
+    assert deferred(once(bad.url.replace("smtp:", "smtp+starttls:")), 0, is_relay_fault=True)
+    assert deferred(once(bad.url.replace("//", "//desk:pass@")), 0, is_relay_fault=True)
     assert not bad.offered
 
 
@@ -438,28 +440,28 @@ def test_a_certificate_nobody_vouches_for_is_not_believed(
 ) -> None:
     able = BadRelay(tls=tls)
     monkeypatch.delenv("SSL_CERT_FILE")
-    assert deferred(once(able.url.replace("smtp:", "smtps:")), 0, of_relay=True)
+    assert deferred(once(able.url.replace("smtp:", "smtps:")), 0, is_relay_fault=True)
     able.stop()
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reply",
     [b"535 5.7.8 wrong\r\n", b"454 4.7.0 later\r\n", b"334 !!!\r\n", b"334 =\r\n", b"nonsense\r\n"],
 )
 @pytest.mark.parametrize("way", ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"])
-def test_a_login_that_fails_is_ours_and_not_the_customers(said: bytes, way: str) -> None:
+def test_a_login_that_fails_is_ours_and_not_the_customers(reply: bytes, way: str) -> None:
     able = BadRelay(extensions=(f"AUTH {way}",))
-    able.at["AUTH"] = [said]
+    able.at["AUTH"] = [reply]
     able.at[""] = able.at["ZGVZAW=="] = [b"535 no\r\n"]
     outcome = once(able.url.replace("//", "//desk:pass@"))
-    assert outcome is None or (isinstance(outcome, MailDeferred) and outcome.of_relay)
+    assert outcome is None or (isinstance(outcome, MailDeferred) and outcome.is_relay_fault)
     assert (outcome is None) == bool(able.taken)
     able.stop()
 
 
 def test_a_password_that_cannot_be_said_is_ours_too() -> None:
     able = BadRelay(extensions=("AUTH PLAIN",))
-    assert deferred(once(able.url.replace("//", "//desk:p%C3%BC@")), 0, of_relay=True)
+    assert deferred(once(able.url.replace("//", "//desk:p%C3%BC@")), 0, is_relay_fault=True)
     able.stop()
 
 
@@ -485,17 +487,17 @@ def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(
 ) -> None:
     relay = BadRelay()
     relay.script = list(script)
-    said = {int(act[:3]) for act in script if isinstance(act, bytes) and act[:3].isdigit()}
+    codes = {int(act[:3]) for act in script if isinstance(act, bytes) and act[:3].isdigit()}
     try:
         with relay_of(relay.url, 0.05) as posting:
             for _ in range(2):
                 before, began = len(relay.taken), time.monotonic()
-                outcome = told(posting)
+                outcome = submit(posting)
                 assert time.monotonic() - began < 0.05 + SLACK
                 if outcome is None:
                     _soon(lambda n=before: len(relay.taken) == n + 1)
                 elif isinstance(outcome, MailRefused):
-                    assert outcome.code in said
+                    assert outcome.code in codes
     finally:
         relay.stop()
 
@@ -503,7 +505,7 @@ def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(
 def _soon(true: Any) -> None:
     latest = time.monotonic() + 1
     while not true():
-        assert time.monotonic() < latest, "said to be taken, and was not"
+        assert time.monotonic() < latest, "reported as accepted, but not received"
         time.sleep(0.001)
 
 
@@ -537,8 +539,8 @@ def test_the_default_time_is_within_a_minute(tmp_path: Path) -> None:
 def test_a_file_is_whole_or_not_there_and_a_full_folder_is_waited_out(tmp_path: Path) -> None:
     with EmlFolder(tmp_path / "outbox") as folder:
         for _ in range(2):
-            folder.post(letter(), DESK, ANN)
+            folder.post(make_message(), DESK, ANN)
         assert [p.name for p in (tmp_path / "outbox").iterdir()] == ["outbox-1.eml"]
-        assert (tmp_path / "outbox" / "outbox-1.eml").read_bytes() == letter().as_bytes()
+        assert (tmp_path / "outbox" / "outbox-1.eml").read_bytes() == make_message().as_bytes()
     (tmp_path / "file").write_text("no folder")
-    assert deferred(told(EmlFolder(tmp_path / "file")), 0, of_relay=True)
+    assert deferred(submit(EmlFolder(tmp_path / "file")), 0, is_relay_fault=True)

@@ -88,33 +88,33 @@ def test_the_setting_counts_more_than_the_file_and_takes_several_keys(tmp_path: 
 
 @pytest.mark.parametrize("url", ["folder", "memory://blobs"])
 def test_a_blob_store_of_either_kind_gives_back_what_it_took(tmp_path: Path, url: str) -> None:
-    vault = BlobStore(
+    blobs = BlobStore(
         str(tmp_path / url) if url == "folder" else url, Sealer([ONE]), inline_limit=10
     )
-    assert vault.store(b"small")[1] is None
-    content, blob = vault.store(b"large" * 10)
+    assert blobs.store(b"small")[1] is None
+    content, blob = blobs.store(b"large" * 10)
     assert content is None
-    assert vault.store(b"large" * 10) == (None, blob)  # the same bytes are the same blob
-    assert vault.read(None, blob) == b"large" * 10
+    assert blobs.store(b"large" * 10) == (None, blob)  # the same bytes are the same blob
+    assert blobs.read(None, blob) == b"large" * 10
 
 
 def test_a_blob_that_is_gone_or_damaged_says_so(tmp_path: Path) -> None:
-    vault = BlobStore(str(tmp_path), Sealer([ONE]), inline_limit=0)
-    _, blob = vault.store(b"words")
+    blobs = BlobStore(str(tmp_path), Sealer([ONE]), inline_limit=0)
+    _, blob = blobs.store(b"words")
     (path,) = (p for p in tmp_path.rglob("*") if p.is_file())
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="damaged"):
-        vault.read(None, blob)
+        blobs.read(None, blob)
     path.unlink()
     with pytest.raises(OSError, match=r"."):
-        vault.read(None, blob)
+        blobs.read(None, blob)
     with pytest.raises(ValueError, match="neither"):
-        vault.read(None, None)
+        blobs.read(None, None)
 
 
 def test_threads_that_keep_the_same_bytes_at_once_leave_one_file(tmp_path: Path) -> None:
-    vault = BlobStore(str(tmp_path), Sealer([ONE]), inline_limit=0)
-    assert together(*[lambda: vault.store(b"words")] * 8) == []
+    blobs = BlobStore(str(tmp_path), Sealer([ONE]), inline_limit=0)
+    assert together(*[lambda: blobs.store(b"words")] * 8) == []
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
 
 
@@ -127,11 +127,11 @@ def test_every_fault_of_the_settings_is_told_at_once_and_no_secret_is_shown(
     monkeypatch.setenv("INTAKE_MAIL_LIMIT", "hunter4")
     with pytest.raises(SettingsError) as raised:
         load_settings()
-    said = str(raised.value)
-    assert len(said.splitlines()) == 3
+    text = str(raised.value)
+    assert len(text.splitlines()) == 3
     for name in ("INTAKE_SMTP_LISTEN", "INTAKE_SURVEY_BY", "INTAKE_MAIL_LIMIT"):
-        assert name in said
-    assert "hunter" not in said
+        assert name in text
+    assert "hunter" not in text
 
 
 def test_the_environment_counts_more_than_the_file(

@@ -134,7 +134,7 @@ def test_a_holder_that_was_killed_on_this_machine_is_followed_at_once(
     held.request("clock")
     held.renew_all()
     if not held.holder.partition(":")[0]:
-        pytest.skip("not Linux: a dead process cannot be told from one of another machine")
+        pytest.skip("not Linux: a dead process cannot be distinguished from one of another machine")
     next_one = Leases(any_context.store, any_context.clock)
     next_one.request("clock")
     next_one.renew_all()

@@ -247,7 +247,7 @@ def test_what_is_with_the_relay_cannot_be_taken_back(
             .where(OutgoingMail.template != Template.SURVEY)
             .values(state=OutboxState.SENT)
         )
-    claims = sender._claim(any_context)
+    claims = sender._claim_batch(any_context)
     assert len(claims) == 1
     with pytest.raises(ActionNotAllowed, match="on the way"):
         take_back(any_context, ticket, number)
