@@ -24,9 +24,9 @@ A file with unknown headings fails with "mapping needed": a ticket never holds a
 \b
 Example:  intake map export.xlsx
           intake map --delivery 42
-          intake map --delivery 42 --column "Anliegen=body" --column "Klinik=company"
+          intake map --delivery 42 --column "Anliegen=body" --column "Klinik=company" \\
               --date-order dmy --save north
-          intake map export.xlsx --column "Memo=message text"
+          intake map export.xlsx --column "Memo=message text" \\
               --default "company=North Clinic" --save north
 
 \b
