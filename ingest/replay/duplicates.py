@@ -29,10 +29,10 @@ def file_separately(context: AppContext, ticket: int, delivery: int, *, by: str)
     if delivery:
         duplicates = duplicates.where(Filing.delivery_id == delivery)
     with context.store.read_only() as session:
-        found = session.scalar(duplicates.limit(1))
-        if found is None:
+        duplicate = session.scalar(duplicates.limit(1))
+        if duplicate is None:
             raise ActionNotAllowed("nothing on this ticket came a second time")
-        number, position = found.delivery_id, found.position
+        number, position = duplicate.delivery_id, duplicate.position
     item = parse_delivery(context, number).items[position]
     with context.store.transaction() as session:
         filing = session.get(Filing, (number, position), with_for_update=True)
