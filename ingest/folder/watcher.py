@@ -346,8 +346,8 @@ def serve(
     """Watch the folder until `stop` is set.
 
     By kernel events where there are any, and by polling every few seconds in any case. Several
-    hosts may share a folder: it is scanned only while `is_assigned` returns True. `round_done` is called
-    after each round.
+    hosts may share a folder: it is scanned only while `is_assigned` returns True. `round_done` is
+    called after each round.
     """
     folder = WatchedFolder(context, accept)
     log.listener_started("folder", "watched")

@@ -82,23 +82,23 @@ class StoredSubmissions:
 
     def find_known(self, references: list[str]) -> set[str]:
         """Return the references that were received by any channel, or that are on a ticket."""
-        taken = select(Receipt.reference).where(Receipt.reference.in_(references))
+        received = select(Receipt.reference).where(Receipt.reference.in_(references))
         filed = select(Message.message_id).where(
             Message.format == Format.FORMSTACK, Message.message_id.in_(references)
         )
         with self._store.read_only() as session:
-            return {*session.scalars(taken), *session.scalars(filed)}
+            return {*session.scalars(received), *session.scalars(filed)}
 
     def list_forms(self) -> set[str]:
         """Return the forms that the webhook has brought; each receipt is read once a process."""
-        some = select(Receipt.id, Receipt.reference).where(
+        receipts = select(Receipt.id, Receipt.reference).where(
             Receipt.id > self._last_receipt,
             Receipt.transport == Transport.FORMSTACK,
             Receipt.reference != "",
         )
         with self._store.read_only() as session:
             for number, reference in session.execute(
-                some.order_by(Receipt.id).execution_options(yield_per=1000)
+                receipts.order_by(Receipt.id).execution_options(yield_per=1000)
             ):
                 self._forms.add(reference.partition("/")[0])
                 self._last_receipt = number

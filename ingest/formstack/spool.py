@@ -108,17 +108,17 @@ def drain(context: AppContext, accept: Accept | None = None) -> int:
     drains the spool.
     """
     folder = context.settings.home / SPOOL_FOLDER
-    spool, accept, done = Spool(folder, context.sealer), accept or Intake(context).accept, 0
+    spool, accept, count = Spool(folder, context.sealer), accept or Intake(context).accept, 0
     if not spool.list_waiting() or not os.access(folder, os.W_OK):
         # a file that cannot be removed would be stored again for ever
         return 0
     with _lock_folder(folder) as alone:
         for path in spool.list_waiting() if alone else ():
             try:
-                done += _store_and_remove(spool, accept, path)
+                count += _store_and_remove(spool, accept, path)
             except (SQLAlchemyError, OSError):
                 break
-    return done
+    return count
 
 
 def _store_and_remove(spool: Spool, accept: Accept, path: Path) -> bool:

@@ -44,16 +44,14 @@ class ImapClient(IMAPClient):  # type: ignore[misc]  # imapclient ships no types
         self._has_just_begun = True
 
     def _poll_socket(self, sock: Any, timeout: float | None = None) -> Any:
+        """Poll without waiting right after IDLE began (overrides imapclient's)."""
         events = super()._poll_socket(sock, 0 if self._has_just_begun else timeout)
         self._is_readable = bool(events)
         fresh, self._has_just_begun = self._has_just_begun, False
         return events or fresh
 
     def wait_for_mail(self, seconds: float) -> bool:
-        """Wait in IDLE.
-
-        Return whether mail was announced or the connection ended within `seconds`.
-        """
+        """Wait in IDLE; return whether mail was announced or the connection ended in time."""
         lines = self.idle_check(timeout=seconds)
         return any(b"EXISTS" in line[1:2] for line in lines) or (self._is_readable and not lines)
 

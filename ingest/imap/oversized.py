@@ -95,6 +95,7 @@ class _Node:
 
     @property
     def is_multipart(self) -> bool:
+        """Return whether the part has parts of its own."""
         return self.mime.startswith("multipart/")
 
     def leaves(self) -> Iterator["_Node"]:

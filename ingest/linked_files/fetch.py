@@ -56,9 +56,9 @@ def fetch_due_files(context: AppContext, tls: ssl.SSLContext | None = None) -> i
 
     The slowest download may take it longer. Workers are notified when some are left.
     """
-    latest, done = time.monotonic() + SLICE_SECONDS, 0
+    latest, count = time.monotonic() + SLICE_SECONDS, 0
     while batch := _claim(context):
-        done += len(batch)
+        count += len(batch)
         for claim, outcome in zip(
             batch, asyncio.run(_download_all(context, batch, tls or get_public_tls())), strict=True
         ):
@@ -66,7 +66,7 @@ def fetch_due_files(context: AppContext, tls: ssl.SSLContext | None = None) -> i
         if time.monotonic() >= latest:
             context.store.notify(FETCH_QUEUE)
             break
-    return done
+    return count
 
 
 def _claim(context: AppContext) -> list[_Claim]:

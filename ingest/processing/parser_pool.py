@@ -410,18 +410,18 @@ def start_parsing(
     The future, or its answer, raises ParseError, ParserEndedError or ParserBugError, or what a
     parser raised in this process. A phone call is what we wrote ourselves: it is parsed here.
     """
-    done: Future[ParserAnswer] = Future()
+    future: Future[ParserAnswer] = Future()
     try:
         if _pool is not None and form is not Format.PHONE:
             return _pool.start(form, raw, options, skip)
         batches = parse_frames(form, raw, options, skip)
         first = Frame(*next(batches, ([], 0, ())))
-        done.set_result(
+        future.set_result(
             ParserAnswer([first], (Frame(*content) for content in batches), has_more=False)
         )
     except Exception as error:  # noqa: BLE001  # raised where the result is used
-        done.set_exception(error)
-    return done
+        future.set_exception(error)
+    return future
 
 
 def run_in_background(work: Callable[[], None]) -> None:

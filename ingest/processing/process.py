@@ -77,20 +77,20 @@ def process_waiting(context: AppContext) -> int:
     they came. One that keeps its parser busy is filed when it is ready, without delaying those
     behind it.
     """
-    latest, done = time.monotonic() + SLICE_SECONDS, 0
+    latest, count = time.monotonic() + SLICE_SECONDS, 0
     in_progress: deque[_InProgress] = deque()
     while True:
-        late = time.monotonic() >= latest
-        if not late:
+        is_late = time.monotonic() >= latest
+        if not is_late:
             claimed = _claim(context, parser_pool.count_free_parsers())
             in_progress.extend(_begin(context, one) for one in claimed)
         if not in_progress:
             break
         _file_in_order(context, in_progress.popleft())
-        done += 1
-    if late:
+        count += 1
+    if is_late:
         context.store.notify(READ_QUEUE)
-    return done
+    return count
 
 
 def process_delivery(context: AppContext, number: int, patience: float = 0.0) -> None:

@@ -56,11 +56,15 @@ class Finding:
 
 
 def compare(
-    desk: Desk, session: Session, delivery: Delivery, items: Iterable[ParseResult], keys_of: GetKeys
+    desk: Desk,
+    session: Session,
+    delivery: Delivery,
+    items: Iterable[ParseResult],
+    get_keys: GetKeys,
 ) -> list[Finding]:
     """Compare a delivery's items, as they are parsed now, with what was filed; changes nothing.
 
-    `keys_of` is called with a delivery whose message an item of this one was taken for; it returns
+    `get_keys` is called with a delivery whose message an item of this one was taken for; it returns
     the keys of that delivery's messages, None while they are not known. The findings come in the
     order of filing, new items last.
     """
@@ -69,7 +73,7 @@ def compare(
     pairs = _pair_requests(session, filed, parsed)
     findings, new = _compare_rejected(filed, parsed, pairs.new)
     findings += [
-        _compare_item(desk, session, delivery, pairs, one, item, keys_of)
+        _compare_item(desk, session, delivery, pairs, one, item, get_keys)
         for one, item in pairs.matched
     ]
     findings += [Finding(verdict=Verdict.GONE, filing=f.filing) for f in pairs.gone]
@@ -104,16 +108,13 @@ def _compare_rejected(
     """
     rows = [row for row in parsed if isinstance(row, RejectedRow)]
     by_place = {describe_row_place(row): row for row in rows}
-    rejected = [f.filing for f in filed if f.filing.outcome in REJECTED_OUTCOMES]
     findings, unmatched = [], []
-    for filing in rejected:
-        place = next((p for p in _iter_prefixes(filing.reason) if p in by_place), "")
-        row = by_place.pop(place, None)
+    for filing in (f.filing for f in filed if f.filing.outcome in REJECTED_OUTCOMES):
+        row = _take_row(by_place, filing)
         if row is None:
             unmatched.append(filing)
-            continue
-        same = filing.outcome is Outcome.DISMISSED or filing.reason == describe_rejection(row)
-        findings.append(_find_unchanged(filing, row, is_same=same))
+        else:
+            findings.append(_make_finding(filing, row, is_same=_is_rejected_alike(filing, row)))
     for at, filing in enumerate(unmatched):
         request = requests[at] if at < len(requests) else None
         verdict = Verdict.GONE if request is None else Verdict.RECEIVED
@@ -121,7 +122,18 @@ def _compare_rejected(
     return findings, [*requests[len(unmatched) :], *by_place.values()]
 
 
-def _find_unchanged(filing: Filing, item: ParseResult, *, is_same: bool) -> Finding:
+def _take_row(by_place: dict[str, RejectedRow], filing: Filing) -> RejectedRow | None:
+    """Remove and return the row that a rejection names by its place, or None."""
+    place = next((p for p in _iter_prefixes(filing.reason) if p in by_place), "")
+    return by_place.pop(place, None)
+
+
+def _is_rejected_alike(filing: Filing, row: RejectedRow) -> bool:
+    """Return whether a row is rejected for the same reason, or was dismissed by a person."""
+    return filing.outcome is Outcome.DISMISSED or filing.reason == describe_rejection(row)
+
+
+def _make_finding(filing: Filing, item: ParseResult, *, is_same: bool) -> Finding:
     """Return the finding for an item that is the same as before, or else to be filed anew."""
     verdict = Verdict.SAME if is_same else Verdict.RECEIVED
     return Finding(verdict=verdict, filing=filing, item=item)
@@ -232,7 +244,7 @@ def _compare_item(
     pairs: Pairs,
     filed: FiledItem,
     item: InboundItem,
-    keys_of: GetKeys,
+    get_keys: GetKeys,
 ) -> Finding:
     """Compare one item with its filing."""
     item = signs.add_envelope_signs(desk.settings, item, delivery)
@@ -240,13 +252,13 @@ def _compare_item(
     report = delivery_reports.find_report(desk, session, item, delivery)
     ignored = report.make_filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:
-        return _find_unchanged(filing, item, is_same=_is_ignored_alike(filing, ignored))
+        return _make_finding(filing, item, is_same=_is_ignored_alike(filing, ignored))
     if ignored is not None:
         note = f"read now, it is {ignored.reason}"
         return Finding(verdict=Verdict.NO_REQUEST, filing=filing, notes=(note,))
     if filing.outcome is Outcome.DUPLICATE:
-        is_duplicate = _is_still_duplicate(delivery, pairs, filed, item, keys_of)
-        return _find_unchanged(filing, item, is_same=is_duplicate)
+        is_duplicate = _is_still_duplicate(delivery, pairs, filed, item, get_keys)
+        return _make_finding(filing, item, is_same=is_duplicate)
     assert filed.message is not None
     fields = list(differences.compare_message(desk, filed.message, expected))
     identity_changes, notes = differences.compare_identity(session, filed.message, expected)
@@ -265,7 +277,7 @@ def _is_ignored_alike(filing: Filing, ignored: Filing | None) -> bool:
 
 
 def _is_still_duplicate(
-    delivery: Delivery, pairs: Pairs, filed: FiledItem, item: InboundItem, keys_of: GetKeys
+    delivery: Delivery, pairs: Pairs, filed: FiledItem, item: InboundItem, get_keys: GetKeys
 ) -> bool:
     """Return whether an item is still a duplicate of the message it was filed as.
 
@@ -277,7 +289,7 @@ def _is_still_duplicate(
     if _has_content_of(message, item):
         return True
     if message.delivery_id != delivery.id:
-        keys = keys_of(message.delivery_id)
+        keys = get_keys(message.delivery_id)
         return keys is None or key in keys
     originals = _list_originals(pairs, message)
     return not originals or key in map(threading.build_message_key, originals)

@@ -192,4 +192,5 @@ class GuardedLMTP(GuardedSMTP):
         await self.smtp_EHLO(hostname)
 
     def _count_replies(self) -> int:
+        """Return how many replies the message gets: one a recipient."""
         return len(self.envelope.rcpt_tos)  # a recipient accepted twice gets two replies

@@ -249,9 +249,11 @@ class GuardedSession(SMTP):
         super().connection_lost(error)
 
     def _timeout_cb(self) -> None:
+        """End the connection when aiosmtpd's timer expires (overrides aiosmtpd's)."""
         self.abort()  # close() would wait for a client that does not read
 
     def _set_rset_state(self) -> None:
+        """Begin a new transaction (overrides aiosmtpd's)."""
         self.envelope = self._create_envelope()
 
     def _has_input(self) -> bool:

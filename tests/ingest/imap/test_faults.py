@@ -212,7 +212,7 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
         until(lambda: troubles(context) == [])
 
 
-# -- deliveries of earlier versions that are only the address of a mail ----------------------------------------------
+# -- deliveries of earlier versions that are only the address of a mail ----
 
 
 def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:

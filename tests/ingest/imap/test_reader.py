@@ -140,7 +140,7 @@ def like(box: Mailbox, **changes: object) -> Mailbox:
     return Mailbox(**box.model_dump() | changes)
 
 
-# ------------------------------------------------------------------------------------------------------- settings
+# -- settings ----
 
 
 def boxes_of(**settings: object) -> tuple[Mailbox, ...]:
@@ -220,7 +220,7 @@ def test_the_same_mailbox_twice_would_share_a_checkpoint() -> None:
         boxes_of(imap_urls="imaps://u:p@h imaps://u:p@h:1993/INBOX")
 
 
-# -------------------------------------------------------------------------------------------------------- reading
+# -- reading ----
 
 
 def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
@@ -527,7 +527,7 @@ def test_long_ranges_of_uids_are_searched_in_windows(
     assert [arrival.envelope["uid"] for arrival in intake.arrivals] == [6, 7, 9, 10, 11]
 
 
-# -------------------------------------------------------------------------------------------------- what goes wrong
+# -- what goes wrong ----
 
 
 def test_a_server_that_dies_and_comes_back_is_read_on(
@@ -694,7 +694,7 @@ def test_no_password_is_sent_where_login_is_disabled() -> None:
     assert b"hunter2" not in b"".join(heard)
 
 
-# ------------------------------------------------------------------------------------------------------------ stop
+# -- stop ----
 
 
 def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
@@ -733,7 +733,7 @@ def test_serve_ends_at_once_without_mailboxes_and_by_its_event(
     assert not intake.arrivals
 
 
-# ---------------------------------------------------------------------------------------------------------- OAuth2
+# -- OAuth2 ----
 
 
 def test_xoauth2_logs_in_and_asks_once_for_a_token(
