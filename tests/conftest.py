@@ -18,6 +18,30 @@ from workflow.settings.settings import Settings
 _numbers = count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--fast`, for `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="leave out acceptance and PostgreSQL")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, if asked: stories, browser, chaos, and runs on PostgreSQL."""
+    if not config.getoption("--fast"):
+        return
+    slow = [item for item in items if _is_slow(item)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in set(slow)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return (
+        "acceptance" in item.path.parts
+        or "postgresql" in item.name
+        or "_postgres" in fixtures
+        or item.get_closest_marker("slow") is not None
+    )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have measured, whether they passed or not: the figures are why they run."""
     for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
