@@ -16,6 +16,17 @@ from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
 _numbers = count(1)
+# Left out by --fast beside acceptance and PostgreSQL: thousands of files or generated cases, whole
+# processes started, limits waited for.
+SLOW_MODULES = {
+    "test_conservation.py",
+    "test_crash_loops.py",
+    "test_fidelity.py",
+    "test_hostile_inputs.py",
+    "test_leases.py",
+    "test_limits.py",
+    "test_up.py",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +49,7 @@ def _is_slow(item: pytest.Item) -> bool:
         "acceptance" in item.path.parts
         or "postgresql" in item.name
         or "_postgres" in fixtures
-        or item.get_closest_marker("slow") is not None
+        or item.path.name in SLOW_MODULES
     )
 
 
