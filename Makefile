@@ -4,27 +4,36 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SOURCES := parsers ingest workflow webhooks console tests benchmarks
+SOURCES := parsers ingest workflow webhooks console tests benchmarks docs
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check chaos soak bench pictures debian clean
+.PHONY: help run demo test test-fast check docs shape chaos soak bench pictures debian clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-run: $(VENV)/.run ## everything on this machine: doors, workers, clock, console; Ctrl-C stops it
+run: $(VENV)/.run ## everything on this machine: listeners, workers, clock, console; Ctrl-C stops it
 	@exec $(BIN)/intake up
 
-demo: $(VENV)/.run ## one of each through the real doors of a running (or its own) system
+demo: $(VENV)/.run ## send one of each through every channel of a running (or its own) system
 	@$(BIN)/intake demo
 
 test: $(VENV)/.test debian ## the whole suite
 	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)  # one more than two cores: tests wait for servers
 
+test-fast: $(VENV)/.test ## without browser, chaos, stories and PostgreSQL: while you work
+	$(BIN)/pytest --fast -n 3 --dist worksteal $(ARGS)
+
 check: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+docs: $(VENV)/.test ## write the pages and tables of docs/ and README that come from the code
+	@$(BIN)/python -m docs.generate
+
+shape: $(VENV)/.test ## size and complexity of each package, beside the targets
+	@$(BIN)/python tests/repository/shape.py
 
 chaos: $(VENV)/.test debian ## kill real processes for MINUTES=n on DATABASE=sqlite|postgresql, then count what was lost
 	$(BIN)/python -m tests.acceptance.chaos --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite)
@@ -37,7 +46,7 @@ bench: $(VENV)/.bench ## the benchmarks, one after the other
 		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; else echo "no benchmark yet"; fi; \
 	done
 
-pictures: $(VENV)/.test debian ## the README's pictures, into docs/images/
+pictures: $(VENV)/.test debian ## the pictures of the documents, into docs/images/
 	INTAKE_PICTURES=1 $(BIN)/pytest tests/acceptance/browser/test_pictures.py -n 0
 
 $(VENV)/.bench: $(VENV)/.test

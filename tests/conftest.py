@@ -16,6 +16,41 @@ from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
 _numbers = count(1)
+# Left out by --fast beside acceptance and PostgreSQL: thousands of files or generated cases, whole
+# processes started, limits waited for.
+SLOW_MODULES = {
+    "test_conservation.py",
+    "test_crash_loops.py",
+    "test_fidelity.py",
+    "test_hostile_inputs.py",
+    "test_leases.py",
+    "test_limits.py",
+    "test_up.py",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--fast`, for `make test-fast`."""
+    parser.addoption("--fast", action="store_true", help="leave out acceptance and PostgreSQL")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, if asked: stories, browser, chaos, and runs on PostgreSQL."""
+    if not config.getoption("--fast"):
+        return
+    slow = [item for item in items if _is_slow(item)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in set(slow)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return (
+        "acceptance" in item.path.parts
+        or "postgresql" in item.name
+        or "_postgres" in fixtures
+        or item.path.name in SLOW_MODULES
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

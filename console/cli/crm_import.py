@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 MAP_HELP = (
-    'What a column holds, as in "Their column=owner" (docs/moving-in.md); "Their column=" keeps it'
+    'What a column holds, as in "Their column=owner" (docs/crm-import.md); "Their column=" keeps it'
     " as a detail."
 )
 

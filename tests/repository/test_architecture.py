@@ -5,13 +5,15 @@ Imports point down, only the edge asks the clock, only the journal writes a log.
 
 import ast
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("parsers", "ingest", "workflow", "webhooks", "console")
+from tests.repository import import_graph
+from tests.repository.import_graph import PACKAGES, ROOT
+from tests.repository.import_graph import list_imports as imported
+from tests.repository.import_graph import parse_module as tree
+
 MAY_IMPORT = {
     "parsers": {"parsers"},
     "workflow": {"workflow", "parsers"},
@@ -55,29 +57,11 @@ CLOCKS = {
 }
 WRITES = {"get_logger", "debug", "info", "warning", "error", "exception", "critical", "log"}
 
-MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+MODULES = import_graph.list_modules()
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Yield the full names of the modules a file imports.
-
-    Wherever in the file; `from x import y` as x.y too.
-    """
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def called(path: Path) -> Iterator[tuple[str, str]]:
@@ -99,6 +83,11 @@ def test_imports_point_down(path: Path) -> None:
     if package == "workflow":
         wrong |= {n for n in ours if n.startswith("parsers") and not n.startswith(SHAPES)}
     assert not wrong
+
+
+def test_the_graph_of_packages_is_the_allowed_one() -> None:
+    for package, targets in import_graph.build_package_graph().items():
+        assert targets <= MAY_IMPORT[package] - {package}
 
 
 # Inside parsers: a sub-package -> the sub-packages it may import. Modules that stand beside them

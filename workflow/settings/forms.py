@@ -89,22 +89,32 @@ TokenSecret = Annotated[SecretStr, AfterValidator(_check_token)]
 class Form(BaseModel):
     """Settings of one Formstack form; `[form.6606394]` in intake.toml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    name: str = ""  # for people
-    key: SecretStr = SecretStr("")  # HMAC key; empty = INTAKE_FORMSTACK_KEY
-    key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
+    name: str = ""
+    """Name of the form for people."""
+    key: SecretStr = SecretStr("")
+    """HMAC key of this form; empty = `INTAKE_FORMSTACK_KEY`."""
+    key_previous: SecretStr = SecretStr("")
+    """HMAC key that stays valid while the key is being changed at Formstack."""
     header: Annotated[str, Field(pattern=r"^[0-9A-Za-z!#$%&'*+.^_`|~-]{1,100}$")] = (
         DEFAULT_SIGNATURE_HEADER
     )
-    handshake: SecretStr = SecretStr("")  # HandshakeKey that must stand in the body, if set
+    """HTTP header that carries the signature."""
+    handshake: SecretStr = SecretStr("")
+    """HandshakeKey that the body must carry; empty = not checked."""
     handshake_previous: SecretStr = SecretStr("")
-    fields: dict[str, FormField] = Field(default_factory=dict)  # label or field id -> what it means
+    """HandshakeKey that stays valid while it is being changed at Formstack."""
+    fields: dict[str, FormField] = Field(default_factory=dict)
+    """Label or field id = what the field means."""
     defaults: dict[FormDefault, str] = Field(default_factory=dict)
-    file_hosts: Hosts | None = None  # None = INTAKE_FILE_HOSTS
-    backfill: bool = True  # whether its submissions are pulled as well
-    # Of a form whose submissions Formstack stores encrypted.
+    """Field = value for tickets of this form where the form leaves it empty."""
+    file_hosts: Hosts | None = None
+    """Hosts that linked files of this form are fetched from; unset = `INTAKE_FILE_HOSTS`."""
+    backfill: bool = True
+    """Pull submissions of this form, too."""
     encryption_password: SecretStr = SecretStr("")
+    """Password of a form whose submissions Formstack keeps encrypted; for backfill."""
 
     @field_validator("handshake_previous")
     @classmethod

@@ -50,32 +50,47 @@ Days = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class OAuth2(_Strict):
     """OAuth 2 refresh token of a mailbox (RFC 6749 §6), used with XOAUTH2."""
 
     token_url: str
+    """Address of the token endpoint."""
     client_id: str
+    """Client id that the mail provider gave to this program."""
     client_secret: SecretStr = SecretStr("")
+    """Client secret, where the provider gives one."""
     refresh_token: SecretStr
+    """Refresh token. A newer one from the server is kept sealed in the database."""
     scope: str = ""
-    token_days: Days | None = None  # lifetime of its refresh tokens; None = INTAKE_OAUTH_DAYS
+    """Scope to ask for, where the provider needs one."""
+    token_days: Days | None = None
+    """Days a refresh token lives; unset = `INTAKE_OAUTH_DAYS`."""
 
 
 class Mailbox(_Strict):
     """An IMAP mailbox to read; `[[mailbox]]` in intake.toml, or part of INTAKE_IMAP_URLS."""
 
     host: str
+    """Name of the IMAP server."""
     port: int = 993
+    """Port of the IMAP server."""
     tls: bool = True
+    """Connect with TLS."""
     user: str
+    """Login name."""
     password: SecretStr = SecretStr("")
+    """Password, unless `[mailbox.oauth2]` is given."""
     oauth2: OAuth2 | None = None
+    """OAuth2 login, as `[mailbox.oauth2]`."""
     folder: str = "INBOX"
-    move_to: str = ""  # a folder to move mail to once it is stored; "" sets the flag instead
-    flag: str = "$Intake"  # keyword set once stored; "" leaves the mailbox as it is
+    """Folder to read."""
+    move_to: str = ""
+    """Folder that mail is moved to once it is stored; empty = set `flag` instead."""
+    flag: str = "$Intake"
+    """Keyword set on mail once it is stored; empty = leave the mailbox as it is."""
 
     @property
     def key(self) -> str:
@@ -132,106 +147,202 @@ class WorkbookProfile(_Strict):
 
     synonyms: dict[WorkbookField, tuple[str, ...]] = Field(
         default_factory=dict
-    )  # our field -> the headings that mean it
-    # Only workbooks with these headings, as `intake map` shows; "" = any that has the headings.
+    )  # our field -> headings it goes by
+    """Field = further headings that mean this field."""
     fingerprint: str = ""
+    """Digest of the headings this profile is for, as `intake map` prints it; empty = any
+    workbook with headings the profile names."""
     date_order: Literal["mdy", "dmy", "ymd"] = "mdy"
-    time_zone: TimeZoneName = ""  # "" = INTAKE_TIME_ZONE
-    defaults: dict[DefaultField, str] = Field(default_factory=dict)  # where a row has no value
-    password: SecretStr = SecretStr("")  # tried on every locked workbook
+    """Order of day and month in dates such as 5/1/2026."""
+    time_zone: TimeZoneName = ""
+    """Time zone of times that name none; empty = `INTAKE_TIME_ZONE`."""
+    defaults: dict[DefaultField, str] = Field(default_factory=dict)
+    """Field = value used for rows where the field is empty."""
+    password: SecretStr = SecretStr("")
+    """Password tried on locked workbooks."""
 
 
 class Oidc(_Strict):
     """Single sign-on (OpenID Connect) for people who have an account; `[oidc]` in intake.toml."""
 
     name: str = "single sign-on"
+    """Name of the issuer, shown on the sign-in page."""
     # HTTPS, because the issuer's answer takes the place of a password.
     issuer: Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")]
+    """Address of the issuer (https)."""
     client_id: str
+    """Client id that the issuer gave to this program."""
     client_secret: SecretStr
+    """Client secret."""
 
 
 class Settings(BaseSettings):
-    """All settings with their defaults; the README describes each of them."""
+    """All settings with their defaults; `make docs` makes docs/settings.md of this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INTAKE_", toml_file=TOML_FILE, extra="forbid", frozen=True
+        env_prefix="INTAKE_",
+        toml_file=TOML_FILE,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     home: Path = Path("var")
+    """Data folder: database, blobs, keys, spool and the watched folder, unless they are set
+    apart."""
     database_url: str = ""
+    """Database; empty = SQLite in `INTAKE_HOME`. PostgreSQL is `postgresql+psycopg://…` and
+    needs the extra `postgres`."""
     redis_url: str = ""
+    """Redis ≥ 6 or Valkey ≥ 7.2 for wake-ups and the API's rate limit; empty = the Valkey that
+    `intake up` starts."""
     smtp_listen: ListenAddress = "127.0.0.1:2525"
+    """Where the SMTP listener listens (host:port)."""
     lmtp_listen: ListenAddress = ""
+    """Where the LMTP listener listens (host:port); empty = no LMTP."""
     webhook_listen: ListenAddress = "127.0.0.1:8081"
+    """Where `POST /formstack` is served. Put a TLS proxy in front."""
     console_listen: ListenAddress = "127.0.0.1:8080"
+    """Where pages, API and metrics are served. Put a TLS proxy in front."""
     addresses: Annotated[tuple[str, ...], NoDecode] = ("support@localhost",)
+    """Addresses, or `@domain` for all of a domain, that mail is taken for, separated by commas.
+    Others get 550."""
     relay_url: SecretStr = SecretStr("")
+    """Relay for outgoing mail: `smtp://`, `smtps://` or
+    `smtp+starttls://user:password@host:port`; empty = one `.eml` file a mail in `outbox/` of
+    `INTAKE_HOME`."""
     imap_urls: SecretStr = SecretStr("")
+    """Mailboxes to read: `imaps://user:password@host/INBOX`, several separated by spaces."""
     mailbox: tuple[Mailbox, ...] = ()
+    """Mailboxes to read, as `[[mailbox]]` in `intake.toml`; needed for OAuth2."""
     folder: Path | None = None
-    workbook_password: SecretStr = SecretStr("")  # tried on every locked workbook
+    """Folder watched for secure-message exports; unset = `dropbox/` in `INTAKE_HOME`."""
+    workbook_password: SecretStr = SecretStr("")
+    """Password tried on every locked workbook."""
     formstack_key: SecretStr = SecretStr("")
-    formstack_key_previous: SecretStr = SecretStr("")  # still valid while the key is being changed
-    formstack_token: TokenSecret = SecretStr("")  # of the REST API, for backfill
+    """HMAC key of the webhook; empty = the webhook answers 503. `intake up` makes one."""
+    formstack_key_previous: SecretStr = SecretStr("")
+    """HMAC key that stays valid while the key is being changed at Formstack."""
+    formstack_token: TokenSecret = SecretStr("")
+    """Token of Formstack's REST API; with it, submissions that no webhook brought are pulled."""
     formstack_api: ApiUrl = "https://www.formstack.com/api/v2"
+    """Base address of Formstack's REST API."""
     backfill_seconds: Annotated[float, Field(ge=1)] = 900
+    """Seconds between two pulls from Formstack's REST API."""
     form: dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], Form] = Field(default_factory=dict)
+    """Settings of one Formstack form, as `[form.ID]` in `intake.toml`."""
     profile: dict[str, WorkbookProfile] = Field(default_factory=dict)
+    """Column profiles of workbooks, as `[profile.NAME]` in `intake.toml`."""
     secret_keys: SecretStr = SecretStr("")
+    """Fernet keys that seal stored bytes, separated by spaces or commas: the first seals, all
+    open; empty = a key file in `INTAKE_HOME`, mode 0600."""
     public_url: str = "http://127.0.0.1:8080"
+    """Address of the console as customers and staff reach it; used in links in mail."""
     clock_offset: float = 0.0
+    """Seconds added to the clock, to try out deadlines on a test system."""
 
     tls_certificate: Path | None = None
+    """PEM file of the certificate; with it and `INTAKE_TLS_KEY`, SMTP offers STARTTLS."""
     tls_key: Path | None = None
+    """PEM file of the certificate's private key."""
     mail_limit: int = 32 * MIB
+    """Largest mail in bytes; SMTP answers 552 to larger ones."""
     webhook_limit: int = MIB
+    """Largest form submission in bytes; larger ones get 413."""
     workbook_limit: int = 50 * MIB
-    inline_limit: int = 256 * 1024  # raw bytes up to here lie in the row, larger ones in blobs
+    """Largest workbook in bytes; larger ones go to `rejected/`."""
+    inline_limit: int = 256 * 1024
+    """Raw bytes up to this size are kept in the database row, larger ones as blobs."""
     blobs_url: str = ""
+    """Where blobs are kept: a folder or `s3://…` (extra `s3`); empty = `blobs/` in
+    `INTAKE_HOME`."""
     smtp_connections: int = 100
+    """SMTP connections at one time; further ones get 421."""
     smtp_connections_per_host: int = 50
+    """SMTP connections at one time from one address; further ones get 421."""
     smtp_recipients: int = 100
+    """Recipients of one mail; further ones get 452."""
     smtp_idle_seconds: float = 60
+    """Seconds of silence after which an SMTP session is closed."""
     smtp_session_seconds: float = 600
+    """Seconds after which an SMTP session is closed, whatever it does."""
     smtp_store_seconds: float = 25
+    """Seconds that storing a mail may take; then SMTP answers 451."""
     imap_idle_seconds: float = 540
+    """Seconds after which IDLE is renewed."""
     imap_poll_seconds: float = 60
-    # Lifetime of refresh tokens of mailboxes whose server does not state it; 0 = unlimited.
+    """Seconds between two looks into a mailbox, also while the server reports nothing."""
     oauth_days: Days = 90
+    """Days a refresh token lives where its server does not name them; 0 = forever. `intake
+    status` warns 14 days before the end."""
     folder_poll_seconds: float = 5
+    """Seconds between two looks into the watched folder, beside the events of the kernel."""
     folder_settle_seconds: float = 2
+    """Seconds a file must stay unchanged to count as complete."""
     sweep_seconds: float = 10
-    parse_seconds: float = 40  # one item, in a process of its own
+    """Seconds between two rounds of the process `clock`."""
+    parse_seconds: float = 40
+    """Seconds for parsing one item, or the next rows of a file, in a process of its own; failed
+    after three tries."""
     parse_memory: int = 1024 * MIB
-    # Hosts that the linked files of forms may be fetched from; none = no file is fetched.
+    """Bytes of memory for parsing one item, or the next rows of a file."""
     file_hosts: Annotated[Hosts, NoDecode] = ()
+    """Hosts that files linked in forms are fetched from: `host`, `host:port` or `host/bucket/`,
+    separated by commas; empty = links stay links."""
     file_limit: int = 25 * MIB
+    """Largest linked file in bytes."""
     file_seconds: float = 20
-    api_calls_per_minute: Annotated[int, Field(ge=1)] = 600  # of one token
-    hook_hosts: Annotated[Hosts, NoDecode] = ()  # inner hosts that webhooks may be sent to
+    """Seconds that fetching a linked file may take."""
+    api_calls_per_minute: Annotated[int, Field(ge=1)] = 600
+    """API calls a minute of one token; further ones get 429. Counted over all consoles while
+    Redis answers."""
+    hook_hosts: Annotated[Hosts, NoDecode] = ()
+    """Hosts of the inner network that webhooks may go to: `host` or `host:port`, separated by
+    commas."""
     formstack_link: str = "https://www.formstack.com/admin/submission/view/{id}"
+    """Link to a submission, shown on its ticket; `{id}` is the submission."""
     authserv_id: str = ""
+    """Name of our mail edge in `Authentication-Results`; only its DMARC result is trusted."""
     from_name: str = "Billing Support"
+    """Sender's name of our mail."""
     from_address: str = ""
+    """Sender's address of our mail; empty = the first full address of `INTAKE_ADDRESSES`."""
     desk_lead: str = ""
+    """Person who gets the owner's tasks while a ticket has no owner."""
     fallback_supervisor: str = ""
+    """Person who gets the escalation where the company has no manager on record."""
     telemedicine: str = "CSC Onboarding telemedicine"
+    """Person or group that gets telemedicine tasks."""
     business_days: bool = False
+    """Count deadlines in business days."""
     holiday_country: str = "US"
+    """Country whose holidays are no business days (ISO code)."""
     time_zone: str = "America/New_York"
+    """Time zone of business days, and of times that name none."""
     reopen_days: float = 14
+    """Days within which a reply reopens a completed ticket; later it opens a linked one."""
     survey_days: float = 30
+    """Days within which a customer gets at most one survey."""
     survey_by: Annotated[str, Field(pattern="^(contact|company)$")] = "contact"
+    """Who counts as one customer for the survey: `contact` or `company`."""
     recap_ticks_box: bool = True
+    """Sending the recap ticks box 5."""
     notices_per_sender_hour: int = 10
+    """Automatic mails to one address within an hour."""
     stale_door_hours: float = 24
+    """Hours of silence after which `intake status` names a channel."""
     failed_alarm_hours: float = 24
+    """Hours after which a failed delivery raises an alarm."""
     log_json: bool = False
-    metrics_token: SecretStr = SecretStr("")  # without one, only this machine may get /metrics
-    idle_minutes: float = 15  # without activity; then people must sign in again
-    second_factor: bool = False  # whether everybody must have one
+    """Write log lines as JSON, one object a line."""
+    metrics_token: SecretStr = SecretStr("")
+    """Bearer token for `GET /metrics` of the console; empty = only this machine may ask."""
+    idle_minutes: float = 15
+    """Minutes without a request after which a person must sign in again."""
+    second_factor: bool = False
+    """Everybody needs a second factor (an authenticator app)."""
     oidc: Oidc | None = None
+    """Single sign-on, as `[oidc]` in `intake.toml`."""
 
     @field_validator("addresses", mode="before")
     @classmethod
