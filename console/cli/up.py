@@ -4,11 +4,10 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
 import shlex
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -18,6 +17,12 @@ import click
 
 from console import bootstrap
 from console.errors import EXIT_UNUSABLE, CommandError
+from console.runtime.local_system import (
+    KEY_FILE,
+    accepts_connections,
+    get_formstack_key,
+    get_listen_addresses,
+)
 
 if TYPE_CHECKING:
     from console.runtime.supervisor import Supervisor
@@ -29,7 +34,6 @@ DATABASE_AWAY = (
     "the database does not answer: the channels open all the same, mail is answered 451 and forms"
     " wait in the spool. Its schema is upgraded once it answers"
 )
-KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 EXAMPLE_FORM = {
     "FormID": "6606394",
     "UniqueID": "1500878955",
@@ -81,34 +85,6 @@ def up() -> None:
     click.echo("stopped")
 
 
-def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
-    """Return the configured (host, port) pairs by the name of their setting.
-
-    Port 0 is left out: it is chosen when the process starts.
-    """
-    named = {
-        "INTAKE_SMTP_LISTEN": settings.smtp_listen,
-        "INTAKE_LMTP_LISTEN": settings.lmtp_listen,
-        "INTAKE_WEBHOOK_LISTEN": settings.webhook_listen,
-        "INTAKE_CONSOLE_LISTEN": settings.console_listen,
-    }
-    split = {name: listen.rpartition(":") for name, listen in named.items() if listen}
-    return {
-        name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items() if int(port)
-    }
-
-
-def accepts_connections(settings: "Settings") -> bool:
-    """Return whether every configured address accepts connections."""
-    return all(_accepts_connection(address) for address in get_listen_addresses(settings).values())
-
-
-def _accepts_connection(address: tuple[str, int]) -> bool:
-    with suppress(OSError), socket.create_connection(address, timeout=1):
-        return True
-    return False
-
-
 def _check_ports(settings: "Settings") -> None:
     """Raise CommandError with every address that cannot be bound, before anything starts."""
     faults = []
@@ -155,17 +131,6 @@ def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
     Thread(
         target=bootstrap.migrate_when_available, args=(settings, say), name="migrate", daemon=True
     ).start()
-
-
-def get_formstack_key(settings: "Settings") -> str:
-    """Return the key of the setting, else the one in INTAKE_HOME, created on first use."""
-    key = settings.formstack_key.get_secret_value()
-    path = settings.home / KEY_FILE
-    if not key and not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-    return key or path.read_text().strip()
 
 
 def _start_processes(
