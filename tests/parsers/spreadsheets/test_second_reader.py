@@ -15,7 +15,7 @@ from parsers.spreadsheets.formats import xlsx_sheet
 from parsers.spreadsheets.reader import find_tables
 from parsers.spreadsheets.text_workbook import write_workbook
 from parsers.text import normalize
-from tests import workbooks
+from tests.support import workbooks
 from tests.support.workbooks import book, needs_libreoffice, saved_as
 
 HOSTILE = (
