@@ -158,6 +158,7 @@ def _move_to_ticket(
     else:
         target = answered
         merged_messages.move_message(session, message, answered.id, None)
+    # Both tickets show where the message went and came from.
     if target is not ticket:
         for one, other in ((ticket, target), (target, ticket)):
             audit.record(
@@ -174,7 +175,7 @@ def _move_to_ticket(
     session.flush()
     session.expire(ticket, ["messages"])
     if filing is not None:
-        session.refresh(filing)
+        session.refresh(filing)  # moving the message has changed its ticket in the database
         filing.outcome = Outcome.APPENDED if target is answered else Outcome.OPENED
     return target
 

@@ -301,6 +301,7 @@ def open_from_message(
         subject=message.subject,
         text=message.text,
     )
+    # The origin of the item belongs to the ticket that the message stood on.
     ticket = _new_ticket(desk, session, item, delivery, has_origin=False, now=now)
     merged_messages.move_message(session, message, ticket.id, None)
     desk.relate(session, ticket, about, reason)
@@ -514,7 +515,7 @@ def build_attachment_row(attachment: Attachment) -> dict[str, Any]:
     """Return the row of an attachment, by column, without its bytes."""
     return {
         "name": attachment.name,
-        "mime": attachment.mime[:255],
+        "mime": attachment.mime[:255],  # the length of the column
         "size": attachment.size,
         "sha256": attachment.sha256,
         "inline": attachment.inline,

@@ -32,7 +32,7 @@ from workflow.settings.settings import Settings
 
 FETCH_QUEUE = "fetch"  # of the workers
 NOT_FETCHED_CAVEAT = "a file of the form could not be fetched: open it by its link"
-MAX_FILES = 20  # of one message
+MAX_FILES = 20  # of one message, so that nobody can make us download without end
 HTTPS_PORT = 443
 MAX_ATTEMPTS = 6  # over about six hours
 BACKOFF = Backoff(first=timedelta(minutes=1), factor=4, maximum=timedelta(minutes=1024))
@@ -150,10 +150,11 @@ def is_allowed(url: str, hosts: Sequence[str]) -> bool:
     try:
         parts = urlsplit(url)
         port = parts.port or HTTPS_PORT
-    except ValueError:
+    except ValueError:  # a broken IPv6 address, or a port that is no number
         return False
     if parts.scheme != "https" or not parts.hostname:
         return False
+    # A user name may look like an allowed host: https://files.example@evil.example/
     if parts.username is not None or parts.password is not None:
         return False
     return not _may_climb(parts.path) and any(_covers(place, parts, port) for place in hosts)

@@ -96,6 +96,7 @@ def import_company(
         company = directory.create_company(lookup, source.name, source.number, now)
     if company is None or result.outcome is RowOutcome.KNOWN:
         return result
+    # Only gaps are filled: what staff have entered here counts more than an old export.
     company.number = company.number or additions.number or None
     company.consultant = company.consultant or roster.find(source.consultant)
     if company.manager is None and (manager := roster.find(source.manager)) is not None:

@@ -261,6 +261,7 @@ def _open(
     audit.record(
         session, "imported", by=by, cause=cause, now=now, ticket=ticket.id, stage=ticket.stage.name
     )
+    # An import sends no mail, so a person has to notify the customer.
     if state.is_not_notified:
         desk.raise_task(session, ticket, "tell-customer", NOTIFY_TASK, now=now, cause=NOT_NOTIFIED)
     return ticket.id
@@ -274,6 +275,7 @@ def _build_ticket(
     now: datetime,
 ) -> Ticket:
     is_completed = state.stage is Stage.COMPLETED
+    # A date in the future would keep the ticket above all others for as long.
     created = min(source.created_at or now, now)
     ticket = Ticket(
         # Ours, because the name in the source may be a patient's.
@@ -292,7 +294,7 @@ def _build_ticket(
         resolution=_compute_resolution(source, state),
         caveats=_build_caveats(source, state, company, owner),
         created_at=created,
-        period_started_at=now,
+        period_started_at=now,  # deadlines count from the import
         completed_at=(source.completed_at or created) if is_completed else None,
     )
     times = dict(source.milestones)

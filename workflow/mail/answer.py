@@ -52,7 +52,7 @@ class Recipient:
 
     @property
     def is_default(self) -> bool:
-        """Whether the form selects this recipient at first."""
+        """True when the form selects this recipient at first."""
         return not self.obstacle
 
 
@@ -201,9 +201,9 @@ def choose_template(written: WrittenMail) -> Template:
 def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime) -> WrittenMail:
     """Withhold a queued mail from all recipients, and return its text and files as a new draft.
 
-    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. Only the rows
-    of the outbox are locked, not the ticket: a sender may hold the ticket while it waits for these
-    rows, and the two would wait for each other.
+    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. Only the
+    rows of the outbox are locked, not the ticket: a sender may hold the ticket while it waits for
+    these rows, and the two would wait for each other.
     """
     rows = (
         select(OutgoingMail).where(OutgoingMail.written_id == written.id).order_by(OutgoingMail.id)
@@ -277,8 +277,8 @@ def collect_known_patient_data(session: Session, ticket: Ticket) -> KnownPatient
         Message.ticket_id == ticket.id, Message.direction == "in"
     )
     rows = session.execute(received.order_by(Message.id.desc()).limit(100)).all()
-    # as stored
-    details = [(str(d[0]), str(d[1])) for row in rows for d in row.details if len(d) == 2]  # noqa: PLR2004
+    pairs = [pair for row in rows for pair in row.details if len(pair) == 2]  # noqa: PLR2004
+    details = [(str(label), str(value)) for label, value in pairs]
     other_names = [link.contact.name for link in ticket.contacts if link.contact.name]
     if ticket.company:
         other_names.append(ticket.company.name)

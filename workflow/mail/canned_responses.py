@@ -76,17 +76,19 @@ STANDARD_RESPONSES = (
         DEFAULT_FOLDER,
         Template.RECAP,
         "Recap of Resolution: Billing Support Ticket #{{ ticket_number }}",
-        "Hello {{ contact_name }},\n\nthis is the recap of the resolution of your Billing Support Ticket.\n\n"
+        "Hello {{ contact_name }},\n\n"
+        "this is the recap of the resolution of your Billing Support Ticket.\n\n"
         "What you asked for:\n\nWhat we did:\n\nWhat you need to do: nothing more.\n\n"
-        "Ticket number: {{ ticket_number }}\nIf something is still open, answer this mail.\n\n{{ owner }}\n"
-        "{{ desk }}\n",
+        "Ticket number: {{ ticket_number }}\n"
+        "If something is still open, answer this mail.\n\n{{ owner }}\n{{ desk }}\n",
         Milestone.RECAP_SENT.name,
     ),
     CannedResponse(
         DEFAULT_FOLDER,
         "Billing Support Follow Up",
         "",
-        "Hello {{ contact_name }},\n\nI am working on your Billing Support Ticket #{{ ticket_number }}.\n\n\n\n"
+        "Hello {{ contact_name }},\n\n"
+        "I am working on your Billing Support Ticket #{{ ticket_number }}.\n\n\n\n"
         "Where it stands: {{ status_link }}\n\n{{ owner }}\n{{ desk }}\n",
         Milestone.FOLLOW_UP_SENT.name,
     ),
@@ -94,9 +96,10 @@ STANDARD_RESPONSES = (
         DEFAULT_FOLDER,
         "Billing Support Please Call Us",
         "",
-        "Hello {{ contact_name }},\n\nto go on with your Billing Support Ticket #{{ ticket_number }} we need to ask "
-        "you something. Please call us, or tell us when we can call you. For the privacy of your patients please do "
-        "not send patient data by e-mail.\n\n{{ owner }}\n{{ desk }}\n",
+        "Hello {{ contact_name }},\n\n"
+        "to go on with your Billing Support Ticket #{{ ticket_number }} we need to ask you "
+        "something. Please call us, or tell us when we can call you. For the privacy of your "
+        "patients please do not send patient data by e-mail.\n\n{{ owner }}\n{{ desk }}\n",
     ),
 )
 

@@ -129,7 +129,7 @@ def _split_subject(rendered: str) -> tuple[str, str]:
 
 
 def make_status_link(ticket: int, settings: Settings, signer: Signer) -> str:
-    """Return the link to the page where a customer sees the ticket's progress without signing in."""
+    """Return the link to the page where a customer sees the ticket's progress, without sign-in."""
     return _make_link(settings, "status", signer.make_token(STATUS_PURPOSE, ticket))
 
 

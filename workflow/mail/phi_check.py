@@ -89,11 +89,14 @@ _RULES: tuple[tuple[PatientDataKind, str], ...] = (
 _PATTERNS = tuple((kind, re.compile(rule, re.IGNORECASE)) for kind, rule in _RULES)
 # Capitalised words after "Patient" that are not a name: "Patient Portal", "Patient Responsibility".
 _NO_NAME = (
-    "Access|Account|Advocate|Aid|Balance|Benefit|Bill|Billing|Call|Care|Center|Charges?|Collections?|Communication|"
-    "Complaint|Consent|Copay|Credit|Data|Demographics|Eligibility|Encounter|Estimate|File|Financial|Form|Forms|First|"
-    "Group|Id|Patient|Patients|Information|Insurance|Intake|Invoice|Last|Ledger|List|Log|Media|Messages?|Name|Number|Payments?|Phone|"
-    "Pay|Portal|Protection|Question|Receipt|Record|Records|Refund|Registration|Reminder|Report|Request|"
-    "Responsibility|Safety|Satisfaction|Services?|Statement|Statements|Support|Survey|Transactions?|Visit"
+    "Access|Account|Advocate|Aid|Balance|Benefit|Bill|Billing|Call|Care|Center|"
+    "Charges?|Collections?|Communication|Complaint|Consent|Copay|Credit|Data|"
+    "Demographics|Eligibility|Encounter|Estimate|File|Financial|Form|Forms|First|"
+    "Group|Id|Patient|Patients|Information|Insurance|Intake|Invoice|Last|Ledger|List|"
+    "Log|Media|Messages?|Name|Number|Payments?|Phone|Pay|Portal|Protection|Question|"
+    "Receipt|Record|Records|Refund|Registration|Reminder|Report|Request|Responsibility|"
+    "Safety|Satisfaction|Services?|Statement|Statements|Support|Survey|Transactions?|"
+    "Visit"
 )
 _CAPITALISED = rf"(?!(?:{_NO_NAME})\b)[A-Z][a-z{_APOSTROPHE}-]+[A-Za-z]*"
 _INTRODUCED = re.compile(
@@ -101,6 +104,7 @@ _INTRODUCED = re.compile(
     rf"(?:M(?:r|rs|s|iss)\.?\s+)?"
     rf"{_CAPITALISED}(?:,?\s+(?:[A-Z]\.\s+)?{_CAPITALISED})"
 )
+_REPLY_PREFIX = re.compile(r"^(?:(?:re|fwd?|aw)\s*:\s*)+", re.IGNORECASE)
 _WORDS = 2  # a name or a subject of one word is a word like any other
 _LONG = 4  # words of a subject that ordinary text does not have by chance
 
@@ -145,16 +149,18 @@ def collect_known(
     names, values = set(), set()
     for label, raw_value in details:
         value = " ".join(raw_value.split())
-        kind = next((kind for kind, pattern in _LABELS if pattern.search(label)), None)
+        kind = _get_kind_of_field(label)
         if kind is PatientDataKind.NAME:
             if _is_full_name(value) and _normalize_name(value) not in others:
                 names.add(value)
         elif kind is not None and _is_number(value):
             values.add((kind, value))
-    plain = (
-        re.sub(r"^(?:(?:re|fwd?|aw)\s*:\s*)+", "", s.strip(), flags=re.IGNORECASE) for s in subjects
-    )
-    return KnownPatientData(frozenset(names), frozenset(values), frozenset(s for s in plain if s))
+    plain_subjects = {_REPLY_PREFIX.sub("", subject.strip()) for subject in subjects} - {""}
+    return KnownPatientData(frozenset(names), frozenset(values), frozenset(plain_subjects))
+
+
+def _get_kind_of_field(label: str) -> PatientDataKind | None:
+    return next((kind for kind, pattern in _LABELS if pattern.search(label)), None)
 
 
 def _is_full_name(value: str) -> bool:
@@ -179,8 +185,8 @@ _LABELS = tuple(
         (
             PatientDataKind.NAME,
             (
-                r"\b(?:patient|insured|subscriber|guarantor)s?(?:'s)?\b(?:.*\bname)?\s*[:?]?$|\bname"
-                r" of (?:the )?patient"
+                r"\b(?:patient|insured|subscriber|guarantor)s?(?:'s)?\b(?:.*\bname)?\s*[:?]?$"
+                r"|\bname of (?:the )?patient"
             ),
         ),
     )

@@ -56,7 +56,7 @@ RETRY_SUFFIX = ": tried again"
 
 
 class RelayState(Enum):
-    """Whether the relay will accept more mail in this batch."""
+    """State of the relay during a batch; it decides about the mails that are left."""
 
     OPEN = "it may accept the next mail"
     CLOSED = "it opens no session now, and would refuse the next mail as well"
@@ -337,9 +337,9 @@ def _record(
     """Record the relay's answer and its effects in one transaction.
 
     Returns False when a bounce or another worker was faster. While the database is unavailable it
-    retries for RECORD_SECONDS, because giving up means that the mail is sent a second time. An error
-    of ours in the effects would mean that at each attempt, so then only the state is recorded, and
-    the sweep makes up for the effects.
+    retries for RECORD_SECONDS, because giving up means that the mail is sent a second time. An
+    error of ours in the effects would mean that at each attempt, so then only the state is
+    recorded, and the sweep makes up for the effects.
     """
     deadline = time.monotonic() + RECORD_SECONDS
     with_effects = True

@@ -328,7 +328,7 @@ class Delivery(Base):
 
 
 class Receipt(Base):
-    """One handing over of bytes by a channel, repeats included: the left side of the ledger."""
+    """Receipt of bytes from a channel, repeats included: the left side of the ledger."""
 
     __tablename__ = "receipts"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -385,7 +385,7 @@ class AutomatedMail(Base):
 
 
 class DeliverySheet(Base):
-    """How many rows of one sheet of a workbook were read as what: `parsers.item.SheetCounts`."""
+    """Counts of the rows of one sheet of a workbook, as in `parsers.item.SheetCounts`."""
 
     __tablename__ = "delivery_sheets"
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), primary_key=True)

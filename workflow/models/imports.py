@@ -10,7 +10,7 @@ from workflow.models.states import RowOutcome
 
 
 class Import(Base):
-    """One imported file.
+    """An imported file.
 
     While `finished_at` is None the import is unfinished, and importing the file again continues it.
     """

@@ -10,7 +10,7 @@ from workflow.models.base import Base
 
 
 class Presence(Base):
-    """When a person last had a ticket on the screen, and when that was last audited."""
+    """Time at which a person last had a ticket on the screen, and of its last audit entry."""
 
     __tablename__ = "presences"
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"), primary_key=True)

@@ -1,4 +1,4 @@
-"""Encryption of bytes at rest, and signing of the tokens in our links, addresses and Message-IDs."""
+"""Encryption of bytes at rest, and signed tokens for links, addresses and Message-IDs."""
 
 import hashlib
 import hmac

@@ -143,7 +143,7 @@ TimeZoneName = Annotated[str, AfterValidator(validate_time_zone)]
 
 
 class WorkbookProfile(_Strict):
-    """How to read the workbooks of one source; `[profile.NAME]` in intake.toml."""
+    """Rules for reading the workbooks of one source; `[profile.NAME]` in intake.toml."""
 
     synonyms: dict[WorkbookField, tuple[str, ...]] = Field(
         default_factory=dict
@@ -390,7 +390,7 @@ class Settings(BaseSettings):
 
     @property
     def blobs(self) -> str:
-        """Where large content is stored: a folder or an fsspec URL."""
+        """The store of large content: a folder or an fsspec URL."""
         return self.blobs_url or str(self.home.absolute() / "blobs")
 
     @property

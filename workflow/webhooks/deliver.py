@@ -33,7 +33,7 @@ from workflow.runtime import http_client, log
 from workflow.runtime.backoff import Backoff
 from workflow.settings.settings import Settings
 
-BATCH_SIZE = 8
+BATCH_SIZE = 8  # events sent at the same time
 TIMEOUT_SECONDS = 10.0  # for one attempt, name lookup and connection included
 LEASE = timedelta(seconds=60)  # outlasts the slowest attempt and the commit of its result
 SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it has to stop
@@ -85,6 +85,7 @@ def create_webhook(
         )
     if not subscribed:
         raise ActionNotAllowed(f"name at least one event: there are {', '.join(EventType)}")
+    # Sealed and not hashed, because every request is signed with it.
     secret = f"whsec_{secrets.token_urlsafe(32)}"
     hook = Webhook(
         url=_check_url(url, context.settings),
@@ -314,6 +315,8 @@ async def _send(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
 async def _post(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
     parts = urlsplit(claim.url)
     host, port = parts.hostname or "", parts.port or http_client.DEFAULT_PORTS[parts.scheme]
+    # Resolved here and connected to by address, so that a second answer of the DNS cannot lead into
+    # the inner network (DNS rebinding).
     try:
         addresses = await http_client.resolve(host, port)
     except OSError:
@@ -356,6 +359,8 @@ async def _post(context: AppContext, claim: _Claim, tls: ssl.SSLContext) -> str:
 def _record_result(context: AppContext, claim: _Claim, fault: str) -> None:
     """Record the result of an attempt, unless the event has been claimed again meanwhile."""
     now = context.clock()
+    # The number of attempts identifies the claim: once the lease is over, another worker may have
+    # claimed the event again.
     still_claimed = (
         WebhookEvent.id == claim.number,
         WebhookEvent.state == WebhookEventState.WAITING,
