@@ -374,7 +374,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     object.__setattr__(item, "link", "https://x/" + "\0")
     parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
     for place in ("ingest.processing.parser_process", "workflow.filing.file_item"):
-        monkeypatch.setattr(f"{place}.storable", lambda one: one)
+        monkeypatch.setattr(f"{place}.make_storable", lambda one: one)
     number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):
         process_waiting(context)

@@ -1,4 +1,4 @@
-"""A real HTTPS server that gives files as told.
+"""A real HTTPS server whose answers a test sets.
 
 With a certificate of its own for 127.0.0.1 and localhost.
 """

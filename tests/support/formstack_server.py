@@ -70,8 +70,8 @@ class Formstack:
     forms: dict[str, list[Sent]] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     later: Callable[[str, datetime], bool] = by_text
-    labels: bool = True  # whether a list tells them
-    data: bool = True  # whether a list tells the answers
+    labels: bool = True  # whether a list has them
+    data: bool = True  # whether a list has the answers
     newest_first: bool = False  # whatever is asked
     answers: list[Response | None] = field(
         default_factory=list

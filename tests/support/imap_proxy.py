@@ -1,6 +1,6 @@
 """An IMAP proxy in front of a real server.
 
-It passes everything on, but for commands it is told to spoil.
+It passes everything on, except the commands that `spoil` answers.
 
 It reads whole lines from the client; the tests' reader sends no literals with what is spoiled.
 """

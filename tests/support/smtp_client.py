@@ -1,7 +1,4 @@
-"""A client that says exactly what it is told to, octet by octet.
-
-And a door for it on a loopback port.
-"""
+"""An SMTP client that sends exactly the given octets, and a listener on a loopback port."""
 
 import contextlib
 import datetime as dt
@@ -59,7 +56,7 @@ def running_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
 class Client:
     """One connection. A reply is its whole text, without the last CRLF.
 
-    "" when the door has closed.
+    "" when the listener has closed.
     """
 
     def __init__(
@@ -114,7 +111,7 @@ class Client:
         return False
 
     def closed(self) -> bool:
-        """Whether the door has closed: nothing more, then the end."""
+        """Return whether the listener has closed: nothing more, then the end."""
         return self.reply() == ""
 
     def hang_up(self) -> None:

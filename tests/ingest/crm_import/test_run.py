@@ -225,23 +225,23 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
         line(5, record_id=""),
         line(1),
     ]
-    terms = Vocabulary(stages={"waiting on contact": Stage.IN_PROGRESS})
-    planned = preview_import(context, wanted(as_csv(rows), terms=terms))
+    vocabulary = Vocabulary(stages={"waiting on contact": Stage.IN_PROGRESS})
+    planned = preview_import(context, wanted(as_csv(rows), vocabulary=vocabulary))
     assert tickets(context) == []
     assert counted(context, Import) == counted(context, AuditEntry) == 0
-    done = brought(context, rows, terms=terms)
+    done = brought(context, rows, vocabulary=vocabulary)
     assert counts(planned) == counts(done) == (3, 1, 2)
     assert [row for row, _ in planned.refused_rows] == [5, 6]
     assert "on hold" in planned.refused_rows[0][1]
     for name in (
         "outcomes",
-        "refused",
+        "refused_rows",
         "remarks",
         "statuses",
         "stages",
         "unknown_people",
         "new_contacts",
-        "untold",
+        "not_notified",
     ):
         assert getattr(planned, name) == getattr(done, name), name
     assert planned.new_companies == done.new_companies == {"acme clinic": "Acme Clinic"}
@@ -437,8 +437,8 @@ def test_an_answer_of_the_customer_counts_as_touched(context: AppContext) -> Non
 
 def test_dates_of_every_kind(context: AppContext) -> None:
     given = ["2025-11-03T09:30:00.125Z", "1762162200000", "11/03/2025 4:30 AM", "nonsense"]
-    terms = Vocabulary(time_zone=__import__("zoneinfo").ZoneInfo("America/New_York"))
-    brought(context, [line(n, create_date=d) for n, d in enumerate(given)], terms=terms)
+    vocabulary = Vocabulary(time_zone=__import__("zoneinfo").ZoneInfo("America/New_York"))
+    brought(context, [line(n, create_date=d) for n, d in enumerate(given)], vocabulary=vocabulary)
     found = [t.created_at for t in tickets(context)]
     assert found == [datetime(2025, 11, 3, 9, 30, tzinfo=UTC)] * 3 + [START]
     assert any("nonsense" in c for c in tickets(context)[3].caveats)
@@ -515,7 +515,7 @@ def test_owners_can_be_given_by_their_number(context: AppContext) -> None:
     report = brought(
         context,
         [line(1, ticket_owner="81"), line(2, ticket_owner="82")],
-        terms=Vocabulary(owners={"81": "Olga"}),
+        vocabulary=Vocabulary(owners={"81": "Olga"}),
     )
     assert report.unknown_people == {"82": 1}
     first, second = tickets(context)
