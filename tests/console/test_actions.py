@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from tests.console.test_api import V1
+from tests.console.api.test_api import V1
 
 from console.cli.main import cli
 from console.pages.tickets.ticket import BUTTONS

@@ -29,7 +29,7 @@ from tests.acceptance.chaos.keeper import VALKEY, Keeper, environment
 from tests.acceptance.chaos.load import Load
 from tests.acceptance.chaos.verdict import Verdict, judge, missed_without_task
 from tests.support import dovecot, formstack_server
-from tests.support.formstack_server import said
+from tests.support.formstack_server import json_answer
 from tests.support.processes import OwnPostgres
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
@@ -104,7 +104,7 @@ class Run:
                 self._flush()
             elif deed < 0.12:
                 self.load.formstack.answers += [
-                    said({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})  # noqa: S311
+                    json_answer({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})  # noqa: S311
                 ]
                 self.done["Formstack's API ill"] += 1
             elif deed < 0.19:

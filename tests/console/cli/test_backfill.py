@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Intake
-from tests.support.formstack_server import Formstack, running, said
+from tests.support.formstack_server import Formstack, running, json_answer
 
 INTAKE = [sys.executable, "-m", "console.cli.main"]
 NOW = datetime.now(UTC)  # the command asks the wall clock
@@ -50,7 +50,7 @@ def test_forms_lists_the_accounts_forms_and_which_are_pulled(intake: Intake) -> 
 def test_an_obstacle_is_printed_with_an_exit_code(
     intake: Intake, formstack: Formstack, status: int, code: int
 ) -> None:
-    formstack.answers = [said({}, status)]
+    formstack.answers = [json_answer({}, status)]
     output = intake("backfill", "--once", code=code).output
     assert "form 77: Formstack" in output
     assert formstack.token not in output
