@@ -80,11 +80,11 @@ class Desk:
 
         The number of the newest ticket.
         """
-        Intake(self.context).accept(
+        Intake(self.app_context).accept(
             Arrival(transport=transport, format=kind, raw=raw, envelope=envelope)
         )
-        process_waiting(self.context)
-        send_waiting(self.context)
+        process_waiting(self.app_context)
+        send_waiting(self.app_context)
         return self.find_newest()
 
     def receive_mail(self, raw: bytes) -> int:
@@ -118,36 +118,36 @@ class Desk:
         return self.receive(Transport.CONSOLE, Format.PHONE, raw, owner=by)
 
     def find_newest(self) -> int:
-        with self.context.store.read_only() as session:
+        with self.app_context.store.read_only() as session:
             return (
                 session.scalars(select(Ticket.id).order_by(Ticket.id.desc()).limit(1)).first() or 0
             )
 
     def assign(self, name: str, *numbers: int) -> None:
-        with self.context.store.transaction() as session:
+        with self.app_context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == name)).one()
             for number in numbers:
                 ticket = session.get_one(Ticket, number)
-                self.context.desk.assign(session, ticket, person, by=name, now=self.clock())
+                self.app_context.desk.assign(session, ticket, person, by=name, now=self.clock())
 
     def tick(self, number: int, *milestones: Milestone, by: str = ME) -> None:
-        reach(self.context, number, *milestones, by=by)
-        send_waiting(self.context)
+        reach(self.app_context, number, *milestones, by=by)
+        send_waiting(self.app_context)
 
     def complete(self, number: int, by: str, score: int = 0, comment: str = "") -> None:
         """A ticket to its end; its survey answered with this score."""
         for milestone in (Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED):
             self.tick(number, milestone, by=by)
             self.clock.turn(minutes=50)
-        with self.context.store.transaction() as session:
+        with self.app_context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
-            self.context.desk.recap(
+            self.app_context.desk.recap(
                 session, ticket, "The claims were filed again.", by=by, now=self.clock()
             )
-        send_waiting(self.context)
+        send_waiting(self.app_context)
         self.clock.turn(minutes=5)
-        send_waiting(self.context)
-        with self.context.store.transaction() as session:
+        send_waiting(self.app_context)
+        with self.app_context.store.transaction() as session:
             survey = session.scalar(
                 select(OutgoingMail).where(
                     OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
@@ -159,7 +159,7 @@ class Desk:
                 )
 
     def add_note(self, number: int, text: str, by: str = ME) -> None:
-        with self.context.store.transaction() as session:
+        with self.app_context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == by)).one()
             notes.add_note(
                 session, session.get_one(Ticket, number), text, by=person.name, now=self.clock()
@@ -167,15 +167,15 @@ class Desk:
 
     def find_address(self, number: int) -> str:
         """Where an answer to our mail about this ticket goes."""
-        return f"support+{TICKET}-{self.context.signer.make_token(TICKET, number)}@localhost"
+        return f"support+{TICKET}-{self.app_context.signer.make_token(TICKET, number)}@localhost"
 
     def find_survey_link(self, number: int) -> str:
         """The path of the survey of a completed ticket."""
-        with self.context.store.read_only() as session:
+        with self.app_context.store.read_only() as session:
             found = select(OutgoingMail.id).where(
                 OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
             )
-            return f"/survey/{self.context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
+            return f"/survey/{self.app_context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
 
 
 @dataclass(frozen=True)
