@@ -20,13 +20,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from tests.console.api.test_api import V1
 
 from console.cli.main import cli
 from console.pages.tickets.ticket import BUTTONS
 from console.perform import actions_of
 from parsers import phone_call
 from parsers.item import Format
+from tests.console.api.test_api import V1
 from tests.support.command import Intake
 from tests.support.context import reach
 from tests.support.signed_in_client import Desk, at_desk

@@ -313,13 +313,15 @@ def _this_week(desk: Desk) -> tuple[int, int, int]:
     spam = desk.receive_mail(
         make_mail(("Growth Team", "offers@bulk-seo.example"), "Rank your clinic #1", "Buy now.")
     )
-    with desk.context.store.transaction() as session:
+    with desk.app_context.store.transaction() as session:
         into, now = session.get_one(Ticket, first), desk.clock()
-        desk.context.desk.merge(
+        desk.app_context.desk.merge(
             session, session.get_one(Ticket, again), into, by="Olga Petrova", now=now
         )
         ended = session.get_one(Ticket, spam)
-        desk.context.desk.close(session, ended, Status.SPAM, by=ME, reason="advertising", now=now)
+        desk.app_context.desk.close(
+            session, ended, Status.SPAM, by=ME, reason="advertising", now=now
+        )
     return first, row, again
 
 
@@ -339,7 +341,7 @@ def _the_rich_one(desk: Desk) -> int:
     desk.add_note(
         number, "Blue Shield confirms the numbers; resubmission takes five business days."
     )
-    raise_tasks(desk.context, desk.clock())
+    raise_tasks(desk.app_context, desk.clock())
     desk.set_time(12, 9, 30)
     text = (
         "Thanks for calling back. The two older ones are from January.\n\n> We have received your"
@@ -392,7 +394,7 @@ def _today(desk: Desk) -> tuple[int, int]:
     broken = Arrival(
         transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"this is no workbook"
     )
-    failed = Intake(desk.context).accept(broken)
-    process_waiting(desk.context)
+    failed = Intake(desk.app_context).accept(broken)
+    process_waiting(desk.app_context)
     desk.set_time(12, 15, 40)
     return called, failed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Intake
-from tests.support.formstack_server import Formstack, running, json_answer
+from tests.support.formstack_server import Formstack, json_answer, running
 
 INTAKE = [sys.executable, "-m", "console.cli.main"]
 NOW = datetime.now(UTC)  # the command asks the wall clock
