@@ -297,10 +297,12 @@ class _Reading:
 
     @property
     def is_answered(self) -> bool:
+        """True where the answer has a text."""
         return self.answer.text != ""
 
     @property
     def is_by_settings(self) -> bool:
+        """True where the field is the one of the settings, or both are none."""
         return self.name == self.by_settings
 
 

@@ -53,10 +53,10 @@ class Verdict:
     signs: tuple[str, ...] = ()  # names of `evidence.SIGNS` that count
 
 
-def classify(fields: Fields, subject: str, sender: Address, root: Part, shown: str) -> Verdict:
+def classify(fields: Fields, subject: str, sender: Address, root: Part, body_text: str) -> Verdict:
     """Return the kind of a message by its fields, parts, sender, subject and text.
 
-    `root` is the tree of its parts, `shown` the text a ticket shows of it.
+    `root` is the tree of its parts, `body_text` the text a ticket shows of it.
     """
     is_report = root.mime == "multipart/report" or "report-type" in root.parameters
     signs = {
@@ -69,11 +69,11 @@ def classify(fields: Fields, subject: str, sender: Address, root: Part, shown: s
     names = {sign.name for sign in signs}
     if "feedback-report-part" in names:  # it may carry the status of the mail it is about
         signs -= {_get_sign("delivery-status-part"), _get_sign("report-type")}
-    elif _reads_as_bounce(subject, shown, root, names):
+    elif _reads_as_bounce(subject, body_text, root, names):
         signs.add(_get_sign("bounce-wording"))
     if not is_report:
         signs |= _find_loose_report(root, subject, names)
-    if "robot-address" in names and report.is_json_notice(shown):
+    if "robot-address" in names and report.is_json_notice(body_text):
         signs.add(_get_sign("bounce-notice"))
     return _make_verdict(evidence.order_signs(sign.name for sign in signs))
 
@@ -182,7 +182,7 @@ def _find_subject_signs(subject: str) -> Iterator[Sign]:
             yield _get_sign(name)
 
 
-def _reads_as_bounce(subject: str, shown: str, root: Part, names: set[str]) -> bool:
+def _reads_as_bounce(subject: str, body_text: str, root: Part, names: set[str]) -> bool:
     """Return whether sender, subject and text make a bounce together.
 
     Words that people write too make none alone: a subject "Delivery problem" and a text with
@@ -194,7 +194,7 @@ def _reads_as_bounce(subject: str, shown: str, root: Part, names: set[str]) -> b
         return False
     if has_subject and is_by_system:
         return True
-    text = shown[:TEXT_READ]
+    text = body_text[:TEXT_READ]
     if phrases.BOUNCE_TEXT_PATTERN.search(text):
         return True
     if is_by_system:

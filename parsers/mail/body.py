@@ -123,21 +123,18 @@ class Segment:
 
     @cached_property
     def is_stub(self) -> bool:
-        """Return whether the plain form is blank or only says that there is another."""
+        """True where the plain form is blank or only points to another one."""
         plain = (self.plain or "").strip()
         return not plain or (len(plain) < STUB_LENGTH and _STUB.search(plain) is not None)
 
     @cached_property
     def uses_html(self) -> bool:
-        """Return whether the HTML form is the one that is shown."""
+        """True where the HTML form is the one that is shown."""
         return self.html is not None and self.is_stub and bool(self.html_text.strip())
 
     @cached_property
     def shown_text(self) -> str:
-        """Return the text that is shown of this stretch.
-
-        It is one form, with the other one below where that has another text.
-        """
+        """Text that is shown of this stretch: one form, and the other where that is another text."""
         plain = self.plain or ""
         if self.html is None:
             return plain
@@ -194,7 +191,7 @@ class Body:
 
     @cached_property
     def text(self) -> str:
-        """Return the text that the ticket shows, folded or not."""
+        """Text that the ticket shows, folded or not."""
         pieces = [
             piece
             for segment in self.segments
@@ -209,7 +206,7 @@ class Body:
 
     @property
     def has_plain(self) -> bool:
-        """Return whether some of the text came as plain text that says something."""
+        """True where some of the shown text came as plain text."""
         return any(segment.plain is not None and not segment.uses_html for segment in self.segments)
 
     @property
@@ -546,5 +543,5 @@ def _add_file(
     if len(body.attachments) >= MAX_ATTACHMENTS:
         body.caveats.append(f"more than {MAX_ATTACHMENTS} attachments: the rest is in the original")
         return
-    shown = filenames.make_safe(name) or filenames.make_name(kind, len(body.attachments) + 1)
-    body.attachments.append(Attachment(shown, kind, content, inline=inline, content_id=content_id))
+    name = filenames.make_safe(name) or filenames.make_name(kind, len(body.attachments) + 1)
+    body.attachments.append(Attachment(name, kind, content, inline=inline, content_id=content_id))

@@ -37,8 +37,8 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
     answered_ids = headers.find_message_ids(fields.find_first("in-reply-to"))
     sender = _find_sender(fields, hint)
     subject = fields.find_text("subject", hint)[:MAX_SUBJECT]
-    shown = content.text
-    verdict = automatic.classify(fields, subject, sender, tree.root, shown)
+    body_text = content.text
+    verdict = automatic.classify(fields, subject, sender, tree.root, body_text)
     role = _find_role(fields, subject, is_bounce=verdict.is_bounce)
     item = InboundItem(
         format=Format.MAIL,
@@ -48,7 +48,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         to=_people(fields, "to", hint),
         cc=_people(fields, "cc", hint),
         subject=subject,
-        text=shown,
+        text=body_text,
         reply_text=_extract_newest(content, role),
         plain=content.plain,
         html=content.html,
@@ -57,7 +57,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         in_reply_to=answered_ids[0] if answered_ids else "",
         references=headers.find_message_ids(fields.find_first("references"))[-MAX_REFERENCES:],
         attachments=tuple(content.attachments),
-        bounce=report.parse(fields, tree.root, subject, shown) if verdict.is_bounce else None,
+        bounce=report.parse(fields, tree.root, subject, body_text) if verdict.is_bounce else None,
         authentication=_find_authentication(fields),
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,

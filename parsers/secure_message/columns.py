@@ -330,7 +330,7 @@ class Heading:
         )
 
     def split_tables(self) -> list["Heading"]:
-        """Divide the headings of tables side by side, each with a text and a sender of its own.
+        """Return the headings of tables side by side, each with a text and a sender of its own.
 
         Blank columns separate them, and so does a heading that names practice or sender and message
         text once more. Where only one block is a table of messages, the others keep their labels,
@@ -364,7 +364,7 @@ class Heading:
         return "body" in self.columns and not self.columns.keys().isdisjoint(SENDER_FIELDS)
 
     def _divide(self, first: int, last: int) -> list["Heading"]:
-        """Divide the headings of these columns into those of two tables.
+        """Return the heading of these columns as those of several tables, or as one.
 
         A second one may begin without a blank column before it.
         """

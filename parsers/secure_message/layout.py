@@ -183,6 +183,7 @@ class _RowNumbers:
         self._is_cut = False
 
     def add(self, row: int) -> None:
+        """Add a row number; they come in ascending order."""
         self.count += 1
         if self._runs and self._runs[-1][1] <= row <= self._runs[-1][1] + 1:
             self._runs[-1][1] = row
@@ -226,7 +227,7 @@ class Layout:
 
     @property
     def is_readable(self) -> bool:
-        """True where there is a table of messages near the top."""
+        """True where a table of messages begins near the top."""
         return self.heading is not None and not self.heading.missing_fields
 
     def rewind(self) -> None:

@@ -103,10 +103,12 @@ class _Content(NamedTuple):
 
     @property
     def practice(self) -> str:
+        """Name of the practice, else its number."""
         return self.company or self.company_number
 
     @property
     def has_sender(self) -> bool:
+        """True where anything names who asks."""
         return bool(self.practice or self.sender.name or self.sender.email)
 
     @property

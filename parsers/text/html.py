@@ -112,13 +112,13 @@ def html_to_text(html: str) -> str:
     if is_beyond_bounds(html):
         return strip_tags(html)
     tree = LexborHTMLParser(html)
-    shown = charsets.clean(node_to_text(tree.body or tree.root))
+    text = charsets.clean(node_to_text(tree.body or tree.root))
     if _may_hide_words(html):
         # A browser shows nothing behind `<style>`, `<!--` or a quote that is never closed; words
         # may stand there.
         plain = strip_tags(html)
-        return plain if len(plain.split()) > len(shown.split()) else shown
-    return shown if shown.strip() else _find_words_of_attributes(tree)
+        return plain if len(plain.split()) > len(text.split()) else text
+    return text if text.strip() else _find_words_of_attributes(tree)
 
 
 def has_hidden_words(html: str) -> bool:

@@ -103,10 +103,10 @@ def _choose_status(status: str, other: str) -> str:
     return other if is_vague and other else status
 
 
-def parse(fields: Fields, root: Part, subject: str, shown: str) -> BounceFacts:
-    """Parse the words of a bounce; `shown` is its text, which may end with the mail it is about."""
-    text = shown[:MAX_TEXT]
-    if shown.lstrip().startswith(">"):
+def parse(fields: Fields, root: Part, subject: str, body_text: str) -> BounceFacts:
+    """Parse the words of a bounce; `body_text` is its text, which may end with the mail it is about."""
+    text = body_text[:MAX_TEXT]
+    if body_text.lstrip().startswith(">"):
         text = _QUOTES.sub("", text)
     end = _find_returned_mail(text)
     notice = text[:end] if text[:end].strip() else text

@@ -56,19 +56,19 @@ _KIND = re.compile(
 )
 
 
-def parse(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
+def parse(fields: Fields, root: Part, subject: str, body_text: str) -> Bounce:
     """Return what happened to the mail that a bounce is about.
 
-    `shown` is the text of the bounce. The action is `failed` where nothing names one; all else is
+    `body_text` is the text of the bounce. The action is `failed` where nothing names one; all else is
     empty where nothing names it.
     """
-    facts = _parse_json(shown)
+    facts = _parse_json(body_text)
     if not facts.action:
-        facts = _parse_report(root, shown).fill_gaps_from(_parse_field(fields))
+        facts = _parse_report(root, body_text).fill_gaps_from(_parse_field(fields))
         if facts.reason:
             status = plain_text.find_status(facts.reason, facts.reason, facts.action)
             facts = facts.fill_gaps_from(BounceFacts(status=status))
-        facts = facts.fill_gaps_from(plain_text.parse(fields, root, subject, shown))
+        facts = facts.fill_gaps_from(plain_text.parse(fields, root, subject, body_text))
     return Bounce(
         action=facts.action or "failed",
         status=facts.status,
@@ -77,10 +77,11 @@ def parse(fields: Fields, root: Part, subject: str, shown: str) -> Bounce:
     )
 
 
-def is_json_notice(shown: str) -> bool:
+def is_json_notice(body_text: str) -> bool:
     """Return whether a text is a bounce in JSON, as Amazon SES sends it through SNS."""
     return (
-        _NOTICE.match(shown) is not None and _KIND.search(shown[: plain_text.MAX_TEXT]) is not None
+        _NOTICE.match(body_text) is not None
+        and _KIND.search(body_text[: plain_text.MAX_TEXT]) is not None
     )
 
 
@@ -98,16 +99,16 @@ def _select_addresses(emails: list[str]) -> tuple[str, ...]:
     return tuple(usable)[:MAX_FAILED]
 
 
-def _parse_report(root: Part, shown: str) -> BounceFacts:
+def _parse_report(root: Part, body_text: str) -> BounceFacts:
     """Return the facts in the report of the message, or in one a program wrote into its text."""
     parts = [part for part in plain_text.list_leaves(root) if part.mime in REPORTS]
     facts = BounceFacts()
     for part in parts[:10]:
         facts = facts.fill_gaps_from(_find_worst(charsets.decode(part.content[:MAX_REPORT])))
-    start = _STARTS.search(shown[:MAX_REPORT])
+    start = _STARTS.search(body_text[:MAX_REPORT])
     if facts.failed or start is None:
         return facts
-    unquoted = re.sub(r"(?m)^[ \t>]+", "", shown[start.start() : MAX_REPORT])
+    unquoted = re.sub(r"(?m)^[ \t>]+", "", body_text[start.start() : MAX_REPORT])
     return facts.fill_gaps_from(_find_worst(unquoted))
 
 
@@ -153,10 +154,11 @@ class _Recipients:
 
     @property
     def has_open_field(self) -> bool:
-        """Whether a folded line would continue a field."""
+        """True where a folded line would continue a field."""
         return self._name != ""
 
     def add_field(self, name: str, value: str) -> None:
+        """Add a field, to the recipient at hand or to a new one."""
         if name in _RECIPIENTS and name in self.groups[-1]:
             self.groups.append({})
         self.groups[-1].setdefault(name, value[:MAX_VALUE])
@@ -204,12 +206,12 @@ def _parse_mailbox(value: str) -> str:
     return next((plain_text.clean_address(word) for word in bare.split() if "@" in word), "")
 
 
-def _parse_json(shown: str) -> BounceFacts:
+def _parse_json(body_text: str) -> BounceFacts:
     """Return the facts in a notice of Amazon SES, bare or in the envelope of SNS."""
-    if not is_json_notice(shown):
+    if not is_json_notice(body_text):
         return BounceFacts()
     try:
-        notice = dict(_parse_object(shown))
+        notice = dict(_parse_object(body_text))
         inner = notice.get("Message")
         if isinstance(inner, str):
             notice = dict(_parse_object(inner))

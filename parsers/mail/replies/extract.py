@@ -83,12 +83,12 @@ def _or_whole(newest: list[str], whole: str) -> str:
     return shown if has_own_words(shown) else whole.strip()
 
 
-def has_own_words(shown: str) -> bool:
+def has_own_words(text: str) -> bool:
     """Return whether a text has words of its writer.
 
     Quotes, announcements, quoted headers and a signature are none.
     """
-    lines = shown.split("\n")[:MAX_LINES]
+    lines = text.split("\n")[:MAX_LINES]
     if len(lines) > FIRST_LINES:  # nearly every text has some in its first lines
         result = _has_words_before_signature(lines[:FIRST_LINES], limit=FIRST_LINES - LONGEST_BLOCK)
         if result is not None:
@@ -133,9 +133,9 @@ def _join_text(lines: list[str], pattern: str) -> str:
     return "\n".join(line for line, kind in zip(lines, pattern, strict=False) if kind == "t")
 
 
-def _needs_rest(shown: str) -> bool:
+def _needs_rest(text: str) -> bool:
     """Return whether a text has no message of its own, or points to answers in the rest below."""
-    return courtesies.is_only_courtesies(shown) or courtesies.has_pointer_to_answers(shown)
+    return courtesies.is_only_courtesies(text) or courtesies.has_pointer_to_answers(text)
 
 
 def _make_pattern(lines: list[str]) -> str:
