@@ -511,7 +511,7 @@ def test_what_ends_its_parser_does_not_end_the_command(
     path.write_bytes(MAIL.replace(b"Hello", b"poison: crash"))
     intake("deliver", "mail", path)
     monkeypatch.setattr(
-        parser_pool, "CHILD", (str(ROOT / "tests" / "support" / "poison_parser.py"),)
+        parser_pool, "CHILD_COMMAND", (str(ROOT / "tests" / "support" / "poison_parser.py"),)
     )
     output = intake("replay", 1, "--dry-run", code=1).stdout
     assert output == "1: pending: its parser was ended by signal 11\n"

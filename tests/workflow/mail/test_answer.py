@@ -395,7 +395,7 @@ def test_a_ticket_that_has_ended_is_not_answered(
 ) -> None:
     with relayed.store.transaction() as session:
         session.get_one(Ticket, number).status = status
-    with pytest.raises(ActionNotAllowed, match=r"reopen it first|answer there"):
+    with pytest.raises(ActionNotAllowed, match=r"reopen it first|go on there"):
         write(relayed, number)
 
 
