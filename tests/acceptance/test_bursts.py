@@ -112,7 +112,7 @@ class Counting:
         self._counting = threading.Lock()
         self._now = self.most = 0
 
-    def keep(self, plain: bytes) -> tuple[bytes | None, str | None]:
+    def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
         with self._counting:
             self._now += 1
             self.most = max(self.most, self._now)

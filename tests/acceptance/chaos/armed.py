@@ -73,7 +73,7 @@ def arm() -> None:
     from workflow.mail import transport  # noqa: PLC0415
 
     after(transport.Relay, "post", "after send, before mark")
-    before(reader, "mark", "after storing, before IMAP mark")
+    before(reader, "mark_handled", "after storing, before IMAP mark")
     before(
         Path, "rename", "after reading, before file moves", lambda path, *_: path.suffix == ".xlsx"
     )

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -48,14 +47,7 @@ def test_help_of_every_command_teaches_by_an_example(
     assert "\\b" not in output
 
 
-def test_help_is_there_at_once() -> None:
-    def seconds() -> float:
-        start = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "console.cli.main", "--help"], check=True, capture_output=True
-        )
-        return time.monotonic() - start
-
+def test_help_loads_nothing_heavy() -> None:
     heavy = """if True:
         import sys
         from console.cli.main import cli
@@ -66,9 +58,6 @@ def test_help_is_there_at_once() -> None:
         [sys.executable, "-c", heavy], check=True, capture_output=True, text=True
     ).stdout
     assert "HEAVY []" in output
-    assert (
-        min(seconds() for _ in range(3)) < 2
-    )  # 0.2 on an idle machine; this bound survives a busy one
 
 
 def test_every_fault_of_the_settings_is_listed_and_none_is_a_traceback(

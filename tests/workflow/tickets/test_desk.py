@@ -376,7 +376,7 @@ def test_a_reused_id_on_a_merged_ticket_reaches_the_ticket_it_was_merged_into(
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
 def test_an_answer_to_a_side_end_opens_a_new_ticket(context: AppContext, status: Status) -> None:
     number = ticket_of(context)
-    desk_of(context, number, "end", status=status, reason="seen")
+    desk_of(context, number, "close", status=status, reason="seen")
     assert reply(context, number) != number
     assert ticket(context, number).status is status
 
@@ -386,7 +386,7 @@ def test_a_completed_ticket_marked_as_spam_by_mistake_is_completed_again(
 ) -> None:
     number = ticket_of(context)
     complete(context, number)
-    desk_of(context, number, "end", status=Status.SPAM, reason="seen")
+    desk_of(context, number, "close", status=Status.SPAM, reason="seen")
     desk_of(context, number, "reopen", cause="a mistake")
     found = ticket(context, number)
     assert (found.status, found.stage, found.period) == (Status.COMPLETED, Stage.COMPLETED, 1)
@@ -395,7 +395,7 @@ def test_a_completed_ticket_marked_as_spam_by_mistake_is_completed_again(
 
 def test_what_was_ticked_on_a_side_end_counts_when_it_is_taken_back(context: AppContext) -> None:
     number = ticket_of(context)
-    desk_of(context, number, "end", status=Status.WITHDRAWN, reason="she said so")
+    desk_of(context, number, "close", status=Status.WITHDRAWN, reason="she said so")
     reach(context, number, *Milestone)
     assert stages_passed(context, number) == ["SUBMITTED"]
     desk_of(context, number, "reopen", cause="not after all")
@@ -525,7 +525,7 @@ def test_the_queue_is_open_and_without_owner(context: AppContext) -> None:
             by="Olga",
             now=context.clock(),
         )
-    desk_of(context, gone, "end", status=Status.SPAM, reason="seen")
+    desk_of(context, gone, "close", status=Status.SPAM, reason="seen")
     with context.store.read_only() as session:
         queue = session.scalars(
             select(Ticket.id).where(Ticket.status == Status.OPEN, Ticket.owner_id.is_(None))
