@@ -45,6 +45,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def app_context(context: AppContext) -> AppContext:
+    """The app context of a test: here `context` would mean that of a browser."""
+    return context
+
+
+@pytest.fixture
 def address(app_context: AppContext) -> Iterator[str]:
     """Where this test's desk answers."""
     with serve(create_app(app_context)) as address:

@@ -1,6 +1,6 @@
-"""A desk after a fortnight: four doors, six people, every way a ticket can stand.
+"""A desk after a fortnight: four channels, six people, tickets in every state.
 
-All through the house's own verbs.
+All of it is done by the system's own functions.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ but we have the authorization numbers on file.</p>
 
 @dataclass
 class Desk:
-    """The house while it is filled: what came in, and what people did."""
+    """The desk while it is filled: messages are received, and people work on tickets."""
 
     app_context: AppContext
     clock: HandClock
@@ -76,15 +76,15 @@ class Desk:
         self.clock.now = then.astimezone(UTC)
 
     def receive(self, transport: Transport, kind: Format, raw: bytes, **envelope: object) -> int:
-        """Something comes through a door and is read, its notice sent.
+        """A message is received and read, and its notice is sent.
 
         The number of the newest ticket.
         """
-        Intake(self.context).accept(
+        Intake(self.app_context).accept(
             Arrival(transport=transport, format=kind, raw=raw, envelope=envelope)
         )
-        process_waiting(self.context)
-        send_waiting(self.context)
+        process_waiting(self.app_context)
+        send_waiting(self.app_context)
         return self.find_newest()
 
     def receive_mail(self, raw: bytes) -> int:
@@ -118,36 +118,36 @@ class Desk:
         return self.receive(Transport.CONSOLE, Format.PHONE, raw, owner=by)
 
     def find_newest(self) -> int:
-        with self.context.store.read_only() as session:
+        with self.app_context.store.read_only() as session:
             return (
                 session.scalars(select(Ticket.id).order_by(Ticket.id.desc()).limit(1)).first() or 0
             )
 
     def assign(self, name: str, *numbers: int) -> None:
-        with self.context.store.transaction() as session:
+        with self.app_context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == name)).one()
             for number in numbers:
                 ticket = session.get_one(Ticket, number)
-                self.context.desk.assign(session, ticket, person, by=name, now=self.clock())
+                self.app_context.desk.assign(session, ticket, person, by=name, now=self.clock())
 
     def tick(self, number: int, *milestones: Milestone, by: str = ME) -> None:
-        reach(self.context, number, *milestones, by=by)
-        send_waiting(self.context)
+        reach(self.app_context, number, *milestones, by=by)
+        send_waiting(self.app_context)
 
     def complete(self, number: int, by: str, score: int = 0, comment: str = "") -> None:
         """A ticket to its end; its survey answered with this score."""
         for milestone in (Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED):
             self.tick(number, milestone, by=by)
             self.clock.turn(minutes=50)
-        with self.context.store.transaction() as session:
+        with self.app_context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
-            self.context.desk.recap(
+            self.app_context.desk.recap(
                 session, ticket, "The claims were filed again.", by=by, now=self.clock()
             )
-        send_waiting(self.context)
+        send_waiting(self.app_context)
         self.clock.turn(minutes=5)
-        send_waiting(self.context)
-        with self.context.store.transaction() as session:
+        send_waiting(self.app_context)
+        with self.app_context.store.transaction() as session:
             survey = session.scalar(
                 select(OutgoingMail).where(
                     OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
@@ -159,7 +159,7 @@ class Desk:
                 )
 
     def add_note(self, number: int, text: str, by: str = ME) -> None:
-        with self.context.store.transaction() as session:
+        with self.app_context.store.transaction() as session:
             person = session.scalars(select(Staff).where(Staff.name == by)).one()
             notes.add_note(
                 session, session.get_one(Ticket, number), text, by=person, now=self.clock()
@@ -167,15 +167,15 @@ class Desk:
 
     def find_address(self, number: int) -> str:
         """Where an answer to our mail about this ticket goes."""
-        return f"support+{TICKET}-{self.context.signer.make_token(TICKET, number)}@localhost"
+        return f"support+{TICKET}-{self.app_context.signer.make_token(TICKET, number)}@localhost"
 
     def find_survey_link(self, number: int) -> str:
         """The path of the survey of a completed ticket."""
-        with self.context.store.read_only() as session:
+        with self.app_context.store.read_only() as session:
             found = select(OutgoingMail.id).where(
                 OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
             )
-            return f"/survey/{self.context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
+            return f"/survey/{self.app_context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _people(app_context: AppContext) -> None:
 
 def _last_week(desk: Desk) -> int:
     """One a day, all completed; the number of the first."""
-    told = [
+    requests = [
         (
             RUBY,
             "Payment posted twice",
@@ -258,7 +258,7 @@ def _last_week(desk: Desk) -> int:
     ]
     agents, numbers = (ME, "Olga Petrova", ME, "James Cole", ME), []
     for day, ((who, subject, text, score, comment), by) in enumerate(
-        zip(told, agents, strict=True), start=2
+        zip(requests, agents, strict=True), start=2
     ):
         desk.set_time(day, 10, 7 * day)
         numbers.append(desk.receive_mail(make_mail(who, subject, f"{text}\n\n{who[0]}\n")))
@@ -313,13 +313,15 @@ def _this_week(desk: Desk) -> tuple[int, int, int]:
     spam = desk.receive_mail(
         make_mail(("Growth Team", "offers@bulk-seo.example"), "Rank your clinic #1", "Buy now.")
     )
-    with desk.context.store.transaction() as session:
+    with desk.app_context.store.transaction() as session:
         into, now = session.get_one(Ticket, first), desk.clock()
-        desk.context.desk.merge(
+        desk.app_context.desk.merge(
             session, session.get_one(Ticket, again), into, by="Olga Petrova", now=now
         )
         ended = session.get_one(Ticket, spam)
-        desk.context.desk.close(session, ended, Status.SPAM, by=ME, reason="advertising", now=now)
+        desk.app_context.desk.close(
+            session, ended, Status.SPAM, by=ME, reason="advertising", now=now
+        )
     return first, row, again
 
 
@@ -339,7 +341,7 @@ def _the_rich_one(desk: Desk) -> int:
     desk.add_note(
         number, "Blue Shield confirms the numbers; resubmission takes five business days."
     )
-    raise_tasks(desk.context, desk.clock())
+    raise_tasks(desk.app_context, desk.clock())
     desk.set_time(12, 9, 30)
     text = (
         "Thanks for calling back. The two older ones are from January.\n\n> We have received your"
@@ -392,7 +394,7 @@ def _today(desk: Desk) -> tuple[int, int]:
     broken = Arrival(
         transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"this is no workbook"
     )
-    failed = Intake(desk.context).accept(broken)
-    process_waiting(desk.context)
+    failed = Intake(desk.app_context).accept(broken)
+    process_waiting(desk.app_context)
     desk.set_time(12, 15, 40)
     return called, failed

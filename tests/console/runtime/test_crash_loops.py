@@ -63,7 +63,7 @@ def test_a_process_that_ends_again_and_again_is_told_by_the_status_for_as_long_a
     assert describe_process(said["processes"]["folder"]) == "ends again and again"
     assert said["processes"]["worker one 1"]["alive"]
     page = at_desk(any_context, Role.LEAD).get("/operations").text
-    assert "ends again and again" in page
+    assert "crashes repeatedly" in page
     assert "folder on one ended 3 times within 10 minutes" in page
     clock.turn(minutes=11)
     status.record_alive(any_context, "folder")
