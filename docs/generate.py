@@ -84,7 +84,11 @@ def _summary(command: click.Command) -> str:
 def _command_help(command: click.Command, path: str, depth: int) -> Iterator[str]:
     """Yield the section of a command, then those of its subcommands one level deeper."""
     context = click.Context(
-        command, info_name=path, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
+        command,
+        info_name=path,
+        terminal_width=HELP_WIDTH,
+        max_content_width=HELP_WIDTH,
+        help_option_names=cli.context_settings["help_option_names"],
     )
     help_text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     yield f"\n{'#' * depth} {path}\n\n```text\n{help_text}\n```"

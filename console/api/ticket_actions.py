@@ -44,7 +44,7 @@ class CommandSchema(StrictSchema):
 
 
 class Empty(CommandSchema):
-    """Nothing has to be said."""
+    """No request body."""
 
 
 class Reasoned(CommandSchema):
@@ -161,7 +161,7 @@ class Merge(CommandSchema):
 
 
 class Telemedicine(Empty):
-    """Nothing has to be said."""
+    """No request body."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -255,7 +255,7 @@ class NotDuplicate(CommandSchema):
 
 
 class Undo(Empty):
-    """Nothing has to be said."""
+    """No request body."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""

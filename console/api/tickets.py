@@ -99,7 +99,7 @@ def tickets(wanted: paging.JsonObject) -> Response:
         sort=Sort(wanted["sort"]) if wanted["sort"] else None,
         filters=Filters(
             company=wanted["company"],
-            door=wanted["door"],
+            channel=wanted["door"],
             owner=_owner(get_session(), wanted["owner"]),
             telemedicine=wanted["telemedicine"],
             stage=Stage(wanted["stage"]) if wanted["stage"] else None,

@@ -277,7 +277,7 @@ def tick(number: int, box: str, *, note: str, actor: str, json_wanted: bool) -> 
     r"""Tick BOX, as the manual calls it.
 
     \b
-    Example:  intake ticket 12 tick "5-Recap of Resolution Sent" --note "told her on the phone"
+    Example:  intake ticket 12 tick "5-Recap of Resolution Sent" --note "by telephone"
     """
     from workflow.tickets.actions import Tick, box_named
 
@@ -326,7 +326,7 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
 @click.option(
     "--note",
     default="",
-    help="Send nothing; tick the box with a note how it was sent (phone, letter).",
+    help="Send nothing; tick the box with a note how it was sent (telephone, post).",
 )
 @click.option(
     ACROSS,
@@ -355,7 +355,7 @@ def recap(
 
     \b
     Example:  intake ticket 12 recap --text "The claim of 3 May was filed again."
-              intake ticket 12 recap --note "told her on the phone"
+              intake ticket 12 recap --note "by telephone"
 
     The mail goes to every contact of the ticket; to those of another company, whom a merge brought,
     only with --across-companies. Patient names do not belong in it: what looks like patient data is

@@ -1,1 +1,1 @@
-"""The pages, a module for each part of the desk; each names the right it needs."""
+"""HTML pages, a module for each part of the desk; each view names the right it needs."""

@@ -1,4 +1,4 @@
-"""One's own account: time zone, password, second factor, and where one is signed in."""
+"""Page of the signed-in person's account: time zone, absence, sign-in, active sessions."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import available_timezones
@@ -43,60 +43,59 @@ COMMON_TIME_ZONES = tuple(
 
 @pages.get("/account")
 @requires(Right.READ)
-def show() -> str:
-    """Return what the account is, and what can be changed of it."""
-    account = get_session().scalars(select(Account).where(Account.id == _mine())).one()
-    signed_in = get_session().scalars(
+def show_account() -> str:
+    """Show the signed-in person's account with the forms that change it."""
+    account = get_session().scalars(select(Account).where(Account.id == _account_id())).one()
+    sessions = get_session().scalars(
         select(WebSession)
         .where(WebSession.account_id == account.id)
         .order_by(WebSession.seen_at.desc())
     )
-    zones = [*COMMON_TIME_ZONES, *sorted(available_timezones() - set(COMMON_TIME_ZONES))]
-    here = hash_secret(_browser().token)
-    others = list(
-        get_session().scalars(
-            select(Staff).where(Staff.id != account.staff_id).order_by(Staff.name)
-        )
+    colleagues = get_session().scalars(
+        select(Staff).where(Staff.id != account.staff_id).order_by(Staff.name)
     )
     return render_template(
         "account.html",
         account=account,
-        zones=zones,
-        sessions=list(signed_in),
-        here=here,
-        others=others,
-        away=_away(account.staff),
+        zones=[*COMMON_TIME_ZONES, *sorted(available_timezones() - set(COMMON_TIME_ZONES))],
+        sessions=list(sessions),
+        this_session=hash_secret(_get_web_session().token),
+        colleagues=list(colleagues),
+        absence=_describe_absence(account.staff),
     )
 
 
 @pages.post("/account/time-zone")
 @requires(Right.READ)
-def time_zone() -> Response:
-    """Read all times in another zone from now on."""
+def save_time_zone() -> Response:
+    """Save the time zone in which times are shown; empty means the desk's."""
     zone = request.form.get("zone", "")
     if zone and zone not in available_timezones():
         abort(400)
     with get_context().store.transaction() as session:
-        session.execute(update(Account).where(Account.id == _mine()).values(time_zone=zone))
-    flash("Times are shown in this zone now.", "success")
+        session.execute(update(Account).where(Account.id == _account_id()).values(time_zone=zone))
+    flash("Times are now shown in this time zone.", "success")
     return redirect("/account")
 
 
 @pages.post("/account/end-sessions")
 @requires(Right.READ)
 def end_sessions() -> Response:
-    """Sign out everywhere but here."""
-    here = hash_secret(_browser().token)
+    """Sign out every browser of the account but this one."""
+    this_session = hash_secret(_get_web_session().token)
     with get_context().store.transaction() as session:
-        others = delete(WebSession).where(WebSession.account_id == _mine(), WebSession.key != here)
-        session.execute(others)
+        session.execute(
+            delete(WebSession).where(
+                WebSession.account_id == _account_id(), WebSession.key != this_session
+            )
+        )
         audit.record(
             session,
             "sessions ended",
             by=get_staff().name,
             cause="account",
             now=now(),
-            account=_mine(),
+            account=_account_id(),
         )
     flash("You are signed out everywhere else.", "success")
     return redirect("/account")
@@ -104,59 +103,57 @@ def end_sessions() -> Response:
 
 @pages.post("/account/away")
 @requires(Right.WORK)
-def away() -> Response:
-    """Say from which day to which one is away, and who covers; without a first day one is back."""
-    said = {field: request.form.get(field, "") for field in ("since", "until")}
+def save_absence() -> Response:
+    """Save the first and last day of an absence and who covers; no first day ends it."""
     try:
-        since, until = (_midnight(said["since"]), _midnight(said["until"], days=1))
+        since = _parse_day(request.form.get("since", ""))
+        until = _parse_day(request.form.get("until", ""), days_later=1)
         with get_context().store.transaction() as session:
             person = session.get_one(Staff, get_staff().id)
             cover = session.get(Staff, parse_id(request.form.get("cover")) or 0)
             records.set_absence(
                 session, person, since=since, until=until, cover=cover, by=person.name, now=now()
             )
-    except (ActionNotAllowed, ValueError) as fault:
-        flash(
-            f"Nothing was changed: {fault if isinstance(fault, ActionNotAllowed) else 'that is no day'}.",
-            "error",
-        )
+    except ActionNotAllowed as error:
+        flash(f"Nothing was changed: {error}.", "error")
+    except ValueError:
+        flash("Nothing was changed: that is not a date.", "error")
     else:
         flash(
-            "New tasks of yours go to your cover meanwhile." if since else "You are here.",
+            "Your new tasks go to your cover while you are away." if since else "You are here.",
             "success",
         )
     return redirect("/account")
 
 
-def _away(person: Staff) -> str:
-    """Return whether a person is or will be away, and who covers, in words."""
+def _describe_absence(person: Staff) -> str:
+    """Return a sentence that says whether a person is or will be away, and who covers."""
     if person.away_since is None or (person.away_until is not None and person.away_until <= now()):
         return "You are here."
-    last = f" to {format_day(person.away_until - timedelta(days=1))}" if person.away_until else ""
-    return (
-        f"Away from {format_day(person.away_since)}{last};"
-        f" {person.cover.name if person.cover else 'nobody'} covers."
-    )
+    cover = person.cover.name if person.cover else "nobody"
+    period = format_day(person.away_since)
+    if person.away_until:  # the midnight after the last day
+        period += f" to {format_day(person.away_until - timedelta(days=1))}"
+    return f"Away from {period}; {cover} covers."
 
 
-def _midnight(said: str, days: int = 0) -> datetime | None:
-    """The beginning of the viewer's day, so many days later; None where none is said.
+def _parse_day(text: str, days_later: int = 0) -> datetime | None:
+    """Return the midnight in UTC at which a day begins for the viewer; None for an empty text.
 
-    Raises ValueError.
+    Raises ValueError for anything but an ISO date.
     """
-    if not said:
+    if not text:
         return None
-    return datetime.combine(
-        date.fromisoformat(said) + timedelta(days=days), time(0), get_time_zone()
-    ).astimezone(UTC)
+    day = date.fromisoformat(text) + timedelta(days=days_later)
+    return datetime.combine(day, time(0), get_time_zone()).astimezone(UTC)
 
 
-def _mine() -> int:
+def _account_id() -> int:
     return int(session[ACCOUNT_KEY])
 
 
-def _browser() -> Session:
-    # a proxy has no other way
-    found = session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    assert isinstance(found, Session)
-    return found
+def _get_web_session() -> Session:
+    # Flask gives out a proxy, and this is the only way to the object behind it.
+    web_session = session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    assert isinstance(web_session, Session)
+    return web_session

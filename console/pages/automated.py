@@ -1,4 +1,4 @@
-"""The page of automated mail: what is on no ticket, and making one of it."""
+"""Page of automated mail that is on no ticket, with a button that makes it a ticket."""
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
@@ -11,21 +11,21 @@ from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.filing import automated_mail
 from workflow.permissions import Right
 
-PAGE = 50
+PAGE_SIZE = 50
 pages = Blueprint("automated", __name__)
 
 
 @pages.get("/automated")
 @requires(Right.READ)
-def listed() -> str:
-    """Mail that is on no ticket, the newest first."""
+def list_mails() -> str:
+    """List the mail that is on no ticket, newest first."""
     before = parse_id(request.args.get("before"))
-    found = automated_mail.list_automated_mail(get_session(), before=before, limit=PAGE + 1)
+    mails = automated_mail.list_automated_mail(get_session(), before=before, limit=PAGE_SIZE + 1)
     return render_template(
         "queue/automated.html",
-        mails=found[:PAGE],
+        mails=mails[:PAGE_SIZE],
         before=before,
-        older=found[PAGE - 1].id if len(found) > PAGE else None,
+        older=mails[PAGE_SIZE - 1].id if len(mails) > PAGE_SIZE else None,
         describe=evidence.describe,
     )
 
@@ -33,13 +33,13 @@ def listed() -> str:
 @pages.post("/automated/<int:number>/ticket")
 @requires(Right.READ)  # filing says which right it takes
 def make_ticket(number: int) -> Response:
-    """File it as a person's message, and show the ticket."""
+    """File a mail as a person's message, and show the ticket."""
     try:
         ticket = filing.make_ticket(get_context(), number, actor=actor())
     except NotPermitted:
         abort(403)
     except ActionNotAllowed as error:
         flash(f"It could not be made a ticket: {error}", "error")
-        return redirect(url_for("automated.listed"))
+        return redirect(url_for("automated.list_mails"))
     flash("It is a ticket now.", "success")
     return redirect(url_for("ticket.show", number=ticket))

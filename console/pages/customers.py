@@ -1,4 +1,4 @@
-"""The customers' pages, behind signed links: where a ticket stands, and the survey."""
+"""Pages for customers behind signed links: the status of a ticket, and the survey."""
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 from sqlalchemy import text
@@ -14,14 +14,16 @@ from workflow.process import Template
 MAX_COMMENT_LENGTH = 4000  # characters
 SCORES = {"1": "very poor", "2": "poor", "3": "fair", "4": "good", "5": "very good"}
 
-
 pages = Blueprint("customers", __name__)
 
 
 @pages.get("/status/<token>")
 @public
-def standing(token: str) -> str:
-    """Return where a ticket stands: number and stage, never what it says."""
+def show_status(token: str) -> str:
+    """Show the number and the stage of a ticket, never its content (45 CFR 164.502(b)).
+
+    404 for a link that we have not signed.
+    """
     number = get_context().signer.verify_token(STATUS_PURPOSE, token)
     ticket = get_session().get(Ticket, number) if number is not None else None
     if ticket is None:
@@ -33,8 +35,8 @@ def standing(token: str) -> str:
 
 @pages.get("/health")
 @public
-def health() -> tuple[Response, int]:
-    """200 the database answers; 503 it does not."""
+def check_health() -> tuple[Response, int]:
+    """Answer 200 while the database answers, else 503."""
     try:
         get_session().execute(text("SELECT 1"))
     except SQLAlchemyError:
@@ -44,36 +46,38 @@ def health() -> tuple[Response, int]:
 
 @pages.get("/survey/<token>")
 @public
-def ask(token: str) -> str:
-    """The survey of a completed ticket."""
+def show_survey(token: str) -> str:
+    """Show the survey of a completed ticket."""
     return render_template(
-        "survey.html", number=_survey(get_context(), token).ticket_id, scores=SCORES
+        "survey.html", number=_find_survey_mail(get_context(), token).ticket_id, scores=SCORES
     )
 
 
 @pages.post("/survey/<token>")
 @public
-def answer(token: str) -> str:
-    """Keep the customer's answer."""
-    mail = _survey(get_context(), token)
+def save_survey(token: str) -> str:
+    """Store the customer's answer. 400 without a score."""
+    mail = _find_survey_mail(get_context(), token)
     score = request.form.get("score", "")
     if score not in SCORES:
         abort(400)
-    _record(get_context(), mail, int(score), request.form.get("comment", "")[:MAX_COMMENT_LENGTH])
+    comment = request.form.get("comment", "")[:MAX_COMMENT_LENGTH]
+    _store_answer(get_context(), mail, int(score), comment)
     return render_template("thanks.html", number=mail.ticket_id)
 
 
 @pages.route("/unsubscribe/<token>", methods=["GET", "POST"])
 @public
 def unsubscribe(token: str) -> str:
-    """No more surveys, by one click of a person or one POST of a mail program (RFC 8058)."""
-    mail = _survey(get_context(), token)
-    if request.method == "POST":  # a link alone changes nothing: mail scanners follow links
-        _no_more_surveys(get_context(), mail)
+    """Stop surveys: by one click of a person, or by one POST of a mail program (RFC 8058)."""
+    mail = _find_survey_mail(get_context(), token)
+    if request.method == "POST":  # opening the link changes nothing: mail scanners follow links
+        _stop_surveys(get_context(), mail)
     return render_template("unsubscribe.html", done=request.method == "POST")
 
 
-def _survey(context: AppContext, token: str) -> OutgoingMail:
+def _find_survey_mail(context: AppContext, token: str) -> OutgoingMail:
+    """Return the survey mail whose link has this token; aborts with 404 for any other."""
     number = context.signer.verify_token(SURVEY_PURPOSE, token)
     with context.store.read_only() as session:
         mail = session.get(OutgoingMail, number) if number is not None else None
@@ -82,8 +86,8 @@ def _survey(context: AppContext, token: str) -> OutgoingMail:
     return mail
 
 
-def _record(context: AppContext, mail: OutgoingMail, score: int, comment: str) -> None:
-    """Keep the first answer: a survey mail forwarded or opened twice counts once."""
+def _store_answer(context: AppContext, mail: OutgoingMail, score: int, comment: str) -> None:
+    """Store the answer to a survey mail, unless it has one: a forwarded mail counts once."""
     now = context.clock()
     clean = "".join(c for c in comment if c.isprintable() or c == "\n")
     try:
@@ -97,11 +101,11 @@ def _record(context: AppContext, mail: OutgoingMail, score: int, comment: str) -
                 now=now,
                 ticket=mail.ticket_id,
             )
-    except IntegrityError:
+    except IntegrityError:  # one answer for each mail, by a unique index
         return
 
 
-def _no_more_surveys(context: AppContext, mail: OutgoingMail) -> None:
+def _stop_surveys(context: AppContext, mail: OutgoingMail) -> None:
     now = context.clock()
     with context.store.transaction() as session:
         contact = session.get(Contact, mail.contact_id) if mail.contact_id else None

@@ -1,7 +1,4 @@
-"""Companies and contacts.
-
-Their records, what has happened on them, and "+ Add ticket" for who telephones.
-"""
+"""Pages of companies and contacts: their data and tickets, and the form for a phone call."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,110 +24,110 @@ from workflow.process import PIPELINE, STEPS, TICKET_NAME, TICKET_TYPE
 pages = Blueprint("people", __name__)
 MAX_RECENT = 50  # entries of a timeline
 Answer = Response | str | tuple[str, int]
+MAX_CONTACTS = 200  # of a company, on a page
 
 
 @pages.get("/companies")
 @requires(Right.READ)
-def companies() -> str:
-    """Companies by name, a page of fifty; those whose name or number is asked for."""
+def list_companies() -> str:
+    """List fifty companies by name; with a search, those with such a name or number."""
     words, after = request.args.get("q", "")[:200], request.args.get("after", "")
-    found = records.search_companies(get_session(), words, after)
-    open_ones = _open_tickets(get_session(), [c.id for c in found])
-    unknown = records.list_unknown_senders(get_session())
+    companies = records.search_companies(get_session(), words, after)
     return render_template(
         "people/companies.html",
-        companies=found,
+        companies=companies,
         words=words,
-        open_ones=open_ones,
-        unknown=len(unknown),
+        open_tickets=_count_open_tickets(get_session(), [c.id for c in companies]),
+        unknown_senders=len(records.list_unknown_senders(get_session())),
     )
 
 
 @pages.get("/companies/new")
 @requires(Right.WORK)
-def new_company() -> str:
-    """The form of a company that is not on record yet."""
-    return render_template(
-        "people/company_form.html", company=None, says={}, desk=_desk(get_session()), fault=""
-    )
+def show_new_company_form() -> str:
+    """Show the form for a new company."""
+    return _render_company_form(None, {})
 
 
 @pages.get("/companies/<int:number>/edit")
 @requires(Right.WORK)
-def edit_company(number: int) -> str:
-    """The form of a company's record."""
-    company = _company(get_session(), number)
-    says = {
+def show_company_form(number: int) -> str:
+    """Show the form that changes a company."""
+    company = _get_company(get_session(), number)
+    values = {
         "name": company.name,
         "number": company.number or "",
         "domains": " ".join(d.domain for d in company.domains),
         "manager": company.manager_id,
         "consultant": company.consultant_id,
     }
-    return render_template(
-        "people/company_form.html", company=company, says=says, desk=_desk(get_session()), fault=""
-    )
+    return _render_company_form(company, values)
 
 
 @pages.post("/companies/new")
 @pages.post("/companies/<int:number>/edit")
 @requires(Right.WORK)
-def keep_company(number: int | None = None) -> Answer:
-    """Put it on record, or say what is in the way and keep what was typed."""
-    said = request.form
+def save_company(number: int | None = None) -> Answer:
+    """Create or change a company; 409 and the form as it was filled in when not allowed."""
+    form = request.form
     try:
         with get_context().store.transaction() as session:
-            company = _company(session, number) if number is not None else None
-            says = CompanyData(
-                name=said.get("name", ""),
-                number=said.get("number", ""),
-                domains=said.get("domains", "").replace(",", " ").split(),
-                manager=_person(session, "manager"),
-                consultant=_person(session, "consultant"),
+            company = _get_company(session, number) if number is not None else None
+            data = CompanyData(
+                name=form.get("name", ""),
+                number=form.get("number", ""),
+                domains=form.get("domains", "").replace(",", " ").split(),
+                manager=_find_staff(session, "manager"),
+                consultant=_find_staff(session, "consultant"),
             )
-            kept = records.save_company(session, company, says, by=get_staff().name, now=now()).id
-    except ActionNotAllowed as fault:
-        company = _company(get_session(), number) if number is not None else None
-        page = render_template(
-            "people/company_form.html",
-            company=company,
-            says=said,
-            desk=_desk(get_session()),
-            fault=str(fault),
-        )
-        return page, 409
-    flash("The company is on record.", "success")
-    return redirect(f"/companies/{kept}")
+            saved = records.save_company(session, company, data, by=get_staff().name, now=now())
+            saved_id = saved.id
+    except ActionNotAllowed as error:
+        company = _get_company(get_session(), number) if number is not None else None
+        return _render_company_form(company, form, str(error)), 409
+    flash("The company is saved.", "success")
+    return redirect(f"/companies/{saved_id}")
+
+
+def _render_company_form(
+    company: Company | None, values: Mapping[str, object], error: str = ""
+) -> str:
+    return render_template(
+        "people/company_form.html",
+        company=company,
+        values=values,
+        desk=_list_staff(get_session()),
+        error=error,
+    )
 
 
 @pages.get("/companies/<int:number>")
 @requires(Right.READ)
-def company(number: int) -> str:
-    """A company: who manages it, its contacts, its tickets.
-
-    And the activity its record is to show.
-    """
-    found = _company(get_session(), number)
+def show_company(number: int) -> str:
+    """Show a company with its contacts, its tickets and their shared activity."""
+    company = _get_company(get_session(), number)
     contacts = get_session().scalars(
-        select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200)
+        select(Contact)
+        .where(Contact.company_id == number)
+        .order_by(Contact.name)
+        .limit(MAX_CONTACTS)
     )
     tickets = select(Ticket).where(Ticket.company_id == number).options(joinedload(Ticket.owner))
-    listed = get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all()
-    shown = and_(Ticket.company_id == number, Ticket.share_activity)
+    shared = and_(Ticket.company_id == number, Ticket.share_activity)
     return render_template(
         "people/company.html",
-        company=found,
+        company=company,
         contacts=list(contacts),
-        tickets=listed,
-        activity=_activity(get_session(), shown),
+        tickets=get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all(),
+        activity=_load_activity(get_session(), shared),
     )
 
 
 @pages.get("/contacts/<int:number>")
 @requires(Right.READ)
-def contact(number: int) -> str:
-    """A contact: how to reach them, their tickets, and the activity their record is to show."""
-    found = get_session().get(Contact, number) or abort(404)
+def show_contact(number: int) -> str:
+    """Show a contact with their addresses, their tickets and their shared activity."""
+    contact = get_session().get(Contact, number) or abort(404)
     links = select(TicketContact).where(TicketContact.contact_id == number)
     tickets = get_session().scalars(
         select(Ticket)
@@ -139,130 +136,145 @@ def contact(number: int) -> str:
         .order_by(Ticket.id.desc())
         .limit(MAX_RECENT)
     )
-    shown = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
-    choices = records.search_companies(get_session(), request.args.get("q", "")[:200])
+    shared = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
     return render_template(
         "people/contact.html",
-        contact=found,
+        contact=contact,
         tickets=list(tickets),
-        activity=_activity(get_session(), Ticket.id.in_(shown)),
-        companies=choices,
-        fault="",
+        activity=_load_activity(get_session(), Ticket.id.in_(shared)),
+        companies=records.search_companies(get_session(), request.args.get("q", "")[:200]),
     )
 
 
 @pages.post("/contacts/<int:number>")
 @requires(Right.WORK)
-def keep_contact(number: int) -> Answer:
-    """Change a contact's record."""
-    said = request.form
+def save_contact(number: int) -> Answer:
+    """Change a contact."""
+    form = request.form
     try:
         with get_context().store.transaction() as session:
-            found = session.get(Contact, number) or abort(404)
+            contact = session.get(Contact, number) or abort(404)
             records.save_contact(
                 session,
-                found,
-                email=said.get("email", ""),
-                name=said.get("name", ""),
-                phone=said.get("phone", ""),
-                company=_chosen_company(session),
+                contact,
+                email=form.get("email", ""),
+                name=form.get("name", ""),
+                phone=form.get("phone", ""),
+                company=_find_company(session),
                 by=get_staff().name,
                 now=now(),
             )
-    except ActionNotAllowed as fault:
-        flash(f"Nothing was changed: {fault}.", "error")
+    except ActionNotAllowed as error:
+        flash(f"Nothing was changed: {error}.", "error")
         return redirect(f"/contacts/{number}")
-    flash("The contact is on record.", "success")
+    flash("The contact is saved.", "success")
     return redirect(f"/contacts/{number}")
 
 
 @pages.get("/senders")
 @requires(Right.READ)
-def senders() -> str:
-    """People who have written and belong to no company yet."""
-    found = records.list_unknown_senders(get_session())
-    choices = records.search_companies(get_session(), request.args.get("q", "")[:200])
-    return render_template("people/senders.html", senders=found, companies=choices)
+def list_senders() -> str:
+    """List the people who have written and belong to no company yet."""
+    companies = records.search_companies(get_session(), request.args.get("q", "")[:200])
+    return render_template(
+        "people/senders.html",
+        senders=records.list_unknown_senders(get_session()),
+        companies=companies,
+    )
 
 
 @pages.post("/senders/<int:number>")
 @requires(Right.WORK)
-def claim(number: int) -> Response:
-    """One click: this sender, or everybody of their mail domain, belongs to the company."""
+def assign_sender(number: int) -> Response:
+    """Assign a sender to a company; on request everybody of their mail domain."""
     try:
         with get_context().store.transaction() as session:
-            person = session.get(Contact, number) or abort(404)
-            company = _chosen_company(session)
-            moved = _claim(session, person, company, whole=request.form.get("domain") == "yes")
-    except ActionNotAllowed as fault:
-        flash(f"Nothing was changed: {fault}.", "error")
+            sender = session.get(Contact, number) or abort(404)
+            company = _find_company(session)
+            whole_domain = request.form.get("domain") == "yes"
+            count = _assign_senders(session, sender, company, whole_domain=whole_domain)
+    except ActionNotAllowed as error:
+        flash(f"Nothing was changed: {error}.", "error")
     else:
-        flash(f"Associated; with it {moved} open ticket{'' if moved == 1 else 's'}.", "success")
+        flash(f"Associated, with {count} open ticket{'' if count == 1 else 's'}.", "success")
     return redirect("/senders")
 
 
-def _claim(session: Session, person: Contact, company: Company | None, *, whole: bool) -> int:
+def _assign_senders(
+    session: Session, sender: Contact, company: Company | None, *, whole_domain: bool
+) -> int:
+    """Assign the sender, or all of their mail domain without a company; count changed tickets.
+
+    Raises ActionNotAllowed without a company, or for a domain that no company can own.
+    """
     if company is None:
         raise ActionNotAllowed("choose a company")
-    alike = [person]
-    if whole:
-        domain = person.email.rpartition("@")[2]
+    contacts = [sender]
+    if whole_domain:
+        domain = sender.email.rpartition("@")[2]
         records.add_domain(session, domain, company)
-        theirs = Contact.email.endswith(f"@{domain}", autoescape=True)
-        alike = list(session.scalars(select(Contact).where(Contact.company_id.is_(None), theirs)))
+        has_domain = Contact.email.endswith(f"@{domain}", autoescape=True)
+        query = select(Contact).where(Contact.company_id.is_(None), has_domain)
+        contacts = list(session.scalars(query))
     return sum(
-        records.set_contact_company(session, one, company, by=get_staff().name, now=now())
-        for one in alike
+        records.set_contact_company(session, contact, company, by=get_staff().name, now=now())
+        for contact in contacts
     )
 
 
 @pages.get("/companies/<int:number>/add-ticket")
 @requires(Right.WORK)
-def add_ticket(number: int) -> str:
-    """The manual's form of a ticket made by hand, with its defaults."""
-    return _call_form(number, {}, "")
+def show_call_form(number: int) -> str:
+    """Show the manual's form for a ticket made by hand, with its default values."""
+    return _render_call_form(number, {}, "")
 
 
 @pages.post("/companies/<int:number>/add-ticket")
 @requires(Right.WORK)
-def added_ticket(number: int) -> Answer:
-    """Write the call down, by the one door every request comes through."""
-    said = request.form
-    company = _company(get_session(), number)
+def record_call(number: int) -> Answer:
+    """Record a phone call as a delivery, like every other request, and show its ticket.
+
+    409 and the form as it was filled in when that is not possible.
+    """
+    form = request.form
+    company = _get_company(get_session(), number)
     try:
-        contacts = _chosen_contacts(get_session(), company)
-        name, email = _caller(said.get("name", ""), contacts)
+        contacts = _get_contacts(get_session(), company)
+        name, email = _find_caller(form.get("name", ""), contacts)
         call = PhoneCall(
             contacts=contacts,
             company=company.name,
-            call_id=said.get("call_id", "")[:64],
+            call_id=form.get("call_id", "")[:64],
             name=name,
             email=email,
-            phone=said.get("phone", ""),
-            subject=said.get("subject", ""),
-            text=said.get("text", ""),
-            telemedicine=said.get("telemedicine") == "yes",
-            on_company=said.get("on_company") == "yes",
+            phone=form.get("phone", ""),
+            subject=form.get("subject", ""),
+            text=form.get("text", ""),
+            telemedicine=form.get("telemedicine") == "yes",
+            on_company=form.get("on_company") == "yes",
         )
         ticket = write_down(get_context(), call, actor=actor(), take=True).ticket
-    except ActionNotAllowed as fault:
-        return _call_form(number, said, str(fault)), 409
+    except ActionNotAllowed as error:
+        return _render_call_form(number, form, str(error)), 409
     flash(f"Ticket #{ticket} is yours.", "success")
     return redirect(f"/tickets/{ticket}")
 
 
-def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
-    company = _company(get_session(), number)
+def _render_call_form(number: int, values: Mapping[str, str], error: str) -> str:
+    company = _get_company(get_session(), number)
     contacts = get_session().scalars(
-        select(Contact).where(Contact.company_id == number).order_by(Contact.name).limit(200)
+        select(Contact)
+        .where(Contact.company_id == number)
+        .order_by(Contact.name)
+        .limit(MAX_CONTACTS)
     )
     return render_template(
         "people/add_ticket.html",
         company=company,
         contacts=list(contacts),
-        said=said,
-        fault=fault,
-        call_id=said.get("call_id") or uuid4().hex,
+        values=values,
+        error=error,
+        call_id=values.get("call_id") or uuid4().hex,
         pipeline=PIPELINE,
         stage=STEPS[0].stage,
         type=TICKET_TYPE,
@@ -272,13 +284,13 @@ def _call_form(number: int, said: Mapping[str, str], fault: str) -> str:
     )
 
 
-def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
-    """The contacts ticked, each with its own box, and a new address.
+def _get_contacts(session: Session, company: Company) -> list[Chosen]:
+    """Return the ticked contacts, each with its choice about its timeline, and a new one.
 
     Raises InvalidAddress for one that is none.
     """
     ids = [
-        number for said in request.form.getlist("contact") if (number := parse_id(said)) is not None
+        number for text in request.form.getlist("contact") if (number := parse_id(text)) is not None
     ]
     known = session.scalars(
         select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id)
@@ -296,61 +308,57 @@ def _chosen_contacts(session: Session, company: Company) -> list[Chosen]:
     return chosen
 
 
-def _caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
-    """Return name and address of who called.
+def _find_caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
+    """Return the caller's name and address.
 
-    Of a chosen contact of that name, or of the only one if it has none.
-
-    Somebody else called, without an address, where there is no such contact. Where no name was
-    typed the parser takes the first contact.
+    The address is that of the one chosen contact of this name, or of the only contact where it
+    has no name yet. Otherwise somebody else called, and it is empty. Without a name, the parser
+    takes the first contact.
     """
-    typed = directory.build_company_key(name)
-    same = [c for c in contacts if typed and directory.build_company_key(c.name) == typed]
-    if typed and len(contacts) == 1 and not contacts[0].name:
-        same = list(contacts)
-    return name, same[0].email if len(same) == 1 else ""
+    key = directory.build_company_key(name)
+    if not key:
+        return name, ""
+    matches = [c for c in contacts if directory.build_company_key(c.name) == key]
+    if len(contacts) == 1 and not contacts[0].name:
+        matches = list(contacts)
+    return name, matches[0].email if len(matches) == 1 else ""
 
 
-def _company(session: Session, number: int) -> Company:
-    people_of = (
-        joinedload(Company.manager),
-        joinedload(Company.consultant),
-        selectinload(Company.domains),
-    )
-    return session.scalar(select(Company).where(Company.id == number).options(*people_of)) or abort(
-        404
-    )
+def _get_company(session: Session, number: int) -> Company:
+    """Return a company with its people and domains; aborts with 404 where there is none."""
+    query = select(Company).where(Company.id == number)
+    query = query.options(joinedload(Company.manager), joinedload(Company.consultant))
+    return session.scalar(query.options(selectinload(Company.domains))) or abort(404)
 
 
-def _person(session: Session, field: str) -> Staff | None:
+def _find_staff(session: Session, field: str) -> Staff | None:
     number = parse_id(request.form.get(field))
     return session.get(Staff, number) if number is not None else None
 
 
-def _chosen_company(session: Session) -> Company | None:
+def _find_company(session: Session) -> Company | None:
     number = parse_id(request.form.get("company"))
     return session.get(Company, number) if number is not None else None
 
 
-def _desk(session: Session) -> list[Staff]:
+def _list_staff(session: Session) -> list[Staff]:
     return list(session.scalars(select(Staff).order_by(Staff.name)))
 
 
-def _open_tickets(session: Session, companies: list[int]) -> dict[int, int]:
-    counted = select(Ticket.company_id, func.count()).where(
-        Ticket.company_id.in_(companies), Ticket.status == Status.OPEN
+def _count_open_tickets(session: Session, companies: list[int]) -> dict[int, int]:
+    """Return the number of open tickets by company id; companies without one are missing."""
+    counts = (
+        select(Ticket.company_id, func.count())
+        .where(Ticket.company_id.in_(companies), Ticket.status == Status.OPEN)
+        .group_by(Ticket.company_id)
     )
-    return {
-        int(c): int(n)
-        for c, n in session.execute(counted.group_by(Ticket.company_id))
-        if c is not None
-    }
+    return {int(company): int(count) for company, count in session.execute(counts) if company}
 
 
-def _activity(session: Session, which: object) -> list[tuple[datetime, Message, Ticket]]:
-    """The latest messages on tickets whose box allows it, newest first.
+def _load_activity(session: Session, which: object) -> list[tuple[datetime, Message, Ticket]]:
+    """Return the latest messages on the tickets of a condition, newest first.
 
-    Who, when and which ticket, never the text.
+    The page shows who, when and which ticket, never the text.
     """
     query = (
         select(Message.at, Message, Ticket)

@@ -1,11 +1,9 @@
-"""Forms that outlived their session.
+"""Forms that were sent after their session had ended: saved, and shown again after sign-in.
 
-Kept when they come too late, shown again to who filled them in.
-
-A form whose token fits no session any more is not refused. If we made it, for an account, what was
-typed is kept for that account (workflow/accounts/saved_forms.py) and shown after sign-in, to be
-sent again by one press. Nothing is sent by itself: the press carries a fresh token like that of any
-other form.
+A form whose CSRF token fits no session any more is not lost. If we made the form, for an account,
+its fields are saved for that account (workflow/accounts/saved_forms.py) and shown after sign-in,
+where one press sends them again. Nothing is sent automatically: that press carries a new token,
+like every other form.
 """
 
 from collections.abc import Callable
@@ -44,13 +42,12 @@ from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
 from workflow.permissions import Right
 
-RESENT_KEY = (  # in the address a kept form is sent to: its key, so that it is forgotten then
-    "kept_form"
-)
+# Parameter of the address a saved form is sent to: its key, so that it can be deleted then.
+RESENT_KEY = "kept_form"
 LIBRARY = "security."  # endpoints of the sign-in library
-MAX_LINE_LENGTH = 60  # characters: longer ones are shown on several lines
-# Fields that people type into, and what their forms call them; a test holds it to the templates.
-# The others are choices and marks of the page: they are sent along as they were.
+MAX_LINE_LENGTH = 60  # characters; a longer value is shown in a field of several lines
+# Labels of the fields that people type into; a test compares them with the templates. All other
+# fields are choices or values of the page, and are sent as they were.
 TYPED_FIELDS = {
     "body": "Text",
     "cc": "Cc",
@@ -74,6 +71,7 @@ TYPED_FIELDS = {
     "text": "Text",
     "until": "Until",
 }
+# Fields that some forms let people type and others choose: digits alone are a choice.
 TYPED_OR_CHOSEN = {
     "company",
     "into",
@@ -81,8 +79,8 @@ TYPED_OR_CHOSEN = {
     "number",
     "other",
     "row",
-}  # where digits alone are a choice or a mark
-SIGNED_OUT = "You were signed out. Sign in: what you typed is not lost and is shown again then."
+}
+SIGNED_OUT = "You were signed out. Sign in: what you typed is saved and will be shown again."
 PAGE_TOO_OLD = "This page was older than your sign-in. Nothing was lost: check and send it again."
 TRY_AGAIN = "This page was open for too long, so nothing was done. Please try once more."
 NOT_SAVED = (
@@ -94,50 +92,59 @@ pages = Blueprint("kept_forms", __name__)
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a kept form, as its page shows it."""
+    """A field of a saved form, as its page shows it."""
 
     name: str
     label: str
     value: str
-    is_editable: bool  # can be changed before it is sent
+    is_editable: bool  # can be changed before the form is sent again
     is_long: bool
 
 
 @pages.get("/kept-forms")
 @requires(Right.READ)
-def listed() -> AnyResponse | str:
-    """The forms that wait to be sent again."""
-    found = saved_forms.list_forms(get_session(), get_context().sealer, _me() or 0, now())
-    if not found:
+def list_forms() -> AnyResponse | str:
+    """List the saved forms that were not sent again yet."""
+    forms = saved_forms.list_forms(
+        get_session(), get_context().sealer, _get_account_id() or 0, now()
+    )
+    if not forms:
         session.pop(SAVED_FORMS_KEY, None)
         return redirect("/")
-    until = [(form, form.at + saved_forms.KEEP_FOR) for form in found]
-    return render_template("kept_forms/list.html", forms=until, page_of=find_page)
+    return render_template(
+        "kept_forms/list.html",
+        forms=[(form, form.at + saved_forms.KEEP_FOR) for form in forms],
+        find_page=find_page,
+    )
 
 
-@pages.get("/kept-forms/newest")
+@pages.get("/kept-forms/newest", endpoint="newest")
 @requires(Right.READ)
-def newest() -> AnyResponse:
-    """Lead to the form that was kept last."""
-    found = saved_forms.list_forms(get_session(), get_context().sealer, _me() or 0, now())
-    return redirect(url_for("kept_forms.show", key=found[0].key) if found else "/")
+def show_newest() -> AnyResponse:
+    """Redirect to the form that was saved last."""
+    forms = saved_forms.list_forms(
+        get_session(), get_context().sealer, _get_account_id() or 0, now()
+    )
+    return redirect(url_for("kept_forms.show", key=forms[0].key) if forms else "/")
 
 
 @pages.get("/kept-forms/<key>")
 @requires(Right.READ)
 def show(key: str) -> str:
-    """Return what was typed, with a button that sends it."""
-    form = saved_forms.find_form(get_session(), get_context().sealer, _me() or 0, key, now())
+    """Show a saved form with a button that sends it again. 404 for another person's."""
+    form = saved_forms.find_form(
+        get_session(), get_context().sealer, _get_account_id() or 0, key, now()
+    )
     if form is None:
         abort(404)
     path, _, query = form.content.path.partition("?")
-    again = urlencode([*parse_qsl(query), (RESENT_KEY, key)])
+    query = urlencode([*parse_qsl(query), (RESENT_KEY, key)])
     return render_template(
         "kept_forms/form.html",
         form=form,
-        action=f"{path}?{again}",
+        action=f"{path}?{query}",
         page=find_page(path),
-        fields=[_field(name, value) for name, value in form.content.fields],
+        fields=[_build_field(name, value) for name, value in form.content.fields],
         until=form.at + saved_forms.KEEP_FOR,
     )
 
@@ -145,19 +152,20 @@ def show(key: str) -> str:
 @pages.post("/kept-forms/<key>/discard")
 @requires(Right.READ)
 def discard(key: str) -> AnyResponse:
-    """Throw one away."""
-    _forget(key)
-    flash("What you had typed was thrown away.", "success")
+    """Delete a saved form without sending it."""
+    _delete(key)
+    flash("The form was discarded.", "success")
     return redirect("/kept-forms" if session.get(SAVED_FORMS_KEY) else "/")
 
 
-# -- a form that comes too late ----
+# -- a form that was sent too late ----
 
 
 def save_late_form() -> AnyResponse | tuple[str, int] | None:
-    """Answer the form of this request, whose token fits no session; None where it is to be refused.
+    """Answer the form of this request, whose CSRF token fits no session.
 
-    It is refused where we did not make it, where another site sent it, and where a script did.
+    Returns None where the request has to be refused: we did not make the form, or another site or
+    a script sent it.
     """
     view = current_app.view_functions.get(request.endpoint or "")
     token = request.form.get(form_tokens.CSRF_FIELD, "")
@@ -167,31 +175,34 @@ def save_late_form() -> AnyResponse | tuple[str, int] | None:
         or _from_another_site()
     ):
         return None
-    own = cast("Callable[..., AnyResponse] | None", getattr(view, EXPIRED_ATTRIBUTE, None))
-    if own is not None:
-        return own(**(request.view_args or {}))
-    if (request.endpoint or "").startswith(LIBRARY):  # passwords and codes: never kept
+    own_answer = cast("Callable[..., AnyResponse] | None", getattr(view, EXPIRED_ATTRIBUTE, None))
+    if own_answer is not None:
+        return own_answer(**(request.view_args or {}))
+    if (request.endpoint or "").startswith(LIBRARY):  # passwords and codes are never saved
         flash(TRY_AGAIN, "error")
-        return redirect(_library_page())
-    owner, me = form_tokens.find_account_id(token), _me()
-    if owner is None:  # a page that needs no sign-in; nobody types a form of the desk there
+        return redirect(_find_library_page())
+    owner, me = form_tokens.find_account_id(token), _get_account_id()
+    if owner is None:  # the form of a page without sign-in: there is nobody to save it for
         if me is not None or g.get("csrf_valid"):
             return None
         flash(NOT_SAVED, "error")
         return redirect(url_for("security.login", next=find_page(request.path)))
-    return _kept(owner, me)
+    return _save(owner, me)
 
 
-def _kept(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
-    """Keep the form for its owner, and lead who is asking to it, or to the sign-in page."""
-    before = request.args.get(RESENT_KEY)
+def _save(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
+    """Save the form for the account that opened it, and redirect to it or to the sign-in page.
+
+    403 where somebody else is signed in now, 413 where the form is too large to be saved.
+    """
+    old_key = request.args.get(RESENT_KEY)
     with get_context().store.transaction() as writing:
-        key = saved_forms.save_form(writing, get_context().sealer, owner, _filled(), now())
-        if key is not None and before:  # it was a kept one already
-            saved_forms.delete_form(writing, owner, before)
+        key = saved_forms.save_form(writing, get_context().sealer, owner, _read_form(), now())
+        if key is not None and old_key:  # a saved form that expired once more
+            saved_forms.delete_form(writing, owner, old_key)
     if key is None:
         text = (
-            "You were signed out, and what was sent is too large to be kept. Go back and copy your"
+            "You were signed out, and the form is too large to be saved. Go back and copy your"
             " text."
         )
         return render_template("error.html", title="Too large", text=text), 413
@@ -200,8 +211,8 @@ def _kept(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         return redirect(url_for("security.login"), code=303)
     if me != owner:
         text = (
-            "It was filled in by somebody else, before you signed in here. It is kept for them, and"
-            " was not sent."
+            "Somebody else filled it in, before you signed in here. It is saved for them, and was"
+            " not sent."
         )
         return render_template("error.html", title="This form is not yours", text=text), 403
     session[SAVED_FORMS_KEY] = FORMS_LISTED
@@ -210,28 +221,30 @@ def _kept(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
 
 
 def forget_resent_form(response: Response) -> Response:
-    """Forget a kept form once it was sent again and taken."""
+    """Delete a saved form once it was sent again and accepted."""
     key = request.args.get(RESENT_KEY)
-    taken = request.method == "POST" and g.get("csrf_valid") and response.status_code < 400  # noqa: PLR2004
-    # Some pages say what is wrong with a form only when they have led elsewhere.
-    refused = any(category == "error" for category, _ in session.get("_flashes", ()))
-    if key and taken and not refused:
-        _forget(key)
+    is_success = response.status_code < 400  # noqa: PLR2004
+    was_accepted = request.method == "POST" and g.get("csrf_valid") and is_success
+    # Some pages redirect before they say what is wrong with a form.
+    was_refused = any(category == "error" for category, _ in session.get("_flashes", ()))
+    if key and was_accepted and not was_refused:
+        _delete(key)
     return response
 
 
-def _forget(key: str) -> None:
-    me = _me()
+def _delete(key: str) -> None:
+    me = _get_account_id()
     if me is None:
         return
     with get_context().store.transaction() as writing:
         saved_forms.delete_form(writing, me, key)
-        left = saved_forms.list_forms(writing, get_context().sealer, me, now())
-    if not left:
+        remaining = saved_forms.list_forms(writing, get_context().sealer, me, now())
+    if not remaining:
         session.pop(SAVED_FORMS_KEY, None)
 
 
-def _filled() -> FormContent:
+def _read_form() -> FormContent:
+    """Return the address and fields of this request's form, of its files only the names."""
     query = [(name, value) for name, value in request.args.items(multi=True) if name != RESENT_KEY]
     return FormContent(
         path=f"{request.path}?{urlencode(query)}" if query else request.path,
@@ -241,9 +254,9 @@ def _filled() -> FormContent:
 
 
 def _from_another_site() -> bool:
-    """Return whether the browser says so.
+    """Return whether the browser says that a page of another site sent the request.
 
-    Older ones say nothing: then the token alone has to do.
+    Older browsers do not say: then the token alone has to do.
     """
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     origin = request.headers.get("Origin", "null")  # "null" where a page of ours hides its address
@@ -253,20 +266,17 @@ def _from_another_site() -> bool:
     )
 
 
-def _library_page() -> str:
-    """Return the page of a form of the sign-in library; the sign-in page where it has none."""
+def _find_library_page() -> str:
+    """Return the address of the page with the sign-in library's form, or of the sign-in page."""
     path = find_page(request.path)
-    following = request.args.get("next")
+    next_page = request.args.get("next")
     if path != request.path:
         path = url_for("security.login")
-    return f"{path}?{urlencode({'next': following})}" if following else path
+    return f"{path}?{urlencode({'next': next_page})}" if next_page else path
 
 
 def find_page(path: str) -> str:
-    """Return the page on which the form of an address stands.
-
-    The nearest one above that can be looked at.
-    """
+    """Return the page that has the form of this address: the nearest address above with a GET."""
     adapter = current_app.url_map.bind("localhost")
     path = urlsplit(path).path
     while path.strip("/"):
@@ -279,14 +289,18 @@ def find_page(path: str) -> str:
     return "/"
 
 
-def _field(name: str, value: str) -> Field:
-    typed = name in TYPED_FIELDS and not (name in TYPED_OR_CHOSEN and value.isdigit())
+def _build_field(name: str, value: str) -> Field:
+    is_choice = name in TYPED_OR_CHOSEN and value.isdigit()
     label = TYPED_FIELDS.get(name) or name.replace("_", " ").replace("-", " ").capitalize()
     return Field(
-        name, label, value, is_editable=typed, is_long="\n" in value or len(value) > MAX_LINE_LENGTH
+        name,
+        label,
+        value,
+        is_editable=name in TYPED_FIELDS and not is_choice,
+        is_long="\n" in value or len(value) > MAX_LINE_LENGTH,
     )
 
 
-def _me() -> int | None:
-    """Return the account that is signed in; the guard may not have run yet."""
+def _get_account_id() -> int | None:
+    """Return the account that is signed in, also before the guard of the pages has run."""
     return int(current_user.id) if current_user and current_user.is_authenticated else None

@@ -1,4 +1,4 @@
-"""One's own tokens: made for a program, shown once, revoked."""
+"""Page of the signed-in person's API tokens: create, list, revoke."""
 
 from flask import Blueprint, abort, flash, redirect, render_template, request
 from werkzeug.wrappers import Response
@@ -14,36 +14,39 @@ SCOPE_DESCRIPTIONS = {
     Right.READ: "see tickets, contacts, companies, tasks",
     Right.WORK: "change them, and write to customers",
     Right.LEAD: "exports, and failed deliveries",
-    Right.AUDIT: "the audit trail, deliveries, the state of the house",
+    Right.AUDIT: "the audit log, deliveries, the state of the system",
     Right.ADMIN: "webhooks",
 }
 
 
 @pages.get("/account/tokens")
 @requires(Right.READ)
-def show() -> str:
-    """The tokens one has, and the form for another."""
-    return _page()
+def show_tokens() -> str:
+    """Show the person's tokens, and the form for a new one."""
+    return _render_page()
 
 
 @pages.post("/account/tokens")
 @requires(Right.READ)
-def make() -> str | tuple[str, int]:
-    """Make one, and show it in this answer only. 422 and what was typed when it cannot be."""
+def create_token() -> str | tuple[str, int]:
+    """Create a token and show it, in this answer only.
+
+    422 and the form as it was filled in when that is not allowed.
+    """
     try:
         with get_context().store.transaction() as session:
             me = session.get_one(Staff, get_staff().id)
             name, scopes = request.form.get("name", ""), request.form.getlist("scope")
             _, token = api_tokens.create_token(session, me, name, scopes, by=me.name, now=now())
-    except ActionNotAllowed as missing:
-        return _page(fault=str(missing)), 422
-    return _page(made=token)
+    except ActionNotAllowed as error:
+        return _render_page(error=str(error)), 422
+    return _render_page(new_token=token)
 
 
 @pages.post("/account/tokens/<int:number>/revoke")
 @requires(Right.READ)
 def revoke(number: int) -> Response:
-    """End one, at once and for good."""
+    """Revoke a token at once and for good. 404 for another person's."""
     try:
         with get_context().store.transaction() as session:
             row = api_tokens.revoke_token(
@@ -51,24 +54,19 @@ def revoke(number: int) -> Response:
             )
     except ActionNotAllowed:
         abort(404)
-    flash(f"“{row.name}” is revoked: it opens nothing any more.", "success")
+    flash(f"“{row.name}” is revoked and can no longer be used.", "success")
     return redirect("/account/tokens")
 
 
-def _page(fault: str = "", made: str = "") -> str:
-    typed = request.form if fault else {}
-    chosen = request.form.getlist("scope") if fault else [str(Right.READ)]
-    mine = [
-        (right, SCOPE_DESCRIPTIONS[right])
-        for right in Right
-        if right in RIGHTS_BY_ROLE[get_staff().role]
-    ]
+def _render_page(error: str = "", new_token: str = "") -> str:
+    """Return the page; after an error with the form as it was filled in."""
+    own_rights = RIGHTS_BY_ROLE[get_staff().role]
     return render_template(
         "tokens.html",
         tokens=api_tokens.list_tokens(get_session(), get_staff()),
-        scopes=mine,
-        fault=fault,
-        made=made,
-        typed=typed,
-        chosen=chosen,
+        scopes=[(right, SCOPE_DESCRIPTIONS[right]) for right in Right if right in own_rights],
+        error=error,
+        new_token=new_token,
+        values=request.form if error else {},
+        chosen=request.form.getlist("scope") if error else [str(Right.READ)],
     )

@@ -24,7 +24,7 @@ def present_sheet(sheet: SheetProposal) -> Data:
     """Return a sheet for scripts, without the contents of its rows."""
     columns = [
         {
-            "column": c.letter,
+            "column": c.name,
             "heading": c.heading,
             "field": c.field_name or None,
             "why": c.reason or None,
@@ -55,7 +55,7 @@ def print_sheet(sheet: SheetProposal, others: list[str]) -> None:
     )
     lines = (
         (
-            c.letter,
+            c.name,
             c.heading,
             describe_field(c.field_name) if c.field_name else "–",
             c.reason or _describe_guess(c.guess),

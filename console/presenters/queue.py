@@ -61,7 +61,7 @@ def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> Ticke
     owner, page = args.get("owner", ""), args.get("page", "")
     filters = Filters(
         company=args.get("company", "").strip()[:MAX_WORDS_LENGTH],
-        door=next((d for d in TRANSPORTS if d == args.get("door")), ""),
+        channel=next((d for d in TRANSPORTS if d == args.get("door")), ""),
         owner=parse_id(owner),
         telemedicine=args.get("telemedicine") == "1",
         stage=next((s for s in STAGES if s == args.get("stage")), None),
@@ -78,7 +78,7 @@ def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> Ticke
 def describe_filters(query: TicketQuery, people: Iterable[Staff]) -> list[str]:
     """Return active filters and order in words, shown while the filter form is folded."""
     filters = query.filters
-    descriptions = [filters.company, filters.door, _describe_owner(filters.owner, people)]
+    descriptions = [filters.company, filters.channel, _describe_owner(filters.owner, people)]
     if filters.stage is not None:
         descriptions.append(filters.stage)
     if filters.telemedicine:
@@ -104,7 +104,7 @@ def build_query_string(query: TicketQuery, page: int = 1) -> str:
         "view": query.view,
         "q": query.words,
         "company": filters.company,
-        "door": filters.door,
+        "door": filters.channel,
         "owner": "" if filters.owner is None else str(filters.owner),
         "telemedicine": "1" if filters.telemedicine else "",
         "stage": filters.stage or "",

@@ -4,13 +4,15 @@ import os
 import secrets
 import socket
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from workflow.settings.settings import Settings
+if TYPE_CHECKING:  # `intake --help` loads this module, and shall not load the settings
+    from workflow.settings.settings import Settings
 
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 
 
-def get_listen_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
+def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
     """Return the configured (host, port) pairs by the name of their setting.
 
     Port 0 is left out: it is chosen when the process starts.
@@ -27,7 +29,7 @@ def get_listen_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
     }
 
 
-def accepts_connections(settings: Settings) -> bool:
+def accepts_connections(settings: "Settings") -> bool:
     """Return whether every configured address accepts connections."""
     return all(_accepts_connection(address) for address in get_listen_addresses(settings).values())
 
@@ -38,7 +40,7 @@ def _accepts_connection(address: tuple[str, int]) -> bool:
     return False
 
 
-def get_formstack_key(settings: Settings) -> str:
+def get_formstack_key(settings: "Settings") -> str:
     """Return the key of the setting, else the one in INTAKE_HOME, created on first use."""
     key = settings.formstack_key.get_secret_value()
     path = settings.home / KEY_FILE

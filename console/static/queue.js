@@ -1,114 +1,189 @@
-// The list of tickets: what is new without reloading, and the keyboard. The page works without it.
+// The list of tickets: new ones appear without a reload, and single keys move through it.
+// The page works without this script.
 "use strict";
+
 (() => {
   const list = document.getElementById("list");
   const rows = document.getElementById("rows");
-  const title = document.title.replace(/^\(.*?\) /, "");
-  const all = () => [...rows.querySelectorAll("tr")];
-  const say = words => { document.getElementById("told").textContent = words; };
+  const title = document.title.replace(/^\(.*?\) /, ""); // without the number in front
 
-  // -- what is new ----------------------------------------------------------------------------------------------
-  const EVERY = 15000;
+  function allRows() {
+    return [...rows.querySelectorAll("tr")];
+  }
+
+  // Read out by screen readers, invisible to everybody else.
+  function announce(text) {
+    document.getElementById("announcement").textContent = text;
+  }
+
+  // -- new tickets --
+
+  const INTERVAL = 15_000; // milliseconds
   let digest = list.dataset.digest;
-  let timer = 0;
+  // The timer that waits for the next round: IDLE while the window is hidden, STOPPED for good
+  // once the server refuses.
+  const IDLE = 0;
+  const STOPPED = -1;
+  let timer = IDLE;
 
-  const merge = html => {
-    const box = document.createElement("template");
-    box.innerHTML = html;
-    const fresh = [...box.content.querySelectorAll("tr")];
-    const old = new Map(all().map(row => [row.dataset.ticket, row]));
-    let before = null;
-    let news = 0;
-    for (const row of fresh) {
-      const known = old.get(row.dataset.ticket);
-      old.delete(row.dataset.ticket);
-      if (known) {
-        const tick = known.querySelector("[name=ticket]");
-        row.classList.toggle("here", known.classList.contains("here"));
-        row.classList.toggle("fresh", known.classList.contains("fresh"));
-        if (tick && tick.checked) row.querySelector("[name=ticket]").checked = true;
-        if (known.contains(document.activeElement)) { before = known; continue; }
-        known.replaceWith(row);
+  function copyState(oldRow, newRow) {
+    const oldBox = oldRow.querySelector("[name=ticket]");
+    newRow.classList.toggle("current", oldRow.classList.contains("current"));
+    newRow.classList.toggle("new", oldRow.classList.contains("new"));
+    if (oldBox && oldBox.checked) newRow.querySelector("[name=ticket]").checked = true;
+  }
+
+  // Rows that left the list stay, crossed out: nothing may move under the hand of somebody who is
+  // about to click.
+  function markTaken(row) {
+    row.classList.add("taken");
+    for (const control of row.querySelectorAll("input, button")) {
+      control.disabled = true;
+      control.checked = false;
+    }
+    row.querySelector('[data-label="Assigned to"]').textContent = "no longer here";
+  }
+
+  function showOrHideTable() {
+    const hasRows = rows.children.length > 0;
+    rows.closest(".cards").hidden = !hasRows;
+    document.getElementById("empty").hidden = hasRows;
+    const bulkActions = document.getElementById("bulk");
+    if (bulkActions) bulkActions.hidden = !hasRows;
+  }
+
+  // Puts the rows the server sent in place of the old ones; returns how many tickets are new.
+  function mergeRows(html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    const oldRows = new Map(allRows().map((row) => [row.dataset.ticket, row]));
+    let previous = null;
+    let newCount = 0;
+    for (const row of template.content.querySelectorAll("tr")) {
+      const oldRow = oldRows.get(row.dataset.ticket);
+      oldRows.delete(row.dataset.ticket);
+      if (!oldRow) {
+        row.classList.add("new");
+        newCount += 1;
+        if (previous) previous.after(row);
+        else rows.prepend(row);
+        previous = row;
+      } else if (oldRow.contains(document.activeElement)) {
+        previous = oldRow; // replacing it would take the focus away
       } else {
-        row.classList.add("fresh");
-        news += 1;
-        if (before) before.after(row); else rows.prepend(row);
+        copyState(oldRow, row);
+        oldRow.replaceWith(row);
+        previous = row;
       }
-      before = row;
     }
-    for (const row of old.values()) {  // somebody took it: no jump under the hand of who is about to click
-      row.classList.add("gone");
-      row.querySelectorAll("input, button").forEach(one => { one.disabled = true; if (one.checked) one.checked = false; });
-      row.querySelector("[data-label=Owner]").textContent = "no longer here";
-    }
-    const some = rows.children.length > 0;
-    rows.closest(".cards").hidden = !some;
-    document.getElementById("empty").hidden = some;
-    const bulk = document.getElementById("bulk");
-    if (bulk) bulk.hidden = !some;
-    return news;
-  };
+    for (const row of oldRows.values()) markTaken(row);
+    showOrHideTable();
+    return newCount;
+  }
 
-  const look = async () => {
-    let again = true;
+  function showNews(news) {
+    digest = news.digest;
+    const newCount = mergeRows(news.rows);
+    document.title = `(${news.count}) ${title}`;
+    document.getElementById("count").textContent = `(${news.count})`;
+    const badge = document.querySelector("details.ticket-lists .active .badge");
+    if (badge) badge.textContent = news.count;
+    if (newCount) announce(newCount === 1 ? "One new ticket" : `${newCount} new tickets`);
+  }
+
+  async function fetchNews() {
+    let goOn = true;
     try {
-      const answer = await fetch(`/queue/news?${list.dataset.here}&seen=${digest}`, { redirect: "manual" });
-      again = answer.ok || answer.status >= 500;  // signed out, or no right any more: be silent
-      if (answer.status === 200) {
-        const told = await answer.json();
-        digest = told.digest;
-        const news = merge(told.rows);
-        document.title = `(${told.count}) ${title}`;
-        document.getElementById("count").textContent = `(${told.count})`;
-        const badge = document.querySelector("details.views .active .badge");
-        if (badge) badge.textContent = told.count;
-        if (news) say(news === 1 ? "One new ticket" : `${news} new tickets`);
-      }
-    } catch { /* the network is away: the next look finds it */ }
-    if (again && !document.hidden) timer = setTimeout(look, EVERY);
-    else timer = again ? 0 : -1;
-  };
+      const address = `/queue/news?${list.dataset.here}&seen=${digest}`;
+      const response = await fetch(address, { redirect: "manual" });
+      // Signed out, or without the right: asking again would only fill the log.
+      goOn = response.ok || response.status >= 500;
+      if (response.status === 200) showNews(await response.json());
+    } catch {
+      // The network is away; the next round tries again.
+    }
+    if (goOn && !document.hidden) timer = setTimeout(fetchNews, INTERVAL);
+    else timer = goOn ? IDLE : STOPPED;
+  }
+
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { clearTimeout(timer); if (timer > 0) timer = 0; } else if (timer === 0) { timer = 1; look(); }
+    if (document.hidden) {
+      clearTimeout(timer);
+      if (timer > IDLE) timer = IDLE;
+    } else if (timer === IDLE) {
+      timer = 1; // a round is running: coming back twice must not start two
+      fetchNews();
+    }
   });
-  timer = setTimeout(look, EVERY);
+  timer = setTimeout(fetchNews, INTERVAL);
 
-  // -- the keyboard ---------------------------------------------------------------------------------------------
-  const keys = document.getElementById("keys");
-  const on = document.getElementById("keys-on");
-  on.checked = localStorage.getItem("single-keys") !== "off";
-  on.addEventListener("change", () => localStorage.setItem("single-keys", on.checked ? "on" : "off"));
-  const help = document.getElementById("help");
-  help.classList.remove("d-none");
-  help.addEventListener("click", () => keys.showModal());
+  // -- the keyboard --
 
-  const here = () => rows.querySelector("tr.here");
-  const left = Number(sessionStorage.getItem("here")); // where one was before reading a ticket
-  if (left) rows.querySelector(`tr[data-ticket="${left}"]`)?.classList.add("here");
-  const go = step => {
-    const each = all();
-    const at = Math.min(Math.max(each.indexOf(here()) + step, 0), each.length - 1);
-    if (at < 0) return;
-    here()?.classList.remove("here");
-    each[at].classList.add("here");
-    sessionStorage.setItem("here", each[at].dataset.ticket);
-    each[at].querySelector("a.open").focus();
-    each[at].scrollIntoView({ block: "nearest" });
+  const helpDialog = document.getElementById("keys");
+  const keysSwitch = document.getElementById("keys-on");
+  keysSwitch.checked = localStorage.getItem("single-keys") !== "off";
+  keysSwitch.addEventListener("change", () => {
+    localStorage.setItem("single-keys", keysSwitch.checked ? "on" : "off");
+  });
+  const helpButton = document.getElementById("help");
+  helpButton.classList.remove("d-none"); // without a script there are no keys to explain
+  helpButton.addEventListener("click", () => helpDialog.showModal());
+
+  function currentRow() {
+    return rows.querySelector("tr.current");
+  }
+
+  // Coming back from a ticket, its row is the current one again.
+  const lastTicket = Number(sessionStorage.getItem("current-ticket"));
+  if (lastTicket) {
+    rows.querySelector(`tr[data-ticket="${lastTicket}"]`)?.classList.add("current");
+  }
+
+  function moveBy(step) {
+    const each = allRows();
+    const index = Math.min(Math.max(each.indexOf(currentRow()) + step, 0), each.length - 1);
+    if (index < 0) return; // no rows
+    const row = each[index];
+    currentRow()?.classList.remove("current");
+    row.classList.add("current");
+    sessionStorage.setItem("current-ticket", row.dataset.ticket);
+    row.querySelector("a.open").focus();
+    row.scrollIntoView({ block: "nearest" });
+  }
+
+  function toggleSelection() {
+    const box = currentRow()?.querySelector("[name=ticket]");
+    if (box && !box.disabled) box.checked = !box.checked;
+  }
+
+  function focusSearch() {
+    const search = document.getElementById("search");
+    search.closest(".collapse")?.classList.add("show"); // the folded menu of a narrow window
+    search.focus();
+  }
+
+  const KEYS = {
+    j: () => moveBy(1),
+    k: () => moveBy(-1),
+    x: toggleSelection,
+    "/": focusSearch,
+    "?": () => helpDialog.showModal(),
+    Enter: () => currentRow()?.querySelector("a.open").click(),
   };
-  const act = {
-    j: () => go(1),
-    k: () => go(-1),
-    x: () => { const tick = here()?.querySelector("[name=ticket]"); if (tick && !tick.disabled) tick.checked = !tick.checked; },
-    "/": () => { const search = document.getElementById("search"); search.closest(".collapse")?.classList.add("show"); search.focus(); },
-    "?": () => keys.showModal(),
-    Enter: () => here()?.querySelector("a.open").click(),
-  };
-  document.addEventListener("keydown", event => {
-    const typing = event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
-    const pressed = event.key === "Enter" && event.target.closest("a, button, input, select, summary");
-    if (!on.checked || typing || pressed || keys.open || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (!(event.key in act)) return;
+  const TEXT_FIELDS = "input:not([type=checkbox]), textarea, select, [contenteditable]";
+  const CONTROLS = "a, button, input, select, summary"; // Enter has a meaning of its own there
+
+  function isShortcut(event) {
+    if (!keysSwitch.checked || helpDialog.open) return false;
+    if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (event.target.closest(TEXT_FIELDS)) return false;
+    if (event.key === "Enter" && event.target.closest(CONTROLS)) return false;
+    return event.key in KEYS;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (!isShortcut(event)) return;
     event.preventDefault();
-    act[event.key]();
+    KEYS[event.key]();
   });
 })();

@@ -1,5 +1,11 @@
-// Light or dark as the system says; Bootstrap asks for an attribute.
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const dress = () => document.documentElement.setAttribute("data-bs-theme", dark.matches ? "dark" : "light");
-dark.addEventListener("change", dress);
-dress();
+// Light or dark as the system is set. Bootstrap's styles follow an attribute, not the system.
+"use strict";
+
+const darkMode = matchMedia("(prefers-color-scheme: dark)");
+
+function applyTheme() {
+  document.documentElement.setAttribute("data-bs-theme", darkMode.matches ? "dark" : "light");
+}
+
+darkMode.addEventListener("change", applyTheme);
+applyTheme();

@@ -1,58 +1,67 @@
-// The ticket page, kept fresh: times count down, and who else is here or has answered shows without a reload.
+// Keeps the ticket page up to date without a reload: deadlines count down, and the page shows who
+// else looks at the ticket and what others have changed.
 "use strict";
 
-const EVERY = 30_000;
+const INTERVAL = 30_000; // milliseconds
+const MINUTE = 60_000;
 const page = document.getElementById("ticket");
 const notices = document.getElementById("notices");
-const ahead = page ? new Date(page.dataset.now) - Date.now() : 0; // the server's clock decides, not this machine's
+// Deadlines follow the server's clock: this machine's may be wrong.
+const clockDifference = page ? new Date(page.dataset.now) - Date.now() : 0;
 
-function span(milliseconds) {
-  const minutes = Math.floor(milliseconds / 60_000);
+// The same words as the filter `age` of the templates.
+function formatDuration(milliseconds) {
+  const minutes = Math.floor(milliseconds / MINUTE);
   if (minutes < 60) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);
   return hours < 48 ? `${hours} h` : `${Math.floor(hours / 24)} d`;
 }
 
-function countDown() {
+function updateCountdowns() {
   for (const time of document.querySelectorAll("[data-countdown] time")) {
-    const left = new Date(time.dateTime) - Date.now() - ahead;
-    time.textContent = left > 0 ? `in ${span(left)}` : `${span(-left)} ago`;
+    const left = new Date(time.dateTime) - Date.now() - clockDifference;
+    time.textContent = left > 0 ? `in ${formatDuration(left)}` : `${formatDuration(-left)} ago`;
   }
 }
 
-async function pulse() {
+async function fetchNews() {
   if (document.hidden) return;
   const body = new URLSearchParams({
     seen: page.dataset.seen,
     csrf_token: document.querySelector('input[name="csrf_token"]')?.value ?? "",
   });
-  const answer = await fetch(page.dataset.pulse, { method: "POST", body });
-  if (!answer.ok) return;
-  const { watching, changed } = await answer.json();
-  show(watching);
-  warn(changed);
+  const response = await fetch(page.dataset.pulse, { method: "POST", body });
+  if (!response.ok) return;
+  const { watching, changed } = await response.json();
+  showViewers(watching);
+  showChanges(changed);
 }
 
-function show(watching) {
-  const known = new Map([...notices.querySelectorAll("[data-viewer]")].map((line) => [line.dataset.viewer, line]));
-  for (const name of watching) {
-    const line = known.get(name) ?? notices.appendChild(document.createElement("div"));
+function showViewers(names) {
+  const lines = [...notices.querySelectorAll("[data-viewer]")];
+  const oldLines = new Map(lines.map((line) => [line.dataset.viewer, line]));
+  for (const name of names) {
+    const line = oldLines.get(name) ?? notices.appendChild(document.createElement("div"));
     line.className = "alert alert-warning py-2";
     line.dataset.viewer = name;
-    line.textContent = `${name} is looking at this ticket now.`;
-    known.delete(name);
+    line.textContent = `${name} is viewing this ticket now.`;
+    oldLines.delete(name);
   }
-  for (const line of known.values()) line.remove();
+  for (const line of oldLines.values()) line.remove();
 }
 
-function warn(changed) {
+function showChanges(changes) {
   const line = document.getElementById("changed");
-  line.hidden = !changed.length;
-  const words = `Changed since you opened this page: ${changed.join("; ")}. Load the page again before you answer.`;
-  if (changed.length && line.textContent !== words) line.textContent = words; // said once, not each half minute
+  line.hidden = !changes.length;
+  const text =
+    `Changed since you opened this page: ${changes.join("; ")}.` +
+    " Reload the page before you reply.";
+  // Set only when it differs: a screen reader reads it out each time it is set.
+  if (changes.length && line.textContent !== text) line.textContent = text;
 }
 
 if (page) {
-  setInterval(countDown, EVERY);
-  setInterval(() => pulse().catch(() => {}), EVERY);
+  setInterval(updateCountdowns, INTERVAL);
+  // Without a network the page stays as it is; the next round tries again.
+  setInterval(() => fetchNews().catch(() => {}), INTERVAL);
 }

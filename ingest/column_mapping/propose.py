@@ -30,7 +30,7 @@ _MIN_TEXT = 40  # characters on average: columns with such texts are messages, o
 class ColumnProposal:
     """A column of a sheet: its heading, the proposed field, and the reason for the proposal."""
 
-    letter: str
+    name: str  # as Excel names it: A, B, … AA
     heading: str
     key: str  # the heading, folded
     field_name: str  # the field, or ""
@@ -225,7 +225,7 @@ def _propose_columns(
         if guess:
             free.remove(guess)
         yield ColumnProposal(
-            letter=name_column(column),
+            name=name_column(column),
             heading=heading.labels[column],
             key=key,
             field_name=name,

@@ -63,7 +63,7 @@ def _faults(box: Mailbox) -> Iterator[str]:
     if not all(text.isprintable() for text in (box.user, password, box.folder, box.move_to)):
         yield "control characters in user, password or folder"
     if not FLAG_PATTERN.fullmatch(box.flag):
-        yield "flag is not a keyword (letters, digits, $ and -)"
+        yield "flag is not a keyword (A-Z, a-z, 0-9, $ and -)"
     if box.move_to and box.move_to == box.folder:
         yield "move_to is the folder being read"
     if box.oauth2 and not _is_confidential(box.oauth2.token_url):

@@ -15,6 +15,33 @@ from workflow.models.states import Role
 
 PASSWORD = "a few plain words"
 _TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
+# Elements whose line breaks are part of the page.
+_PREFORMATTED = re.compile(
+    r'(?<=>)[^<>]*</(?:textarea|pre)>|<(\w+) [^>]*class="[^"]*plain-text[^"]*"[^>]*>.*?</\1>',
+    re.DOTALL,
+)
+_TAG = re.compile(r"<[^<>]+>")
+
+
+def join_lines(page: str) -> str:
+    """Return a page without the line breaks of its template, so that tests can search it.
+
+    Attributes are parted by one space, elements by nothing; text that is shown with its line
+    breaks keeps them.
+    """
+    parts, end = [], 0
+    for kept in _PREFORMATTED.finditer(page):
+        parts += [_join(page[end : kept.start()]), kept[0]]
+        end = kept.end()
+    return "".join([*parts, _join(page[end:])])
+
+
+def _join(markup: str) -> str:
+    markup = _TAG.sub(lambda tag: re.sub(r"\s+>$", ">", re.sub(r"\s*\n\s*", " ", tag[0])), markup)
+    markup = re.sub(r">\s*\n\s*<", "><", markup)
+    markup = re.sub(r"(<(?:a|dd|td|th|li|p|h\d|summary|button|option)\b[^>]*>)\s+", r"\1", markup)
+    markup = re.sub(r"\s+(</(?:dd|td|th|li|p|h\d|summary|button|option)>)", r"\1", markup)
+    return re.sub(r"\s*\n\s*", " ", markup)
 
 
 class Desk:
@@ -45,8 +72,11 @@ class Desk:
         return self.post("/login", {"email": email, "password": password})
 
     def _seen(self, answer: TestResponse) -> TestResponse:
-        if answer.mimetype == "text/html" and (found := _TOKEN.search(answer.text)):
-            self.token = found[1]
+        if answer.mimetype == "text/html":
+            # Not `answer.text`, which would be remembered as it was.
+            answer.set_data(join_lines(answer.get_data(as_text=True)))
+            if found := _TOKEN.search(answer.text):
+                self.token = found[1]
         return answer
 
 

@@ -60,7 +60,7 @@ def is_our_address(email: str, settings: Settings) -> bool:
 
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
 def build_company_key(name: str) -> str:
-    """Return a company's name folded for comparison; "" when it has no letters or digits.
+    """Return a company's name folded for comparison; "" when it has no alphanumeric character.
 
     Case, Unicode form, punctuation and spacing do not matter.
     """

@@ -53,7 +53,7 @@ _DATE = (
 # Between the word for a number and the number itself.
 _IS = r"(?:\s*(?:is|was|of|on|no\.?|number|nr\.?|id)\b|\s*[.#:=()-])*\s*"
 _NO_DATE = r"(?!\d{4}-\d\d?-\d\d?\b|\d\d?-\d\d?-\d{4}\b)"
-# Four digits or more, letters allowed among them.
+# Four digits or more; A to Z may stand among them.
 _NUMBER = rf"{_NO_DATE}(?=(?:[A-Z-]*\d){{4}})[A-Z0-9][A-Z0-9-]{{3,19}}\b"
 # After words that are followed by years and counts as well.
 _LONG_NUMBER = rf"(?=(?:[A-Z-]*\d){{6}}){_NUMBER}"

@@ -80,7 +80,7 @@ class WebhookEventState(StrEnum):
     """State of an event that goes to a webhook."""
 
     WAITING = "waiting"  # to be sent, or retried
-    DELIVERED = "told"  # the webhook answered 2xx; the database has the word of the first release
+    DELIVERED = "told"  # the webhook answered 2xx; the value is that of schema 0012
     GIVEN_UP = "given up"  # failed for two days; shown to staff, can be retried
 
 

@@ -60,7 +60,7 @@ class BlobStore:
         return self._sealer.unseal(sealed)
 
     def list_shard(self, shard: str) -> Iterator[tuple[str, datetime]]:
-        """Yield each blob whose digest begins with these two letters: digest, time last stored.
+        """Yield each blob whose digest begins with these two hexadecimal digits: digest, time last stored.
 
         Also deletes what killed processes left behind. Raises OSError.
         """

@@ -78,7 +78,7 @@ def _check_api_url(value: str) -> str:
 def _check_token(value: SecretStr) -> SecretStr:
     text = value.get_secret_value().strip()
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("control characters or letters outside ASCII in a token")
+        raise ValueError("control characters or non-ASCII characters in a token")
     return SecretStr(text)
 
 

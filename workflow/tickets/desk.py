@@ -639,7 +639,7 @@ class Desk:
         self, session: Session, ticket: Ticket, deadline: Deadline, now: datetime
     ) -> Task | None:
         cause = f"{deadline.milestone} not recorded within {deadline.within.days} days"
-        lock_ticket(session, ticket)  # an owner found a moment ago is the one to be told
+        lock_ticket(session, ticket)  # whoever owns it at this moment gets the task
         manager = ticket.company.manager if ticket.company else None
         escalates = deadline.person is Person.MANAGER
         if escalates and manager is None:

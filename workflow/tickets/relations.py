@@ -13,11 +13,11 @@ from workflow.models.states import Verdict
 def relate_tickets(
     session: Session, ticket: Ticket, other: int, verdict: Verdict, *, by: str, now: datetime
 ) -> bool:
-    """Say that two tickets belong together, do not, or that it is open again.
+    """Record whether two tickets belong together, or that this is undecided again.
 
-    Return False where that was said before. Linking relates two tickets that nothing related yet.
-    Raises ActionNotAllowed when there is no such other ticket, or when nothing says that they might belong
-    together and they are not to be linked.
+    Returns False when the same was recorded before. `Verdict.LINKED` also relates two tickets that
+    nothing related yet. Raises ActionNotAllowed when there is no such other ticket, or when a
+    verdict is given on two tickets that nothing relates.
     """
     if other == ticket.id or session.get(Ticket, other) is None:
         raise ActionNotAllowed(f"there is no other ticket #{other}")

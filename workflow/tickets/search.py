@@ -41,14 +41,14 @@ from workflow.customers import phone_numbers
 from workflow.models.core import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
-SHORTEST_BEGINNING = 3  # letters; half the tickets have a word that begins with "a"
+SHORTEST_BEGINNING = 3  # characters; half the tickets have a word that begins with "a"
 KNOWN, MANY = "search", "search many"  # what a session knows already
 SAMPLE, OFTEN, FEW = (
     1000,
     0.1,
     1000,
 )  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
-AROUND = 60  # letters of a snippet on each side of what was found
+AROUND = 60  # characters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"]+)')
 _NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
@@ -161,9 +161,9 @@ def _number_phrase(text: str) -> list[Phrase]:
 
 
 def fold_words(text: str) -> str:
-    """Return a text in lower case, without the marks on letters: José is found by jose."""
-    letters = unicodedata.normalize("NFKD", text)
-    bare = "".join(c for c in letters if not unicodedata.combining(c))
+    """Return a text in lower case and without accents: José is found by jose."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
     return unicodedata.normalize("NFC", bare).lower()
 
 
@@ -240,7 +240,7 @@ def index_tickets(session: Session, opened: Sequence[int], grown: Sequence[int])
 
 
 def _postgres(wanted: list[Phrase]) -> str:
-    # Letters and digits only, so nothing in it is an operator or a quote.
+    # Alphanumeric only, so nothing in it is an operator or a quote.
     found = []
     for p in wanted:
         words = " <-> ".join(p.words) + (":*" if p.beginning else "")

@@ -93,7 +93,7 @@ def make_window(now: datetime, zone: ZoneInfo, days: int) -> Window:
 
 def count_arrivals(session: Session, over: Window) -> Figure:
     """Return the tickets opened, by channel and day (by week beyond a month)."""
-    # a month of bars can still be told apart
+    # more bars than those of a month would be too narrow to read
     bounds = over.bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004
     counted = [
         func.count().filter(_within(Ticket.created_at, begin, end)) for _, begin, end in bounds

@@ -276,11 +276,11 @@ def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
 
 
 def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord) -> None:
-    """Withhold the mails that were queued: every one, or none and raise Missing.
+    """Withhold the mails that were queued.
 
-    Their rule keys become free: doing it again queues them again. The ticket is held already: it
-    comes before its mails, as for whoever records what the relay said (outbox.py, `_record`), so
-    that no two wait for each other.
+    Raises ActionNotAllowed, and withholds none, when one of them is sent already.
+    Their rule keys become free: doing it again queues them again. The ticket is locked before its
+    mails, as in `mail.sender`, which records the relay's answer, so that no two wait for each other.
     """
     rows = (
         select(OutgoingMail)

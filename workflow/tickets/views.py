@@ -50,7 +50,7 @@ class Filters:
     """Filters of a list; an empty one does not narrow it."""
 
     company: str = ""  # how its name begins
-    door: str = ""
+    channel: str = ""
     owner: int | None = None  # a person's id, or NOBODY
     telemedicine: bool = False
     stage: Stage | None = None
@@ -211,8 +211,8 @@ def _wanted(filters: Filters) -> Where:
                 select(Company.id).where(Company.key.startswith(key, autoescape=True))
             )
         )
-    if filters.door:
-        found.append(Ticket.transport == filters.door)
+    if filters.channel:
+        found.append(Ticket.transport == filters.channel)
     if filters.owner is not None:
         found.append(
             Ticket.owner_id == filters.owner if filters.owner else Ticket.owner_id.is_(None)

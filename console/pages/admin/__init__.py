@@ -1,1 +1,1 @@
-"""Pages of administrators: operations, deliveries, staff, webhooks, texts."""
+"""Pages for leads, auditors and admins: operations, deliveries, people, webhooks, responses."""

@@ -1,7 +1,4 @@
-"""The texts that mails begin with, in folders.
-
-A lead adds, changes, deletes them and takes a change back.
-"""
+"""Page of the canned responses: add, change, delete, undo the last change."""
 
 from collections.abc import Callable
 
@@ -22,9 +19,9 @@ pages = Blueprint("mail_texts", __name__)
 @pages.get("/mail-texts")
 @requires(Right.LEAD)
 def show() -> str:
-    """Every text, and what was changed last; `?change=NAME` opens one."""
+    """Show the canned responses and their latest changes; `?change=NAME` opens one to edit."""
     name = request.args.get("change", "")
-    return _page(
+    return _render_page(
         canned_responses.find_response(get_session(), name)
         or CannedResponse(canned_responses.DEFAULT_FOLDER, "", "", "")
     )
@@ -33,33 +30,31 @@ def show() -> str:
 @pages.post("/mail-texts")
 @requires(Right.LEAD)
 def save() -> Response | tuple[str, int]:
-    """Keep a text; 422 and the form with what was typed where it cannot be used."""
+    """Save a canned response; 422 and the form as it was filled in when it cannot be used."""
     form = request.form
-    folder, name, subject, body, ticks = (
-        form.get(n, "") for n in ("folder", "name", "subject", "body", "ticks")
+    response = CannedResponse(
+        folder=form.get("folder", ""),
+        name=form.get("name", ""),
+        subject=form.get("subject", ""),
+        body=form.get("body", ""),
+        ticks=form.get("ticks", ""),
     )
-    given = CannedResponse(folder, name, subject, body, ticks)
+    is_new = bool(form.get("new"))
     try:
         with get_context().store.transaction() as session:
-            if (
-                form.get("new")
-                and canned_responses.find_response(session, " ".join(given.name.split()))
-                is not None
-            ):
-                raise ActionNotAllowed(  # noqa: TRY301
-                    "there is a text of this name: change that one, or choose another name"
-                )  # said as the others are
-            canned_responses.save_response(session, given, by=get_staff().name, now=now())
-    except ActionNotAllowed as missing:
-        return _page(given, str(missing), new=bool(form.get("new"))), 422
-    flash(f"Saved: {given.name}.", "success")
+            if is_new:
+                _require_new_name(session, response.name)
+            canned_responses.save_response(session, response, by=get_staff().name, now=now())
+    except ActionNotAllowed as error:
+        return _render_page(response, str(error), new=is_new), 422
+    flash(f"Saved: {response.name}.", "success")
     return redirect(url_for("mail_texts.show"))
 
 
 @pages.post("/mail-texts/delete")
 @requires(Right.LEAD)
 def delete() -> Response:
-    """Take a text away."""
+    """Delete a canned response."""
     return _change(
         "Deleted",
         lambda s, name: canned_responses.delete_response(s, name, by=get_staff().name, now=now()),
@@ -69,33 +64,41 @@ def delete() -> Response:
 @pages.post("/mail-texts/undo")
 @requires(Right.LEAD)
 def undo() -> Response:
-    """Take the last change of a text back."""
+    """Undo the last change of a canned response."""
     return _change(
-        "Taken back",
+        "Undone",
         lambda s, name: canned_responses.undo_last_change(s, name, by=get_staff().name, now=now()),
     )
 
 
-def _change(done: str, change: Callable[[Session, str], None]) -> Response:
+def _require_new_name(session: Session, name: str) -> None:
+    """Raise ActionNotAllowed where a canned response has this name: it would be overwritten."""
+    if canned_responses.find_response(session, " ".join(name.split())) is not None:
+        raise ActionNotAllowed(
+            "a canned response has this name: change that one, or choose another name"
+        )
+
+
+def _change(result: str, change: Callable[[Session, str], None]) -> Response:
     name = request.form.get("name", "")
     try:
         with get_context().store.transaction() as session:
             change(session, name)
-    except ActionNotAllowed as missing:
-        flash(f"Not done: {missing}.", "error")
+    except ActionNotAllowed as error:
+        flash(f"Nothing was changed: {error}.", "error")
     else:
-        flash(f"{done}: {name}.", "success")
+        flash(f"{result}: {name}.", "success")
     return redirect(url_for("mail_texts.show"))
 
 
-def _page(shown: CannedResponse, fault: str = "", *, new: bool | None = None) -> str:
+def _render_page(response: CannedResponse, error: str = "", *, new: bool | None = None) -> str:
     return render_template(
         "answer/texts.html",
         texts=canned_responses.list_responses(get_session()),
         changes=canned_responses.list_latest_versions(get_session()),
-        shown=shown,
-        fault=fault,
-        new=not shown.name if new is None else new,
+        response=response,
+        error=error,
+        new=not response.name if new is None else new,
         variables=VARIABLES,
         boxes=process.list_boxes(),
         recap=process.Template.RECAP,

@@ -1,7 +1,4 @@
-"""What came in and could not be read.
-
-Looked at, read again with the difference shown first, or dismissed.
-"""
+"""Pages of the deliveries: list them, view one, read it again after a preview, dismiss it."""
 
 import codecs
 import hashlib
@@ -45,15 +42,17 @@ from workflow.models.states import DeliveryState
 from workflow.permissions import Right
 
 MAX_LISTED, MAX_EXPORTED = 100, 10_000
-MAX_PREVIEWED = 10  # deliveries of which is shown what would come of them
+MAX_PREVIEWED = 10  # deliveries of a preview: each is parsed while the page waits
 MAX_TEXT_LENGTH = 200_000  # characters of an original on a page
+MAX_UTF8_BYTES = 4  # of one character
 MAX_LINES = 200  # of items and filings on a page
 MAX_REASON_LENGTH = 500
+# File endings of originals. Other formats keep "bin": the file's own name may hold anything.
 SUFFIXES = {
     Format.MAIL: "eml",
     Format.FORMSTACK: "txt",
     Format.PHONE: "txt",
-}  # others: what the file was called
+}
 CSV_COLUMNS = (
     "id",
     "received_at",
@@ -67,7 +66,7 @@ CSV_COLUMNS = (
     "items",
 )
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-MAPPING_NEEDED = "mapping needed"  # how the reason of a workbook begins whose headings nobody knows
+MAPPING_NEEDED = "mapping needed"  # beginning of the reason when a workbook's headings are unknown
 Data = dict[str, Any]
 
 pages = Blueprint("deliveries", __name__)
@@ -75,214 +74,188 @@ pages = Blueprint("deliveries", __name__)
 
 @pages.get("/operations/deliveries")
 @requires(Right.AUDIT)
-def listed() -> str:
-    """Deliveries in a state, the failed ones unless another is asked for."""
-    return _list()
+def list_deliveries() -> str:
+    """List the deliveries of a state, `failed` by default."""
+    return _render_list()
 
 
 @pages.get("/operations/deliveries.csv")
 @requires(Right.AUDIT)
-def table() -> Response:
-    """The same for a spreadsheet."""
-    state = _state()
-    lines = [
-        [*CSV_COLUMNS],
-        *(
-            [str(one[h]) for h in CSV_COLUMNS]
-            for one in deliveries.list_deliveries(get_session(), state, MAX_EXPORTED, now())
-        ),
-    ]
-    return build_csv_response(f"deliveries-{state}", lines)
+def download_list() -> Response:
+    """Send the list as CSV."""
+    state = _get_state()
+    rows = deliveries.list_deliveries(get_session(), state, MAX_EXPORTED, now())
+    lines = [[str(row[column]) for column in CSV_COLUMNS] for row in rows]
+    return build_csv_response(f"deliveries-{state}", [[*CSV_COLUMNS], *lines])
 
 
 @pages.get("/operations/deliveries/<int:number>")
 @requires(Right.AUDIT)
-def one(number: int) -> str:
-    """Return how a delivery came, how often, and what has become of each item; not what it says."""
-    found = deliveries.find_delivery(get_session(), number, now()) or abort(404)
+def show_delivery(number: int) -> str:
+    """Show a delivery's receipts and what each item became; never its content."""
+    delivery = deliveries.find_delivery(get_session(), number, now()) or abort(404)
     return render_template(
-        "operations/delivery.html", found=found, most=MAX_LINES, asks=needs_column_mapping(found)
+        "operations/delivery.html",
+        delivery=delivery,
+        max_lines=MAX_LINES,
+        needs_mapping=needs_column_mapping(delivery),
     )
 
 
 @pages.get("/operations/deliveries/<int:number>/raw")
 @requires(Right.LEAD)
-def raw(number: int) -> str | tuple[str, int]:
-    """The original, as text where it is text. That it was opened is on record."""
-    form, content = _original(number, cause="raw view")
-    found = deliveries.find_delivery(get_session(), number, now()) or abort(404)
-    text = _text(content[: 4 * MAX_TEXT_LENGTH])
+def show_original(number: int) -> str | tuple[str, int]:
+    """Show the original as text, where it is text. The audit log records the access."""
+    format_, content = _read_original(number, cause="raw view")
+    delivery = deliveries.find_delivery(get_session(), number, now()) or abort(404)
+    max_bytes = MAX_UTF8_BYTES * MAX_TEXT_LENGTH
+    text = _make_printable(content[:max_bytes])
     return render_template(
         "operations/raw.html",
-        found=found,
-        form=form,
+        delivery=delivery,
+        format=format_,
         text=text and text[:MAX_TEXT_LENGTH],
-        cut=len(content) > 4 * MAX_TEXT_LENGTH or len(text or "") > MAX_TEXT_LENGTH,
+        is_cut=len(content) > max_bytes or len(text or "") > MAX_TEXT_LENGTH,
     )
 
 
 @pages.get("/operations/deliveries/<int:number>/original")
 @requires(Right.LEAD)
-def original(number: int) -> Response:
-    """The original as a file to be saved, never opened in the browser.
-
-    That it was opened is on record.
-    """
-    form, content = _original(number, cause="download")
-    name = f"delivery-{number}.{SUFFIXES.get(form, 'bin')}"
-    answer = send_file(
-        BytesIO(content), "application/octet-stream", as_attachment=True, download_name=name
-    )
-    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = (
-        SANDBOX_POLICY,
-        "no-store",
-    )
-    return answer
+def download_original(number: int) -> Response:
+    """Send the original as a file to save, never to open. The audit log records the access."""
+    format_, content = _read_original(number, cause="download")
+    name = f"delivery-{number}.{SUFFIXES.get(format_, 'bin')}"
+    return _send_file(content, "application/octet-stream", name)
 
 
 @pages.get("/operations/deliveries/<int:number>/rejected.xlsx")
 @requires(Right.LEAD)
-def rejected(number: int) -> Response:
-    """The rows that were rejected, to be mended and dropped again.
+def download_rejected_rows(number: int) -> Response:
+    """Send the rejected rows as a workbook that can be corrected and dropped again.
 
-    That they were taken is on record.
+    404 for a delivery without rejected rows. The audit log records the access.
     """
     try:
         rows = list_rejected_rows(get_context(), number) or abort(404)
     except (LookupError, UnreadableError):
         abort(404)
-    _looked(number, "rejected rows")
-    answer = send_file(
-        BytesIO(render_workbook(rows)),
-        XLSX_TYPE,
-        as_attachment=True,
-        download_name=f"rejected-{number}.xlsx",
-    )
-    answer.headers["Content-Security-Policy"], answer.headers["Cache-Control"] = (
-        SANDBOX_POLICY,
-        "no-store",
-    )
-    return answer
+    _record_access(number, "rejected rows")
+    return _send_file(render_workbook(rows), XLSX_TYPE, f"rejected-{number}.xlsx")
 
 
 @pages.post("/operations/deliveries/look")
 @requires(Right.LEAD)
-def look() -> AnyResponse | str:
-    """What would come of reading the chosen ones again.
+def preview_replay() -> AnyResponse | str:
+    """Show what reading the selected deliveries again would change, without changing anything.
 
-    Nothing is changed, and that it was shown is on record.
+    The audit log records the access.
     """
-    numbers = _chosen()
+    numbers = _get_selected()
     if not numbers:
-        return _nothing_chosen()
-    return _show(numbers)
+        return _ask_to_select()
+    return _render_preview(numbers)
 
 
 @pages.post("/operations/deliveries/replay")
 @requires(Right.LEAD)
-def again() -> AnyResponse | tuple[str, int]:
-    """Read the chosen ones again.
+def read_again() -> AnyResponse | tuple[str, int]:
+    """Read the selected deliveries again: one now, several in the background.
 
-    409 and what would come of it now, where that is not what was shown any more.
+    409 and a new preview when one would no longer change what was shown.
     """
-    numbers = _chosen()
+    numbers = _get_selected()
     if not numbers:
-        return _nothing_chosen()
+        return _ask_to_select()
     if len(numbers) > 1:
         count = enqueue_replays(get_context(), numbers, by=get_staff().name)
         flash(f"{count} deliveries are being read again.", "success")
-        return redirect(url_for("deliveries.listed"))
-    return _again(numbers[0])
+        return redirect(url_for("deliveries.list_deliveries"))
+    return _read_one_again(numbers[0])
 
 
 @pages.post("/operations/deliveries/dismiss")
 @requires(Right.LEAD)
 def dismiss() -> AnyResponse | tuple[str, int]:
-    """Say that nothing is to come of the chosen ones; they stay stored.
+    """Dismiss the selected deliveries for a reason; they stay stored.
 
-    422 with what was typed when that cannot be.
+    422 and the form as it was filled in without a reason, or when one has not failed.
     """
-    numbers, reason = _chosen(), request.form.get("reason", "").strip()
+    numbers, reason = _get_selected(), request.form.get("reason", "").strip()
     if not numbers:
-        return _nothing_chosen()
+        return _ask_to_select()
     if not reason or len(reason) > MAX_REASON_LENGTH:
-        return (
-            _list(
-                fault="Say why nothing is to come of it, in a line without patient data.",
-                ticked=numbers,
-            ),
-            422,
-        )
+        error = "Give a reason for dismissing, in one line without patient data."
+        return _render_list(error=error, selected=numbers), 422
     try:
         retry.dismiss(get_context(), numbers, reason, by=get_staff().name)
-    except ActionNotAllowed as missing:
-        return _list(fault=str(missing), ticked=numbers), 422
+    except ActionNotAllowed as error:
+        return _render_list(error=str(error), selected=numbers), 422
     flash(
-        f"{_count(numbers)} dismissed. To take it back, open it among the dismissed ones and read"
-        " it again.",
+        f"{_count(numbers)} dismissed. To undo this, open it in the list of dismissed deliveries"
+        " and read it again.",
         "success",
     )
-    return redirect(url_for("deliveries.listed"))
+    return redirect(url_for("deliveries.list_deliveries"))
 
 
-def _list(fault: str = "", ticked: list[int] | None = None) -> str:
-    state = _state()
-    found = deliveries.list_deliveries(get_session(), state, MAX_LISTED, now())
-    more = deliveries.count_deliveries(get_session(), state) - len(found)
+def _render_list(error: str = "", selected: list[int] | None = None) -> str:
+    state = _get_state()
+    rows = deliveries.list_deliveries(get_session(), state, MAX_LISTED, now())
     return render_template(
         "operations/deliveries.html",
-        found=found,
-        more=more,
+        deliveries=rows,
+        more=deliveries.count_deliveries(get_session(), state) - len(rows),
         state=state,
         states=list(DeliveryState),
-        fault=fault,
-        ticked=ticked or [],
+        error=error,
+        selected=selected or [],
         reason=request.form.get("reason", ""),
-        choosing=is_allowed(Right.LEAD) and state == "failed",
-        asks=needs_column_mapping,
+        may_select=is_allowed(Right.LEAD) and state == DeliveryState.FAILED,
+        needs_mapping=needs_column_mapping,
     )
 
 
-def _state() -> str:
-    said = request.args.get("state", "")
-    return said if said in set(DeliveryState) else DeliveryState.FAILED
+def _get_state() -> str:
+    state = request.args.get("state", "")
+    return state if state in set(DeliveryState) else DeliveryState.FAILED
 
 
-def _chosen() -> list[int]:
-    """The numbers that were ticked, or every failed one."""
+def _get_selected() -> list[int]:
+    """Return the selected numbers, or those of all failed deliveries."""
     if request.form.get("all"):
         return deliveries.list_failed_ids(get_session())
-    return sorted({number for said in request.form.getlist("id") if (number := parse_id(said))})
+    return sorted({number for text in request.form.getlist("id") if (number := parse_id(text))})
 
 
-def _nothing_chosen() -> AnyResponse:
-    flash("Tick at least one delivery.", "error")
-    return redirect(url_for("deliveries.listed"))
+def _ask_to_select() -> AnyResponse:
+    flash("Select at least one delivery.", "error")
+    return redirect(url_for("deliveries.list_deliveries"))
 
 
-def _show(numbers: list[int]) -> str:
-    tried = [_tried(number) for number in numbers[:MAX_PREVIEWED]]
+def _render_preview(numbers: list[int]) -> str:
+    previews = [_preview(number) for number in numbers[:MAX_PREVIEWED]]
     return render_template(
         "operations/replay.html",
-        tried=tried,
+        previews=previews,
         numbers=numbers,
-        left=len(numbers) - len(tried),
+        left=len(numbers) - len(previews),
         show=replay,
-        seen=_seen(tried[0]),
-        every=bool(request.form.get("all")),
-        most=MAX_LINES,
-        changing=any(map(_changes, tried)),
+        seen=_hash_preview(previews[0]),
+        all_failed=bool(request.form.get("all")),
+        max_items=MAX_LINES // len(previews),
+        has_changes=any(map(_would_change, previews)),
     )
 
 
-def _tried(number: int) -> Data:
-    standing = deliveries.find_state(get_session(), number) or abort(404)
-    _looked(number, "replay preview")
-    return replay.present_preview(get_context(), number, standing[0])
+def _preview(number: int) -> Data:
+    """Return what reading a delivery again would change. The audit log records the access."""
+    state, _ = deliveries.find_state(get_session(), number) or abort(404)
+    _record_access(number, "replay preview")
+    return replay.present_preview(get_context(), number, state)
 
 
-def _looked(number: int, cause: str) -> None:
-    """Put on record who has had what a customer sent."""
+def _record_access(number: int, cause: str) -> None:
+    """Record in the audit log that a person got what a customer sent (45 CFR 164.312(b))."""
     with get_context().store.transaction() as session:
         audit.record(
             session,
@@ -294,53 +267,52 @@ def _looked(number: int, cause: str) -> None:
         )
 
 
-def _changes(tried: Data) -> bool:
-    """Whether doing it would do anything.
+def _would_change(preview: Data) -> bool:
+    """Return whether reading again would do anything.
 
-    One that cannot be read today is read again all the same, and says so.
+    True for every delivery that is not processed: reading again is what gives it a new state.
     """
-    return tried["state"] != DeliveryState.PROCESSED or bool(tried.get("changes"))
+    return preview["state"] != DeliveryState.PROCESSED or bool(preview.get("changes"))
 
 
-def _seen(tried: Data) -> str:
-    """Return what was shown, as a digest: what is done has to be that."""
-    return hashlib.sha256(json.dumps(tried, sort_keys=True, default=str).encode()).hexdigest()
+def _hash_preview(preview: Data) -> str:
+    """Return a digest of a preview: only what was shown may then be done."""
+    return hashlib.sha256(json.dumps(preview, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _again(number: int) -> AnyResponse | tuple[str, int]:
-    state, filed = deliveries.find_state(get_session(), number) or abort(404)
-    by, here = get_staff().name, url_for("deliveries.one", number=number)
-    if state is not DeliveryState.PROCESSED:
-        done = retry.replay(get_context(), number, by=by) or abort(404)
-        with (
-            get_context().store.read_only() as session
-        ):  # the request's own has seen it as it was before
-            told = replay.present_replayed(done, deliveries.list_ticket_ids(session, number))
-        more = (
-            " Items read before may read otherwise now: look at what would change."
-            if filed and told["read"]
-            else ""
-        )
-        flash(
-            f"Delivery {number}: {replay.describe_delivery(told)}.{more}",
-            "success" if told["read"] else "error",
-        )
-        return redirect(here)
-    tried = replay.present_preview(get_context(), number, state)
-    if _seen(tried) != request.form.get("seen"):
-        return _show([number]), 409
-    if tried["read"]:
-        told = replay.present_comparison(
-            reprocess.apply_replay(
-                get_context(), reprocess.preview_replay(get_context(), number), by=by
-            ),
-            applied=True,
-        )
-        flash(f"Delivery {number}: {replay.describe_delivery(told)}.", "success")
-    return redirect(here)
+def _read_one_again(number: int) -> AnyResponse | tuple[str, int]:
+    state, was_filed = deliveries.find_state(get_session(), number) or abort(404)
+    if state is DeliveryState.PROCESSED:
+        return _apply_preview(number)
+    delivery = retry.replay(get_context(), number, by=get_staff().name) or abort(404)
+    # A session of its own: the request's has the state before the replay.
+    with get_context().store.read_only() as session:
+        result = replay.present_replayed(delivery, deliveries.list_ticket_ids(session, number))
+    hint = ""
+    if was_filed and result["read"]:
+        hint = " Items that were read before may now be different: open the preview."
+    flash(
+        f"Delivery {number}: {replay.describe_delivery(result)}.{hint}",
+        "success" if result["read"] else "error",
+    )
+    return redirect(url_for("deliveries.show_delivery", number=number))
 
 
-def _original(number: int, *, cause: str) -> tuple[Format, bytes]:
+def _apply_preview(number: int) -> AnyResponse | tuple[str, int]:
+    """Apply the changes of a processed delivery; 409 and the preview when it has changed."""
+    preview = replay.present_preview(get_context(), number, DeliveryState.PROCESSED)
+    if _hash_preview(preview) != request.form.get("seen"):
+        return _render_preview([number]), 409
+    if preview["read"]:
+        comparison = reprocess.preview_replay(get_context(), number)
+        applied = reprocess.apply_replay(get_context(), comparison, by=get_staff().name)
+        result = replay.present_comparison(applied, applied=True)
+        flash(f"Delivery {number}: {replay.describe_delivery(result)}.", "success")
+    return redirect(url_for("deliveries.show_delivery", number=number))
+
+
+def _read_original(number: int, *, cause: str) -> tuple[Format, bytes]:
+    """Return format and bytes of an original; aborts with 404 where it is missing or damaged."""
     try:
         return reprocess.read_original_for_person(
             get_context(), number, by=get_staff().name, cause=cause
@@ -349,32 +321,36 @@ def _original(number: int, *, cause: str) -> tuple[Format, bytes]:
         abort(404)
 
 
-def _text(content: bytes) -> str | None:
-    """The bytes as text with control characters made visible; None where they are no text."""
+def _send_file(content: bytes, media_type: str, name: str) -> Response:
+    """Send what customers sent as a file that no browser opens or caches."""
+    response = send_file(BytesIO(content), media_type, as_attachment=True, download_name=name)
+    response.headers["Content-Security-Policy"] = SANDBOX_POLICY
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _make_printable(content: bytes) -> str | None:
+    """Return the bytes as text, control characters replaced; None where they are not text."""
     if b"\0" in content:
         return None
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "�"
-        for c in _decoded(content).replace("\r\n", "\n")
-    )
+    text = _decode(content).replace("\r\n", "\n")
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
-def _decoded(content: bytes) -> str:
+def _decode(content: bytes) -> str:
     try:
-        return codecs.getincrementaldecoder("utf-8")().decode(
-            content
-        )  # leaves out a character cut at the end
+        # The incremental decoder leaves out a character that was cut at the end.
+        return codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:
         return content.decode("latin-1")
 
 
-def needs_column_mapping(found: Data) -> bool:
-    """Return whether a delivery is a workbook of which nobody knows what its columns mean."""
-    failed = found["state"] == DeliveryState.FAILED
+def needs_column_mapping(delivery: Data) -> bool:
+    """Return whether a delivery failed because nobody knows what its workbook's columns mean."""
     return bool(
-        failed
-        and found["format"] == Format.SECURE_MESSAGE
-        and found["reason"].startswith(MAPPING_NEEDED)
+        delivery["state"] == DeliveryState.FAILED
+        and delivery["format"] == Format.SECURE_MESSAGE
+        and delivery["reason"].startswith(MAPPING_NEEDED)
     )
 
 

@@ -1,7 +1,4 @@
-"""The house itself.
-
-What is alive, what waits, what fires next, who did what, and the settings as they are.
-"""
+"""Pages of operations: overview, ledger, outbox, deadlines, audit log, settings, metrics."""
 
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
@@ -44,71 +41,70 @@ from workflow.permissions import Right
 from workflow.settings import report
 from workflow.tickets import upcoming
 
-MAIL_RETRIED = "The mail about ticket #{ticket} is tried again now."
-FILE_RETRIED = "The file of ticket #{ticket} is fetched again now."
-MAX_WORKBOOKS = 100  # lines of the page; the command lists all
+MAIL_RETRIED = "The mail about ticket #{ticket} is being sent again."
+FILE_RETRIED = "The file of ticket #{ticket} is being fetched again."
+MAX_WORKBOOKS = 100  # on the page; the command lists all
 
 pages = Blueprint("operations", __name__)
 
 
 @pages.get("/operations")
 @requires(Right.AUDIT)
-def overview() -> str:
-    """Return what `intake status` says.
-
-    Doors, processes, backlog, checks, and what needs a person.
-    """
-    found = present_status(get_context())
+def show_overview() -> str:
+    """Show what `intake status` prints: channels, processes, backlog, checks, needs."""
+    status = present_status(get_context())
     return render_template(
         "operations/overview.html",
-        found=found,
-        doors=list_channels(found, get_context().settings, now()),
+        status=status,
+        channels=list_channels(status, get_context().settings, now()),
         at=datetime.fromisoformat,
-        words=CHANNEL_LABELS,
-        files=list_unfetched_files(get_session(), found["backlog"]),
+        labels=CHANNEL_LABELS,
+        files=list_unfetched_files(get_session(), status["backlog"]),
         now=now(),
-        alarm=oauth_tokens.ALARM_DAYS,
+        alarm_days=oauth_tokens.ALARM_DAYS,
         with_links=link_commands,
     )
 
 
 @pages.get("/operations/ledger")
 @requires(Right.AUDIT)
-def balance() -> str:
-    """Return what `intake ledger` says.
+def show_ledger() -> str:
+    """Show what `intake ledger` prints.
 
-    It counts everything there is, so it is a page of its own.
+    A page of its own, because it counts every item there is.
     """
-    kinds = ("rows", *sheet_counts.ROW_KINDS)
     return render_template(
-        "operations/ledger.html", found=_balance(), kinds=kinds, most=MAX_WORKBOOKS
+        "operations/ledger.html",
+        balance=_compute_balance(),
+        row_kinds=("rows", *sheet_counts.ROW_KINDS),
+        max_workbooks=MAX_WORKBOOKS,
     )
 
 
 @pages.get("/operations/ledger.csv")
 @requires(Right.AUDIT)
-def balance_table() -> Response:
-    """The same for a spreadsheet."""
-    found = _balance()
-    lines = {**found.channels, "together": found.total}
-    heads = ["door", *found.total.as_dict(), "adds up"]
-    rows = (
-        [name, *map(str, line.as_dict().values()), _yes(line.adds_up)]
+def download_ledger() -> Response:
+    """Send the ledger as CSV, a line for each channel and one for the total."""
+    balance = _compute_balance()
+    heads = ["channel", *balance.total.as_dict(), "adds up"]
+    lines = {**balance.channels, "total": balance.total}
+    rows = [
+        [name, *map(str, line.as_dict().values()), "yes" if line.adds_up else "NO"]
         for name, line in lines.items()
-    )
+    ]
     return build_csv_response("ledger", [heads, *rows])
 
 
 @pages.get("/operations/outbox")
 @requires(Right.AUDIT)
-def outbox() -> str:
-    """Promised mails that are not sent."""
-    state = _outbox_state()
-    found, more = failed.list_mails(get_session(), state, _before())
+def show_outbox() -> str:
+    """Show a page of the mails that are not sent, of one state."""
+    state = _get_outbox_state()
+    mails, older = failed.list_mails(get_session(), state, _get_before())
     return render_template(
         "operations/outbox.html",
-        found=found,
-        more=more,
+        mails=mails,
+        older=older,
         state=state,
         states=failed.UNSENT_STATES,
         counts=failed.count_by_state(get_session()),
@@ -119,167 +115,164 @@ def outbox() -> str:
 
 @pages.get("/operations/outbox.csv")
 @requires(Right.AUDIT)
-def outbox_table() -> Response:
-    """The newest of them for a spreadsheet; addresses are left out, the tickets have them."""
-    state = _outbox_state()
-    found, _ = failed.list_mails(get_session(), state, most=failed.MAX_EXPORTED)
-    heads = ["mail", "ticket", "template", "state", "reason", "attempts", "promised", "next try"]
-    waiting = OutboxState.WAITING
-    rows = (
+def download_outbox() -> Response:
+    """Send the newest unsent mails as CSV, without addresses: the tickets have them."""
+    state = _get_outbox_state()
+    mails, _ = failed.list_mails(get_session(), state, most=failed.MAX_EXPORTED)
+    heads = ["mail", "ticket", "template", "state", "reason", "attempts", "queued", "next attempt"]
+    is_waiting = state is OutboxState.WAITING
+    rows = [
         [
-            str(m.id),
-            str(m.ticket_id),
-            m.template,
-            m.state,
-            m.reason,
-            str(m.attempts),
-            format_iso(m.created_at) or "",
-            (format_iso(m.not_before) or "") if m.state is waiting else "",
+            str(mail.id),
+            str(mail.ticket_id),
+            mail.template,
+            mail.state,
+            mail.reason,
+            str(mail.attempts),
+            format_iso(mail.created_at) or "",
+            (format_iso(mail.not_before) or "") if is_waiting else "",
         ]
-        for m in found
-    )
+        for mail in mails
+    ]
     return build_csv_response(f"outbox-{state}", [heads, *rows])
 
 
 @pages.post("/operations/outbox/<int:number>/retry")
 @requires(Right.LEAD)
-def retry(number: int) -> AnyResponse:
-    """Have one mail tried now."""
-    _done(
+def retry_mail(number: int) -> AnyResponse:
+    """Send one mail again, now."""
+    _change(
         lambda session: (
             failed.retry_mail(session, number, by=get_staff().name, now=now()).ticket_id
         ),
         MAIL_RETRIED,
     )
-    return redirect(url_for("operations.outbox"))
+    return redirect(url_for("operations.show_outbox"))
 
 
 @pages.post("/operations/outbox/retry")
 @requires(Right.LEAD)
-def retry_waiting() -> AnyResponse:
-    """Have every mail tried now that pauses between two tries: the relay was mended."""
+def retry_waiting_mails() -> AnyResponse:
+    """Send again, now, every mail that waits between two attempts: the relay works again."""
     with get_context().store.transaction() as session:
         count = failed.retry_waiting_mails(session, by=get_staff().name, now=now())
     flash(
-        f"{count} mails are tried again now." if count else "No mail pauses: all are due already.",
+        f"{count} mails are being sent again." if count else "No mail waits: all are due already.",
         "success",
     )
-    return redirect(url_for("operations.outbox"))
+    return redirect(url_for("operations.show_outbox"))
 
 
 @pages.post("/operations/files/<int:number>/again")
 @requires(Right.LEAD)
-def fetch_again(number: int) -> AnyResponse:
-    """Have a linked file fetched anew: its place was mended, or is allowed now."""
-    _done(
+def retry_file(number: int) -> AnyResponse:
+    """Fetch a linked file again: its server works again, or its host is allowed now."""
+    _change(
         lambda session: linked_files.retry(session, number, by=get_staff().name, now=now()),
         FILE_RETRIED,
     )
-    return redirect(url_for("operations.overview", _anchor="files"))
+    return redirect(url_for("operations.show_overview", _anchor="files"))
 
 
 @pages.get("/operations/next-week")
 @requires(Right.AUDIT)
-def next_week() -> str:
-    """The deadlines that fall within seven days, by day and person."""
-    found, more = upcoming.list_upcoming(get_session(), get_context().settings, now())
-    by_day = [
-        (day, list(firing))
-        for day, firing in groupby(found, key=lambda f: f.at.astimezone(get_time_zone()).date())
-    ]
+def show_next_week() -> str:
+    """Show the deadlines of the next seven days, by day and person."""
+    deadlines, has_more = upcoming.list_upcoming(get_session(), get_context().settings, now())
+    days = groupby(deadlines, key=lambda d: d.at.astimezone(get_time_zone()).date())
     return render_template(
-        "operations/next_week.html", days=by_day, more=more, most=upcoming.LONGEST
+        "operations/next_week.html",
+        days=[(day, list(deadlines_of_day)) for day, deadlines_of_day in days],
+        has_more=has_more,
+        max_tickets=upcoming.LONGEST,
     )
 
 
 @pages.get("/operations/next-week.csv")
 @requires(Right.AUDIT)
-def next_week_table() -> Response:
-    """The same for a spreadsheet."""
-    found, _ = upcoming.list_upcoming(get_session(), get_context().settings, now())
-    rows = (
-        [format_iso(f.at) or "", str(f.ticket.id), f.deadline.milestone, f.deadline.task, f.person]
-        for f in found
-    )
-    return build_csv_response(
-        "next-week", [["falls at", "ticket", "unless recorded", "task", "goes to"], *rows]
-    )
+def download_next_week() -> Response:
+    """Send the deadlines of the next seven days as CSV."""
+    deadlines, _ = upcoming.list_upcoming(get_session(), get_context().settings, now())
+    heads = ["due", "ticket", "unless recorded", "task", "assigned to"]
+    rows = [
+        [format_iso(d.at) or "", str(d.ticket.id), d.deadline.milestone, d.deadline.task, d.person]
+        for d in deadlines
+    ]
+    return build_csv_response("next-week", [heads, *rows])
 
 
 @pages.get("/operations/audit")
 @requires(Right.AUDIT)
-def audit_log() -> str:
-    """Return who did what, newest first.
-
-    404 is never said: a filter nothing fits has an empty page.
-    """
-    wanted = _filter()
-    found, more = search.list_page(get_session(), wanted, get_time_zone(), _before())
+def show_audit_log() -> str:
+    """Show a page of the audit log, newest entries first; empty where nothing matches."""
+    audit_filter = _get_audit_filter()
+    rows, older = search.list_page(get_session(), audit_filter, get_time_zone(), _get_before())
     return render_template(
         "operations/audit.html",
-        rows=present_audit(get_session(), found),
-        more=more,
-        wanted=wanted,
-        args=_args(wanted),
+        rows=present_audit(get_session(), rows),
+        older=older,
+        filters=audit_filter,
+        query=_build_query(audit_filter),
         actions=search.list_recent_actions(get_session()),
     )
 
 
 @pages.get("/operations/audit.csv")
 @requires(Right.AUDIT)
-def audit_table() -> Response:
-    """What the filter finds, for a spreadsheet, the newest rows of very many.
+def download_audit_log() -> Response:
+    """Send the newest entries that match the filter as CSV.
 
-    Who took it is on record itself.
+    The export is itself recorded in the audit log.
     """
-    wanted = _filter()
-    found = list(
-        get_session().scalars(
-            search.build_query(wanted, get_time_zone()).limit(search.MAX_EXPORTED)
-        )
-    )
+    query = search.build_query(_get_audit_filter(), get_time_zone())
+    entries = list(get_session().scalars(query.limit(search.MAX_EXPORTED)))
     with get_context().store.transaction() as session:
         audit.record(
-            session, "exported", by=get_staff().name, cause="audit log", now=now(), rows=len(found)
+            session,
+            "exported",
+            by=get_staff().name,
+            cause="audit log",
+            now=now(),
+            rows=len(entries),
         )
     heads = ["number", "at", "who", "action", "ticket", "why", "detail"]
-    rows = (
+    rows = [
         [
-            str(r.id),
-            format_iso(r.at) or "",
-            r.actor,
-            r.action,
-            str(r.ticket_id or ""),
-            r.cause,
-            " ".join(f"{k}={v}" for k, v in r.detail.items()),
+            str(entry.id),
+            format_iso(entry.at) or "",
+            entry.actor,
+            entry.action,
+            str(entry.ticket_id or ""),
+            entry.cause,
+            " ".join(f"{key}={value}" for key, value in entry.detail.items()),
         ]
-        for r in found
-    )
+        for entry in entries
+    ]
     return build_csv_response("audit", [heads, *rows])
 
 
 @pages.get("/operations/settings")
 @requires(Right.AUDIT)
-def settings() -> str:
-    """Every setting, its value and where it comes from; of a secret whether it is set."""
+def show_settings() -> str:
+    """Show every setting with its value and source; of a secret only whether it is set."""
     return render_template(
-        "operations/settings.html", found=report.list_settings(get_context().settings)
+        "operations/settings.html", settings=report.list_settings(get_context().settings)
     )
 
 
 @pages.get("/metrics")
 @public
-def prometheus() -> Response:
-    """200 Prometheus' text; 401 without the token where one is set.
+def send_metrics() -> Response:
+    """Send the metrics in Prometheus' text format.
 
-    403 from another machine where none is.
+    401 without the token where one is set; 403 from another machine where none is.
     """
-    given = get_context().settings
+    settings = get_context().settings
     if metrics.may_read_metrics(
-        given, request.remote_addr or "", request.host, request.headers.get("Authorization", "")
+        settings, request.remote_addr or "", request.host, request.headers.get("Authorization", "")
     ):
         return Response(metrics.render_metrics(get_context()), content_type=metrics.CONTENT_TYPE)
-    if given.metrics_token.get_secret_value():
+    if settings.metrics_token.get_secret_value():
         return Response(
             "the token, please\n", 401, {"WWW-Authenticate": "Bearer"}, content_type="text/plain"
         )
@@ -288,56 +281,60 @@ def prometheus() -> Response:
     )
 
 
-def _balance() -> ledger.Balance:
+def _compute_balance() -> ledger.Balance:
     with get_context().store.read_only() as session:
         return ledger.compute_balance(session)
 
 
-def _outbox_state() -> OutboxState:
-    said = request.args.get("state", "")
-    return OutboxState(said) if said in failed.UNSENT_STATES else OutboxState.WAITING
+def _get_outbox_state() -> OutboxState:
+    state = request.args.get("state", "")
+    return OutboxState(state) if state in failed.UNSENT_STATES else OutboxState.WAITING
 
 
-def _done(deed: Callable[[Session], object], words: str) -> None:
-    """Do it to something of a ticket's, whose number it gives, and say so; or why not."""
+def _change(change: Callable[[Session], object], message: str) -> None:
+    """Make a change that returns a ticket's number; flash the message, or why it failed."""
     try:
         with get_context().store.transaction() as session:
-            ticket = deed(session)
-        flash(words.format(ticket=ticket), "success")
-    except ActionNotAllowed as missing:
-        flash(str(missing), "error")
+            ticket = change(session)
+        flash(message.format(ticket=ticket), "success")
+    except ActionNotAllowed as error:
+        flash(str(error), "error")
 
 
-def _before() -> int | None:
+def _get_before() -> int | None:
+    """Return the id before which the page begins; None for the newest page."""
     return parse_id(request.args.get("before")) or None
 
 
-def _filter() -> AuditFilter:
-    said = request.args
-    ticket = parse_id(said.get("ticket", "").strip().removeprefix("#"))  # as people write it
+def _get_audit_filter() -> AuditFilter:
+    ticket = parse_id(request.args.get("ticket", "").strip().removeprefix("#"))
     return AuditFilter(
-        said.get("person", "").strip(), said.get("action", "").strip(), ticket or None, _day()
+        request.args.get("person", "").strip(),
+        request.args.get("action", "").strip(),
+        ticket or None,
+        _get_day(),
     )
 
 
-def _day() -> date | None:
+def _get_day() -> date | None:
+    """Return the day of the filter; None for anything but a date.
+
+    Also None at the ends of the calendar, where a time zone's offset would overflow.
+    """
     try:
         day = date.fromisoformat(request.args.get("day", ""))
     except ValueError:
         return None
-    return day if date.min + timedelta(2) < day < date.max - timedelta(2) else None
+    margin = timedelta(days=2)
+    return day if date.min + margin < day < date.max - margin else None
 
 
-def _args(wanted: AuditFilter) -> dict[str, str]:
-    """The filter for the address of another page of it."""
-    said = {
-        "person": wanted.person,
-        "action": wanted.action,
-        "ticket": wanted.ticket,
-        "day": wanted.day,
+def _build_query(audit_filter: AuditFilter) -> dict[str, str]:
+    """Return the filter as the query of the address of another page."""
+    values = {
+        "person": audit_filter.person,
+        "action": audit_filter.action,
+        "ticket": audit_filter.ticket,
+        "day": audit_filter.day,
     }
-    return {name: str(value) for name, value in said.items() if value}
-
-
-def _yes(value: bool) -> str:  # noqa: FBT001  # a word for a cell
-    return "yes" if value else "NO"
+    return {name: str(value) for name, value in values.items() if value}

@@ -1,6 +1,6 @@
-"""People and their accounts: who is on the desk, what they may do, how they sign in.
+"""Page of the people on the desk and their accounts: roles, links, locks, second factors.
 
-Each change is on record.
+The audit log records each change.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from workflow.models.core import Staff
 from workflow.models.states import Role
 from workflow.permissions import RIGHTS_BY_ROLE, Right
 
-# What each button does, and what is said when it is done.
+# The buttons of an account: what each does, and the message after it.
 ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {
     "let-go": (
         accounts.deactivate,
-        "{name} cannot sign in any more, and is signed out everywhere.",
+        "{name} can no longer sign in and is signed out everywhere.",
     ),
     "let-in": (accounts.reactivate, "{name} can sign in again, as before."),
-    "unlock": (accounts.unlock, "{name} may try to sign in again."),
+    "unlock": (accounts.unlock, "{name} can try to sign in again."),
     "reset-second-factor": (
         accounts.reset_second_factor,
         "{name} signs in with the password alone until they set up another.",
@@ -36,106 +36,111 @@ pages = Blueprint("staff", __name__)
 
 @pages.get("/people")
 @requires(Right.ADMIN)
-def everybody() -> str:
-    """Return who is on the desk, with their accounts."""
-    return _page()
+def list_staff() -> str:
+    """List the people on the desk with their accounts."""
+    return _render_page()
 
 
 @pages.post("/people")
 @requires(Right.ADMIN)
-def add() -> str | tuple[str, int]:
-    """Put somebody on the desk; the page has their link, this once.
+def add_person() -> str | tuple[str, int]:
+    """Add a person, and show the link with which they create their account.
 
-    422 with what was typed where that cannot be.
+    422 and the form as it was filled in when that is not allowed.
     """
     try:
         with get_context().store.transaction() as session:
             name, email = request.form.get("name", ""), request.form.get("email", "")
             person, token = accounts.create_person(
-                session, name, email, _role(), by=get_staff().name, now=now()
+                session, name, email, _parse_role(), by=get_staff().name, now=now()
             )
-    except ActionNotAllowed as missing:
-        return _page(fault=str(missing)), 422
-    return _link(person, token)
+    except ActionNotAllowed as error:
+        return _render_page(error=str(error)), 422
+    return _render_link(person, token)
 
 
 @pages.post("/people/<int:number>/link")
 @requires(Right.ADMIN)
-def link(number: int) -> str | tuple[str, int]:
-    """A new link, shown this once: the database has only its digest.
+def create_link(number: int) -> str | tuple[str, int]:
+    """Create a new link and show it, only once: the database has only its digest.
 
-    409 where there is no use for one.
+    409 for an account that is deactivated.
     """
     try:
         with get_context().store.transaction() as session:
             person, token = accounts.create_link(session, number, by=get_staff().name, now=now())
-    except ActionNotAllowed as missing:
-        return _page(fault=str(missing)), 409
-    return _link(person, token)
+    except ActionNotAllowed as error:
+        return _render_page(error=str(error)), 409
+    return _render_link(person, token)
 
 
 @pages.post("/people/<int:number>")
 @requires(Right.ADMIN)
-def change(number: int) -> AnyResponse | tuple[str, int]:
-    """Another role or address.
+def change_person(number: int) -> AnyResponse | tuple[str, int]:
+    """Change a person's role and mail address.
 
-    409 where nobody would be admin any more, 422 for what is no address.
+    409 when no admin would be left, 422 for an invalid role or address.
     """
     try:
         with get_context().store.transaction() as session:
             person = accounts.update_person(
                 session,
                 number,
-                _role(),
+                _parse_role(),
                 request.form.get("email", ""),
                 by=get_staff().name,
                 now=now(),
             )
-    except ActionNotAllowed as missing:
-        return _page(fault=str(missing), at=number), 409 if isinstance(
-            missing, LastAdminError
-        ) else 422
-    flash(f"{person.name} is {person.role} now, at {person.email or 'no address'}.", "success")
-    return redirect(url_for("staff.everybody"))
+    except LastAdminError as error:
+        return _render_page(error=str(error), at=number), 409
+    except ActionNotAllowed as error:
+        return _render_page(error=str(error), at=number), 422
+    address = person.email or "no address"
+    flash(f"{person.name} is now {person.role}, with {address}.", "success")
+    return redirect(url_for("staff.list_staff"))
 
 
 @pages.post("/people/<int:number>/do/<name>")
 @requires(Right.ADMIN)
-def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
-    """Let go, let in, unlock, reset the second factor. 409 where that cannot be."""
-    act, said = ACTIONS.get(name) or abort(404)
+def change_account(number: int, name: str) -> AnyResponse | tuple[str, int]:
+    """Deactivate, reactivate, unlock, or reset the second factor; 409 when not allowed."""
+    change, message = ACTIONS.get(name) or abort(404)
     try:
         with get_context().store.transaction() as session:
-            person = act(session, number, by=get_staff().name, now=now())
-    except ActionNotAllowed as missing:
-        return _page(fault=str(missing)), 409
-    flash(said.format(name=person.name), "success")
-    return redirect(url_for("staff.everybody"))
+            person = change(session, number, by=get_staff().name, now=now())
+    except ActionNotAllowed as error:
+        return _render_page(error=str(error)), 409
+    flash(message.format(name=person.name), "success")
+    return redirect(url_for("staff.list_staff"))
 
 
-def _page(fault: str = "", at: int | None = None) -> str:
-    """`at` is whose line has what was typed; without one it is the form for a new person."""
+def _render_page(error: str = "", at: int | None = None) -> str:
+    """Return the page.
+
+    After an error the form keeps what was filled in: the form of the person with the number `at`,
+    or the form for a new person.
+    """
     return render_template(
         "people_admin/people.html",
         people=accounts.list_staff(get_session(), now()),
         roles=list(Role),
         rights=RIGHTS_BY_ROLE,
-        fault=fault,
+        error=error,
         at=at,
-        typed=request.form,
+        values=request.form,
         now=now(),
         second_factor=get_context().settings.second_factor,
     )
 
 
-def _link(person: Staff, token: str) -> str:
+def _render_link(person: Staff, token: str) -> str:
     address = f"{get_context().settings.public_url}/join/{token}"
     return render_template(
         "people_admin/link.html", person=person, link=address, until=now() + VALID_FOR
     )
 
 
-def _role() -> Role:
+def _parse_role() -> Role:
     try:
         return Role(request.form.get("role", ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Webhooks: how each of them answers, what waits for it or was given up, and telling it again."""
+"""Page of the webhooks: their state, their undelivered events, and a button that retries them."""
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -15,32 +15,33 @@ pages = Blueprint("hooks", __name__)
 
 @pages.get("/operations/webhooks")
 @requires(Right.AUDIT)
-def listed() -> str:
-    """Every webhook with what it has not taken, and those that were removed."""
+def list_webhooks() -> str:
+    """List the webhooks with their undelivered events, and those that were removed."""
+    # The path of an address may be a secret of the other system: only admins see it.
     whole = is_allowed(Right.ADMIN)
     return render_template(
         "operations/webhooks.html",
-        found=webhooks.list_webhooks(get_session(), whole=whole),
-        off=webhooks.list_removed_webhooks(get_session()),
+        webhooks=webhooks.list_webhooks(get_session(), whole=whole),
+        removed=webhooks.list_removed_webhooks(get_session()),
         now=now(),
-        every=len(EventType),
+        event_types=len(EventType),
         address=lambda hook: webhooks.shorten_address(hook.url, whole=whole),
     )
 
 
 @pages.post("/operations/webhooks/<int:number>/again")
 @requires(Right.ADMIN)
-def again(number: int) -> AnyResponse:
-    """Have everything told now that was given up, or that pauses."""
+def retry_webhook(number: int) -> AnyResponse:
+    """Send again, now, every event that was given up or waits between two attempts."""
     try:
         with get_context().store.transaction() as session:
             count = deliver.retry_webhook(session, number, by=get_staff().name, now=now())
         flash(
-            f"{count} events are told again now."
+            f"{count} events are being sent again."
             if count
-            else "Nothing pauses: all is due already.",
+            else "No event waits: all are due already.",
             "success",
         )
     except ActionNotAllowed:
-        flash("There is no such webhook, or no longer.", "error")
-    return redirect(url_for("hooks.listed"))
+        flash("There is no such webhook.", "error")
+    return redirect(url_for("hooks.list_webhooks"))

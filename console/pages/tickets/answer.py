@@ -1,7 +1,4 @@
-"""Writing to the customer from the ticket.
-
-Form, preview, warnings before it leaves, ten seconds to take it back.
-"""
+"""Page on which a person writes to the customer: form, preview, warnings, undo for ten seconds."""
 
 import hashlib
 import mimetypes
@@ -39,7 +36,7 @@ from workflow.permissions import Right
 from workflow.tickets import presence
 from workflow.tickets.actions import SendMail
 
-MAX_ADDRESS_LENGTH = 320  # characters, at most
+MAX_ADDRESS_LENGTH = 320  # characters: 64 before the @ and 255 behind it (RFC 5321, 4.5.3.1)
 ANSWER_PATH = "/tickets/<int:number>/answer"
 
 pages = Blueprint("answer", __name__)
@@ -47,134 +44,139 @@ pages = Blueprint("answer", __name__)
 
 @dataclass
 class PageState:
-    """What the page says about a mail besides the mail."""
+    """State of the page beside the mail itself: errors, warnings, questions to confirm."""
 
     errors: Sequence[str] = ()
     changes: Sequence[AuditEntry] = ()
     warnings: Sequence[PatientDataWarning] = ()
-    companies: Sequence[str] = ()  # whose people it goes to, where they are of more than one
+    companies: Sequence[str] = ()  # of the recipients, where there is more than one
     shows_preview: bool = False
     status_code: int = 200
-    seen_version: int = 0  # 0: the version of the ticket that is shown now
+    seen_version: int = 0  # id of the last change seen; 0: the one that is shown now
     notes: list[str] = field(default_factory=list)
 
 
 @pages.get(ANSWER_PATH)
 @requires(Right.WORK)
 def compose(number: int) -> AnyResponse | tuple[str, int]:
-    """The form: what was begun before, or a fresh one; `?text=NAME` begins with that text."""
-    written = drafts.find_latest_draft(get_session(), number, get_staff())
-    if written is None:
-        written = answer_presenter.start_draft(
+    """Show the form: the person's draft or an empty one; `?text=NAME` inserts that response."""
+    draft = drafts.find_latest_draft(get_session(), number, get_staff())
+    if draft is None:
+        draft = answer_presenter.start_draft(
             get_session(),
-            _ticket(get_session(), number),
+            _get_ticket(get_session(), number),
             get_context().settings,
             get_staff(),
             now(),
         )
     if name := request.args.get("text", ""):
-        _begin_with(_ticket(get_session(), number), written, name)
-    return _page(number, written, PageState())
+        _insert_response(_get_ticket(get_session(), number), draft, name)
+    return _render_page(number, draft, PageState())
 
 
 @pages.post(ANSWER_PATH)
 @requires(Right.WORK)
-def act(number: int) -> AnyResponse | tuple[str, int]:
-    """Do what the button says, having kept what was typed.
+def submit(number: int) -> AnyResponse | tuple[str, int]:
+    """Save what was typed, and do what the pressed button says.
 
-    409: sent once somebody has looked at what has changed, at what looks like patient data, or at
-    the companies whose people get it, and says so again. 422: it cannot be sent as it stands. In
-    both cases nothing was sent, and nothing typed is lost.
+    409: the mail is sent once the person has seen and confirmed what others changed, what looks
+    like patient data, or that people of two companies get it. 422: it cannot be sent as it is. In
+    both cases nothing was sent, and nothing that was typed is lost.
     """
-    said = PageState(seen_version=_seen())
+    state = PageState(seen_version=_get_seen_version())
     with get_context().store.transaction() as session:
-        ticket = _ticket(session, number)
+        ticket = _get_ticket(session, number)
         try:
-            written = _kept(session, ticket, said)
-        except ActionNotAllowed as missing:
-            abort(400, str(missing))
-        what, _, which = request.form.get("do", "preview").partition(":")
-        if written.promised_at is None:
-            _do(session, ticket, written, what, which, said)
-        assert (
-            written.files is not None
-        )  # read now: the page shows them once the transaction is over
-    if what == "discard":
-        flash("The draft is gone.", "success")
-    if written.promised_at is not None or what == "discard":
-        sent = (
-            f"sending-{written.id}" if written.promised_at else "main"
-        )  # to the button that takes it back
-        return redirect(url_for("ticket.show", number=number, _anchor=sent))
-    return _page(number, written, said)
+            draft = _save_form(session, ticket, state)
+        except ActionNotAllowed as error:
+            abort(400, str(error))
+        button, _, argument = request.form.get("do", "preview").partition(":")
+        if draft.promised_at is None:
+            _do(session, ticket, draft, button, argument, state)
+        # Loaded now: the page shows the files when the transaction is over.
+        assert draft.files is not None
+    if button == "discard":
+        flash("The draft was discarded.", "success")
+    if draft.promised_at is not None or button == "discard":
+        # After sending, to the button that undoes it.
+        anchor = f"sending-{draft.id}" if draft.promised_at else "main"
+        return redirect(url_for("ticket.show", number=number, _anchor=anchor))
+    return _render_page(number, draft, state)
 
 
 @pages.post(f"{ANSWER_PATH}/draft")
 @only_for_scripts
 @requires(Right.WORK)
-def draft(number: int) -> Response:
-    """Keep what is typed so far; the page does so by itself while somebody types.
+def save_draft(number: int) -> Response:
+    """Save what is typed so far, which a script does while somebody types.
 
-    204, or 409 once it is sent.
+    204, or 409 when the mail is sent already.
     """
     with get_context().store.transaction() as session:
         try:
-            written = drafts.save_draft(
-                session, _ticket(session, number), _key(), _typed(), by=get_staff(), now=now()
+            draft = drafts.save_draft(
+                session,
+                _get_ticket(session, number),
+                _get_key(),
+                _parse_form(),
+                by=get_staff(),
+                now=now(),
             )
         except ActionNotAllowed:
             abort(400)
-    return Response(status=204 if written.promised_at is None else 409)
+    return Response(status=204 if draft.promised_at is None else 409)
 
 
-@pages.post(f"{ANSWER_PATH}/<int:written>/take-back")
+@pages.post(f"{ANSWER_PATH}/<int:draft>/take-back")
 @requires(Right.WORK)
-def take_back(number: int, written: int) -> AnyResponse:
-    """Withhold a mail before anybody sends it; its words come back into the form."""
+def undo_sending(number: int, draft: int) -> AnyResponse:
+    """Withhold a mail that is not sent yet, and make it a draft again."""
     try:
         with get_context().store.transaction() as session:
-            sent = session.get(WrittenMail, written)
-            if sent is None or sent.ticket_id != number:
+            mail = session.get(WrittenMail, draft)
+            if mail is None or mail.ticket_id != number:
                 abort(404)
-            mail_answer.undo_send(session, sent, by=get_staff().name, now=now())
-    except ActionNotAllowed as missing:
-        flash(f"Not taken back: {missing}.", "error")
+            mail_answer.undo_send(session, mail, by=get_staff().name, now=now())
+    except ActionNotAllowed as error:
+        flash(f"Sending was not undone: {error}.", "error")
         return redirect(url_for("ticket.show", number=number))
-    flash("Taken back: nobody got it. Here it is again, as a draft.", "success")
+    flash("Sending is undone: nobody got the mail. It is a draft again.", "success")
     return redirect(url_for("answer.compose", number=number))
 
 
 @pages.get("/answer-files/<int:number>")
 @requires(Right.WORK)
-def file(number: int) -> Response:
-    """A file of a mail that one is writing, to be sure that it is the right one."""
-    found = get_session().get(WrittenFile, number) or abort(404)
-    written = get_session().get(WrittenMail, found.written_id)
-    if written is None or written.staff_id != get_staff().id:
+def download_file(number: int) -> Response:
+    """Send a file of one's own draft, to check that it is the right one. 404 for others'."""
+    file = get_session().get(WrittenFile, number) or abort(404)
+    draft = get_session().get(WrittenMail, file.written_id)
+    if draft is None or draft.staff_id != get_staff().id:
         abort(404)
-    answer = Response(
-        get_context().blob_store.read(found.content, found.blob),
+    response = Response(
+        get_context().blob_store.read(file.content, file.blob),
         mimetype="application/octet-stream",
     )
-    answer.headers.set("Content-Disposition", "attachment", filename=found.name)
-    answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return answer
+    response.headers.set("Content-Disposition", "attachment", filename=file.name)
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    return response
 
 
 @pages.app_context_processor
-def _on_the_ticket() -> dict[str, object]:
-    """Return what the ticket page needs to show the mails that can still be taken back."""
+def _extend_templates() -> dict[str, object]:
+    """Return the functions by which the ticket page finds drafts and mails that can be undone."""
     return {
-        "on_the_way": lambda ticket: mail_answer.list_undoable(ticket, get_staff().name),
+        "list_undoable": lambda ticket: mail_answer.list_undoable(ticket, get_staff().name),
         "OutboxState": OutboxState,
-        "draft_of": lambda ticket: drafts.find_latest_draft(get_session(), ticket.id, get_staff()),
+        "find_draft": lambda ticket: drafts.find_latest_draft(
+            get_session(), ticket.id, get_staff()
+        ),
     }
 
 
-# -- what a form says ----
+# -- the form ----
 
 
-def _typed() -> DraftForm:
+def _parse_form() -> DraftForm:
     form = request.form
     return DraftForm(
         to=[a[:MAX_ADDRESS_LENGTH] for a in form.getlist("to")[:100]],
@@ -185,108 +187,111 @@ def _typed() -> DraftForm:
     )
 
 
-def _key() -> str:
+def _get_key() -> str:
     return request.form.get("key", "")
 
 
-def _seen() -> int:
+def _get_seen_version() -> int:
     return parse_id(request.form.get("seen")) or 0
 
 
-def _kept(session: Session, ticket: Ticket, said: PageState) -> WrittenMail:
-    """The mail as the form says it, its new files with it; what cannot be taken is said."""
-    written = drafts.save_draft(session, ticket, _key(), _typed(), by=get_staff(), now=now())
-    faults = []
-    for given in request.files.getlist("files"):
-        name = filenames.make_safe(given.filename or "")
-        if name and written.promised_at is None:
+def _save_form(session: Session, ticket: Ticket, state: PageState) -> WrittenMail:
+    """Save the form as the person's draft, with its new files; the state has their errors.
+
+    Raises ActionNotAllowed for a draft of another person or ticket.
+    """
+    draft = drafts.save_draft(session, ticket, _get_key(), _parse_form(), by=get_staff(), now=now())
+    errors = []
+    for upload in request.files.getlist("files"):
+        name = filenames.make_safe(upload.filename or "")
+        if name and draft.promised_at is None:
             mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
             try:
                 drafts.attach_file(
-                    session, get_context().blob_store, written, name, mime, given.read()
+                    session, get_context().blob_store, draft, name, mime, upload.read()
                 )
-            except ActionNotAllowed as missing:
-                faults.append(str(missing))
-        given.close()
-    if faults:
-        said.errors, said.status_code = faults, 422
-    return written
+            except ActionNotAllowed as error:
+                errors.append(str(error))
+        upload.close()
+    if errors:
+        state.errors, state.status_code = errors, 422
+    return draft
 
 
 def _do(
-    session: Session, ticket: Ticket, written: WrittenMail, what: str, which: str, said: PageState
+    session: Session,
+    ticket: Ticket,
+    draft: WrittenMail,
+    button: str,
+    argument: str,
+    state: PageState,
 ) -> None:
-    if what == "send":
-        _send(session, ticket, written, said)
-    elif what == "discard":
-        drafts.delete_draft(session, written)
-    elif what == "remove" and (file := parse_id(which)):
-        drafts.remove_file(session, written, file)
-    elif what == "text":
-        _begin_with(ticket, written, request.form.get("name", ""))
-    elif what == "save":
-        said.notes.append("Kept. It is here when you come back.")
+    """Do what a button says; one that is not known shows the preview."""
+    if button == "send":
+        _send(session, ticket, draft, state)
+    elif button == "discard":
+        drafts.delete_draft(session, draft)
+    elif button == "remove" and (file := parse_id(argument)):
+        drafts.remove_file(session, draft, file)
+    elif button == "text":
+        _insert_response(ticket, draft, request.form.get("name", ""))
+    elif button == "save":
+        state.notes.append("Draft saved.")
     else:
-        said.shows_preview = True
-        said.errors = [
-            *said.errors,
-            *mail_answer.list_faults(ticket, written, get_context().settings),
+        state.shows_preview = True
+        state.errors = [
+            *state.errors,
+            *mail_answer.list_faults(ticket, draft, get_context().settings),
         ]
 
 
-def _send(session: Session, ticket: Ticket, written: WrittenMail, said: PageState) -> None:
-    """Promise it, unless something has to be mended, read or confirmed first."""
-    if said.errors:  # a file was not taken: it must not go without it
+def _send(session: Session, ticket: Ticket, draft: WrittenMail, state: PageState) -> None:
+    """Queue the mail, unless something has to be corrected, read or confirmed first."""
+    if state.errors:  # a file was not accepted: the mail must not be sent without it
         return
-    if faults := mail_answer.list_faults(ticket, written, get_context().settings):
-        said.errors, said.status_code = faults, 422
+    if faults := mail_answer.list_faults(ticket, draft, get_context().settings):
+        state.errors, state.status_code = faults, 422
         return
-    changed = presence.list_changes(session, ticket.id, said.seen_version, get_staff().name)
-    warned = mail_answer.find_warnings(session, ticket, written)
-    agreed = not warned or request.form.get("agreed") == content_digest(written)
-    companies = mail_answer.list_companies(session, ticket, written)
-    across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(written)
+    changed = presence.list_changes(session, ticket.id, state.seen_version, get_staff().name)
+    warned = mail_answer.find_warnings(session, ticket, draft)
+    agreed = not warned or request.form.get("agreed") == content_digest(draft)
+    companies = mail_answer.list_companies(session, ticket, draft)
+    across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(draft)
     if len(companies) > 1 and not across:
-        said.companies, said.status_code = companies, 409
+        state.companies, state.status_code = companies, 409
     if changed or not agreed:
-        said.changes, said.warnings, said.status_code = changed, [] if agreed else warned, 409
-        said.seen_version = max([said.seen_version, *(c.id for c in changed)])
-        said.shows_preview = agreed  # what was found is shown in the text as it is
-    if changed or not agreed or said.companies:
+        state.changes, state.warnings, state.status_code = changed, [] if agreed else warned, 409
+        state.seen_version = max([state.seen_version, *(c.id for c in changed)])
+        state.shows_preview = agreed  # otherwise the warnings show the text
+    if changed or not agreed or state.companies:
         return
     kinds = sorted({PatientDataKind(k).name for w in warned for k in w.kinds})
-    command = SendMail(written.id, warned=kinds, across_companies=across)
+    command = SendMail(draft.id, warned=kinds, across_companies=across)
     actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
 
 
-def recipients_digest(written: WrittenMail) -> str:
-    """Return what somebody confirms who sends to people of two companies.
-
-    These addresses, and no others.
-    """
-    everybody = sorted({*written.to, *written.cc})
+def recipients_digest(draft: WrittenMail) -> str:
+    """Return a digest of the recipients: who confirms two companies confirms these addresses."""
+    everybody = sorted({*draft.to, *draft.cc})
     return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
 
 
-def content_digest(written: WrittenMail) -> str:
-    """Return what somebody agrees to send: these words and files, and no others."""
-    said = "\0".join([written.subject, written.text, *(f.name + f.sha256 for f in written.files)])
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+def content_digest(draft: WrittenMail) -> str:
+    """Return a digest of text and files: who confirms a warning confirms exactly these."""
+    content = "\0".join([draft.subject, draft.text, *(f.name + f.sha256 for f in draft.files)])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def _begin_with(ticket: Ticket, written: WrittenMail, name: str) -> None:
-    """Put a text into the form.
-
-    In place of one that nobody has changed, else below what is typed.
-    """
+def _insert_response(ticket: Ticket, draft: WrittenMail, name: str) -> None:
+    """Insert a canned response: in place of one that nobody has changed, else below the text."""
     with get_context().store.read_only() as session:
-        wording = canned_responses.find_response(session, name)
-        if wording is not None:
+        response = canned_responses.find_response(session, name)
+        if response is not None:
             canned_responses.apply_canned_response(
                 canned_responses.list_responses(session),
                 ticket,
-                written,
-                wording,
+                draft,
+                response,
                 settings=get_context().settings,
                 signer=get_context().signer,
                 by=get_staff().name,
@@ -296,31 +301,30 @@ def _begin_with(ticket: Ticket, written: WrittenMail, name: str) -> None:
 # -- the page ----
 
 
-def _ticket(session: Session, number: int) -> Ticket:
+def _get_ticket(session: Session, number: int) -> Ticket:
     return session.get(Ticket, number) or abort(404)
 
 
-def _page(number: int, written: WrittenMail, said: PageState) -> tuple[str, int]:
+def _render_page(number: int, draft: WrittenMail, state: PageState) -> tuple[str, int]:
     with get_context().store.transaction() as session:
         presence.record_look(session, number, get_staff(), now())
-    ticket = _ticket(get_session(), number)
+    ticket = _get_ticket(get_session(), number)
     page = answer_presenter.build_page(
-        get_session(), ticket, written, get_context(), me=get_staff(), now=now()
+        get_session(), ticket, draft, get_context(), me=get_staff(), now=now()
     )
     return render_template(
         "answer/page.html",
         page=page,
         ticket=ticket,
-        written=written,
-        said=said,
+        draft=draft,
+        state=state,
         now=now(),
         callers=list_callers(get_session(), ticket),
-        seen=said.seen_version or page.seen,
-        agreed=content_digest(written),
-        across=recipients_digest(written),
+        seen_version=state.seen_version or page.seen,
+        agreed=content_digest(draft),
+        across=recipients_digest(draft),
         across_field=ACROSS,
-        confirmed=request.form,
         watching=presence.WATCHING,
-        changes=answer_presenter.describe_changes(get_session(), said.changes),
-        most=drafts.MAX_BYTES,
-    ), said.status_code
+        changes=answer_presenter.describe_changes(get_session(), state.changes),
+        max_bytes=drafts.MAX_BYTES,
+    ), state.status_code

@@ -135,7 +135,7 @@ def _page(asked: views.TicketQuery) -> str:
         saved=saved_views.list_saved_views(get_session(), get_staff()),
         workers=workers,
         chosen=queue_presenter.describe_filters(asked, workers),
-        doors=TRANSPORTS,
+        channels=TRANSPORTS,
         stages=STAGES,
         sorts=SORT_LABELS,
         query=queue_presenter.build_query_string(asked),

@@ -1,4 +1,4 @@
-"""Lists of one's own: saved, renamed, deleted, and brought back."""
+"""Saved views of the signed-in person: save, rename, delete, undo the deletion."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qsl
@@ -14,20 +14,19 @@ from workflow.models.accounts import SavedView
 from workflow.permissions import Right
 from workflow.tickets import saved_views
 
-DELETED_VIEW = "deleted_view"  # in the session: [name, query] of the one that can be brought back
+DELETED_VIEW = "deleted_view"  # key of the session: [name, query] of the view just deleted
 pages = Blueprint("saved_views", __name__)
 
 
 @pages.post("/views")
 @requires(Right.READ)
 def save() -> AnyResponse:
-    """Keep the list under a name; also how a deleted one comes back."""
-    name, asked = (
-        request.form.get("name", ""),
-        queue.parse_query(dict(parse_qsl(request.form.get("query", "")))),
-    )
-    query = queue.build_query_string(asked)
-    return _done(
+    """Save a list under a name; undoing a deletion does the same."""
+    name = request.form.get("name", "")
+    # Parsed and built again: only parameters that lists know are saved.
+    parameters = dict(parse_qsl(request.form.get("query", "")))
+    query = queue.build_query_string(queue.parse_query(parameters))
+    return _change(
         lambda s: saved_views.save_view(s, get_staff(), name, query, now=now()), "saved", query
     )
 
@@ -35,9 +34,9 @@ def save() -> AnyResponse:
 @pages.post("/views/<int:number>")
 @requires(Right.READ)
 def rename(number: int) -> AnyResponse:
-    """Give it another name."""
+    """Rename a saved view."""
     name = request.form.get("name", "")
-    return _done(
+    return _change(
         lambda s: saved_views.rename_view(s, get_staff(), number, name, now=now()), "renamed"
     )
 
@@ -45,22 +44,25 @@ def rename(number: int) -> AnyResponse:
 @pages.post("/views/<int:number>/delete")
 @requires(Right.READ)
 def delete(number: int) -> AnyResponse:
-    """Forget it; the next page offers to bring it back."""
+    """Delete a saved view; the next page offers to undo that."""
 
-    def work(writing: Session) -> SavedView:
-        gone = saved_views.delete_view(writing, get_staff(), number, now=now())
-        session[DELETED_VIEW] = [gone.name, gone.query]
-        return gone
+    def delete_view(writing: Session) -> SavedView:
+        view = saved_views.delete_view(writing, get_staff(), number, now=now())
+        session[DELETED_VIEW] = [view.name, view.query]
+        return view
 
-    return _done(work, "deleted")
+    return _change(delete_view, "deleted")
 
 
-def _done(work: Callable[[Session], SavedView], what: str, query: str = "") -> AnyResponse:
+def _change(
+    change: Callable[[Session], SavedView], participle: str, query: str = ""
+) -> AnyResponse:
+    """Make a change and show the view; or the list of the query with the reason why not."""
     try:
         with get_context().store.transaction() as writing:
-            view = work(writing)
-    except ActionNotAllowed as missing:
-        flash(f"Not {what}: {missing}.", "error")
+            view = change(writing)
+    except ActionNotAllowed as error:
+        flash(f"Not {participle}: {error}.", "error")
         return redirect(f"/?{query}")
-    flash(f"“{view.name}” is {what}.", "success")
+    flash(f"“{view.name}” is {participle}.", "success")
     return redirect(f"/?{view.query}")

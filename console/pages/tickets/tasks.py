@@ -1,4 +1,4 @@
-"""Tasks: one's own, the team's, and what is done; and who is away."""
+"""Page of the tasks: the signed-in person's, everybody's, and those that are done."""
 
 from flask import Blueprint, abort, flash, redirect, render_template, request
 from sqlalchemy import select
@@ -15,24 +15,24 @@ from workflow.tickets.actions import FinishTask, ReopenTask
 
 pages = Blueprint("tasks", __name__)
 VIEWS = {"mine": "Mine", "team": "Everybody's", "done": "Done"}
-PAGE = 100
+PAGE_SIZE = 100
 
 
 @pages.get("/tasks")
 @requires(Right.READ)
-def tasks() -> str:
-    """Open tasks, oldest first; done ones, latest first."""
+def list_tasks() -> str:
+    """List the open tasks, oldest first, or the done ones, newest first."""
     view = request.args.get("view", "mine")
     view = view if view in VIEWS else "mine"
     return render_template(
-        "tasks/tasks.html", tasks=_listed(view), view=view, views=VIEWS, page=PAGE
+        "tasks/tasks.html", tasks=_load_tasks(view), view=view, views=VIEWS, page_size=PAGE_SIZE
     )
 
 
 @pages.post("/tasks/<int:number>/<any(done, again):what>")
 @requires(Right.READ)  # the command says which right it takes
 def tick(number: int, what: str) -> Response:
-    """Close a task, or open one again that was closed too soon."""
+    """Finish a task, or open one again that was finished too early."""
     task = get_session().get(Task, number) or abort(404)
     command = FinishTask(number) if what == "done" else ReopenTask(number)
     try:
@@ -40,24 +40,28 @@ def tick(number: int, what: str) -> Response:
     except NotPermitted:
         abort(403)
     flash(
-        "Done. Not yet? “Open again” stands under Done." if what == "done" else "It is open again.",
+        "The task is done. To undo this, open it again under Done."
+        if what == "done"
+        else "The task is open again.",
         "success",
     )
     return redirect(f"/tasks?view={request.form.get('view', 'mine')}")
 
 
-def _listed(view: str) -> list[Task]:
-    beyond = parse_id(request.args.get("after"))
-    query = select(Task).options(joinedload(Task.ticket)).limit(PAGE)
+def _load_tasks(view: str) -> list[Task]:
+    """Return a page of the view's tasks, after the id of the address where it names one."""
+    after = parse_id(request.args.get("after"))
+    query = select(Task).options(joinedload(Task.ticket)).limit(PAGE_SIZE)
     if view == "done":
         query = query.where(Task.done_at.is_not(None)).order_by(Task.id.desc())
-        return list(
-            get_session().scalars(query.where(Task.id < beyond) if beyond is not None else query)
-        )
+        if after is not None:
+            query = query.where(Task.id < after)
+        return list(get_session().scalars(query))
     query = query.where(Task.done_at.is_(None)).order_by(Task.id)
+    if after is not None:
+        query = query.where(Task.id > after)
     if view == "mine":
+        # The tasks of colleagues whom this person covers count as theirs.
         covered = get_session().scalars(select(Staff.name).where(Staff.cover_id == get_staff().id))
         query = query.where(Task.assignee.in_([get_staff().name, *covered]))
-    return list(
-        get_session().scalars(query.where(Task.id > beyond) if beyond is not None else query)
-    )
+    return list(get_session().scalars(query))

@@ -93,7 +93,7 @@ class BrowserUser:
         return page
 
     def goto(self, path: str) -> int:
-        """Go to a page; how many bytes it took. What is there once it has loaded counts."""
+        """Go to a page and return how many bytes it took until it had loaded."""
         self._answers.clear()
         self.page.goto(path)
         ours = [
@@ -128,11 +128,11 @@ class BrowserUser:
         self.page.goto(f"/join/{invited(self.app_context, name, role)}")
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_label("Mail address").fill(email)
-        self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.get_by_label("The same once more").fill(PASSWORD)
-        self.page.get_by_role("button", name="Make the account").click()
+        self.page.get_by_label("Password", exact=True).fill(PASSWORD)
+        self.page.get_by_label("Repeat the password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Create the account").click()
         self.page.get_by_label("Email").fill(email)
-        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_label("Password", exact=True).fill(PASSWORD)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url(f"{self.address}/")
         return self
@@ -144,11 +144,11 @@ class BrowserUser:
         """
         only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": RULES}
         found = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
-        told = [
+        violations = [
             f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}"
             for v in found.response["violations"]
         ]
-        assert not told, f"{self.page.url}: {told}"
+        assert not violations, f"{self.page.url}: {violations}"
         self.check_width()
         assert not self.faults, self.faults
 

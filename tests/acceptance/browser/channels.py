@@ -1,4 +1,4 @@
-"""A request through each door as customers and staff use it.
+"""A request through each channel as customers and staff use it.
 
 A real SMTP session, a signed form, a saved workbook.
 """
@@ -26,7 +26,7 @@ SUBJECT, TEXT = "A claim was denied", "The claim of February came back as CO-197
 
 
 def run_workers(app_context: AppContext) -> None:
-    """What the workers do: read what waits, send what is due."""
+    """Do what the workers do: read waiting deliveries, send mails that are due."""
     process_waiting(app_context)
     send_waiting(app_context)
 
@@ -69,10 +69,10 @@ def enter_call(_: AppContext, seat: BrowserUser) -> None:
     page.get_by_role("link", name="Companies").click()
     page.get_by_role("link", name="New company").click()
     page.get_by_label("Name", exact=True).fill(PRACTICE)
-    page.get_by_role("button", name="Keep").click()
+    page.get_by_role("button", name="Save").click()
     page.get_by_role("link", name="+ Add ticket").click()
-    page.get_by_label("What it is about").fill(TEXT)
-    page.get_by_label("In a few words").fill(SUBJECT)
+    page.get_by_label("Description").fill(TEXT)
+    page.get_by_label("Subject").fill(SUBJECT)
     page.get_by_label("Another mail address").fill(RUBY[1])
     page.get_by_label("and name").fill(RUBY[0])
     page.get_by_role("button", name="Add the ticket").click()

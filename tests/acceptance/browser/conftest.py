@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def app_context(context: AppContext) -> AppContext:
-    """Return the program's context; `context` alone is a browser's here."""
+    """The app context of a test: here `context` would mean that of a browser."""
     return context
 
 

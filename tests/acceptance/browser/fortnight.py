@@ -1,6 +1,6 @@
-"""A desk after a fortnight: four doors, six people, every way a ticket can stand.
+"""A desk after a fortnight: four channels, six people, tickets in every state.
 
-All through the house's own verbs.
+All of it is done by the system's own functions.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ but we have the authorization numbers on file.</p>
 
 @dataclass
 class Desk:
-    """The house while it is filled: what came in, and what people did."""
+    """The desk while it is filled: messages are received, and people work on tickets."""
 
     app_context: AppContext
     clock: HandClock
@@ -76,7 +76,7 @@ class Desk:
         self.clock.now = then.astimezone(UTC)
 
     def receive(self, transport: Transport, kind: Format, raw: bytes, **envelope: object) -> int:
-        """Something comes through a door and is read, its notice sent.
+        """A message is received and read, and its notice is sent.
 
         The number of the newest ticket.
         """
@@ -225,7 +225,7 @@ def _people(app_context: AppContext) -> None:
 
 def _last_week(desk: Desk) -> int:
     """One a day, all completed; the number of the first."""
-    told = [
+    requests = [
         (
             RUBY,
             "Payment posted twice",
@@ -258,7 +258,7 @@ def _last_week(desk: Desk) -> int:
     ]
     agents, numbers = (ME, "Olga Petrova", ME, "James Cole", ME), []
     for day, ((who, subject, text, score, comment), by) in enumerate(
-        zip(told, agents, strict=True), start=2
+        zip(requests, agents, strict=True), start=2
     ):
         desk.set_time(day, 10, 7 * day)
         numbers.append(desk.receive_mail(make_mail(who, subject, f"{text}\n\n{who[0]}\n")))

@@ -21,7 +21,7 @@ MOST_TABS = 90
 
 @pytest.fixture
 def numbers(app_context: AppContext, clock: HandClock) -> list[int]:
-    """Three tickets in the queue, oldest first, their customers told."""
+    """Three tickets in the queue, oldest first, their customers notified."""
     made = []
     for subject in ("Denied", "Underpaid", "A code"):
         made.append(ticket_of(app_context, mail(f"{subject}: please help", subject=subject)))
@@ -31,7 +31,7 @@ def numbers(app_context: AppContext, clock: HandClock) -> list[int]:
 
 
 def tab_to(seat: BrowserUser, words: str) -> None:
-    """Press Tab until what is called so has the keyboard.
+    """Press Tab until the control with this label has the focus.
 
     Each stop on the way shows that it has it.
     """
@@ -56,19 +56,19 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     press("Enter")
     page.wait_for_url(f"**/tickets/{numbers[0]}")
 
-    tab_to(ann, "^Take it")
+    tab_to(ann, "^Assign to me")
     press("Enter")
     expect(page.locator("#notices")).to_contain_text("Assigned to Ann Lee")
     tab_to(ann, "4-Support Follow Up Sent")
     page.keyboard.type("phone")
     press("Enter")  # in the field presses its button
     expect(page.locator("#notices")).to_contain_text("now at 5-Audit")
-    assert "now at 5-Audit" in ann.focused_label(), "the keyboard is where something was said"
+    assert "now at 5-Audit" in ann.focused_label(), "the focus is on the notice"
     tab_to(ann, "^Undo")
     press("Enter")
     expect(page.get_by_role("main")).to_contain_text("Taken back")
 
-    tab_to(ann, "^Answer")
+    tab_to(ann, "^Reply")
     press("Enter")
     page.wait_for_url("**/answer")
     tab_to(ann, "^Text")
@@ -126,13 +126,13 @@ def test_on_a_phone_the_first_ticket_comes_before_lists_and_filters_and_both_unf
     page.set_viewport_size(NARROW)
     page.goto("/?stage=4-In+Progress")
     expect(page.get_by_role("link", name="#1", exact=True)).to_be_in_viewport()
-    expect(page.get_by_label("Consultant")).to_be_hidden()
+    expect(page.get_by_label("Assigned to")).to_be_hidden()
     tab_to(ann, "^Lists")
     ann.page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Overdue")).to_be_visible()
     tab_to(ann, "^Filtered: 4-In Progress$")
     ann.page.keyboard.press("Enter")
-    tab_to(ann, "^Consultant")
+    tab_to(ann, "^Assigned to")
     ann.check()
 
 
@@ -143,12 +143,12 @@ def test_without_scripts_lists_filters_and_search_are_there_on_any_width(seat: T
     page = plain.page
     page.goto("/")
     expect(page.get_by_role("link", name="Overdue")).to_be_visible()
-    expect(page.get_by_label("Consultant")).to_be_visible()
+    expect(page.get_by_label("Assigned to")).to_be_visible()
     page.set_viewport_size(NARROW)
     expect(page.get_by_label("Search tickets")).to_be_visible()
     for folded, inside in (
         ("Lists", page.get_by_role("link", name="Overdue")),
-        ("Filter and order", page.get_by_label("Consultant")),
+        ("Filter and order", page.get_by_label("Assigned to")),
     ):
         expect(inside).to_be_hidden()
         page.get_by_text(folded, exact=True).click()
@@ -167,7 +167,7 @@ def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: lis
     assert ann.focused_label() == f"#{numbers[0]}"
     press("/")
     assert ann.focused_label() == "Search tickets"
-    page.keyboard.type("jk?")  # a letter in a field is a letter
+    page.keyboard.type("jk?")  # in a field, keys are text
     expect(page.get_by_label("Search tickets")).to_have_value("jk?")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
@@ -176,7 +176,7 @@ def test_single_keys_can_be_switched_off(seat: Take, numbers: list[int]) -> None
     ann = seat().sign_in()
     page, press = ann.page, ann.page.keyboard.press
     press("?")
-    tab_to(ann, "Single keys do this")
+    tab_to(ann, "Use these keys")
     press("Space")
     press("Escape")
     press("j")

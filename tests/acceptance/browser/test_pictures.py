@@ -43,11 +43,11 @@ def test_the_pictures_of_the_readme(
         )
 
     def phone() -> None:
-        page.get_by_label("What it is about").fill(
+        page.get_by_label("Description").fill(
             "Ruby calls: the refund check of February came back. New address?"
         )
-        page.get_by_label("In a few words").fill("Refund check came back")
-        page.get_by_label("Phone to call back").fill("555-0119")
+        page.get_by_label("Subject").fill("Refund check came back")
+        page.get_by_label("Callback number").fill("555-0119")
         page.get_by_label("Ruby Chen", exact=True).check()
 
     shown: dict[str, tuple[str, Callable[[], object]]] = {

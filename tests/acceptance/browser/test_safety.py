@@ -76,7 +76,7 @@ def receive(app_context: AppContext, elsewhere: Elsewhere) -> None:
 def unfolded(page: Page) -> Frame:
     """The ticket with the mail as its sender designed it; the frame with it."""
     page.goto("/tickets/1")
-    page.get_by_text("As the sender designed it").click()
+    page.get_by_text("Original formatting").click()
     frame = page.frame_locator("iframe.mail")
     expect(frame.locator("body")).to_contain_text("Sign in again")
     return page.frames[1]

@@ -20,9 +20,9 @@ LOST = "You were signed out. Nothing was lost: check and send again"
 
 
 def sign_in_again(page: Page) -> None:
-    expect(page.get_by_role("main")).to_contain_text("what you typed is not lost")
+    expect(page.get_by_role("main")).to_contain_text("what you typed is saved")
     page.get_by_label("Email").fill("ann@pmb.example")
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(LOST)
 
@@ -35,9 +35,9 @@ def test_a_note_typed_while_signed_out_is_added_by_one_press(
     ann = seat(java_script_enabled=scripts).sign_in()
     page = ann.page
     page.goto(f"/tickets/{number}")
-    page.get_by_label("Note for the desk").fill(WORDS)
+    page.get_by_label("Internal note; the customer").fill(WORDS)
     clock.turn(minutes=20)
-    page.get_by_role("button", name="Add the note").click()
+    page.get_by_role("button", name="Add internal note").click()
     sign_in_again(page)
     expect(page.get_by_label("Text")).to_have_value(WORDS)
     assert counted(app_context, Message, Message.direction == "note") == 0
@@ -61,9 +61,9 @@ def test_a_call_typed_while_signed_out_becomes_a_ticket(
     ann = seat(viewport=NARROW).sign_in()
     page = ann.page
     page.goto(f"/companies/{number}/add-ticket")
-    page.get_by_label("What it is about").fill(WORDS)
-    page.get_by_label("Who called").fill("Quincy Vale")
-    page.get_by_label("Phone to call back").fill("(212) 555-0142")
+    page.get_by_label("Description").fill(WORDS)
+    page.get_by_label("Caller").fill("Quincy Vale")
+    page.get_by_label("Callback number").fill("(212) 555-0142")
     clock.turn(hours=17)
     page.get_by_role("button", name="Add the ticket").click()
     sign_in_again(page)

@@ -1,4 +1,4 @@
-"""A ticket of each door, in the browser, from the queue to completed.
+"""A ticket of each channel, in the browser, from the queue to completed.
 
 What two people and ten seconds do to it.
 """
@@ -45,7 +45,7 @@ def settings(tmp_path: Path, relay: Relay) -> Settings:
     )  # type: ignore[arg-type]
 
 
-def said(relay: Relay) -> list[str]:
+def read_mails(relay: Relay) -> list[str]:
     """The text of every mail the relay has, whoever it is to."""
     mails = (
         message_from_bytes(bytes(e.content or b""), policy=policy.default) for e in relay.taken
@@ -70,9 +70,9 @@ def to_in_progress(page: Page) -> None:
 
 def recap(page: Page, words: str) -> None:
     """The recap from its template, looked at, then sent."""
-    page.get_by_role("link", name="Answer").click()
-    page.get_by_label("Begin with a text").select_option(RECAP)
-    page.get_by_role("button", name="Put it in").click()
+    page.get_by_role("link", name="Reply").click()
+    page.get_by_label("Canned response").select_option(RECAP)
+    page.get_by_role("button", name="Insert").click()
     text = page.get_by_label("Text", exact=True)
     text.fill(re.sub(r"\[[^]]*\]|…", "", text.input_value()) + f"\n{words}\n")
     page.locator("main").get_by_role("button", name="Preview").last.click()
@@ -82,15 +82,21 @@ def recap(page: Page, words: str) -> None:
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["", "without-javascript"])
-@pytest.mark.parametrize("door", CHANNELS)
+@pytest.mark.parametrize("channel", CHANNELS)
 def test_a_ticket_walks_from_the_queue_to_completed(
-    app_context: AppContext, clock: HandClock, relay: Relay, seat: Take, door: str, *, script: bool
+    app_context: AppContext,
+    clock: HandClock,
+    relay: Relay,
+    seat: Take,
+    channel: str,
+    *,
+    script: bool,
 ) -> None:
     ann = seat(java_script_enabled=script).sign_in()
-    CHANNELS[door](app_context, ann)
+    CHANNELS[channel](app_context, ann)
     run_workers(app_context)
     assert [e.rcpt_tos for e in relay.taken] == [[RUBY[1]]]
-    assert TEXT not in said(relay)[0]
+    assert TEXT not in read_mails(relay)[0]
 
     page = ann.page
     to_in_progress(page)
@@ -100,10 +106,10 @@ def test_a_ticket_walks_from_the_queue_to_completed(
     run_workers(app_context)
     page.goto("/tickets/1")
     expect(page.locator("header")).to_contain_text("6-Completed")
-    assert "The claim was filed again and paid." in said(relay)[1]
+    assert "The claim was filed again and paid." in read_mails(relay)[1]
 
     run_workers(app_context)
-    link = re.search(r"http\S+/survey/\S+", said(relay)[2])
+    link = re.search(r"http\S+/survey/\S+", read_mails(relay)[2])
     assert link
     _answer_survey(seat(java_script_enabled=script).page, urlsplit(link[0]).path)
     page.goto("/dashboard?days=7")
@@ -116,7 +122,7 @@ def _answer_survey(page: Page, path: str) -> None:
     """What a customer does, who has no account."""
     page.goto(path)
     page.get_by_label("5 – very good").check()
-    page.get_by_label(re.compile("Anything you want to tell us")).fill("Quick and friendly.")
+    page.get_by_label(re.compile("Any comments")).fill("Quick and friendly.")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("main")).to_contain_text("Thank you")
 
@@ -169,7 +175,7 @@ def test_two_who_answer_at_once_are_told_before_the_second_mail_leaves(
     ann.check()
     clock.turn(seconds=11)
     run_workers(app_context)
-    assert ["Olga was faster." in text for text in said(relay)] == [False, True]
+    assert ["Olga was faster." in text for text in read_mails(relay)] == [False, True]
 
 
 def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUser, Page]) -> None:
@@ -178,9 +184,9 @@ def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUs
     olga.page.goto("/tickets/1")
     olga.page.get_by_role("button", name="Yes", exact=True).click()
     page.get_by_role("button", name="No", exact=True).click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("has changed since you looked")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("has changed since you opened it")
     ann.check()
-    page.get_by_role("link", name="Look at the ticket").click()
+    page.get_by_role("link", name="View the ticket").click()
     expect(page.get_by_role("button", name="Yes", exact=True)).to_have_attribute(
         "aria-pressed", "true"
     )

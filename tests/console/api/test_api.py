@@ -118,10 +118,12 @@ def program(context: AppContext, app: Flask) -> Program:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "Bearer", "Bearer nothing", "Bearer intake_wrong", "Basic YTpi", "intake_x"]
+    "header", ["", "Bearer", "Bearer nothing", "Bearer intake_wrong", "Basic YTpi", "intake_x"]
 )
-def test_without_a_good_token_nothing_is_told(app: Flask, said: str) -> None:
-    answer = app.test_client().get(f"{V1}/tickets", headers={"Authorization": said} if said else {})
+def test_without_a_good_token_nothing_is_revealed(app: Flask, header: str) -> None:
+    answer = app.test_client().get(
+        f"{V1}/tickets", headers={"Authorization": header} if header else {}
+    )
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
     assert answer.json is not None
@@ -200,14 +202,14 @@ def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
 ) -> None:
     paths = app.test_client().get("/api/openapi.json").json["paths"]  # type: ignore[index]
     program = Program(context, app, Right.READ)
-    told = {
+    scopes = {
         (p, m): one["security"]
         for p, ms in paths.items()
         for m, one in ms.items()
         if m != "parameters"
     }
-    assert len(told) > 45
-    for (path, method), (scope,) in told.items():
+    assert len(scopes) > 45
+    for (path, method), (scope,) in scopes.items():
         (needed,) = scope["token"]
         if needed != Right.READ:
             address = (
@@ -284,7 +286,7 @@ def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
     context: AppContext, program: Program
 ) -> None:
     number = busy_ticket(context)
-    told = program.get(f"/tickets/{number}")
+    body = program.get(f"/tickets/{number}")
     with context.store.read_only() as session:
         full = json.loads(
             json.dumps(ticket_presenter.present_ticket(session, number, context.settings))
@@ -292,8 +294,8 @@ def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
         short = json.loads(
             json.dumps(ticket_presenter.present_ticket_row(session.get_one(Ticket, number)))
         )
-    assert told == full
-    assert schemas.Ticket(unknown=RAISE).validate(told) == {}
+    assert body == full
+    assert schemas.Ticket(unknown=RAISE).validate(body) == {}
     assert program.get("/tickets")["items"] == [short]
     assert schemas.TicketSummary(unknown=RAISE).validate(short) == {}
     assert [r.cause for r in audited(context, number, "viewed")] == ["API"], (
@@ -328,9 +330,9 @@ def test_everything_listed_has_the_shape_of_the_document(
         assert not [faults for one in items if (faults := kind(unknown=RAISE).validate(one))], path
     with context.store.read_only() as session:
         failed = session.scalars(select(Delivery.id).where(Delivery.state == "failed")).one()
-        told = json.loads(json.dumps(deliveries.find_delivery(session, failed, context.clock())))
-    assert program.get(f"/deliveries/{failed}") == told
-    assert schemas.DeliveryDetails(unknown=RAISE).validate(told) == {}
+        body = json.loads(json.dumps(deliveries.find_delivery(session, failed, context.clock())))
+    assert program.get(f"/deliveries/{failed}") == body
+    assert schemas.DeliveryDetails(unknown=RAISE).validate(body) == {}
     assert program.get("/status")["backlog"]["failed"] == 1
     assert program.get("/ledger")["adds_up"] in {True, False}
     assert [s["stage"] for s in program.get("/process")["stages"]] == [s.stage for s in STEPS]
@@ -555,8 +557,8 @@ def test_what_was_done_last_is_taken_back(any_context: AppContext, clock: HandCl
     assert program.post(f"{at}/recap", {"text": "We sent it again."})["owner"] == program.me.name
     clock.turn(seconds=11)
     sender.send_waiting(any_context)
-    said = program.post(f"{at}/undo", {}, 409)["detail"]
-    assert said.startswith("since then: mail sent")
+    error = program.post(f"{at}/undo", {}, 409)["detail"]
+    assert error.startswith("since then: mail sent")
     other = Program(any_context, program.client)
     program.post(f"{at}/resolve", {"resolution": "yes"})
     assert "only" in other.post(f"{at}/undo", {}, 409)["detail"]
@@ -566,9 +568,9 @@ def test_what_was_done_last_is_taken_back(any_context: AppContext, clock: HandCl
 
 def test_what_cannot_be_is_said_with_what_is_missing(context: AppContext, program: Program) -> None:
     number = ticket_of(context)
-    said = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
-    assert said["error"] == "conflict"
-    assert "open" in said["detail"]
+    error = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
+    assert error["error"] == "conflict"
+    assert "open" in error["detail"]
     assert program.post(f"/tickets/{number}/resolve", {"resolution": "maybe"}, 422)[
         "fields"
     ].keys() == {"resolution"}
@@ -688,8 +690,8 @@ def test_the_examples_of_the_docs_work(context: AppContext, program: Program) ->
             option, value, *words = words
             match option:
                 case "-H":
-                    name, _, said = value.partition(": ")
-                    sent["headers"][name] = said
+                    name, _, text = value.partition(": ")
+                    sent["headers"][name] = text
                 case "-X":
                     sent["method"] = value
                 case "--json":

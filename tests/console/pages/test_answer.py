@@ -125,7 +125,7 @@ def test_without_an_address_the_page_says_what_to_do(context: AppContext, desk: 
         InboundItem(format=Format.PHONE, external_id="p", sender=Address("Ann", ""), text="t"),
     )
     page = desk.get(f"/tickets/{number}/answer").text
-    assert "Tell the customer by telephone" in page
+    assert "Call the customer" in page
     assert write(desk, number).status_code == 422
 
 
@@ -248,7 +248,7 @@ def test_signed_out_the_draft_is_there_after_signing_in_again(
     assert token
     desk.sign_in("ann@pmb.example")
     assert form(desk, ticket)["text"] == "Half a sent"
-    assert "You have begun an answer" in desk.get(f"/tickets/{ticket}").text
+    assert "You have a draft of a reply" in desk.get(f"/tickets/{ticket}").text
 
 
 def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
@@ -318,7 +318,7 @@ def test_too_late_is_said_in_words(
     written = mails(context)[0].written_id
     page = desk.post(f"/tickets/{ticket}/answer/{written}/take-back", follow_redirects=True).text
     assert (
-        "Not taken back: too late: the mail is on its way to the customer. Write another one."
+        "Sending was not undone: too late: the mail is on its way to the customer. Write another one."
         in page
     )
 
@@ -359,11 +359,11 @@ def test_what_was_sent_shows_who_got_it_and_its_files(
     clock.turn(seconds=10)
     sender.send_waiting(context)
     page = desk.get(f"/tickets/{ticket}").text
-    said = page.partition('class="card entry-out"')[2].partition("</article>")[0]
-    assert f"to {ANN.email}" in said
-    assert f"to {BOB}" in said
-    assert said.count(">sent</span>") == 2
-    assert ">a.pdf</a>" in said
+    article = page.partition('class="card entry-out"')[2].partition("</article>")[0]
+    assert f"to {ANN.email}" in article
+    assert f"to {BOB}" in article
+    assert article.count(">sent</span>") == 2
+    assert ">a.pdf</a>" in article
 
 
 # -- asking again ----
@@ -419,9 +419,9 @@ def test_patient_data_is_asked_about_and_audited_by_its_kind_only(
     assert mails(context) == []
     assert do(desk, ticket, "send", read(answer.text)).status_code == 302
     assert len(mails(context)) == 1
-    (told,) = audited(context, ticket, "answer promised")
-    assert told.detail["warned"] == ["BIRTH", "SSN"]
-    assert "123" not in str(told.detail) + told.cause
+    (entry,) = audited(context, ticket, "answer promised")
+    assert entry.detail["warned"] == ["BIRTH", "SSN"]
+    assert "123" not in str(entry.detail) + entry.cause
 
 
 def test_who_agrees_to_one_text_has_not_agreed_to_another(
@@ -534,7 +534,7 @@ def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
         ({"name": "\n"}, "give it a name"),
         ({"body": "x" * 20_001}, "longer than 20,000"),
         ({"ticks": "RESOLVED"}, "there is no such box"),
-        ({"name": Template.RECAP, "new": "1"}, "there is a text of this name"),
+        ({"name": Template.RECAP, "new": "1"}, "a canned response has this name"),
     ],
 )
 def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(

@@ -125,7 +125,7 @@ def repeated(intake: Intake, at_home: AppContext, tmp_path: Path) -> AppContext:
 def separate_by_page(context: AppContext, intake: Intake) -> None:
     del intake
     desk = at_desk(context)
-    assert "The same came again" in desk.get("/tickets/1").text
+    assert "The same was received again" in desk.get("/tickets/1").text
     assert (
         desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
     )
@@ -191,7 +191,7 @@ def test_automated_mail_can_be_read_by_everybody_on_the_desk(
 
 
 def test_an_empty_list_of_automated_mail_says_so(context: AppContext) -> None:
-    assert "everything that came in is on a ticket" in at_desk(context).get("/automated").text
+    assert "everything received is on a ticket" in at_desk(context).get("/automated").text
 
 
 def test_the_command_lists_automated_mail_and_makes_a_ticket_of_one(

@@ -1,6 +1,6 @@
 """The desk in figures.
 
-Counted right on both databases, in the viewer's days, drawn and told alike.
+Counted right on both databases, in the viewer's days, the chart as the table.
 """
 
 import csv

@@ -159,7 +159,7 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(
     changed = answer_do(
         desk, merged, "send", given, to=[IDA.email, TOM.email], cc="kim@meadow.example", **more
     )
-    assert changed.status_code == 409  # that was said of other people
+    assert changed.status_code == 409  # the confirmation was for other people
     done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
     assert done.status_code == 302
     assert sent_to(context, Template.ANSWER) == [IDA.email, TOM.email]

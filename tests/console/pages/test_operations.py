@@ -1,7 +1,4 @@
-"""Operations: what the house looks like from inside, failed deliveries, the outbox.
-
-The trail, settings, metrics.
-"""
+"""Operations pages: overview, failed deliveries, outbox, audit log, settings, metrics."""
 
 import csv
 import io
@@ -192,7 +189,7 @@ def test_no_page_takes_more_than_twenty_queries(any_context: AppContext) -> None
         assert len(asked) <= 20, (path, len(asked))
 
 
-# -- the house ----
+# -- overview ----
 
 
 def test_the_overview_says_what_intake_status_says(
@@ -210,7 +207,7 @@ def test_the_overview_says_what_intake_status_says(
     desk = at_desk(any_context, Role.AUDITOR)
     page = desk.get("/operations").text
     needs = present_status(any_context)["needs"]
-    assert len(needs) == 4  # failed, too long, the worker, a door that is silent
+    assert len(needs) == 4  # failed, too long, the worker, a silent channel
     shown = re.sub(r"</?(a|code)\b[^>]*>", "", page)
     for need in needs:
         words = need.replace("`intake deliveries --state failed`", "Deliveries").replace("`", "")
@@ -220,18 +217,18 @@ def test_the_overview_says_what_intake_status_says(
         in page
     )
     assert '<code class="text-reset">intake up</code>' in page, "no page starts a process"
-    needing = page.partition("This needs a person")[2].partition("</ul>")[0]
+    needing = page.partition("Needs attention")[2].partition("</ul>")[0]
     assert "`" not in needing
     for href in re.findall(r'<a[^>]* href="([^"]+)"', needing):
         assert desk.get(href).status_code == 200
     assert page.count("silent too long") == 1  # the folder may be: nobody has to drop files
-    assert "<strong>ledger</strong>: all right" in page
+    assert "<strong>ledger</strong>: no problem found" in page
 
 
 def test_words_of_the_house_are_escaped_beside_their_links() -> None:
-    said = link_commands("<b>7</b> & see `intake ledger`, then `intake <i>`")
+    html = link_commands("<b>7</b> & see `intake ledger`, then `intake <i>`")
     assert (
-        said == '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link"'
+        html == '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link"'
         ' href="/operations/ledger">Ledger</a>, then <code class="text-reset">intake'
         " &lt;i&gt;</code>"
     )
@@ -239,7 +236,7 @@ def test_words_of_the_house_are_escaped_beside_their_links() -> None:
 
 def test_a_quiet_house_needs_nobody(context: AppContext) -> None:
     record_alive(context, "clock")
-    assert "Nobody is needed." in at_desk(context, Role.AUDITOR).get("/operations").text
+    assert "Nothing needs attention." in at_desk(context, Role.AUDITOR).get("/operations").text
 
 
 def test_the_ledger_is_that_of_the_command(any_context: AppContext) -> None:
@@ -249,13 +246,17 @@ def test_the_ledger_is_that_of_the_command(any_context: AppContext) -> None:
     desk = at_desk(any_context, Role.AUDITOR)
     assert "It adds up" in desk.get("/operations/ledger").text
     head, *lines = rows(desk.get("/operations/ledger.csv").text)
-    told = {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
-    assert (told["console"]["opened"], told["folder"]["failed"], told["together"]["received"]) == (
+    lines_by_channel = {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
+    assert (
+        lines_by_channel["console"]["opened"],
+        lines_by_channel["folder"]["failed"],
+        lines_by_channel["total"]["received"],
+    ) == (
         "1",
         "1",
         "2",
     )
-    assert told["together"]["adds up"] == "yes"
+    assert lines_by_channel["total"]["adds up"] == "yes"
     workbook = arrive(any_context, b"Practice,From,Message\nElm,Bo,Fax.\nEnd of report\n")
     process_waiting(any_context)
     assert (
@@ -300,7 +301,7 @@ def test_the_original_is_shown_escaped_and_that_is_on_record(any_context: AppCon
 def test_an_original_that_is_no_text_is_only_handed_out(context: AppContext) -> None:
     arrive(context, b"PK\x00\x01<script>")
     page = at_desk(context, Role.LEAD).get("/operations/deliveries/1/raw").text
-    assert "It is no text" in page
+    assert "It is not text" in page
     assert "&lt;script" not in page
 
 
@@ -308,7 +309,7 @@ def test_a_long_original_is_cut_on_the_page(context: AppContext) -> None:
     arrive(context, "é".encode() * 500_000)
     desk = at_desk(context, Role.LEAD)
     answer = desk.get("/operations/deliveries/1/raw")
-    assert "it goes on" in answer.text
+    assert "cut here" in answer.text
     assert "\ufffd" not in answer.text
     assert len(answer.text) < 300_000
     assert desk.get("/operations/deliveries/999/raw").status_code == 404
@@ -333,7 +334,7 @@ def test_dismissing_takes_a_reason_and_keeps_what_was_ticked(any_context: AppCon
     assert "is dismissed" in answer.text
     desk.post(
         "/operations/deliveries/replay", {"id": "1"}
-    )  # takes it back: the reader says once more what is wrong
+    )  # undone: the parser reports the same error again
     assert state(any_context, 1) is DeliveryState.FAILED
 
 
@@ -343,7 +344,7 @@ def test_nothing_ticked_is_said(context: AppContext) -> None:
     desk.get("/operations/deliveries")
     for path in ("look", "replay", "dismiss"):
         desk.post(f"/operations/deliveries/{path}", {"id": "x", "reason": "r"})
-        assert "Tick at least one delivery." in desk.get("/operations/deliveries").text
+        assert "Select at least one delivery." in desk.get("/operations/deliveries").text
 
 
 def known(context: AppContext, heading: str = "Anliegen") -> None:
@@ -351,11 +352,11 @@ def known(context: AppContext, heading: str = "Anliegen") -> None:
 
     The reader is mended.
     """
-    said = MappingChoices(columns={heading: "body", "Klinik": "company"})
+    choices = MappingChoices(columns={heading: "body", "Klinik": "company"})
     [sheet] = propose_sheets(
         read_preview(context, book(HEADER, ROW)),
         load_parser_options(context, Format.SECURE_MESSAGE),
-        said,
+        choices,
     )
     save_mapping(context, sheet, "north", by="test")
 
@@ -390,7 +391,7 @@ def test_all_failed_ones_are_read_by_the_workers(any_context: AppContext, woken:
     desk = at_desk(any_context, Role.LEAD)
     desk.get("/operations/deliveries")
     shown = desk.post("/operations/deliveries/look", {"all": "1"}).text
-    assert "and 3 more deliveries, not tried here" in shown
+    assert "and 3 more deliveries, not shown here" in shown
     assert "Read all 13 again" in shown
     woken.clear()
     desk.post("/operations/deliveries/replay", {"all": "1"})
@@ -454,7 +455,7 @@ def test_a_workbook_is_mapped_and_read(any_context: AppContext) -> None:
     assert "as you say" not in page
     assert "Still missing: the message text" in page
     assert actions(any_context, "original read") == [("Ann Lee", "map")]
-    said = {
+    form = {
         "column-A": "sent_at",
         "column-B": "company",
         "column-C": "body",
@@ -462,17 +463,20 @@ def test_a_workbook_is_mapped_and_read(any_context: AppContext) -> None:
         "order": "dmy",
     }
     answer = desk.post(
-        "/operations/deliveries/1/map", {**said, "column-C": "", "save": "1", "name": "north"}
+        "/operations/deliveries/1/map", {**form, "column-C": "", "save": "1", "name": "north"}
     )
     assert answer.status_code == 422
     assert "no column for the message text" in answer.text
     assert '<option value="company" selected>' in answer.text
     assert 'value="north"' in answer.text
-    answer = desk.post("/operations/deliveries/1/map", {**said, "save": "1", "name": " "})
+    answer = desk.post("/operations/deliveries/1/map", {**form, "save": "1", "name": " "})
     assert (answer.status_code, "Give it a name" in answer.text) == (422, True)
-    assert "It can be read so." in desk.post("/operations/deliveries/1/map", said).text
+    assert (
+        "The sheet can be read with this mapping."
+        in desk.post("/operations/deliveries/1/map", form).text
+    )
     assert counted(any_context, Ticket) == 0
-    desk.post("/operations/deliveries/1/map", {**said, "save": "1", "name": "north"})
+    desk.post("/operations/deliveries/1/map", {**form, "save": "1", "name": "north"})
     assert "Deliveries read with it: 2." in desk.get("/operations/deliveries/1").text
     with any_context.store.read_only() as session:
         first = session.scalars(select(Message).order_by(Message.id)).first()
@@ -521,7 +525,7 @@ def test_rejected_rows_are_shown_mended_and_dismissed(any_context: AppContext) -
     assert [cell.value for cell in sheet[2]][:1] == ["Sunrise"]
     assert actions(any_context, "original read") == [("Ann Lee", "rejected rows")]
     desk.post("/operations/deliveries/dismiss", {"id": "1", "reason": "an empty line"})
-    assert "No delivery is failed" in desk.get("/operations/deliveries").text
+    assert "No failed deliveries" in desk.get("/operations/deliveries").text
     assert counted(any_context, Ticket) == 2
     assert desk.get("/operations/deliveries/1/rejected.xlsx").status_code == 404
 
@@ -555,7 +559,7 @@ def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
     desk.post("/operations/outbox/1/retry")
     assert failed.ALREADY_DUE_MESSAGE in desk.get("/operations/outbox").text
     desk.post("/operations/outbox/retry")
-    assert "No mail pauses" in desk.get("/operations/outbox").text
+    assert "No mail waits" in desk.get("/operations/outbox").text
     outgoing(
         any_context,
         1,
@@ -696,11 +700,11 @@ def test_only_so_many_tickets_are_looked_at(
         ticket_of(context, mail(f"claim {n}"))
     monkeypatch.setattr(upcoming, "LONGEST", 2)
     page = at_desk(context, Role.AUDITOR).get("/operations/next-week").text
-    assert "Only the 2 tickets" in page
+    assert "Only the 2 oldest open tickets" in page
     assert "#3 " not in page
 
 
-# -- the trail ----
+# -- audit log ----
 
 
 def test_the_trail_is_filtered_by_person_ticket_action_and_day(
@@ -721,12 +725,12 @@ def test_the_trail_is_filtered_by_person_ticket_action_and_day(
     assert found("person=Olga&action=reached&day=2026-03-03") == [["Olga", "reached", "2"]]
     assert len(found("person=Olga&action=reached")) == 2
     assert found("person=Nobody") == []
-    assert len(found("ticket=x&day=tomorrow")) > 4  # what is no filter asks for nothing
+    assert len(found("ticket=x&day=tomorrow")) > 4  # an invalid filter is no filter
     assert len(actions(any_context, "exported")) == 6
     page = desk.get("/operations/audit?person=Olga").text
     assert "Ticked 4-Support Follow Up Sent" in page
     assert "Ticket opened" not in page
-    assert "Nothing fits." in desk.get("/operations/audit?person=Nobody").text
+    assert "No entries match." in desk.get("/operations/audit?person=Nobody").text
 
 
 def test_the_trail_is_read_page_by_page(context: AppContext) -> None:
@@ -885,14 +889,14 @@ def with_settings(context: AppContext, **more: object) -> AppContext:
 def test_behind_a_proxy_metrics_take_a_token(context: AppContext) -> None:
     proxied = with_settings(context, public_url="https://desk.example")
     assert asked(proxied).get("/metrics").status_code == 403
-    told = with_settings(context, public_url="https://desk.example", metrics_token="the token")
-    client = asked(told, REMOTE_ADDR="192.0.2.7")
+    protected = with_settings(context, public_url="https://desk.example", metrics_token="the token")
+    client = asked(protected, REMOTE_ADDR="192.0.2.7")
     for given in ("", "Bearer", "Bearer wrong", "Basic the token", "the token", "Bearer thé"):
         answer = client.get("/metrics", headers={"Authorization": given} if given else {})
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert "intake_" not in answer.text
     assert client.get("/metrics", headers={"Authorization": "Bearer the token"}).status_code == 200
-    assert asked(told).get("/metrics").status_code == 401  # from this machine, too
+    assert asked(protected).get("/metrics").status_code == 401  # from this machine, too
 
 
 def test_health_is_for_everybody(context: AppContext) -> None:

@@ -74,16 +74,16 @@ def test_a_company_is_kept_with_its_domains_and_manager(
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("form", "why"),
     [({"name": "sunrise!"}, "name or number"), ({"name": "New", "domains": "sun.example"}, "belongs to Sunrise"),
      ({"name": " "}, "needs a name"), ({"name": "New", "domains": "no domain"}, "no mail domain")],
 )  # fmt: skip
 def test_what_cannot_be_kept_says_why_and_keeps_what_was_typed(
-    any_context: AppContext, desk: Desk, said: dict[str, str], why: str
+    any_context: AppContext, desk: Desk, form: dict[str, str], why: str
 ) -> None:
     practice(any_context, domains=["sun.example"])
     desk.get("/companies/new")
-    page = desk.post("/companies/new", {"number": "99", **said})
+    page = desk.post("/companies/new", {"number": "99", **form})
     assert page.status_code == 409
     assert why in page.text
     assert 'value="99"' in page.text
@@ -145,8 +145,8 @@ def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(
         session.flush()
         number = twin.id
     desk.get(f"/companies/{number}/edit")
-    said = {"name": "Sunrise", "number": "2", "domains": "two.example"}
-    assert desk.post(f"/companies/{number}/edit", said).status_code == 302
+    form = {"name": "Sunrise", "number": "2", "domains": "two.example"}
+    assert desk.post(f"/companies/{number}/edit", form).status_code == 302
     assert [d.domain for d in company(any_context, number).domains] == ["two.example"]
 
 
@@ -155,11 +155,11 @@ def test_who_says_that_they_are_away_has_their_tasks_covered(
 ) -> None:
     eva = person(any_context, "Eva Lind")
     desk.get("/account")
-    said = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
-    assert "say who covers" in desk.post("/account/away", said, follow_redirects=True).text
+    form = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
+    assert "say who covers" in desk.post("/account/away", form, follow_redirects=True).text
     assert (
         "Eva Lind covers"
-        in desk.post("/account/away", {**said, "cover": eva}, follow_redirects=True).text
+        in desk.post("/account/away", {**form, "cover": eva}, follow_redirects=True).text
     )
     number = ticket_of(any_context)
     with any_context.store.transaction() as session:
@@ -178,12 +178,12 @@ def test_who_says_that_they_are_away_has_their_tasks_covered(
     assert "You are here" in desk.post("/account/away", {}, follow_redirects=True).text
 
 
-def called(desk: Desk, number: int, **said: object) -> str:
+def record_call(desk: Desk, number: int, **fields: object) -> str:
     page = desk.get(f"/companies/{number}/add-ticket").text
     call = re.search(r'name="call_id" value="(\w+)"', page)
     assert call
     answer = desk.post(
-        f"/companies/{number}/add-ticket", {"call_id": call[1], "text": "they called", **said}
+        f"/companies/{number}/add-ticket", {"call_id": call[1], "text": "they called", **fields}
     )
     assert answer.status_code == 302, answer.text
     return answer.headers["Location"]
@@ -199,7 +199,7 @@ def test_a_ticket_by_hand_has_the_manuals_defaults(any_context: AppContext, desk
         )
         session.flush()
     jo = contact(any_context, "jo@x.example").id
-    where = called(
+    where = record_call(
         desk, number, contact=[jo], new_email="al@x.example", share="new", phone="555-0100"
     )
     made = ticket(any_context, int(where.rpartition("/")[2]))
@@ -220,15 +220,15 @@ def test_a_ticket_by_hand_has_the_manuals_defaults(any_context: AppContext, desk
 
 def test_pressing_twice_is_one_call(any_context: AppContext, desk: Desk) -> None:
     number = practice(any_context)
-    first = called(desk, number, call_id="c1", on_company="yes")
-    assert called(desk, number, call_id="c1", on_company="yes") == first
+    first = record_call(desk, number, call_id="c1", on_company="yes")
+    assert record_call(desk, number, call_id="c1", on_company="yes") == first
     assert counted(any_context, Ticket) == 1
 
 
 def test_a_timeline_shows_what_its_box_allows(any_context: AppContext, desk: Desk) -> None:
     number = practice(any_context)
-    shown = called(desk, number, on_company="yes")
-    hidden = called(desk, number)
+    shown = record_call(desk, number, on_company="yes")
+    hidden = record_call(desk, number)
     timeline = desk.get(f"/companies/{number}").text.rpartition("Timeline")[2]
     assert shown in timeline
     assert hidden not in timeline
@@ -285,11 +285,11 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
     raise_tasks(any_context, clock.now)
     with any_context.store.read_only() as session:
         escalation = session.scalars(select(Task).where(Task.text == "escalate the ticket")).one()
-        told = session.scalars(
+        mails = session.scalars(
             select(OutgoingMail).where(OutgoingMail.template == Template.TASK)
         ).all()
     assert escalation.assignee == "Eva Lind"
-    assert [m.to for m in told] == ["eva@pmb.example"]
+    assert [m.to for m in mails] == ["eva@pmb.example"]
 
 
 def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(

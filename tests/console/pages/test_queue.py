@@ -72,7 +72,7 @@ def many(context: AppContext, count: int) -> None:
         made["name"] = "Support \N{EN DASH} " + "&" * 300
         rows = [{**made, "company_id": first + n} for n in range(count)]
         session.execute(insert(Ticket), rows)
-        said = {
+        columns = {
             "direction": "in",
             "format": "mail",
             "text": "help " * 1000,
@@ -81,7 +81,8 @@ def many(context: AppContext, count: int) -> None:
             "at": now,
         }
         session.execute(
-            insert(Message), [{**said, "ticket_id": n} for n in session.scalars(select(Ticket.id))]
+            insert(Message),
+            [{**columns, "ticket_id": n} for n in session.scalars(select(Ticket.id))],
         )
 
 
@@ -137,7 +138,7 @@ def test_a_number_goes_to_its_ticket_and_words_to_those_that_have_them(
     page = desk.get("/search?q=deni").text
     assert numbers(page) == [number]
     assert "<mark>denied</mark>" in page
-    assert "Nothing is found for" in desk.get("/search?q=unheard-of").text
+    assert "No ticket was found for" in desk.get("/search?q=unheard-of").text
 
 
 def test_an_agent_takes_and_gives_tickets_as_on_their_pages(any_context: AppContext) -> None:
@@ -180,7 +181,7 @@ def test_a_lead_gives_many_and_takes_them_back(any_context: AppContext) -> None:
     page = lead.get("/").text
     assert f"2 tickets are given to Olga: #{first}, #{second}" in page
     marks = re.findall(r'name="mark" value="(\d+)"', page)
-    assert "Not what you meant?" not in lead.get("/").text  # offered once
+    assert "Assigned by mistake?" not in lead.get("/").text  # offered once
     lead.post("/queue/undo", {"mark": marks})
     assert [owner(any_context, n) for n in (first, second)] == [None, None]
     assert lead.post("/queue/assign", {"ticket": boxes, "to": str(auditor.id)}).status_code == 302
@@ -209,8 +210,8 @@ def test_what_is_new_comes_without_reloading(any_context: AppContext) -> None:
     page = desk.get("/").text
     assert news(desk, page) == (204, {})
     second = ticket_of(any_context)
-    status, told = news(desk, page)
-    assert (status, told["count"], numbers(told["rows"])) == (200, "2", [first, second])
+    status, news_json = news(desk, page)
+    assert (status, news_json["count"], numbers(news_json["rows"])) == (200, "2", [first, second])
 
 
 def test_looking_for_news_keeps_nobody_signed_in(any_context: AppContext, clock: HandClock) -> None:
@@ -242,10 +243,10 @@ def test_a_list_is_saved_renamed_deleted_and_brought_back(any_context: AppContex
     assert "Moonlight" in desk.get("/").text
     gone = desk.post(f"/views/{number}/delete").location
     page = desk.get(gone).text
-    assert "“Moonlight” is gone" in page
-    name, kept = re.findall(r'name="(?:name|query)" value="([^"]+)"', page.partition("is gone")[0])[
-        -2:
-    ]
+    assert "“Moonlight” was deleted" in page
+    name, kept = re.findall(
+        r'name="(?:name|query)" value="([^"]+)"', page.partition("was deleted")[0]
+    )[-2:]
     desk.post("/views", {"name": name, "query": kept.replace("&amp;", "&")})
     assert f'href="/?{query.replace("&", "&amp;")}">Moonlight' in desk.get("/").text
 
@@ -263,7 +264,7 @@ def test_the_folded_filters_say_which_are_on(context: AppContext) -> None:
     desk = at_desk(context)
     with context.store.read_only() as session:
         mine = session.scalar(select(Staff.id))
-    said = {
+    labels = {
         "/": "Filter and order",
         "/?view=completed": "Filter and order",
         "/?owner=0": "Filtered: Nobody",
@@ -273,5 +274,5 @@ def test_the_folded_filters_say_which_are_on(context: AppContext) -> None:
             "Filtered: &lt;Sun&gt;, imap, Ann Lee, 5-Audit, Telemedicine"
         ),
     }
-    for path, words in said.items():
+    for path, words in labels.items():
         assert f">{words}</summary>" in desk.get(path).text, path

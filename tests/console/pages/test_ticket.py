@@ -78,7 +78,7 @@ def counting(context: AppContext) -> Iterator[list[str]]:
     event.remove(context.store.engine, "before_cursor_execute", note)
 
 
-# -- what is shown ----
+# -- the page ----
 
 
 def test_the_page_says_what_is_missing_and_by_when(desk: Desk, ticket: int) -> None:
@@ -152,7 +152,7 @@ def test_a_form_shows_its_table_and_its_link_first(context: AppContext, desk: De
 def test_what_stands_beside_the_text_is_called_after_what_came(
     context: AppContext, desk: Desk, came_as: Format, title: str
 ) -> None:
-    said = InboundItem(
+    item = InboundItem(
         format=came_as,
         external_id="x1",
         sender=Address("Ann", "ann@practice.example"),
@@ -160,7 +160,7 @@ def test_what_stands_beside_the_text_is_called_after_what_came(
         company="Acme",
         details=(("Provider", "Dr. Moss"),),
     )
-    ticket = ticket_of(context, said)
+    ticket = ticket_of(context, item)
     with context.store.read_only() as session:
         message = session.get_one(Ticket, ticket).messages[0].id
     assert f"<summary>{title} (1)</summary>" in desk.get(f"/tickets/{ticket}").text
@@ -190,7 +190,7 @@ def test_a_long_ticket_costs_few_queries_and_few_bytes(any_context: AppContext) 
             message.ticket_id = number
     desk.get(f"/tickets/{number}")
     with counting(any_context) as statements:
-        answer = desk.get(f"/tickets/{number}")
+        answer = desk.client.get(f"/tickets/{number}")  # as it is sent
     assert len([s for s in statements if not s.startswith(("BEGIN", "SAVEPOINT", "RELEASE"))]) <= 20
     assert len(answer.data) < 300_000
     assert answer.text.count('id="message-') == 31
@@ -363,10 +363,10 @@ def test_somebody_who_also_looks_is_named(
 ) -> None:
     bob = at_desk(context, name="Bob Ray")
     bob.get(f"/tickets/{ticket}")
-    assert "Bob Ray is looking at this ticket now" in desk.get(f"/tickets/{ticket}").text
+    assert "Bob Ray is viewing this ticket now" in desk.get(f"/tickets/{ticket}").text
     assert desk.post(f"/tickets/{ticket}/pulse", {"seen": "0"}).json["watching"] == ["Bob Ray"]  # type: ignore[index]
     clock.turn(minutes=5)
-    assert "Bob Ray looked at this ticket" in desk.get(f"/tickets/{ticket}").text
+    assert "Bob Ray viewed this ticket" in desk.get(f"/tickets/{ticket}").text
     clock.turn(minutes=6)
     assert (
         "Bob Ray"
@@ -466,8 +466,8 @@ def test_what_the_customer_writes_asks_again_what_rules_do_does_not(
     assert (
         "A message came from the customer" in desk.post(f"/tickets/{number}/do/resolve", form).text
     )
-    told = desk.post(f"/tickets/{number}/pulse", form).json
-    assert told == {"watching": [], "changed": ["A message came from the customer (the process)"]}
+    news = desk.post(f"/tickets/{number}/pulse", form).json
+    assert news == {"watching": [], "changed": ["A message came from the customer (the process)"]}
 
 
 def test_a_form_that_saw_nothing_is_asked_again(

@@ -68,7 +68,7 @@ def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
 ) -> None:
     hooked(any_context, f"http://{deaf}/hook?key=geheim", EventType.OPENED)
     desk = at_desk(any_context, Role.AUDITOR)
-    assert "Nothing waits for it." in desk.get(PAGE).text
+    assert "No events are waiting." in desk.get(PAGE).text
     deliver(any_context, mail())
     deliver_due(any_context)
     clock.turn(minutes=10)
@@ -78,8 +78,8 @@ def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
     assert "<dt>Waiting</dt><dd>1</dd>" in page
     assert "ticket.opened" in page
     assert '<a href="/tickets/1">#1</a>' in page
-    assert 'data-label="Tries">1<' in page
-    assert 'data-label="Next try">now<' in page
+    assert 'data-label="Attempts">1<' in page
+    assert 'data-label="Next attempt">now<' in page
 
 
 def test_only_who_may_act_sees_all_of_the_address_and_the_button(
@@ -111,12 +111,12 @@ def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_
     now = clock()
     change(any_context, attempts=3, not_before=now + LEASE)  # somebody may just be telling it
     desk.post(AGAIN)
-    assert "Nothing pauses" in desk.get(PAGE).text
+    assert "No event waits" in desk.get(PAGE).text
     change(any_context, attempts=7, not_before=now + timedelta(minutes=40))
     assert "in 40 min" in desk.get(PAGE).text
     woken.clear()
     desk.post(AGAIN)
-    assert "1 events are told again now." in desk.get(PAGE).text
+    assert "1 events are being sent again." in desk.get(PAGE).text
     assert states(any_context) == [(WebhookEventState.WAITING, 7)]
     assert woken == ["hook"]
     change(any_context, state=WebhookEventState.GIVEN_UP, attempts=60, reason="it answered 500")
@@ -135,7 +135,7 @@ def test_a_removed_one_is_off_and_is_not_told_again(context: AppContext, deaf: s
     with context.store.transaction() as session:
         webhooks_deliver.delete_webhook(session, 1, by="Ada", now=context.clock())
     page = desk.get(PAGE).text
-    assert f"http://{deaf} <span" in page.partition("Off</h2>")[2]
+    assert f"http://{deaf} <span" in page.partition("Removed</h2>")[2]
     desk.post(AGAIN)
     assert "There is no such webhook" in desk.get(PAGE).text
 
@@ -214,6 +214,6 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
 
 def test_the_status_command_tells_them(intake: Intake) -> None:
     intake("migrate")
-    said = intake("status", code=1).stdout
-    assert "webhook events waiting: 0 · given up: 0" in said
-    assert "linked files to fetch: 0 · failed: 0" in said
+    output = intake("status", code=1).stdout
+    assert "webhook events waiting: 0 · given up: 0" in output
+    assert "linked files to fetch: 0 · failed: 0" in output

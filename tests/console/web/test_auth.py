@@ -92,8 +92,8 @@ def test_a_wrong_password_and_an_unknown_address_read_alike(ann: Desk, address: 
 
 
 def test_the_page_says_to_everybody_alike_what_wrong_passwords_lead_to(ann: Desk) -> None:
-    rest = "After 5 wrong passwords or codes in a row an account rests for 15 minutes"
-    assert rest in ann.client.get("/login").text
+    rest = "After 5 wrong passwords or codes in a row an account is locked for 15 minutes"
+    assert rest in ann.get("/login").text
     for _ in range(MAX_FAILURES):
         ann.sign_in(ANN, "not the password")
     known, unknown = (

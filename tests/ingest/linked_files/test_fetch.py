@@ -255,7 +255,7 @@ def test_the_desk_sees_how_many_wait_or_cannot_be_had(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     desk = at_desk(any_context, Role.AUDITOR)
-    assert "Files of forms</h2>" not in desk.get("/operations").text
+    assert "Linked files</h2>" not in desk.get("/operations").text
     form(
         any_context,
         *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf")),
@@ -274,10 +274,10 @@ def test_the_desk_sees_how_many_wait_or_cannot_be_had(
     assert 'intake_linked_files{state="failed"} 1.0' in lines
     assert "intake_oldest_waiting_linked_file_seconds 20.0" in lines
     page = desk.get("/operations").text
-    assert "<dt>Files to be fetched</dt><dd>1, and 1 could not be had</dd>" in page
-    table = page.partition("Files of forms</h2>")[2].partition("</table>")[0]
+    assert "<dt>Linked files waiting</dt><dd>1, and 1 could not be fetched</dd>" in page
+    table = page.partition("Linked files</h2>")[2].partition("</table>")[0]
     assert [
-        words in table for words in ("it is a page and not a file", "not to be had", "503", "good")
+        words in table for words in ("it is a page and not a file", "given up", "503", "good")
     ] == [
         True,
         True,

@@ -88,8 +88,8 @@ def test_filters_narrow_a_view(any_context: AppContext) -> None:
     assert listed(any_context, filters=Filters(owner=olga)) == [sunrise]
     assert listed(any_context, filters=Filters(owner=views.NOBODY)) == [plain]
     assert listed(any_context, filters=Filters(telemedicine=True)) == [sunrise]
-    assert listed(any_context, filters=Filters(door="smtp")) == [plain, sunrise]
-    assert listed(any_context, filters=Filters(door="imap")) == []
+    assert listed(any_context, filters=Filters(channel="smtp")) == [plain, sunrise]
+    assert listed(any_context, filters=Filters(channel="imap")) == []
     assert listed(any_context, filters=Filters(stage=Stage.AUDIT)) == []
     assert listed(any_context, words="sunrise", filters=Filters(owner=olga)) == [sunrise]
 

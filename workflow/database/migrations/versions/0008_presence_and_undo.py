@@ -1,4 +1,4 @@
-"""who looks at a ticket, what can be taken back, what a person said of related tickets."""
+"""who looks at a ticket, what can be taken back, people's verdicts on related tickets."""
 
 import sqlalchemy as sa
 from alembic import op

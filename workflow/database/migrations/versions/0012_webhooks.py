@@ -1,4 +1,4 @@
-"""outgoing webhooks: who is told of what, and each event that is to be told."""
+"""outgoing webhooks: the addresses, and the events queued for each."""
 
 import sqlalchemy as sa
 from alembic import op
