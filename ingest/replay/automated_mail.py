@@ -21,8 +21,8 @@ def make_ticket(context: AppContext, number: int, *, actor: Actor) -> int:
     """File an automated mail as a person's message; return the ticket it opened or joined.
 
     Its delivery is read anew, so that its files come along, and counts as a person's from now on.
-    Raises NotPermitted; ActionNotAllowed when there is no such mail, it is on a ticket already, or its bytes
-    cannot be read.
+    Raises NotPermitted; ActionNotAllowed when there is no such mail, it is on a ticket already, or
+    its bytes cannot be read.
     """
     if RIGHT not in actor.rights:
         raise NotPermitted(lacking(RIGHT))

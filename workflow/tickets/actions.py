@@ -447,8 +447,8 @@ class Actions:
 
         Raises NoSuchTicket; NotPermitted; WrongStatus; ChangedSinceSeen and VersionMismatch where
         the ticket is not as `expected`; AcrossCompanies where somebody has to confirm that two
-        companies come together; ActionNotAllowed with what stands in the way otherwise. Nothing is changed
-        then.
+        companies come together; ActionNotAllowed with what stands in the way otherwise. Nothing is
+        changed then.
         """
         _require_right(actor, command)
         prepared = self._prepared(number, command)
