@@ -92,12 +92,17 @@ def make(file: Path, rows: int) -> None:
         thread = n if n % 10 else max(1, n - dice.randrange(1, 500))
         date = WriteOnlyCell(sheet, base + timedelta(minutes=n))
         date.number_format = "mm/dd/yyyy hh:mm"
-        sheet.append((
-            f"KM-{n:07}", f"T-{thread:07}", f"{10_000 + practice}", f"Practice {practice}", f"Dr. {practice}",
-            f"Sender {person} of {practice}", f"s{person}@practice{practice}.example", f"555-{practice:04}", date,
-            dice.choice(["Billing", "Claims", "Payments"]), " ".join(dice.choices(WORDS, k=5)),
-            " ".join(dice.choices(WORDS, k=30)), f"Patient {n}", f"{n}", "Open",
-        ))  # fmt: skip
+        identity = (f"KM-{n:07}", f"T-{thread:07}")
+        provider = (f"{10_000 + practice}", f"Practice {practice}", f"Dr. {practice}")
+        sender = (
+            f"Sender {person} of {practice}",
+            f"s{person}@practice{practice}.example",
+            f"555-{practice:04}",
+        )
+        category = dice.choice(["Billing", "Claims", "Payments"])
+        texts = (" ".join(dice.choices(WORDS, k=5)), " ".join(dice.choices(WORDS, k=30)))
+        patient = (f"Patient {n}", f"{n}")
+        sheet.append((*identity, *provider, *sender, date, category, *texts, *patient, "Open"))
     book.save(file)
 
 

@@ -130,8 +130,8 @@ def ensure_migrated(settings: "Settings") -> None:
 def migrate_database(settings: "Settings") -> bool:
     """Upgrade the database to the newest schema; return False when it does not answer.
 
-    Raises one of `engine.DATABASE_UNAVAILABLE` for the default database: a local file that fails is a fault of this
-    machine.
+    Raises one of `engine.DATABASE_UNAVAILABLE` for the default database: a local file that fails is
+    a fault of this machine.
     """
     from workflow.database.engine import DATABASE_UNAVAILABLE, migrate
 

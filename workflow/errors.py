@@ -28,7 +28,7 @@ class WrongStatus(ActionNotAllowed):
 
 
 class ChangedSinceSeen(ActionNotAllowed):
-    """Others have changed the ticket since it was seen; `changes` are their audit rows, if known."""
+    """Others changed the ticket since it was seen; `changes` are their audit rows, if known."""
 
     def __init__(self, changes: Sequence[int]) -> None:
         super().__init__("somebody has changed what you saw")

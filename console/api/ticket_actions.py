@@ -428,7 +428,8 @@ def _add(name: str, action: Action) -> None:
 def perform(number: int, command: Command, expected: ExactVersions | None = None) -> Response:
     """Carry out a command and answer the ticket as it is now, or the one that it opened.
 
-    Raises ApiError for a ticket that does not exist; what else stands in the way is 403, 409 or 412.
+    Raises ApiError for a ticket that does not exist; what else stands in the way is 403, 409 or
+    412.
     """
     try:
         result = actions_of(get_context()).perform(

@@ -168,9 +168,14 @@ def write_down(once: paging.JsonObject, fields: paging.JsonObject) -> Response:
 
 
 @endpoint(
-    "GET", "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.VIEW_NAMES)), Right.LEAD,
-    None, about=ABOUT, query=Export, kind="text/csv",
-)  # fmt: skip
+    "GET",
+    "/tickets.csv/<any({}):view>".format(", ".join(f'"{name}"' for name in exports.VIEW_NAMES)),
+    Right.LEAD,
+    None,
+    about=ABOUT,
+    query=Export,
+    kind="text/csv",
+)
 def export(wanted: paging.JsonObject, view: str) -> Response:
     """Answer the tickets of a view as CSV, streamed; the export is in the audit log."""
     columns = exports.select_columns([], with_text=wanted["text"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from itertools import chain, repeat
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer, selectinload
@@ -108,18 +109,25 @@ def _compare_rejected(
     """
     rows = [row for row in parsed if isinstance(row, RejectedRow)]
     by_place = {describe_row_place(row): row for row in rows}
-    findings, unmatched = [], []
+    findings = []
+    unmatched = []
     for filing in (f.filing for f in filed if f.filing.outcome in REJECTED_OUTCOMES):
         row = _take_row(by_place, filing)
         if row is None:
             unmatched.append(filing)
         else:
             findings.append(_make_finding(filing, row, is_same=_is_rejected_alike(filing, row)))
-    for at, filing in enumerate(unmatched):
-        request = requests[at] if at < len(requests) else None
-        verdict = Verdict.GONE if request is None else Verdict.RECEIVED
-        findings.append(Finding(verdict=verdict, filing=filing, item=request))
+    findings += _assign_requests(unmatched, requests)
     return findings, [*requests[len(unmatched) :], *by_place.values()]
+
+
+def _assign_requests(
+    unmatched: Sequence[Filing], requests: Sequence[InboundItem]
+) -> Iterator[Finding]:
+    """Yield a finding for each rejection whose row is no longer rejected, with the next request."""
+    for filing, request in zip(unmatched, chain(requests, repeat(None)), strict=False):
+        verdict = Verdict.GONE if request is None else Verdict.RECEIVED
+        yield Finding(verdict=verdict, filing=filing, item=request)
 
 
 def _take_row(by_place: dict[str, RejectedRow], filing: Filing) -> RejectedRow | None:

@@ -102,19 +102,24 @@ def list_faults(ticket: Ticket, written: WrittenMail, settings: Settings) -> lis
 
 def _find_address_faults(written: WrittenMail, settings: Settings) -> Iterator[str]:
     addresses = [*written.to, *written.cc]
-    unusable = [a for a in addresses if not directory.is_valid_address(a)]
-    ours = [a for a in addresses if directory.is_our_address(a, settings)]
-    not_ascii = [a for a in addresses if not a.isascii()]
     if not written.to:
         yield "choose who gets it"
-    if unusable:
-        yield f"this is no mail address: {_join(unusable)}"
-    if ours:
-        yield f"{_join(ours)} is the desk's own address: what is sent there becomes a ticket"
     if len(addresses) > MAX_RECIPIENTS:
         yield f"it goes to more than {MAX_RECIPIENTS} addresses: leave some out"
-    # Such an address needs the extension SMTPUTF8, and a server without it refuses the whole mail.
-    if not_ascii and len(addresses) > 1:
+    if unusable := [a for a in addresses if not directory.is_valid_address(a)]:
+        yield f"this is no mail address: {_join(unusable)}"
+    if ours := [a for a in addresses if directory.is_our_address(a, settings)]:
+        yield f"{_join(ours)} is the desk's own address: what is sent there becomes a ticket"
+    if len(addresses) > 1:
+        yield from _find_smtputf8_faults(addresses)
+
+
+def _find_smtputf8_faults(addresses: list[str]) -> Iterator[str]:
+    """Yield a fault when one of several addresses needs the extension SMTPUTF8.
+
+    A server without that extension refuses the whole mail.
+    """
+    if not_ascii := [a for a in addresses if not a.isascii()]:
         yield f"{_join(not_ascii)} needs a mail of its own: not every server knows such addresses"
 
 

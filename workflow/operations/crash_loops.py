@@ -40,7 +40,7 @@ class CrashLoop:
         return (
             f"{self.process} on {self.host} ended {self.ends} times within {minutes} minutes, the"
             f" last time at {self.last:%Y-%m-%d %H:%M} UTC ({self.last_exit}), and was started"
-            " again each time: see its lines in the log of `intake up`, and report the one that says"
+            " again each time: see its lines in the log of `intake up`, and report the one with"
             " “fault”"
         )
 

@@ -60,9 +60,10 @@ class BlobStore:
         return self._sealer.unseal(sealed)
 
     def list_shard(self, shard: str) -> Iterator[tuple[str, datetime]]:
-        """Yield each blob whose digest begins with these two hexadecimal digits: digest, time last stored.
+        """Yield digest and time of storing of each blob whose digest begins with `shard`.
 
-        Also deletes what killed processes left behind. Raises OSError.
+        `shard` is two hexadecimal digits. Also deletes what killed processes left behind. Raises
+        OSError.
         """
         try:
             entries = self._files.ls(f"{self._root}/{shard}", detail=True)

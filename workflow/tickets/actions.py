@@ -619,7 +619,10 @@ def stage_named(name: str) -> Stage:
 
 
 def can_own(person: Staff) -> Staff:
-    """Return the person. Raises ActionNotAllowed where their role only looks on: nobody would work it."""
+    """Return the person.
+
+    Raises ActionNotAllowed where their role only looks on: nobody would work it.
+    """
     if not may(person.role, Right.WORK):
         raise ActionNotAllowed(
             f"{person.name} only looks on ({person.role}): choose somebody who works tickets"

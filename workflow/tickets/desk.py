@@ -211,8 +211,8 @@ class Desk:
         """Queue the recap mail to every contact that has an address; its box is ticked once sent.
 
         Contacts of another company that a merge has brought get it only with `across_companies`.
-        Raises ActionNotAllowed when there is nobody to write to, AcrossCompanies when the others are of two
-        companies too.
+        Raises ActionNotAllowed when there is nobody to write to, AcrossCompanies when the others
+        are of two companies too.
         """
         chosen = (
             [one.contact for one in ticket.contacts]
@@ -277,8 +277,9 @@ class Desk:
         Reopening takes it back.
 
         A completed ticket that an open one is merged into is reopened, so that somebody goes on
-        with the request. Raises ActionNotAllowed when it cannot be, with what to do; AcrossCompanies when
-        the two are of different companies and nobody has confirmed that (`across_companies`).
+        with the request. Raises ActionNotAllowed when it cannot be, with what to do;
+        AcrossCompanies when the two are of different companies and nobody has confirmed that
+        (`across_companies`).
         """
         lock_ticket(session, into)  # its status decides what happens
         self._require_mergeable(ticket, into)
@@ -305,7 +306,7 @@ class Desk:
 
     @staticmethod
     def _require_mergeable(ticket: Ticket, into: Ticket) -> None:
-        """Raise ActionNotAllowed where a merge would leave a request in no list, or make a circle."""
+        """Raise ActionNotAllowed when a merge hides a request from all lists or forms a loop."""
         if ticket is into or into.status is Status.MERGED:
             raise ActionNotAllowed("merge into another ticket that is not merged itself")
         if ticket.status not in {Status.OPEN, Status.COMPLETED}:
@@ -362,8 +363,8 @@ class Desk:
     ) -> None:
         """Move a ticket back to an earlier stage; only a person does, with a reason.
 
-        Milestones that this stage and later ones wait for are open again. Raises ActionNotAllowed when the
-        stage is not an earlier one, or the first: its notice is sent once.
+        Milestones that this stage and later ones wait for are open again. Raises ActionNotAllowed
+        when the stage is not an earlier one, or the first: its notice is sent once.
         """
         if stage is process.STEPS[0].stage:
             raise ActionNotAllowed(
@@ -428,12 +429,23 @@ class Desk:
         """Raise a task for every deadline this open ticket has missed, one each; return them."""
         if ticket.status is not Status.OPEN:
             return []
-        # spares a write; the index decides
+        tasks = [self._raise(session, ticket, d, now) for d in self._list_missed(ticket, now)]
+        return [task for task in tasks if task is not None]
+
+    def _list_missed(self, ticket: Ticket, now: datetime) -> list[Deadline]:
+        """Return the deadlines that have passed and have no task yet, as far as the ticket shows.
+
+        The unique index decides whether a task is raised; looking here spares a write.
+        """
+        reached = list_reached(ticket)
         raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
-        missed = [d for d in process.DEADLINES if d.milestone not in list_reached(ticket)]
-        missed = [d for d in missed if self.deadline_kind(d) not in raised]
-        missed = [d for d in missed if due_at(d, ticket.period_started_at, self.settings) <= now]
-        return [task for d in missed if (task := self._raise(session, ticket, d, now)) is not None]
+        return [
+            deadline
+            for deadline in process.DEADLINES
+            if deadline.milestone not in reached
+            and self.deadline_kind(deadline) not in raised
+            and due_at(deadline, ticket.period_started_at, self.settings) <= now
+        ]
 
     def raise_task(
         self,

@@ -47,7 +47,10 @@ def add_note(
 def settle_question(
     session: Session, ticket: Ticket, caveat: str, *, by: str, now: datetime
 ) -> None:
-    """Take what was missing off the list of what to ask. Raises ActionNotAllowed when it is not on it."""
+    """Take what was missing off the list of what to ask.
+
+    Raises ActionNotAllowed when it is not on it.
+    """
     if caveat not in ticket.caveats:
         raise ActionNotAllowed("that is not on the list any more")
     ticket.caveats = [c for c in ticket.caveats if c != caveat]

@@ -24,7 +24,10 @@ def list_saved_views(session: Session, person: Staff) -> list[SavedView]:
 def save_view(
     session: Session, person: Staff, name: str, query: str, *, now: datetime
 ) -> SavedView:
-    """Save a view under a name. Raises ActionNotAllowed where the name is empty or taken, or at 30 views."""
+    """Save a view under a name.
+
+    Raises ActionNotAllowed where the name is empty or taken, or at 30 views.
+    """
     if len(list_saved_views(session, person)) >= MOST:
         raise ActionNotAllowed(f"you have {MOST} views already: delete one first")
     made = SavedView(
@@ -42,7 +45,10 @@ def save_view(
 def rename_view(
     session: Session, person: Staff, number: int, name: str, *, now: datetime
 ) -> SavedView:
-    """Give a view another name. Raises ActionNotAllowed where it is not theirs, or the name is taken."""
+    """Give a view another name.
+
+    Raises ActionNotAllowed where it is not theirs, or the name is taken.
+    """
     found = get_own_view(session, person, number)
     try:
         with session.begin_nested():
@@ -54,7 +60,10 @@ def rename_view(
 
 
 def delete_view(session: Session, person: Staff, number: int, *, now: datetime) -> SavedView:
-    """Delete a view; return it, so that it can be saved again. Raises ActionNotAllowed if not theirs."""
+    """Delete a view; return it, so that it can be saved again.
+
+    Raises ActionNotAllowed if not theirs.
+    """
     found = get_own_view(session, person, number)
     session.delete(found)
     audit.record(session, "view deleted", by=person.name, cause="saved view", now=now, view=number)

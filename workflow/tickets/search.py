@@ -261,29 +261,45 @@ def list_snippets(
 ) -> dict[int, list[Piece]]:
     """Return for each ticket the text around a hit. It is patient data, as its message is."""
     rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
-    return {ticket: _snippet(words, wanted) for ticket, words in rows}
+    return {ticket: _build_snippet(words, wanted) for ticket, words in rows}
 
 
-def _snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
-    known = {number: False for p in wanted for number in p.numbers}
-    known |= {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}
-    spots = sorted(_spots(text, known))
-    if not spots:
+def _build_snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
+    """Return the text around the last hit, in pieces: found and not found in turn; [] without one.
+
+    The last hit is in a message if any is: name and subject stand before it, and are shown anyway.
+    """
+    prefixes = {number: False for p in wanted for number in p.numbers}
+    prefixes |= {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}
+    hits = sorted(_find_hits(text, prefixes))
+    if not hits:
         return []
-    first, last = spots[
-        -1
-    ]  # the last one is in a message if any is; name and subject stand before it anyhow
-    begin = text.find(" ", max(0, first - 2 * AROUND), first) + 1 if first > 2 * AROUND else 0
-    end = min(len(text), last + AROUND)
-    near = [(a, b) for a, b in spots if a >= begin]
-    pieces = [Piece(("…" if begin else "") + text[begin : near[0][0]], found=False)]
-    for (a, b), (after, _) in pairwise([*near, (end, end)]):
-        pieces += [Piece(text[a:b], found=True), Piece(text[b:after], found=False)]
+    begin, end = _choose_bounds(text, hits[-1])
+    shown = [(first, after) for first, after in hits if first >= begin]
+    before = text[begin : shown[0][0]]
+    pieces = [Piece(f"…{before}" if begin else before, found=False)]
+    for (first, after), (next_hit, _) in pairwise([*shown, (end, end)]):
+        pieces += [
+            Piece(text[first:after], found=True),
+            Piece(text[after:next_hit], found=False),
+        ]
     return [*pieces, Piece("…" if end < len(text) else "", found=False)]
 
 
-def _spots(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
-    """Yield where words of the text are wanted, or begin as is wanted."""
+def _choose_bounds(text: str, hit: tuple[int, int]) -> tuple[int, int]:
+    """Return where the snippet around a hit begins, at a word, and where it ends."""
+    first, after = hit
+    begin = 0
+    if first > 2 * AROUND:
+        begin = text.find(" ", first - 2 * AROUND, first) + 1
+    return begin, min(len(text), after + AROUND)
+
+
+def _find_hits(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
+    """Yield the span of each word that is wanted, or begins with a wanted prefix.
+
+    `wanted` has for each word whether it is a prefix.
+    """
     for match in _WORD.finditer(text):
         word = fold_words(match[0])
         if any(word.startswith(w) if beginning else word == w for w, beginning in wanted.items()):

@@ -135,8 +135,8 @@ def undo_action(
 ) -> str:
     """Put the ticket back to where it was before the undo with this number, or its last (None).
 
-    Return the words of what was taken back. Raises ActionNotAllowed when that is not possible any more, and
-    says why.
+    Return the words of what was taken back. Raises ActionNotAllowed when that is not possible any
+    more, and says why.
     """
     lock_ticket(session, ticket)
     undo = session.get(UndoRecord, number) if number is not None else _last(session, ticket.id)
@@ -278,9 +278,9 @@ def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
 def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord) -> None:
     """Withhold the mails that were queued.
 
-    Raises ActionNotAllowed, and withholds none, when one of them is sent already.
-    Their rule keys become free: doing it again queues them again. The ticket is locked before its
-    mails, as in `mail.sender`, which records the relay's answer, so that no two wait for each other.
+    Raises ActionNotAllowed, and withholds none, when one of them is sent already. Their rule keys
+    become free: doing it again queues them again. The ticket is locked before its mails, as in
+    `mail.sender`, which records the relay's answer, so that no two wait for each other.
     """
     rows = (
         select(OutgoingMail)

@@ -252,22 +252,32 @@ def _send(session: Session, ticket: Ticket, draft: WrittenMail, state: PageState
     if faults := mail_answer.list_faults(ticket, draft, get_context().settings):
         state.errors, state.status_code = faults, 422
         return
-    changed = presence.list_changes(session, ticket.id, state.seen_version, get_staff().name)
-    warned = mail_answer.find_warnings(session, ticket, draft)
-    agreed = not warned or request.form.get("agreed") == content_digest(draft)
+    changes = presence.list_changes(session, ticket.id, state.seen_version, get_staff().name)
+    warnings = mail_answer.find_warnings(session, ticket, draft)
     companies = mail_answer.list_companies(session, ticket, draft)
+    agreed = not warnings or request.form.get("agreed") == content_digest(draft)
     across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(draft)
-    if len(companies) > 1 and not across:
-        state.companies, state.status_code = companies, 409
-    if changed or not agreed:
-        state.changes, state.warnings, state.status_code = changed, [] if agreed else warned, 409
-        state.seen_version = max([state.seen_version, *(c.id for c in changed)])
-        state.shows_preview = agreed  # otherwise the warnings show the text
-    if changed or not agreed or state.companies:
+    needs_across = len(companies) > 1 and not across
+    if changes or not agreed or needs_across:
+        state.status_code = 409
+        state.companies = companies if needs_across else []
+        _ask_again(state, changes, [] if agreed else warnings)
         return
-    kinds = sorted({PatientDataKind(k).name for w in warned for k in w.kinds})
+    kinds = sorted({PatientDataKind(kind).name for w in warnings for kind in w.kinds})
     command = SendMail(draft.id, warned=kinds, across_companies=across)
     actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
+
+
+def _ask_again(
+    state: PageState, changes: list[AuditEntry], warnings: list[PatientDataWarning]
+) -> None:
+    """Show what others changed meanwhile, and the warnings that nobody has confirmed."""
+    if not changes and not warnings:
+        return
+    state.changes = changes
+    state.warnings = warnings
+    state.seen_version = max([state.seen_version, *(c.id for c in changes)])
+    state.shows_preview = not warnings  # otherwise the warnings show the text
 
 
 def recipients_digest(draft: WrittenMail) -> str:

@@ -52,7 +52,8 @@ def test_help_loads_nothing_heavy() -> None:
         import sys
         from console.cli.main import cli
         cli(["--help"], standalone_mode=False)
-        print("HEAVY", sorted({"sqlalchemy", "rich", "rq", "flask", "parsers", "workflow"} & set(sys.modules)))
+        heavy = {"sqlalchemy", "rich", "rq", "flask", "parsers", "workflow"}
+        print("HEAVY", sorted(heavy & set(sys.modules)))
     """
     output = subprocess.run(
         [sys.executable, "-c", heavy], check=True, capture_output=True, text=True

@@ -318,8 +318,8 @@ def test_too_late_is_said_in_words(
     written = mails(context)[0].written_id
     page = desk.post(f"/tickets/{ticket}/answer/{written}/take-back", follow_redirects=True).text
     assert (
-        "Sending was not undone: too late: the mail is on its way to the customer. Write another one."
-        in page
+        "Sending was not undone: too late: the mail is on its way to the customer."
+        " Write another one." in page
     )
 
 

@@ -26,7 +26,8 @@ HOSTILE = """
 <iframe src="https://evil.example/f"></iframe><object data="https://evil.example/g"></object>
 <svg onload="alert(6)"><script>alert(7)</script></svg><math><mtext></mtext></math>
 <img src="https://evil.example/h.png"><img src=x onerror="alert(8)"><video src="https://evil.example/i"></video>
-<img src="/attachments/1/view"><a href="/sign-out">out</a><noscript><p title="</noscript><img src=x onerror=alert(9)>">
+<img src="/attachments/1/view"><a href="/sign-out">out</a>
+<noscript><p title="</noscript><img src=x onerror=alert(9)>">
 """
 
 
@@ -205,11 +206,18 @@ def test_what_a_file_is_its_bytes_say(context: AppContext, desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (PNG, "image/png"), (PDF, "application/pdf"), (b"\xff\xd8\xff\xe0", "image/jpeg"), (b"GIF89a", "image/gif"),
-        (b"RIFF\x0a\x00\x00\x00WEBPVP8 ", "image/webp"), (b"<svg/>", ""), (b"<html>%PDF-1.4", ""), (b"", ""),
-        (b" \x89PNG\r\n\x1a\n", ""), (b"RIFF", ""),
+        (PNG, "image/png"),
+        (PDF, "application/pdf"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\x0a\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"<svg/>", ""),
+        (b"<html>%PDF-1.4", ""),
+        (b"", ""),
+        (b" \x89PNG\r\n\x1a\n", ""),
+        (b"RIFF", ""),
     ],
-)  # fmt: skip
+)
 def test_signatures(content: bytes, kind: str) -> None:
     assert detect_media_type(content) == kind
 

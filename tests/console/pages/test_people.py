@@ -75,9 +75,13 @@ def test_a_company_is_kept_with_its_domains_and_manager(
 
 @pytest.mark.parametrize(
     ("form", "why"),
-    [({"name": "sunrise!"}, "name or number"), ({"name": "New", "domains": "sun.example"}, "belongs to Sunrise"),
-     ({"name": " "}, "needs a name"), ({"name": "New", "domains": "no domain"}, "no mail domain")],
-)  # fmt: skip
+    [
+        ({"name": "sunrise!"}, "name or number"),
+        ({"name": "New", "domains": "sun.example"}, "belongs to Sunrise"),
+        ({"name": " "}, "needs a name"),
+        ({"name": "New", "domains": "no domain"}, "no mail domain"),
+    ],
+)
 def test_what_cannot_be_kept_says_why_and_keeps_what_was_typed(
     any_context: AppContext, desk: Desk, form: dict[str, str], why: str
 ) -> None:

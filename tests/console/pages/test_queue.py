@@ -122,9 +122,19 @@ def test_a_full_page_is_light_and_takes_few_queries(any_context: AppContext) -> 
 
 @pytest.mark.parametrize(
     "address",
-    ["/?view=nonsense", "/?page=-1", "/?page=99999999999", "/?owner=x&stage=y&door=z&sort=w", "/search?q=%22",
-     "/search", "/?view=all&q=%00", "/?view=all&q=" + "a" * 3000, "/?company=%25", "/search?q=999999999"],
-)  # fmt: skip
+    [
+        "/?view=nonsense",
+        "/?page=-1",
+        "/?page=99999999999",
+        "/?owner=x&stage=y&door=z&sort=w",
+        "/search?q=%22",
+        "/search",
+        "/?view=all&q=%00",
+        "/?view=all&q=" + "a" * 3000,
+        "/?company=%25",
+        "/search?q=999999999",
+    ],
+)
 def test_no_address_is_an_error(any_context: AppContext, address: str) -> None:
     assert at_desk(any_context).get(address).status_code == 200
 

@@ -1,4 +1,4 @@
-"""one of each over several hosts, the daily checks, and the channels' own ids of their deliveries."""
+"""leases over several hosts, the daily checks, and the channels' own ids of deliveries."""
 
 import sqlalchemy as sa
 from alembic import op

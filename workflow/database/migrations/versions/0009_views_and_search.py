@@ -169,7 +169,8 @@ CREATE FUNCTION search_keep(wanted integer) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE done boolean;
 BEGIN
-    SELECT xmin = pg_current_xact_id()::xid INTO done FROM ticket_words WHERE ticket_id = wanted FOR UPDATE;
+    SELECT xmin = pg_current_xact_id()::xid INTO done
+    FROM ticket_words WHERE ticket_id = wanted FOR UPDATE;
     IF done THEN
         RETURN;
     END IF;

@@ -17,15 +17,18 @@ PARTED = f"$signs$[{SIGNS}{DASHES}]+$signs$, ' ', 'g'"
 # The same words as before, so that no ticket has to be indexed again. OFFSET 0: else each use of
 # `bare` folds anew.
 FOLD = f"""
-CREATE OR REPLACE FUNCTION search_folded(said text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-SELECT CASE WHEN octet_length(bare) = char_length(bare) THEN bare ELSE regexp_replace({MARKLESS}, {PARTED}) END
+CREATE OR REPLACE FUNCTION search_folded(said text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+SELECT CASE WHEN octet_length(bare) = char_length(bare) THEN bare
+    ELSE regexp_replace({MARKLESS}, {PARTED}) END
 FROM (SELECT regexp_replace(said, {PARTED}) AS bare OFFSET 0) AS told
 $$
 """
 SLOW_SIGNS = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~""" + DASHES
 SPACES = " " * len(SLOW_SIGNS)
 SLOW = f"""
-CREATE OR REPLACE FUNCTION search_folded(said text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE OR REPLACE FUNCTION search_folded(said text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 SELECT CASE WHEN octet_length(bare) = char_length(bare) THEN bare
     ELSE translate({MARKLESS}, $signs${SLOW_SIGNS}$signs$, '{SPACES}') END
 FROM (SELECT translate(said, $signs${SLOW_SIGNS}$signs$, '{SPACES}') AS bare) AS told
