@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from console.app import create_app
+from tests.support.console_app import build_app
 from workflow.accounts import invitations
 from workflow.context import AppContext
 from workflow.models.core import Staff
@@ -49,7 +49,7 @@ class Desk:
 
     def __init__(self, context: AppContext, client: FlaskClient | None = None) -> None:
         self.context = context
-        self.client = client or create_app(context).test_client()
+        self.client = client or build_app(context).test_client()
         self.token = ""
 
     def get(self, path: str, **more: Any) -> TestResponse:

@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 
-from console.app import create_app
 from tests.acceptance.browser import awkward_data, fortnight
 from tests.acceptance.browser.browser import BrowserUser, serve
+from tests.support.console_app import build_app
 from tests.support.context import HandClock, Woken
 from tests.support.signed_in_client import at_desk
 from workflow.accounts import saved_forms
@@ -53,7 +53,7 @@ def app_context(context: AppContext) -> AppContext:
 @pytest.fixture
 def address(app_context: AppContext) -> Iterator[str]:
     """Where this test's desk answers."""
-    with serve(create_app(app_context)) as address:
+    with serve(build_app(app_context)) as address:
         yield address
 
 
@@ -121,6 +121,6 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
     signed_in = {
         "cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]
     }
-    with serve(create_app(app_context)) as address:
+    with serve(build_app(app_context)) as address:
         yield BusyDesk(app_context, address, numbers | {"kept": kept}, signed_in)
     app_context.close()

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from console.app import create_app
 from tests.acceptance.browser.browser import MAX_PAGE_BYTES, NARROW, WIDE, BrowserUser
 from tests.acceptance.browser.conftest import BusyDesk
+from tests.support.console_app import build_app
 from tests.support.signed_in_client import invited
 from workflow.context import AppContext
 from workflow.mail.compose import STATUS_PURPOSE
@@ -137,7 +137,7 @@ def looking(browser: Browser, busy: BusyDesk) -> Iterator[Callable[..., BrowserU
 def test_every_page_is_listed(app_context: AppContext) -> None:
     rules = [
         rule
-        for rule in create_app(app_context).url_map.iter_rules()
+        for rule in build_app(app_context).url_map.iter_rules()
         if "GET" in (rule.methods or ())
     ]
     shown = {str(rule) for rule in rules if not str(rule).startswith("/api/")}  # for programs

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from console.app import create_app
 from tests.acceptance.browser.browser import NARROW, BrowserUser, serve
+from tests.support.console_app import build_app
 from tests.support.oidc_issuer import ANN, issuing, with_issuer
 from tests.support.signed_in_client import PASSWORD
 from workflow.context import AppContext
@@ -57,7 +57,7 @@ def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(
         elsewhere = issuer.url.replace(
             "127.0.0.1", "localhost"
         )  # another site, not only another port
-        desk.app = create_app(with_issuer(app_context, elsewhere, public_url=address))
+        desk.app = build_app(with_issuer(app_context, elsewhere, public_url=address))
         page = browser.new_page()
         page.set_default_timeout(10_000)
         page.goto(f"{address}/tasks")

@@ -26,13 +26,13 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from console.api import schemas
-from console.app import create_app
 from console.presenters import deliveries
 from console.presenters import ticket as ticket_presenter
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Attachment, Format
 from tests.support.command import Intake as Intake_
+from tests.support.console_app import build_app
 from tests.support.context import (
     HandClock,
     audited,
@@ -106,7 +106,7 @@ class Program:
 
 @pytest.fixture
 def app(context: AppContext) -> Flask:
-    return create_app(context)
+    return build_app(context)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
 def test_too_many_calls_are_told_when_to_come_back(context: AppContext) -> None:
     few = context.settings.model_copy(update={"api_calls_per_minute": 2})
 
-    program = Program(context, create_app(replace(context, settings=few)))
+    program = Program(context, build_app(replace(context, settings=few)))
     program.get("/me")
     program.get("/me")
     assert program("GET", "/me", code=429).headers["Retry-After"] == "60"
@@ -233,7 +233,7 @@ def test_processes_count_together_in_redis_and_each_for_itself_without(
     context: AppContext, valkey: Valkey, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = context.settings.model_copy(update={"api_calls_per_minute": 3, "redis_url": valkey.url})
-    one, other = (create_app(replace(context, settings=few)) for _ in range(2))
+    one, other = (build_app(replace(context, settings=few)) for _ in range(2))
     program = Program(context, one)
     program.get("/me")
     program.client = other.test_client()
@@ -377,7 +377,7 @@ def test_pages_hold_every_ticket_once_in_order(
         if n % 3 == 0:
             complete(any_context, number)
         clock.turn(minutes=7 if n % 2 else 0)
-    program, seen, cursor = Program(any_context, create_app(any_context)), list[int](), ""
+    program, seen, cursor = Program(any_context, build_app(any_context)), list[int](), ""
     while True:
         page = program.get(f"/tickets?view=all&sort={sort}&limit=2&cursor={cursor}")
         seen += [one["id"] for one in page["items"]]
@@ -421,7 +421,7 @@ def test_lists_are_filtered_and_what_means_nothing_is_said_to(
 
 
 def test_a_call_is_written_down_once_however_often_it_is_sent(any_context: AppContext) -> None:
-    program = Program(any_context, create_app(any_context))
+    program = Program(any_context, build_app(any_context))
     call = {"company": "Sunrise", "contacts": ["pat@clinic.example"], "text": "Asks about denials"}
     first = program("POST", "/tickets", call, 201, Idempotency_Key="call-1")
     assert first.headers["Location"] == f"{V1}/tickets/{first.json['id']}"  # type: ignore[index]
@@ -490,7 +490,7 @@ def test_a_ticket_is_walked_to_its_end(context: AppContext, program: Program) ->
 def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(
     any_context: AppContext,
 ) -> None:
-    program, number = Program(any_context, create_app(any_context)), ticket_of(any_context)
+    program, number = Program(any_context, build_app(any_context)), ticket_of(any_context)
     recap = {
         "text": "We sent it again.",
         "template": str(Template.RECAP),
@@ -540,7 +540,7 @@ def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
 
 
 def test_what_was_done_last_is_taken_back(any_context: AppContext, clock: HandClock) -> None:
-    program, number = Program(any_context, create_app(any_context)), ticket_of(any_context)
+    program, number = Program(any_context, build_app(any_context)), ticket_of(any_context)
     at = f"/tickets/{number}"
     assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to take back"
     program.post(f"{at}/assign", {"owner": "me"})
@@ -603,7 +603,7 @@ def test_an_action_can_insist_on_what_was_seen(context: AppContext, program: Pro
 
 
 def test_companies_and_contacts_are_put_on_record_and_changed(any_context: AppContext) -> None:
-    program = Program(any_context, create_app(any_context))
+    program = Program(any_context, build_app(any_context))
     made = program.post(
         "/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201
     )
@@ -668,7 +668,7 @@ def test_a_token_is_made_on_the_page_shown_once_and_revoked(context: AppContext)
     (token,) = re.findall(r'value="(intake_[^"]+)"', page)
     assert token not in desk.get("/account/tokens").text
     heads = {"Authorization": f"Bearer {token}"}
-    program = create_app(context).test_client()
+    program = build_app(context).test_client()
     assert program.get(f"{V1}/me", headers=heads).json["name"] == "Ann Lee"  # type: ignore[index]
     other = at_desk(context, name="Bo Ray")
     assert other.post("/account/tokens/1/revoke").status_code == 404
@@ -708,7 +708,7 @@ def test_the_examples_of_the_docs_work(context: AppContext, program: Program) ->
 def test_called_as_the_document_says_and_otherwise_it_never_breaks(context: AppContext) -> None:
     settings = context.settings.model_copy(update={"api_calls_per_minute": 100_000})
 
-    app = create_app(replace(context, settings=settings))
+    app = build_app(replace(context, settings=settings))
     program = Program(context, app)
     busy_ticket(context)
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)

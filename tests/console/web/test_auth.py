@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from console.app import create_app
 from console.web import request
 from console.web.auth import LIBRARY_BLUEPRINT
 from console.web.auth_accounts import LOCK_DURATION, MAX_FAILURES
+from tests.support.console_app import build_app
 from tests.support.context import HandClock
 from tests.support.signed_in_client import PASSWORD, Desk, at_desk, invited
 from workflow.accounts import invitations
@@ -150,7 +150,7 @@ def test_nobody_is_sent_to_another_site(ann: Desk) -> None:
 
 
 def test_every_view_says_who_may_use_it(context: AppContext) -> None:
-    app = create_app(context)
+    app = build_app(context)
     theirs = ("static", "bootstrap.", f"{LIBRARY_BLUEPRINT}.")
     silent = [
         n
