@@ -234,8 +234,8 @@ class Settings(BaseSettings):
     profile: dict[str, WorkbookProfile] = Field(default_factory=dict)
     """Column profiles of workbooks, as `[profile.NAME]` in `intake.toml`."""
     secret_keys: SecretStr = SecretStr("")
-    """Fernet keys that seal stored bytes, separated by spaces or commas: the first seals, all
-    open; empty = a key file in `INTAKE_HOME`, mode 0600."""
+    """Keys that seal stored bytes, each url-safe base64 of 32 bytes, separated by spaces or
+    commas: the first seals, all open; empty = a key file in `INTAKE_HOME`, mode 0600."""
     public_url: str = "http://127.0.0.1:8080"
     """Address of the console as customers and staff reach it; used in links in mail."""
     clock_offset: float = 0.0

@@ -25,7 +25,30 @@ def test_sealed_bytes_open_with_any_of_our_keys_and_with_no_other() -> None:
         Sealer([TWO]).unseal(sealed)
 
 
-@pytest.mark.parametrize("at", [0, 20, -1])
+def test_bytes_of_the_release_before_open_with_any_of_our_keys() -> None:
+    sealed = Fernet(ONE).encrypt(b"words")
+    assert Sealer([TWO, ONE]).unseal(sealed) == b"words"
+    with pytest.raises(ValueError, match="a key we do not have"):
+        Sealer([TWO]).unseal(sealed)
+
+
+def test_sealing_adds_33_bytes_and_never_gives_the_same_twice() -> None:
+    sealer = Sealer([ONE])
+    for plain in (b"", b"words", os.urandom(100_000)):
+        sealed = sealer.seal(plain)
+        assert len(sealed) == len(plain) + 33
+        assert sealer.unseal(sealed) == plain
+        assert sealer.seal(plain) != sealed
+
+
+@pytest.mark.parametrize("length", range(34))  # the whole is 34 bytes
+def test_bytes_that_were_cut_do_not_open(length: int) -> None:
+    sealed = Sealer([ONE]).seal(b"w")[:length]
+    with pytest.raises(ValueError, match="damaged"):
+        Sealer([ONE]).unseal(sealed)
+
+
+@pytest.mark.parametrize("at", [0, 2, 7, 20, -1])
 def test_a_changed_byte_does_not_open(at: int) -> None:
     sealed = bytearray(Sealer([ONE]).seal(b"words"))
     sealed[at] ^= 1
