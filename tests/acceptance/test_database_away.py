@@ -153,8 +153,8 @@ def test_up_starts_without_its_database_and_makes_the_tables_when_it_comes(
         assert "the database does not answer" in log.read_text()
         assert (doors.mail(), doors.form()) == (451, 202)
         own.begin()
-        until(lambda: "has the newest schema" in log.read_text())
-        assert doors.mail() == 250
+        until(lambda: "has the newest schema" in log.read_text(), 120)
+        until(lambda: doors.mail() == 250, 120)
         until(lambda: tickets(doors) == 2, 120)
 
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +18,10 @@ from ingest.formstack.spool import SPOOL_FOLDER, Spool, SpoolDrainer, drain
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
 from tests.support.context import HandClock, counted, together
+from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
+from workflow.database.engine import migrate
 from workflow.models.core import Delivery, Receipt, SelfCheck
 from workflow.models.states import DeliveryState
 from workflow.operations.status import collect_status
@@ -31,6 +33,18 @@ FORM = Arrival(
     raw=b"FormID=1&name=Jane+Roe\xff",
     envelope={"form": "1"},
 )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that answers but has no tables yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    server.run("CREATE DATABASE empty")
+    yield server.url("empty")
+    server.drop("empty")
 
 
 @pytest.fixture
@@ -104,6 +118,20 @@ def test_while_the_database_is_away_everything_stays_in_the_spool(
     away.close()
     assert len(spool.list_waiting()) == 3
     assert drain(context) == 3
+
+
+def test_forms_stay_in_the_spool_until_a_database_that_came_back_is_migrated(
+    context: AppContext, spool: Spool, empty_database_url: str
+) -> None:
+    spool.store(FORM)
+    settings = context.settings.model_copy(update={"database_url": empty_database_url})
+    returned = open_context(settings)
+    assert drain(returned) == 0
+    assert (len(spool.list_waiting()), spool.count_damaged()) == (1, 0)
+    migrate(empty_database_url)
+    assert drain(returned) == 1
+    assert counted(returned, Delivery) == 1
+    returned.close()
 
 
 def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(
