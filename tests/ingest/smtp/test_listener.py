@@ -22,6 +22,7 @@ from tests.support.smtp_client import (
     FROM,
     HELLO,
     MAIL,
+    REPLY_SECONDS,
     TO,
     Client,
     Stored,
@@ -54,7 +55,7 @@ def test_a_mail_is_acknowledged_only_once_it_is_stored(stored: Stored) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
-        commit.wait(3)
+        commit.wait(REPLY_SECONDS)
         return stored(arrival)
 
     with running_listener(accept) as listener, Client(listener) as client:
@@ -107,7 +108,7 @@ def test_a_store_that_takes_too_long_is_try_again() -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:  # noqa: ARG001
-        commit.wait(3)
+        commit.wait(REPLY_SECONDS)
         return 1
 
     with running_listener(accept, smtp_store_seconds=0.05) as listener, Client(listener) as client:
@@ -121,7 +122,7 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
-        commit.wait(3)
+        commit.wait(REPLY_SECONDS)
         return stored(arrival)
 
     with running_listener(accept, smtp_connections=1) as listener:  # one thread
@@ -131,9 +132,8 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
             until(partial(stores, listener, int(name)))
             client.hang_up()
             until(listener._limits[0].all_closed.is_set)
-        with Client(
-            listener
-        ) as third:  # both are still being stored: no more may pile up behind them
+        # both are still being stored: no more may pile up behind them
+        with Client(listener) as third:
             third.envelope().send(MAIL + b".\r\n")
             assert third.reply() == TRY_LATER
         later = threading.Timer(0.1, commit.set)
@@ -345,9 +345,8 @@ def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored
 def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        session, "GREET_SECONDS", 0.1
-    )  # a busy machine may take longer than the real one to say anything
+    # long enough for a busy machine to be the first to send
+    monkeypatch.setattr(session, "GREET_SECONDS", 1.0)
     with Client(listener, greeted=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")
