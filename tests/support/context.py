@@ -1,7 +1,4 @@
-"""What the tests of the house share.
-
-A clock turned by hand, items and arrivals, and words for what a test does.
-"""
+"""Parts that many tests share: a clock turned by hand, items, arrivals, tickets and counts."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A real OpenID Connect issuer on this machine, and a house that lets people sign in by it."""
+"""A real OpenID Connect issuer on this machine, and a context whose sign-in uses it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +54,8 @@ def issuing() -> Iterator[Issuer]:
 
 
 def with_issuer(context: AppContext, url: str, **more: object) -> AppContext:
-    """The house with this issuer; ann has an account."""
-    told = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
-    made = replace(context, settings=context.settings.model_copy(update={"oidc": told, **more}))
+    """Return the context with this issuer; ann has an account."""
+    oidc = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
+    made = replace(context, settings=context.settings.model_copy(update={"oidc": oidc, **more}))
     assert Desk(made).join(invited(made), "Ann Lee", ANN).status_code == 302
     return made

@@ -138,17 +138,17 @@ class BrowserUser:
         return self
 
     def check(self, *, rules: list[str] | None = None) -> None:
-        """What holds on every page: no accessibility violation, no scrolling sideways, no fault.
+        """Check the page: no accessibility violation, no scrolling sideways, no fault.
 
-        Or some rules only.
+        `rules` are those of axe-core to check; None checks all that we hold.
         """
         only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": RULES}
-        found = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
-        told = [
+        result = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
+        violations = [
             f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}"
-            for v in found.response["violations"]
+            for v in result.response["violations"]
         ]
-        assert not told, f"{self.page.url}: {told}"
+        assert not violations, f"{self.page.url}: {violations}"
         self.check_width()
         assert not self.faults, self.faults
 

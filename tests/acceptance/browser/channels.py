@@ -1,4 +1,4 @@
-"""A request through each door as customers and staff use it.
+"""A request through each channel as customers and staff use it.
 
 A real SMTP session, a signed form, a saved workbook.
 """

@@ -1,6 +1,6 @@
-"""A desk after a fortnight: four doors, six people, every way a ticket can stand.
+"""A desk after a fortnight: four channels, six people, tickets in every state.
 
-All through the house's own verbs.
+Everything comes about by the functions of the application.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ but we have the authorization numbers on file.</p>
 
 @dataclass
 class Desk:
-    """The house while it is filled: what came in, and what people did."""
+    """Fills the application: receives items and acts as its people do."""
 
     app_context: AppContext
     clock: HandClock
@@ -76,10 +76,7 @@ class Desk:
         self.clock.now = then.astimezone(UTC)
 
     def receive(self, transport: Transport, kind: Format, raw: bytes, **envelope: object) -> int:
-        """Something comes through a door and is read, its notice sent.
-
-        The number of the newest ticket.
-        """
+        """Receive an item, process it and send its notice; return the newest ticket's number."""
         Intake(self.app_context).accept(
             Arrival(transport=transport, format=kind, raw=raw, envelope=envelope)
         )
@@ -224,8 +221,8 @@ def _people(app_context: AppContext) -> None:
 
 
 def _last_week(desk: Desk) -> int:
-    """One a day, all completed; the number of the first."""
-    told = [
+    """Add one request a day, all completed; return the number of the first."""
+    requests = [
         (
             RUBY,
             "Payment posted twice",
@@ -258,7 +255,7 @@ def _last_week(desk: Desk) -> int:
     ]
     agents, numbers = (ME, "Olga Petrova", ME, "James Cole", ME), []
     for day, ((who, subject, text, score, comment), by) in enumerate(
-        zip(told, agents, strict=True), start=2
+        zip(requests, agents, strict=True), start=2
     ):
         desk.set_time(day, 10, 7 * day)
         numbers.append(desk.receive_mail(make_mail(who, subject, f"{text}\n\n{who[0]}\n")))

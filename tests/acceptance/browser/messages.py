@@ -59,7 +59,7 @@ def make_form(
 ) -> bytes:
     """A submission as Formstack's webhook posts it."""
     first, _, last = sender[0].partition(" ")
-    told = {
+    fields = {
         "FormID": "6606394",
         "UniqueID": str(1_500_878_955 + next(_numbers)),
         "Practice Name": practice,
@@ -69,13 +69,13 @@ def make_form(
         "Message": text,
         **more,
     }
-    return json.dumps(told).encode()
+    return json.dumps(fields).encode()
 
 
 def make_workbook(*rows: tuple[str, str, str, str, str]) -> bytes:
     """A secure-message export; a row is (practice, name, address, subject, text)."""
-    told: list[list[object]] = [[f"SM-{next(_numbers)}", "2026-03-02 09:30", *row] for row in rows]
-    return book(HEADINGS, *told)
+    lines: list[list[object]] = [[f"SM-{next(_numbers)}", "2026-03-02 09:30", *row] for row in rows]
+    return book(HEADINGS, *lines)
 
 
 def make_png(width: int = 320, height: int = 120) -> bytes:

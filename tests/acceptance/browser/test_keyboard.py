@@ -21,7 +21,7 @@ MOST_TABS = 90
 
 @pytest.fixture
 def numbers(app_context: AppContext, clock: HandClock) -> list[int]:
-    """Three tickets in the queue, oldest first, their customers told."""
+    """Three tickets in the queue, oldest first, their customers notified."""
     made = []
     for subject in ("Denied", "Underpaid", "A code"):
         made.append(ticket_of(app_context, mail(f"{subject}: please help", subject=subject)))
@@ -63,7 +63,7 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     page.keyboard.type("phone")
     press("Enter")  # in the field presses its button
     expect(page.locator("#notices")).to_contain_text("now at 5-Audit")
-    assert "now at 5-Audit" in ann.focused_label(), "the keyboard is where something was said"
+    assert "now at 5-Audit" in ann.focused_label(), "the focus is on the notice"
     tab_to(ann, "^Undo")
     press("Enter")
     expect(page.get_by_role("main")).to_contain_text("Taken back")
@@ -167,7 +167,7 @@ def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: lis
     assert ann.focused_label() == f"#{numbers[0]}"
     press("/")
     assert ann.focused_label() == "Search tickets"
-    page.keyboard.type("jk?")  # a letter in a field is a letter
+    page.keyboard.type("jk?")  # in a field a key types, and is no shortcut
     expect(page.get_by_label("Search tickets")).to_have_value("jk?")
     expect(page.get_by_role("dialog")).to_have_count(0)
 

@@ -24,7 +24,7 @@ from ingest.replay.retry import dismiss
 from parsers import PARSERS, parse
 from parsers.item import Format, InboundItem, ParseError, RejectedRow
 from tests.support.context import HandClock, counted
-from tests.support.processes import INTAKE, Doors, until
+from tests.support.processes import INTAKE, Installation, until
 from workflow.context import AppContext
 from workflow.database.engine import Store, migrate
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
@@ -237,13 +237,13 @@ def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_r
 
 def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path) -> None:
     """A real process, SIGKILL, and another one after the lease."""
-    doors, count = Doors(tmp_path / "home"), 5_000
-    doors.home.mkdir()
+    installation, count = Installation(tmp_path / "home"), 5_000
+    installation.home.mkdir()
     file = tmp_path / "export.xlsx"
     file.write_bytes(table(*rows(count)))
-    url = f"sqlite:///{doors.home / 'intake.db'}"
+    url = f"sqlite:///{installation.home / 'intake.db'}"
     migrate(url)
-    assert doors.command("deliver", "secure-message", str(file)).returncode == 0
+    assert installation.command("deliver", "secure-message", str(file)).returncode == 0
     store = Store(url)
 
     def filed() -> int:
@@ -251,7 +251,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
             return session.scalar(select(func.count()).select_from(Filing)) or 0
 
     worker = psutil.Popen(
-        [*INTAKE, "worker"], env=doors.environment, stdout=DEVNULL, stderr=DEVNULL
+        [*INTAKE, "worker"], env=installation.environment, stdout=DEVNULL, stderr=DEVNULL
     )
     try:
         until(lambda: filed() >= 1_000)
@@ -260,8 +260,8 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
         worker.wait()
     killed_at = filed()
     assert 1_000 <= killed_at < count
-    doors.environment["INTAKE_CLOCK_OFFSET"] = "120"
-    with doors.process("worker"):
+    installation.environment["INTAKE_CLOCK_OFFSET"] = "120"
+    with installation.process("worker"):
         until(lambda: filed() == count)
     with store.read_only() as session:
         assert session.scalar(select(func.count()).select_from(Ticket)) == count

@@ -207,7 +207,7 @@ def test_sending_the_recap_ticks_its_box_by_itself(context: AppContext) -> None:
         context, number, Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED
     )
     desk_of(context, number, "recap", text="We mended the claim.")
-    assert ticket(context, number).stage is Stage.AUDIT  # promised is not sent
+    assert ticket(context, number).stage is Stage.AUDIT  # queued is not sent
     sender.send_waiting(context)
     found = ticket(context, number)
     assert found.stage is Stage.COMPLETED

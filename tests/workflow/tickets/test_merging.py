@@ -65,7 +65,8 @@ def people_on(context: AppContext, number: int) -> list[str]:
 
 # -- two companies ----
 
-PAIRS = {  # the ticket that ends, the one that goes on, and whose names are told
+# the ticket that ends, the one that goes on, and the names in the question
+PAIRS = {
     "two practices on record": (mail(sender=TOM), mail(sender=IDA), (THEIRS, OURS)),
     "by what rows name": (
         row(company=THEIRS, sender=Address("Tom")),

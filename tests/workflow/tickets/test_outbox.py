@@ -1,6 +1,6 @@
-"""Mail out: against a real SMTP server and the folder, what is written, to whom.
+"""Outgoing mail, against a real SMTP server and the folder: its recipients and its text.
 
-And what is never said.
+No mail holds patient data.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ PATIENT = mail(
 
 @pytest.fixture
 def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
-    """A house that sends through the relay."""
+    """A context that sends through the relay."""
     with sending_through(context, relay.url) as opened:
         yield opened
 
@@ -148,8 +148,8 @@ def test_no_mail_of_ours_repeats_what_the_customer_wrote(context: AppContext) ->
         Template.SURVEY,
     }
     for path in (context.settings.home / "outbox").glob("*.eml"):
-        said = path.read_text() + str(read(path.read_bytes()).get_content())
-        assert not [w for w in WORDS if w in said]
+        content = path.read_text() + str(read(path.read_bytes()).get_content())
+        assert not [w for w in WORDS if w in content]
 
 
 def test_every_template_renders_to_one_subject_and_a_text(context: AppContext) -> None:
@@ -160,11 +160,11 @@ def test_every_template_renders_to_one_subject_and_a_text(context: AppContext) -
         waiting = OutgoingMail(
             id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email
         )
-        subject, said = compose.render(waiting, context.settings, context.signer)
+        subject, content = compose.render(waiting, context.settings, context.signer)
         assert subject
         assert "\n" not in subject
-        assert "{" not in subject + said
-        assert said.strip().endswith("Billing Support")
+        assert "{" not in subject + content
+        assert content.strip().endswith("Billing Support")
 
 
 def test_the_mail_is_on_the_timeline_once_sent(context: AppContext) -> None:
@@ -345,7 +345,7 @@ def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
     reach(relayed, number, *Milestone)
     mail_sender.send_waiting(relayed)
     clock.turn(hours=20)
-    mail_sender.send_waiting(relayed)  # sent twenty hours after it was promised
+    mail_sender.send_waiting(relayed)  # sent twenty hours after it was queued
     clock.turn(days=30, hours=-1)
     completed(relayed)
     assert len(surveys(relayed)) == 1

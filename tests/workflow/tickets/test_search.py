@@ -168,12 +168,12 @@ def test_two_messages_at_the_same_time_are_both_found(postgres_context: AppConte
 
 
 @pytest.mark.parametrize(
-    ("said", "number"),
+    ("query", "number"),
     [("123", 123), ("#123", 123), (" # 7 ", 7), ("12a", None), ("", None), ("1234567890", None), ("²", None),
      ("\N{ARABIC-INDIC DIGIT THREE}", None), ("1 2", None)],
 )  # fmt: skip
-def test_a_number_is_told_from_words(said: str, number: int | None) -> None:
-    assert search.parse_ticket_number(said) == number
+def test_a_ticket_number_is_recognised_in_a_query(query: str, number: int | None) -> None:
+    assert search.parse_ticket_number(query) == number
 
 
 def test_a_snippet_shows_what_was_found_between_what_stands_around(any_context: AppContext) -> None:

@@ -1,6 +1,6 @@
-"""What a person just did can be taken back, whole, while nothing else has happened.
+"""An action can be undone as a whole while nothing else has happened.
 
-What was promised is not sent.
+Mail that waits is then not sent.
 """
 
 import time
@@ -197,14 +197,14 @@ def surveys(context: AppContext) -> list[OutgoingMail]:
 
 
 def finish(context: AppContext, ticket: int) -> int:
-    """The last box of a ticket: the survey is promised."""
+    """Tick the last box of a ticket, which queues the survey."""
     now = context.clock()
     return act(
         context,
         ticket,
         "tick",
         lambda s, t: context.desk.record_milestone(
-            s, t, Milestone.RECAP_SENT, by=ME, now=now, note="told"
+            s, t, Milestone.RECAP_SENT, by=ME, now=now, note="by phone"
         ),
     )
 
@@ -335,7 +335,7 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
         lambda s, t: context.desk.recap(s, t, "done", by=ME, now=context.clock()),
     )
     with context.store.read_only() as session:
-        (promised,) = session.scalars(
+        (mail_id,) = session.scalars(
             select(OutgoingMail.id).where(OutgoingMail.template == Template.RECAP)
         )
     refused: list[str] = []
@@ -359,9 +359,9 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
                 assert time.monotonic() < end, "nobody waits"
         context.desk.record_mail_sent(session, mail, now=context.clock())
 
-    assert sender._record(context, Claim(promised, 1), put_down, follow)
+    assert sender._record(context, Claim(mail_id, 1), put_down, follow)
     other.join(20)
     assert not other.is_alive()
     assert [words.partition(":")[0] for words in refused] == ["since then"]
     with context.store.read_only() as session:
-        assert session.get_one(OutgoingMail, promised).state is OutboxState.SENT
+        assert session.get_one(OutgoingMail, mail_id).state is OutboxState.SENT
