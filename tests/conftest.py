@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    """Whatever a test's command or process made of the log ends with the test."""
+    """Reset the log's configuration, which a test's command or process may have changed."""
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
@@ -74,10 +74,7 @@ def _log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
-    """A folder in memory where the machine has a memory disk.
-
-    A disk's fsync is not what most tests are about.
-    """
+    """A folder in memory where possible: most tests are not about a disk's fsync."""
     with memory_folder("intake-") as folder:
         yield Path(folder)
 

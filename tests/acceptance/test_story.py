@@ -1,4 +1,4 @@
-"""One request through each channel, over real sockets and files, from the queue to 6-Completed.
+"""A request through each channel, over real sockets and files, from the queue to 6-Completed.
 
 On both databases.
 """

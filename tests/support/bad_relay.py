@@ -13,7 +13,7 @@ from tests.support.servers import free_port
 
 
 class Do(Enum):
-    """What a relay may do instead of answering."""
+    """Misbehaviour of a relay instead of an answer."""
 
     HANG = "send nothing more"
     TRICKLE = "send one byte at a time, for ever"

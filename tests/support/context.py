@@ -234,7 +234,7 @@ def stages_passed(context: AppContext, number: int) -> list[str]:
 
 
 def counted(context: AppContext, *of: Any) -> int:
-    """How many rows there are of a model, under conditions."""
+    """Return how many rows of a model there are: `of` is the model, then conditions."""
     with context.store.read_only() as session:
         model, *where = of
         return session.scalar(select(func.count()).select_from(model).where(*where)) or 0

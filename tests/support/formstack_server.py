@@ -218,7 +218,7 @@ def json_answer(content: Any, status: int = 200, **headers: str) -> Response:
 
 
 def webhook_says(one: Sent, form: str = "77") -> bytes:
-    """What the webhook sends of the same submission: JSON with field types (webhook-examples)."""
+    """Return what the webhook posts of a submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():
         json_answer = {"Message": one.message, "Email": one.email}.get(label, value)

@@ -1,7 +1,4 @@
-"""What the tests of mail out share.
-
-A context that sends through a relay, and access to the mails it has queued and sent.
-"""
+"""A context that sends through a relay, and access to the mails it has queued and sent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -40,7 +40,7 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
 
 
 class Installation:
-    """One installation: its settings, and a client for each channel.
+    """An installation: its settings, and a client for each channel.
 
     Its processes are started one by one.
     """

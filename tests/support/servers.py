@@ -162,7 +162,9 @@ class Relay:
             envelope.rcpt_tos.append(address)
         return answer or "250 OK"
 
-    async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(  # noqa: N802
+        self, server: Any, session: Session, envelope: Envelope
+    ) -> str:
         del session
         answer = self._answer("DATA", server)
         if answer is None:

@@ -18,7 +18,7 @@ _TOKEN = re.compile(r'name="csrf_token"[^>]* value="([^"]+)"')
 
 
 class Desk:
-    """One browser; `post` carries the CSRF token of the page that was seen last."""
+    """A browser's session; `post` carries the CSRF token of the page that was seen last."""
 
     def __init__(self, context: AppContext, client: FlaskClient | None = None) -> None:
         self.context = context

@@ -55,9 +55,9 @@ def running_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
 
 
 class Client:
-    """One connection. A reply is its whole text, without the last CRLF.
+    """A connection. A reply is its whole text without the last CRLF.
 
-    "" when the listener has closed.
+    It is "" when the listener has closed.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Client:
         return self
 
     def silent(self, seconds: float) -> bool:
-        """Return whether nothing comes for so long; the end of the connection counts as something."""
+        """Return whether nothing comes for so long, not even the end of the connection."""
         self.socket.settimeout(seconds)
         try:
             self._buffer += self._buffer or self.socket.recv(65536)

@@ -1,4 +1,4 @@
-"""Which key signs which form, also while it is changed.
+"""Keys of forms: each form has its own, and two are valid while one is changed.
 
 The HandshakeKey is never stored, however it is written.
 """

@@ -190,9 +190,14 @@ def test_a_form_over_the_limit_is_413(webhook: WebhookServer) -> None:
 
 @pytest.mark.parametrize(
     ("body", "kind"),
-    [(b"{", "application/json"), (b"[]", "application/json"), (urlencode(FORM).encode(), "application/json"),
-     (urlencode(FORM).encode(), "text/plain"), (b"justtext", "application/x-www-form-urlencoded")],
-)  # fmt: skip
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (urlencode(FORM).encode(), "application/json"),
+        (urlencode(FORM).encode(), "text/plain"),
+        (b"justtext", "application/x-www-form-urlencoded"),
+    ],
+)
 def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(
     webhook: WebhookServer, body: bytes, kind: str
 ) -> None:

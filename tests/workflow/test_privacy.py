@@ -1,4 +1,4 @@
-"""What a customer wrote is on the ticket and nowhere else.
+"""Customers' words are on the ticket and nowhere else.
 
 Not in a log, a queue, an audit row or a mail of ours.
 """

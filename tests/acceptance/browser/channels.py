@@ -26,7 +26,7 @@ SUBJECT, TEXT = "A claim was denied", "The claim of February came back as CO-197
 
 
 def run_workers(app_context: AppContext) -> None:
-    """What the workers do: read what waits, send what is due."""
+    """Do the work of the workers: process what waits, send what is due."""
     process_waiting(app_context)
     send_waiting(app_context)
 

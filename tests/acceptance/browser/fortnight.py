@@ -52,14 +52,17 @@ PRACTICES = {
     CEDAR: "cedarvalley.example",
     NORTHGATE: "northgate-uc.example",
 }
-PLAIN_ERA = """Our ERA for February shows three claims as CO-197, but we have the authorization numbers on file.
+PLAIN_ERA = """Our ERA for February shows three claims as CO-197, but we have the \
+authorization numbers on file.
 
 Ruby Chen
 Office manager
 """
-ERA = """<p>Hello,</p><p>Our <b>ERA for February</b> shows three claims as <span style="color:#b00020">CO-197</span>,
+ERA = """<p>Hello,</p><p>Our <b>ERA for February</b> \
+shows three claims as <span style="color:#b00020">CO-197</span>,
 but we have the authorization numbers on file.</p>
-<table><tr><th>Payer</th><th>Count</th></tr><tr><td>Blue Shield</td><td>3</td></tr></table><p>Ruby</p>"""
+<table><tr><th>Payer</th><th>Count</th></tr><tr><td>Blue Shield</td><td>3</td></tr></table>\
+<p>Ruby</p>"""
 
 
 @dataclass
@@ -163,16 +166,17 @@ class Desk:
             )
 
     def find_address(self, number: int) -> str:
-        """Where an answer to our mail about this ticket goes."""
+        """Return the address for answers to our mail about a ticket."""
         return f"support+{TICKET}-{self.app_context.signer.make_token(TICKET, number)}@localhost"
 
     def find_survey_link(self, number: int) -> str:
-        """The path of the survey of a completed ticket."""
+        """Return the path of the survey of a completed ticket."""
+        surveys = select(OutgoingMail.id).where(
+            OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
+        )
         with self.app_context.store.read_only() as session:
-            found = select(OutgoingMail.id).where(
-                OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
-            )
-            return f"/survey/{self.app_context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
+            mail_id = session.scalars(surveys).one()
+        return f"/survey/{self.app_context.signer.make_token(SURVEY_PURPOSE, mail_id)}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""What customers send, as the bytes their programs make: mails, forms, exports.
-
-And pictures to look at.
-"""
+"""Mails, forms and exports as the bytes that customers' programs make, and pictures for them."""
 
 import json
 import struct

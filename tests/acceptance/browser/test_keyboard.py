@@ -1,6 +1,6 @@
 """The desk without a mouse.
 
-Everything is reached by Tab and keys, what has the keyboard shows, and nothing is lost.
+Everything is reached by Tab and keys, the focus is visible, and nothing is lost.
 """
 
 import re

@@ -1,6 +1,6 @@
 """A ticket of each channel, in the browser, from the queue to completed.
 
-What two people and ten seconds do to it.
+Two people act at once, and a mail is taken back within ten seconds.
 """
 
 import re
@@ -119,7 +119,7 @@ def test_a_ticket_walks_from_the_queue_to_completed(
 
 
 def _answer_survey(page: Page, path: str) -> None:
-    """What a customer does, who has no account."""
+    """Answer the survey as a customer, who has no account."""
     page.goto(path)
     page.get_by_label("5 – very good").check()
     page.get_by_label(re.compile("Anything you want to tell us")).fill("Quick and friendly.")

@@ -1,10 +1,8 @@
-"""One of our processes with crash points: `python -m tests.acceptance.chaos.armed smtp`.
+"""A process of the program with crash points: `python -m tests.acceptance.chaos.armed smtp`.
 
-The program itself carries none.
-
-CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a fired point is written to before
-the process kills itself. CHAOS_FAKE_ACKS makes the channels acknowledge some items
-without storing them: the count must find that.
+The program itself has none. CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a
+fired point is written to before the process kills itself. CHAOS_FAKE_ACKS makes the channels
+acknowledge some items without storing them: the count must find that.
 """
 
 import os

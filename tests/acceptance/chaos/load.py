@@ -142,7 +142,8 @@ class Load:
         Its webhook brings most submissions. For some it is never called: the backfill finds those
         once the form is known.
         """
-        without_webhook = "formstack" in self.acknowledged.values() and random.random() < 0.2  # noqa: S311
+        is_form_known = "formstack" in self.acknowledged.values()
+        without_webhook = is_form_known and random.random() < 0.2  # noqa: S311
         marker = self._marker("backfill" if without_webhook else "formstack")
         number = str(random.randrange(10**9, 10**10))  # noqa: S311
         sent = Sent(number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example")

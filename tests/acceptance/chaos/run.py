@@ -1,4 +1,4 @@
-"""One run: load and chaos, then overdue deadlines under chaos, then quiet, then the count."""
+"""A run: load and chaos, then overdue deadlines under chaos, then quiet, then the count."""
 
 import random
 import shutil
@@ -69,7 +69,7 @@ class Plan:
 
 @dataclass
 class Run:
-    """One installation, the servers around it, and the counts of what was done to it."""
+    """An installation, the servers around it, and the counts of what was done to it."""
 
     plan: Plan
     home: Path

@@ -58,7 +58,10 @@ def soak(plan: Plan) -> tuple[str, bool]:
 
 
 def _measure_resident(name: str, pid: int) -> Iterator[tuple[str, float]]:
-    """Yield name and MiB of a process and of its largest parser: their number depends on the load."""
+    """Yield name and MiB of a process and of its largest parser.
+
+    Not of all parsers: how many there are depends on the load.
+    """
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         yield name, process.memory_info().rss / 2**20

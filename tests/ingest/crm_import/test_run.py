@@ -1,4 +1,4 @@
-"""A CRM's tickets moved in: with their stage, once, and without a word to anybody."""
+"""Import of a CRM's tickets: with their stage, once, and without a mail to anybody."""
 
 import csv
 from collections.abc import Sequence
@@ -325,18 +325,18 @@ def test_what_is_imported_again_adds_only_what_is_new(any_context: AppContext) -
 
 
 class Killed(BaseException):
-    """What a kill looks like from inside."""
+    """Stands for a kill in the middle of an import."""
 
 
 def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_context: AppContext) -> None:
     context, rows = any_context, [line(n) for n in range(250)]
 
-    def die(done: int, _of: int) -> None:
+    def kill(done: int, _of: int) -> None:
         if done == 200:
             raise Killed
 
     with pytest.raises(Killed):
-        run_import(context, wanted(as_csv(rows)), by="Olga", step=die)
+        run_import(context, wanted(as_csv(rows)), by="Olga", step=kill)
     assert len(tickets(context)) == 200
     report = brought(context, rows)
     assert (report.was_resumed, report.number) == (True, 1)
@@ -532,8 +532,11 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_context: Ap
         company(session, "Acme Clinic", manager=olga)
     raw = (
         b"Company name,Company Domain Name,Manager,Practice ID\n"
-        b"ACME"
-        b" Clinic,acme.test,Max,4711\nBeta,beta.test;gmail.com,Max,\nGamma,acme.test,Zoe,\n,x.test,,\nBeta,,,\n"
+        b"ACME Clinic,acme.test,Max,4711\n"
+        b"Beta,beta.test;gmail.com,Max,\n"
+        b"Gamma,acme.test,Zoe,\n"
+        b",x.test,,\n"
+        b"Beta,,,\n"
     )
     planned = preview_import(context, wanted(raw, "companies"))
     done = run_import(context, wanted(raw, "companies"), by="Olga")

@@ -222,7 +222,7 @@ def test_when_storing_fails_the_file_stays_and_is_taken_later(context: AppContex
 
 
 def named(context: AppContext) -> dict[str, str]:
-    """What `intake status` says of the folder: the names of items, with their reasons."""
+    """Return what `intake status` says of the folder: the names of items, with their reasons."""
     return {
         item["name"]: item["reason"]
         for one in present_status(context)["troubles"]

@@ -1,6 +1,6 @@
 """Backfill against a Formstack of our own.
 
-What no webhook brought is found, once, whatever fails.
+Submissions that no webhook brought are found, once, whatever fails.
 """
 
 import json

@@ -1,8 +1,6 @@
-"""Mails that an IMAP server does not give, or that we cannot take.
+"""Mails that an IMAP server does not deliver, or that we cannot take.
 
-Fetched later, and nothing else held up.
-
-A real Dovecot behind a proxy that spoils single commands.
+They are fetched later, and hold up nothing else. A real Dovecot behind a proxy that spoils single commands.
 """
 
 import pytest
@@ -217,7 +215,8 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
 
 def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:
     """Store what an earlier version stored for a mail that it could not fetch."""
-    url = f"imap://{box.user.replace('@', '%40')}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
+    user = box.user.replace("@", "%40")
+    url = f"imap://{user}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
     envelope: dict[str, object] = {"mailbox": box.key, "uid": uid, "uid_validity": uid_validity}
     return Intake(context).accept(
         Arrival(

@@ -1,4 +1,4 @@
-"""Mails of a mailbox that are larger than the limit: their words and what fits are on the ticket.
+"""Mails of a mailbox over the size limit: text and the files that fit are on the ticket.
 
 A real Dovecot, behind a proxy where its answers are spoiled.
 """

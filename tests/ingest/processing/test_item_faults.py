@@ -1,7 +1,7 @@
-"""Whatever one item does stays with that item, at the channels whose sender tries again.
+"""Faults of one item stay with that item, at the channels whose sender tries again.
 
 Each test arms a fault in our own code for one item, over the channel's real socket or file: the
-items behind it are taken, its sender hears "try again" or it is kept, and `intake status` names it
+items behind it are taken, its sender gets "try again" or it is kept, and `intake status` names it
 until it was taken.
 """
 
@@ -92,10 +92,7 @@ class Armed(Intake):
 
 
 def named(context: AppContext, channel: str) -> list[str]:
-    """What needs a person at a channel, as `intake status` says it.
-
-    None of it may quote the item.
-    """
+    """Return what `intake status` says of a channel; it may not quote the item."""
     data = present_status(context)
     words = [
         one["words"]

@@ -1,4 +1,4 @@
-"""What a hostile item does to its parser, it does to nobody else."""
+"""Parser processes: a hostile item harms its own parser only."""
 
 import io
 import os
@@ -311,7 +311,7 @@ def test_items_are_filed_in_the_order_they_came(
 def test_an_item_whose_worker_ended_three_times_is_failed(
     context: AppContext, clock: HandClock
 ) -> None:
-    """Whatever killed it: the attempt is counted before it is made."""
+    """The attempt is counted before it is made, so it does not matter why the worker ended."""
     number = arrive(context, mail())
     with context.store.transaction() as session:
         session.get_one(Delivery, number).attempts = 3

@@ -1,6 +1,6 @@
-"""What the rows of a workbook were read as.
+"""The counts of a workbook's rows, by sheet and outcome.
 
-Kept with its delivery, and balanced by the ledger row by row.
+They are stored with its delivery, and the ledger balances them row by row.
 """
 
 from collections.abc import Iterator

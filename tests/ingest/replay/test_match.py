@@ -1,4 +1,4 @@
-"""Which item of a second reading is which filing: nobody's words may land on another's ticket."""
+"""Match items of a second reading with filings: no text may go to another customer's ticket."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from workflow.models.states import Outcome
 
 
 def filed(*items: InboundItem | None) -> list[FiledItem]:
-    """What these items were filed as; None stands for one that was ignored."""
+    """Return the filings of these items; None stands for one that was ignored."""
     return [
         FiledItem(Filing(position=at, outcome=Outcome.OPENED), of(item), None)
         for at, item in enumerate(items)

@@ -1,6 +1,6 @@
-"""Replay: failed deliveries are read, past ones compared first.
+"""Replay: failed deliveries are processed again, processed ones compared first.
 
-Nothing changes before it was shown.
+Nothing changes before the difference was shown.
 """
 
 from collections.abc import Callable, Iterator
@@ -983,7 +983,7 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(
 
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:
-    """What is written to the log."""
+    """The lines written to the log while the test runs."""
     with structlog.testing.capture_logs(
         processors=[structlog.contextvars.merge_contextvars]
     ) as written:

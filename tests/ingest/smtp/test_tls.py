@@ -1,5 +1,6 @@
 """The SMTP listener over TLS."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
         with Client(secure) as client:
             client.say("STARTTLS")
             client.start_tls()
-            assert served in (client.socket.getpeercert(binary_form=True) or b"")  # type: ignore[attr-defined]
+            assert isinstance(client.socket, ssl.SSLSocket)
+            assert served in (client.socket.getpeercert(binary_form=True) or b"")
             assert client.say("QUIT") == ["221"]
             assert client.closed()

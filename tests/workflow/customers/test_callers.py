@@ -1,6 +1,6 @@
-"""A number that came with a request is on its ticket and found.
+"""Phone numbers that came with a request are on its ticket and are found.
 
-Whatever the contact's record has.
+That does not depend on the contact's record.
 """
 
 from dataclasses import replace

@@ -1,7 +1,4 @@
-"""Whatever makes an item join a ticket.
-
-The words of one practice never come onto the ticket of another.
-"""
+"""Items of one practice never join the ticket of another, whatever would match them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

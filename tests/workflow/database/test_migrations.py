@@ -79,7 +79,7 @@ def in_order(tables: MetaData) -> list[Table]:
 
 
 def ours(name: str | None, kind: str = "table", parents: Any = None) -> bool:
-    """Whether somebody writes it: the words of tickets are the database's own."""
+    """Return whether we write it: the database itself keeps the words of tickets."""
     del parents
     return kind != "table" or not (name or "").startswith("ticket_words")
 

@@ -1,4 +1,4 @@
-"""Many items filed together leave the very tables that filing them one by one leaves."""
+"""Bulk filing leaves the same tables as filing the items one by one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -200,7 +200,10 @@ def in_steps(
 def left_by(
     context: AppContext, file: Any, some: Sequence[ParseResult]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return all tables after filing, which is rolled back; numbers as ranks, because they may differ."""
+    """Return all tables after filing, which is rolled back.
+
+    Numbers are given as ranks, because they may differ.
+    """
     with rolled_back(context) as session:
         delivery = delivered(context, session)
         file(session, some, delivery, context.clock())

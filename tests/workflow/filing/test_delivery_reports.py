@@ -1,6 +1,6 @@
-"""What reports say of our mail reaches the mail, its contact and its ticket.
+"""Delivery reports reach the mail they are about, its contact and its ticket.
 
-And forged senders reach nothing.
+Forged senders reach nothing.
 """
 
 from typing import Any
@@ -105,7 +105,9 @@ def test_a_report_that_it_arrived_changes_nothing(
         ([""], False),
     ],
 )
-def test_only_the_one_verdict_of_our_own_edge_is_believed(headers: list[str], failed: bool) -> None:  # noqa: FBT001
+def test_only_the_one_verdict_of_our_own_edge_is_believed(
+    headers: list[str], *, failed: bool
+) -> None:
     assert has_failed_dmarc(mail(authentication=tuple(headers)), EDGE) is failed
     assert not has_failed_dmarc(mail(authentication=tuple(headers)), "")
 

@@ -1,4 +1,4 @@
-"""Which ticket an item belongs to, and what never becomes one: the mail rules, and reading 13."""
+"""Threading: the ticket that an item joins, and items that never open one (reading 13)."""
 
 import re
 from typing import Any
@@ -581,9 +581,11 @@ ODD = "a\0b"
     "given",
     [
         {"subject": ODD}, {"html": ODD}, {"reply_text": ODD}, {"phone": ODD}, {"thread_id": ODD},
-        {"details": ((ODD, ODD),)}, {"sender": Address(ODD, "ann@practice.example")}, {"caveats": (ODD,)},
-        {"attachments": (Attachment(ODD, ODD, b"x", content_id=ODD),)}, {"text": ODD}, {"name": ODD},
-        {"subject": "\ud800"}, {"html": "\ud800"}, {"subject": "s" * 5000}, {"thread_id": "t" * 5000},
+        {"details": ((ODD, ODD),)}, {"sender": Address(ODD, "ann@practice.example")},
+        {"caveats": (ODD,)}, {"text": ODD}, {"name": ODD},
+        {"attachments": (Attachment(ODD, ODD, b"x", content_id=ODD),)},
+        {"subject": "\ud800"}, {"html": "\ud800"},
+        {"subject": "s" * 5000}, {"thread_id": "t" * 5000},
         {"name": "n" * 5000}, {"sender": Address("n" * 5000, "a" * 5000 + "@x.example")},
         {"sender": Address("", "ß" * 64 + "@" + "x" * 250 + ".de")},
         {"attachments": (Attachment("n" * 5000, "m" * 5000, b"", content_id="c" * 5000),)},

@@ -1,6 +1,6 @@
 """A person's mail to a customer, through a real relay.
 
-What arrives, taking it back, and never twice.
+Its content, taking it back, and that it is never sent twice.
 """
 
 import hashlib

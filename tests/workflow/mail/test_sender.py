@@ -1,6 +1,6 @@
 """Sending the mails of the outbox, and retrying them.
 
-Never lost, once unless something crashed, and nobody held up.
+None is lost, each goes once unless something crashed, and none holds up another.
 """
 
 from collections.abc import Callable, Iterator
@@ -602,7 +602,10 @@ def close_database(context: AppContext, postgres: Postgres) -> str:
     """End all connections to the database and allow no new ones; return its name."""
     name = make_url(context.settings.database).database
     postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+    postgres.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"  # noqa: S608  # our own name
+        f" WHERE datname = '{name}'"
+    )
     return str(name)
 
 

@@ -1,6 +1,6 @@
-"""Handing a mail over to relays that misbehave, over real sockets.
+"""Submission of a mail to relays that misbehave, over real sockets.
 
-Taken, refused or deferred, and always in time.
+It is taken, refused or deferred, and always in time.
 """
 
 import socket
@@ -65,7 +65,7 @@ def relay_of(url: str, seconds: float = AMPLE) -> Any:
 
 
 def submit(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailDeferred | None:
-    """What came of handing one mail over: None if it was taken."""
+    """Submit a mail; return the error, or None when it was taken."""
     try:
         relay.post(make_message(), sender, to)
     except (MailRefused, MailDeferred) as error:

@@ -1,4 +1,4 @@
-"""Blobs and rows held against each other."""
+"""Comparison of the blob store with the rows that refer to it."""
 
 import os
 import threading
@@ -87,10 +87,7 @@ def test_a_clock_that_jumps_ahead_costs_no_blob(
 def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterwards(
     context: AppContext,
 ) -> None:
-    """Whoever keeps them touches the file before it is moved, or finds none and writes one.
-
-    Never neither.
-    """
+    """Storing touches the file before it is moved, or finds none and writes it again."""
     blob_store, stop = context.blob_store, threading.Event()
     path = keep(context)
     digest = f"{path.parent.name}{path.name}"

@@ -1,4 +1,4 @@
-"""One of each over several hosts, whatever the hosts' clocks say."""
+"""Leases: one holder of each name over several hosts, whatever the hosts' clocks show."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Many tickets assigned at once: those still as they were seen, each with its undo."""
+"""Assignment of several tickets at once: those still unchanged, each with its undo."""
 
 import pytest
 

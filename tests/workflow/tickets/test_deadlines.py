@@ -1,6 +1,6 @@
-"""Readings 1 to 3.
+"""Deadlines (readings 1 to 3).
 
-When a deadline falls, whose task it becomes, and that it becomes one task only.
+When each falls, whose task it becomes, and that it becomes one task only.
 """
 
 from datetime import UTC, datetime, timedelta

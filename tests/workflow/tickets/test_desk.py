@@ -1,4 +1,4 @@
-"""What people and rules do to a ticket: readings 4 to 14, beyond the orderings of test_process."""
+"""Actions of people and rules on a ticket: readings 4 to 14, without those of test_process."""
 
 from threading import Barrier
 

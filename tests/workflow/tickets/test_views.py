@@ -1,4 +1,4 @@
-"""Which tickets are on which list, in which order, and that a ticket says itself when it is due."""
+"""Views: the tickets on each list, their order, and when each is due."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -38,7 +38,7 @@ def give(context: AppContext, number: int, name: str) -> int:
 
 
 def due(context: AppContext, number: int) -> timedelta | None:
-    """How long from now the ticket is due."""
+    """Return the time until the ticket is due; None without a deadline."""
     with context.store.read_only() as session:
         at = session.get_one(Ticket, number).due_at
     return at - context.clock() if at else None
