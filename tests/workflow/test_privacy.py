@@ -33,7 +33,7 @@ def logged() -> None:
     runtime_log.configure("test", as_json=True)
 
 
-def marked() -> InboundItem:
+def make_marked_item() -> InboundItem:
     file = Attachment(FILE, "application/pdf", f"{FULL_NAME}".encode())
     return mail(
         f"{FULL_NAME} {CLAIM}",
@@ -47,12 +47,12 @@ def marked() -> InboundItem:
     )
 
 
-def parser(raw: bytes, *_: object) -> list[InboundItem]:
+def parse_marked(raw: bytes, *_: object) -> list[InboundItem]:
     if raw.startswith(b"unreadable"):
         raise ParseError("not a message: ask for it once more") from ValueError(FULL_NAME)
     if raw.startswith(b"broken"):
         raise RuntimeError(f"cannot read {raw!r}")
-    return [marked()]
+    return [make_marked_item()]
 
 
 def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
@@ -64,7 +64,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parser)
+    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parse_marked)
     context = open_context(
         any_context.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
         waker=any_context.store.notify,
@@ -123,7 +123,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
 def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[str]) -> None:
     runtime_log.configure("test", as_json=True)
     try:
-        parser(b"broken" + FULL_NAME.encode())
+        parse_marked(b"broken" + FULL_NAME.encode())
     except RuntimeError as error:
         runtime_log.fault("here", error)
     output = capfd.readouterr().err

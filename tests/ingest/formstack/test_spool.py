@@ -198,7 +198,7 @@ def test_a_spool_that_somebody_else_drains_is_left_to_them(
     assert drain(context) == 1
 
 
-def rounds(context: AppContext, want: Callable[[], bool]) -> None:
+def drain_until(context: AppContext, want: Callable[[], bool]) -> None:
     """Let a drainer go round until it has done what is wanted."""
     stop = threading.Event()
     thread = threading.Thread(
@@ -212,7 +212,7 @@ def rounds(context: AppContext, want: Callable[[], bool]) -> None:
         thread.join()
 
 
-def faults(context: AppContext) -> list[str]:
+def list_faults(context: AppContext) -> list[str]:
     with context.store.read_only() as session:
         return list(
             session.scalars(select(SelfCheck.fault).where(SelfCheck.name.startswith("spool ")))
@@ -228,11 +228,11 @@ def test_the_webhook_drains_its_spool_and_reports_what_does_not_open_until_the_k
     Spool(context.settings.home / SPOOL_FOLDER, Sealer([other])).store(
         replace(FORM, raw=b"FormID=2")
     )
-    rounds(context, lambda: faults(context) != [""] and counted(context, Delivery) == 1)
-    assert [fault[:7] for fault in faults(context)] == ["1 forms"]
-    assert faults(context)[0] in collect_status(context).needs
+    drain_until(context, lambda: list_faults(context) != [""] and counted(context, Delivery) == 1)
+    assert [fault[:7] for fault in list_faults(context)] == ["1 forms"]
+    assert list_faults(context)[0] in collect_status(context).needs
     both = replace(context, sealer=Sealer([Fernet.generate_key(), other]))
-    rounds(both, lambda: faults(context) == [""])
+    drain_until(both, lambda: list_faults(context) == [""])
     assert counted(context, Delivery) == 2
 
 
@@ -250,7 +250,7 @@ def test_a_drainer_goes_on_whatever_happens(
 
     monkeypatch.setattr(spooling, "drain", drain_or_not)
     spool.store(FORM)
-    rounds(context, lambda: counted(context, Delivery) == 1)
+    drain_until(context, lambda: counted(context, Delivery) == 1)
 
 
 def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(

@@ -213,7 +213,7 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
 # -- deliveries of earlier versions that are only the address of a mail ----
 
 
-def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:
+def store_url_delivery(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:
     """Store what an earlier version stored for a mail that it could not fetch."""
     user = box.user.replace("@", "%40")
     url = f"imap://{user}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
@@ -230,7 +230,7 @@ def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int
     )
 
 
-def validity(server: Dovecot, user: str) -> int:
+def get_uid_validity(server: Dovecot, user: str) -> int:
     with server.client(user) as client:
         return int(client.folder_status("INBOX", ["UIDVALIDITY"])[b"UIDVALIDITY"])
 
@@ -239,8 +239,10 @@ def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
     server: Dovecot, user: str, reader: Reader, context: AppContext
 ) -> None:
     server.deliver(user, mail("the real one"))
-    number = ghost(context, reader.box, validity(server, user), 1)
-    StoredCheckpoints(context.store).save(reader.box.key, Checkpoint(validity(server, user), 1))
+    number = store_url_delivery(context, reader.box, get_uid_validity(server, user), 1)
+    StoredCheckpoints(context.store).save(
+        reader.box.key, Checkpoint(get_uid_validity(server, user), 1)
+    )
     with pytest.raises(UnreadableError, match="only its address"):
         try_replay(context, number)
     replayed = replay(context, number, by="Ann")
@@ -263,8 +265,8 @@ def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
 def test_replaying_the_address_of_a_mail_that_is_gone_stays_failed(
     server: Dovecot, user: str, reader: Reader, context: AppContext, uid_validity: str
 ) -> None:
-    known = validity(server, user) if uid_validity == "same" else 7
-    number = ghost(context, reader.box, known, 1)
+    known = get_uid_validity(server, user) if uid_validity == "same" else 7
+    number = store_url_delivery(context, reader.box, known, 1)
     replay(context, number, by="Ann")
     with reader.running():
         until(lambda: troubles(context) == [], 20)

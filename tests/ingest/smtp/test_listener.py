@@ -129,7 +129,7 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
         for name in (b"1", b"2"):
             client = Client(listener).envelope()
             client.send(name + b"\r\n.\r\n")
-            until(partial(stores, listener, int(name)))
+            until(partial(is_storing, listener, int(name)))
             client.hang_up()
             until(listener._limits[0].all_closed.is_set)
         # both are still being stored: no more may pile up behind them
@@ -377,5 +377,5 @@ def test_the_log_holds_no_address_and_no_text(
     assert "clinic" not in caplog.text + str(log)
 
 
-def stores(listener: Listener, want: int) -> bool:
+def is_storing(listener: Listener, want: int) -> bool:
     return len(listener._storing._running) == want

@@ -167,25 +167,25 @@ def test_together_is_as_one_by_one(
 ) -> None:
     some = [make_storable(item) for item in some]  # as they are read
     one_by_one, together = (
-        left_by(
+        dump_after(
             past_context,
             lambda *given: [
-                file_item(past_context.desk, *_at(given, at)) for at in range(len(some))
+                file_item(past_context.desk, *_take_one(given, at)) for at in range(len(some))
             ],
             some,
         ),
-        left_by(past_context, lambda *given: in_steps(past_context, size, *given), some),
+        dump_after(past_context, lambda *given: file_in_steps(past_context, size, *given), some),
     )
     for table in one_by_one:
         assert together[table] == one_by_one[table], table
 
 
-def _at(given: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+def _take_one(given: tuple[Any, ...], at: int) -> tuple[Any, ...]:
     session, some, delivery, now = given
     return session, some[at], delivery, at, now
 
 
-def in_steps(
+def file_in_steps(
     context: AppContext,
     size: int,
     session: Session,
@@ -197,28 +197,28 @@ def in_steps(
         file_items(context.desk, session, some[at : at + size], delivery, at, now)
 
 
-def left_by(
+def dump_after(
     context: AppContext, file: Any, some: Sequence[ParseResult]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return all tables after filing, which is rolled back.
 
     Numbers are given as ranks, because they may differ.
     """
-    with rolled_back(context) as session:
-        delivery = delivered(context, session)
+    with open_rolled_back(context) as session:
+        delivery = add_delivery(context, session)
         file(session, some, delivery, context.clock())
         session.flush()
         return tables(session)
 
 
 @contextmanager
-def rolled_back(context: AppContext) -> Iterator[Session]:
+def open_rolled_back(context: AppContext) -> Iterator[Session]:
     with Session(context.store.engine) as session:
         yield session
         session.rollback()
 
 
-def delivered(context: AppContext, session: Session) -> Delivery:
+def add_delivery(context: AppContext, session: Session) -> Delivery:
     now = context.clock()
     delivery = Delivery(
         transport="folder",
@@ -283,7 +283,12 @@ def test_a_plain_export_is_filed_without_one_by_one(
     ]
     with any_context.store.transaction() as session:
         file_items(
-            any_context.desk, session, some, delivered(any_context, session), 0, any_context.clock()
+            any_context.desk,
+            session,
+            some,
+            add_delivery(any_context, session),
+            0,
+            any_context.clock(),
         )
     assert outcomes(any_context) == [*["opened"] * 31, "appended", "duplicate"]
     assert counted(any_context, OutgoingMail) == 30
@@ -308,7 +313,7 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
 
     monkeypatch.setattr(bulk, "_Plan", Overtaken)
     with context.store.transaction() as session:
-        delivery = delivered(context, session)
+        delivery = add_delivery(context, session)
         file_items(
             context.desk, session, [message(company="New"), same], delivery, 0, context.clock()
         )
@@ -325,7 +330,7 @@ def test_mails_and_calls_are_filed_one_by_one(context: AppContext) -> None:
             context.desk,
             session,
             [mail(), message()],
-            delivered(context, session),
+            add_delivery(context, session),
             0,
             context.clock(),
         )

@@ -44,7 +44,7 @@ def token_address(context: AppContext, number: int) -> str:
     return compose.make_reply_address(number, context.settings, context.signer)
 
 
-def notice_of(context: AppContext, number: int) -> OutgoingMail:
+def send_notice(context: AppContext, number: int) -> OutgoingMail:
     """The notice of a ticket, sent."""
     mail_sender.send_waiting(context)
     with context.store.read_only() as session:
@@ -56,15 +56,15 @@ def first_message(context: AppContext, number: int) -> str:
         return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
 
 
-def answering(context: AppContext, number: int, way: str) -> tuple[InboundItem, dict[str, Any]]:
+def make_answer(context: AppContext, number: int, way: str) -> tuple[InboundItem, dict[str, Any]]:
     """An answer to a ticket of a given sender that can be recognised in one way only."""
     given: dict[str, Any] = {
         "envelope": {},
         "To header": {"to": (Address("", token_address(context, number)),)},
         "Cc header": {"cc": (Address("", token_address(context, number).upper()),)},
-        "In-Reply-To of ours": {"in_reply_to": notice_of(context, number).message_id},
+        "In-Reply-To of ours": {"in_reply_to": send_notice(context, number).message_id},
         "References of ours": {
-            "references": ("<x@y.example>", notice_of(context, number).message_id)
+            "references": ("<x@y.example>", send_notice(context, number).message_id)
         },
         "In-Reply-To of theirs": {"in_reply_to": first_message(context, number)},
         "References of theirs": {
@@ -88,7 +88,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_of_the_contact_joins_its_ticket(context: AppContext, way: str) -> None:
     number = ticket_of(context)
-    filing = deliver(context, *answering(context, number, way))
+    filing = deliver(context, *make_answer(context, number, way))
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
 
 
@@ -97,7 +97,7 @@ def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(
     context: AppContext, way: str
 ) -> None:
     number = ticket_of(context)
-    item, envelope = answering(context, number, way)
+    item, envelope = make_answer(context, number, way)
     stranger = mail(
         sender=STRANGER,
         to=item.to,
@@ -187,7 +187,7 @@ def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:
     for address in forged:
         filing = deliver(context, mail(), {"rcpt_to": [address]})
         assert filing.outcome is Outcome.OPENED, address
-    ours = notice_of(context, number).message_id
+    ours = send_notice(context, number).message_id
     filing = deliver(
         context, mail(in_reply_to=ours.replace(f"outbox-{number}-", f"outbox-{other}-"))
     )
@@ -444,7 +444,7 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
     context: AppContext, way: str
 ) -> None:
     number = ticket_of(context)
-    sent = notice_of(context, number)
+    sent = send_notice(context, number)
     filing = bounce(context, sent, way)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert counted(context, Ticket) == 1
@@ -483,7 +483,7 @@ def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(
 
 
 def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(context: AppContext) -> None:
-    sent = notice_of(context, ticket_of(context))
+    sent = send_notice(context, ticket_of(context))
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     assert (
         deliver(
@@ -497,14 +497,14 @@ def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(context: Ap
     assert counted(context, Ticket) == 1
 
 
-def _another(digit: re.Match[str]) -> str:
+def _change_digit(digit: re.Match[str]) -> str:
     return "1" if digit[0] == "0" else "0"
 
 
 def test_a_forged_bounce_flags_nobody(context: AppContext) -> None:
-    sent = notice_of(context, ticket_of(context))
+    sent = send_notice(context, ticket_of(context))
     forged = sent.message_id.replace("-1-", "-2-") + re.sub(
-        r"[0-9a-f](?=@)", _another, sent.message_id
+        r"[0-9a-f](?=@)", _change_digit, sent.message_id
     )
     assert deliver(context, mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
     assert not contact(context, ANN.email).unreachable
@@ -512,7 +512,9 @@ def test_a_forged_bounce_flags_nobody(context: AppContext) -> None:
 
 def test_whatever_comes_to_the_return_path_opens_no_ticket(context: AppContext) -> None:
     number = ticket_of(context)
-    path = compose.make_return_path(notice_of(context, number).id, context.settings, context.signer)
+    path = compose.make_return_path(
+        send_notice(context, number).id, context.settings, context.signer
+    )
     away = mail(
         "I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",)
     )
@@ -522,7 +524,7 @@ def test_whatever_comes_to_the_return_path_opens_no_ticket(context: AppContext) 
 
 
 def test_our_own_mail_coming_back_opens_no_ticket(context: AppContext) -> None:
-    name = notice_of(context, ticket_of(context)).message_id.strip("<>")
+    name = send_notice(context, ticket_of(context)).message_id.strip("<>")
     assert (
         deliver(context, mail(name=name, sender=Address("", "support@localhost"))).outcome
         is Outcome.IGNORED

@@ -15,7 +15,7 @@ from workflow.models.core import Company, Contact, Filing, Message, Ticket, Tick
 from workflow.tickets import search, views
 
 
-def found(context: AppContext, words: str, **more: Any) -> list[int]:
+def find_tickets(context: AppContext, words: str, **more: Any) -> list[int]:
     asked = views.TicketQuery("all", words=words, **more)
     with context.store.read_only() as session:
         return [
@@ -34,13 +34,13 @@ def test_a_ticket_is_found_by_subject_text_and_contact(any_context: AppContext, 
         mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example")),
     )
     number = ticket_of(any_context, mail("The claim was denied for José O'Brien, no. 4711-2"))
-    assert found(any_context, words) == [number]
+    assert find_tickets(any_context, words) == [number]
 
 
 @pytest.mark.parametrize("words", ['"denied claim"', "denied sunrise", "enied", "anna"])
 def test_what_is_not_there_in_this_order_is_not_found(any_context: AppContext, words: str) -> None:
     ticket_of(any_context, mail("The claim was denied"))
-    assert found(any_context, words) == []
+    assert find_tickets(any_context, words) == []
 
 
 @pytest.mark.parametrize(
@@ -51,31 +51,34 @@ def test_what_is_not_there_in_this_order_is_not_found(any_context: AppContext, w
 )  # fmt: skip
 def test_nothing_that_is_typed_is_an_error(any_context: AppContext, words: str) -> None:
     ticket_of(any_context)
-    found(any_context, words)
+    find_tickets(any_context, words)
 
 
 def test_what_a_ticket_is_found_by_follows_every_change(any_context: AppContext) -> None:
     number = ticket_of(any_context, row("please help"))
-    assert found(any_context, "sunrise") == [number]
+    assert find_tickets(any_context, "sunrise") == [number]
     with any_context.store.transaction() as session:
         session.get_one(Company, 1).name = "Moonlight Clinic"
-    assert (found(any_context, "sunrise family"), found(any_context, "moonlight")) == (
+    assert (
+        find_tickets(any_context, "sunrise family"),
+        find_tickets(any_context, "moonlight"),
+    ) == (
         [number],
         [number],
     )  # its own name
     with any_context.store.transaction() as session:
         session.get_one(Ticket, number).name = "Support"
         session.scalars(select(Message)).one().text = "thank you"
-    assert (found(any_context, "sunrise"), found(any_context, "help")) == ([], [])
-    assert found(any_context, "thank moonlight") == [number]
+    assert (find_tickets(any_context, "sunrise"), find_tickets(any_context, "help")) == ([], [])
+    assert find_tickets(any_context, "thank moonlight") == [number]
     with any_context.store.transaction() as session:
         session.get_one(Ticket, number).company = company(session, "Third Practice")
         session.execute(delete(Filing))
         session.execute(delete(Message))
     assert (
-        found(any_context, "moonlight"),
-        found(any_context, "thank"),
-        found(any_context, "third"),
+        find_tickets(any_context, "moonlight"),
+        find_tickets(any_context, "thank"),
+        find_tickets(any_context, "third"),
     ) == ([], [], [number])
 
 
@@ -83,10 +86,10 @@ def test_contacts_come_go_and_change_their_names(any_context: AppContext) -> Non
     number = ticket_of(any_context)
     with any_context.store.transaction() as session:
         session.get_one(Contact, contact(any_context, "ann@practice.example").id).name = "Zoe Other"
-    assert found(any_context, "zoe") == [number]
+    assert find_tickets(any_context, "zoe") == [number]
     with any_context.store.transaction() as session:
         session.execute(delete(TicketContact))
-    assert found(any_context, "zoe") == []
+    assert find_tickets(any_context, "zoe") == []
 
 
 def test_a_ticket_that_is_gone_is_not_found(any_context: AppContext) -> None:
@@ -105,7 +108,7 @@ def test_a_ticket_that_is_gone_is_not_found(any_context: AppContext) -> None:
         session.execute(delete(Ticket))
     with any_context.store.read_only() as session:
         assert session.scalar(text("SELECT count(*) FROM ticket_words")) == 0
-    assert found(any_context, str(number)) == []
+    assert find_tickets(any_context, str(number)) == []
 
 
 def test_very_long_and_very_many_messages_are_taken(any_context: AppContext) -> None:
@@ -122,7 +125,7 @@ def test_very_long_and_very_many_messages_are_taken(any_context: AppContext) -> 
                     at=any_context.clock(),
                 )
             )
-    assert found(any_context, "next59 ann") == [number]
+    assert find_tickets(any_context, "next59 ann") == [number]
 
 
 def test_few_and_many_are_found_alike(
@@ -137,8 +140,8 @@ def test_few_and_many_are_found_alike(
         monkeypatch.setattr(search, "FEW", few)
         monkeypatch.setattr(search, "OFTEN", often)
         monkeypatch.setattr(search, "SAMPLE", sample)
-        assert found(postgres_context, "denied") == numbers[::-1]
-        assert found(postgres_context, "nowhere") == []
+        assert find_tickets(postgres_context, "denied") == numbers[::-1]
+        assert find_tickets(postgres_context, "nowhere") == []
         with postgres_context.store.read_only() as session:
             asked = views.TicketQuery("all", words="denied")
             assert (
@@ -165,7 +168,7 @@ def test_two_messages_at_the_same_time_are_both_found(postgres_context: AppConte
 
     for n in range(10):
         assert together(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []
-        assert found(postgres_context, f"left{n} right{n}") == [number]
+        assert find_tickets(postgres_context, f"left{n} right{n}") == [number]
 
 
 @pytest.mark.parametrize(
