@@ -14,7 +14,7 @@ import pytest
 from ingest.intake import MAX_SEALING, Arrival, Intake, Transport
 from ingest.smtp.memory import SHARED_FACTOR, SMALL_OCTETS, UNLIMITED_MESSAGES
 from parsers.item import Format
-from tests.support.context import call, together
+from tests.support.context import call, run_in_threads
 from tests.support.load import LATEST, Answers, MemoryWatch, send_large, send_many
 from tests.support.processes import Installation, until
 from workflow.context import AppContext
@@ -133,7 +133,7 @@ def test_large_arrivals_are_sealed_one_after_the_other_and_small_ones_do_not_wai
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=os.urandom(2 * MIB))
         for _ in range(8)
     ]
-    assert together(*(lambda arrival=arrival: accept(arrival) for arrival in large)) == []
+    assert run_in_threads(*(lambda arrival=arrival: accept(arrival) for arrival in large)) == []
     assert blob_store.most == MAX_SEALING
     intake = Intake(context)
     with intake._sealing:

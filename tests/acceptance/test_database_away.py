@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from ingest import intake
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, call, together
+from tests.support.context import HandClock, call, run_in_threads
 from tests.support.processes import Cable, Installation, OwnPostgres, until
 from tests.support.servers import TEMPLATE, migrated
 from webhooks.app import STORE_SECONDS
@@ -137,7 +137,7 @@ def test_a_database_that_hangs_is_refused_in_time_and_nothing_is_left_hanging(
         threads_before = [p.num_threads() for p in (mails, forms)]
         server.freeze()
         answers: list[int] = []
-        together(
+        run_in_threads(
             *[lambda: answers.append(installation.mail())] * 5,
             *[lambda: answers.append(installation.form())] * 5,
         )
@@ -350,7 +350,7 @@ def test_an_arrival_that_could_not_be_stored_is_freed_from_memory(context: AppCo
     tracemalloc.start()
     try:
         for _ in range(5):
-            assert together(*[fail] * 4) == []
+            assert run_in_threads(*[fail] * 4) == []
         assert tracemalloc.get_traced_memory()[0] < size
     finally:
         tracemalloc.stop()

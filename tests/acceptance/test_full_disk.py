@@ -26,7 +26,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support import dovecot
-from tests.support.context import Woken, call, counted, together
+from tests.support.context import Woken, call, counted, run_in_threads
 from tests.support.processes import ROOT, Installation, until
 from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
@@ -315,7 +315,7 @@ def test_a_database_without_a_page_left_refuses_for_now(context: AppContext) -> 
     pages[0] = 1  # SQLite takes what is in use already for the least
     context.store.close()
     others = [call("x" * 100_000) for _ in range(20)]
-    errors = together(*(lambda a=a: intake.accept(a) for a in others))
+    errors = run_in_threads(*(lambda a=a: intake.accept(a) for a in others))
     assert errors
     assert all(isinstance(e, OperationalError) for e in errors)
     before = counted(context, Delivery)

@@ -15,7 +15,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import process
 from ingest.processing.process import process_waiting
 from parsers.item import Format, InboundItem, ParseError
-from tests.support.context import ANN, HandClock, Woken, call, counted, mail, together
+from tests.support.context import ANN, HandClock, Woken, call, counted, mail, run_in_threads
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
@@ -96,7 +96,7 @@ def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
 ) -> None:
     context = any_context
     shared_intake, arrival, numbers = Intake(context), call(), list[int]()
-    assert together(*[lambda: numbers.append(shared_intake.accept(arrival))] * 5) == []
+    assert run_in_threads(*[lambda: numbers.append(shared_intake.accept(arrival))] * 5) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 5)
     assert counted(context, Receipt, Receipt.repeated) == 4
@@ -107,7 +107,7 @@ def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(
 ) -> None:
     context = any_context
     intakes, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
-    assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
+    assert run_in_threads(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 4)
 
@@ -139,7 +139,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
     with_errors: list[BaseException] = []
 
     def all_at_once() -> None:
-        with_errors.extend(together(*(lambda a=a: work(a) for a in arrivals)))
+        with_errors.extend(run_in_threads(*(lambda a=a: work(a) for a in arrivals)))
 
     with shared_intake._committing:
         runner = Thread(target=all_at_once)
@@ -207,7 +207,7 @@ def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
     shared_intake, arrivals = Intake(context), [call() for _ in range(8)]
     with context.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
         holder.execute(text("SELECT 1"))
-        errors = together(*(lambda a=a: shared_intake.accept(a) for a in arrivals))
+        errors = run_in_threads(*(lambda a=a: shared_intake.accept(a) for a in arrivals))
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
     assert counted(context, Delivery) == counted(context, Receipt) == 0
@@ -401,7 +401,7 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(
     for _ in range(12):
         shared_intake.accept(call())
     done: list[int] = []
-    assert together(*[lambda: done.append(process_waiting(context))] * 4) == []
+    assert run_in_threads(*[lambda: done.append(process_waiting(context))] * 4) == []
     assert sum(done) == 12
     assert counted(context, Delivery, Delivery.attempts == 1) == counted(context, Ticket) == 12
 

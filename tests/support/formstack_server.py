@@ -106,8 +106,8 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
             return fault
         if request.headers.get("Authorization") != f"Bearer {formstack.token}":
             return json_answer({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
-        given = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
-        if "submission" in request.path and given != formstack.password:
+        password_in_request = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
+        if "submission" in request.path and password_in_request != formstack.password:
             return json_answer(
                 {"status": "error", "error": "An error occurred while decrypting the submissions"},
                 400,

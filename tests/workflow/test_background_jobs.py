@@ -40,8 +40,8 @@ def woken_context(
     settings: Settings, sqlite_url: str, waker: JobNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """A context whose wake-ups go to the real Valkey."""
-    given = settings.model_copy(update={"database_url": sqlite_url})
-    opened = open_context(given, waker=waker, clock=clock)
+    own_settings = settings.model_copy(update={"database_url": sqlite_url})
+    opened = open_context(own_settings, waker=waker, clock=clock)
     yield opened
     opened.close()
 
@@ -306,11 +306,11 @@ def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_pat
 
     original = sweep.sweep
 
-    def counting(*given: Any, **named: Any) -> None:
+    def counting(*args: Any, **named: Any) -> None:
         rounds.append(1)
         if len(rounds) == 3:
             stop.set()
-        original(*given, **named)
+        original(*args, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "sweep", counting)

@@ -25,9 +25,9 @@ from tests.support.context import (
     deliver,
     mail,
     reach,
+    run_in_threads,
     staff,
     ticket_of,
-    together,
 )
 from tests.support.outgoing_mail import sending_through
 from tests.support.servers import Relay
@@ -91,7 +91,7 @@ INTERNAL = (
 )
 
 
-def make_row(number: int, stage: str = "4-In Progress", **given: str) -> dict[str, str]:
+def make_row(number: int, stage: str = "4-In Progress", **fields: str) -> dict[str, str]:
     """A row of an export by label, spaces as underscores."""
     full = {
         "Record ID": str(10_000_000 + number),
@@ -106,7 +106,7 @@ def make_row(number: int, stage: str = "4-In Progress", **given: str) -> dict[st
         "Our own field": "kept",
     }
     by_word = {label.casefold().replace(" ", "_"): label for label in LABELS}
-    return full | {by_word[name]: value for name, value in given.items()}
+    return full | {by_word[name]: value for name, value in fields.items()}
 
 
 def to_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **how: Any) -> bytes:
@@ -365,7 +365,7 @@ def test_channels_can_write_while_a_large_file_is_imported(
         )
         stop.set()
 
-    assert together(deliveries, moving_in) == []
+    assert run_in_threads(deliveries, moving_in) == []
     assert len(set(at)) >= 3, "nobody else had a turn between two batches"
 
 
@@ -440,10 +440,10 @@ def test_an_answer_of_the_customer_counts_as_touched(context: AppContext) -> Non
 
 
 def test_dates_of_every_kind(context: AppContext) -> None:
-    given = ["2025-11-03T09:30:00.125Z", "1762162200000", "11/03/2025 4:30 AM", "nonsense"]
+    dates = ["2025-11-03T09:30:00.125Z", "1762162200000", "11/03/2025 4:30 AM", "nonsense"]
     vocabulary = Vocabulary(time_zone=__import__("zoneinfo").ZoneInfo("America/New_York"))
     import_rows(
-        context, [make_row(n, create_date=d) for n, d in enumerate(given)], vocabulary=vocabulary
+        context, [make_row(n, create_date=d) for n, d in enumerate(dates)], vocabulary=vocabulary
     )
     found = [t.created_at for t in list_tickets(context)]
     assert found == [datetime(2025, 11, 3, 9, 30, tzinfo=UTC)] * 3 + [START]

@@ -20,7 +20,7 @@ from console.presenters.operations import present_status
 from ingest.folder import watcher as folder_module
 from ingest.folder.watcher import ID_FILE, WatchedFolder, get_folder_id, serve
 from ingest.intake import Arrival, Intake, Transport
-from tests.support.context import HandClock, counted, together
+from tests.support.context import HandClock, counted, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Receipt, Ticket
 from workflow.runtime.backoff import Backoff
@@ -610,7 +610,7 @@ def _with_settings(context: AppContext, **settings: object) -> AppContext:
 def test_a_folder_is_the_same_for_every_host_that_shares_it_and_no_other_is(tmp_path: Path) -> None:
     shared, other = tmp_path / "shared", tmp_path / "other"
     seen = set[str]()
-    assert together(*[lambda: seen.add(get_folder_id(shared))] * 8) == []
+    assert run_in_threads(*[lambda: seen.add(get_folder_id(shared))] * 8) == []
     assert len(seen) == 1
     assert get_folder_id(other) not in seen
     assert [p.name for p in shared.iterdir()] == [".intake-folder"]

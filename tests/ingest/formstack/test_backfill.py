@@ -50,7 +50,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.formstack import submission as parser
 from parsers.item import Address, Format, InboundItem
-from tests.support.context import START, HandClock, Steady, counted, together
+from tests.support.context import START, HandClock, Steady, counted, run_in_threads
 from tests.support.formstack_server import (
     Formstack,
     by_text,
@@ -204,7 +204,7 @@ def test_by_both_ways_at_once_it_is_one_ticket(
     with made.api:
         work = [made, *[lambda s=s: accept_from_webhook(context, webhook_says(s)) for s in sent]]
         assert (
-            together(
+            run_in_threads(
                 *work,
                 lambda: process_waiting(context) and None,
                 lambda: process_waiting(context) and None,
@@ -236,7 +236,7 @@ def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(
     made = Pull(context)
     with made.api:
         assert made() == (20, 20)
-    assert together(*[lambda: process_waiting(context) and None] * 4) == []
+    assert run_in_threads(*[lambda: process_waiting(context) and None] * 4) == []
     process_waiting(context)
     assert (counted(context, Ticket), counted(context, Message)) == (20, 40)
 
@@ -697,11 +697,11 @@ def test_neither_token_nor_answers_reach_the_log(
         pull()
     formstack.token = "right"
     pull()
-    heard = "".join(capsys.readouterr())
-    assert "backfill failed" in heard
-    assert "backfilled" in heard
-    assert "right" not in heard.replace("rights", "")
-    assert "Roe" not in heard
+    output = "".join(capsys.readouterr())
+    assert "backfill failed" in output
+    assert "backfilled" in output
+    assert "right" not in output.replace("rights", "")
+    assert "Roe" not in output
 
 
 def test_an_encrypted_form_is_asked_for_with_its_password(
@@ -902,7 +902,7 @@ def test_two_that_pull_at_once_make_one_ticket_of_each(
     for n in range(30):
         formstack.send(str(n), START - MINUTE)
     readers = [Pull(any_context), Pull(any_context)]
-    assert together(*readers) == []
+    assert run_in_threads(*readers) == []
     while process_waiting(
         any_context
     ):  # it ends after some seconds, which a busy machine spends on fewer than all

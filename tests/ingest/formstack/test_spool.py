@@ -17,7 +17,7 @@ from ingest.formstack import spool as spooling
 from ingest.formstack.spool import SPOOL_FOLDER, Spool, SpoolDrainer, drain
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, counted, together
+from tests.support.context import HandClock, counted, run_in_threads
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
@@ -285,7 +285,7 @@ def test_two_who_drain_at_once_store_everything_once(context: AppContext, spool:
                 transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=f"FormID={n}".encode()
             )
         )
-    assert together(*[lambda: drain(context)] * 3) == []
+    assert run_in_threads(*[lambda: drain(context)] * 3) == []
     drain(context)
     assert counted(context, Delivery) == 10
     assert spool.list_waiting() == []

@@ -167,7 +167,7 @@ def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
     proxy.spoil = spoiling(NO)
     with reader.running():
         until(lambda: troubles(context) == [(3, "the server refused")], 20)
-        until(lambda: len([line for line in proxy.heard if b"LOGIN" in line]) > 3, 20)
+        until(lambda: len([line for line in proxy.client_lines if b"LOGIN" in line]) > 3, 20)
         assert counted(context, ItemFault) == 3
         saved = StoredCheckpoints(context.store).load(reader.box.key)
         assert saved is not None

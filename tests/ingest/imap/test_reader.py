@@ -636,15 +636,15 @@ def test_names_and_passwords_beyond_ascii_are_sent_as_utf8(box: Mailbox, intake:
 def run_scripted_server(
     login: bytes, capability: bytes = b"IMAP4rev1"
 ) -> Iterator[tuple[Mailbox, list[bytes]]]:
-    """A server for one login, and the lines it heard; an empty answer is a lost connection."""
-    heard: list[bytes] = []
+    """A server for one login, and the lines it received; an empty answer is a lost connection."""
+    received_lines: list[bytes] = []
 
     def answer(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection, connection.makefile("rwb", buffering=0) as lines:
             lines.write(b"* OK hello\r\n")
             while line := lines.readline():
-                heard.append(line)
+                received_lines.append(line)
                 tag, command = line.split()[:2]
                 if command == b"CAPABILITY":
                     lines.write(b"* CAPABILITY " + capability + b"\r\n" + tag + b" OK done\r\n")
@@ -657,7 +657,7 @@ def run_scripted_server(
         thread = threading.Thread(target=answer, args=(listener,))
         thread.start()
         port = listener.getsockname()[1]
-        yield Mailbox(host=ALL, port=port, tls=False, user="u", password="hunter2"), heard
+        yield Mailbox(host=ALL, port=port, tls=False, user="u", password="hunter2"), received_lines
         thread.join()
 
 
@@ -683,13 +683,13 @@ def test_a_refused_login_differs_from_one_that_may_work_soon(
 
 def test_no_password_is_sent_where_login_is_disabled() -> None:
     with (
-        run_scripted_server(b"OK in", b"IMAP4rev1 LOGINDISABLED") as (box, heard),
+        run_scripted_server(b"OK in", b"IMAP4rev1 LOGINDISABLED") as (box, received_lines),
         pytest.raises(LoginRefusedError),
         imap_connection.connect(box, 5) as client,
     ):
         imap_connection.log_in(client, box, None)
-    assert heard
-    assert b"hunter2" not in b"".join(heard)
+    assert received_lines
+    assert b"hunter2" not in b"".join(received_lines)
 
 
 # -- stop ----

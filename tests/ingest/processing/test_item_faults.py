@@ -148,10 +148,10 @@ def test_a_session_that_breaks_us_is_answered_and_named_for_a_day(
 ) -> None:
     whole, fault = smtp_listener._envelope, KeyError("words of a customer")
 
-    def envelope(server: Any, session: Any, given: Any) -> dict[str, object]:
-        if given.mail_from == "poison@clinic.example":
+    def envelope(server: Any, session: Any, smtp_envelope: Any) -> dict[str, object]:
+        if smtp_envelope.mail_from == "poison@clinic.example":
             raise fault
-        return whole(server, session, given)
+        return whole(server, session, smtp_envelope)
 
     monkeypatch.setattr(smtp_listener, "_envelope", envelope)
     with run_listener(context, Intake(context).accept) as listener, Client(listener) as client:

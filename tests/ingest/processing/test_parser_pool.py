@@ -20,7 +20,7 @@ from ingest.processing.process import process_delivery, process_waiting
 from parsers.item import Format, ParseError
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import preview
-from tests.support.context import HandClock, Woken, call, counted, together
+from tests.support.context import HandClock, Woken, call, counted, run_in_threads
 from tests.support.workbooks import book, hoarding
 from workflow.context import AppContext
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
@@ -367,7 +367,7 @@ def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> No
         process_delivery(context, number)
     assert load_delivery(context, number).attempts == 1
     assert (
-        together(
+        run_in_threads(
             lambda: process_delivery(context, number, patience=10),
             lambda: process._settle(context, process._begin(context, claimed)),
         )

@@ -224,7 +224,7 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "identifier",
     [
         "00088211",
         "88211",
@@ -237,9 +237,9 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext)
         "12-7",
     ],
 )
-def test_what_looks_like_an_id_is_one(given: str) -> None:
-    [item] = secure_message_workbook.parse(workbook("Message ID", (given, *BIRCH)))
-    assert (item.external_id, item.unreliable_id) == (given, "")
+def test_what_looks_like_an_id_is_one(identifier: str) -> None:
+    [item] = secure_message_workbook.parse(workbook("Message ID", (identifier, *BIRCH)))
+    assert (item.external_id, item.unreliable_id) == (identifier, "")
 
 
 # -- rows that an earlier release has filed ----

@@ -124,11 +124,11 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     number = arrive(context, make_workbook(*make_rows(MANY)))
     file, seen = process._file_some, []
 
-    def interrupted(*given: object, last: bool) -> bool:
+    def interrupted(*args: object, last: bool) -> bool:
         if counted(context, Filing) >= 1_000:
             raise KeyboardInterrupt
-        seen.append(given[3])
-        return file(*given, last=last)  # type: ignore[arg-type]
+        seen.append(args[3])
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -142,7 +142,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     skipped = []
     start = parser_pool.start_parsing
     monkeypatch.setattr(
-        parser_pool, "start_parsing", lambda *given: skipped.append(given[3]) or start(*given)
+        parser_pool, "start_parsing", lambda *args: skipped.append(args[3]) or start(*args)
     )
     process_delivery(context, number)
     assert skipped == []  # somebody else may still be at it
@@ -163,10 +163,10 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
     for _ in range(4):
         before = counted(context, Filing)
 
-        def interrupted(*given: object, last: bool, before: int = before) -> bool:
+        def interrupted(*args: object, last: bool, before: int = before) -> bool:
             if counted(context, Filing) > before:
                 raise KeyboardInterrupt
-            return file(*given, last=last)  # type: ignore[arg-type]
+            return file(*args, last=last)  # type: ignore[arg-type]
 
         monkeypatch.setattr(process, "_file_some", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -186,12 +186,12 @@ def test_two_that_read_it_at_once_double_nothing(
     context, file = postgres_context, process._file_some
     number = arrive(context, make_workbook(*make_rows(MANY)))
 
-    def overtaken(*given: object, last: bool) -> bool:
+    def overtaken(*args: object, last: bool) -> bool:
         if counted(context, Filing) == 1_000:
             monkeypatch.setattr(process, "_file_some", file)
             clock.turn(minutes=2)
             process_delivery(context, number)
-        return file(*given, last=last)  # type: ignore[arg-type]
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", overtaken)
     process_delivery(context, number)
@@ -205,10 +205,10 @@ def test_nobody_behind_a_large_file_waits_for_it(
     number, small = arrive(context, make_workbook(*make_rows(MANY))), accept_mail(context)
     file = process._file_some
 
-    def after_the_mail(*given: object, last: bool) -> bool:
-        if given[2] == number:
+    def after_the_mail(*args: object, last: bool) -> bool:
+        if args[2] == number:
             until(lambda: load_delivery(context, small).state is DeliveryState.PROCESSED)
-        return file(*given, last=last)  # type: ignore[arg-type]
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", after_the_mail)
     process_waiting(context)

@@ -111,10 +111,10 @@ def test_the_next_reader_counts_the_rows_that_the_one_before_has_filed(
     del lanes
     number, file = arrive(context, table(*rows(MANY))), process._file_some
 
-    def interrupted(*given: object, last: bool) -> bool:
+    def interrupted(*args: object, last: bool) -> bool:
         if last:
             raise KeyboardInterrupt
-        return file(*given, last=last)  # type: ignore[arg-type]
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -39,8 +39,8 @@ from tests.support.context import (
     mail,
     phoned,
     row,
+    run_in_threads,
     staff,
-    together,
 )
 from workflow.context import AppContext, open_context
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
@@ -80,10 +80,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
     def set_parser(*items: Any) -> None:
         def parser(raw: bytes, *_: object) -> list[InboundItem]:
-            given = items[0][raw] if isinstance(items[0], dict) else list(items)
-            if isinstance(given[0], Exception):
-                raise given[0]
-            return list(given)
+            results = items[0][raw] if isinstance(items[0], dict) else list(items)
+            if isinstance(results[0], Exception):
+                raise results[0]
+            return list(results)
 
         for form in Format:
             monkeypatch.setitem(parsers.PARSERS, form, parser)
@@ -983,7 +983,7 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(
     number = process_raw(context)
     reads(replace(item, text="b"), row("new"))
     shown = preview_replay(context, number)
-    assert together(*[lambda: apply_replay(context, shown, by="Olga")] * 3) == []
+    assert run_in_threads(*[lambda: apply_replay(context, shown, by="Olga")] * 3) == []
     assert list_filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
     assert counted(context, AuditEntry, AuditEntry.action == "re-read") == 2
     with context.store.transaction() as session:

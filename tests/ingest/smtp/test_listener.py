@@ -95,13 +95,13 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
 def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(
     client: Client, stored: Stored
 ) -> None:
-    heard = []
+    references = []
     for _ in range(2):
         client.envelope().send(MAIL + b".\r\n")
-        heard.append(client.reply().rpartition(" ")[2])
-    assert heard == [arrival.reference for arrival in stored.arrivals]
-    assert len(set(heard)) == 2
-    assert [len(name) for name in heard] == [16, 16]
+        references.append(client.reply().rpartition(" ")[2])
+    assert references == [arrival.reference for arrival in stored.arrivals]
+    assert len(set(references)) == 2
+    assert [len(name) for name in references] == [16, 16]
 
 
 def test_a_store_that_takes_too_long_is_try_again() -> None:

@@ -281,11 +281,11 @@ def test_who_belongs_still_joins_by_each_sign(practices: AppContext) -> None:
     number = ticket_of(practices, mail(sender=OUR_NURSE))
     colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
     for sender in (OUR_NURSE, colleague, desk):
-        for given in (
+        for fields in (
             {"in_reply_to": get_first_message_id(practices, number)},
             {"in_reply_to": get_notice_id(practices, number)},
         ):
-            assert ticket_of(practices, mail(sender=sender, **given)) == number
+            assert ticket_of(practices, mail(sender=sender, **fields)) == number
     threaded = ticket_of(practices, make_our_row(thread_id="T1"))
     assert (
         ticket_of(practices, make_our_row(thread_id="T1", sender=Address("A Colleague")))

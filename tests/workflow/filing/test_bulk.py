@@ -71,13 +71,13 @@ _numbers = count(1)
 
 def message(**values: Any) -> InboundItem:
     """A secure message as the parser gives it."""
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "external_id": f"KM-{next(_numbers)}",
         "sent_at": START,
         "text": "help",
         **values,
     }
-    return InboundItem(format=Format.SECURE_MESSAGE, **given)
+    return InboundItem(format=Format.SECURE_MESSAGE, **fields)
 
 
 @pytest.fixture
@@ -166,22 +166,22 @@ def test_together_is_as_one_by_one(
     past_context: AppContext, some: list[ParseResult], size: int
 ) -> None:
     some = [make_storable(item) for item in some]  # as they are read
-    one_by_one, together = (
+    one_by_one, in_bulk = (
         dump_after(
             past_context,
-            lambda *given: [
-                file_item(past_context.desk, *_take_one(given, at)) for at in range(len(some))
+            lambda *args: [
+                file_item(past_context.desk, *_take_one(args, at)) for at in range(len(some))
             ],
             some,
         ),
-        dump_after(past_context, lambda *given: file_in_steps(past_context, size, *given), some),
+        dump_after(past_context, lambda *args: file_in_steps(past_context, size, *args), some),
     )
     for table in one_by_one:
-        assert together[table] == one_by_one[table], table
+        assert in_bulk[table] == one_by_one[table], table
 
 
-def _take_one(given: tuple[Any, ...], at: int) -> tuple[Any, ...]:
-    session, some, delivery, now = given
+def _take_one(args: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    session, some, delivery, now = args
     return session, some[at], delivery, at, now
 
 

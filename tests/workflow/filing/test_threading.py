@@ -18,9 +18,9 @@ from tests.support.context import (
     mail,
     phoned,
     row,
+    run_in_threads,
     staff,
     ticket_of,
-    together,
 )
 from workflow.context import AppContext
 from workflow.filing import threading
@@ -57,8 +57,8 @@ def first_message(context: AppContext, number: int) -> str:
 
 
 def make_answer(context: AppContext, number: int, way: str) -> tuple[InboundItem, dict[str, Any]]:
-    """An answer to a ticket of a given sender that can be recognised in one way only."""
-    given: dict[str, Any] = {
+    """Return an answer to a ticket, with its envelope, that can be matched in one way only."""
+    fields: dict[str, Any] = {
         "envelope": {},
         "To header": {"to": (Address("", token_address(context, number)),)},
         "Cc header": {"cc": (Address("", token_address(context, number).upper()),)},
@@ -71,7 +71,8 @@ def make_answer(context: AppContext, number: int, way: str) -> tuple[InboundItem
             "references": (first_message(context, number), "<lost@y.example>")
         },
     }[way]
-    return mail(**given), {"rcpt_to": [token_address(context, number)]} if way == "envelope" else {}
+    recipients = [token_address(context, number)]
+    return mail(**fields), {"rcpt_to": recipients} if way == "envelope" else {}
 
 
 WAYS = [
@@ -304,7 +305,7 @@ def test_the_same_mail_filed_by_two_workers_at_once_is_one_ticket(
     def work() -> None:
         outcomes.append(deliver(context, item).outcome)
 
-    assert together(*[work] * 4) == []
+    assert run_in_threads(*[work] * 4) == []
     assert sorted(outcomes) == ["duplicate"] * 3 + ["opened"]
     assert (
         counted(context, Ticket) == counted(context, Message) == counted(context, OutgoingMail) == 1
@@ -316,7 +317,7 @@ def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(
 ) -> None:
     context = postgres_context
     items = [mail(text, name="same@practice.example") for text in ("one", "two", "three")]
-    assert together(*(lambda i=i: deliver(context, i) for i in items)) == []
+    assert run_in_threads(*(lambda i=i: deliver(context, i) for i in items)) == []
     assert (counted(context, Ticket), counted(context, Message)) == (1, 3)
 
 
@@ -427,14 +428,14 @@ def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(
 def bounce(context: AppContext, sent: OutgoingMail, way: str) -> Filing:
     path = compose.make_return_path(sent.id, context.settings, context.signer)
     report = f"Reporting-MTA: dns; x\n\nMessage-ID: {sent.message_id}\n"
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "return path": {},
         "text": {"text": f"undeliverable\n{report}"},
         "attached headers": {"attachments": (Attachment("h", "message/rfc822", report.encode()),)},
     }[way]
     signs = ("daemon-address", "bounce-wording")
     sender = Address("", "mailer-daemon@relay.example")
-    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **given)
+    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **fields)
     to = [path] if way == "return path" else ["support@localhost"]
     return deliver(context, item, {"mail_from": "", "rcpt_to": to})
 
@@ -580,7 +581,7 @@ ODD = "a\0b"
 
 
 @pytest.mark.parametrize(
-    "given",
+    "fields",
     [
         {"subject": ODD}, {"html": ODD}, {"reply_text": ODD}, {"phone": ODD}, {"thread_id": ODD},
         {"details": ((ODD, ODD),)}, {"sender": Address(ODD, "ann@practice.example")},
@@ -596,10 +597,10 @@ ODD = "a\0b"
     ids=lambda g: "-".join(f"{k}={str(v)[:12]!r}" for k, v in g.items()),
 )  # fmt: skip
 def test_nothing_in_an_item_keeps_it_from_becoming_a_ticket(
-    postgres_context: AppContext, given: dict[str, Any]
+    postgres_context: AppContext, fields: dict[str, Any]
 ) -> None:
-    text = given.pop("text", "x")
-    assert deliver(postgres_context, mail(text, **given)).outcome is Outcome.OPENED
+    text = fields.pop("text", "x")
+    assert deliver(postgres_context, mail(text, **fields)).outcome is Outcome.OPENED
 
 
 def test_a_number_as_long_as_a_book_still_finds_its_practice(any_context: AppContext) -> None:

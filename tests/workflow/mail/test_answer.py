@@ -74,7 +74,7 @@ def number(relayed: AppContext, relay: Relay) -> int:
 
 
 def fill_form(**more: Any) -> DraftForm:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "to": [ANN.email],
         "cc": [],
         "subject": "Your claim",
@@ -82,7 +82,7 @@ def fill_form(**more: Any) -> DraftForm:
         "ticks": [],
         **more,
     }
-    return DraftForm(**given)
+    return DraftForm(**fields)
 
 
 def get_olga(session: Any) -> Staff:
@@ -366,7 +366,7 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
 
 
 @pytest.mark.parametrize(
-    ("given", "fault"),
+    ("fields", "fault"),
     [
         ({"to": []}, "choose who gets it"),
         ({"cc": ["a b@x.example"]}, "this is no mail address: a b@x.example"),
@@ -380,9 +380,9 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
     ],
 )
 def test_what_cannot_be_sent_is_said_and_kept(
-    relayed: AppContext, number: int, given: dict[str, Any], fault: str
+    relayed: AppContext, number: int, fields: dict[str, Any], fault: str
 ) -> None:
-    written = write_answer(relayed, number, send=False, **given)
+    written = write_answer(relayed, number, send=False, **fields)
     with pytest.raises(ActionNotAllowed, match=fault):
         queue(relayed, number, written)
     assert list_mails(relayed) == []
@@ -459,8 +459,8 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
     relayed: AppContext, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
     woken = Woken()
-    given = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
-    context = open_context(given, waker=woken, clock=clock)
+    settings = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
+    context = open_context(settings, waker=woken, clock=clock)
     write_answer(
         context,
         number,

@@ -25,8 +25,8 @@ from tests.support.context import (
     counted,
     mail,
     phoned,
+    run_in_threads,
     ticket_of,
-    together,
 )
 from tests.support.outgoing_mail import outgoing, read, sending_through
 from tests.support.servers import Postgres, Relay, free_port
@@ -215,16 +215,16 @@ def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_
 ) -> None:
     number = ticket_of(relayed)
 
-    def die(session: Any, *_: Any) -> None:
+    def crash(session: Any, *_: Any) -> None:
         if any(isinstance(o, Message) and o.direction == "out" for o in session.new):
             raise Crash
 
-    event.listen(Session, "before_flush", die)
+    event.listen(Session, "before_flush", crash)
     try:
         with pytest.raises(Crash):
             sender.send_waiting(relayed)
     finally:
-        event.remove(Session, "before_flush", die)
+        event.remove(Session, "before_flush", crash)
     assert outgoing(relayed).state is OutboxState.WAITING
     assert sender.send_waiting(relayed) == 0  # its lease runs
     clock.turn(seconds=120)
@@ -244,9 +244,9 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
     posted = relay.handle_DATA
     with sending_through(relayed, relay.url) as other:
 
-        async def slowly(*given: Any) -> str:
+        async def slowly(*args: Any) -> str:
             clock.turn(seconds=50)
-            return await posted(*given)
+            return await posted(*args)
 
         monkeypatch.setattr(relay, "handle_DATA", slowly)
         sender.send_waiting(relayed)
@@ -265,7 +265,7 @@ def test_two_workers_at_once_send_each_mail_once(
 ) -> None:
     with sending_through(postgres_context, relay.url) as context:
         add_customers(context, 8)
-        assert together(*[lambda: sender.send_waiting(context)] * 4) == []
+        assert run_in_threads(*[lambda: sender.send_waiting(context)] * 4) == []
         assert len(relay.taken) == 8
         assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 8
 
@@ -277,7 +277,7 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
     number = ticket_of(context, phoned(Address("", "bob@practice.example")))
     posts = Posts()
     claims = sender._claim_batch(context)
-    assert together(*(lambda c=c: sender.send(context, posts, c) for c in claims)) == []
+    assert run_in_threads(*(lambda c=c: sender.send(context, posts, c) for c in claims)) == []
     assert len(posts.taken) == 2
     assert len(audited(context, number, "reached")) == 1
     assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 2
@@ -513,8 +513,8 @@ def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_mend
 ) -> None:
     render = compose.render
 
-    def broken(mail: OutgoingMail, *given: Any) -> tuple[str, str]:
-        subject, text = render(mail, *given)
+    def broken(mail: OutgoingMail, *args: Any) -> tuple[str, str]:
+        subject, text = render(mail, *args)
         return (f"{subject}\r\nBcc: x@y.example" if mail.id == 1 else subject), text
 
     add_customers(relayed, 3)
@@ -623,11 +623,11 @@ def outage(
         name = make_url(postgres_context.settings.database).database
         postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
-    async def then_closes(*given: Any) -> str:
+    async def then_closes(*args: Any) -> str:
         if not relay.taken:
             close_database(postgres_context, postgres)
             timer.start()
-        return await posted(*given)
+        return await posted(*args)
 
     timer = Timer(0.6, opens)
     relay.handle_DATA = then_closes  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, Steady, counted, together
+from tests.support.context import HandClock, Steady, counted, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Delivery, SelfCheck
 from workflow.operations import sweep
@@ -109,7 +109,7 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
                     lost.append(n)
         stop.set()
 
-    assert together(collect, again) == []
+    assert run_in_threads(collect, again) == []
     assert lost == []
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from console.perform import actions_of
-from tests.support.context import HandClock, audited, complete, staff, ticket_of, together
+from tests.support.context import HandClock, audited, complete, run_in_threads, staff, ticket_of
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.models.core import Ticket
@@ -28,8 +28,8 @@ def assign_tickets(
     return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
-def undo_assignment(context: AppContext, given: BulkResult, by: str = "Lena") -> BulkResult:
-    orders = [Order(done.ticket, Undo(done.undo_id)) for done in given.done]
+def undo_assignment(context: AppContext, result: BulkResult, by: str = "Lena") -> BulkResult:
+    orders = [Order(done.ticket, Undo(done.undo_id)) for done in result.done]
     return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
@@ -114,7 +114,9 @@ def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) ->
     made: list[BulkResult] = []
     seen: dict[int, int | None] = dict.fromkeys(numbers)
     assert (
-        together(*(lambda p=p: made.append(assign_tickets(any_context, seen, p)) for p in two))
+        run_in_threads(
+            *(lambda p=p: made.append(assign_tickets(any_context, seen, p)) for p in two)
+        )
         == []
     )
     assert sorted(list_numbers(made[0]) + list_numbers(made[1])) == numbers

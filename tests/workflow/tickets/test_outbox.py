@@ -23,8 +23,8 @@ from tests.support.context import (
     mail,
     reach,
     row,
+    run_in_threads,
     ticket_of,
-    together,
 )
 from tests.support.outgoing_mail import outgoing, read, sending_through
 from tests.support.servers import Relay
@@ -384,7 +384,10 @@ def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(
     numbers = [ticket_of(context) for _ in range(4)]
     for number in numbers:
         reach(context, number, *list(Milestone)[:3])
-    assert together(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers)) == []
+    assert (
+        run_in_threads(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers))
+        == []
+    )
     assert len(list_surveys(context)) == 1
     assert counted(context, Ticket, Ticket.stage == Stage.COMPLETED) == 4
 
@@ -398,7 +401,10 @@ def test_two_due_claims_of_one_customer_at_once_send_one_survey(
     numbers = [ticket_of(context) for _ in range(4)]
     for number in numbers:
         reach(context, number, *list(Milestone)[:3])
-    assert together(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers)) == []
+    assert (
+        run_in_threads(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers))
+        == []
+    )
     assert len(list_surveys(context)) == 2
 
 

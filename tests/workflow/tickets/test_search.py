@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select, text
 
 from parsers.item import Address, Format
-from tests.support.context import company, contact, mail, row, ticket_of, together
+from tests.support.context import company, contact, mail, row, run_in_threads, ticket_of
 from workflow.context import AppContext
 from workflow.models.core import Company, Contact, Filing, Message, Ticket, TicketContact
 from workflow.tickets import search, views
@@ -167,7 +167,7 @@ def test_two_messages_at_the_same_time_are_both_found(postgres_context: AppConte
             session.add(made)
 
     for n in range(10):
-        assert together(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []
+        assert run_in_threads(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []
         assert find_tickets(postgres_context, f"left{n} right{n}") == [number]
 
 

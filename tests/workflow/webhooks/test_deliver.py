@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.support.context import HandClock, Woken, complete, deliver, mail, row, staff, together
+from tests.support.context import (
+    HandClock,
+    Woken,
+    complete,
+    deliver,
+    mail,
+    row,
+    run_in_threads,
+    staff,
+)
 from workflow.audit.webhook_events import EVENT_OF_ACTION, EventType
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed
@@ -320,7 +329,7 @@ def test_two_workers_deliver_an_event_once(
     add_webhook(postgres_context, receiver.url, EventType.OPENED)
     for _ in range(12):
         deliver(postgres_context, mail())
-    assert not together(*[lambda: deliver_due(postgres_context)] * 3)
+    assert not run_in_threads(*[lambda: deliver_due(postgres_context)] * 3)
     assert len(receiver.requests) == 12
 
 
