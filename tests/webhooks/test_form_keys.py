@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
 from hypothesis import settings as examples
-from hypothesis import signature
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from werkzeug.test import Client, TestResponse
@@ -181,7 +181,7 @@ values = st.recursive(
 
 
 @examples(deadline=None, max_examples=50)
-@signature(st.dictionaries(st.text(), values), values, st.booleans())
+@given(st.dictionaries(st.text(), values), values, st.booleans())
 def test_of_json_only_the_handshake_key_is_taken(
     body: dict[str, Json],
     secret: Json,

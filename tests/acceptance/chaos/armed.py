@@ -97,7 +97,7 @@ def fake_acks() -> None:
     def accept(intake: Intake, arrival: Arrival) -> int:
         return 1 if _random.random() < 0.1 else original(intake, arrival)
 
-    Intake.accept = accept  # type: ignore[method-assign]
+    Intake.accept = accept  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def list_filings(context: AppContext, number: int) -> list[tuple[str, str]]:
         return [(str(outcome), reason) for outcome, reason in session.execute(found)]
 
 
-def get_balance(context: AppContext) -> dict[str, int]:
+def check_balance(context: AppContext) -> dict[str, int]:
     with context.store.read_only() as session:
         balance = ledger.compute_balance(session)
     assert balance.adds_up
@@ -107,7 +107,7 @@ def test_many_rows_are_filed_once_each_in_their_order(any_context: AppContext, l
     del lanes
     number = arrive(any_context, make_workbook(*make_rows(MANY)))
     process_delivery(any_context, number)
-    assert get_balance(any_context) == {"received": MANY, "opened": MANY}
+    assert check_balance(any_context) == {"received": MANY, "opened": MANY}
     with any_context.store.read_only() as session:
         ordered = (
             select(Message.message_id)
@@ -136,7 +136,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     assert counted(context, Ticket) == 1_000
     [progress] = status.collect_status(context).progress
     assert (progress.delivery, progress.filed) == (number, 1_000)
-    assert get_balance(context)["opened"] == 1_000
+    assert check_balance(context)["opened"] == 1_000
 
     monkeypatch.setattr(process, "_file_some", file)
     skipped = []
@@ -149,7 +149,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     clock.turn(seconds=DELIVERY_VISIBILITY_TIMEOUT.total_seconds() + 1)
     process_delivery(context, number)
     assert skipped == [1_000]
-    assert get_balance(context) == {"received": MANY, "opened": MANY}
+    assert check_balance(context) == {"received": MANY, "opened": MANY}
     assert status.collect_status(context).progress == []
 
 
@@ -195,7 +195,7 @@ def test_two_that_read_it_at_once_double_nothing(
 
     monkeypatch.setattr(process, "_file_some", overtaken)
     process_delivery(context, number)
-    assert get_balance(context) == {"received": MANY, "opened": MANY}
+    assert check_balance(context) == {"received": MANY, "opened": MANY}
 
 
 def test_nobody_behind_a_large_file_waits_for_it(
@@ -232,7 +232,7 @@ def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_r
         DeliveryState.FAILED,
         "damaged",
     )
-    assert get_balance(context) == {"received": 301, "opened": 300, "failed": 1}
+    assert check_balance(context) == {"received": 301, "opened": 300, "failed": 1}
 
 
 def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_bad_row_stops_no_good_one_and_is_reported_by_its_place(
     silent = next(reason for _, reason in outcomes if "row 3" in reason)
     assert silent.startswith("June, row 3, cell E3: ")
     assert "Jane" not in silent
-    assert get_balance(any_context) == {"received": 3, "opened": 1, "failed": 2}
+    assert check_balance(any_context) == {"received": 3, "opened": 1, "failed": 2}
 
 
 def test_rejected_rows_are_an_alarm_until_somebody_dismisses_them(
@@ -301,7 +301,7 @@ def test_rejected_rows_are_an_alarm_until_somebody_dismisses_them(
         assert count_overdue(session, clock(), DELIVERY_VISIBILITY_TIMEOUT) == (1, came)
     assert "deliveries with rejected rows: 1" in " ".join(status.collect_status(context).needs)
     assert dismiss(context, [partly], "known", by="Olga") == {partly: 2}
-    assert get_balance(context) == {"received": 3, "opened": 1, "dismissed": 2}
+    assert check_balance(context) == {"received": 3, "opened": 1, "dismissed": 2}
     assert load_delivery(context, partly).state is DeliveryState.PROCESSED
     assert not status.collect_status(context).with_rejected_rows
     with context.store.read_only() as session:
@@ -323,7 +323,7 @@ def test_a_rejected_row_that_reads_well_now_takes_its_place(
     shown = preview_replay(context, partly)
     assert sorted(str(f.verdict) for f in shown.findings) == ["received", "same", "same"]
     apply_replay(context, shown, by="Olga")
-    assert get_balance(context) == {"received": 3, "duplicate": 1, "failed": 2}
+    assert check_balance(context) == {"received": 3, "duplicate": 1, "failed": 2}
     assert not preview_replay(context, partly).has_changes
 
 

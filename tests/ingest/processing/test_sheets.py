@@ -14,7 +14,8 @@ from ingest.processing.parser_pool import use_parser_pool
 from ingest.processing.process import process_delivery
 from ingest.replay.reprocess import apply_replay, preview_replay
 from parsers.item import SheetCounts
-from tests.ingest.processing.test_rows import MANY, adds_up, arrive, mail_delivery, rows, table
+from tests.ingest.processing.test_rows import MANY, accept_mail, arrive, check_balance, make_rows
+from tests.ingest.processing.test_rows import make_workbook as make_table
 from tests.support.context import HandClock
 from tests.support.workbooks import book
 from workflow.context import AppContext
@@ -79,7 +80,7 @@ def test_what_the_sheets_were_read_as_stays_with_the_delivery(
     any_context: AppContext, lanes: None
 ) -> None:
     del lanes
-    number, other = arrive(any_context, make_workbook()), mail_delivery(any_context)
+    number, other = arrive(any_context, make_workbook()), accept_mail(any_context)
     for one in (number, other):
         process_delivery(any_context, one)
     assert list_stored_counts(any_context, number) == [
@@ -90,7 +91,7 @@ def test_what_the_sheets_were_read_as_stays_with_the_delivery(
     [line] = get_balance(any_context).workbooks
     assert line.adds_up
     assert (line.delivery, line.rows, line.items, line.rejected, line.filed) == (number, 7, 1, 1, 2)
-    assert adds_up(any_context) == {"received": 3, "opened": 2, "failed": 1}
+    assert check_balance(any_context) == {"received": 3, "opened": 2, "failed": 1}
 
 
 @pytest.mark.parametrize("count", [1, 199, 200, 201, MANY])
@@ -98,7 +99,7 @@ def test_the_counts_come_with_the_last_row_however_many_there_are(
     context: AppContext, lanes: None, count: int
 ) -> None:
     del lanes
-    number = arrive(context, table(*rows(count)))
+    number = arrive(context, make_table(*make_rows(count)))
     process_delivery(context, number)
     [counts] = list_stored_counts(context, number)
     assert (counts.rows, counts.items, counts.accounted) == (count + 1, count, count + 1)
@@ -109,7 +110,7 @@ def test_the_next_reader_counts_the_rows_that_the_one_before_has_filed(
     context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     del lanes
-    number, file = arrive(context, table(*rows(MANY))), process._file_some
+    number, file = arrive(context, make_table(*make_rows(MANY))), process._file_some
 
     def interrupted(*args: object, last: bool) -> bool:
         if last:

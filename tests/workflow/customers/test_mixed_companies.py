@@ -20,7 +20,7 @@ from tests.support.context import (
     staff,
     ticket_of,
 )
-from tests.workflow.filing.test_bulk import delivered
+from tests.workflow.filing.test_bulk import add_delivery
 from workflow.context import AppContext
 from workflow.filing import threading
 from workflow.filing.bulk import file_items
@@ -191,7 +191,7 @@ OTHERS = {
 def file_in_bulk(context: AppContext, item: InboundItem) -> int:
     """File an item the way a workbook is filed; the number of its ticket."""
     with context.store.transaction() as session:
-        delivery = delivered(context, session)
+        delivery = add_delivery(context, session)
         delivery.digest = f"d{delivery.id}"
         file_items(context.desk, session, [item], delivery, 0, context.clock())
         session.flush()
@@ -319,7 +319,7 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
         make_their_row(external_id="7#" + "a" * 16, unreliable_id="7"),
     ]
     with practices.store.transaction() as session:
-        delivery = delivered(practices, session)
+        delivery = add_delivery(practices, session)
         file_items(practices.desk, session, rows, delivery, 0, practices.clock())
         session.flush()
         for message in session.scalars(select(Message)):
@@ -352,7 +352,7 @@ def test_one_by_one_and_bulk_race_to_one_ticket(practices: AppContext) -> None:
     with practices.store.transaction() as session:
         for item in some:
             file_in(practices, session, item)
-        delivery = delivered(practices, session)
+        delivery = add_delivery(practices, session)
         file_items(
             practices.desk,
             session,
