@@ -1,4 +1,4 @@
-"""What a crowd costs the mail door.
+"""Measure what many SMTP clients at once cost the listener.
 
 10,000 mails at once, and a mail of the size limit from 50 sessions at once.
 
@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.support.load import Heard, Watched, largest, many
-from tests.support.processes import Doors
+from tests.support.load import Answers, MemoryWatch, send_large, send_many
+from tests.support.processes import Installation
 from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
@@ -28,13 +28,16 @@ SESSIONS = (
 MIB = 2**20
 
 
-def row(table: Table, what: str, heard: Heard, memory: Watched) -> None:
-    taken, others = heard.codes[250], heard.codes.total() - heard.codes[250] - heard.codes[0]
+def row(table: Table, what: str, answers: Answers, memory: MemoryWatch) -> None:
+    taken, others = (
+        answers.codes[250],
+        answers.codes.total() - answers.codes[250] - answers.codes[0],
+    )
     table.add_row(
         what,
-        f"{heard.seconds:,.1f}",
-        f"{heard.longest:,.1f}",
-        *(f"{n:,}" for n in (taken, others, heard.codes[0])),
+        f"{answers.seconds:,.1f}",
+        f"{answers.longest:,.1f}",
+        *(f"{n:,}" for n in (taken, others, answers.codes[0])),
         *(f"{octets / MIB:,.0f}" for octets in (memory.before, memory.peak, memory.now)),
     )
 
@@ -52,16 +55,21 @@ def main() -> None:
         "after",
     )
     with tempfile.TemporaryDirectory() as folder:
-        doors = Doors(Path(folder) / "home")
-        doors.home.mkdir()
-        migrate(f"sqlite:///{doors.home / 'intake.db'}")
+        installation = Installation(Path(folder) / "home")
+        installation.home.mkdir()
+        migrate(f"sqlite:///{installation.home / 'intake.db'}")
         limit = Settings().mail_limit
-        with doors.process("smtp", opens=doors.smtp) as process:
-            with Watched(process) as memory:
-                row(table, f"{MAILS:,} mails, 49 connections", many(doors, MAILS, 49), memory)
-            with Watched(process) as memory:
-                heard = largest(doors, SESSIONS, limit)
-            row(table, f"{SESSIONS} sessions, {limit // MIB} MiB each", heard, memory)
+        with installation.process("smtp", opens=installation.smtp) as process:
+            with MemoryWatch(process) as memory:
+                row(
+                    table,
+                    f"{MAILS:,} mails, 49 connections",
+                    send_many(installation, MAILS, 49),
+                    memory,
+                )
+            with MemoryWatch(process) as memory:
+                answers = send_large(installation, SESSIONS, limit)
+            row(table, f"{SESSIONS} sessions, {limit // MIB} MiB each", answers, memory)
     Console(width=120).print(table)
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: databases, the house, Valkey and an SMTP relay."""
+"""Fixtures of the whole suite: databases, the application context, Valkey and an SMTP relay."""
 
 import shutil
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    """Whatever a test's command or process made of the log ends with the test."""
+    """Reset the log's configuration, which a test's command or process may have changed."""
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
@@ -74,10 +74,7 @@ def _log_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
-    """A folder in memory where the machine has a memory disk.
-
-    A disk's fsync is not what most tests are about.
-    """
+    """A folder in memory where possible: most tests are not about a disk's fsync."""
     with memory_folder("intake-") as folder:
         yield Path(folder)
 
@@ -135,19 +132,19 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def clock() -> HandClock:
-    """The clock of the house, to be turned by hand."""
+    """The clock of the context, turned by hand."""
     return HandClock()
 
 
 @pytest.fixture
 def woken() -> Woken:
-    """The names the house has woken workers for."""
+    """The queues whose workers the context has notified."""
     return Woken()
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of a house with its home in a temporary folder; a test module may override it."""
+    """Settings with their home in a temporary folder; a test module may override them."""
     return Settings(home=tmp_path / "home", desk_lead="Lena", fallback_supervisor="Sam")
 
 
@@ -155,7 +152,7 @@ def settings(tmp_path: Path) -> Settings:
 def context(
     settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock
 ) -> Iterator[AppContext]:
-    """An open house on SQLite: hand-turned clock, recording waker, .eml files for mail."""
+    """An open context on SQLite: hand-turned clock, recording waker, .eml files for mail."""
     opened = open_context(
         settings.model_copy(update={"database_url": sqlite_url}), waker=woken, clock=clock
     )
@@ -192,7 +189,7 @@ def postgres_context(
 
 @pytest.fixture
 def relay() -> Iterator[Relay]:
-    """A real SMTP server on 127.0.0.1 that answers as told."""
+    """A real SMTP server on 127.0.0.1 whose answers a test sets."""
     server = Relay()
     yield server
     server.stop()

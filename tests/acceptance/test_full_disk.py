@@ -1,12 +1,11 @@
 """A disk that is full or read-only.
 
-A temporary refusal, and everything goes on when there is room again.
+Channels refuse for now, and everything goes on when there is room again.
 """
 
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from structlog.testing import capture_logs
 
 from ingest.folder.watcher import WatchedFolder
 from ingest.formstack.spool import SPOOL_FOLDER, Spool, drain
@@ -26,15 +26,15 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support import dovecot
-from tests.support.context import Woken, call, counted, together
-from tests.support.processes import ROOT, Doors, until
+from tests.support.context import Woken, call, counted, run_in_threads
+from tests.support.processes import ROOT, Installation, until
 from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
 from workflow.models.core import Delivery, Receipt, Ticket
 from workflow.operations.item_faults import ItemFaults
 from workflow.settings.settings import Mailbox, Settings
 
-REFUSED = (SQLAlchemyError, OSError)  # what every door turns into "try again"
+REFUSED = (SQLAlchemyError, OSError)  # what every channel turns into "try again"
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small(disk: Path) -> Iterator[AppContext]:
-    """A house whose database, blobs, spool and folder lie on it."""
+def disk_context(disk: Path) -> Iterator[AppContext]:
+    """An open context whose database, blobs, spool and folder lie on that disk."""
     settings = Settings(
         home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0
     )
@@ -64,13 +64,13 @@ def small(disk: Path) -> Iterator[AppContext]:
 
 
 @pytest.fixture
-def doors(disk: Path) -> Doors:
-    """An installation whose home is on it; what it logs is not."""
+def installation(disk: Path) -> Installation:
+    """An installation whose home is on that disk; its log is not."""
     home = disk / "home"
     home.mkdir()
-    made = Doors(home, config=disk.parent / "intake.toml")
+    installation = Installation(home, config=disk.parent / "intake.toml")
     migrate(f"sqlite:///{home / 'intake.db'}")
-    return made
+    return installation
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def read_only(disk: Path) -> Iterator[None]:
 
 
 def fill(disk: Path) -> Path:
-    """Take every byte that is left."""
+    """Fill the disk to the last byte; return the file to delete when there is to be room."""
     path = disk / "rubbish"
     with path.open("wb", buffering=0) as file:
         for size in (2**20, 2**12, 1):
@@ -102,36 +102,40 @@ def large() -> Arrival:
 
 
 def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
-    small: AppContext, disk: Path
+    disk_context: AppContext, disk: Path
 ) -> None:
-    door, spool = Intake(small), Spool(disk / SPOOL_FOLDER, small.sealer)
-    assert door.accept(call())
+    intake, spool = Intake(disk_context), Spool(disk / SPOOL_FOLDER, disk_context.sealer)
+    assert intake.accept(call())
     rubbish = fill(disk)
-    refused = [large(), *(call("x" * 20_000) for _ in range(20))]
-    said_no = []
-    for arrival in refused:
+    arrivals = [large(), *(call("x" * 20_000) for _ in range(20))]
+    refused = []
+    for arrival in arrivals:
         try:
-            door.accept(arrival)
+            intake.accept(arrival)
         except REFUSED:
-            said_no.append(arrival)
-    assert large().raw in {a.raw for a in said_no}
-    assert len(said_no) > 10
+            refused.append(arrival)
+    assert large().raw in {a.raw for a in refused}
+    assert len(refused) > 10
     with pytest.raises(OSError, match=r"."):
         spool.store(call("z" * 100_000))  # then the webhook says 503
-    before = counted(small, Delivery)
+    before = counted(disk_context, Delivery)
     rubbish.unlink()
-    for arrival in said_no:
-        assert door.accept(arrival)
-    assert counted(small, Delivery) == counted(small, Receipt) == before + len(said_no)
+    for arrival in refused:
+        assert intake.accept(arrival)
+    assert (
+        counted(disk_context, Delivery) == counted(disk_context, Receipt) == before + len(refused)
+    )
     spool.store(call())
-    assert drain(small) == 1
-    while process_waiting(small):
+    assert drain(disk_context) == 1
+    while process_waiting(disk_context):
         pass
-    assert counted(small, Ticket) == counted(small, Delivery)
+    assert counted(disk_context, Ticket) == counted(disk_context, Delivery)
 
 
-def test_a_file_stays_in_the_folder_while_the_disk_is_full(small: AppContext, disk: Path) -> None:
-    folder = WatchedFolder(small, Intake(small).accept)
+def test_a_file_stays_in_the_folder_while_the_disk_is_full(
+    disk_context: AppContext, disk: Path
+) -> None:
+    folder = WatchedFolder(disk_context, Intake(disk_context).accept)
     path = folder.path / "export.csv"
     path.write_bytes(
         b"Message ID,Practice Name,From,Message\r\n1,Acme,Jo," + b"help " * 6_000 + b"\r\n"
@@ -142,28 +146,25 @@ def test_a_file_stays_in_the_folder_while_the_disk_is_full(small: AppContext, di
     rubbish.unlink()
     folder.scan()
     assert not path.exists()
-    assert counted(small, Ticket) == 1
+    assert counted(disk_context, Ticket) == 1
 
 
-def test_a_disk_that_turns_read_only_refuses_for_now(small: AppContext, disk: Path) -> None:
-    door = Intake(small)
-    door.accept(call())
-    small.store.close()  # a file open for writing keeps a disk from turning read-only
+def test_a_disk_that_turns_read_only_refuses_for_now(disk_context: AppContext, disk: Path) -> None:
+    intake = Intake(disk_context)
+    intake.accept(call())
+    disk_context.store.close()  # a file open for writing keeps a disk from turning read-only
     with read_only(disk):
         for arrival in (call(), large()):
             with pytest.raises(REFUSED):
-                door.accept(arrival)
-    assert door.accept(call())
-    assert door.accept(large())
+                intake.accept(arrival)
+    assert intake.accept(call())
+    assert intake.accept(large())
 
 
-def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_longer_is(
+def test_files_opened_while_the_disk_was_read_only_are_opened_again_when_it_is_writable(
     disk: Path,
 ) -> None:
-    """After a crash the files of the last transactions are there.
-
-    SQLite opens them for reading, and leaves it so.
-    """
+    """After a crash SQLite finds the files of the last transactions, and opens them for reading."""
     url = f"sqlite:///{disk / 'intake.db'}"
     migrate(url)
     crash = (
@@ -193,7 +194,7 @@ def test_what_was_opened_while_the_disk_was_read_only_is_opened_anew_when_it_no_
 def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(
     context: AppContext, disk: Path
 ) -> None:
-    """The database lies elsewhere and takes it, but its file could not be removed."""
+    """The database lies elsewhere and stores the form, but its file could not be removed."""
     here = replace(context, settings=context.settings.model_copy(update={"home": disk}))
     spool = Spool(disk / SPOOL_FOLDER, context.sealer)
     spool.store(call())
@@ -208,58 +209,67 @@ def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(
 # -- real processes ----
 
 
-def test_doors_on_a_full_disk_say_try_again_and_take_everything_afterwards_without_a_restart(
-    doors: Doors, disk: Path
+def test_channels_on_a_full_disk_answer_try_again_and_work_afterwards_without_a_restart(
+    installation: Installation, disk: Path
 ) -> None:
-    with doors.process("smtp", opens=doors.smtp), doors.process("webhooks", opens=doors.webhook):
-        assert (doors.mail(), doors.form()) == (250, 202)
-        yes, rubbish = 2, fill(disk)
-        said = []
+    with (
+        installation.process("smtp", opens=installation.smtp),
+        installation.process("webhooks", opens=installation.webhook),
+    ):
+        assert (installation.mail(), installation.form()) == (250, 202)
+        acknowledged, rubbish = 2, fill(disk)
+        answers = []
         for _ in range(12):  # the first few find room in the pages that SQLite has already
-            said += [doors.mail("x" * 50_000), doors.form("x" * 50_000)]
-        assert set(said) <= {250, 202, 451, 503}
-        assert set(said[-4:]) == {451, 503}
-        status, health = doors.health()
+            answers += [installation.mail("x" * 50_000), installation.form("x" * 50_000)]
+        assert set(answers) <= {250, 202, 451, 503}
+        assert set(answers[-4:]) == {451, 503}
+        status, health = installation.health()
         assert (status, health["spool"]) == (200, False)
-        yes += said.count(250) + said.count(202)
+        acknowledged += answers.count(250) + answers.count(202)
         rubbish.unlink()
-        assert (doors.mail(), doors.form()) == (250, 202)
-        yes += 2
-        until(lambda: doors.health()[1]["spooled"] == 0)
-        assert doors.health()[1]["spool"]
-    store = Store(f"sqlite:///{doors.home / 'intake.db'}")
+        assert (installation.mail(), installation.form()) == (250, 202)
+        acknowledged += 2
+        until(lambda: installation.health()[1]["spooled"] == 0)
+        assert installation.health()[1]["spool"]
+    store = Store(f"sqlite:///{installation.home / 'intake.db'}")
     with store.read_only() as session:
-        assert session.scalar(select(func.count()).select_from(Delivery)) == yes
+        assert session.scalar(select(func.count()).select_from(Delivery)) == acknowledged
     store.close()
 
 
-def test_doors_started_on_a_read_only_disk_open_and_take_everything_afterwards(
-    doors: Doors, disk: Path
+def test_channels_started_on_a_read_only_disk_open_and_work_afterwards(
+    installation: Installation, disk: Path
 ) -> None:
-    open_context(Settings(home=doors.home)).close()  # its key file was made before
-    store = Store(f"sqlite:///{doors.home / 'intake.db'}")
+    open_context(Settings(home=installation.home)).close()  # its key file was made before
+    store = Store(f"sqlite:///{installation.home / 'intake.db'}")
     store.close()
     logs = disk.parent
     with ExitStack() as stack:
         with read_only(disk):
-            stack.enter_context(doors.process("smtp", opens=doors.smtp, log=logs / "smtp"))
             stack.enter_context(
-                doors.process("webhooks", opens=doors.webhook, log=logs / "webhooks")
+                installation.process("smtp", opens=installation.smtp, log=logs / "smtp")
             )
-            assert (doors.mail(), doors.form(), doors.health()[0]) == (451, 503, 503)
-        until(lambda: doors.mail() == 250)
-        until(lambda: doors.form() == 202)
+            stack.enter_context(
+                installation.process("webhooks", opens=installation.webhook, log=logs / "webhooks")
+            )
+            assert (installation.mail(), installation.form(), installation.health()[0]) == (
+                451,
+                503,
+                503,
+            )
+        until(lambda: installation.mail() == 250)
+        until(lambda: installation.form() == 202)
 
 
 def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
-    small: AppContext, disk: Path
+    disk_context: AppContext, disk: Path
 ) -> None:
     if not dovecot.BINARY:
         pytest.skip(
             "Dovecot is not installed (Debian: dovecot-imapd): mail on a full disk is NOT tested"
         )
     stop = threading.Event()
-    with dovecot.running() as server:
+    with dovecot.running() as server, capture_logs() as lines:
         user = "full@example.org"
         box = Mailbox(
             host=dovecot.ALL,
@@ -269,47 +279,48 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
             password=SecretStr(dovecot.PASSWORD),
         )
         server.deliver(user, b"Subject: large\r\n\r\n" + b"x" * 400_000 + b"\r\n")
-        rubbish, seen = fill(disk), list[str]()
-        door = ReaderContext(
-            settings=small.settings.model_copy(update={"imap_poll_seconds": 0.2}),
-            accept=Intake(small).accept,
-            checkpoints=StoredCheckpoints(small.store),
-            get_deferred=partial(ItemFaults, small.store, small.clock, "imap"),
-            record_look=seen.append,
+        rubbish, looks = fill(disk), list[str]()
+        reader_context = ReaderContext(
+            settings=disk_context.settings.model_copy(update={"imap_poll_seconds": 0.2}),
+            accept=Intake(disk_context).accept,
+            checkpoints=StoredCheckpoints(disk_context.store),
+            get_deferred=partial(ItemFaults, disk_context.store, disk_context.clock, "imap"),
+            record_look=looks.append,
             stop=stop,
             timing=RetryTiming(first_pause=0.1, max_pause=0.2),
         )
-        reader = threading.Thread(target=read_mailboxes, args=((box,), door))
+        reader = threading.Thread(target=read_mailboxes, args=((box,), reader_context))
         reader.start()
         try:
-            time.sleep(1)
-            assert (server.flags(user), seen) == ({1: set()}, [])
+            # tried, refused and tried again
+            until(lambda: [line["event"] for line in lines].count("not stored") > 1)
+            assert (server.flags(user), looks) == ({1: set()}, [])
             rubbish.unlink()
             until(lambda: server.flags(user) == {1: {b"$Intake"}})
         finally:
             stop.set()
             reader.join(30)
-    assert counted(small, Delivery) == counted(small, Receipt) == 1
+    assert counted(disk_context, Delivery) == counted(disk_context, Receipt) == 1
 
 
 def test_a_database_without_a_page_left_refuses_for_now(context: AppContext) -> None:
-    """The same without root: SQLite's own word for it."""
+    """The same without root: a limit of SQLite's own stands for the full disk."""
     pages = [20_000]
     event.listen(
         context.store.engine, "connect", lambda c, _: c.execute(f"PRAGMA max_page_count={pages[0]}")
     )
     context.store.close()
-    door, first = Intake(context), call()
-    number = door.accept(first)
+    intake, first = Intake(context), call()
+    number = intake.accept(first)
     pages[0] = 1  # SQLite takes what is in use already for the least
     context.store.close()
     others = [call("x" * 100_000) for _ in range(20)]
-    errors = together(*(lambda a=a: door.accept(a) for a in others))
+    errors = run_in_threads(*(lambda a=a: intake.accept(a) for a in others))
     assert errors
     assert all(isinstance(e, OperationalError) for e in errors)
     before = counted(context, Delivery)
     assert before == len(others) - len(errors) + 1
     pages[0] = 20_000
     context.store.close()
-    assert {door.accept(a) for a in [first, *others]} >= {number}
+    assert {intake.accept(a) for a in [first, *others]} >= {number}
     assert counted(context, Delivery) == len(others) + 1

@@ -1,6 +1,6 @@
-"""Hostile mail through the whole house.
+"""Hostile mail through the whole application.
 
-One ticket, an answer only where one may be given, and none that leaks.
+Each becomes one ticket, is answered only where it may be, and no answer leaks anything.
 
 The cases are no part of the project: they are looked for in INTAKE_HOSTILE, else in
 ../shared/hostile.
@@ -28,7 +28,6 @@ from workflow.settings.settings import Settings
 HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[3] / "shared" / "hostile")
 REQUESTER = "pat@clinic.example"
 FIRST = f"From: {REQUESTER}\nMessage-ID: <first@clinic.example>\nSubject: first\n\nhelp\n".encode()
-NEW = {"ticket", "degraded"}
 
 pytestmark = pytest.mark.skipif(
     not (HOSTILE / "badmail").is_dir(),
@@ -46,36 +45,48 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def deliver(context: AppContext, raw: bytes, envelope: dict[str, object]) -> tuple[int, int, int]:
-    """How many tickets, messages and promised mails a delivery has made."""
-    kinds = (Ticket, Message, OutgoingMail)
-    before = [counted(context, kind) for kind in kinds]
+    """Receive a mail; return how many tickets, messages and outgoing mails it has added."""
+    models = (Ticket, Message, OutgoingMail)
+    before = [counted(context, model) for model in models]
     Intake(context).accept(
         Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw, envelope=envelope)
     )
     process_waiting(context)
     tickets, messages, mails = (
-        counted(context, kind) - n for kind, n in zip(kinds, before, strict=True)
+        counted(context, model) - n for model, n in zip(models, before, strict=True)
     )
     return tickets, messages, mails
 
 
-def faults(expected: dict[str, Any], made: tuple[int, int, int], *, answers_us: bool) -> list[str]:
-    tickets, messages, mails = made
-    outcome = expected["outcome"]
-    if (
-        outcome == "append" and not answers_us
-    ):  # a subject alone never attaches anything: PROCESS, mail rules
+def find_faults(
+    expected: dict[str, Any], added: tuple[int, int, int], *, answers_us: bool
+) -> list[str]:
+    """Return how the rows that a mail has added differ from what its manifest expects."""
+    tickets, messages, mails = added
+    faults = find_filing_faults(expected["outcome"], tickets, messages, answers_us=answers_us)
+    if expected["ack"] == "yes" and tickets == 1 and mails != 1:
+        faults.append("no notice")
+    if expected["ack"] == "no" and mails > 0:
+        faults.append("an answer to a mail that must not be answered")
+    return faults
+
+
+def find_filing_faults(outcome: str, tickets: int, messages: int, *, answers_us: bool) -> list[str]:
+    """Return what is wrong with the tickets and messages that a mail has added."""
+    if outcome == "append" and not answers_us:
+        # a subject alone never attaches anything: PROCESS, mail rules
         outcome = "not_append"
-    wrong = {
-        "not one ticket": outcome in NEW and tickets != 1,
-        "more than one ticket": tickets > 1,
-        "not on the ticket it answers": outcome == "append" and (tickets, messages) != (0, 1),
-        "on a ticket it does not belong to": outcome == "not_append" and tickets != 1,
-        "a duplicate was taken": outcome == "nothing" and (tickets, messages) != (0, 0),
-        "no notice": expected["ack"] == "yes" and tickets == 1 and mails != 1,
-        "an answer to what must not be answered": expected["ack"] == "no" and mails > 0,
-    }
-    return [what for what, is_so in wrong.items() if is_so]
+    faults = ["more than one ticket"] if tickets > 1 else []
+    match outcome:
+        case "ticket" | "degraded" if tickets != 1:
+            faults.append("not one ticket")
+        case "append" if (tickets, messages) != (0, 1):
+            faults.append("not on the ticket it answers")
+        case "not_append" if tickets != 1:
+            faults.append("on a ticket it does not belong to")
+        case "nothing" if (tickets, messages) != (0, 0):
+            faults.append("a duplicate was taken")
+    return faults
 
 
 def test_every_hostile_mail_ends_as_its_manifest_says(context: AppContext) -> None:
@@ -89,35 +100,36 @@ def test_every_hostile_mail_ends_as_its_manifest_says(context: AppContext) -> No
         "{{OUT_MSGID}}": notice["Message-ID"],
         "{{TICKET_ID}}": "1",
     }
-    found: dict[str, list[str]] = {}
+    faults_by_case: dict[str, list[str]] = {}
     for case in json.loads((HOSTILE / "badmail" / "manifest.json").read_text())["items"]:
         raw = (HOSTILE / "badmail" / case["file"]).read_bytes()
         answers_us = b"{{OUT_MSGID}}" in raw
         for name, value in known.items():
             raw = raw.replace(name.encode(), value.encode())
-        wrong = faults(
+        faults = find_faults(
             case["expect"], deliver(context, raw, case["envelope"]), answers_us=answers_us
         )
-        if wrong:
-            found[case["name"]] = wrong
-    assert found == {}
+        if faults:
+            faults_by_case[case["name"]] = faults
+    assert faults_by_case == {}
     sender.send_waiting(context)
-    assert answers_at_fault(context) == {}
+    assert check_answers(context) == {}
 
 
-def answers_at_fault(context: AppContext) -> dict[str, list[str]]:
-    """What the folder's own judge finds wrong with the mails that went out."""
-    check_ack = judge().check_ack
-    found = {}
+def check_answers(context: AppContext) -> dict[str, list[str]]:
+    """Return what the check of the cases' folder finds wrong with each mail that went out."""
+    check_ack = load_oracles().check_ack
+    faults_by_file = {}
     for file in (context.settings.home / "outbox").glob("*.eml"):
         raw = file.read_bytes()
-        said = check_ack(raw, message_from_bytes(raw)["To"], sent_text=["claim 12345"])
-        if said:
-            found[file.name] = said
-    return found
+        faults = check_ack(raw, message_from_bytes(raw)["To"], sent_text=["claim 12345"])
+        if faults:
+            faults_by_file[file.name] = faults
+    return faults_by_file
 
 
-def judge() -> Any:
+def load_oracles() -> Any:
+    """Import the module of checks that lies beside the cases."""
     spec = importlib.util.spec_from_file_location("oracles", HOSTILE / "oracles.py")
     assert spec is not None
     assert spec.loader is not None

@@ -47,7 +47,7 @@ _numbers = count(1)
 
 @dataclass
 class Desk:
-    """A house behind a real SMTP listener; its own mails lie in the outbox folder."""
+    """The application behind a real SMTP listener; its own mails lie in the outbox folder."""
 
     context: AppContext
     port: int
@@ -61,7 +61,7 @@ class Desk:
         envelope: str | None = None,
     ) -> Filing:
         """Send a mail with these header fields; return what has become of it."""
-        given = "\r\n".join(fields)
+        own_fields = "\r\n".join(fields)
         defaults = {
             "From": f"From: {sender}",
             "To": f"To: {to}",
@@ -69,7 +69,7 @@ class Desk:
             "Message-ID": f"Message-ID: <{next(_numbers)}@oakhill.example>",
             "Date": "Date: Mon, 02 Mar 2026 09:00:00 -0500",
         }
-        header = [v for k, v in defaults.items() if not re.search(rf"(?im)^{k}:", given)]
+        header = [v for k, v in defaults.items() if not re.search(rf"(?im)^{k}:", own_fields)]
         raw = "\r\n".join([*header, *fields]) + "\r\n\r\n" + text.replace("\n", "\r\n") + "\r\n"
         with smtplib.SMTP("127.0.0.1", self.port) as client:
             client.sendmail(sender if envelope is None else envelope, [to], raw.encode())

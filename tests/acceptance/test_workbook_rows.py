@@ -1,6 +1,6 @@
-"""Rows of a real workbook through the whole house.
+"""Rows of a real workbook through the whole application.
 
-What they say of patients is on the ticket and nowhere else.
+Patient data of the rows is on the ticket and nowhere else.
 """
 
 import io
@@ -57,7 +57,7 @@ def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
     process_waiting(any_context)
     sender.send_waiting(any_context)
     with any_context.store.read_only() as session:
-        told = [
+        details_of_rows = [
             dict(message.details)
             for message in session.scalars(select(Message).where(Message.direction == "in"))
         ]
@@ -67,7 +67,9 @@ def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
             for one in session.scalars(select(model))
             for column in inspect(model).column_attrs
         ]
-    assert [details["Patient Name (patient data)"] for details in told] == [PATIENT[0]] * 2
+    assert [details["Patient Name (patient data)"] for details in details_of_rows] == [
+        PATIENT[0]
+    ] * 2
     mails = [file.read_text() for file in (any_context.settings.home / "outbox").glob("*.eml")]
     assert mails
     out = capfd.readouterr()

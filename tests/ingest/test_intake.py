@@ -15,7 +15,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import process
 from ingest.processing.process import process_waiting
 from parsers.item import Format, InboundItem, ParseError
-from tests.support.context import ANN, HandClock, Woken, call, counted, mail, together
+from tests.support.context import ANN, HandClock, Woken, call, counted, mail, run_in_threads
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
@@ -25,20 +25,20 @@ from workflow.models.states import DeliveryState
 THREADS = 32
 
 
-def delivery(context: AppContext, number: int) -> Delivery:
+def load_delivery(context: AppContext, number: int) -> Delivery:
     with context.store.read_only() as session:
         return session.get_one(Delivery, number)
 
 
-def parsed_by(monkeypatch: pytest.MonkeyPatch, fmt: Format, parser: Any) -> None:
+def set_parser(monkeypatch: pytest.MonkeyPatch, fmt: Format, parser: Any) -> None:
     monkeypatch.setitem(parsers.PARSERS, fmt, parser)
 
 
-def unreadable(*_: object) -> list[InboundItem]:
+def raise_parse_error(*_: object) -> list[InboundItem]:
     raise ParseError("not a message: ask for it once more")
 
 
-def broken(raw: bytes, *_: object) -> list[InboundItem]:
+def raise_bug(raw: bytes, *_: object) -> list[InboundItem]:
     raise RuntimeError(f"a bug of ours, at {raw!r}")
 
 
@@ -51,7 +51,7 @@ def test_what_accept_returned_is_stored_and_a_worker_is_woken(
     context = any_context
     arrival = call()
     number = Intake(context).accept(arrival)
-    stored = delivery(context, number)
+    stored = load_delivery(context, number)
     assert (stored.state, stored.transport, stored.size) == (
         DeliveryState.PENDING,
         "console",
@@ -88,7 +88,7 @@ def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(context: AppC
     shared_intake._queue.extend(before)
     number = shared_intake.accept(mine)
     assert all(one.done and one.delivery for one in before)
-    assert context.blob_store.read(delivery(context, number).content, None) == mine.raw
+    assert context.blob_store.read(load_delivery(context, number).content, None) == mine.raw
 
 
 def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
@@ -96,7 +96,7 @@ def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
 ) -> None:
     context = any_context
     shared_intake, arrival, numbers = Intake(context), call(), list[int]()
-    assert together(*[lambda: numbers.append(shared_intake.accept(arrival))] * 5) == []
+    assert run_in_threads(*[lambda: numbers.append(shared_intake.accept(arrival))] * 5) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 5)
     assert counted(context, Receipt, Receipt.repeated) == 4
@@ -107,7 +107,7 @@ def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(
 ) -> None:
     context = any_context
     intakes, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
-    assert together(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
+    assert run_in_threads(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
     assert len(set(numbers)) == 1
     assert (counted(context, Delivery), counted(context, Receipt)) == (1, 4)
 
@@ -139,7 +139,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
     with_errors: list[BaseException] = []
 
     def all_at_once() -> None:
-        with_errors.extend(together(*(lambda a=a: work(a) for a in arrivals)))
+        with_errors.extend(run_in_threads(*(lambda a=a: work(a) for a in arrivals)))
 
     with shared_intake._committing:
         runner = Thread(target=all_at_once)
@@ -158,7 +158,7 @@ def test_bytes_of_any_size_come_back_as_they_were_and_large_ones_lie_outside_the
     context: AppContext, size: int
 ) -> None:
     raw = bytes(i % 251 for i in range(size))
-    stored = delivery(
+    stored = load_delivery(
         context,
         Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)),
     )
@@ -207,7 +207,7 @@ def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
     shared_intake, arrivals = Intake(context), [call() for _ in range(8)]
     with context.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
         holder.execute(text("SELECT 1"))
-        errors = together(*(lambda a=a: shared_intake.accept(a) for a in arrivals))
+        errors = run_in_threads(*(lambda a=a: shared_intake.accept(a) for a in arrivals))
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
     assert counted(context, Delivery) == counted(context, Receipt) == 0
@@ -250,14 +250,14 @@ def test_reading_files_each_item_and_is_done_once(
 ) -> None:
     context = any_context
     items = [mail(str(n)) for n in range(3)]
-    parsed_by(monkeypatch, Format.MAIL, lambda *_: items)
+    set_parser(monkeypatch, Format.MAIL, lambda *_: items)
     number = Intake(context).accept(
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three")
     )
     assert process_waiting(context) == 1
     assert process_waiting(context) == 0
     process.process_delivery(context, number)
-    read = delivery(context, number)
+    read = load_delivery(context, number)
     assert (read.state, read.items, read.reason, read.processed_at) == (
         DeliveryState.PROCESSED,
         3,
@@ -285,10 +285,10 @@ def test_a_real_call_becomes_a_ticket(any_context: AppContext) -> None:
 def test_what_cannot_be_read_is_failed_with_its_reason_and_never_disappears(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed_by(monkeypatch, Format.MAIL, unreadable)
+    set_parser(monkeypatch, Format.MAIL, raise_parse_error)
     number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     process_waiting(context)
-    failed = delivery(context, number)
+    failed = load_delivery(context, number)
     assert (failed.state, failed.reason) == (
         DeliveryState.FAILED,
         "not a message: ask for it once more",
@@ -309,7 +309,7 @@ def test_an_arrival_that_its_channel_finds_unreadable_is_stored_as_failed(
         )
     )
     process_waiting(context)
-    assert (delivery(context, number).state, delivery(context, number).reason) == (
+    assert (load_delivery(context, number).state, load_delivery(context, number).reason) == (
         DeliveryState.FAILED,
         "not a workbook",
     )
@@ -321,44 +321,44 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     context = any_context
     bad = mail(sent_at=None)
     object.__setattr__(bad, "details", (1, 2))  # not what a parser may give
-    parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail(), bad])
+    set_parser(monkeypatch, Format.MAIL, lambda *_: [mail(), bad])
     number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     process_waiting(context)
-    assert delivery(context, number).state is DeliveryState.PENDING
+    assert load_delivery(context, number).state is DeliveryState.PENDING
     assert counted(context, Ticket) == counted(context, Filing) == 0
 
 
 def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed_by(monkeypatch, Format.MAIL, unreadable)
+    set_parser(monkeypatch, Format.MAIL, raise_parse_error)
     shared_intake, arrival = (
         Intake(context),
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"),
     )
     number = shared_intake.accept(arrival)
     process_waiting(context)
-    parsed_by(monkeypatch, Format.MAIL, lambda *_: [mail()])
+    set_parser(monkeypatch, Format.MAIL, lambda *_: [mail()])
     assert shared_intake.accept(arrival) == number
     process_waiting(context)
-    assert delivery(context, number).state is DeliveryState.PROCESSED
+    assert load_delivery(context, number).state is DeliveryState.PROCESSED
 
 
 def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
     any_context: AppContext, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     context = any_context
-    parsed_by(monkeypatch, Format.MAIL, broken)
+    set_parser(monkeypatch, Format.MAIL, raise_bug)
     shared_intake = Intake(context)
     number = shared_intake.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     good = shared_intake.accept(call())
     for attempt in (1, 2, 3):
         process_waiting(context)
-        assert delivery(context, good).state is DeliveryState.PROCESSED
-        assert delivery(context, number).attempts == attempt
+        assert load_delivery(context, good).state is DeliveryState.PROCESSED
+        assert load_delivery(context, number).attempts == attempt
         assert process_waiting(context) == 0  # not at once again
         clock.turn(seconds=61)
-    poisoned = delivery(context, number)
+    poisoned = load_delivery(context, number)
     assert poisoned.state is DeliveryState.FAILED
     assert (
         poisoned.reason
@@ -372,14 +372,14 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     context = postgres_context
     item = mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
-    parsed_by(monkeypatch, Format.MAIL, lambda *_: [item])
+    set_parser(monkeypatch, Format.MAIL, lambda *_: [item])
     for place in ("ingest.processing.parser_process", "workflow.filing.file_item"):
         monkeypatch.setattr(f"{place}.make_storable", lambda one: one)
     number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     for _ in range(3):
         process_waiting(context)
         clock.turn(seconds=61)
-    assert delivery(context, number).state is DeliveryState.FAILED
+    assert load_delivery(context, number).state is DeliveryState.FAILED
 
 
 def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(
@@ -390,7 +390,7 @@ def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(
     assert process_waiting(context) == 0
     clock.turn(seconds=60)
     assert process_waiting(context) == 1
-    assert delivery(context, number).state is DeliveryState.PROCESSED
+    assert load_delivery(context, number).state is DeliveryState.PROCESSED
 
 
 def test_workers_at_once_share_the_work_and_read_nothing_twice(
@@ -401,7 +401,7 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(
     for _ in range(12):
         shared_intake.accept(call())
     done: list[int] = []
-    assert together(*[lambda: done.append(process_waiting(context))] * 4) == []
+    assert run_in_threads(*[lambda: done.append(process_waiting(context))] * 4) == []
     assert sum(done) == 12
     assert counted(context, Delivery, Delivery.attempts == 1) == counted(context, Ticket) == 12
 

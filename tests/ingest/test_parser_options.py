@@ -18,7 +18,7 @@ from workflow.settings import settings as settings_module
 from workflow.settings.settings import Settings, SettingsError, load_settings
 
 
-def given(name: str = "north", fingerprint: str | None = "f1") -> SavedProfile:
+def make_profile(name: str = "north", fingerprint: str | None = "f1") -> SavedProfile:
     columns = [["klinik", "company"], ["nr", ""]]
     defaults = [["category", "Billing"]]
     return SavedProfile(
@@ -32,14 +32,14 @@ def given(name: str = "north", fingerprint: str | None = "f1") -> SavedProfile:
     )
 
 
-def keep(context: AppContext, one: SavedProfile) -> None:
+def store_profile(context: AppContext, one: SavedProfile) -> None:
     with context.store.transaction() as session:
         save_profile(session, one, now=context.clock())
 
 
 def test_what_was_saved_holds_for_the_next_file_on_every_host(any_context: AppContext) -> None:
     assert load_parser_options(any_context, Format.SECURE_MESSAGE) == Options()
-    keep(any_context, given())
+    store_profile(any_context, make_profile())
     other = open_context(any_context.settings)  # another process
     [profile] = load_parser_options(other, Format.SECURE_MESSAGE).profiles
     other.close()
@@ -58,10 +58,10 @@ def test_what_was_saved_holds_for_the_next_file_on_every_host(any_context: AppCo
 def test_a_profile_is_replaced_under_its_name_and_taken_back(
     any_context: AppContext, clock: HandClock
 ) -> None:
-    keep(any_context, given())
-    again = given()
+    store_profile(any_context, make_profile())
+    again = make_profile()
     again.date_order = "mdy"
-    keep(any_context, again)
+    store_profile(any_context, again)
     [profile] = load_parser_options(any_context, Format.SECURE_MESSAGE).profiles
     assert profile.date_order == "mdy"
     with any_context.store.transaction() as session:
@@ -74,15 +74,15 @@ def test_a_profile_is_replaced_under_its_name_and_taken_back(
 def test_no_two_profiles_for_one_name_or_for_the_same_headings(
     any_context: AppContext, name: str, fingerprint: str
 ) -> None:
-    keep(any_context, given())
+    store_profile(any_context, make_profile())
     with pytest.raises(ProfileConflictError):
-        keep(any_context, given(name, fingerprint))
-    keep(any_context, given("east", None))
-    keep(any_context, given("west", None))
+        store_profile(any_context, make_profile(name, fingerprint))
+    store_profile(any_context, make_profile("east", None))
+    store_profile(any_context, make_profile("west", None))
 
 
 def test_profiles_of_the_settings_come_after_the_saved_ones(context: AppContext) -> None:
-    keep(context, given())
+    store_profile(context, make_profile())
     profile_class = settings_module.WorkbookProfile.model_validate(
         {
             "synonyms": {"body": ["Das Anliegen:"]},

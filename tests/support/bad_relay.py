@@ -13,7 +13,7 @@ from tests.support.servers import free_port
 
 
 class Do(Enum):
-    """What a relay may do instead of answering."""
+    """Misbehaviour of a relay instead of an answer."""
 
     HANG = "send nothing more"
     TRICKLE = "send one byte at a time, for ever"
@@ -38,9 +38,8 @@ GOOD = {
 class BadRelay:
     """A relay that follows `at` (acts for each point, in order), then `script` (for any point).
 
-    When both are used up it behaves well.
-
-    `taken` holds recipient and content of every mail it has accepted, with a 2yz after the dot.
+    When both are used up it behaves well. `taken` holds recipient and content of every mail it has
+    accepted, with a 2yz after the dot.
     """
 
     def __init__(
@@ -87,6 +86,7 @@ class BadRelay:
         session.close()
 
     def act(self, point: str) -> Act:
+        """Return what to do at a point of the session, and strike it off the list."""
         if self.at[point]:
             return self.at[point].pop(0)
         return self.script.pop(0) if self.script else None
@@ -100,22 +100,38 @@ class _Session:
         self._to = ""
 
     def run(self, extensions: tuple[str, ...], tls: ssl.SSLContext | None) -> None:
+        """Serve commands until QUIT. Raises OSError or EOFError when the connection ends."""
         if tls is not None and "STARTTLS" not in extensions:
-            self._sock = tls.wrap_socket(self._sock, server_side=True)
+            self._start_tls(tls)
         self._answer(GREETING)
         verb = ""
         while verb != "QUIT":
-            line = self._line()
+            line = self._read_line()
             verb = line.split(b" ")[0].strip().decode("latin-1").upper()
-            if verb == "RCPT":
-                self._name(line)
-            reply = self._answer(verb, *([_features(extensions)] if verb == "EHLO" else []))
-            if verb == "DATA" and reply.startswith(b"354"):
-                self._take()
-            if verb == "STARTTLS" and tls is not None and reply.startswith(b"220"):
-                self._sock = tls.wrap_socket(self._sock, server_side=True)
+            self._serve_command(verb, line, extensions, tls)
 
-    def _name(self, line: bytes) -> None:
+    def _serve_command(
+        self, verb: str, line: bytes, extensions: tuple[str, ...], tls: ssl.SSLContext | None
+    ) -> None:
+        match verb:
+            case "EHLO":
+                self._answer(verb, _list_features(extensions))
+            case "RCPT":
+                self._note_recipient(line)
+                self._answer(verb)
+            case "DATA":
+                if self._answer(verb).startswith(b"354"):
+                    self._take()
+            case "STARTTLS":
+                if self._answer(verb).startswith(b"220") and tls is not None:
+                    self._start_tls(tls)
+            case _:
+                self._answer(verb)
+
+    def _start_tls(self, tls: ssl.SSLContext) -> None:
+        self._sock = tls.wrap_socket(self._sock, server_side=True)
+
+    def _note_recipient(self, line: bytes) -> None:
         self._to = line.decode().partition("<")[2].partition(">")[0]
         self._relay.offered.append(self._to)
         if self._to in self._relay.hangs_for:
@@ -124,7 +140,7 @@ class _Session:
     def _take(self) -> None:
         content = b""
         while not (content.endswith(b"\r\n.\r\n") or content == b".\r\n"):
-            content += self._line()
+            content += self._read_line()
         reply = self._make_reply(END)
         if re.match(rb"2\d\d( [^\n]*)?\r?\n", reply):
             self._relay.taken.append((self._to, content))
@@ -159,21 +175,21 @@ class _Session:
                 raise EOFError
         return act if isinstance(act, bytes) else GOOD.get(point, good)
 
-    def _line(self) -> bytes:
+    def _read_line(self) -> bytes:
         while b"\n" not in self._received:
-            self._received += self._more()
+            self._received += self._receive()
         line, end, self._received = self._received.partition(b"\n")
         return line + end
 
-    def _more(self) -> bytes:
-        more = self._sock.recv(65536)
-        if not more:
+    def _receive(self) -> bytes:
+        octets = self._sock.recv(65536)
+        if not octets:
             raise EOFError
-        return more
+        return octets
 
     def _hang(self) -> None:
         while True:  # until the client has enough
-            self._more()
+            self._receive()
 
     def _pour(self, octets: bytes, pause: float) -> None:
         while not self._stopped.wait(pause):
@@ -181,7 +197,6 @@ class _Session:
         raise EOFError
 
 
-def _features(extensions: tuple[str, ...]) -> bytes:
-    return (
-        b"".join(b"250-%s\r\n" % each.encode() for each in ("bad.relay.example", *extensions)) + OK
-    )
+def _list_features(extensions: tuple[str, ...]) -> bytes:
+    lines = [b"250-%s\r\n" % each.encode() for each in ("bad.relay.example", *extensions)]
+    return b"".join(lines) + OK

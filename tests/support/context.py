@@ -1,7 +1,4 @@
-"""What the tests of the house share.
-
-A clock turned by hand, items and arrivals, and words for what a test does.
-"""
+"""Parts that many tests share: a clock turned by hand, items, arrivals, tickets and counts."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -94,7 +91,7 @@ def mail(
     `name` is its Message-ID without brackets, made up if empty.
     """
     name = name or f"m{next(_numbers)}@practice.example"
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "subject": "a question",
         "sent_at": START - timedelta(minutes=1),
         "to": (Address("", "support@localhost"),),
@@ -108,7 +105,7 @@ def mail(
         message_id=f"<{name}>",
         sender=sender,
         text=text,
-        **given,
+        **fields,
     )
 
 
@@ -126,12 +123,12 @@ def phoned(*others: Address, **more: Any) -> InboundItem:
 
 def row(text: str = "please help", **more: Any) -> InboundItem:
     """A row of a secure-message export as the parser gives it."""
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "external_id": f"s{next(_numbers)}",
         "company": "Sunrise Family Practice",
         **more,
     }
-    return InboundItem(format=Format.SECURE_MESSAGE, text=text, **given)
+    return InboundItem(format=Format.SECURE_MESSAGE, text=text, **fields)
 
 
 def deliver(
@@ -186,13 +183,13 @@ def ticket_of(
 
 def call(text: str = "please call back", **more: Any) -> Arrival:
     """A call written down by staff, as bytes: the format whose parser is all ours."""
-    given = {
+    fields = {
         "call_id": f"c{next(_numbers)}",
         "email": "ann@practice.example",
         "company": "Sunrise",
         **more,
     }
-    raw = phone_call.compose(text=text, **given)
+    raw = phone_call.compose(text=text, **fields)
     return Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw)
 
 
@@ -237,7 +234,7 @@ def stages_passed(context: AppContext, number: int) -> list[str]:
 
 
 def counted(context: AppContext, *of: Any) -> int:
-    """How many rows there are of a model, under conditions."""
+    """Return how many rows of a model there are: `of` is the model, then conditions."""
     with context.store.read_only() as session:
         model, *where = of
         return session.scalar(select(func.count()).select_from(model).where(*where)) or 0
@@ -248,17 +245,17 @@ def contact(context: AppContext, email: str) -> Contact:
         return session.scalars(select(Contact).where(Contact.email == email)).one()
 
 
-def together(*work: Any) -> list[BaseException]:
-    """Run each in its own thread, all at once; what any of them raised."""
+def run_in_threads(*work: Any) -> list[BaseException]:
+    """Run each function in a thread of its own, all at once; return what they raised."""
     raised: list[BaseException] = []
 
-    def kept(one: Any) -> None:
+    def run(function: Any) -> None:
         try:
-            one()
+            function()
         except BaseException as error:  # noqa: BLE001  # handed to the test
             raised.append(error)
 
-    threads = [Thread(target=kept, args=(one,)) for one in work]
+    threads = [Thread(target=run, args=(function,)) for function in work]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -123,7 +124,7 @@ username_attribute = sub
 
 
 class Dovecot:
-    """One server; `start`, `kill` and `start` again keep ports and mail."""
+    """A Dovecot server; `start`, `kill` and `start` again keep ports and mail."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -162,14 +163,12 @@ class Dovecot:
 
     def start(self) -> None:
         assert BINARY
-        become = (
-            {"user": self._as, "group": self._group, "extra_groups": []}
-            if os.geteuid() == 0
-            else {}
-        )
+        options: dict[str, Any] = {"start_new_session": True}
+        if os.geteuid() == 0:
+            options |= {"user": self._as, "group": self._group, "extra_groups": []}
         command = [BINARY, "-F", "-c", str(self.root / "dovecot.conf")]
-        self._process = subprocess.Popen(command, start_new_session=True, **become)  # type: ignore[call-overload]
-        deadline = time.monotonic() + 10
+        self._process = subprocess.Popen(command, **options)
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert self._process.poll() is None, (self.root / "log").read_text()
             assert time.monotonic() < deadline

@@ -106,8 +106,8 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
             return fault
         if request.headers.get("Authorization") != f"Bearer {formstack.token}":
             return json_answer({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
-        given = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
-        if "submission" in request.path and given != formstack.password:
+        password_in_request = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
+        if "submission" in request.path and password_in_request != formstack.password:
             return json_answer(
                 {"status": "error", "error": "An error occurred while decrypting the submissions"},
                 400,
@@ -218,7 +218,7 @@ def json_answer(content: Any, status: int = 200, **headers: str) -> Response:
 
 
 def webhook_says(one: Sent, form: str = "77") -> bytes:
-    """What the webhook sends of the same submission: JSON with field types (webhook-examples)."""
+    """Return what the webhook posts of a submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():
         json_answer = {"Message": one.message, "Email": one.email}.get(label, value)

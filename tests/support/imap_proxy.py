@@ -25,7 +25,7 @@ class Proxy:
 
     port: int
     spoil: Spoil = lambda _line: None
-    heard: list[bytes] = field(default_factory=list)
+    client_lines: list[bytes] = field(default_factory=list)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def _down(client: socket.socket, server: socket.socket) -> None:
 def _up(proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
     with suppress(OSError, ValueError), client.makefile("rb") as lines:
         while line := lines.readline():
-            proxy.heard.append(line)
+            proxy.client_lines.append(line)
             answer = proxy.spoil(line)
             if answer is None:
                 server.sendall(line)

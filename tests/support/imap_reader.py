@@ -30,7 +30,7 @@ QUICK = RetryTiming(
 NO = b"{tag} NO [SERVERBUG] internal error, refer to the log\r\n"
 
 
-def until(true: Callable[[], object], seconds: float = 8) -> None:
+def until(true: Callable[[], object], seconds: float = 30) -> None:
     """Wait until a condition holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not true():

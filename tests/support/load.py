@@ -1,6 +1,6 @@
-"""Crowds at the mail door of a real process.
+"""Many SMTP clients at once against a real process.
 
-What they heard, how long it took, and what the process held meanwhile.
+Their answers, how long they took, and the memory that the process used meanwhile.
 """
 
 import smtplib
@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-from tests.support.processes import Doors, mail
+from tests.support.processes import Installation, mail
 
 HELLO = (
     b"EHLO clinic.example",
@@ -23,29 +23,30 @@ HELLO = (
     b"DATA",
 )
 LINE = b"x" * 76 + b"\r\n"
-LATEST = 120.0  # seconds after which a client has been kept hanging
+LATEST = 120.0  # seconds after which a client counts as left without an answer
 
 
 @dataclass
-class Heard:
-    """The answers of a crowd, by code; 0 is none at all."""
+class Answers:
+    """Answers to many clients: how often each code came; code 0 is no answer at all."""
 
     codes: Counter[int] = field(default_factory=Counter)
-    longest: float = 0.0  # seconds from a client's first word to the answer
+    longest: float = 0.0  # seconds from a client's first command to the answer
     seconds: float = 0.0  # all together
 
     def add(self, code: int, seconds: float) -> None:
+        """Add the answer to one client."""
         self.codes[code] += 1
         self.longest = max(self.longest, seconds)
 
 
-class Watched:
-    """The memory of a process while the block lasts, in octets."""
+class MemoryWatch:
+    """Resident memory of a process while the block lasts, in octets."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
-        self._over = threading.Event()
-        self._looking = threading.Thread(target=self._look)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
         self.before = self.peak = self.now
 
     @property
@@ -53,77 +54,79 @@ class Watched:
         return int(self._process.memory_info().rss)
 
     def __enter__(self) -> Self:
-        self._looking.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._looking.join()
+        self._ended.set()
+        self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(0.02):
+    def _sample(self) -> None:
+        while not self._ended.wait(0.02):
             self.peak = max(self.peak, self.now)
 
 
-def many(doors: Doors, count: int, connections: int) -> Heard:
+def send_many(installation: Installation, count: int, connections: int) -> Answers:
     """Send small mails over several connections at once.
 
     Each connection stays open for all of its mails.
     """
     left = iter(range(count))
-    taking = threading.Lock()
+    lock = threading.Lock()
 
-    def client(heard: Heard) -> None:
-        with smtplib.SMTP("127.0.0.1", doors.smtp, timeout=LATEST) as smtp:
+    def client(answers: Answers) -> None:
+        with smtplib.SMTP("127.0.0.1", installation.smtp, timeout=LATEST) as smtp:
             while True:
-                with taking:
+                with lock:
                     if next(left, None) is None:
                         return
                 began = time.monotonic()
                 smtp.ehlo_or_helo_if_needed()
                 smtp.mail("a@clinic.example")
                 smtp.rcpt("support@localhost")
-                heard.add(smtp.data(mail())[0], time.monotonic() - began)
+                answers.add(smtp.data(mail())[0], time.monotonic() - began)
 
-    return _crowd(client, connections)
+    return _run_clients(client, connections)
 
 
-def largest(doors: Doors, sessions: int, octets: int) -> Heard:
+def send_large(installation: Installation, sessions: int, octets: int) -> Answers:
     """Send one mail of exactly this size in each of so many sessions at once."""
 
-    def client(heard: Heard) -> None:
+    def client(answers: Answers) -> None:
         began = time.monotonic()
         head = mail()
-        room = octets - len(head) - 2
-        with socket.create_connection(("127.0.0.1", doors.smtp), timeout=LATEST) as connection:
-            answers = connection.makefile("rb")
-            code = _answer(answers.readline)
+        rest = octets - len(head) - 2
+        with socket.create_connection(
+            ("127.0.0.1", installation.smtp), timeout=LATEST
+        ) as connection:
+            replies = connection.makefile("rb")
+            code = _read_code(replies.readline)
             for line in HELLO:
                 connection.sendall(line + b"\r\n")
-                code = _answer(answers.readline)
+                code = _read_code(replies.readline)
             if code == 354:
-                lines = LINE * (room // len(LINE))
-                connection.sendall(head + lines + b"y" * (room - len(lines)) + b"\r\n.\r\n")
-                code = _answer(answers.readline)
-            heard.add(code, time.monotonic() - began)
+                lines = LINE * (rest // len(LINE))
+                connection.sendall(head + lines + b"y" * (rest - len(lines)) + b"\r\n.\r\n")
+                code = _read_code(replies.readline)
+            answers.add(code, time.monotonic() - began)
 
-    return _crowd(client, sessions)
+    return _run_clients(client, sessions)
 
 
-def _answer(line: Callable[[], bytes]) -> int:
-    while (said := line())[3:4] == b"-":
+def _read_code(line: Callable[[], bytes]) -> int:
+    while (reply := line())[3:4] == b"-":
         pass
-    return int(said[:3] or 0)
+    return int(reply[:3] or 0)
 
 
-def _crowd(client: Callable[[Heard], None], size: int) -> Heard:
-    heard = Heard()
+def _run_clients(client: Callable[[Answers], None], size: int) -> Answers:
+    answers = Answers()
 
     def run() -> None:
         try:
-            client(heard)
+            client(answers)
         except (OSError, smtplib.SMTPException):
-            heard.add(0, 0)
+            answers.add(0, 0)
 
     threads = [threading.Thread(target=run) for _ in range(size)]
     began = time.monotonic()
@@ -131,5 +134,5 @@ def _crowd(client: Callable[[Heard], None], size: int) -> Heard:
         thread.start()
     for thread in threads:
         thread.join()
-    heard.seconds = time.monotonic() - began
-    return heard
+    answers.seconds = time.monotonic() - began
+    return answers

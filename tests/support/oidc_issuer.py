@@ -1,4 +1,4 @@
-"""A real OpenID Connect issuer on this machine, and a house that lets people sign in by it."""
+"""A real OpenID Connect issuer on this machine, and a context whose sign-in uses it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ ANN = "ann@pmb.example"
 class Issuer:
     """An issuer on this machine.
 
-    `called` is who it says it is at these paths, `paths` what it was asked for.
+    `called` maps paths to the host it claims to be there; `paths` are those that were asked for.
     """
 
     app: Any
@@ -39,7 +39,7 @@ class Issuer:
         httpx.put(f"{self.url}/users/{subject}", json=claims).raise_for_status()
 
     def lets_in(self, address: str, subject: str) -> str:
-        """Where its own page sends the browser of whoever has signed in there."""
+        """Sign in at the issuer; return the address that it redirects the browser to."""
         answer = httpx.post(address, data={"sub": subject})
         assert answer.status_code == 302, answer.text
         return answer.headers["Location"]
@@ -47,15 +47,15 @@ class Issuer:
 
 @contextmanager
 def issuing() -> Iterator[Issuer]:
-    """Until the end of the block."""
+    """Run an issuer while the block lasts."""
     issuer = Issuer(oidc_provider_mock.app(require_nonce=True))
     with serve(issuer) as issuer.url:
         yield issuer
 
 
 def with_issuer(context: AppContext, url: str, **more: object) -> AppContext:
-    """The house with this issuer; ann has an account."""
-    told = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
-    made = replace(context, settings=context.settings.model_copy(update={"oidc": told, **more}))
+    """Return the context with this issuer; ann has an account."""
+    oidc = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
+    made = replace(context, settings=context.settings.model_copy(update={"oidc": oidc, **more}))
     assert Desk(made).join(invited(made), "Ann Lee", ANN).status_code == 302
     return made

@@ -1,7 +1,4 @@
-"""What the tests of mail out share.
-
-A context that sends through a relay, and access to the mails it has queued and sent.
-"""
+"""A context that sends through a relay, and access to the mails it has queued and sent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +15,8 @@ from workflow.models.core import OutgoingMail
 @contextmanager
 def sending_through(context: AppContext, url: str) -> Iterator[AppContext]:
     """Give the same context, opened again with this relay."""
-    given = context.settings.model_copy(update={"relay_url": SecretStr(url)})
-    opened = open_context(given, waker=Woken(), clock=context.clock)
+    settings = context.settings.model_copy(update={"relay_url": SecretStr(url)})
+    opened = open_context(settings, waker=Woken(), clock=context.clock)
     yield opened
     opened.close()
 

@@ -44,7 +44,7 @@ DEEDS: dict[bytes, Any] = {
 
 
 def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
-    if b"poison: told" in raw:
+    if b"poison: options" in raw:
         text = f"{options.time_zone}, {len(options.passwords)} passwords"
         return [replace(item, text=text) for item in message.parse(raw)]
     if b"poison: nul" in raw:

@@ -1,7 +1,4 @@
-"""Processes of ours for real, one at a time, with what comes in at their doors.
-
-For when what they need goes away.
-"""
+"""Real processes of the program, started one by one, and servers that a test can take away."""
 
 import hmac
 import json
@@ -34,18 +31,18 @@ KEY = "test1"
 _numbers = count(1)
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for what other processes are about to do."""
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition holds that other processes bring about; fail after `seconds`."""
     latest = time.monotonic() + seconds
-    while not true():
+    while not holds():
         assert time.monotonic() < latest, "it did not happen in time"
         time.sleep(0.05)
 
 
-class Doors:
-    """One installation of ours: its settings, and a client for each door.
+class Installation:
+    """An installation: its settings, and a client for each channel.
 
-    Processes are started one by one.
+    Its processes are started one by one.
     """
 
     def __init__(self, home: Path, **settings: object) -> None:
@@ -85,7 +82,7 @@ class Doors:
                 [*INTAKE, name], env=self.environment, stdout=file, stderr=subprocess.STDOUT
             )
         try:
-            until(lambda: process.poll() is not None or not opens or _open(opens))
+            until(lambda: process.poll() is not None or not opens or _accepts_connection(opens))
             assert process.poll() is None, log.read_text()
             yield process
             process.send_signal(signal.SIGTERM)
@@ -106,20 +103,20 @@ class Doors:
         )
 
     def mail(self, text: str = "") -> int:
-        """Send one mail; the code of the answer to it."""
+        """Send one mail; return the reply code."""
         with smtplib.SMTP("127.0.0.1", self.smtp, timeout=60) as client:
-            return _sent(client, mail(text))
+            return _send(client, mail(text))
 
     def form(self, text: str = "help") -> int:
-        """Post one signed form; the status of the answer."""
+        """Post one signed form; return the HTTP status."""
         number = next(_numbers)
-        told = {
+        fields = {
             "FormID": "7",
             "UniqueID": str(number),
             "Email": "pat@clinic.example",
             "Message": f"{text} {number}",
         }
-        body = json.dumps(told).encode()
+        body = json.dumps(fields).encode()
         signed = {"X-FS-Signature": hmac.new(KEY.encode(), body, sha256).hexdigest()}
         headers = {"Content-Type": "application/json", **signed}
         return httpx.post(
@@ -132,33 +129,33 @@ class Doors:
 
 
 def mail(text: str = "") -> bytes:
-    """A mail unlike any other."""
+    """Return a mail unlike any other."""
     number = next(_numbers)
     return f"From: a@clinic.example\r\nSubject: claim {number}\r\n\r\nhello {text}\r\n".encode()
 
 
-def _sent(client: smtplib.SMTP, raw: bytes) -> int:
+def _send(client: smtplib.SMTP, raw: bytes) -> int:
     client.ehlo("clinic.example")
     client.mail("a@clinic.example")
     client.rcpt("support@localhost")
     return client.data(raw)[0]
 
 
-def _open(port: int) -> bool:
+def _accepts_connection(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
 
 
 class OwnPostgres(Postgres):
-    """A server that a test may freeze, end and start again; nobody else uses it."""
+    """A PostgreSQL that a test may freeze, end and start again; no other test uses it."""
 
     def processes(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self._server.get_pid())
         return [postmaster, *postmaster.children(recursive=True)]
 
     def freeze(self) -> None:
-        """It takes connections and answers nothing, as behind a network that lost its way."""
+        """Have it take connections and answer nothing, as behind a broken network."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -166,16 +163,18 @@ class OwnPostgres(Postgres):
 
     @property
     def sockets(self) -> Path:
-        """The folder it listens in."""
+        """Return the folder of its Unix socket."""
         return Path(self._host)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes():
-            with suppress(psutil.NoSuchProcess):  # a connection's, which ended by itself
+            with suppress(
+                psutil.NoSuchProcess
+            ):  # the process of a connection, which ended by itself
                 process.send_signal(number)
 
     def end(self) -> None:
-        """It is gone at once; `begin` brings it back with what was committed."""
+        """End it at once; `begin` starts it again with what was committed."""
         every = self.processes()
         every[0].send_signal(signal.SIGQUIT)
         psutil.wait_procs(every, timeout=30)
@@ -185,16 +184,13 @@ class OwnPostgres(Postgres):
 
 
 class Cable(Thread):
-    """What lies between us and a PostgreSQL.
+    """Proxy between a client and a PostgreSQL.
 
-    While it is `bad`, the answer to a COMMIT is lost, and the connection.
+    While it is `bad`, the answer to a COMMIT gets lost, and the connection with it.
     """
 
     def __init__(self, server: Path, here: Path) -> None:
-        """`server` and `here` are folders of Unix sockets.
-
-        The server's and the one to connect to instead.
-        """
+        """Take two folders of Unix sockets: the server's, and the one to connect to instead."""
         super().__init__(daemon=True)
         self.bad = False
         self._server = str(server / ".s.PGSQL.5432")

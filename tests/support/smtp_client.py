@@ -21,13 +21,14 @@ from ingest.intake import Accept, Arrival, Transport
 from ingest.smtp.listener import Listener, in_thread
 from workflow.settings.settings import Settings
 
+REPLY_SECONDS = 30.0  # more than the busiest machine takes
 DESK = "support@billing.example"
 HELLO, FROM, TO = "EHLO clinic.example", "MAIL FROM:<a@clinic.example>", f"RCPT TO:<{DESK}>"
 MAIL = b"From: a@clinic.example\r\nSubject: claim\r\n\r\nhello\r\n"
 
 
 class Stored:
-    """An intake that remembers: called as accept(), it numbers the deliveries from 1."""
+    """An intake in memory: called as accept(), it numbers the deliveries from 1."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
@@ -39,7 +40,7 @@ class Stored:
         return len(self.arrivals)
 
     def next(self) -> Arrival:
-        return self._new.get(timeout=3)
+        return self._new.get(timeout=REPLY_SECONDS)
 
     @property
     def raw(self) -> list[bytes]:
@@ -54,15 +55,17 @@ def running_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
 
 
 class Client:
-    """One connection. A reply is its whole text, without the last CRLF.
+    """A connection. A reply is its whole text without the last CRLF.
 
-    "" when the listener has closed.
+    It is "" when the listener has closed.
     """
 
     def __init__(
         self, listener: Listener, transport: Transport = Transport.SMTP, *, greeted: bool = True
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", listener.ports[transport]), 3)
+        self.socket = socket.create_connection(
+            ("127.0.0.1", listener.ports[transport]), REPLY_SECONDS
+        )
         self._buffer = b""
         self.greeting = self.reply() if greeted else ""
 
@@ -91,14 +94,14 @@ class Client:
         return self.reply()
 
     def envelope(self, *recipients: str, hello: str = "EHLO clinic.example") -> Self:
-        """Say everything up to DATA."""
+        """Send everything up to DATA."""
         to = [f"RCPT TO:<{recipient}>" for recipient in recipients or (DESK,)]
         replies = self.say(hello, "MAIL FROM:<a@clinic.example>", *to, "DATA")
         assert replies == ["250"] * (len(to) + 2) + ["354"]
         return self
 
     def silent(self, seconds: float) -> bool:
-        """Whether nothing comes for so long; the end of the connection is not nothing."""
+        """Return whether nothing comes for so long, not even the end of the connection."""
         self.socket.settimeout(seconds)
         try:
             self._buffer += self._buffer or self.socket.recv(65536)
@@ -107,7 +110,7 @@ class Client:
         except ConnectionError:
             return False
         finally:
-            self.socket.settimeout(3)
+            self.socket.settimeout(REPLY_SECONDS)
         return False
 
     def closed(self) -> bool:
@@ -115,7 +118,7 @@ class Client:
         return self.reply() == ""
 
     def hang_up(self) -> None:
-        """Vanish: a reset instead of a goodbye."""
+        """Reset the connection, as a client that crashed."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -157,8 +160,8 @@ def certificate(folder: Path, name: str = "mx.billing.example") -> dict[str, Pat
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Wait, up to 3 seconds, for what another thread is about to do."""
-    latest = time.monotonic() + 3
+    """Wait until a condition holds that another thread brings about; fail after REPLY_SECONDS."""
+    latest = time.monotonic() + REPLY_SECONDS
     while not true():
         assert time.monotonic() < latest
         time.sleep(0.002)

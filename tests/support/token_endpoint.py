@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 from urllib.parse import parse_qs
 
 from workflow.settings.settings import OAuth2
@@ -19,9 +20,9 @@ class Endpoint:
     answers: list[tuple[int, object]] = field(default_factory=list)
     asked: list[dict[str, list[str]]] = field(default_factory=list)
 
-    def grant(self, **more: str | float) -> OAuth2:
-        # as its fields
-        return OAuth2(token_url=self.url, client_id="us", refresh_token="refresh-1", **more)  # type: ignore[arg-type]
+    def grant(self, **more: Any) -> OAuth2:
+        """Return the settings of a mailbox that gets its tokens here; `more` are fields of them."""
+        return OAuth2(token_url=self.url, client_id="us", refresh_token="refresh-1", **more)
 
 
 @contextmanager

@@ -76,11 +76,11 @@ def book_with_shared_texts(*headers: list[str]) -> bytes:
     raw = rewritten(
         raw, "[Content_Types].xml", lambda old: old.replace(b"</Types>", SHARED_TYPE + b"</Types>")
     )
-    link = f'<Relationship Id="shared" Type="{RELATED}/sharedStrings" Target="sharedStrings.xml"/></Relationships>'
+    link = f'<Relationship Id="shared" Type="{RELATED}/sharedStrings" Target="sharedStrings.xml"/>'
     return rewritten(
         raw,
         "xl/_rels/workbook.xml.rels",
-        lambda old: old.replace(b"</Relationships>", link.encode()),
+        lambda old: old.replace(b"</Relationships>", link.encode() + b"</Relationships>"),
     )
 
 
@@ -122,7 +122,7 @@ def rewritten(raw: bytes, part: str, change: Change) -> bytes:
 
 
 def saved_as(kind: str, raw: bytes, folder: Path) -> bytes:
-    """What LibreOffice makes of a workbook."""
+    """Return a workbook as LibreOffice saves it in another format."""
     (folder / "made.xlsx").write_bytes(raw)
     home = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
     out = folder / "out"

@@ -1,4 +1,4 @@
-"""Which key signs which form, also while it is changed.
+"""Keys of forms: each form has its own, and two are valid while one is changed.
 
 The HandshakeKey is never stored, however it is written.
 """
@@ -223,6 +223,6 @@ def test_every_fault_in_the_settings_of_forms_is_reported_at_once_and_no_secret(
     assert "'company'" in result, "it names what may stand there"
 
 
-@pytest.mark.parametrize("given", ["é", "sha256=", ""])
-def test_an_odd_signature_is_no_error(given: str) -> None:
-    assert not _matches(b"x", "k", given)
+@pytest.mark.parametrize("signature", ["é", "sha256=", ""])
+def test_an_odd_signature_is_no_error(signature: str) -> None:
+    assert not _matches(b"x", "k", signature)

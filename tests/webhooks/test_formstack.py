@@ -89,7 +89,7 @@ def serve() -> Iterator[Callable[..., WebhookServer]]:
         server = make_server(
             "127.0.0.1",
             0,
-            create_app(context, each(accept) if accept else Intake(context).accept_all),
+            create_app(context, make_accept_all(accept) if accept else Intake(context).accept_all),
             threaded=True,
         )
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -190,9 +190,14 @@ def test_a_form_over_the_limit_is_413(webhook: WebhookServer) -> None:
 
 @pytest.mark.parametrize(
     ("body", "kind"),
-    [(b"{", "application/json"), (b"[]", "application/json"), (urlencode(FORM).encode(), "application/json"),
-     (urlencode(FORM).encode(), "text/plain"), (b"justtext", "application/x-www-form-urlencoded")],
-)  # fmt: skip
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (urlencode(FORM).encode(), "application/json"),
+        (urlencode(FORM).encode(), "text/plain"),
+        (b"justtext", "application/x-www-form-urlencoded"),
+    ],
+)
 def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(
     webhook: WebhookServer, body: bytes, kind: str
 ) -> None:
@@ -247,7 +252,7 @@ def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_tick
 def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_home(
     context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
-    assert serve(context, away).form(Message="secret words").status_code == 202
+    assert serve(context, raise_unavailable).form(Message="secret words").status_code == 202
     files = list((context.settings.home / "spool").iterdir())
     assert len(files) == 1
     assert b"secret" not in files[0].read_bytes()
@@ -263,7 +268,7 @@ def test_with_neither_database_nor_spool_it_is_503(
     context.settings.home.mkdir(exist_ok=True)
     (context.settings.home / "spool").write_text("in the way")
 
-    assert serve(context, away).form().status_code == 503
+    assert serve(context, raise_unavailable).form().status_code == 503
 
 
 def test_an_answer_repeats_nothing_and_sets_nothing(webhook: WebhookServer) -> None:
@@ -284,7 +289,7 @@ def test_health_says_what_is_there(webhook: WebhookServer) -> None:
     assert (answer.status_code, answer.json()) == (200, good)
 
 
-def each(accept: Callable[[Arrival], int]) -> AcceptAll:
+def make_accept_all(accept: Callable[[Arrival], int]) -> AcceptAll:
     """To be asked about one after the other."""
 
     def result(arrival: Arrival) -> int | Exception:
@@ -296,7 +301,7 @@ def each(accept: Callable[[Arrival], int]) -> AcceptAll:
     return lambda arrivals: [result(one) for one in arrivals]
 
 
-def away(arrival: Arrival) -> int:
+def raise_unavailable(arrival: Arrival) -> int:
     del arrival
     raise OperationalError("", {}, Exception())
 
@@ -304,7 +309,7 @@ def away(arrival: Arrival) -> int:
 def test_health_is_good_while_forms_can_be_kept_somewhere(
     context: AppContext, serve: Callable[..., WebhookServer]
 ) -> None:
-    webhook = serve(context, away)
+    webhook = serve(context, raise_unavailable)
     webhook.form()
     gone = context.settings.model_copy(update={"database_url": "sqlite:////no/such/folder/x.db"})
     spooling = serve(open_context(gone))
@@ -353,7 +358,7 @@ def test_with_a_full_spool_the_database_is_asked_again_though_it_was_away(
     failing = [True]
 
     def accept(arrival: Arrival) -> int:
-        return away(arrival) if failing else Intake(context).accept(arrival)
+        return raise_unavailable(arrival) if failing else Intake(context).accept(arrival)
 
     webhook = serve(context, accept)
     assert webhook.form().status_code == 202
@@ -374,7 +379,7 @@ def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool
         json.dumps(one).encode() if kind.endswith("json") else urlencode(one).encode()
         for one in result
     ]
-    for accept in (None, away):
+    for accept in (None, raise_unavailable):
         for body in bodies:
             assert serve(context, accept).post(body, kind=kind).status_code == 202
     assert spool.drain(context) == 3

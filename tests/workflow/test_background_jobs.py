@@ -40,8 +40,8 @@ def woken_context(
     settings: Settings, sqlite_url: str, waker: JobNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """A context whose wake-ups go to the real Valkey."""
-    given = settings.model_copy(update={"database_url": sqlite_url})
-    opened = open_context(given, waker=waker, clock=clock)
+    own_settings = settings.model_copy(update={"database_url": sqlite_url})
+    opened = open_context(own_settings, waker=waker, clock=clock)
     yield opened
     opened.close()
 
@@ -91,7 +91,7 @@ def ticketless_mail(context: AppContext) -> int:
     return Intake(context).accept(arrival)
 
 
-def everything_in(redis: Redis) -> bytes:
+def dump_redis(redis: Redis) -> bytes:
     """Every byte Redis holds, compressed ones opened."""
     found = []
     for key in redis.scan_iter():
@@ -105,21 +105,21 @@ def everything_in(redis: Redis) -> bytes:
             b"stream": lambda k: [str(redis.xrange(k)).encode()],
         }[kind](key)  # type: ignore[index]
         found += [key, *held]
-    return b"\n".join(opened(one) for one in found)
+    return b"\n".join(decompress(one) for one in found)
 
 
-def opened(data: bytes) -> bytes:
+def decompress(data: bytes) -> bytes:
     try:
         return zlib.decompress(data)
     except zlib.error:
         return data
 
 
-def pending(context: AppContext) -> int:
+def count_pending(context: AppContext) -> int:
     return counted(context, Delivery, Delivery.state == DeliveryState.PENDING)
 
 
-def unsent(context: AppContext) -> int:
+def count_unsent(context: AppContext) -> int:
     return counted(context, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
 
 
@@ -157,11 +157,11 @@ def test_redis_holds_names_and_not_a_word_of_a_customers(
     ticket_of(
         woken_context, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example"))
     )
-    held = everything_in(redis)
+    held = dump_redis(redis)
     for word in ("Jane", "1970", "practice"):
         assert word.encode() not in held
     payloads = [
-        json.loads(opened(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")
+        json.loads(decompress(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")
     ]
     assert sorted(payloads) == [
         ["workflow.background_jobs.run", None, [name], {}] for name in ("read", "send")
@@ -173,7 +173,7 @@ def test_a_worker_drains_everything_that_waits(woken_context: AppContext, burst:
     for n in range(20):
         intake.accept(call(WORDS, email=f"c{n}@practice.example"))
     burst()
-    assert (pending(woken_context), unsent(woken_context)) == (0, 0)
+    assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
     assert (
         counted(woken_context, Ticket)
         == len(list((woken_context.settings.home / "outbox").glob("*.eml")))
@@ -193,7 +193,7 @@ def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
     burst()
     output = capfd.readouterr()
     assert "Jane" not in output.out + output.err
-    assert b"Jane" not in everything_in(redis)
+    assert b"Jane" not in dump_redis(redis)
 
 
 # -- without hints ----
@@ -207,11 +207,11 @@ def test_flushall_loses_nothing_because_the_sweep_hints_again(
         intake.accept(call(email=f"c{n}@practice.example"))
     redis.flushall()
     burst()
-    assert pending(woken_context) == 5
+    assert count_pending(woken_context) == 5
     sweep.sweep(woken_context, redis_away=lambda: False)
-    assert pending(woken_context) == 5  # the worker's work
+    assert count_pending(woken_context) == 5  # the worker's work
     burst()
-    assert (pending(woken_context), unsent(woken_context)) == (0, 0)
+    assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
 
 
 def test_what_no_worker_takes_the_sweep_does_itself(
@@ -223,7 +223,7 @@ def test_what_no_worker_takes_the_sweep_does_itself(
     sweep.sweep(woken_context, redis_away=lambda: False)
     clock.turn(seconds=21)
     sweep.sweep(woken_context, redis_away=lambda: False)
-    assert (pending(woken_context), unsent(woken_context)) == (0, 0)
+    assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
 
 
 def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
@@ -306,11 +306,11 @@ def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_pat
 
     original = sweep.sweep
 
-    def counting(*given: Any, **named: Any) -> None:
+    def counting(*args: Any, **named: Any) -> None:
         rounds.append(1)
         if len(rounds) == 3:
             stop.set()
-        original(*given, **named)
+        original(*args, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "sweep", counting)

@@ -1,4 +1,4 @@
-"""What a customer wrote is on the ticket and nowhere else.
+"""Customers' words are on the ticket and nowhere else.
 
 Not in a log, a queue, an audit row or a mail of ours.
 """
@@ -24,7 +24,7 @@ from workflow.runtime import log as runtime_log
 
 MARKERS = ("Zebulon", "Quackenbush", "4711-0815", "wombat.pdf", "ann.zq@practice.example")
 NAME, FAMILY, CLAIM, FILE, EMAIL = MARKERS
-TOLD = f"{NAME} {FAMILY}"
+FULL_NAME = f"{NAME} {FAMILY}"
 
 
 @pytest.fixture(autouse=True)
@@ -33,26 +33,26 @@ def logged() -> None:
     runtime_log.configure("test", as_json=True)
 
 
-def marked() -> InboundItem:
-    file = Attachment(FILE, "application/pdf", f"{TOLD}".encode())
+def make_marked_item() -> InboundItem:
+    file = Attachment(FILE, "application/pdf", f"{FULL_NAME}".encode())
     return mail(
-        f"{TOLD} {CLAIM}",
-        subject=f"about {TOLD}",
-        sender=Address(TOLD, EMAIL),
-        html=f"<p>{TOLD}",
+        f"{FULL_NAME} {CLAIM}",
+        subject=f"about {FULL_NAME}",
+        sender=Address(FULL_NAME, EMAIL),
+        html=f"<p>{FULL_NAME}",
         attachments=(file,),
-        details=(("Patient", TOLD),),
+        details=(("Patient", FULL_NAME),),
         company=f"{FAMILY} Practice",
         phone=CLAIM,
     )
 
 
-def parser(raw: bytes, *_: object) -> list[InboundItem]:
+def parse_marked(raw: bytes, *_: object) -> list[InboundItem]:
     if raw.startswith(b"unreadable"):
-        raise ParseError("not a message: ask for it once more") from ValueError(TOLD)
+        raise ParseError("not a message: ask for it once more") from ValueError(FULL_NAME)
     if raw.startswith(b"broken"):
         raise RuntimeError(f"cannot read {raw!r}")
-    return [marked()]
+    return [make_marked_item()]
 
 
 def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
@@ -64,7 +64,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parser)
+    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parse_marked)
     context = open_context(
         any_context.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
         waker=any_context.store.notify,
@@ -77,14 +77,14 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
             Arrival(
                 transport=Transport.SMTP,
                 format=Format.MAIL,
-                raw=start + TOLD.encode() + CLAIM.encode(),
+                raw=start + FULL_NAME.encode() + CLAIM.encode(),
                 envelope={"mail_from": EMAIL},
             )
         )
-    intake.accept(call(f"{TOLD} {CLAIM}", name=TOLD, email=EMAIL))
+    intake.accept(call(f"{FULL_NAME} {CLAIM}", name=FULL_NAME, email=EMAIL))
     relay.answers = [
-        f"450 4.2.0 <{EMAIL}> greylisted {TOLD}",
-        f"550 5.1.1 <{EMAIL}> unknown {TOLD}",
+        f"450 4.2.0 <{EMAIL}> greylisted {FULL_NAME}",
+        f"550 5.1.1 <{EMAIL}> unknown {FULL_NAME}",
     ]
     for _ in range(4):
         process_waiting(context)
@@ -123,7 +123,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
 def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[str]) -> None:
     runtime_log.configure("test", as_json=True)
     try:
-        parser(b"broken" + TOLD.encode())
+        parse_marked(b"broken" + FULL_NAME.encode())
     except RuntimeError as error:
         runtime_log.fault("here", error)
     output = capfd.readouterr().err
@@ -133,12 +133,12 @@ def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[st
 
 
 def test_an_item_and_an_arrival_do_not_show_their_text_when_printed() -> None:
-    arrival = call(TOLD)
+    arrival = call(FULL_NAME)
     assert NAME not in repr(arrival)
     item = mail(
-        TOLD,
-        html=TOLD,
-        details=(("Patient", TOLD),),
-        attachments=(Attachment("a", "b/c", TOLD.encode()),),
+        FULL_NAME,
+        html=FULL_NAME,
+        details=(("Patient", FULL_NAME),),
+        attachments=(Attachment("a", "b/c", FULL_NAME.encode()),),
     )
     assert NAME not in repr(item)

@@ -5,15 +5,15 @@ A server that is stopped or cut off from the network never answers; nobody waits
 
 import time
 from collections.abc import Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import capabilities, sql
 from psycopg.abc import PQGen
 from psycopg.waiting import Ready, Wait
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 RV = TypeVar("RV")
 
@@ -34,6 +34,9 @@ SET_SESSION_TIMEOUTS = (
     "SELECT set_config('lock_timeout', '10s', false),"
     " set_config('idle_in_transaction_session_timeout', '60s', false)"
 )
+# SQLSTATE of a table or a column that does not exist: the database answers, but it has not been
+# migrated yet.
+MISSING_SCHEMA = frozenset({"42P01", "42703"})
 
 
 class NoAnswerError(psycopg.OperationalError):
@@ -106,6 +109,7 @@ def create_bounded_engine(url: str, seconds: float, **options: Any) -> Engine:
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _set_session_timeouts)
     event.listen(engine, "checkin", _reset_limit)
+    event.listen(engine, "handle_error", _report_missing_schema, retval=True)
 
     @event.listens_for(engine, "begin")
     def _set_limit(connection: Connection) -> None:
@@ -133,6 +137,27 @@ def _reset_limit(connection: BoundedConnection | None, record: object) -> None:
     del record
     if connection is not None:  # None when it was closed
         connection.statement_seconds = PING_SECONDS
+
+
+def _report_missing_schema(context: ExceptionContext) -> OperationalError | None:
+    """Return the error to raise for a missing table or column; None leaves the error as it is.
+
+    It is an OperationalError as it is on SQLite: try again later. A process that started while the
+    database was away may find it back before `intake migrate` or `intake up` has migrated it.
+    """
+    error = context.sqlalchemy_exception
+    if (
+        not isinstance(error, DBAPIError)
+        or getattr(error.orig, "sqlstate", None) not in MISSING_SCHEMA
+    ):
+        return None
+    return OperationalError(
+        error.statement,
+        error.params,
+        cast("BaseException", error.orig),
+        hide_parameters=error.hide_parameters,
+        connection_invalidated=error.connection_invalidated,
+    )
 
 
 def copy_rows(

@@ -1,7 +1,4 @@
-"""What nobody hopes for and every page must bear.
-
-Hostile names, very long words, other scripts, broken everything.
-"""
+"""Awkward data that every page must bear: hostile names, very long words, other scripts, damage."""
 
 from dataclasses import dataclass
 

@@ -34,7 +34,8 @@ _SIDEWAYS = """() => {
 _FOCUSED = """() => {
   const e = document.activeElement;
   if (!e || e === document.body) return "";
-  return e.labels?.[0]?.textContent.trim() || e.ariaLabel || e.textContent.trim() || e.name || e.tagName;
+  return e.labels?.[0]?.textContent.trim() || e.ariaLabel || e.textContent.trim()
+    || e.name || e.tagName;
 }"""
 # Marked by an outline or a shadow, its middle neither outside the window nor under something else.
 _SHOWS_FOCUS = """() => {
@@ -42,12 +43,17 @@ _SHOWS_FOCUS = """() => {
   if (!e || e === document.body) return false;
   if (e.tagName === "IFRAME") return true;
   const style = getComputedStyle(e);
-  const marked = (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none";
+  const outlined = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+  const marked = outlined || style.boxShadow !== "none";
   const box = [...e.getClientRects()].find((r) => r.width && r.height) ?? e.getBoundingClientRect();
   const at = document.elementFromPoint(
-    Math.min(box.left + box.width / 2, innerWidth - 1), Math.min(Math.max(box.top, 0) + 4, innerHeight - 1));
-  const seen = at && (e.contains(at) || at.contains(e) || [...(e.labels ?? [])].some((l) => l.contains(at)));
-  return Boolean(marked && seen && box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight);
+    Math.min(box.left + box.width / 2, innerWidth - 1),
+    Math.min(Math.max(box.top, 0) + 4, innerHeight - 1));
+  const labelled = at && [...(e.labels ?? [])].some((l) => l.contains(at));
+  const seen = at && (e.contains(at) || at.contains(e) || labelled);
+  const inside = box.right > 0 && box.left < innerWidth
+    && box.bottom > 0 && box.top < innerHeight;
+  return Boolean(marked && seen && inside);
 }"""
 
 
@@ -66,9 +72,9 @@ def serve(app: Flask | Callable[..., Any]) -> Iterator[str]:
 
 
 class BrowserUser:
-    """One person's browser.
+    """A person's browser.
 
-    `faults` is what went wrong in it: script errors, policy, other hosts.
+    `faults` are script errors, breaches of the content policy, and requests to other hosts.
     """
 
     def __init__(
@@ -138,15 +144,15 @@ class BrowserUser:
         return self
 
     def check(self, *, rules: list[str] | None = None) -> None:
-        """What holds on every page: no accessibility violation, no scrolling sideways, no fault.
+        """Check the page: no accessibility violation, no scrolling sideways, no fault.
 
-        Or some rules only.
+        `rules` are those of axe-core to check; None checks all that we hold.
         """
         only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": RULES}
-        found = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
+        result = Axe().run(self.page, options={"runOnly": only, "resultTypes": ["violations"]})
         violations = [
             f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}"
-            for v in found.response["violations"]
+            for v in result.response["violations"]
         ]
         assert not violations, f"{self.page.url}: {violations}"
         self.check_width()
@@ -164,11 +170,11 @@ class BrowserUser:
         )
 
     def focused_label(self) -> str:
-        """What has the keyboard: its words, label or name; "" where nothing has."""
+        """Return label, text or name of the element with the focus; "" where nothing has it."""
         return str(self.page.evaluate(_FOCUSED))
 
     def shows_focus(self) -> bool:
-        """Whether somebody who looks can see what has the keyboard."""
+        """Return whether a person can see which element has the focus."""
         return bool(self.page.evaluate(_SHOWS_FOCUS))
 
     def save_screenshot(self, name: str) -> None:

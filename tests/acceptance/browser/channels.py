@@ -14,7 +14,7 @@ from ingest.processing.process import process_waiting
 from ingest.smtp import listener as smtp_listener
 from tests.acceptance.browser.browser import BrowserUser
 from tests.acceptance.browser.messages import SUPPORT, make_form, make_mail, make_workbook
-from tests.support.context import together
+from tests.support.context import run_in_threads
 from webhooks.app import create_app
 from workflow.context import AppContext
 from workflow.mail.sender import send_waiting
@@ -26,13 +26,13 @@ SUBJECT, TEXT = "A claim was denied", "The claim of February came back as CO-197
 
 
 def run_workers(app_context: AppContext) -> None:
-    """Do what the workers do: read waiting deliveries, send mails that are due."""
+    """Do the work of the workers: process what waits, send what is due."""
     process_waiting(app_context)
     send_waiting(app_context)
 
 
 def send_mail(app_context: AppContext, _: BrowserUser) -> None:
-    raised = together(lambda: _send(app_context))
+    raised = run_in_threads(lambda: _send(app_context))
     assert not raised, raised  # in a thread of its own: Playwright has the event loop of this one
 
 

@@ -52,7 +52,7 @@ def app_context(context: AppContext) -> AppContext:
 
 @pytest.fixture
 def address(app_context: AppContext) -> Iterator[str]:
-    """Where this test's desk answers."""
+    """The address of this test's desk."""
     with serve(build_app(app_context)) as address:
         yield address
 
@@ -102,7 +102,7 @@ def _keep_a_form(app_context: AppContext) -> str:
 
 @pytest.fixture(scope="session")
 def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
-    """What every page is looked at with: made once, because nobody changes it."""
+    """The data that every page is looked at with: made once, because no test changes it."""
     database = fast_folder / "busy.db"
     shutil.copy(sqlite_template, database)
     grant = OAuth2(token_url="https://login.example/token", client_id="us", refresh_token="r")

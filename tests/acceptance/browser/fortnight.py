@@ -1,6 +1,6 @@
 """A desk after a fortnight: four channels, six people, tickets in every state.
 
-All of it is done by the system's own functions.
+Everything comes about by the functions of the application.
 """
 
 from dataclasses import dataclass
@@ -52,19 +52,22 @@ PRACTICES = {
     CEDAR: "cedarvalley.example",
     NORTHGATE: "northgate-uc.example",
 }
-PLAIN_ERA = """Our ERA for February shows three claims as CO-197, but we have the authorization numbers on file.
+PLAIN_ERA = """Our ERA for February shows three claims as CO-197, but we have the \
+authorization numbers on file.
 
 Ruby Chen
 Office manager
 """
-ERA = """<p>Hello,</p><p>Our <b>ERA for February</b> shows three claims as <span style="color:#b00020">CO-197</span>,
+ERA = """<p>Hello,</p><p>Our <b>ERA for February</b> \
+shows three claims as <span style="color:#b00020">CO-197</span>,
 but we have the authorization numbers on file.</p>
-<table><tr><th>Payer</th><th>Count</th></tr><tr><td>Blue Shield</td><td>3</td></tr></table><p>Ruby</p>"""
+<table><tr><th>Payer</th><th>Count</th></tr><tr><td>Blue Shield</td><td>3</td></tr></table>\
+<p>Ruby</p>"""
 
 
 @dataclass
 class Desk:
-    """The desk while it is filled: messages are received, and people work on tickets."""
+    """Fills the application: receives items and acts as its people do."""
 
     app_context: AppContext
     clock: HandClock
@@ -76,10 +79,7 @@ class Desk:
         self.clock.now = then.astimezone(UTC)
 
     def receive(self, transport: Transport, kind: Format, raw: bytes, **envelope: object) -> int:
-        """A message is received and read, and its notice is sent.
-
-        The number of the newest ticket.
-        """
+        """Receive an item, process it and send its notice; return the newest ticket's number."""
         Intake(self.app_context).accept(
             Arrival(transport=transport, format=kind, raw=raw, envelope=envelope)
         )
@@ -166,16 +166,17 @@ class Desk:
             )
 
     def find_address(self, number: int) -> str:
-        """Where an answer to our mail about this ticket goes."""
+        """Return the address for answers to our mail about a ticket."""
         return f"support+{TICKET}-{self.app_context.signer.make_token(TICKET, number)}@localhost"
 
     def find_survey_link(self, number: int) -> str:
-        """The path of the survey of a completed ticket."""
+        """Return the path of the survey of a completed ticket."""
+        surveys = select(OutgoingMail.id).where(
+            OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
+        )
         with self.app_context.store.read_only() as session:
-            found = select(OutgoingMail.id).where(
-                OutgoingMail.ticket_id == number, OutgoingMail.template == Template.SURVEY
-            )
-            return f"/survey/{self.app_context.signer.make_token(SURVEY_PURPOSE, session.scalars(found).one())}"
+            mail_id = session.scalars(surveys).one()
+        return f"/survey/{self.app_context.signer.make_token(SURVEY_PURPOSE, mail_id)}"
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _people(app_context: AppContext) -> None:
 
 
 def _last_week(desk: Desk) -> int:
-    """One a day, all completed; the number of the first."""
+    """Add one request a day, all completed; return the number of the first."""
     requests = [
         (
             RUBY,

@@ -1,7 +1,4 @@
-"""What customers send, as the bytes their programs make: mails, forms, exports.
-
-And pictures to look at.
-"""
+"""Mails, forms and exports as the bytes that customers' programs make, and pictures for them."""
 
 import json
 import struct
@@ -74,8 +71,8 @@ def make_form(
 
 def make_workbook(*rows: tuple[str, str, str, str, str]) -> bytes:
     """A secure-message export; a row is (practice, name, address, subject, text)."""
-    cells: list[list[object]] = [[f"SM-{next(_numbers)}", "2026-03-02 09:30", *row] for row in rows]
-    return book(HEADINGS, *cells)
+    lines: list[list[object]] = [[f"SM-{next(_numbers)}", "2026-03-02 09:30", *row] for row in rows]
+    return book(HEADINGS, *lines)
 
 
 def make_png(width: int = 320, height: int = 120) -> bytes:

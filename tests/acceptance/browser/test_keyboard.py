@@ -1,6 +1,6 @@
 """The desk without a mouse.
 
-Everything is reached by Tab and keys, what has the keyboard shows, and nothing is lost.
+Everything is reached by Tab and keys, the focus is visible, and nothing is lost.
 """
 
 import re
@@ -167,7 +167,7 @@ def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: lis
     assert ann.focused_label() == f"#{numbers[0]}"
     press("/")
     assert ann.focused_label() == "Search tickets"
-    page.keyboard.type("jk?")  # in a field, keys are text
+    page.keyboard.type("jk?")  # in a field a key types, and is no shortcut
     expect(page.get_by_label("Search tickets")).to_have_value("jk?")
     expect(page.get_by_role("dialog")).to_have_count(0)
 

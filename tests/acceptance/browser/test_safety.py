@@ -1,6 +1,6 @@
-"""What customers send does nothing in the browser of who reads it.
+"""Mail and files of customers are harmless in the reader's browser.
 
-And what was read is gone with the session.
+Pages that were read are not shown again after signing out.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Signed out while writing.
+"""A session that ends while somebody writes.
 
-In a real browser, what was typed comes back, with scripts and without.
+In a real browser, the text typed comes back after signing in, with scripts and without.
 """
 
 from collections.abc import Callable

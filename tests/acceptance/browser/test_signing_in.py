@@ -1,7 +1,4 @@
-"""Signing in by a browser.
-
-The second factor, the recovery code when the phone is lost, and single sign-on.
-"""
+"""Signing in by a browser: second factor, recovery code without the phone, single sign-on."""
 
 import re
 from collections.abc import Callable
@@ -48,10 +45,7 @@ def test_a_second_factor_is_set_up_asked_for_and_got_round_by_a_recovery_code(
 def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(
     browser: Browser, app_context: AppContext
 ) -> None:
-    """What only a browser knows.
-
-    Our policy lets it go there, and it brings our cookie back from there.
-    """
+    """Only a browser shows that our policy lets it go there, and that it keeps our cookie."""
     desk = DispatcherMiddleware(NotFound())  # its address is known before it is there
     with issuing() as issuer, serve(desk) as address:
         elsewhere = issuer.url.replace(

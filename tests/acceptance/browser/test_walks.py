@@ -1,6 +1,6 @@
 """A ticket of each channel, in the browser, from the queue to completed.
 
-What two people and ten seconds do to it.
+Two people act at once, and a mail is taken back within ten seconds.
 """
 
 import re
@@ -45,8 +45,8 @@ def settings(tmp_path: Path, relay: Relay) -> Settings:
     )  # type: ignore[arg-type]
 
 
-def read_mails(relay: Relay) -> list[str]:
-    """The text of every mail the relay has, whoever it is to."""
+def list_texts(relay: Relay) -> list[str]:
+    """Return the texts of all mails that the relay has taken."""
     mails = (
         message_from_bytes(bytes(e.content or b""), policy=policy.default) for e in relay.taken
     )
@@ -96,7 +96,7 @@ def test_a_ticket_walks_from_the_queue_to_completed(
     CHANNELS[channel](app_context, ann)
     run_workers(app_context)
     assert [e.rcpt_tos for e in relay.taken] == [[RUBY[1]]]
-    assert TEXT not in read_mails(relay)[0]
+    assert TEXT not in list_texts(relay)[0]
 
     page = ann.page
     to_in_progress(page)
@@ -106,10 +106,10 @@ def test_a_ticket_walks_from_the_queue_to_completed(
     run_workers(app_context)
     page.goto("/tickets/1")
     expect(page.locator("header")).to_contain_text("6-Completed")
-    assert "The claim was filed again and paid." in read_mails(relay)[1]
+    assert "The claim was filed again and paid." in list_texts(relay)[1]
 
     run_workers(app_context)
-    link = re.search(r"http\S+/survey/\S+", read_mails(relay)[2])
+    link = re.search(r"http\S+/survey/\S+", list_texts(relay)[2])
     assert link
     _answer_survey(seat(java_script_enabled=script).page, urlsplit(link[0]).path)
     page.goto("/dashboard?days=7")
@@ -119,7 +119,7 @@ def test_a_ticket_walks_from_the_queue_to_completed(
 
 
 def _answer_survey(page: Page, path: str) -> None:
-    """What a customer does, who has no account."""
+    """Answer the survey as a customer, who has no account."""
     page.goto(path)
     page.get_by_label("5 – very good").check()
     page.get_by_label(re.compile("Any comments")).fill("Quick and friendly.")
@@ -175,7 +175,7 @@ def test_two_who_answer_at_once_are_told_before_the_second_mail_leaves(
     ann.check()
     clock.turn(seconds=11)
     run_workers(app_context)
-    assert ["Olga was faster." in text for text in read_mails(relay)] == [False, True]
+    assert ["Olga was faster." in text for text in list_texts(relay)] == [False, True]
 
 
 def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUser, Page]) -> None:

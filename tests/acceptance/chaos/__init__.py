@@ -1,4 +1,4 @@
 """Real processes under a known load, killed at random and at marked points.
 
-Then what was promised is counted.
+Then everything that was acknowledged is counted.
 """

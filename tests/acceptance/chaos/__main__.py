@@ -1,6 +1,6 @@
 """`python -m tests.acceptance.chaos --minutes 5 --database postgresql`.
 
-Exit code 1 if a promise was broken.
+Exit code 1 if a guarantee was broken.
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tests.acceptance.chaos.run import Plan, chaos, show
-from tests.acceptance.chaos.soak import soak as flat
+from tests.acceptance.chaos.soak import soak as run_soak
 
 
 @click.command()
@@ -19,7 +19,7 @@ from tests.acceptance.chaos.soak import soak as flat
     "--minutes",
     default=1.0,
     show_default=True,
-    help="Of load and kills; a third more for the deadlines.",
+    help="Minutes of load and kills; a third more for the deadlines.",
 )
 @click.option(
     "--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True
@@ -28,18 +28,18 @@ from tests.acceptance.chaos.soak import soak as flat
     "--kills",
     default=40.0,
     show_default=True,
-    help="At random, a minute; those at marked points come on top.",
+    help="Random kills a minute; those at marked points come on top.",
 )
 @click.option(
     "--seed",
     default=None,
     type=int,
-    help="Of the harness's own dice; the processes' own are not repeatable.",
+    help="Seed of the harness's random numbers; those of the processes are not repeatable.",
 )
 @click.option(
-    "--lie",
+    "--fake-acks",
     is_flag=True,
-    help="Let doors say yes without storing, now and then: the count must find it.",
+    help="Let channels acknowledge without storing, now and then: the count must find it.",
 )
 @click.option(
     "--logs", type=click.Path(path_type=Path), help="Keep the processes' logs in this folder."
@@ -51,7 +51,7 @@ def main(
     database: str,
     kills: float,
     seed: int | None,
-    lie: bool,
+    fake_acks: bool,
     soak: bool,
     logs: Path | None,
 ) -> None:
@@ -59,17 +59,16 @@ def main(
 
     Then count what was lost or doubled.
     """
-    logging.getLogger("werkzeug").setLevel(
-        logging.WARNING
-    )  # each call of our Formstack would be a line
+    # each call of our Formstack would be a line
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     chosen = secrets.randbelow(10**6) if seed is None else seed
     if soak:
-        told, good = flat(Plan(minutes * 60, database, 0, chosen))
-        click.echo(told)
-        sys.exit(not good)
-    run, verdict, settled = chaos(Plan(minutes * 60, database, kills, chosen, lie, logs=logs))
+        report, is_flat = run_soak(Plan(minutes * 60, database, 0, chosen))
+        click.echo(report)
+        sys.exit(not is_flat)
+    run, verdict, settled = chaos(Plan(minutes * 60, database, kills, chosen, fake_acks, logs=logs))
     click.echo(show(run, verdict, settled))
-    sys.exit(bool(verdict.broken or run.keeper.odd))
+    sys.exit(bool(verdict.broken or run.keeper.unexpected_ends))
 
 
 main()

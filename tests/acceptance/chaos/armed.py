@@ -1,10 +1,8 @@
-"""One of our processes with crash points: `python -m tests.acceptance.chaos.armed smtp`.
+"""A process of the program with crash points: `python -m tests.acceptance.chaos.armed smtp`.
 
-The program itself carries none.
-
-CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a fired point is written to before
-the process kills itself. CHAOS_LIE makes a door say yes without storing, now and then: to see that
-the count finds it.
+The program itself has none. CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a
+fired point is written to before the process kills itself. CHAOS_FAKE_ACKS makes the channels
+acknowledge some items without storing them: the count must find that.
 """
 
 import os
@@ -31,8 +29,8 @@ _started = time.monotonic()
 _random = random.Random()  # noqa: S311  # no secret
 
 
-def die(point: str) -> None:
-    """Perhaps end here, as a crash would: nothing is cleaned up, nobody is told."""
+def kill_at(point: str) -> None:
+    """Perhaps kill this process here, as a crash would: without any clean-up."""
     if time.monotonic() - _started < GRACE or _random.random() >= POINTS.get(point, 0):
         return
     with Path(os.environ["CHAOS_FIRED"]).open("a", encoding="ascii") as file:
@@ -40,58 +38,66 @@ def die(point: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: Any, name: str, point: str, when: Callable[..., bool] = lambda *_: True) -> None:
-    """Have calls of a function perhaps never begin."""
-    whole = getattr(owner, name)
+def kill_before(
+    owner: Any, name: str, point: str, when: Callable[..., bool] = lambda *_: True
+) -> None:
+    """Arm a function: the process may be killed before a call begins."""
+    original = getattr(owner, name)
 
-    def armed(*given: Any, **named: Any) -> Any:
-        if when(*given):
-            die(point)
-        return whole(*given, **named)
+    def armed(*args: Any, **named: Any) -> Any:
+        if when(*args):
+            kill_at(point)
+        return original(*args, **named)
 
     setattr(owner, name, armed)
 
 
-def after(owner: Any, name: str, point: str) -> None:
-    """Have calls of a function perhaps never return, though they did their work."""
-    whole = getattr(owner, name)
+def kill_after(owner: Any, name: str, point: str) -> None:
+    """Arm a function: the process may be killed after a call has done its work."""
+    original = getattr(owner, name)
 
-    def armed(*given: Any, **named: Any) -> Any:
-        result = whole(*given, **named)
-        die(point)
+    def armed(*args: Any, **named: Any) -> Any:
+        result = original(*args, **named)
+        kill_at(point)
         return result
 
     setattr(owner, name, armed)
 
 
 def arm() -> None:
-    event.listen(Session, "before_commit", lambda _: die("before commit"))
-    event.listen(Session, "after_commit", lambda _: die("after commit, before reply"))
+    """Set the crash points of this process."""
+    event.listen(Session, "before_commit", lambda _: kill_at("before commit"))
+    event.listen(Session, "after_commit", lambda _: kill_at("after commit, before reply"))
 
-    # armed before the process has names of its own for it
+    # imported here, so that they are armed before another module imports names from them
     from ingest.imap import reader  # noqa: PLC0415
     from workflow.mail import transport  # noqa: PLC0415
 
-    after(transport.Relay, "post", "after send, before mark")
-    before(reader, "mark_handled", "after storing, before IMAP mark")
-    before(
+    kill_after(transport.Relay, "post", "after send, before mark")
+    kill_before(reader, "mark_handled", "after storing, before IMAP mark")
+    kill_before(
         Path, "rename", "after reading, before file moves", lambda path, *_: path.suffix == ".xlsx"
     )
-    before(
+    kill_before(
         Path,
         "unlink",
         "after draining, before spool file goes",
         lambda path, *_: path.suffix == ".sealed",
     )
-    if os.environ.get("CHAOS_LIE"):
-        lie()
+    if os.environ.get("CHAOS_FAKE_ACKS"):
+        fake_acks()
 
 
-def lie() -> None:
-    from ingest.intake import Intake  # noqa: PLC0415
+def fake_acks() -> None:
+    """Acknowledge a tenth of all arrivals without storing them."""
+    from ingest.intake import Arrival, Intake  # noqa: PLC0415
 
-    whole = Intake.accept
-    Intake.accept = lambda self, one: 1 if _random.random() < 0.1 else whole(self, one)  # type: ignore[method-assign]
+    original = Intake.accept
+
+    def accept(intake: Intake, arrival: Arrival) -> int:
+        return 1 if _random.random() < 0.1 else original(intake, arrival)
+
+    Intake.accept = accept  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keeps the processes running, kills them, and counts."""
+"""Keeps the processes running, kills them, and counts the kills."""
 
 import os
 import random
@@ -32,7 +32,7 @@ class Keeper:
     ) -> None:
         self.environment = environment
         self.kills: Counter[str] = Counter()
-        self.odd: list[str] = []  # processes that ended though nobody killed them
+        self.unexpected_ends: list[str] = []  # processes that ended though nobody killed them
         self._commands = {VALKEY: valkey} | {
             name: [sys.executable, "-m", "tests.acceptance.chaos.armed", name.split()[0]]
             for name in PROCESSES
@@ -64,22 +64,23 @@ class Keeper:
             try:
                 process.wait(100)  # a busy machine: each of its last writes may wait its turn
             except subprocess.TimeoutExpired:
-                self.odd.append(f"{name} did not end when told to")
+                self.unexpected_ends.append(f"{name} did not end at SIGTERM")
                 process.kill()
                 process.wait()
         self._running.clear()
 
-    def kill(self, *of: str) -> None:
-        """Kill one at random, of those named or of all."""
+    def kill_random(self, *names: str) -> None:
+        """Kill one process at random, of those named or of all."""
         with self._lock:
-            # no secret
-            name = random.choice([n for n in self._running if not of or n in of])  # noqa: S311
+            choices = [name for name in self._running if not names or name in names]
+            name = random.choice(choices)  # noqa: S311  # no secret
             process = self._running[name]
             if process.poll() is None:
                 process.kill()
                 self.kills[name] += 1
 
-    def pids(self) -> dict[str, int]:
+    def list_pids(self) -> dict[str, int]:
+        """Return the ids of the running processes by name."""
         with self._lock:
             return {
                 name: process.pid
@@ -98,22 +99,22 @@ class Keeper:
             )
 
     def _keep(self) -> None:
-        again: dict[str, float] = {}
+        restart_at: dict[str, float] = {}
         while not self._stop.wait(0.1):
             with self._lock:
                 for name, process in list(self._running.items()):
                     if process.poll() is None:
                         continue
-                    if name not in again:
-                        again[name] = time.monotonic() + self._pause
+                    if name not in restart_at:
+                        restart_at[name] = time.monotonic() + self._pause
                         if process.returncode != -signal.SIGKILL:
-                            self.odd.append(f"{name} ended with {process.returncode}")
-                    elif time.monotonic() >= again[name]:
-                        del again[name]
+                            self.unexpected_ends.append(f"{name} ended with {process.returncode}")
+                    elif time.monotonic() >= restart_at[name]:
+                        del restart_at[name]
                         self._start(name)
 
 
-def environment(**settings: object) -> dict[str, str]:
-    """Only these settings, whatever this machine has set."""
+def build_environment(**settings: object) -> dict[str, str]:
+    """Return environment variables with only these settings, whatever this machine has set."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("INTAKE_", "CHAOS_"))}
     return clean | {k.upper(): str(v) for k, v in settings.items()}

@@ -1,6 +1,6 @@
-"""What comes in at every door, and what each door has said yes to.
+"""Clients that send through every channel, and what each channel has acknowledged.
 
-Clients try again as real ones do.
+They try again as real ones do.
 """
 
 import hmac
@@ -39,12 +39,12 @@ HEADINGS = [
     "Subject",
     "Message",
 ]
-REGULAR = "regular@clinic.example"  # writes again and again, and is asked for a survey once
+REGULAR = "regular@clinic.example"  # writes many times, and may get one survey only
 
 
 @dataclass
 class Load:
-    """Clients of every door, until told to stop."""
+    """Clients of every channel, which send until `stop` is set."""
 
     smtp: int
     webhook: int
@@ -54,7 +54,7 @@ class Load:
     formstack: Formstack
     pace: float = 1.0  # pauses are multiplied by it
     sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    acknowledged: dict[str, str] = field(default_factory=dict)  # marker -> door
+    acknowledged: dict[str, str] = field(default_factory=dict)  # marker -> channel
     stop: Event = field(default_factory=Event)
     broken: list[str] = field(default_factory=list)
     _numbers: "count[int]" = field(default_factory=count)
@@ -62,6 +62,7 @@ class Load:
     _threads: list[Thread] = field(default_factory=list)
 
     def start(self) -> None:
+        """Start a thread for each client."""
         clients: list[tuple[Callable[[], None], float]] = [
             (self._mail, 0.25),
             (self._mail, 0.3),
@@ -74,14 +75,14 @@ class Load:
         if self.mailbox is not None:
             clients.append((self._imap, 0.5))
         for client, pause in clients:
-            thread = Thread(target=self._again, args=(client, pause), daemon=True)
+            thread = Thread(target=self._run_client, args=(client, pause), daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def join(self) -> None:
-        """Stop; a client that broke has sent too little for too long.
+        """Stop the clients.
 
-        That is told, not passed over.
+        Raises RuntimeError when one broke: it has sent too little for too long.
         """
         self.stop.set()
         for thread in self._threads:
@@ -89,7 +90,7 @@ class Load:
         if self.broken:
             raise RuntimeError(f"clients of the load broke: {', '.join(self.broken)}")
 
-    def _again(self, client: Callable[[], None], pause: float) -> None:
+    def _run_client(self, client: Callable[[], None], pause: float) -> None:
         try:
             self._send(client, pause)
         except BaseException:
@@ -100,31 +101,31 @@ class Load:
         while not self.stop.wait(pause * self.pace * random.uniform(0.5, 1.5)):  # noqa: S311
             client()
 
-    def _marker(self, door: str) -> str:
+    def _marker(self, channel: str) -> str:
         with self._lock:
-            self.sent[door] += 1
+            self.sent[channel] += 1
             return f"mk{next(self._numbers)}x{os.urandom(4).hex()}"
 
-    def _yes(self, marker: str, door: str) -> None:
+    def _acknowledge(self, marker: str, channel: str) -> None:
         with self._lock:
-            self.acknowledged[marker] = door
+            self.acknowledged[marker] = channel
 
-    def _until_yes(self, attempt: Callable[[], bool], marker: str, door: str) -> None:
-        """The same bytes until they are taken, or everything ends."""
+    def _retry_until_taken(self, attempt: Callable[[], bool], marker: str, channel: str) -> None:
+        """Send the same bytes until they are taken, or everything ends."""
         while not self.stop.is_set():
             with suppress(OSError, smtplib.SMTPException, httpx.HTTPError):
                 if attempt():
-                    self._yes(marker, door)
+                    self._acknowledge(marker, channel)
                     return
             time.sleep(0.4)
 
-    # -- one door each ----
+    # -- one channel each ----
 
     def _mail(self) -> None:
         marker = self._marker("smtp")
-        raw = letter(marker, large=random.random() < 0.06)  # noqa: S311
-        self._until_yes(lambda: self._submit(raw), marker, "smtp")
-        # the same by another door
+        raw = compose_mail(marker, large=random.random() < 0.06)  # noqa: S311
+        self._retry_until_taken(lambda: self._submit(raw), marker, "smtp")
+        # the same by another channel
         if self.mailbox is not None and random.random() < 0.2:  # noqa: S311
             self.mailbox.deliver(USER, b"Received: from elsewhere\r\n" + raw)
 
@@ -136,23 +137,27 @@ class Load:
             return client.data(raw)[0] == 250
 
     def _form(self) -> None:
-        """Formstack has it.
+        """Submit a form to Formstack.
 
-        Its webhook brings most of them, and once one has come, the others are looked for.
+        Its webhook brings most submissions. For some it is never called: the backfill finds those
+        once the form is known.
         """
-        unsaid = "formstack" in self.acknowledged.values() and random.random() < 0.2  # noqa: S311
-        marker = self._marker("backfill" if unsaid else "formstack")
+        is_form_known = "formstack" in self.acknowledged.values()
+        without_webhook = is_form_known and random.random() < 0.2  # noqa: S311
+        marker = self._marker("backfill" if without_webhook else "formstack")
         number = str(random.randrange(10**9, 10**10))  # noqa: S311
         sent = Sent(number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example")
         self.formstack.forms.setdefault(FORM, []).append(sent)
-        if unsaid:  # the webhook never comes
-            self._yes(marker, "backfill")
+        if without_webhook:  # only the backfill brings it
+            self._acknowledge(marker, "backfill")
             return
         body = webhook_says(sent, FORM)
         if random.random() < 0.15:  # noqa: S311
             for _ in range(4):  # five at once
-                Thread(target=lambda: suppressed(lambda: self._post(body)), daemon=True).start()
-        self._until_yes(lambda: self._post(body), marker, "formstack")
+                Thread(
+                    target=lambda: suppress_errors(lambda: self._post(body)), daemon=True
+                ).start()
+        self._retry_until_taken(lambda: self._post(body), marker, "formstack")
 
     def _post(self, body: bytes) -> bool:
         signed = hmac.new(KEY.encode(), body, sha256).hexdigest()
@@ -163,32 +168,33 @@ class Load:
     def _workbook(self) -> None:
         markers = [self._marker("folder") for _ in range(4)]
         with self._lock:
-            kept = [m for m, door in self.acknowledged.items() if door == "folder"][
-                -1:
-            ]  # exports overlap
-        raw, name = workbook([*kept, *markers]), os.urandom(4).hex()
+            earlier = [m for m, channel in self.acknowledged.items() if channel == "folder"]
+        # exports overlap: the last row of the one before comes again
+        raw, name = workbook([*earlier[-1:], *markers]), os.urandom(4).hex()
         names = [name, f"{name} again"] if random.random() < 0.3 else [name]  # noqa: S311
-        for one in names:
-            new = self.folder / f".{one}.part"
+        for each in names:
+            new = self.folder / f".{each}.part"
             new.write_bytes(raw)
-            new.rename(self.folder / f"{one}.xlsx")
+            new.rename(self.folder / f"{each}.xlsx")
         for marker in markers:
-            self._yes(marker, "folder")
+            self._acknowledge(marker, "folder")
 
     def _imap(self) -> None:
         marker = self._marker("imap")
         assert self.mailbox is not None
-        self.mailbox.deliver(USER, letter(marker))
-        self._yes(marker, "imap")
+        self.mailbox.deliver(USER, compose_mail(marker))
+        self._acknowledge(marker, "imap")
 
     def _pipe(self) -> None:
         marker = self._marker("pipe")
-        raw = letter(marker)
-        self._until_yes(lambda: self._command("deliver", "mail", "-", stdin=raw), marker, "pipe")
+        raw = compose_mail(marker)
+        self._retry_until_taken(
+            lambda: self._command("deliver", "mail", "-", stdin=raw), marker, "pipe"
+        )
 
     def _call(self) -> None:
         marker = self._marker("console")
-        told = (
+        arguments = (
             "ticket",
             "new",
             "--company",
@@ -199,12 +205,12 @@ class Load:
             marker,
         )
         with suppress(OSError):
-            if self._command(*told):  # a person who is told "try again" looks first
-                self._yes(marker, "console")
+            if self._command(*arguments):  # a person who reads "try again" looks first
+                self._acknowledge(marker, "console")
 
     def _command(self, *args: str, stdin: bytes = b"") -> bool:
         command = [sys.executable, "-m", "console.cli.main", *args]
-        done = subprocess.run(
+        ended = subprocess.run(
             command,
             env=self.environment,
             input=stdin,
@@ -212,21 +218,25 @@ class Load:
             check=False,
             timeout=120,
         )
-        return done.returncode == 0
+        return ended.returncode == 0
 
 
-def suppressed(work: Callable[[], object]) -> None:
+def suppress_errors(work: Callable[[], object]) -> None:
+    """Call a function whose failure does not matter."""
     with suppress(OSError, httpx.HTTPError):
         work()
 
 
-def letter(marker: str, *, large: bool = False) -> bytes:
+def compose_mail(marker: str, *, large: bool = False) -> bytes:
+    """Return a mail with this marker, of 360 kB where it is to be large."""
     sender = REGULAR if random.random() < 0.03 else f"{marker}@mail.example"  # noqa: S311
     body = f"please help {marker}\r\n" + ("x" * 70 + "\r\n") * (5000 if large else 1)
-    return f"From: {sender}\r\nMessage-ID: <{marker}@mail.example>\r\nSubject: claim\r\n\r\n{body}".encode()
+    header = f"From: {sender}\r\nMessage-ID: <{marker}@mail.example>\r\nSubject: claim\r\n"
+    return f"{header}\r\n{body}".encode()
 
 
 def workbook(markers: list[str]) -> bytes:
+    """Return an export with one row for each marker."""
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None

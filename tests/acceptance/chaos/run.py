@@ -1,4 +1,4 @@
-"""One run: load and chaos, then overdue deadlines under chaos, then quiet, then the count."""
+"""A run: load and chaos, then overdue deadlines under chaos, then quiet, then the count."""
 
 import random
 import shutil
@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from console.demo.channels import find_free_ports
 from console.runtime.valkey import Valkey
 from tests.acceptance.chaos import load as clients
-from tests.acceptance.chaos.keeper import VALKEY, Keeper, environment
+from tests.acceptance.chaos.keeper import VALKEY, Keeper, build_environment
 from tests.acceptance.chaos.load import Load
 from tests.acceptance.chaos.verdict import Verdict, judge, missed_without_task
 from tests.support import dovecot, formstack_server
@@ -48,28 +48,28 @@ POINTS = {
     "after reading, before file moves": 0.15,
     "after draining, before spool file goes": 0.2,
 }
-DAYS = 3.2 * 86400
-SETTLED = 150.0
+DAYS = 3.2 * 86400  # seconds that the clocks are put forward: every deadline is missed
+SETTLED = 150.0  # seconds: by then nothing may wait any more
 LISTS = 5  # pages of Formstack's list: by then the backfill has been through all of it
 SWEPT = 15.0  # by when the clock has looked for missed deadlines, surely
 
 
 @dataclass
 class Plan:
-    """What to do; `kills` a minute at random, beside those at marked points."""
+    """Parameters of a run; `kills` a minute at random, beside those at marked points."""
 
     seconds: float
     database: str = "sqlite"
     kills: float = 40
     seed: int = 0
-    lie: bool = False
+    fake_acks: bool = False
     pace: float = 1.0
     logs: Path | None = None  # where the processes' logs are kept
 
 
 @dataclass
 class Run:
-    """One installation and everything around it."""
+    """An installation, the servers around it, and the counts of what was done to it."""
 
     plan: Plan
     home: Path
@@ -80,48 +80,49 @@ class Run:
     fired: Path
     redis: str
     postgres: OwnPostgres | None
-    done: Counter[str] = field(default_factory=Counter)
+    disturbances: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)  # marked points that fired
 
     def count_points(self) -> None:
+        """Count the marked points that fired."""
         self.points = (
             Counter(self.fired.read_text().splitlines()) if self.fired.exists() else Counter()
         )
 
     @property
     def kills(self) -> int:
+        """Return the number of kills, at random and at marked points."""
         return sum(self.keeper.kills.values()) + sum(self.points.values())
 
-    def torment(self, seconds: float, *of: str, doors: bool = True) -> None:
-        """Kill, and take things away, for so long."""
+    def disturb(self, seconds: float, *names: str, channels: bool = True) -> None:
+        """Kill processes for so long, and with `channels` take other things away as well."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(random.uniform(0.3, 1.7) * 60 / self.plan.kills)  # noqa: S311
-            deed = random.random() if doors else 1  # noqa: S311
-            if deed < 0.05:
+            dice = random.random() if channels else 1  # noqa: S311
+            if dice < 0.05:
                 self._database_away()
-            elif deed < 0.09:
+            elif dice < 0.09:
                 self._flush()
-            elif deed < 0.12:
-                self.load.formstack.answers += [
-                    json_answer({}, random.choice([429, 500, 503]), **{"Retry-After": "1"})  # noqa: S311
-                ]
-                self.done["Formstack's API ill"] += 1
-            elif deed < 0.19:
+            elif dice < 0.12:
+                status = random.choice([429, 500, 503])  # noqa: S311
+                self.load.formstack.answers.append(json_answer({}, status, **{"Retry-After": "1"}))
+                self.disturbances["errors of Formstack's API"] += 1
+            elif dice < 0.19:
                 self.relay.answers += random.choice(  # noqa: S311
                     [["450 later"] * 3, ["hang up"] * 2, ["421 closing"]]
                 )
-                self.done["relay ill"] += 1
+                self.disturbances["errors of the relay"] += 1
             else:
-                self.keeper.kill(*of)
+                self.keeper.kill_random(*names)
 
     def _flush(self) -> None:
         with suppress(RedisError), Redis.from_url(self.redis) as client:
             client.flushall()
-            self.done["FLUSHALL"] += 1
+            self.disturbances["FLUSHALL"] += 1
 
     def _database_away(self) -> None:
-        self.done["database away"] += 1
+        self.disturbances["database away"] += 1
         if self.postgres is not None:
             self.postgres.end()
             time.sleep(random.uniform(1, 4))  # noqa: S311
@@ -136,8 +137,8 @@ class Run:
             holder.execute("ROLLBACK")
             holder.close()
 
-    def settled(self, store: Store) -> bool:
-        """Whether nothing waits anywhere."""
+    def is_settled(self, store: Store) -> bool:
+        """Return whether nothing waits anywhere."""
         files = [
             p for p in self.load.folder.iterdir() if p.is_file() and not p.name.startswith(".")
         ]
@@ -148,18 +149,18 @@ class Run:
         with store.read_only() as session:
             read_to = session.scalar(select(MailboxCheckpoint.last_uid)) or 0
             idle = not session.scalar(pending) and not session.scalar(waiting)
-        return idle and read_to >= self._mails()
+        return idle and read_to >= self._count_mails()
 
-    def _mails(self) -> int:
-        """How many mails the mailbox has been given: each gets the next UID."""
+    def _count_mails(self) -> int:
+        """Return how many mails the mailbox has got: each has the next UID."""
         if self.load.mailbox is None:
             return 0
         box = self.load.mailbox.maildir(clients.USER)
         return sum(len(list((box / part).iterdir())) for part in ("cur", "new"))
 
 
-def staff(context: AppContext, stop: Event) -> None:
-    """Somebody who takes tickets to their end, now and then, as the desk does."""
+def work_at_desk(context: AppContext, stop: Event) -> None:
+    """Complete a ticket now and then, as an agent does, until `stop` is set."""
     with suppress(SQLAlchemyError), context.store.transaction() as session:
         session.add(
             Staff(
@@ -217,7 +218,7 @@ def installed(plan: Plan) -> Iterator[Run]:
             if mailbox
             else ""
         )
-        told = environment(
+        settings = build_environment(
             intake_home=home,
             intake_database_url=url,
             intake_redis_url=valkey.url,
@@ -238,40 +239,39 @@ def installed(plan: Plan) -> Iterator[Run]:
             chaos_fired=home / "fired",
             pythonpath=Path(__file__).parents[3],
         )
-        armed = (
-            told | {"CHAOS_POINTS": ";".join(f"{n}={p}" for n, p in POINTS.items())}
-            if plan.kills
-            else told
-        )
-        keeper = Keeper(armed | ({"CHAOS_LIE": "1"} if plan.lie else {}), valkey.command, home)
-        load = Load(smtp, webhook, home / "dropbox", told, mailbox, formstack, plan.pace)
+        armed = dict(settings)
+        if plan.kills:
+            armed["CHAOS_POINTS"] = ";".join(f"{n}={p}" for n, p in POINTS.items())
+        if plan.fake_acks:
+            armed["CHAOS_FAKE_ACKS"] = "1"
+        keeper = Keeper(armed, valkey.command, home)
+        load = Load(smtp, webhook, home / "dropbox", settings, mailbox, formstack, plan.pace)
         yield Run(plan, home, url, keeper, load, relay, home / "fired", valkey.url, postgres)
 
 
 def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
-    """Do it all; the run, what was found, and the seconds it took to settle."""
+    """Do the whole run; return it, the verdict, and the seconds it took to settle."""
     with installed(plan) as run:
         without = () if run.load.mailbox else ("imap",)
-        context, quiet = (
-            open_context(settings_of(home=run.home, database_url=run.url)),
-            Event(),
-        )  # makes the key file
+        quiet = Event()
+        # makes the key file
+        context = open_context(settings_of(home=run.home, database_url=run.url))
         run.keeper.start(without=without)
         try:
             time.sleep(4)
-            desk = Thread(target=staff, args=(context, quiet), daemon=True)
+            desk = Thread(target=work_at_desk, args=(context, quiet), daemon=True)
             desk.start()
             run.load.start()
-            run.torment(plan.seconds)
+            run.disturb(plan.seconds)
             run.load.join()
             quiet.set()
             desk.join(60)
             run.relay.answers.clear()
             run.load.formstack.answers.clear()
-            _again(run, DAYS, without)
-            run.torment(plan.seconds / 3, "clock", "worker", "worker 2", VALKEY, doors=False)
+            _restart(run, DAYS, without)
+            run.disturb(plan.seconds / 3, "clock", "worker", "worker 2", VALKEY, channels=False)
             run.keeper.environment.pop("CHAOS_POINTS", None)
-            _again(run, DAYS + 600, without)  # every lease is over
+            _restart(run, DAYS + 600, without)  # every lease is over
             due = context.clock() + timedelta(seconds=DAYS + 600)
             settled = _settle(run, context.store, due)
             run.keeper.stop()
@@ -287,48 +287,49 @@ def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
                     shutil.copy(log, plan.logs)
 
 
-def _again(run: Run, offset: float, without: tuple[str, ...]) -> None:
+def _restart(run: Run, offset: float, without: tuple[str, ...]) -> None:
     run.keeper.stop()
     run.keeper.environment["INTAKE_CLOCK_OFFSET"] = str(offset)
     run.keeper.start(without=without)
 
 
 def _settle(run: Run, store: Store, due: datetime) -> float:
-    began, quiet, looked = time.monotonic(), 0, len(run.load.formstack.pages)
-    while (seconds := time.monotonic() - began) < SETTLED and (quiet < 5 or seconds < SWEPT):
+    """Wait until nothing has waited anywhere for five rounds; return the seconds that took."""
+    began, quiet_rounds, pages = time.monotonic(), 0, len(run.load.formstack.pages)
+    seconds = 0.0
+    while seconds < SETTLED and (quiet_rounds < 5 or seconds < SWEPT):
         time.sleep(1)
         with suppress(SQLAlchemyError):
-            through = not looked or len(run.load.formstack.pages) > looked + LISTS
-            quiet = quiet + 1 if through and run.settled(store) and _all_raised(store, due) else 0
+            is_backfilled = not pages or len(run.load.formstack.pages) > pages + LISTS
+            is_quiet = is_backfilled and run.is_settled(store) and _all_raised(store, due)
+            quiet_rounds = quiet_rounds + 1 if is_quiet else 0
+        seconds = time.monotonic() - began
     return seconds
 
 
 def _all_raised(store: Store, due: datetime) -> bool:
-    """Whether the clock has raised what was missed by then.
-
-    On a busy machine its rounds take their time.
-    """
+    """Return whether the clock process has raised every deadline missed by then."""
     with store.read_only() as session:
         return missed_without_task(session, due) == 0
 
 
 def show(run: Run, verdict: Verdict, settled: float) -> str:
-    """The table, as text."""
+    """Return the report as text."""
     console = Console(width=100, file=StringIO())
     console.print(
         f"{run.plan.database}, seed {run.plan.seed}: {run.kills} kills; settled in {settled:.0f} s"
     )
-    doors = Table("door", "sent", "yes", "found", "lost", "doubled")
-    for door, figures in verdict.doors.items():
-        doors.add_row(door, *map(str, figures))
+    channels = Table("channel", "sent", "acknowledged", "found", "lost", "doubled")
+    for channel, figures in verdict.channels.items():
+        channels.add_row(channel, *map(str, figures))
     killed = Table("killed or taken away", "times")
-    for name, times in sorted((run.keeper.kills + run.points + run.done).items()):
+    for name, times in sorted((run.keeper.kills + run.points + run.disturbances).items()):
         killed.add_row(name, str(times))
     counted = Table("counted", "")
     for name, value in verdict.figures.items():
         counted.add_row(name, str(value))
-    console.print(doors, killed, counted)
-    for line in (*verdict.broken[:20], *run.keeper.odd[:20]):
+    console.print(channels, killed, counted)
+    for line in (*verdict.broken[:20], *run.keeper.unexpected_ends[:20]):
         console.print(f"BROKEN: {line}")
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()

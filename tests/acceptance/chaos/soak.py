@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from io import StringIO
 
 import psutil
@@ -17,12 +18,26 @@ from workflow.settings.settings import load_settings as settings_of
 
 SAMPLE = 10.0
 WARM = 300.0  # seconds until a process has all it needs
-MOST = 0.05
-Samples = dict[str, list[tuple[float, float]]]
+MOST = 0.05  # growth
+Sample = tuple[float, float]  # seconds since the begin, MiB
+Samples = dict[str, list[Sample]]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Memory of a process in MiB: the medians when it was warm and at the end."""
+
+    warm: float
+    late: float
+
+    @property
+    def ratio(self) -> float:
+        """Return the growth as a part of the memory when warm: 0.05 is five per cent."""
+        return self.late / self.warm - 1
 
 
 def soak(plan: Plan) -> tuple[str, bool]:
-    """Run; the table, and whether nothing grew."""
+    """Run a load without kills; return the report, and whether nothing grew."""
     samples: Samples = {}
     with installed(plan) as run:
         open_context(settings_of(home=run.home, database_url=run.url)).close()  # makes the key file
@@ -31,19 +46,22 @@ def soak(plan: Plan) -> tuple[str, bool]:
         run.load.start()
         began = time.monotonic()
         while (at := time.monotonic() - began) < plan.seconds:
-            for name, pid in run.keeper.pids().items():
-                for which, resident in _resident(name, pid):
-                    samples.setdefault(which, []).append((at, resident))
+            for name, pid in run.keeper.list_pids().items():
+                for process, resident in _measure_resident(name, pid):
+                    samples.setdefault(process, []).append((at, resident))
             time.sleep(SAMPLE)
         run.load.join()
         run.keeper.stop()
-        odd = list(run.keeper.odd)
+        unexpected_ends = list(run.keeper.unexpected_ends)
         sent = sum(run.load.sent.values())
-    return _table(samples, plan.seconds, sent, odd)
+    return _report(samples, plan.seconds, sent, unexpected_ends)
 
 
-def _resident(name: str, pid: int) -> Iterator[tuple[str, float]]:
-    """MiB of a process, and of the largest of its parsers: how many it has is a matter of load."""
+def _measure_resident(name: str, pid: int) -> Iterator[tuple[str, float]]:
+    """Yield name and MiB of a process and of its largest parser.
+
+    Not of all parsers: how many there are depends on the load.
+    """
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         yield name, process.memory_info().rss / 2**20
@@ -52,28 +70,45 @@ def _resident(name: str, pid: int) -> Iterator[tuple[str, float]]:
             yield f"{name}, its largest parser", max(parsers)
 
 
-def _table(samples: Samples, seconds: float, sent: int, odd: list[str]) -> tuple[str, bool]:
-    warm = min(WARM, seconds / 3)
-    window = max(60.0, seconds / 15)
-    out = Console(width=100, file=StringIO())
+def _report(
+    samples: Samples, seconds: float, sent: int, unexpected_ends: list[str]
+) -> tuple[str, bool]:
+    """Return the report, and whether no process grew or ended by itself."""
+    growths = {name: _measure_growth(series, seconds) for name, series in samples.items()}
+    grew = [name for name, growth in growths.items() if _is_too_much(name, growth)]
+    console = Console(width=100, file=StringIO())
+    console.print(_build_table(samples, growths))
+    ended = unexpected_ends or "nothing ended by itself"
+    minutes, warm = seconds / 60, _get_warm_seconds(seconds) / 60
+    console.print(f"{sent} items in {minutes:.0f} minutes; warm after {warm:.0f}; {ended}")
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue(), not grew and not unexpected_ends
+
+
+def _get_warm_seconds(seconds: float) -> float:
+    return min(WARM, seconds / 3)
+
+
+def _measure_growth(series: list[Sample], seconds: float) -> Growth | None:
+    """Return the growth; None for a parser that was not there when warm, or not at the end."""
+    warm, window = _get_warm_seconds(seconds), max(60.0, seconds / 15)
+    early = [mib for at, mib in series if warm <= at < warm + window]
+    late = [mib for at, mib in series if at >= seconds - window]
+    if not early or not late:
+        return None
+    return Growth(statistics.median(early), statistics.median(late))
+
+
+def _is_too_much(name: str, growth: Growth | None) -> bool:
+    # Valkey's memory is its data
+    return growth is not None and growth.ratio >= MOST and name != VALKEY
+
+
+def _build_table(samples: Samples, growths: dict[str, Growth | None]) -> Table:
     table = Table("process", "MiB when warm", "MiB at the end", "growth")
-    good = not odd
-    for name, found in samples.items():
-        early = [m for at, m in found if warm <= at < warm + window]
-        late = [m for at, m in found if at >= seconds - window]
-        if not early or not late:  # a parser that was not there then, or is not there now
-            table.add_row(name, "–", f"{max(m for _, m in found):.1f}", "–")
-            continue
-        growth = statistics.median(late) / statistics.median(early) - 1
-        good = good and (growth < MOST or name == VALKEY)
-        table.add_row(
-            name,
-            f"{statistics.median(early):.1f}",
-            f"{statistics.median(late):.1f}",
-            f"{growth:+.1%}",
-        )
-    out.print(table)
-    ended = odd or "nothing ended by itself"
-    out.print(f"{sent} items in {seconds / 60:.0f} minutes; warm after {warm / 60:.0f}; {ended}")
-    assert isinstance(out.file, StringIO)
-    return out.file.getvalue(), good
+    for name, growth in growths.items():
+        if growth is None:
+            table.add_row(name, "–", f"{max(mib for _, mib in samples[name]):.1f}", "–")
+        else:
+            table.add_row(name, f"{growth.warm:.1f}", f"{growth.late:.1f}", f"{growth.ratio:+.1%}")
+    return table

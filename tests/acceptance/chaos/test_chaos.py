@@ -18,6 +18,6 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(
     run, verdict, settled = chaos(Plan(SECONDS, database, seed=7))
     record_property("figures", show(run, verdict, settled))
     assert verdict.broken == []
-    assert run.keeper.odd == []
-    assert sum(figures[1] for figures in verdict.doors.values()) > 50
+    assert run.keeper.unexpected_ends == []
+    assert sum(figures[1] for figures in verdict.channels.values()) > 50
     assert run.kills > 5

@@ -1,9 +1,10 @@
-"""What was acknowledged against what exists."""
+"""Compare what was acknowledged with what exists."""
 
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from aiosmtpd.smtp import Envelope
 from sqlalchemy import func, select
@@ -19,44 +20,45 @@ from workflow.tickets.desk import Desk
 
 MARKER = re.compile(r"mk\d+x[0-9a-f]{8}")
 LONGEST = max(d.within for d in DEADLINES)
-KINDS = [Desk.deadline_kind(d) for d in DEADLINES]
+DEADLINE_KINDS = [Desk.deadline_kind(d) for d in DEADLINES]
 MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass
 class Verdict:
-    """Figures, a line each, and every promise that was broken."""
+    """Figures of the report, and every guarantee that was broken."""
 
-    doors: dict[str, tuple[int, int, int, int, int]] = field(
-        default_factory=dict
-    )  # sent, yes, found, lost, doubled
+    # by channel: sent, acknowledged, found, lost, doubled
+    channels: dict[str, tuple[int, int, int, int, int]] = field(default_factory=dict)
     figures: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
     def expect(self, name: str, value: int, most: int = 0) -> None:
+        """Add a figure; a value over `most` breaks a guarantee."""
         self.figures[name] = value
         if value > most:
             self.broken.append(f"{name}: {value}, at most {most}")
 
 
 def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: datetime) -> Verdict:
-    """Count everything.
+    """Compare what was acknowledged with what exists.
 
-    `now` is what the processes' clocks said when all had been started again.
+    `now` is the time of the processes' clocks when all had been started again.
     """
     verdict = Verdict()
     with store.read_only() as session:
         if not compute_balance(session).adds_up:
             verdict.broken.append("the ledger does not add up")
     with store.read_only() as session:
-        _doors(session, load, verdict)
-        _states(session, verdict)
-        _mails(session, verdict, taken, kills)
-        _tasks(session, verdict, now)
+        _count_channels(session, load, verdict)
+        _count_states(session, verdict)
+        _count_mails(session, verdict, taken, kills)
+        _count_tasks(session, verdict, now)
     return verdict
 
 
-def _doors(session: Session, load: Load, verdict: Verdict) -> None:
+def _count_channels(session: Session, load: Load, verdict: Verdict) -> None:
+    """Count what was lost or doubled in each channel."""
     found: dict[str, set[int]] = defaultdict(set)
     count = Counter[str]()
     inbound = select(Message.ticket_id, Message.text, Message.external_id).where(
@@ -66,25 +68,26 @@ def _doors(session: Session, load: Load, verdict: Verdict) -> None:
         for marker in set(MARKER.findall(f"{text} {external}")):
             found[marker].add(ticket)
             count[marker] += 1
-    for door, sent in sorted(load.sent.items()):
-        mine = [m for m, d in load.acknowledged.items() if d == door]
-        lost = [m for m in mine if m not in found]
-        doubled = [m for m in mine if count[m] > 1 or len(found[m]) > 1]
-        verdict.doors[door] = (
+    for channel, sent in sorted(load.sent.items()):
+        acknowledged = [m for m, by in load.acknowledged.items() if by == channel]
+        lost = [m for m in acknowledged if m not in found]
+        doubled = [m for m in acknowledged if count[m] > 1 or len(found[m]) > 1]
+        verdict.channels[channel] = (
             sent,
-            len(mine),
-            len([m for m in mine if m in found]),
+            len(acknowledged),
+            len(acknowledged) - len(lost),
             len(lost),
             len(doubled),
         )
-        verdict.broken += [f"{door}: {m} is lost" for m in lost] + [
-            f"{door}: {m} is there twice" for m in doubled
-        ]
-    unsaid = [m for m in count if m not in load.acknowledged and count[m] > 1]
-    verdict.expect("doubled though nobody said yes", len(unsaid))
+        verdict.broken += [f"{channel}: {m} is lost" for m in lost]
+        verdict.broken += [f"{channel}: {m} is there twice" for m in doubled]
+    unacknowledged = [m for m in count if m not in load.acknowledged and count[m] > 1]
+    verdict.expect("doubled without an acknowledgement", len(unacknowledged))
 
 
-def _states(session: Session, verdict: Verdict) -> None:
+def _count_states(session: Session, verdict: Verdict) -> None:
+    """Count deliveries and tickets that did not come to their end."""
+
     def deliveries(state: DeliveryState) -> int:
         return session.scalar(select(func.count()).where(Delivery.state == state)) or 0
 
@@ -105,42 +108,62 @@ def _states(session: Session, verdict: Verdict) -> None:
         )
 
 
-def _mails(session: Session, verdict: Verdict, taken: list[Envelope], kills: int) -> None:
+def _count_mails(session: Session, verdict: Verdict, taken: list[Envelope], kills: int) -> None:
+    """Count the outbox against the mails that the relay took."""
     rows = list(session.scalars(select(OutgoingMail)))
-    copies = Counter(
-        found[1].decode()
-        for e in taken
-        if (found := MESSAGE_ID.search(e.content)) and isinstance(e.content, bytes)
+    _count_copies(rows, taken, kills, verdict)
+    _count_repeated_mails(rows, verdict)
+
+
+def _count_copies(
+    rows: list[OutgoingMail], taken: list[Envelope], kills: int, verdict: Verdict
+) -> None:
+    """Compare the Message-IDs of sent mails with those at the relay; a kill may cost one copy."""
+    copies = Counter(filter(None, map(_find_message_id, taken)))
+    waiting = [row for row in rows if row.state is OutboxState.WAITING]
+    sent_ids = {row.message_id for row in rows if row.state is OutboxState.SENT}
+    verdict.figures["mails sent"] = len(sent_ids)
+    verdict.expect("mails still waiting", len(waiting))
+    verdict.expect("marked as sent, no copy at the relay", len(sent_ids - set(copies)))
+    verdict.expect("copies of mails that are not ours", len(set(copies) - sent_ids))
+    verdict.expect("extra copies (same Message-ID)", count_repeats(copies), kills)
+
+
+def _find_message_id(envelope: Envelope) -> str | None:
+    content = envelope.content
+    match = MESSAGE_ID.search(content) if isinstance(content, bytes) else None
+    return match[1].decode() if match else None
+
+
+def _count_repeated_mails(rows: list[OutgoingMail], verdict: Verdict) -> None:
+    """Count mails that were queued twice; only recaps may be written more than once."""
+    queued = Counter(
+        (row.ticket_id, row.template, row.to, row.period)
+        for row in rows
+        if row.template is not Template.RECAP
     )
-    sent = [row for row in rows if row.state is OutboxState.SENT]
-    verdict.figures["mails sent"] = len(sent)
-    verdict.expect("mails still waiting", sum(row.state is OutboxState.WAITING for row in rows))
-    verdict.expect(
-        "marked as sent, no copy at the relay", sum(not copies[row.message_id] for row in sent)
-    )
-    verdict.expect(
-        "copies of mails that are not ours", len(set(copies) - {row.message_id for row in sent})
-    )
-    verdict.expect("extra copies (same Message-ID)", sum(n - 1 for n in copies.values()), kills)
-    twice = Counter(
-        (r.ticket_id, r.template, r.to, r.period) for r in rows if r.template is not Template.RECAP
-    )
-    verdict.expect("notices or surveys promised twice", sum(n - 1 for n in twice.values()))
     surveys = Counter(row.to for row in rows if row.template is Template.SURVEY)
-    verdict.figures["surveys"] = sum(surveys.values())
-    verdict.expect("customers surveyed twice", sum(n > 1 for n in surveys.values()))
+    verdict.expect("notices or surveys queued twice", count_repeats(queued))
+    verdict.figures["surveys"] = surveys.total()
+    verdict.expect("customers surveyed twice", count_repeats(surveys))
 
 
-def _tasks(session: Session, verdict: Verdict, now: datetime) -> None:
+def count_repeats(counts: Counter[Any]) -> int:
+    """Return how many occurrences there are beyond the first of each."""
+    return counts.total() - len(counts)
+
+
+def _count_tasks(session: Session, verdict: Verdict, now: datetime) -> None:
+    """Count deadline tasks that are missing or there twice."""
     deadlines = session.scalars(select(Task).where(Task.kind.like("deadline:%")))
     raised = Counter((task.ticket_id, task.period, task.kind) for task in deadlines)
     verdict.figures["deadline tasks"] = sum(raised.values())
-    verdict.expect("deadline tasks raised twice", sum(n - 1 for n in raised.values()))
+    verdict.expect("deadline tasks raised twice", count_repeats(raised))
     verdict.expect("missed deadlines without a task", missed_without_task(session, now))
 
 
 def missed_without_task(session: Session, now: datetime) -> int:
-    """How many deadlines were missed of which nobody has a task."""
+    """Return how many missed deadlines have no task."""
     followed = select(TicketMilestone.ticket_id).where(
         TicketMilestone.milestone == Milestone.FOLLOW_UP_SENT
     )
@@ -149,7 +172,11 @@ def missed_without_task(session: Session, now: datetime) -> int:
         Ticket.id.not_in(followed),
         Ticket.period_started_at <= now - LONGEST,
     )
-    due = [(t, kind) for t in session.scalars(select(Ticket.id).where(*late)) for kind in KINDS]
-    tasks = select(Task.ticket_id, Task.kind).where(Task.kind.in_(KINDS))
-    have = {(ticket, kind) for ticket, kind in session.execute(tasks)}
-    return sum(one not in have for one in due)
+    due = [
+        (t, kind)
+        for t in session.scalars(select(Ticket.id).where(*late))
+        for kind in DEADLINE_KINDS
+    ]
+    tasks = select(Task.ticket_id, Task.kind).where(Task.kind.in_(DEADLINE_KINDS))
+    existing = {(ticket, kind) for ticket, kind in session.execute(tasks)}
+    return sum(deadline not in existing for deadline in due)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.context import HandClock, counted, together
+from tests.support.context import HandClock, counted, run_in_threads
 from tests.support.signed_in_client import PASSWORD, Desk, at_desk
 from workflow.accounts import accounts
 from workflow.accounts.accounts import LAST_ADMIN_MESSAGE, LastAdminError
@@ -212,7 +212,7 @@ def test_two_admins_who_let_each_other_go_at_once_leave_one(any_context: AppCont
         with any_context.store.transaction() as session:
             accounts.deactivate(session, number, by="test", now=any_context.clock())
 
-    raised = together(*(lambda n=n: end(n) for n in numbers))
+    raised = run_in_threads(*(lambda n=n: end(n) for n in numbers))
     assert [type(error) for error in raised] == [LastAdminError]
     assert counted(any_context, Account, Account.active) == 1
 

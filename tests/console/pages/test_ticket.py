@@ -23,9 +23,9 @@ from tests.support.context import (
     file_in,
     mail,
     reach,
+    run_in_threads,
     staff,
     ticket_of,
-    together,
 )
 from tests.support.signed_in_client import Desk, at_desk
 from workflow import process
@@ -426,7 +426,7 @@ def test_of_two_who_do_the_same_at_once_one_is_asked(any_context: AppContext) ->
     forms = [seen(desk, number) | {"milestone": "FOLLOW_UP_SENT"} for desk in desks]
     codes: list[int] = []
     path = f"/tickets/{number}/do/tick"
-    assert not together(
+    assert not run_in_threads(
         *(
             lambda d=d, f=f: codes.append(d.post(path, f).status_code)
             for d, f in zip(desks, forms, strict=True)

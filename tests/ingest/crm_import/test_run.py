@@ -1,4 +1,4 @@
-"""A CRM's tickets moved in: with their stage, once, and without a word to anybody."""
+"""Import of a CRM's tickets: with their stage, once, and without a mail to anybody."""
 
 import csv
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ from tests.support.context import (
     deliver,
     mail,
     reach,
+    run_in_threads,
     staff,
     ticket_of,
-    together,
 )
 from tests.support.outgoing_mail import sending_through
 from tests.support.servers import Relay
@@ -91,7 +91,7 @@ INTERNAL = (
 )
 
 
-def line(number: int, stage: str = "4-In Progress", **given: str) -> dict[str, str]:
+def make_row(number: int, stage: str = "4-In Progress", **fields: str) -> dict[str, str]:
     """A row of an export by label, spaces as underscores."""
     full = {
         "Record ID": str(10_000_000 + number),
@@ -106,10 +106,10 @@ def line(number: int, stage: str = "4-In Progress", **given: str) -> dict[str, s
         "Our own field": "kept",
     }
     by_word = {label.casefold().replace(" ", "_"): label for label in LABELS}
-    return full | {by_word[name]: value for name, value in given.items()}
+    return full | {by_word[name]: value for name, value in fields.items()}
 
 
-def as_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **how: Any) -> bytes:
+def to_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **how: Any) -> bytes:
     out = StringIO()
     writer = csv.writer(out, **how)
     writer.writerow(heading)
@@ -117,7 +117,7 @@ def as_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **ho
     return out.getvalue().encode()
 
 
-def as_xlsx(rows: Sequence[dict[str, Any]]) -> bytes:
+def to_xlsx(rows: Sequence[dict[str, Any]]) -> bytes:
     book, out = Workbook(), BytesIO()
     sheet = book.active
     assert sheet is not None
@@ -128,15 +128,15 @@ def as_xlsx(rows: Sequence[dict[str, Any]]) -> bytes:
     return out.getvalue()
 
 
-def wanted(raw: bytes, kind: str = "tickets", **more: Any) -> ImportRequest:
+def make_request(raw: bytes, kind: str = "tickets", **more: Any) -> ImportRequest:
     return ImportRequest(kind=kind, raw=raw, **more)
 
 
-def brought(context: AppContext, rows: Sequence[dict[str, str]], **more: Any) -> ImportReport:
-    return run_import(context, wanted(as_csv(rows), **more), by="Olga")
+def import_rows(context: AppContext, rows: Sequence[dict[str, str]], **more: Any) -> ImportReport:
+    return run_import(context, make_request(to_csv(rows), **more), by="Olga")
 
 
-def tickets(context: AppContext) -> list[Ticket]:
+def list_tickets(context: AppContext) -> list[Ticket]:
     with context.store.transaction() as session:
         found = list(session.scalars(select(Ticket).order_by(Ticket.id)))
         for ticket in found:
@@ -145,11 +145,11 @@ def tickets(context: AppContext) -> list[Ticket]:
         return found
 
 
-def milestones(ticket: Ticket) -> set[Milestone]:
+def get_milestones(ticket: Ticket) -> set[Milestone]:
     return {r.milestone for r in ticket.milestones}
 
 
-def counts(report: ImportReport) -> tuple[int, int, int]:
+def get_counts(report: ImportReport) -> tuple[int, int, int]:
     return tuple(
         report.outcomes[o] for o in (RowOutcome.ADDED, RowOutcome.KNOWN, RowOutcome.REFUSED)
     )  # type: ignore[return-value]
@@ -160,9 +160,9 @@ def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> No
     with context.store.transaction() as session:
         olga = staff(session, "Olga")
         company(session, "Acme Clinic", manager=olga)
-    report = brought(context, [line(1, "5-Audit", ticket_owner="OLGA", source="EMAIL")])
-    assert counts(report) == (1, 0, 0)
-    (ticket,) = tickets(context)
+    report = import_rows(context, [make_row(1, "5-Audit", ticket_owner="OLGA", source="EMAIL")])
+    assert get_counts(report) == (1, 0, 0)
+    (ticket,) = list_tickets(context)
     assert (ticket.name, ticket.subject) == (
         TICKET_NAME.format(company="Acme Clinic"),
         "Claim 1 denied",
@@ -172,7 +172,7 @@ def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> No
     assert ticket.owner.name == "Olga"
     assert [link.contact.email for link in ticket.contacts] == ["jo@acme.test"]
     assert ticket.contacts[0].contact.name == "Jo Doe"
-    assert milestones(ticket) == {Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT}
+    assert get_milestones(ticket) == {Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT}
     assert {r.by for r in ticket.milestones} == {"import"}
     assert ticket.created_at == datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
     assert ticket.period_started_at == START
@@ -183,16 +183,16 @@ def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> No
 
 
 def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: AppContext) -> None:
-    rows = [line(1), line(2)]
-    semicolons = as_csv(rows, delimiter=";")
+    rows = [make_row(1), make_row(2)]
+    semicolons = to_csv(rows, delimiter=";")
     for raw in (
-        as_csv(rows),
-        as_csv(rows, INTERNAL),
-        as_xlsx(rows),
+        to_csv(rows),
+        to_csv(rows, INTERNAL),
+        to_xlsx(rows),
         semicolons,
-        b"\xef\xbb\xbf" + as_csv(rows),
+        b"\xef\xbb\xbf" + to_csv(rows),
     ):
-        report = preview_import(context, wanted(raw))
+        report = preview_import(context, make_request(raw))
         known = {c.property: c.label for c in report.columns if c.property}
         assert {
             "record_id",
@@ -208,8 +208,8 @@ def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: A
             ["Our own field"],
             ["our_own_field"],
         )
-        assert counts(report) == (2, 0, 0)
-    assert tickets(context) == []
+        assert get_counts(report) == (2, 0, 0)
+    assert list_tickets(context) == []
 
 
 def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None:
@@ -218,19 +218,19 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
         staff(session, "Olga")
         company(session, "Beta Health")
     rows = [
-        line(1, "1-Submitted", ticket_owner="Nobody Known"),
-        line(2, "Waiting on contact (Billing)", ticket_owner="Olga"),
-        line(3, "6-Completed", close_date="2025-12-01", associated_company="Beta Health"),
-        line(4, "on hold"),
-        line(5, record_id=""),
-        line(1),
+        make_row(1, "1-Submitted", ticket_owner="Nobody Known"),
+        make_row(2, "Waiting on contact (Billing)", ticket_owner="Olga"),
+        make_row(3, "6-Completed", close_date="2025-12-01", associated_company="Beta Health"),
+        make_row(4, "on hold"),
+        make_row(5, record_id=""),
+        make_row(1),
     ]
     vocabulary = Vocabulary(stages={"waiting on contact": Stage.IN_PROGRESS})
-    planned = preview_import(context, wanted(as_csv(rows), vocabulary=vocabulary))
-    assert tickets(context) == []
+    planned = preview_import(context, make_request(to_csv(rows), vocabulary=vocabulary))
+    assert list_tickets(context) == []
     assert counted(context, Import) == counted(context, AuditEntry) == 0
-    done = brought(context, rows, vocabulary=vocabulary)
-    assert counts(planned) == counts(done) == (3, 1, 2)
+    done = import_rows(context, rows, vocabulary=vocabulary)
+    assert get_counts(planned) == get_counts(done) == (3, 1, 2)
     assert [row for row, _ in planned.refused_rows] == [5, 6]
     assert "on hold" in planned.refused_rows[0][1]
     for name in (
@@ -276,8 +276,8 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
 def test_no_ticket_sticks_where_nothing_can_move_it(
     context: AppContext, stage: str, more: dict[str, str], becomes: Stage, reached: int
 ) -> None:
-    brought(context, [line(1, stage, **more)])
-    (ticket,) = tickets(context)
+    import_rows(context, [make_row(1, stage, **more)])
+    (ticket,) = list_tickets(context)
     assert (ticket.stage, len(ticket.milestones)) == (becomes, reached)
     assert ticket.status is (Status.COMPLETED if becomes is Stage.COMPLETED else Status.OPEN)
     assert [t.kind for t in ticket.tasks] == (["tell-customer"] if stage == "1-Submitted" else [])
@@ -286,11 +286,11 @@ def test_no_ticket_sticks_where_nothing_can_move_it(
 def test_an_import_mails_nobody_now_or_later(
     any_context: AppContext, clock: HandClock, relay: Relay
 ) -> None:
-    rows = [line(n, stage) for n, stage in enumerate(Stage)]
+    rows = [make_row(n, stage) for n, stage in enumerate(Stage)]
     with sending_through(any_context, relay.url) as context:
-        brought(
+        import_rows(
             context,
-            [*rows, line(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")],
+            [*rows, make_row(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")],
         )
         for _ in range(5):
             sweep.sweep(context, redis_away=lambda: True)
@@ -301,7 +301,7 @@ def test_an_import_mails_nobody_now_or_later(
 
 
 def test_old_tickets_do_not_all_escalate_at_once(context: AppContext, clock: HandClock) -> None:
-    brought(context, [line(1), line(2, "6-Completed")])
+    import_rows(context, [make_row(1), make_row(2, "6-Completed")])
     sweep.sweep(context, redis_away=lambda: False)
     assert counted(context, Task) == 0
     clock.turn(hours=73)
@@ -310,38 +310,38 @@ def test_old_tickets_do_not_all_escalate_at_once(context: AppContext, clock: Han
 
 
 def test_an_imported_ticket_goes_on_like_any_other(context: AppContext) -> None:
-    brought(context, [line(1, "5-Audit")])
-    (ticket,) = tickets(context)
+    import_rows(context, [make_row(1, "5-Audit")])
+    (ticket,) = list_tickets(context)
     reach(context, ticket.id, Milestone.RESOLVED, Milestone.RECAP_SENT)
-    assert tickets(context)[0].stage is Stage.COMPLETED
+    assert list_tickets(context)[0].stage is Stage.COMPLETED
 
 
 def test_what_is_imported_again_adds_only_what_is_new(any_context: AppContext) -> None:
     context = any_context
-    assert counts(brought(context, [line(1), line(2)])) == (2, 0, 0)
-    assert counts(brought(context, [line(1), line(2), line(3)])) == (1, 2, 0)
-    assert len(tickets(context)) == 3
+    assert get_counts(import_rows(context, [make_row(1), make_row(2)])) == (2, 0, 0)
+    assert get_counts(import_rows(context, [make_row(1), make_row(2), make_row(3)])) == (1, 2, 0)
+    assert len(list_tickets(context)) == 3
     assert counted(context, Contact) == counted(context, Company) == 1
 
 
 class Killed(BaseException):
-    """What a kill looks like from inside."""
+    """Stands for a kill in the middle of an import."""
 
 
 def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_context: AppContext) -> None:
-    context, rows = any_context, [line(n) for n in range(250)]
+    context, rows = any_context, [make_row(n) for n in range(250)]
 
-    def die(done: int, _of: int) -> None:
+    def kill(done: int, _of: int) -> None:
         if done == 200:
             raise Killed
 
     with pytest.raises(Killed):
-        run_import(context, wanted(as_csv(rows)), by="Olga", step=die)
-    assert len(tickets(context)) == 200
-    report = brought(context, rows)
+        run_import(context, make_request(to_csv(rows)), by="Olga", step=kill)
+    assert len(list_tickets(context)) == 200
+    report = import_rows(context, rows)
     assert (report.was_resumed, report.number) == (True, 1)
-    assert counts(report) == (250, 0, 0)
-    assert len(tickets(context)) == 250
+    assert get_counts(report) == (250, 0, 0)
+    assert len(list_tickets(context)) == 250
     assert counted(context, Import) == 1
     assert counted(context, ImportRow) == 250
 
@@ -359,13 +359,13 @@ def test_channels_can_write_while_a_large_file_is_imported(
             taken.append(intake.accept(call()))
 
     def moving_in() -> None:
-        raw = as_csv([line(n) for n in range(400)])
+        raw = to_csv([make_row(n) for n in range(400)])
         run.run_import(
-            context, wanted(raw), by="Olga", step=lambda _done, _of: at.append(len(taken))
+            context, make_request(raw), by="Olga", step=lambda _done, _of: at.append(len(taken))
         )
         stop.set()
 
-    assert together(deliveries, moving_in) == []
+    assert run_in_threads(deliveries, moving_in) == []
     assert len(set(at)) >= 3, "nobody else had a turn between two batches"
 
 
@@ -379,14 +379,14 @@ def test_channels_can_write_while_a_large_file_is_imported(
     ],
 )
 def test_side_ends_stay_what_they_are(context: AppContext, state: str, status: Status) -> None:
-    raw = as_csv([line(1, priority=state)]).replace(b"Priority", b"State")
-    run_import(context, wanted(raw), by="Olga")
-    assert tickets(context)[0].status is status
+    raw = to_csv([make_row(1, priority=state)]).replace(b"Priority", b"State")
+    run_import(context, make_request(raw), by="Olga")
+    assert list_tickets(context)[0].status is status
 
 
 def test_the_import_stands_in_audit_and_ledger(any_context: AppContext) -> None:
     context = any_context
-    brought(context, [line(1), line(1), line(2, "on hold")])
+    import_rows(context, [make_row(1), make_row(1), make_row(2, "on hold")])
     with context.store.read_only() as session:
         rows = [
             (a.actor, a.action, a.cause)
@@ -408,23 +408,27 @@ def test_undone_what_nobody_touched_is_withdrawn_and_may_come_again(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    brought(context, [line(n) for n in range(3)])
-    second = tickets(context)[1].id
+    import_rows(context, [make_row(n) for n in range(3)])
+    second = list_tickets(context)[1].id
     reach(context, second, Milestone.FOLLOW_UP_SENT)
     done = undo_import(context, 1, by="Lena")
     assert (done.withdrawn, done.changed_ids) == (2, [second])
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
-    assert [t.status for t in tickets(context)] == [Status.WITHDRAWN, Status.OPEN, Status.WITHDRAWN]
+    assert [t.status for t in list_tickets(context)] == [
+        Status.WITHDRAWN,
+        Status.OPEN,
+        Status.WITHDRAWN,
+    ]
     assert undo_import(context, 1, by="Lena").withdrawn == 0
-    assert counts(brought(context, [line(n) for n in range(3)])) == (2, 1, 0)
+    assert get_counts(import_rows(context, [make_row(n) for n in range(3)])) == (2, 1, 0)
     with pytest.raises(ActionNotAllowed):
         undo_import(context, 77, by="Lena")
 
 
 def test_an_answer_of_the_customer_counts_as_touched(context: AppContext) -> None:
-    brought(context, [line(1), line(2)])
-    first, second = (t.id for t in tickets(context))
+    import_rows(context, [make_row(1), make_row(2)])
+    first, second = (t.id for t in list_tickets(context))
     signed = context.signer.make_token("t", first)
     filing = deliver(
         context, mail(sender=mail().sender), {"rcpt_to": [f"support+t-{signed}@localhost"]}
@@ -436,23 +440,25 @@ def test_an_answer_of_the_customer_counts_as_touched(context: AppContext) -> Non
 
 
 def test_dates_of_every_kind(context: AppContext) -> None:
-    given = ["2025-11-03T09:30:00.125Z", "1762162200000", "11/03/2025 4:30 AM", "nonsense"]
+    dates = ["2025-11-03T09:30:00.125Z", "1762162200000", "11/03/2025 4:30 AM", "nonsense"]
     vocabulary = Vocabulary(time_zone=__import__("zoneinfo").ZoneInfo("America/New_York"))
-    brought(context, [line(n, create_date=d) for n, d in enumerate(given)], vocabulary=vocabulary)
-    found = [t.created_at for t in tickets(context)]
+    import_rows(
+        context, [make_row(n, create_date=d) for n, d in enumerate(dates)], vocabulary=vocabulary
+    )
+    found = [t.created_at for t in list_tickets(context)]
     assert found == [datetime(2025, 11, 3, 9, 30, tzinfo=UTC)] * 3 + [START]
-    assert any("nonsense" in c for c in tickets(context)[3].caveats)
+    assert any("nonsense" in c for c in list_tickets(context)[3].caveats)
 
 
 def test_excel_dates_and_numbers_are_read_as_meant(context: AppContext) -> None:
-    row: dict[str, Any] = line(1, "6-Completed")
+    row: dict[str, Any] = make_row(1, "6-Completed")
     row |= {
         "Record ID": 987654321012,
         "Create date": datetime(2025, 11, 3, 9, 30),  # noqa: DTZ001
         "Close date": datetime(2025, 11, 4),  # noqa: DTZ001
     }
-    run_import(context, wanted(as_xlsx([row])), by="Olga")
-    (ticket,) = tickets(context)
+    run_import(context, make_request(to_xlsx([row])), by="Olga")
+    (ticket,) = list_tickets(context)
     assert ticket.origin == "crm/987654321012"
     assert ticket.created_at == datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
     assert ticket.completed_at == datetime(2025, 11, 4, tzinfo=UTC)
@@ -460,65 +466,74 @@ def test_excel_dates_and_numbers_are_read_as_meant(context: AppContext) -> None:
 
 def test_a_chosen_mapping_comes_before_known_columns(context: AppContext) -> None:
     raw = (
-        as_csv([line(1, "4-In Progress")])
+        to_csv([make_row(1, "4-In Progress")])
         .replace(b"Ticket status", b"Phase")
         .replace(b"Priority", b"Status")
     )
     with pytest.raises(ParseError, match="no column Zzz"):
-        preview_import(context, wanted(raw, columns={"Zzz": "stage"}))
+        preview_import(context, make_request(raw, columns={"Zzz": "stage"}))
     with pytest.raises(ParseError, match="no property phase"):
-        preview_import(context, wanted(raw, columns={"Phase": "phase"}))
-    assert counts(preview_import(context, wanted(raw))) == (0, 0, 1)  # the column Status is blank
-    assert counts(preview_import(context, wanted(raw, columns={"phase": "stage"}))) == (1, 0, 0)
+        preview_import(context, make_request(raw, columns={"Phase": "phase"}))
+    assert get_counts(preview_import(context, make_request(raw))) == (
+        0,
+        0,
+        1,
+    )  # the column Status is blank
+    assert get_counts(preview_import(context, make_request(raw, columns={"phase": "stage"}))) == (
+        1,
+        0,
+        0,
+    )
     report = preview_import(
-        context, wanted(raw, columns={"phase": "stage", "Associated Company": ""})
+        context, make_request(raw, columns={"phase": "stage", "Associated Company": ""})
     )
     assert report.new_companies == {}
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"hello", b"a,b\n1,2\n", as_csv([]), b"Record ID,Ticket name\n1,x\n"]
+    "raw", [b"", b"hello", b"a,b\n1,2\n", to_csv([]), b"Record ID,Ticket name\n1,x\n"]
 )
 def test_what_is_no_export_is_refused_with_words(context: AppContext, raw: bytes) -> None:
     with pytest.raises(ParseError):
-        run_import(context, wanted(raw), by="Olga")
+        run_import(context, make_request(raw), by="Olga")
     assert counted(context, Import) == 0
 
 
 def test_many_contacts_keep_their_names(context: AppContext) -> None:
-    brought(
+    import_rows(
         context,
         [
-            line(
+            make_row(
                 1,
                 associated_contact="Jo Doe;Pat Roe",
                 associated_contact_emails="jo@acme.test;pat@acme.test",
             ),
-            line(2, associated_contact="Kim Poe (kim@acme.test)", associated_contact_emails=""),
-            line(3, associated_contact="Nameless", associated_contact_emails=""),
+            make_row(2, associated_contact="Kim Poe (kim@acme.test)", associated_contact_emails=""),
+            make_row(3, associated_contact="Nameless", associated_contact_emails=""),
         ],
     )
     found = [
-        [(link.contact.name, link.contact.email) for link in t.contacts] for t in tickets(context)
+        [(link.contact.name, link.contact.email) for link in t.contacts]
+        for t in list_tickets(context)
     ]
     assert found == [
         [("Jo Doe", "jo@acme.test"), ("Pat Roe", "pat@acme.test")],
         [("Kim Poe", "kim@acme.test")],
         [],
     ]
-    assert any("address" in c for c in tickets(context)[2].caveats)
+    assert any("address" in c for c in list_tickets(context)[2].caveats)
 
 
 def test_owners_can_be_given_by_their_number(context: AppContext) -> None:
     with context.store.transaction() as session:
         staff(session, "Olga")
-    report = brought(
+    report = import_rows(
         context,
-        [line(1, ticket_owner="81"), line(2, ticket_owner="82")],
+        [make_row(1, ticket_owner="81"), make_row(2, ticket_owner="82")],
         vocabulary=Vocabulary(owners={"81": "Olga"}),
     )
     assert report.unknown_people == {"82": 1}
-    first, second = tickets(context)
+    first, second = list_tickets(context)
     assert first.owner is not None
     assert second.owner is None
     assert any("82" in c for c in second.caveats)
@@ -532,11 +547,14 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_context: Ap
         company(session, "Acme Clinic", manager=olga)
     raw = (
         b"Company name,Company Domain Name,Manager,Practice ID\n"
-        b"ACME"
-        b" Clinic,acme.test,Max,4711\nBeta,beta.test;gmail.com,Max,\nGamma,acme.test,Zoe,\n,x.test,,\nBeta,,,\n"
+        b"ACME Clinic,acme.test,Max,4711\n"
+        b"Beta,beta.test;gmail.com,Max,\n"
+        b"Gamma,acme.test,Zoe,\n"
+        b",x.test,,\n"
+        b"Beta,,,\n"
     )
-    planned = preview_import(context, wanted(raw, "companies"))
-    done = run_import(context, wanted(raw, "companies"), by="Olga")
+    planned = preview_import(context, make_request(raw, "companies"))
+    done = run_import(context, make_request(raw, "companies"), by="Olga")
     assert done.outcomes == {
         RowOutcome.CHANGED: 1,
         RowOutcome.ADDED: 2,
@@ -555,7 +573,7 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_context: Ap
             "Max",
         )
         assert (gamma.domains, gamma.manager) == ([], None)
-    assert counts(run_import(context, wanted(raw, "companies"), by="Olga"))[0] == 0
+    assert get_counts(run_import(context, make_request(raw, "companies"), by="Olga"))[0] == 0
 
 
 def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(
@@ -568,7 +586,9 @@ def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(
     with any_context.store.read_only() as session:
         assert NO_MANAGER in session.get_one(Ticket, number).caveats
     run_import(
-        any_context, wanted(b"Company name,Manager\nAcme Clinic,Max\n", "companies"), by="Olga"
+        any_context,
+        make_request(b"Company name,Manager\nAcme Clinic,Max\n", "companies"),
+        by="Olga",
     )
     with any_context.store.read_only() as session:
         assert session.get_one(Company, acme).manager
@@ -584,8 +604,8 @@ def test_contacts_get_what_they_lack(any_context: AppContext) -> None:
         b"First name,Last name,Email,Phone number,Company name\n"
         b"Jo,Doe,JO@acme.test,555-0100,Beta\nPat,Roe,pat@beta.test,,Beta\nNo,One,,,\n"
     )
-    planned = preview_import(context, wanted(raw, "contacts"))
-    done = run_import(context, wanted(raw, "contacts"), by="Olga")
+    planned = preview_import(context, make_request(raw, "contacts"))
+    done = run_import(context, make_request(raw, "contacts"), by="Olga")
     assert planned.outcomes == done.outcomes
     assert done.outcomes == {RowOutcome.CHANGED: 1, RowOutcome.ADDED: 1, RowOutcome.REFUSED: 1}
     with context.store.transaction() as session:

@@ -20,7 +20,7 @@ from console.presenters.operations import present_status
 from ingest.folder import watcher as folder_module
 from ingest.folder.watcher import ID_FILE, WatchedFolder, get_folder_id, serve
 from ingest.intake import Arrival, Intake, Transport
-from tests.support.context import HandClock, counted, together
+from tests.support.context import HandClock, counted, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Receipt, Ticket
 from workflow.runtime.backoff import Backoff
@@ -74,7 +74,7 @@ def folder(context: AppContext) -> WatchedFolder:
     return WatchedFolder(context, Intake(context).accept)
 
 
-def names(path: Path) -> list[str]:
+def list_names(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.is_file() and p.name != ID_FILE)
 
 
@@ -84,8 +84,8 @@ def test_a_finished_workbook_becomes_tickets_and_moves_to_done(
     (folder.path / "export.xlsx").write_bytes(workbook("one", "two"))
     folder.scan()
     assert counted(context, Ticket) == 2
-    assert names(folder.path) == []
-    assert names(folder.path / "done") == ["export.xlsx"]
+    assert list_names(folder.path) == []
+    assert list_names(folder.path / "done") == ["export.xlsx"]
 
 
 def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(
 ) -> None:
     (folder.path / "list.xlsx").write_bytes(b"this is no workbook at all")
     folder.scan()
-    assert names(folder.path / "rejected") == ["list.xlsx", "list.xlsx.txt"]
+    assert list_names(folder.path / "rejected") == ["list.xlsx", "list.xlsx.txt"]
     why = (folder.path / "rejected" / "list.xlsx.txt").read_text()
     assert "could not be read" in why
     assert "intake replay 1" in why
@@ -117,22 +117,22 @@ def test_files_of_programs_and_hidden_ones_are_left_alone(
 ) -> None:
     (folder.path / name).write_bytes(workbook("one"))
     folder.scan()
-    assert names(folder.path) == [name]
+    assert list_names(folder.path) == [name]
     assert counted(context, Delivery) == 0
 
 
 def test_a_file_still_being_written_is_left_until_it_rests(context: AppContext) -> None:
-    slow = WatchedFolder(_with(context, folder_settle_seconds=0.3), Intake(context).accept)
+    slow = WatchedFolder(_with_settings(context, folder_settle_seconds=0.3), Intake(context).accept)
     path, whole = slow.path / "export.xlsx", workbook("one")
     for cut in (1000, 2000, len(whole)):
         path.write_bytes(whole[:cut])
         slow.scan()
-        assert names(slow.path) == ["export.xlsx"], "taken while it grew"
-    deadline = time.monotonic() + 5
-    while names(slow.path) and time.monotonic() < deadline:
+        assert list_names(slow.path) == ["export.xlsx"], "taken while it grew"
+    deadline = time.monotonic() + 30
+    while list_names(slow.path) and time.monotonic() < deadline:
         slow.scan()
         time.sleep(0.02)
-    assert names(slow.path / "done") == ["export.xlsx"]
+    assert list_names(slow.path / "done") == ["export.xlsx"]
     assert counted(context, Ticket) == 1
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_rests_but_looks_cut_short_is_given_longer(
     (folder.path / "export.xlsx").write_bytes(part)
     folder.scan()
     folder.scan()
-    assert names(folder.path) == ["export.xlsx"]
+    assert list_names(folder.path) == ["export.xlsx"]
     assert counted(context, Delivery) == 0
 
 
@@ -157,7 +157,7 @@ def test_the_same_workbook_again_under_another_name_makes_no_second_ticket(
     )
     folder.scan()
     assert counted(context, Ticket) == 1
-    assert names(folder.path / "done") == ["export (copy).xlsx", "export.xlsx"]
+    assert list_names(folder.path / "done") == ["export (copy).xlsx", "export.xlsx"]
     assert counted(context, Receipt, Receipt.repeated) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_name_taken_in_done_is_not_overwritten(folder: WatchedFolder) -> None:
     for text in ("one", "two"):
         (folder.path / "export.xlsx").write_bytes(workbook(text))
         folder.scan()
-    assert names(folder.path / "done") == ["export (2).xlsx", "export.xlsx"]
+    assert list_names(folder.path / "done") == ["export (2).xlsx", "export.xlsx"]
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ def test_a_name_taken_in_done_is_not_overwritten(folder: WatchedFolder) -> None:
 def test_odd_names_do_no_harm(context: AppContext, folder: WatchedFolder, name: str) -> None:
     (folder.path / name).write_bytes(workbook("one"))
     folder.scan()
-    assert names(folder.path / "done") == [name]
+    assert list_names(folder.path / "done") == [name]
     assert counted(context, Ticket) == 1
 
 
 def test_the_longest_name_is_rejected_with_its_reason_all_the_same(folder: WatchedFolder) -> None:
     (folder.path / ("L" * 250 + ".xlsx")).write_bytes(b"no workbook")
     folder.scan()
-    assert len(names(folder.path / "rejected")) == 2
+    assert len(list_names(folder.path / "rejected")) == 2
 
 
 def test_a_file_over_the_limit_is_rejected_without_being_read(
@@ -212,17 +212,17 @@ def test_when_storing_fails_the_file_stays_and_is_taken_later(context: AppContex
     folder = WatchedFolder(context, accept)
     (folder.path / "export.xlsx").write_bytes(workbook("one"))
     folder.scan()
-    assert names(folder.path) == ["export.xlsx"]
+    assert list_names(folder.path) == ["export.xlsx"]
     folder.scan()
-    assert names(folder.path / "done") == ["export.xlsx"]
+    assert list_names(folder.path / "done") == ["export.xlsx"]
     assert counted(context, Ticket, Ticket.transport == Transport.FOLDER) == 1
 
 
 # -- whatever one file does stays with that file ----
 
 
-def named(context: AppContext) -> dict[str, str]:
-    """What `intake status` says of the folder: the names of items, with their reasons."""
+def list_named_items(context: AppContext) -> dict[str, str]:
+    """Return what `intake status` says of the folder: the names of items, with their reasons."""
     return {
         item["name"]: item["reason"]
         for one in present_status(context)["troubles"]
@@ -231,7 +231,7 @@ def named(context: AppContext) -> dict[str, str]:
 
 
 def put_bytes_name(folder: WatchedFolder, name: bytes, raw: bytes) -> None:
-    bytes_path(folder.path, name).write_bytes(raw)
+    make_bytes_path(folder.path, name).write_bytes(raw)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,9 @@ def test_a_name_that_is_not_utf8_is_repaired(
     put_bytes_name(folder, name, workbook("one") if good else b"no workbook")
     (folder.path / "zz behind.xlsx").write_bytes(workbook("two"))
     folder.scan()
-    assert names(folder.path) == []
-    assert (repaired in names(folder.path / ("done" if good else "rejected"))) is True
-    assert "zz behind.xlsx" in names(folder.path / "done")
+    assert list_names(folder.path) == []
+    assert (repaired in list_names(folder.path / ("done" if good else "rejected"))) is True
+    assert "zz behind.xlsx" in list_names(folder.path / "done")
     assert counted(context, Ticket) == 1 + good
     with context.store.read_only() as session:
         stored = [delivery.envelope["name"] for delivery in session.scalars(select(Delivery))]
@@ -272,8 +272,8 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(
     (folder.path / "z.xlsx").write_bytes(workbook("one"))
     for _ in range(2):
         folder.scan()
-    assert names(folder.path / "done") == ["z.xlsx"]
-    assert named(context) == {
+    assert list_names(folder.path / "done") == ["z.xlsx"]
+    assert list_named_items(context) == {
         "a folder.xlsx": "it is a folder: put its files themselves here",
         "b pipe.xlsx": "it is a pipe and no file",
         "c loop.xlsx": "it is a link: put the file itself here",
@@ -310,22 +310,22 @@ def test_what_is_left_alone_for_long_is_named(
     folder = WatchedFolder(context, Intake(context).accept)
     (folder.path / name).write_bytes(workbook("one"))
     folder.scan()
-    assert named(context) == {}, "it may be on its way"
+    assert list_named_items(context) == {}, "it may be on its way"
 
     def is_named() -> bool:
         folder.scan()
-        return name in named(context)
+        return name in list_named_items(context)
 
     wait_for(is_named)
-    assert "rename it" in named(context)[name]
+    assert "rename it" in list_named_items(context)[name]
     (need,) = [need for need in present_status(context)["needs"] if name in need]
     assert "1 file cannot be taken" in need
     monkeypatch.setattr("ingest.folder.watcher.IGNORED_SECONDS", 900)
     WatchedFolder(context, Intake(context).accept).scan()
-    assert name in named(context), "a restart does not forget it"
+    assert name in list_named_items(context), "a restart does not forget it"
     (folder.path / name).rename(folder.path / "export.xlsx")
     folder.scan()
-    assert names(folder.path / "done") == ["export.xlsx"]
+    assert list_names(folder.path / "done") == ["export.xlsx"]
     assert present_status(context)["troubles"] == []
 
 
@@ -339,10 +339,10 @@ def test_a_file_that_still_grows_under_an_interim_name_is_not_named(
         (folder.path / "x.xlsx.part").write_bytes(b"x" * size)
         folder.scan()
         now[0] += 59
-    assert named(context) == {}
+    assert list_named_items(context) == {}
     now[0] += 2
     folder.scan()
-    assert list(named(context)) == ["x.xlsx.part"]
+    assert list(list_named_items(context)) == ["x.xlsx.part"]
 
 
 @pytest.mark.parametrize(
@@ -364,8 +364,8 @@ def test_what_programs_leave_for_themselves_is_never_named(
     (folder.path / ".snapshot").mkdir()
     folder.scan()
     folder.scan()
-    assert named(context) == {}
-    assert names(folder.path) == [name]
+    assert list_named_items(context) == {}
+    assert list_names(folder.path) == [name]
 
 
 FAULTS = [
@@ -401,8 +401,8 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
     with capture_logs() as lines:
         folder.scan()
         folder.scan()
-    assert names(folder.path) == ["b.xlsx"], "it stays where it is"
-    assert names(folder.path / "done") == ["a.xlsx", "c.xlsx"]
+    assert list_names(folder.path) == ["b.xlsx"], "it stays where it is"
+    assert list_names(folder.path / "done") == ["a.xlsx", "c.xlsx"]
     status_of_folder = present_status(context)
     assert not status_of_folder["ok"]
     (need,) = [need for need in status_of_folder["needs"] if "b.xlsx" in need]
@@ -411,7 +411,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
     armed.clear()
     folder.scan()
     folder.scan()
-    assert names(folder.path / "done") == ["a.xlsx", "b.xlsx", "c.xlsx"]
+    assert list_names(folder.path / "done") == ["a.xlsx", "b.xlsx", "c.xlsx"]
     assert present_status(context)["troubles"] == []
 
 
@@ -479,10 +479,10 @@ def test_a_file_that_cannot_be_moved_leaves_no_pile_of_reasons(
         patch.setattr(Path, "rename", rename)
         for _ in range(3):
             folder.scan()
-    assert names(folder.path / "rejected") == []
-    assert list(named(context)) == ["a.xlsx"]
+    assert list_names(folder.path / "rejected") == []
+    assert list(list_named_items(context)) == ["a.xlsx"]
     folder.scan()
-    assert names(folder.path / "rejected") == ["a.xlsx", "a.xlsx.txt"]
+    assert list_names(folder.path / "rejected") == ["a.xlsx", "a.xlsx.txt"]
 
 
 def test_a_file_that_became_a_pipe_does_not_hold_the_process(folder: WatchedFolder) -> None:
@@ -514,11 +514,11 @@ def wait_for(state: Callable[[], bool]) -> None:
 def test_a_dropped_file_is_noticed_by_itself(context: AppContext, watching: Path) -> None:
     wait_for((watching / "rejected").is_dir)
     (watching / "export.xlsx").write_bytes(workbook("one"))
-    wait_for(lambda: names(watching / "done") == ["export.xlsx"])
+    wait_for(lambda: list_names(watching / "done") == ["export.xlsx"])
     assert counted(context, Ticket) == 1
 
 
-def bytes_path(folder: Path, name: bytes) -> Path:
+def make_bytes_path(folder: Path, name: bytes) -> Path:
     """Return the path of a file whose name need not be UTF-8."""
     return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
 
@@ -545,17 +545,17 @@ def test_a_name_that_is_not_utf8_ends_no_process(
         thread.start()
         try:
             some_rounds()
-            growing, whole = bytes_path(folder, name + b".part"), workbook("one")
+            growing, whole = make_bytes_path(folder, name + b".part"), workbook("one")
             for end in (10, 1000, len(whole)):  # as a download grows under its interim name
                 growing.write_bytes(whole[:end])
                 some_rounds()
-            growing.rename(bytes_path(folder, name))
+            growing.rename(make_bytes_path(folder, name))
             (folder / "zz behind.xlsx").write_bytes(workbook("two"))
-            wait_for(lambda: len(names(folder / "done")) == 2)
-            bytes_path(folder, name).write_bytes(b"no workbook")
-            wait_for(lambda: len(names(folder / "rejected")) == 2)
+            wait_for(lambda: len(list_names(folder / "done")) == 2)
+            make_bytes_path(folder, name).write_bytes(b"no workbook")
+            wait_for(lambda: len(list_names(folder / "rejected")) == 2)
             (folder / "last.xlsx").write_bytes(workbook("three"))
-            wait_for(lambda: "last.xlsx" in names(folder / "done"))
+            wait_for(lambda: "last.xlsx" in list_names(folder / "done"))
             assert thread.is_alive()
         finally:
             stop.set()
@@ -588,7 +588,7 @@ def test_whatever_the_watcher_raises_files_are_taken(
         try:
             wait_for((context.settings.dropbox / "rejected").is_dir)
             (context.settings.dropbox / "export.xlsx").write_bytes(workbook("one"))
-            wait_for(lambda: names(context.settings.dropbox / "done") == ["export.xlsx"])
+            wait_for(lambda: list_names(context.settings.dropbox / "done") == ["export.xlsx"])
         finally:
             stop.set()
             thread.join(20)
@@ -597,7 +597,7 @@ def test_whatever_the_watcher_raises_files_are_taken(
     assert "a name" not in str(lines)
 
 
-def _with(context: AppContext, **settings: object) -> AppContext:
+def _with_settings(context: AppContext, **settings: object) -> AppContext:
     changed = context.settings.model_copy(update=settings)
     return AppContext(
         changed, context.store, context.sealer, context.blob_store, context.signer, context.clock
@@ -610,7 +610,7 @@ def _with(context: AppContext, **settings: object) -> AppContext:
 def test_a_folder_is_the_same_for_every_host_that_shares_it_and_no_other_is(tmp_path: Path) -> None:
     shared, other = tmp_path / "shared", tmp_path / "other"
     seen = set[str]()
-    assert together(*[lambda: seen.add(get_folder_id(shared))] * 8) == []
+    assert run_in_threads(*[lambda: seen.add(get_folder_id(shared))] * 8) == []
     assert len(seen) == 1
     assert get_folder_id(other) not in seen
     assert [p.name for p in shared.iterdir()] == [".intake-folder"]

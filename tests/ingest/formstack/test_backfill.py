@@ -1,6 +1,6 @@
 """Backfill against a Formstack of our own.
 
-What no webhook brought is found, once, whatever fails.
+Submissions that no webhook brought are found, once, whatever fails.
 """
 
 import json
@@ -50,7 +50,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.formstack import submission as parser
 from parsers.item import Address, Format, InboundItem
-from tests.support.context import START, HandClock, Steady, counted, together
+from tests.support.context import START, HandClock, Steady, counted, run_in_threads
 from tests.support.formstack_server import (
     Formstack,
     by_text,
@@ -123,7 +123,7 @@ def pull(context: AppContext) -> Iterator[Pull]:
         yield made
 
 
-def webhook(context: AppContext, body: bytes) -> None:
+def accept_from_webhook(context: AppContext, body: bytes) -> None:
     """A form as the webhook hands it over."""
     Intake(context).accept(
         Arrival(
@@ -135,12 +135,12 @@ def webhook(context: AppContext, body: bytes) -> None:
     )
 
 
-def row(context: AppContext, form: str = "77") -> FormCheckpoint:
+def load_checkpoint(context: AppContext, form: str = "77") -> FormCheckpoint:
     with context.store.read_only() as session:
         return session.get_one(FormCheckpoint, form)
 
 
-def needs(context: AppContext) -> list[str]:
+def list_needs(context: AppContext) -> list[str]:
     return [need for need in status.collect_status(context).needs if need.startswith("backfill")]
 
 
@@ -181,7 +181,7 @@ def test_by_both_ways_it_is_one_ticket(
     body = webhook_says(sent) if variant == "the same" else by_ids
     made = Pull(context)
     with made.api:
-        ways = [lambda: webhook(context, body), lambda: made() and None]
+        ways = [lambda: accept_from_webhook(context, body), lambda: made() and None]
         for way in ways if order == "webhook first" else ways[::-1]:
             way()
             if order != "before either is read":
@@ -202,9 +202,9 @@ def test_by_both_ways_at_once_it_is_one_ticket(
     sent = [formstack.send(str(n), START - MINUTE, f"message {n}") for n in range(20)]
     made = Pull(context)
     with made.api:
-        work = [made, *[lambda s=s: webhook(context, webhook_says(s)) for s in sent]]
+        work = [made, *[lambda s=s: accept_from_webhook(context, webhook_says(s)) for s in sent]]
         assert (
-            together(
+            run_in_threads(
                 *work,
                 lambda: process_waiting(context) and None,
                 lambda: process_waiting(context) and None,
@@ -223,7 +223,7 @@ def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(
     context = any_context
     for n in range(20):
         formstack.send(str(n), START - MINUTE)
-        webhook(
+        accept_from_webhook(
             context,
             json.dumps(
                 {"FormID": "77", "UniqueID": str(n), "Email": f"other{n}@clinic.example"}
@@ -236,7 +236,7 @@ def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(
     made = Pull(context)
     with made.api:
         assert made() == (20, 20)
-    assert together(*[lambda: process_waiting(context) and None] * 4) == []
+    assert run_in_threads(*[lambda: process_waiting(context) and None] * 4) == []
     process_waiting(context)
     assert (counted(context, Ticket), counted(context, Message)) == (20, 40)
 
@@ -253,7 +253,9 @@ def test_two_readings_of_one_submission_are_of_one_origin() -> None:
 def test_a_ticket_of_an_older_version_is_found_by_its_submission(
     context: AppContext, formstack: Formstack, pull: Pull
 ) -> None:
-    webhook(context, b'{"FormID": "77", "UniqueID": "9001", "Email": "other@clinic.example"}')
+    accept_from_webhook(
+        context, b'{"FormID": "77", "UniqueID": "9001", "Email": "other@clinic.example"}'
+    )
     process_waiting(context)
     with context.store.transaction() as session:
         session.execute(update(Ticket).values(origin="formstack:77/9001:other@clinic.example"))
@@ -261,7 +263,7 @@ def test_a_ticket_of_an_older_version_is_found_by_its_submission(
     formstack.send("9001", START)
     assert pull() == (1, 0), "it stands on a ticket"
     raw = webhook_says(formstack.forms["77"][0])
-    webhook(context, raw)
+    accept_from_webhook(context, raw)
     process_waiting(context)
     assert counted(context, Ticket) == 1
 
@@ -276,7 +278,7 @@ def test_it_reads_as_the_webhook_would_have_sent_it(
         sent = formstack.send(
             "9001", START, "The claim was denied.\nx = y\n\nfirst = second thoughts"
         )
-        made = Pull(_with(context, formstack_api=formstack.url))
+        made = Pull(_with_settings(context, formstack_api=formstack.url))
         with made.api:
             assert made() == (1, 1)
     with context.store.read_only() as session:
@@ -295,7 +297,7 @@ def test_fields_count_as_the_settings_say_by_number_or_by_label(
 ) -> None:
     formstack.send("9001", START)
     form = Form(fields={named: FormField.SUBJECT})
-    made = Pull(_with(context, form={"77": form}))
+    made = Pull(_with_settings(context, form={"77": form}))
     with made.api:
         made()
     process_waiting(made.context)
@@ -368,7 +370,7 @@ def test_the_first_look_goes_back_a_day_and_since_goes_further(
     formstack.send("2", START - DAY + MINUTE)
     assert pull() == (1, 1)
     assert pull(since=START - 6 * DAY) == (2, 1)
-    assert row(context).seen_until == START, "what was put down is not taken back"
+    assert load_checkpoint(context).seen_until == START, "what was put down is not taken back"
 
 
 def test_after_a_long_stop_everything_since_the_last_one_seen_is_pulled(
@@ -380,8 +382,8 @@ def test_after_a_long_stop_everything_since_the_last_one_seen_is_pulled(
         formstack.send(str(100 + n), START + n * timedelta(hours=1))
     clock.turn(days=12)
     assert pull() == (251, 250)
-    assert row(context).seen_until == START + 249 * timedelta(hours=1)
-    assert row(context).looked_at == clock.now
+    assert load_checkpoint(context).seen_until == START + 249 * timedelta(hours=1)
+    assert load_checkpoint(context).looked_at == clock.now
 
 
 def test_a_quiet_form_keeps_its_place(clock: HandClock, formstack: Formstack, pull: Pull) -> None:
@@ -401,7 +403,7 @@ def test_since_a_later_day_leaves_no_gap_behind(
     formstack.send("1", START + DAY)
     formstack.send("2", START + 8 * DAY)
     assert pull(since=START + 7 * DAY) == (1, 1)
-    assert row(context).seen_until == START
+    assert load_checkpoint(context).seen_until == START
     assert pull() == (2, 1)
 
 
@@ -516,7 +518,7 @@ def test_a_form_that_breaks_us_holds_up_no_other(
     with pull.api:
         assert pull.reader.pull_all() is False
     assert counted(context, Delivery) == 1
-    assert "KeyError" in row(context, "76").fault
+    assert "KeyError" in load_checkpoint(context, "76").fault
 
 
 def test_a_list_that_shrinks_while_it_is_read_is_read_again(
@@ -621,7 +623,7 @@ def test_a_look_that_ends_within_the_hour_that_comes_twice_goes_on_early_enough(
     clock.now = FALL + 40 * MINUTE
     formstack.send("1", FALL + 10 * MINUTE)  # 1:10 EST, which may as well be 1:10 EDT
     pull()
-    assert row(context).seen_until == FALL - 50 * MINUTE
+    assert load_checkpoint(context).seen_until == FALL - 50 * MINUTE
 
 
 # -- what may go wrong ----
@@ -669,12 +671,12 @@ def test_each_refusal_has_words_of_ours_and_stands_in_the_status(
     assert (raised.value.message, raised.value.is_permanent) == (words, lasting)
     assert "right" not in words
     said_now = [f"backfill of form 77: {words}"]
-    assert needs(context) == (said_now if lasting else [])
+    assert list_needs(context) == (said_now if lasting else [])
     clock.turn(hours=2)
-    assert needs(context) == said_now
+    assert list_needs(context) == said_now
     pull()
-    assert needs(context) == []
-    assert row(context).looked_at == clock.now
+    assert list_needs(context) == []
+    assert load_checkpoint(context).looked_at == clock.now
 
 
 def test_a_token_goes_nowhere_else(formstack: Formstack, pull: Pull) -> None:
@@ -695,11 +697,11 @@ def test_neither_token_nor_answers_reach_the_log(
         pull()
     formstack.token = "right"
     pull()
-    heard = "".join(capsys.readouterr())
-    assert "backfill failed" in heard
-    assert "backfilled" in heard
-    assert "right" not in heard.replace("rights", "")
-    assert "Roe" not in heard
+    output = "".join(capsys.readouterr())
+    assert "backfill failed" in output
+    assert "backfilled" in output
+    assert "right" not in output.replace("rights", "")
+    assert "Roe" not in output
 
 
 def test_an_encrypted_form_is_asked_for_with_its_password(
@@ -711,7 +713,7 @@ def test_an_encrypted_form_is_asked_for_with_its_password(
     with wrong.api, pytest.raises(ApiError, match="decrypt"):
         wrong()
     form = {"77": Form(encryption_password=SecretStr("open sesame"))}
-    right = Pull(_with(context, form=form))
+    right = Pull(_with_settings(context, form=form))
     with right.api:
         assert right() == (1, 1)
 
@@ -753,7 +755,7 @@ def test_no_answer_and_no_server_are_distinguished(
     with slow.api, pytest.raises(ApiError, match=TIMED_OUT):
         slow()
     hang.set()
-    nowhere = Pull(_with(context, formstack_api="http://127.0.0.1:9/api/v2"))
+    nowhere = Pull(_with_settings(context, formstack_api="http://127.0.0.1:9/api/v2"))
     with nowhere.api, pytest.raises(ApiError, match=UNREACHABLE):
         nowhere()
 
@@ -819,13 +821,13 @@ def test_a_day_of_calls_stays_within_what_a_token_may(
 def test_pulled_are_the_forms_of_the_settings_and_of_the_webhook(
     context: AppContext, formstack: Formstack
 ) -> None:
-    webhook(context, b'{"FormID": "88", "UniqueID": "1", "Email": "a@b.example"}')
-    webhook(context, b'{"FormID": "99", "UniqueID": "1", "Email": "a@b.example"}')
+    accept_from_webhook(context, b'{"FormID": "88", "UniqueID": "1", "Email": "a@b.example"}')
+    accept_from_webhook(context, b'{"FormID": "99", "UniqueID": "1", "Email": "a@b.example"}')
     formstack.send("1", START, form="another desk's")
-    made = Pull(_with(context, form={"77": Form(), "99": Form(backfill=False)}))
+    made = Pull(_with_settings(context, form={"77": Form(), "99": Form(backfill=False)}))
     with made.api:
         assert made.reader.list_forms() == ["77", "88"]
-        webhook(context, b'{"FormID": "66", "UniqueID": "1", "Email": "a@b.example"}')
+        accept_from_webhook(context, b'{"FormID": "66", "UniqueID": "1", "Email": "a@b.example"}')
         assert made.reader.list_forms() == ["66", "77", "88"]
 
 
@@ -835,34 +837,34 @@ def test_a_form_that_cannot_be_pulled_holds_up_no_other(
     formstack.forbidden = {"66"}
     formstack.send("1", START, form="66")
     formstack.send("2", START, form="77")
-    made = Pull(_with(context, form={"66": Form(), "77": Form()}))
+    made = Pull(_with_settings(context, form={"66": Form(), "77": Form()}))
     with made.api:
         assert made.reader.pull_all(), "a person has to mend it: asking sooner does not"
         assert counted(context, Receipt) == 1
-        assert [n.partition(":")[0] for n in needs(context)] == ["backfill of form 66"]
+        assert [n.partition(":")[0] for n in list_needs(context)] == ["backfill of form 66"]
         formstack.answers = [json_answer({}, 500)]
         assert not made.reader.pull_all()
-    gone = Pull(_with(context, form={"77": Form()}))
+    gone = Pull(_with_settings(context, form={"77": Form()}))
     with gone.api:
         gone.reader.pull_all()
-    assert needs(context) == [], "nobody pulls form 66 any more"
+    assert list_needs(context) == [], "nobody pulls form 66 any more"
 
 
 def test_a_token_without_any_form_says_so(context: AppContext, formstack: Formstack) -> None:
-    made = Pull(_with(context, form={}))
+    made = Pull(_with_settings(context, form={}))
     with made.api:
         made.reader.pull_all()
-        assert needs(context) == [f"backfill: {NO_FORM}"]
-        webhook(context, b'{"FormID": "77", "UniqueID": "1", "Email": "a@b.example"}')
+        assert list_needs(context) == [f"backfill: {NO_FORM}"]
+        accept_from_webhook(context, b'{"FormID": "77", "UniqueID": "1", "Email": "a@b.example"}')
         formstack.forms["77"] = []
         made.reader.pull_all()
-    assert needs(context) == []
+    assert list_needs(context) == []
 
 
 def test_without_a_token_old_faults_are_no_concern(context: AppContext) -> None:
     FormCheckpoints(context.store).record_failure("77", CREDENTIALS_REFUSED, START, lasting=True)
-    assert len(needs(context)) == 1
-    assert needs(_with(context, formstack_token=SecretStr(""))) == []
+    assert len(list_needs(context)) == 1
+    assert list_needs(_with_settings(context, formstack_token=SecretStr(""))) == []
 
 
 def test_one_of_several_pulls_and_another_takes_over(
@@ -900,7 +902,7 @@ def test_two_that_pull_at_once_make_one_ticket_of_each(
     for n in range(30):
         formstack.send(str(n), START - MINUTE)
     readers = [Pull(any_context), Pull(any_context)]
-    assert together(*readers) == []
+    assert run_in_threads(*readers) == []
     while process_waiting(
         any_context
     ):  # it ends after some seconds, which a busy machine spends on fewer than all
@@ -924,7 +926,7 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], said_of: str
         Settings(**wrong)
 
 
-def _with(context: AppContext, **changed: Any) -> AppContext:
+def _with_settings(context: AppContext, **changed: Any) -> AppContext:
     return replace(context, settings=context.settings.model_copy(update=changed))
 
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,9 +17,11 @@ from ingest.formstack import spool as spooling
 from ingest.formstack.spool import SPOOL_FOLDER, Spool, SpoolDrainer, drain
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, counted, together
+from tests.support.context import HandClock, counted, run_in_threads
+from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
+from workflow.database.engine import migrate
 from workflow.models.core import Delivery, Receipt, SelfCheck
 from workflow.models.states import DeliveryState
 from workflow.operations.status import collect_status
@@ -31,6 +33,18 @@ FORM = Arrival(
     raw=b"FormID=1&name=Jane+Roe\xff",
     envelope={"form": "1"},
 )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that answers but has no tables yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    server.run("CREATE DATABASE empty")
+    yield server.url("empty")
+    server.drop("empty")
 
 
 @pytest.fixture
@@ -106,6 +120,20 @@ def test_while_the_database_is_away_everything_stays_in_the_spool(
     assert drain(context) == 3
 
 
+def test_forms_stay_in_the_spool_until_a_database_that_came_back_is_migrated(
+    context: AppContext, spool: Spool, empty_database_url: str
+) -> None:
+    spool.store(FORM)
+    settings = context.settings.model_copy(update={"database_url": empty_database_url})
+    returned = open_context(settings)
+    assert drain(returned) == 0
+    assert (len(spool.list_waiting()), spool.count_damaged()) == (1, 0)
+    migrate(empty_database_url)
+    assert drain(returned) == 1
+    assert counted(returned, Delivery) == 1
+    returned.close()
+
+
 def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(
     context: AppContext, spool: Spool
 ) -> None:
@@ -170,7 +198,7 @@ def test_a_spool_that_somebody_else_drains_is_left_to_them(
     assert drain(context) == 1
 
 
-def rounds(context: AppContext, want: Callable[[], bool]) -> None:
+def drain_until(context: AppContext, want: Callable[[], bool]) -> None:
     """Let a drainer go round until it has done what is wanted."""
     stop = threading.Event()
     thread = threading.Thread(
@@ -184,7 +212,7 @@ def rounds(context: AppContext, want: Callable[[], bool]) -> None:
         thread.join()
 
 
-def faults(context: AppContext) -> list[str]:
+def list_faults(context: AppContext) -> list[str]:
     with context.store.read_only() as session:
         return list(
             session.scalars(select(SelfCheck.fault).where(SelfCheck.name.startswith("spool ")))
@@ -200,11 +228,11 @@ def test_the_webhook_drains_its_spool_and_reports_what_does_not_open_until_the_k
     Spool(context.settings.home / SPOOL_FOLDER, Sealer([other])).store(
         replace(FORM, raw=b"FormID=2")
     )
-    rounds(context, lambda: faults(context) != [""] and counted(context, Delivery) == 1)
-    assert [fault[:7] for fault in faults(context)] == ["1 forms"]
-    assert faults(context)[0] in collect_status(context).needs
+    drain_until(context, lambda: list_faults(context) != [""] and counted(context, Delivery) == 1)
+    assert [fault[:7] for fault in list_faults(context)] == ["1 forms"]
+    assert list_faults(context)[0] in collect_status(context).needs
     both = replace(context, sealer=Sealer([Fernet.generate_key(), other]))
-    rounds(both, lambda: faults(context) == [""])
+    drain_until(both, lambda: list_faults(context) == [""])
     assert counted(context, Delivery) == 2
 
 
@@ -222,7 +250,7 @@ def test_a_drainer_goes_on_whatever_happens(
 
     monkeypatch.setattr(spooling, "drain", drain_or_not)
     spool.store(FORM)
-    rounds(context, lambda: counted(context, Delivery) == 1)
+    drain_until(context, lambda: counted(context, Delivery) == 1)
 
 
 def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(
@@ -257,7 +285,7 @@ def test_two_who_drain_at_once_store_everything_once(context: AppContext, spool:
                 transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=f"FormID={n}".encode()
             )
         )
-    assert together(*[lambda: drain(context)] * 3) == []
+    assert run_in_threads(*[lambda: drain(context)] * 3) == []
     drain(context)
     assert counted(context, Delivery) == 10
     assert spool.list_waiting() == []

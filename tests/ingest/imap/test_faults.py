@@ -1,8 +1,7 @@
-"""Mails that an IMAP server does not give, or that we cannot take.
+"""Mails that an IMAP server does not deliver, or that we cannot take.
 
-Fetched later, and nothing else held up.
-
-A real Dovecot behind a proxy that spoils single commands.
+They are fetched later, and hold up nothing else. A real Dovecot answers, behind a proxy that spoils
+single commands.
 """
 
 import pytest
@@ -169,7 +168,7 @@ def test_beyond_a_bound_the_checkpoint_waits_and_nothing_is_lost(
     proxy.spoil = spoiling(NO)
     with reader.running():
         until(lambda: troubles(context) == [(3, "the server refused")], 20)
-        until(lambda: len([line for line in proxy.heard if b"LOGIN" in line]) > 3, 20)
+        until(lambda: len([line for line in proxy.client_lines if b"LOGIN" in line]) > 3, 20)
         assert counted(context, ItemFault) == 3
         saved = StoredCheckpoints(context.store).load(reader.box.key)
         assert saved is not None
@@ -215,9 +214,10 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
 # -- deliveries of earlier versions that are only the address of a mail ----
 
 
-def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:
+def store_url_delivery(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int:
     """Store what an earlier version stored for a mail that it could not fetch."""
-    url = f"imap://{box.user.replace('@', '%40')}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
+    user = box.user.replace("@", "%40")
+    url = f"imap://{user}@{box.host}/INBOX;UIDVALIDITY={uid_validity}/;UID={uid}"
     envelope: dict[str, object] = {"mailbox": box.key, "uid": uid, "uid_validity": uid_validity}
     return Intake(context).accept(
         Arrival(
@@ -231,7 +231,7 @@ def ghost(context: AppContext, box: Mailbox, uid_validity: int, uid: int) -> int
     )
 
 
-def validity(server: Dovecot, user: str) -> int:
+def get_uid_validity(server: Dovecot, user: str) -> int:
     with server.client(user) as client:
         return int(client.folder_status("INBOX", ["UIDVALIDITY"])[b"UIDVALIDITY"])
 
@@ -240,8 +240,10 @@ def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
     server: Dovecot, user: str, reader: Reader, context: AppContext
 ) -> None:
     server.deliver(user, mail("the real one"))
-    number = ghost(context, reader.box, validity(server, user), 1)
-    StoredCheckpoints(context.store).save(reader.box.key, Checkpoint(validity(server, user), 1))
+    number = store_url_delivery(context, reader.box, get_uid_validity(server, user), 1)
+    StoredCheckpoints(context.store).save(
+        reader.box.key, Checkpoint(get_uid_validity(server, user), 1)
+    )
     with pytest.raises(UnreadableError, match="only its address"):
         try_replay(context, number)
     replayed = replay(context, number, by="Ann")
@@ -264,8 +266,8 @@ def test_replaying_the_address_of_a_mail_opens_no_ticket_and_fetches_the_mail(
 def test_replaying_the_address_of_a_mail_that_is_gone_stays_failed(
     server: Dovecot, user: str, reader: Reader, context: AppContext, uid_validity: str
 ) -> None:
-    known = validity(server, user) if uid_validity == "same" else 7
-    number = ghost(context, reader.box, known, 1)
+    known = get_uid_validity(server, user) if uid_validity == "same" else 7
+    number = store_url_delivery(context, reader.box, known, 1)
     replay(context, number, by="Ann")
     with reader.running():
         until(lambda: troubles(context) == [], 20)

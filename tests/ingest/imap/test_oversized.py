@@ -1,4 +1,4 @@
-"""Mails of a mailbox that are larger than the limit: their words and what fits are on the ticket.
+"""Mails of a mailbox over the size limit: text and the files that fit are on the ticket.
 
 A real Dovecot, behind a proxy where its answers are spoiled.
 """
@@ -26,7 +26,7 @@ def box(proxy: Proxy, user: str) -> Mailbox:
 PDF = b"%PDF" + bytes(range(256)) * 400
 
 
-def wrapped(raw: bytes) -> bytes:
+def encode_base64(raw: bytes) -> bytes:
     return base64.encodebytes(raw).replace(b"\n", b"\r\n")
 
 
@@ -42,55 +42,67 @@ def multipart_mail(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
     )
 
 
-def text(words: str, kind: str = "plain") -> bytes:
+def make_text_part(words: str, kind: str = "plain") -> bytes:
     return f"Content-Type: text/{kind}; charset=utf-8\r\n\r\n{words}\r\n".encode()
 
 
 BASE64 = b"Content-Transfer-Encoding: base64\r\n\r\n"
 
 
-def attached(name: str, raw: bytes, mime: str = "application/pdf") -> bytes:
+def make_attachment(name: str, raw: bytes, mime: str = "application/pdf") -> bytes:
     head = f'Content-Type: {mime}\r\nContent-Disposition: attachment; filename="{name}"\r\n'
-    return head.encode() + BASE64 + wrapped(raw)
+    return head.encode() + BASE64 + encode_base64(raw)
 
 
 LIMIT = 20_000
 ALTERNATIVE = (
     b"Content-Type: multipart/alternative; boundary=in\r\n\r\n--in\r\n"
-    + text("plain words")
+    + make_text_part("plain words")
     + b"--in\r\n"
-    + text("<p>plain <b>words</b></p>", "html")
+    + make_text_part("<p>plain <b>words</b></p>", "html")
     + b"--in--\r\n"
 )
 LARGE = {
     "text in front": (
-        multipart_mail(text("plain words"), attached("big.pdf", PDF)),
+        multipart_mail(make_text_part("plain words"), make_attachment("big.pdf", PDF)),
         ["big.pdf"],
         [],
     ),
-    "text behind": (multipart_mail(attached("big.pdf", PDF), text("plain words")), ["big.pdf"], []),
+    "text behind": (
+        multipart_mail(make_attachment("big.pdf", PDF), make_text_part("plain words")),
+        ["big.pdf"],
+        [],
+    ),
     "a small file too": (
         multipart_mail(
-            attached("big.pdf", PDF), text("plain words"), attached("small.pdf", b"%PDF small")
+            make_attachment("big.pdf", PDF),
+            make_text_part("plain words"),
+            make_attachment("small.pdf", b"%PDF small"),
         ),
         ["big.pdf"],
         ["small.pdf"],
     ),
-    "alternatives": (multipart_mail(ALTERNATIVE, attached("big.pdf", PDF)), ["big.pdf"], []),
+    "alternatives": (multipart_mail(ALTERNATIVE, make_attachment("big.pdf", PDF)), ["big.pdf"], []),
     "an encoded name": (
-        multipart_mail(text("plain words"), attached("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)),
+        multipart_mail(
+            make_text_part("plain words"), make_attachment("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)
+        ),
         ["Befünde.pdf"],
         [],
     ),
     "no name": (
-        multipart_mail(text("plain words"), b"Content-Type: image/png\r\n" + BASE64 + wrapped(PDF)),
+        multipart_mail(
+            make_text_part("plain words"),
+            b"Content-Type: image/png\r\n" + BASE64 + encode_base64(PDF),
+        ),
         [".png"],
         [],
     ),
     "a forwarded mail": (
         multipart_mail(
-            text("plain words"),
-            b"Content-Type: message/rfc822\r\n\r\n" + multipart_mail(attached("in.pdf", PDF)),
+            make_text_part("plain words"),
+            b"Content-Type: message/rfc822\r\n\r\n"
+            + multipart_mail(make_attachment("in.pdf", PDF)),
         ),
         [".eml"],
         [],
@@ -106,7 +118,7 @@ def small_context(context: AppContext) -> AppContext:
     )
 
 
-def the_ticket(context: AppContext) -> tuple[Ticket, Message, list[str]]:
+def load_ticket(context: AppContext) -> tuple[Ticket, Message, list[str]]:
     with context.store.read_only() as session:
         ticket, message = (
             session.scalars(select(Ticket)).one(),
@@ -129,7 +141,7 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
     reader = Reader(small_context, box)
     with reader.running():
         until(lambda: subjects(small_context) == ["scans"], 20)
-    ticket, message, files = the_ticket(small_context)
+    ticket, message, files = load_ticket(small_context)
     assert message.text.strip() == "plain words"
     assert files == kept
     (caveat,) = [caveat for caveat in ticket.caveats if "larger than" in caveat]
@@ -150,7 +162,7 @@ def test_a_long_text_is_cut_at_the_limit_and_says_so(
     server.deliver(user, mail("scans", "the first words " + "x" * 3 * LIMIT))
     with Reader(small_context, box).running():
         until(lambda: subjects(small_context) == ["scans"], 20)
-    ticket, message, _ = the_ticket(small_context)
+    ticket, message, _ = load_ticket(small_context)
     assert message.text.startswith("the first words")
     assert "the rest of the text" in str(ticket.caveats)
 
@@ -159,16 +171,16 @@ def test_a_mail_that_is_one_file_opens_a_ticket_that_names_it(
     server: Dovecot, user: str, box: Mailbox, small_context: AppContext
 ) -> None:
     head = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\nMIME-Version: 1.0\r\n"
-    server.deliver(user, head + attached("big.pdf", PDF))
+    server.deliver(user, head + make_attachment("big.pdf", PDF))
     with Reader(small_context, box).running():
         until(lambda: subjects(small_context) == ["scans"], 20)
-    ticket, _, files = the_ticket(small_context)
+    ticket, _, files = load_ticket(small_context)
     assert "missing here: " in str(ticket.caveats)
     assert ".pdf (" in str(ticket.caveats)
     assert files == []
 
 
-def deep(levels: int) -> bytes:
+def nest_multiparts(levels: int) -> bytes:
     head, tail = b"", b""
     for level in range(levels):
         head += f"Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n".encode()
@@ -176,8 +188,8 @@ def deep(levels: int) -> bytes:
     return (
         b"Subject: scans\r\nMIME-Version: 1.0\r\n"
         + head
-        + text("plain words")
-        + wrapped(PDF)
+        + make_text_part("plain words")
+        + encode_base64(PDF)
         + tail
     )
 
@@ -195,7 +207,7 @@ def deep(levels: int) -> bytes:
             LARGE["text in front"][0],
             b'* 1 FETCH (UID 1 BODYSTRUCTURE ("TEXT"))\r\n{tag} OK done\r\n',
         ),
-        (deep(60), None),
+        (nest_multiparts(60), None),
     ],
     ids=["refused", "nil", "odd", "short", "deep"],
 )
@@ -213,7 +225,7 @@ def test_where_the_parts_cannot_be_listed_the_beginning_is_taken(
     server.deliver(user, raw)
     with Reader(small_context, box).running():
         until(lambda: subjects(small_context) == ["scans"], 20)
-    ticket, message, _ = the_ticket(small_context)
+    ticket, message, _ = load_ticket(small_context)
     assert "plain words" in message.text
     assert "only its beginning was taken" in str(ticket.caveats)
 
@@ -231,5 +243,5 @@ def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(
         )
     )
     subjects(context)
-    ticket, _, _ = the_ticket(context)
+    ticket, _, _ = load_ticket(context)
     assert "only its header was taken" in str(ticket.caveats)

@@ -1,6 +1,6 @@
 """Files that a form links to, over real HTTPS.
 
-Fetched once where the settings allow it, bounded, never from inside.
+Each is fetched once where the settings allow it, within limits, never from the inner network.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ def settings(tmp_path: Path, files: FileServer) -> Settings:
     )
 
 
-def form(context: AppContext, *urls: str, unique: str = "1", form: str = "77") -> None:
+def process_form(context: AppContext, *urls: str, unique: str = "1", form: str = "77") -> None:
     """A form with an upload field, stored and read."""
     body = {
         "FormID": form,
@@ -85,12 +85,12 @@ def form(context: AppContext, *urls: str, unique: str = "1", form: str = "77") -
     process_waiting(context)
 
 
-def links(context: AppContext) -> list[LinkedFile]:
+def list_links(context: AppContext) -> list[LinkedFile]:
     with context.store.read_only() as session:
         return list(session.scalars(select(LinkedFile).order_by(LinkedFile.id)))
 
 
-def caveats(context: AppContext) -> list[str]:
+def get_caveats(context: AppContext) -> list[str]:
     with context.store.read_only() as session:
         return session.get_one(Ticket, 1).caveats
 
@@ -99,11 +99,11 @@ def test_a_linked_file_becomes_an_attachment_of_its_message_once(
     any_context: AppContext, files: FileServer, woken: Woken
 ) -> None:
     files.answers["/file/1"] = gives(PDF, **NAMED)
-    form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
+    process_form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
     assert "fetch" in woken
     assert fetch_due_files(any_context, files.trusting) == 1
     assert fetch_due_files(any_context, files.trusting) == 0
-    form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
+    process_form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
     assert fetch_due_files(any_context, files.trusting) == 0
     assert files.asked == [("/file/1", files.place)]
     with any_context.store.read_only() as session:
@@ -116,7 +116,7 @@ def test_a_linked_file_becomes_an_attachment_of_its_message_once(
     )
     assert any_context.blob_store.read(kept.content, kept.blob) == PDF
     assert b"PDF" not in (kept.content or b"")
-    assert NOT_FETCHED_CAVEAT not in caveats(any_context)
+    assert NOT_FETCHED_CAVEAT not in get_caveats(any_context)
     assert audited(any_context, 1, "file fetched")
 
 
@@ -124,7 +124,7 @@ def test_reading_the_form_again_leaves_the_fetched_file(
     context: AppContext, files: FileServer
 ) -> None:
     files.answers["/a.pdf"] = gives(PDF)
-    form(context, f"{files.url}/a.pdf")
+    process_form(context, f"{files.url}/a.pdf")
     fetch_due_files(context, files.trusting)
     with context.store.transaction() as session:
         session.execute(update(Message).values(text=""))
@@ -143,9 +143,9 @@ def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
         waker=woken,
         clock=clock,
     )
-    form(quiet, f"{files.url}/a.pdf")
+    process_form(quiet, f"{files.url}/a.pdf")
     assert "fetch" not in woken
-    assert links(quiet) == []
+    assert list_links(quiet) == []
     with quiet.store.read_only() as session:
         assert f"{files.url}/a.pdf" in session.get_one(Ticket, 1).messages[0].text
     quiet.close()
@@ -163,8 +163,8 @@ def test_a_form_may_have_hosts_of_its_own(
     )
     own = open_context(custom, waker=woken, clock=clock)
     files.answers["/a.pdf"] = gives(PDF)
-    form(own, f"{files.url}/a.pdf", form="78")
-    form(own, f"{files.url}/a.pdf", form="77")
+    process_form(own, f"{files.url}/a.pdf", form="78")
+    process_form(own, f"{files.url}/a.pdf", form="77")
     assert fetch_due_files(own, files.trusting) == 1
     assert counted(own, StoredAttachment, StoredAttachment.message_id == 2) == 1
     own.close()
@@ -173,28 +173,28 @@ def test_a_form_may_have_hosts_of_its_own(
 def test_a_host_taken_from_the_list_meanwhile_is_not_asked(
     context: AppContext, files: FileServer
 ) -> None:
-    form(context, f"{files.url}/a.pdf")
+    process_form(context, f"{files.url}/a.pdf")
     with context.store.transaction() as session:
         session.execute(update(LinkedFile).values(url="https://other.example/a.pdf"))
     fetch_due_files(context, files.trusting)
     assert files.asked == []
-    assert links(context)[0].state is LinkState.FAILED
+    assert list_links(context)[0].state is LinkState.FAILED
 
 
 def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says_so(
     context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers["/a.pdf"] = status(503)
-    form(context, f"{files.url}/a.pdf")
+    process_form(context, f"{files.url}/a.pdf")
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        assert NOT_FETCHED_CAVEAT not in caveats(context)
+        assert NOT_FETCHED_CAVEAT not in get_caveats(context)
         assert fetch_due_files(context, files.trusting) == 1
         clock.turn(seconds=BACKOFF.seconds(attempt) - 1)
         assert fetch_due_files(context, files.trusting) == 0
         clock.turn(seconds=1)
-    assert caveats(context).count(NOT_FETCHED_CAVEAT) == 1
+    assert get_caveats(context).count(NOT_FETCHED_CAVEAT) == 1
     assert len(files.asked) == MAX_ATTEMPTS
-    assert (links(context)[0].state, links(context)[0].reason) == (
+    assert (list_links(context)[0].state, list_links(context)[0].reason) == (
         LinkState.FAILED,
         "the server answered 503",
     )
@@ -204,32 +204,32 @@ def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says
 def test_a_file_that_comes_at_the_second_try_is_kept(
     context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    form(context, f"{files.url}/a.pdf")
+    process_form(context, f"{files.url}/a.pdf")
     files.answers["/a.pdf"] = status(429)
     fetch_due_files(context, files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
     clock.turn(minutes=1)
     fetch_due_files(context, files.trusting)
-    assert [(one.state, one.reason) for one in links(context)] == [(LinkState.FETCHED, "")]
+    assert [(one.state, one.reason) for one in list_links(context)] == [(LinkState.FETCHED, "")]
 
 
 def test_a_worker_that_dies_each_time_does_not_try_for_ever(
     context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    form(context, f"{files.url}/a.pdf")
+    process_form(context, f"{files.url}/a.pdf")
     for _ in range(MAX_ATTEMPTS):
         assert len(linked_files_fetch._claim(context)) == 1
         clock.turn(minutes=2)
     assert fetch_due_files(context, files.trusting) == 1
     assert files.asked == []
-    assert NOT_FETCHED_CAVEAT in caveats(context)
+    assert NOT_FETCHED_CAVEAT in get_caveats(context)
 
 
 def test_two_workers_with_one_file_keep_it_once(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers["/a.pdf"] = gives(PDF)
-    form(any_context, f"{files.url}/a.pdf")
+    process_form(any_context, f"{files.url}/a.pdf")
     (slow,) = linked_files_fetch._claim(any_context)
     clock.turn(minutes=2)
     assert fetch_due_files(any_context, files.trusting) == 1
@@ -238,7 +238,7 @@ def test_two_workers_with_one_file_keep_it_once(
         any_context, slow, DownloadError("late", is_permanent=True)
     )
     assert counted(any_context, StoredAttachment) == 1
-    assert NOT_FETCHED_CAVEAT not in caveats(any_context)
+    assert NOT_FETCHED_CAVEAT not in get_caveats(any_context)
 
 
 def test_the_clock_fetches_when_no_worker_does(
@@ -246,7 +246,7 @@ def test_the_clock_fetches_when_no_worker_does(
 ) -> None:
     monkeypatch.setattr(linked_files_fetch, "get_public_tls", lambda: files.trusting)
     files.answers["/a.pdf"] = gives(PDF)
-    form(context, f"{files.url}/a.pdf")
+    process_form(context, f"{files.url}/a.pdf")
     sweep(context, redis_away=lambda: True)
     assert counted(context, StoredAttachment) == 1
 
@@ -256,7 +256,7 @@ def test_the_desk_sees_how_many_wait_or_cannot_be_had(
 ) -> None:
     desk = at_desk(any_context, Role.AUDITOR)
     assert "Linked files</h2>" not in desk.get("/operations").text
-    form(
+    process_form(
         any_context,
         *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf")),
     )
@@ -291,9 +291,9 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers.update({"/a.pdf": status(404), "/b.pdf": status(404)})
-    form(any_context, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
+    process_form(any_context, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
     fetch_due_files(any_context, files.trusting)
-    assert caveats(any_context).count(NOT_FETCHED_CAVEAT) == 1
+    assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == 1
     assert at_desk(any_context).post("/operations/files/1/again").status_code == 403
     lead = at_desk(any_context, Role.LEAD)
     assert lead.get("/operations").text.count("Fetch again<span") == 2
@@ -302,7 +302,7 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
         assert lead.post(f"/operations/files/{number}/again").status_code == 302
         clock.turn(seconds=1)
         assert fetch_due_files(any_context, files.trusting) == 1
-        assert caveats(any_context).count(NOT_FETCHED_CAVEAT) == left
+        assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == left
     assert counted(any_context, StoredAttachment) == 2
     lead.post("/operations/files/2/again")
     assert "There is no such file to be fetched." in lead.get("/operations").text
@@ -311,7 +311,7 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
 # -- one file ----
 
 
-def got(
+def fetch_file(
     files: FileServer,
     path: str = "/a",
     *,
@@ -323,9 +323,9 @@ def got(
     return asyncio.run(fetch(more.get("url", files.url + path), hosts or (files.place,), bounds))
 
 
-def why(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, bool]:
+def get_refusal(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, bool]:
     with pytest.raises(DownloadError) as raised:
-        got(files, path, **more)
+        fetch_file(files, path, **more)
     return raised.value.reason, raised.value.is_permanent
 
 
@@ -334,16 +334,31 @@ def why(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, bool]:
     [
         ("/x/a%20b.pdf?sig=1", {}, "a b.pdf", "application/octet-stream"),
         ("/file/12", {"Content_Type": "image/png; x=y"}, "", "image/png"),
-        ("/a", {"Content_Disposition": 'attachment; filename="../../etc/pass\u00e9wd.sh"'}, "passéwd.sh", None),
-        ("/a", {"Content_Type": "nonsense", "Content_Disposition": "attachment; filename="}, "", None),
-        ("/a", {"Content_Type": "text/html", "Content_Disposition": "attachment; filename=a.md"}, "a.md", "text/html"),
+        (
+            "/a",
+            {"Content_Disposition": 'attachment; filename="../../etc/pass\u00e9wd.sh"'},
+            "passéwd.sh",
+            None,
+        ),
+        (
+            "/a",
+            {"Content_Type": "nonsense", "Content_Disposition": "attachment; filename="},
+            "",
+            None,
+        ),
+        (
+            "/a",
+            {"Content_Type": "text/html", "Content_Disposition": "attachment; filename=a.md"},
+            "a.md",
+            "text/html",
+        ),
     ],
 )  # fmt: skip
 def test_a_file_is_called_and_typed_safely(
     files: FileServer, path: str, headers: dict[str, str], name: str, mime: str | None
 ) -> None:
     files.answers[path] = gives(PDF, **headers)
-    found = got(files, path)
+    found = fetch_file(files, path)
     assert found.content == PDF
     assert (found.name, found.mime) == (name, mime or "application/octet-stream")
 
@@ -354,7 +369,7 @@ def test_a_redirect_on_the_list_is_followed_and_one_off_it_is_not(files: FileSer
         "/b": status(307, Location=f"{files.url}/c"),
         "/c": gives(PDF),
     }
-    assert got(files).content == PDF
+    assert fetch_file(files).content == PDF
     off = [
         f"http://{files.place}/c",
         "https://elsewhere.example/c",
@@ -364,33 +379,33 @@ def test_a_redirect_on_the_list_is_followed_and_one_off_it_is_not(files: FileSer
     ]
     for place in off:
         files.answers["/a"] = status(302, Location=place)
-        assert why(files)[1] is (place != "https://["), place
+        assert get_refusal(files)[1] is (place != "https://["), place
     files.answers["/a"] = status(302, Location="/a")
-    assert why(files) == ("it leads from place to place", True)
+    assert get_refusal(files) == ("it leads from place to place", True)
 
 
 def test_what_is_too_large_is_cut_off_whatever_it_says_of_itself(files: FileServer) -> None:
     files.answers["/a"] = gives(b"x" * 1001)
-    assert why(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
+    assert get_refusal(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
     files.answers["/a"] = trickles(files.over, head=False)
-    assert why(files, seconds=0.3) == ("it took too long", False)
+    assert get_refusal(files, seconds=0.3) == ("it took too long", False)
     files.answers["/a"] = lambda handler: (
         handler.send_response(200),
         handler.end_headers(),
         handler.wfile.write(b"x" * 5000),
         None,
     )[-1]
-    assert why(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
+    assert get_refusal(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
 
 
 def test_a_header_that_trickles_ends_too(files: FileServer) -> None:
     files.answers["/a"] = trickles(files.over, head=True)
-    assert why(files, seconds=0.3) == ("it took too long", False)
+    assert get_refusal(files, seconds=0.3) == ("it took too long", False)
 
 
 def test_half_a_file_is_none(files: FileServer) -> None:
     files.answers["/a"] = gives(PDF, Content_Length=str(len(PDF) + 1))
-    assert why(files) == ("no connection, or it broke off", False)
+    assert get_refusal(files) == ("no connection, or it broke off", False)
 
 
 @pytest.mark.parametrize(
@@ -415,7 +430,7 @@ def test_what_is_no_file_is_not_kept(
     final: bool,  # noqa: FBT001
 ) -> None:
     files.answers["/a"] = answer
-    custom, is_final = why(files)
+    custom, is_final = get_refusal(files)
     assert custom.startswith(reason)
     assert is_final is final
 
@@ -424,7 +439,7 @@ def test_a_name_that_means_this_machine_is_never_asked(files: FileServer) -> Non
     port = files.place.partition(":")[2]
     for name in ("localhost", "127.1", "0x7f.1", "2130706433"):
         hosts = (f"{name}:{port}",)
-        assert why(files, url=f"https://{name}:{port}/a", hosts=hosts) == (
+        assert get_refusal(files, url=f"https://{name}:{port}/a", hosts=hosts) == (
             "its host is one of an inner network",
             True,
         )
@@ -434,24 +449,29 @@ def test_a_name_that_means_this_machine_is_never_asked(files: FileServer) -> Non
 def test_a_certificate_that_nobody_vouches_for_is_no_connection(files: FileServer) -> None:
     import httpx  # noqa: PLC0415
 
-    assert why(files, tls=httpx.create_ssl_context()) == ("no connection, or it broke off", False)
+    assert get_refusal(files, tls=httpx.create_ssl_context()) == (
+        "no connection, or it broke off",
+        False,
+    )
 
 
 def test_a_host_that_nobody_knows_is_asked_for_again(files: FileServer) -> None:
-    custom = why(files, url="https://nobody.invalid/a", hosts=("nobody.invalid",))
+    custom = get_refusal(files, url="https://nobody.invalid/a", hosts=("nobody.invalid",))
     assert custom == ("its host is not known", False)
 
 
 @pytest.mark.parametrize(
     ("address", "public"),
     [
-        ("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.0.0.1", False), ("0.0.0.0", False),  # noqa: S104
-        ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("::1", False), ("fd00::1", False),
-        ("fe80::1%eth0", False), ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
-        ("2002:7f00:1::", False), ("ff0e::1", False), ("192.0.2.1", False), ("::", False),
+        ("8.8.8.8", True), ("2606:4700::1111", True), ("64:ff9b::808:808", True),
+        ("127.0.0.1", False), ("10.0.0.1", False), ("0.0.0.0", False),  # noqa: S104
+        ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("::1", False),
+        ("fd00::1", False), ("fe80::1%eth0", False), ("::ffff:127.0.0.1", False),
+        ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("ff0e::1", False),
+        ("192.0.2.1", False), ("::", False),
     ],
 )  # fmt: skip
-def test_an_inner_address_is_known_in_whatever_writing(address: str, public: bool) -> None:  # noqa: FBT001
+def test_an_inner_address_is_recognised_in_every_notation(address: str, *, public: bool) -> None:
     assert is_public(address) is public
 
 

@@ -1,7 +1,7 @@
-"""Whatever one item does stays with that item, at the channels whose sender tries again.
+"""Faults of one item stay with that item, at the channels whose sender tries again.
 
 Each test arms a fault in our own code for one item, over the channel's real socket or file: the
-items behind it are taken, its sender hears "try again" or it is kept, and `intake status` names it
+items behind it are taken, its sender gets "try again" or it is kept, and `intake status` names it
 until it was taken.
 """
 
@@ -91,11 +91,8 @@ class Armed(Intake):
         monkeypatch.setattr(intake_module, "_store", store)
 
 
-def named(context: AppContext, channel: str) -> list[str]:
-    """What needs a person at a channel, as `intake status` says it.
-
-    None of it may quote the item.
-    """
+def list_named_items(context: AppContext, channel: str) -> list[str]:
+    """Return what `intake status` says of a channel; it may not quote the item."""
     data = present_status(context)
     words = [
         one["words"]
@@ -108,7 +105,7 @@ def named(context: AppContext, channel: str) -> list[str]:
 
 
 @contextmanager
-def listening(context: AppContext, accept: Callable[[Arrival], int]) -> Iterator[Listener]:
+def run_listener(context: AppContext, accept: Callable[[Arrival], int]) -> Iterator[Listener]:
     with in_thread(
         context.settings, accept, partial(record_unexpected_fault, context.store, context.clock)
     ) as listener:
@@ -131,17 +128,17 @@ def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
     any_context: AppContext, transport: Transport, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     armed = Armed(any_context, fault, monkeypatch)
-    with listening(any_context, armed.accept) as listener, capture_logs() as lines:
+    with run_listener(any_context, armed.accept) as listener, capture_logs() as lines:
         assert send(listener, transport, POISON) == 451
         assert send(listener, transport, b"another") == 250
-        (words,) = named(any_context, transport)
+        (words,) = list_named_items(any_context, transport)
         assert f"{transport}: 1 item cannot be stored since 2026-03-02 15:00 UTC" in words
         assert type(fault).__name__ in words
         assert send(listener, transport, POISON) == 451, "its sender tries again"
-        assert len(named(any_context, transport)) == 1
+        assert len(list_named_items(any_context, transport)) == 1
         armed.armed = False
         assert send(listener, transport, POISON) == 250
-    assert named(any_context, transport) == [], "stored by now"
+    assert list_named_items(any_context, transport) == [], "stored by now"
     assert "customer" not in str(lines)
     assert counted(any_context, Delivery) == 2
 
@@ -151,21 +148,21 @@ def test_a_session_that_breaks_us_is_answered_and_named_for_a_day(
 ) -> None:
     whole, fault = smtp_listener._envelope, KeyError("words of a customer")
 
-    def envelope(server: Any, session: Any, given: Any) -> dict[str, object]:
-        if given.mail_from == "poison@clinic.example":
+    def envelope(server: Any, session: Any, smtp_envelope: Any) -> dict[str, object]:
+        if smtp_envelope.mail_from == "poison@clinic.example":
             raise fault
-        return whole(server, session, given)
+        return whole(server, session, smtp_envelope)
 
     monkeypatch.setattr(smtp_listener, "_envelope", envelope)
-    with listening(context, Intake(context).accept) as listener, Client(listener) as client:
+    with run_listener(context, Intake(context).accept) as listener, Client(listener) as client:
         client.say("EHLO me", "MAIL FROM:<poison@clinic.example>", f"RCPT TO:<{DESK}>", "DATA")
         client.send(b"Subject: x\r\n\r\ny\r\n.\r\n")
         assert client.reply().startswith("451")
         assert send(listener, Transport.SMTP, b"another") == 250
-    (words,) = named(context, "smtp")
+    (words,) = list_named_items(context, "smtp")
     assert "test_item_faults.py:" in words, "the place in our code"
     clock.turn(hours=25)
-    assert named(context, "smtp") == []
+    assert list_named_items(context, "smtp") == []
 
 
 ODD_MAILS = {
@@ -183,14 +180,14 @@ ODD_MAILS = {
 
 @pytest.mark.parametrize("raw", ODD_MAILS.values(), ids=ODD_MAILS)
 def test_odd_mails_by_smtp_hold_up_nobody(any_context: AppContext, raw: bytes) -> None:
-    with listening(any_context, Intake(any_context).accept) as listener:
+    with run_listener(any_context, Intake(any_context).accept) as listener:
         with Client(listener) as client:
             client.say("EHLO me", "MAIL FROM:<a@clinic.example>", f"RCPT TO:<{DESK}>", "DATA")
             client.send(raw + b".\r\n")
             assert client.reply()[:3] in {"250", "500", "550", "554"}
         assert send(listener, Transport.SMTP, b"another") == 250
     process_waiting(any_context)
-    assert named(any_context, "smtp") == []
+    assert list_named_items(any_context, "smtp") == []
 
 
 def test_an_envelope_of_odd_bytes_is_stored_on_every_database(any_context: AppContext) -> None:
@@ -236,7 +233,7 @@ def post() -> Iterator[Callable[..., int]]:
         server.server_close()
 
 
-def form(number: int, **more: str) -> bytes:
+def make_form(number: int, **more: str) -> bytes:
     return urlencode({"FormID": "1", "UniqueID": str(number), **more}).encode()
 
 
@@ -246,10 +243,10 @@ def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored
 ) -> None:
     armed = Armed(context, fault, monkeypatch)
     send_form = post(context, armed)
-    poison = form(1) + b"&Message=" + POISON
+    poison = make_form(1) + b"&Message=" + POISON
     assert send_form(poison) == 202, "it is kept in the spool"
-    assert send_form(form(2)) == 202
-    (words,) = named(context, "formstack")
+    assert send_form(make_form(2)) == 202
+    (words,) = list_named_items(context, "formstack")
     assert type(fault).__name__ in words
     waiting = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
     drain(context, armed.accept)
@@ -260,7 +257,7 @@ def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored
         path.unlink()
     waiting.retry_damaged()
     assert drain(context, armed.accept) == 1
-    assert (counted(context, Delivery), named(context, "formstack")) == (2, [])
+    assert (counted(context, Delivery), list_named_items(context, "formstack")) == (2, [])
 
 
 @each_fault
@@ -271,7 +268,7 @@ def test_what_cannot_be_drained_holds_up_nothing_behind_it(
         Armed(context, fault, monkeypatch),
         Spool(context.settings.home / SPOOL_FOLDER, context.sealer),
     )
-    for raw in (form(1), POISON, form(2)):
+    for raw in (make_form(1), POISON, make_form(2)):
         waiting.store(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=raw))
     assert drain(context, armed.accept) == 2
     assert (counted(context, Delivery), waiting.count_damaged(), waiting.list_waiting()) == (
@@ -292,10 +289,10 @@ def test_odd_forms_hold_up_nobody(
 ) -> None:
     send_form = post(context, Intake(context))
     assert send_form(body, kind) in {202, 400, 401, 413, 415}
-    assert send_form(form(2)) == 202
+    assert send_form(make_form(2)) == 202
     process_waiting(context)
     assert counted(context, Ticket) >= 1
-    assert named(context, "formstack") == []
+    assert list_named_items(context, "formstack") == []
 
 
 def test_a_request_that_breaks_us_is_to_be_sent_again_and_named(
@@ -311,8 +308,8 @@ def test_a_request_that_breaks_us_is_to_be_sent_again_and_named(
     monkeypatch.setattr(app, "_read", read)
     send_form = post(context, Intake(context))
     assert send_form(POISON) == 503
-    assert send_form(form(1)) == 202
-    assert len(named(context, "formstack")) == 1
+    assert send_form(make_form(1)) == 202
+    assert len(list_named_items(context, "formstack")) == 1
 
 
 # -- the pipe ----
@@ -447,7 +444,7 @@ def test_a_mailbox_out_of_service_needs_nobody(context: AppContext, clock: HandC
 def test_what_no_sender_tries_any_more_is_forgotten(context: AppContext, clock: HandClock) -> None:
     item_faults.record_unexpected_fault(context.store, clock, "smtp", KeyError(), digest="d" * 64)
     clock.turn(days=6)
-    assert named(context, "smtp") == []
+    assert list_named_items(context, "smtp") == []
     item_faults.record_unexpected_fault(context.store, clock, "smtp", KeyError(), digest="e" * 64)
     assert counted(context, ItemFault) == 1
 

@@ -75,7 +75,9 @@ def text_table(heading: str, *lines: Line) -> bytes:
     return out.getvalue().encode()
 
 
-def drop(context: AppContext, raw: bytes, transport: Transport = Transport.FOLDER) -> list[str]:
+def file_workbook(
+    context: AppContext, raw: bytes, transport: Transport = Transport.FOLDER
+) -> list[str]:
     """Have a file taken and filed; what has become of its rows."""
     arrival = Arrival(transport=transport, format=Format.SECURE_MESSAGE, raw=raw)
     number = Intake(context).accept(arrival)
@@ -85,7 +87,7 @@ def drop(context: AppContext, raw: bytes, transport: Transport = Transport.FOLDE
         return [str(outcome) for outcome in session.scalars(rows)]
 
 
-def tickets(context: AppContext) -> dict[str, list[list[str]]]:
+def list_texts(context: AppContext) -> dict[str, list[list[str]]]:
     """The texts of every ticket, by its practice."""
     found: dict[str, list[list[str]]] = {}
     with context.store.read_only() as session:
@@ -136,9 +138,9 @@ def test_two_weeks_of_exports_never_meet_on_one_ticket(
         [*zip(first, (BIRCH, ELM), strict=True)],
         [*zip(second, (FERN, BIRCH_AGAIN), strict=True)],
     )
-    drop(context, workbook(heading, *[(a, *b) for a, b in one]))
-    drop(context, workbook(heading, *[(a, *b) for a, b in two]))
-    assert tickets(context) == TWO_WEEKS
+    file_workbook(context, workbook(heading, *[(a, *b) for a, b in one]))
+    file_workbook(context, workbook(heading, *[(a, *b) for a, b in two]))
+    assert list_texts(context) == TWO_WEEKS
 
 
 @pytest.mark.parametrize(("heading", "first", "second"), COUNTED, ids=lambda v: str(v)[:30])
@@ -146,13 +148,13 @@ def test_a_longer_export_with_last_weeks_rows_doubles_nothing(
     context: AppContext, heading: str, first: Sequence[object], second: Sequence[object]
 ) -> None:
     lines = [*zip([*first, *second], (BIRCH, ELM, FERN, BIRCH_AGAIN), strict=True)]
-    drop(context, workbook(heading, *[(a, *b) for a, b in lines[:2]]))
+    file_workbook(context, workbook(heading, *[(a, *b) for a, b in lines[:2]]))
     whole = workbook(heading, *[(a, *b) for a, b in lines])
-    assert drop(context, whole) == ["duplicate", "duplicate", "opened", "opened"]
-    assert tickets(context) == TWO_WEEKS
+    assert file_workbook(context, whole) == ["duplicate", "duplicate", "opened", "opened"]
+    assert list_texts(context) == TWO_WEEKS
     again = text_table(heading, *[(a, *b) for a, b in reversed(lines)])  # the same rows, as text
-    assert drop(context, again, Transport.PIPE) == ["duplicate"] * 4
-    assert tickets(context) == TWO_WEEKS
+    assert file_workbook(context, again, Transport.PIPE) == ["duplicate"] * 4
+    assert list_texts(context) == TWO_WEEKS
 
 
 @pytest.mark.parametrize("newest", ["first", "last"])
@@ -163,7 +165,7 @@ def test_a_counter_that_counts_anew_doubles_nothing(
     lines = [BIRCH, ELM, FERN, BIRCH_AGAIN, LATER]
     for size in (4, 5):
         some = lines[:size] if newest == "last" else lines[:size][::-1]
-        drop(
+        file_workbook(
             any_context,
             workbook("Message ID", *[(number.format(n), *b) for n, b in enumerate(some, start=1)]),
         )
@@ -177,18 +179,18 @@ def test_a_counter_that_counts_anew_doubles_nothing(
 def test_the_same_rows_with_and_without_an_id_column_double_nothing(
     any_context: AppContext,
 ) -> None:
-    drop(any_context, workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
-    assert drop(any_context, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
+    file_workbook(any_context, workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
+    assert file_workbook(any_context, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
         "duplicate",
         "duplicate",
     ]
-    assert drop(any_context, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
+    assert file_workbook(any_context, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
 
 
 def test_messages_of_the_same_words_are_distinguished_by_their_ids(any_context: AppContext) -> None:
     lines = [("K-88", *BIRCH), ("K-91", *BIRCH)]
-    assert drop(any_context, workbook("Message ID", *lines)) == ["opened", "opened"]
-    assert drop(any_context, workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))) == [
+    assert file_workbook(any_context, workbook("Message ID", *lines)) == ["opened", "opened"]
+    assert file_workbook(any_context, workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))) == [
         "duplicate",
         "duplicate",
         "opened",
@@ -199,28 +201,30 @@ def test_messages_of_the_same_words_are_distinguished_by_their_ids(any_context: 
 def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(
     any_context: AppContext, column: int
 ) -> None:
-    drop(any_context, workbook("Message ID", ("K-88", *BIRCH)))
+    file_workbook(any_context, workbook("Message ID", ("K-88", *BIRCH)))
     other = [*BIRCH]
     other[column] = "Something Else"
-    assert drop(any_context, workbook("Message ID", ("K-88", *other))) == ["opened"]
+    assert file_workbook(any_context, workbook("Message ID", ("K-88", *other))) == ["opened"]
     with any_context.store.read_only() as session:
         first, second = session.scalars(select(Ticket).order_by(Ticket.id))
         assert REUSED_ID_CAVEAT not in first.caveats
         assert REUSED_ID_CAVEAT in second.caveats
-    assert drop(any_context, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))) == [
+    assert file_workbook(
+        any_context, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))
+    ) == [
         "duplicate",
         "duplicate",
     ]
 
 
 def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext) -> None:
-    drop(context, workbook("Message #", (7, *BIRCH)))
+    file_workbook(context, workbook("Message #", (7, *BIRCH)))
     with context.store.read_only() as session:
         assert session.scalars(select(Message)).one().details == [["Message #", "7"]]
 
 
 @pytest.mark.parametrize(
-    "given",
+    "identifier",
     [
         "00088211",
         "88211",
@@ -233,15 +237,15 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext)
         "12-7",
     ],
 )
-def test_what_looks_like_an_id_is_one(given: str) -> None:
-    [item] = secure_message_workbook.parse(workbook("Message ID", (given, *BIRCH)))
-    assert (item.external_id, item.unreliable_id) == (given, "")
+def test_what_looks_like_an_id_is_one(identifier: str) -> None:
+    [item] = secure_message_workbook.parse(workbook("Message ID", (identifier, *BIRCH)))
+    assert (item.external_id, item.unreliable_id) == (identifier, "")
 
 
 # -- rows that an earlier release has filed ----
 
 
-def as_before(context: AppContext, raw: bytes) -> None:
+def restore_old_keys(context: AppContext, raw: bytes) -> None:
     """Give the messages of a file the keys and ids that releases before this one gave them."""
     with context.store.transaction() as session:
         for item in secure_message_workbook.parse(raw):
@@ -263,10 +267,10 @@ def test_rows_of_an_earlier_release_are_known_again(
     any_context: AppContext, ids: tuple[object, object]
 ) -> None:
     first = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM))
-    drop(any_context, first)
-    as_before(any_context, first)
+    file_workbook(any_context, first)
+    restore_old_keys(any_context, first)
     longer = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM), ("K-99", *FERN))
-    assert drop(any_context, longer) == ["duplicate", "duplicate", "opened"]
+    assert file_workbook(any_context, longer) == ["duplicate", "duplicate", "opened"]
 
 
 def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(
@@ -274,14 +278,14 @@ def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(
 ) -> None:
     lines = [(1, *BIRCH), (2, *ELM)]
     first = workbook("Message #", *lines)
-    drop(any_context, first)
-    as_before(any_context, first)
+    file_workbook(any_context, first)
+    restore_old_keys(any_context, first)
     with (
         any_context.store.transaction() as session
     ):  # the text of one practice on the ticket of the other
         mine = select(Ticket.id).join(Company).where(Company.name == BIRCH[1]).scalar_subquery()
         session.execute(update(Message).where(Message.text == ELM[4]).values(ticket_id=mine))
-    assert drop(any_context, workbook("Message #", *lines, (3, *FERN))) == [
+    assert file_workbook(any_context, workbook("Message #", *lines, (3, *FERN))) == [
         "duplicate",
         "opened",
         "opened",

@@ -24,7 +24,7 @@ from ingest.replay.retry import dismiss
 from parsers import PARSERS, parse
 from parsers.item import Format, InboundItem, ParseError, RejectedRow
 from tests.support.context import HandClock, counted
-from tests.support.processes import INTAKE, Doors, until
+from tests.support.processes import INTAKE, Installation, until
 from workflow.context import AppContext
 from workflow.database.engine import Store, migrate
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
@@ -39,7 +39,7 @@ HEADINGS = ("Message ID", "Practice Name", "From", "Patient Name", "Message")
 MANY = 2_100
 
 
-def table(*rows: tuple[str, ...]) -> bytes:
+def make_workbook(*rows: tuple[str, ...]) -> bytes:
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("June")
     for row in (HEADINGS, *rows):
@@ -49,7 +49,7 @@ def table(*rows: tuple[str, ...]) -> bytes:
     return out.getvalue()
 
 
-def rows(count: int) -> list[tuple[str, ...]]:
+def make_rows(count: int) -> list[tuple[str, ...]]:
     return [
         (f"KM-{n:06}", f"Practice {n % 7}", f"Sender {n}", "", f"message {n}") for n in range(count)
     ]
@@ -67,17 +67,17 @@ def arrive(context: AppContext, raw: bytes) -> int:
     return Intake(context).accept(arrival)
 
 
-def mail_delivery(context: AppContext) -> int:
+def accept_mail(context: AppContext) -> int:
     raw = b"From: a@x.example\r\nSubject: hi\r\n\r\nhelp\r\n"
     return Intake(context).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
 
 
-def delivery(context: AppContext, number: int) -> Delivery:
+def load_delivery(context: AppContext, number: int) -> Delivery:
     with context.store.read_only() as session:
         return session.get_one(Delivery, number)
 
 
-def filings(context: AppContext, number: int) -> list[tuple[str, str]]:
+def list_filings(context: AppContext, number: int) -> list[tuple[str, str]]:
     with context.store.read_only() as session:
         found = (
             select(Filing.outcome, Filing.reason)
@@ -87,7 +87,7 @@ def filings(context: AppContext, number: int) -> list[tuple[str, str]]:
         return [(str(outcome), reason) for outcome, reason in session.execute(found)]
 
 
-def adds_up(context: AppContext) -> dict[str, int]:
+def check_balance(context: AppContext) -> dict[str, int]:
     with context.store.read_only() as session:
         balance = ledger.compute_balance(session)
     assert balance.adds_up
@@ -105,9 +105,9 @@ def lanes(settings: Settings) -> Iterator[None]:
 
 def test_many_rows_are_filed_once_each_in_their_order(any_context: AppContext, lanes: None) -> None:
     del lanes
-    number = arrive(any_context, table(*rows(MANY)))
+    number = arrive(any_context, make_workbook(*make_rows(MANY)))
     process_delivery(any_context, number)
-    assert adds_up(any_context) == {"received": MANY, "opened": MANY}
+    assert check_balance(any_context) == {"received": MANY, "opened": MANY}
     with any_context.store.read_only() as session:
         ordered = (
             select(Message.message_id)
@@ -121,14 +121,14 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     del lanes
-    number = arrive(context, table(*rows(MANY)))
+    number = arrive(context, make_workbook(*make_rows(MANY)))
     file, seen = process._file_some, []
 
-    def interrupted(*given: object, last: bool) -> bool:
+    def interrupted(*args: object, last: bool) -> bool:
         if counted(context, Filing) >= 1_000:
             raise KeyboardInterrupt
-        seen.append(given[3])
-        return file(*given, last=last)  # type: ignore[arg-type]
+        seen.append(args[3])
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -136,20 +136,20 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     assert counted(context, Ticket) == 1_000
     [progress] = status.collect_status(context).progress
     assert (progress.delivery, progress.filed) == (number, 1_000)
-    assert adds_up(context)["opened"] == 1_000
+    assert check_balance(context)["opened"] == 1_000
 
     monkeypatch.setattr(process, "_file_some", file)
     skipped = []
     start = parser_pool.start_parsing
     monkeypatch.setattr(
-        parser_pool, "start_parsing", lambda *given: skipped.append(given[3]) or start(*given)
+        parser_pool, "start_parsing", lambda *args: skipped.append(args[3]) or start(*args)
     )
     process_delivery(context, number)
     assert skipped == []  # somebody else may still be at it
     clock.turn(seconds=DELIVERY_VISIBILITY_TIMEOUT.total_seconds() + 1)
     process_delivery(context, number)
     assert skipped == [1_000]
-    assert adds_up(context) == {"received": MANY, "opened": MANY}
+    assert check_balance(context) == {"received": MANY, "opened": MANY}
     assert status.collect_status(context).progress == []
 
 
@@ -157,16 +157,16 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
     context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     del lanes
-    number = arrive(context, table(*rows(MANY)))
+    number = arrive(context, make_workbook(*make_rows(MANY)))
     file = process._file_some
     monkeypatch.setattr(process, "FRAMES_PER_COMMIT", 1)
     for _ in range(4):
         before = counted(context, Filing)
 
-        def interrupted(*given: object, last: bool, before: int = before) -> bool:
+        def interrupted(*args: object, last: bool, before: int = before) -> bool:
             if counted(context, Filing) > before:
                 raise KeyboardInterrupt
-            return file(*given, last=last)  # type: ignore[arg-type]
+            return file(*args, last=last)  # type: ignore[arg-type]
 
         monkeypatch.setattr(process, "_file_some", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -174,7 +174,7 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
         clock.turn(minutes=2)
     monkeypatch.setattr(process, "_file_some", file)
     process_delivery(context, number)
-    assert delivery(context, number).state is DeliveryState.PROCESSED
+    assert load_delivery(context, number).state is DeliveryState.PROCESSED
     assert counted(context, Ticket) == MANY
 
 
@@ -184,42 +184,42 @@ def test_two_that_read_it_at_once_double_nothing(
     """The first one's host was suspended for longer than its lease."""
     del lanes
     context, file = postgres_context, process._file_some
-    number = arrive(context, table(*rows(MANY)))
+    number = arrive(context, make_workbook(*make_rows(MANY)))
 
-    def overtaken(*given: object, last: bool) -> bool:
+    def overtaken(*args: object, last: bool) -> bool:
         if counted(context, Filing) == 1_000:
             monkeypatch.setattr(process, "_file_some", file)
             clock.turn(minutes=2)
             process_delivery(context, number)
-        return file(*given, last=last)  # type: ignore[arg-type]
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", overtaken)
     process_delivery(context, number)
-    assert adds_up(context) == {"received": MANY, "opened": MANY}
+    assert check_balance(context) == {"received": MANY, "opened": MANY}
 
 
 def test_nobody_behind_a_large_file_waits_for_it(
     context: AppContext, lanes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del lanes
-    number, small = arrive(context, table(*rows(MANY))), mail_delivery(context)
+    number, small = arrive(context, make_workbook(*make_rows(MANY))), accept_mail(context)
     file = process._file_some
 
-    def after_the_mail(*given: object, last: bool) -> bool:
-        if given[2] == number:
-            until(lambda: delivery(context, small).state is DeliveryState.PROCESSED)
-        return file(*given, last=last)  # type: ignore[arg-type]
+    def after_the_mail(*args: object, last: bool) -> bool:
+        if args[2] == number:
+            until(lambda: load_delivery(context, small).state is DeliveryState.PROCESSED)
+        return file(*args, last=last)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "_file_some", after_the_mail)
     process_waiting(context)
-    until(lambda: delivery(context, number).state is DeliveryState.PROCESSED)
+    until(lambda: load_delivery(context, number).state is DeliveryState.PROCESSED)
     assert counted(context, Ticket) == MANY + 1
 
 
 def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_read_stays(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items = parse(Format.SECURE_MESSAGE, table(*rows(300)))
+    items = parse(Format.SECURE_MESSAGE, make_workbook(*make_rows(300)))
 
     def damaged(*_: object) -> Iterator[InboundItem]:
         yield from items
@@ -228,22 +228,22 @@ def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_r
     monkeypatch.setitem(PARSERS, Format.SECURE_MESSAGE, damaged)
     number = arrive(context, b"x")
     process_delivery(context, number)
-    assert (delivery(context, number).state, delivery(context, number).reason) == (
+    assert (load_delivery(context, number).state, load_delivery(context, number).reason) == (
         DeliveryState.FAILED,
         "damaged",
     )
-    assert adds_up(context) == {"received": 301, "opened": 300, "failed": 1}
+    assert check_balance(context) == {"received": 301, "opened": 300, "failed": 1}
 
 
 def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path) -> None:
     """A real process, SIGKILL, and another one after the lease."""
-    doors, count = Doors(tmp_path / "home"), 5_000
-    doors.home.mkdir()
+    installation, count = Installation(tmp_path / "home"), 5_000
+    installation.home.mkdir()
     file = tmp_path / "export.xlsx"
-    file.write_bytes(table(*rows(count)))
-    url = f"sqlite:///{doors.home / 'intake.db'}"
+    file.write_bytes(make_workbook(*make_rows(count)))
+    url = f"sqlite:///{installation.home / 'intake.db'}"
     migrate(url)
-    assert doors.command("deliver", "secure-message", str(file)).returncode == 0
+    assert installation.command("deliver", "secure-message", str(file)).returncode == 0
     store = Store(url)
 
     def filed() -> int:
@@ -251,7 +251,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
             return session.scalar(select(func.count()).select_from(Filing)) or 0
 
     worker = psutil.Popen(
-        [*INTAKE, "worker"], env=doors.environment, stdout=DEVNULL, stderr=DEVNULL
+        [*INTAKE, "worker"], env=installation.environment, stdout=DEVNULL, stderr=DEVNULL
     )
     try:
         until(lambda: filed() >= 1_000)
@@ -260,8 +260,8 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
         worker.wait()
     killed_at = filed()
     assert 1_000 <= killed_at < count
-    doors.environment["INTAKE_CLOCK_OFFSET"] = "120"
-    with doors.process("worker"):
+    installation.environment["INTAKE_CLOCK_OFFSET"] = "120"
+    with installation.process("worker"):
         until(lambda: filed() == count)
     with store.read_only() as session:
         assert session.scalar(select(func.count()).select_from(Ticket)) == count
@@ -276,7 +276,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
 @pytest.fixture
 def partly(any_context: AppContext) -> int:
     """A delivery of which two of three rows were rejected."""
-    number = arrive(any_context, table(GOOD, SILENT, FORMULA))
+    number = arrive(any_context, make_workbook(GOOD, SILENT, FORMULA))
     process_delivery(any_context, number)
     return number
 
@@ -284,12 +284,12 @@ def partly(any_context: AppContext) -> int:
 def test_a_bad_row_stops_no_good_one_and_is_reported_by_its_place(
     any_context: AppContext, partly: int
 ) -> None:
-    outcomes = dict.fromkeys(sorted(filings(any_context, partly)))
+    outcomes = dict.fromkeys(sorted(list_filings(any_context, partly)))
     assert [outcome for outcome, _ in outcomes] == ["opened", "rejected", "rejected"]
     silent = next(reason for _, reason in outcomes if "row 3" in reason)
     assert silent.startswith("June, row 3, cell E3: ")
     assert "Jane" not in silent
-    assert adds_up(any_context) == {"received": 3, "opened": 1, "failed": 2}
+    assert check_balance(any_context) == {"received": 3, "opened": 1, "failed": 2}
 
 
 def test_rejected_rows_are_an_alarm_until_somebody_dismisses_them(
@@ -301,8 +301,8 @@ def test_rejected_rows_are_an_alarm_until_somebody_dismisses_them(
         assert count_overdue(session, clock(), DELIVERY_VISIBILITY_TIMEOUT) == (1, came)
     assert "deliveries with rejected rows: 1" in " ".join(status.collect_status(context).needs)
     assert dismiss(context, [partly], "known", by="Olga") == {partly: 2}
-    assert adds_up(context) == {"received": 3, "opened": 1, "dismissed": 2}
-    assert delivery(context, partly).state is DeliveryState.PROCESSED
+    assert check_balance(context) == {"received": 3, "opened": 1, "dismissed": 2}
+    assert load_delivery(context, partly).state is DeliveryState.PROCESSED
     assert not status.collect_status(context).with_rejected_rows
     with context.store.read_only() as session:
         assert count_overdue(session, clock(), DELIVERY_VISIBILITY_TIMEOUT) == (0, None)
@@ -323,7 +323,7 @@ def test_a_rejected_row_that_reads_well_now_takes_its_place(
     shown = preview_replay(context, partly)
     assert sorted(str(f.verdict) for f in shown.findings) == ["received", "same", "same"]
     apply_replay(context, shown, by="Olga")
-    assert adds_up(context) == {"received": 3, "duplicate": 1, "failed": 2}
+    assert check_balance(context) == {"received": 3, "duplicate": 1, "failed": 2}
     assert not preview_replay(context, partly).has_changes
 
 
@@ -383,7 +383,7 @@ def names(path: Path) -> list[str]:
 def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(
     context: AppContext, folder: WatchedFolder
 ) -> None:
-    (folder.path / "June.xlsx").write_bytes(table(GOOD, SILENT, FORMULA))
+    (folder.path / "June.xlsx").write_bytes(make_workbook(GOOD, SILENT, FORMULA))
     folder.scan()
     assert names(folder.path / "done") == ["June.xlsx"]
     assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
@@ -403,7 +403,7 @@ def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(
 
 
 def test_one_that_was_interrupted_lays_no_second_workbook(folder: WatchedFolder) -> None:
-    raw = table(GOOD, SILENT)
+    raw = make_workbook(GOOD, SILENT)
     (folder.path / "June.xlsx").write_bytes(raw)
     folder.scan()
     (folder.path / "done" / "June.xlsx").rename(folder.path / "June.xlsx")
@@ -413,7 +413,7 @@ def test_one_that_was_interrupted_lays_no_second_workbook(folder: WatchedFolder)
 
 def test_a_name_as_long_as_names_may_be(folder: WatchedFolder) -> None:
     name = "é" * 120 + ".xlsx"
-    (folder.path / name).write_bytes(table(GOOD, SILENT))
+    (folder.path / name).write_bytes(make_workbook(GOOD, SILENT))
     folder.scan()
     assert names(folder.path / "done") == [name]
     [rejected] = names(folder.path / "rejected")

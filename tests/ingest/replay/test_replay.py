@@ -1,6 +1,6 @@
-"""Replay: failed deliveries are read, past ones compared first.
+"""Replay: failed deliveries are processed again, processed ones compared first.
 
-Nothing changes before it was shown.
+Nothing changes before the difference was shown.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ from tests.support.context import (
     mail,
     phoned,
     row,
+    run_in_threads,
     staff,
-    together,
 )
 from workflow.context import AppContext, open_context
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
@@ -80,10 +80,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
     def set_parser(*items: Any) -> None:
         def parser(raw: bytes, *_: object) -> list[InboundItem]:
-            given = items[0][raw] if isinstance(items[0], dict) else list(items)
-            if isinstance(given[0], Exception):
-                raise given[0]
-            return list(given)
+            results = items[0][raw] if isinstance(items[0], dict) else list(items)
+            if isinstance(results[0], Exception):
+                raise results[0]
+            return list(results)
 
         for form in Format:
             monkeypatch.setitem(parsers.PARSERS, form, parser)
@@ -96,18 +96,18 @@ def arrive(context: AppContext, raw: bytes = b"", form: Format = FORMAT, **more:
     return Intake(context).accept(Arrival(transport=Transport.PIPE, format=form, raw=raw, **more))
 
 
-def read_in(context: AppContext, raw: bytes = b"", form: Format = FORMAT, **more: Any) -> int:
+def process_raw(context: AppContext, raw: bytes = b"", form: Format = FORMAT, **more: Any) -> int:
     number = arrive(context, raw, form, **more)
     process_waiting(context)
     return number
 
 
-def delivery(context: AppContext, number: int) -> Delivery:
+def load_delivery(context: AppContext, number: int) -> Delivery:
     with context.store.read_only() as session:
         return session.get_one(Delivery, number)
 
 
-def filings(context: AppContext, number: int) -> list[tuple[int, str, int | None]]:
+def list_filings(context: AppContext, number: int) -> list[tuple[int, str, int | None]]:
     """Position, outcome and the how manieth ticket.
 
     What is taken back may leave a gap in the numbers.
@@ -124,14 +124,14 @@ def filings(context: AppContext, number: int) -> list[tuple[int, str, int | None
         ]
 
 
-def message(context: AppContext, nth: int = 1) -> Message:
+def load_message(context: AppContext, nth: int = 1) -> Message:
     with context.store.read_only() as session:
         found = session.scalars(select(Message).order_by(Message.id)).all()[nth - 1]
         assert found.attachments is not None  # loaded
         return found
 
 
-def ticket(context: AppContext, number: int = 1) -> Ticket:
+def load_ticket(context: AppContext, number: int = 1) -> Ticket:
     with context.store.read_only() as session:
         found = session.get_one(Ticket, number)
         assert all(link.contact.email for link in found.contacts)
@@ -140,7 +140,7 @@ def ticket(context: AppContext, number: int = 1) -> Ticket:
         return found
 
 
-def everything(context: AppContext) -> dict[str, list[Any]]:
+def dump_tables(context: AppContext) -> dict[str, list[Any]]:
     """Every row of every table."""
     with context.store.read_only() as session:
         return {
@@ -180,7 +180,7 @@ def test_a_replay_reads_with_the_mended_parser_and_is_audited(
 ) -> None:
     context = any_context
     reads(ParseError("not a message: ask for it once more"))
-    number = read_in(context)
+    number = process_raw(context)
     still = replay(context, number, by="Olga")
     assert still is not None
     assert still.state is DeliveryState.FAILED
@@ -206,7 +206,7 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
         dismiss(context, [number], "too early", by="Olga")
     process_waiting(context)
     dismiss(context, [number], "an empty test", by="Olga")
-    assert (delivery(context, number).state, delivery(context, number).reason) == (
+    assert (load_delivery(context, number).state, load_delivery(context, number).reason) == (
         "dismissed",
         "an empty test",
     )
@@ -221,7 +221,7 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
     )
     reads(row())
     replay(context, number, by="Olga")
-    assert delivery(context, number).state is DeliveryState.PROCESSED
+    assert load_delivery(context, number).state is DeliveryState.PROCESSED
 
 
 def test_several_are_dismissed_with_one_reason_all_or_none(
@@ -229,7 +229,7 @@ def test_several_are_dismissed_with_one_reason_all_or_none(
 ) -> None:
     context = any_context
     reads(ParseError("?"))
-    numbers = [read_in(context) for _ in range(3)]
+    numbers = [process_raw(context) for _ in range(3)]
     with pytest.raises(ActionNotAllowed) as caught:
         dismiss(context, [*numbers, 999], "tests", by="Olga")
     assert str(caught.value).splitlines()[-1] == "none was dismissed"
@@ -248,12 +248,12 @@ def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
     context = any_context
     known, more, reply = row("known"), row("more"), row("reply", thread_id="t1")
     reads(known, row("first", thread_id="t1"))
-    read_in(context)
+    process_raw(context)
     reads(ParseError("?"))
-    number = read_in(context)
+    number = process_raw(context)
     threaded = row("more", thread_id="t2"), row("and more", thread_id="t2")
     reads(known, more, replace(more, text="other"), reply, *threaded)
-    before, woken[:] = everything(context), []
+    before, woken[:] = dump_tables(context), []
     tried = try_replay(context, number)
     assert (tried.filed, tried.remaining) == (0, 6)
     assert tried.outcomes == [
@@ -266,13 +266,13 @@ def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
             Outcome.APPENDED
         ),  # on the ticket of the one before it, which has no number yet
     ]
-    assert everything(context) == before
+    assert dump_tables(context) == before
     assert woken == []
 
 
 def test_a_trial_shows_why_it_still_cannot_be_read(context: AppContext, reads: Reads) -> None:
     reads(ParseError("not a workbook: export it again"))
-    number = read_in(context)
+    number = process_raw(context)
     with pytest.raises(UnreadableError, match="not a workbook: export it again"):
         try_replay(context, number)
     reads(RuntimeError("Jane Roe"))
@@ -286,7 +286,7 @@ def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
     context: AppContext, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads(row())
-    number = read_in(context)
+    number = process_raw(context)
     with context.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.FAILED
     monkeypatch.setattr(reprocess, "MAX_TRIED", 2)
@@ -337,19 +337,19 @@ def test_what_is_read_by_the_same_parser_changes_nothing(
     any_context: AppContext, form: Format, raw: bytes
 ) -> None:
     context = any_context
-    number = read_in(context, raw, form)
-    before = everything(context)
+    number = process_raw(context, raw, form)
+    before = dump_tables(context)
     found = preview_replay(context, number)
     assert (summarize(found), found.has_changes) == ([], False)
     apply_replay(context, found, by="Olga")
-    assert everything(context) == before
+    assert dump_tables(context) == before
 
 
 def test_nor_does_one_that_was_here_before(any_context: AppContext, reads: Reads) -> None:
     context = any_context
     reads(row(external_id="7", text="x"))
-    first, second = read_in(context), read_in(context)
-    assert filings(context, second) == [(0, "duplicate", 1)]
+    first, second = process_raw(context), process_raw(context)
+    assert list_filings(context, second) == [(0, "duplicate", 1)]
     assert not preview_replay(context, first).has_changes
     assert not preview_replay(context, second).has_changes
 
@@ -361,8 +361,11 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
     more = {"database_url": any_context.settings.database, "authserv_id": "mx.desk.example"}
     context = open_context(settings.model_copy(update=more), clock=any_context.clock)
     reads(mail("a\0b", subject="\ud800", authentication=(forged,)))
-    number = read_in(context, form=Format.MAIL)
-    assert (message(context).text, message(context).caveats) == ("a\ufffdb", [FORGED_CAVEAT])
+    number = process_raw(context, form=Format.MAIL)
+    assert (load_message(context).text, load_message(context).caveats) == (
+        "a\ufffdb",
+        [FORGED_CAVEAT],
+    )
     assert summarize(preview_replay(context, number)) == []
     context.close()
 
@@ -399,16 +402,16 @@ def test_the_message_takes_over_what_is_read_otherwise(
 ) -> None:
     context, item = any_context, row("broken", subject="Claim")
     reads(item, row("beside it"))
-    number = read_in(context)
-    other = message(context, 2)
+    number = process_raw(context)
+    other = load_message(context, 2)
     reads(replace(item, **change), row("beside it", external_id=other.message_id))
-    before = everything(context)
+    before = dump_tables(context)
     assert summarize(preview_replay(context, number)) == [("changed", fields)]
-    assert everything(context) == before
+    assert dump_tables(context) == before
     done(context, number)
-    assert getattr(message(context), column) == value
-    assert message(context, 2).text == other.text
-    after = everything(context)
+    assert getattr(load_message(context), column) == value
+    assert load_message(context, 2).text == other.text
+    after = dump_tables(context)
     assert {name for name in after if after[name] != before[name]} <= {
         "messages",
         "tickets",
@@ -419,7 +422,7 @@ def test_the_message_takes_over_what_is_read_otherwise(
 def test_both_sides_are_shown_as_a_person_reads_them(context: AppContext, reads: Reads) -> None:
     item = row("a\nb", details=(("Payer", "Acme"), ("Plan", "x")), caveats=("one",))
     reads(item)
-    number = read_in(context)
+    number = process_raw(context)
     reads(
         replace(
             item, text="a\nc", details=(("Payer", "Acme"),), caveats=("one", "two"), sent_at=START
@@ -439,9 +442,9 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(
 ) -> None:
     context, item = any_context, mail("broken")
     reads(item)
-    number = read_in(context, form=Format.MAIL)
+    number = process_raw(context, form=Format.MAIL)
     sender.send_waiting(context)
-    before = everything(context)
+    before = dump_tables(context)
     clock.turn(days=5)
     reads(
         replace(
@@ -453,7 +456,7 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(
         )
     )
     done(context, number)
-    after = everything(context)
+    after = dump_tables(context)
     assert before["outbox"] == after["outbox"]
     assert before["milestones"] == after["milestones"]
     assert before["tasks"] == after["tasks"]
@@ -464,16 +467,20 @@ def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(
 ) -> None:
     first, second = row("one", thread_id="t"), row("two", thread_id="t", subject="x")
     reads(first)
-    read_in(context)
+    process_raw(context)
     reads(second)
-    number = read_in(context)
+    number = process_raw(context)
     reads(replace(second, text="TWO", subject="y", caveats=("odd",), link="https://x.example"))
-    before = ticket(context)
+    before = load_ticket(context)
     assert summarize(done(context, number)) == [
         ("changed", ["subject", "text", "caveats", "content digest"])
     ]
-    assert (message(context, 2).text, message(context, 2).ticket_id) == ("TWO", 1)
-    assert (ticket(context).subject, ticket(context).caveats, ticket(context).link) == (
+    assert (load_message(context, 2).text, load_message(context, 2).ticket_id) == ("TWO", 1)
+    assert (
+        load_ticket(context).subject,
+        load_ticket(context).caveats,
+        load_ticket(context).link,
+    ) == (
         "",
         before.caveats,
         "",
@@ -488,8 +495,8 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
     large = Attachment("c.bin", "application/octet-stream", b"c" * 400_000, content_id="pic")
     item = row(attachments=(one, two))
     reads(item)
-    number = read_in(context)
-    kept = next(a.id for a in message(context).attachments if a.name == "a.txt")
+    number = process_raw(context)
+    kept = next(a.id for a in load_message(context).attachments if a.name == "a.txt")
     reads(replace(item, attachments=(large, replace(one, name="renamed.txt", inline=True))))
     shown = preview_replay(context, number)
     assert summarize(shown) == [("changed", ["attachments", "content digest"])]
@@ -499,7 +506,7 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
         p for p in (context.settings.home / "blobs").rglob("*") if p.is_file()
     ]  # shown, and nothing kept
     done(context, number)
-    files = {a.name: a for a in message(context).attachments}
+    files = {a.name: a for a in load_message(context).attachments}
     assert set(files) == {"renamed.txt", "c.bin"}
     assert (files["renamed.txt"].id, files["renamed.txt"].inline) == (kept, True)
     assert context.blob_store.read(files["c.bin"].content, files["c.bin"].blob) == large.content
@@ -511,14 +518,14 @@ def test_a_subject_that_staff_have_changed_and_a_caveat_of_a_rule_stay(
 ) -> None:
     item = row(subject="Claim", caveats=("practice not given", "no phone"))
     reads(item)
-    number = read_in(context)
+    number = process_raw(context)
     with context.store.transaction() as session:
         opened = session.get_one(Ticket, 1)
         opened.subject, opened.caveats = "what it is about", [*opened.caveats, "escalated"]
     reads(replace(item, subject="Claims", caveats=("no phone", "odd date")))
     done(context, number)
-    assert ticket(context).subject == "what it is about"
-    assert ticket(context).caveats == ["no phone", "odd date", NO_MANAGER, "escalated"]
+    assert load_ticket(context).subject == "what it is about"
+    assert load_ticket(context).caveats == ["no phone", "odd date", NO_MANAGER, "escalated"]
 
 
 def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
@@ -527,8 +534,8 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     context = any_context
     item = InboundItem(format=FORMAT, external_id="1", text="help", caveats=("practice not given",))
     reads(item)
-    number = read_in(context)
-    assert (ticket(context).name, ticket(context).caveats) == (
+    number = process_raw(context)
+    assert (load_ticket(context).name, load_ticket(context).caveats) == (
         "Support – Unknown",
         ["practice not given", NO_COMPANY],
     )
@@ -542,7 +549,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         caveats=(),
     )
     reads(mended)
-    before = everything(context)
+    before = dump_tables(context)
     names = [
         "sender's name",
         "sender's address",
@@ -556,9 +563,9 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         "contact",
     ]
     assert summarize(preview_replay(context, number)) == [("changed", names)]
-    assert everything(context) == before
+    assert dump_tables(context) == before
     done(context, number)
-    found = ticket(context)
+    found = load_ticket(context)
     assert (found.name, found.company and found.company.name) == ("Support – Acme", "Acme")
     assert (found.link, found.thread_id, found.telemedicine) == ("https://x.example/1", "t1", True)
     assert [link.contact.email for link in found.contacts] == ["jo@acme.example"]
@@ -575,8 +582,11 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         )
     )
     done(context, number)
-    assert (ticket(context).company_id, ticket(context).link) == (found.company_id, found.link)
-    assert [link.contact.email for link in ticket(context).contacts] == ["jo@acme.example"]
+    assert (load_ticket(context).company_id, load_ticket(context).link) == (
+        found.company_id,
+        found.link,
+    )
+    assert [link.contact.email for link in load_ticket(context).contacts] == ["jo@acme.example"]
 
 
 def test_a_practice_on_record_is_found_and_none_is_made_by_mail(
@@ -586,13 +596,13 @@ def test_a_practice_on_record_is_found_and_none_is_made_by_mail(
         company(session, "Acme", manager=staff(session, "Maria"), number="77")
     item = mail()
     reads(item)
-    number = read_in(context, form=Format.MAIL)
+    number = process_raw(context, form=Format.MAIL)
     reads(replace(item, company="Nowhere"))
     assert not preview_replay(context, number).has_changes
     reads(replace(item, company_number="77"))
     done(context, number)
-    assert ticket(context).name == "Support – Acme"
-    assert NO_MANAGER not in ticket(context).caveats
+    assert load_ticket(context).name == "Support – Acme"
+    assert NO_MANAGER not in load_ticket(context).caveats
     assert counted(context, Company) == 1
 
 
@@ -601,10 +611,10 @@ def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(
 ) -> None:
     item = mail()
     reads(item)
-    number = read_in(context, form=Format.MAIL)
+    number = process_raw(context, form=Format.MAIL)
     reads(replace(item, is_automated=True))
     assert summarize(done(context, number)) == [("changed", ["automated"])]
-    assert ticket(context).automated
+    assert load_ticket(context).automated
     reads(item)
     assert not preview_replay(context, number).has_changes
 
@@ -614,7 +624,7 @@ def test_the_audit_log_names_who_did_it_and_the_fields_and_none_of_the_words(
 ) -> None:
     item = row("Zebulon", subject="Quackenbush")
     reads(item)
-    number = read_in(context)
+    number = process_raw(context)
     reads(
         replace(
             item,
@@ -645,12 +655,12 @@ def test_a_corrected_message_still_matches_its_duplicate_from_another_channel(
 ) -> None:
     context, item = any_context, mail("", plain="")
     reads(item)
-    number = read_in(context, form=Format.MAIL)
+    number = process_raw(context, form=Format.MAIL)
     reads(mended := replace(item, text="now read", plain="now read"))
     done(context, number)
-    assert filings(context, read_in(context, form=Format.MAIL)) == [(0, "duplicate", 1)]
+    assert list_filings(context, process_raw(context, form=Format.MAIL)) == [(0, "duplicate", 1)]
     assert counted(context, Message) == 1
-    assert mended.message_id[1:-1] == message(context).message_id
+    assert mended.message_id[1:-1] == load_message(context).message_id
 
 
 def test_an_id_that_differs_is_reported_and_not_taken_over(
@@ -658,8 +668,8 @@ def test_an_id_that_differs_is_reported_and_not_taken_over(
 ) -> None:
     context, item = any_context, mail("a")
     reads(item)
-    number = read_in(context, form=Format.MAIL)
-    before = message(context)
+    number = process_raw(context, form=Format.MAIL)
+    before = load_message(context)
     reads(
         replace(
             item, external_id="other@x.example", message_id="<other@x.example>", text="b", plain="b"
@@ -667,7 +677,7 @@ def test_an_id_that_differs_is_reported_and_not_taken_over(
     )
     found = done(context, number)
     assert "keeps the one it has" in found.findings[0].notes[0]
-    after = message(context)
+    after = load_message(context)
     assert (after.external_id, after.message_id, after.text) == (
         before.external_id,
         before.message_id,
@@ -682,15 +692,15 @@ def test_two_that_read_the_same_now_both_stay(any_context: AppContext, reads: Re
     """
     context, one = any_context, mail("a", name="same@x.example")
     reads({b"1": [one], b"2": [replace(one, text="b", plain="b")]})
-    first, second = read_in(context, b"1", Format.MAIL), read_in(context, b"2", Format.MAIL)
-    assert REUSED_ID_CAVEAT in message(context, 2).caveats
+    first, second = process_raw(context, b"1", Format.MAIL), process_raw(context, b"2", Format.MAIL)
+    assert REUSED_ID_CAVEAT in load_message(context, 2).caveats
     reads(replace(one, text="c", plain="c"))
     done(context, first)
     found = done(context, second)
     assert "like message 1 on ticket 1" in found.findings[0].notes[0]
-    assert [message(context, n).text for n in (1, 2)] == ["c", "c"]
-    assert REUSED_ID_CAVEAT in message(context, 2).caveats
-    assert message(context, 1).external_id != message(context, 2).external_id
+    assert [load_message(context, n).text for n in (1, 2)] == ["c", "c"]
+    assert REUSED_ID_CAVEAT in load_message(context, 2).caveats
+    assert load_message(context, 1).external_id != load_message(context, 2).external_id
 
 
 def test_two_of_one_delivery_that_read_the_same_now_both_stay(
@@ -699,11 +709,11 @@ def test_two_of_one_delivery_that_read_the_same_now_both_stay(
     context = any_context
     one, two = row("a", external_id="7"), row("b", external_id="7")
     reads(one, two)
-    number = read_in(context)
+    number = process_raw(context)
     reads(replace(one, text="c"), replace(two, text="c"))
     apply_replay(context, preview_replay(context, number), by="Olga")
     assert not preview_replay(context, number).has_changes
-    assert [message(context, n).text for n in (1, 2)] == ["c", "c"]
+    assert [load_message(context, n).text for n in (1, 2)] == ["c", "c"]
 
 
 # -- more, fewer, others ----
@@ -715,32 +725,32 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
     context = any_context
     items = [row(t) for t in "abc"]
     reads(items[0], items[2])
-    number = read_in(context)
+    number = process_raw(context)
     reads(
         items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2]
     )
-    before, woken[:] = everything(context), []
+    before, woken[:] = dump_tables(context), []
     shown = preview_replay(context, number)
     assert summarize(shown) == [("received", [])]
     assert not (context.settings.home / "blobs").exists()
     assert shown.outcomes == [ReplayOutcome(Outcome.OPENED)]
-    assert (everything(context), woken) == (before, [])
+    assert (dump_tables(context), woken) == (before, [])
     [became] = done(context, number).outcomes
-    assert (became.outcome, ticket(context, became.ticket_id or 0).messages[0].text) == (
+    assert (became.outcome, load_ticket(context, became.ticket_id or 0).messages[0].text) == (
         Outcome.OPENED,
         "b",
     )
-    assert filings(context, number) == [(0, "opened", 1), (1, "opened", 2), (2, "opened", 3)]
-    assert delivery(context, number).items == 3
-    assert [message(context, n).text for n in (1, 2, 3)] == ["a", "c", "b"]
+    assert list_filings(context, number) == [(0, "opened", 1), (1, "opened", 2), (2, "opened", 3)]
+    assert load_delivery(context, number).items == 3
+    assert [load_message(context, n).text for n in (1, 2, 3)] == ["a", "c", "b"]
 
 
 def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
     context: AppContext, reads: Reads, woken: Woken
 ) -> None:
     reads(row("a"))
-    number = read_in(context)
-    reads(row("a", external_id=message(context).message_id), row("b", sender=ANN))
+    number = process_raw(context)
+    reads(row("a", external_id=load_message(context).message_id), row("b", sender=ANN))
     woken[:] = []
     done(context, number)
     assert counted(context, OutgoingMail, OutgoingMail.to == ANN.email) == 1
@@ -753,8 +763,8 @@ def test_a_row_that_is_not_found_now_is_reported_and_stays(
     context = any_context
     items = [row(t) for t in "abc"]
     reads(*items)
-    number = read_in(context)
-    before = everything(context)
+    number = process_raw(context)
+    before = dump_tables(context)
     reads(items[0], items[2])
     shown = preview_replay(context, number)
     assert summarize(shown) == [("gone", [])]
@@ -763,7 +773,7 @@ def test_a_row_that_is_not_found_now_is_reported_and_stays(
         2,
     )
     apply_replay(context, shown, by="Olga")
-    assert everything(context) == before
+    assert dump_tables(context) == before
 
 
 def test_new_and_gone_rows_at_once_add_up_and_are_done_once(
@@ -772,14 +782,14 @@ def test_new_and_gone_rows_at_once_add_up_and_are_done_once(
     context = any_context
     a, b, c = (row(t) for t in "abc")
     reads(a, b)
-    number = read_in(context)
+    number = process_raw(context)
     reads(replace(a, text="A"), c)
     assert summarize(done(context, number)) == [
         ("changed", ["text", "content digest"]),
         ("gone", []),
         ("received", []),
     ]
-    assert delivery(context, number).items == counted(context, Filing) == 3
+    assert load_delivery(context, number).items == counted(context, Filing) == 3
 
 
 def test_a_request_that_was_ignored_becomes_a_ticket(any_context: AppContext, reads: Reads) -> None:
@@ -789,13 +799,13 @@ def test_a_request_that_was_ignored_becomes_a_ticket(any_context: AppContext, re
             "no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")
         )
     )
-    number = read_in(context, form=Format.MAIL)
-    assert filings(context, number) == [(0, "ignored", None)]
+    number = process_raw(context, form=Format.MAIL)
+    assert list_filings(context, number) == [(0, "ignored", None)]
     reads(mail("please help"))
     assert preview_replay(context, number).outcomes == [ReplayOutcome(Outcome.OPENED)]
-    assert filings(context, number) == [(0, "ignored", None)]
+    assert list_filings(context, number) == [(0, "ignored", None)]
     assert summarize(done(context, number)) == [("received", [])]
-    assert filings(context, number) == [(0, "opened", 1)]
+    assert list_filings(context, number) == [(0, "opened", 1)]
     assert counted(context, OutgoingMail) == 1
     assert (
         counted(context, AutomatedMail, AutomatedMail.ticket_id.is_not(None)) == 1
@@ -808,8 +818,8 @@ def test_a_ticket_that_would_be_ignored_now_is_reported_and_stays(
     context = any_context
     item = mail("please help")
     reads(item)
-    number = read_in(context, form=Format.MAIL)
-    before = everything(context)
+    number = process_raw(context, form=Format.MAIL)
+    before = dump_tables(context)
     reads(
         replace(
             item,
@@ -823,7 +833,7 @@ def test_a_ticket_that_would_be_ignored_now_is_reported_and_stays(
     assert summarize(shown) == [("no request", [])]
     assert shown.findings[0].notes == ("read now, it is a report about no mail of ours",)
     apply_replay(context, shown, by="Olga")
-    assert everything(context) == before
+    assert dump_tables(context) == before
 
 
 def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
@@ -831,7 +841,7 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
 ) -> None:
     context, asked = any_context, mail()
     reads(asked)
-    read_in(context, form=Format.MAIL)
+    process_raw(context, form=Format.MAIL)
     sender.send_waiting(context)
     with context.store.read_only() as session:
         sent = session.scalars(select(OutgoingMail)).one()
@@ -846,7 +856,7 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
         signs=("delivery-status-part", "daemon-address"),
     )
     reads(replace(bounce, attachments=()))
-    number = read_in(context, form=Format.MAIL)
+    number = process_raw(context, form=Format.MAIL)
     reads(bounce)
     assert done(context, number).outcomes == [
         ReplayOutcome(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")
@@ -870,15 +880,15 @@ def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(
     context = any_context
     blank = row("", external_id="7", sent_at=START)
     reads(blank, blank)
-    number = read_in(context)
-    assert filings(context, number) == [(0, "opened", 1), (1, "duplicate", 1)]
+    number = process_raw(context)
+    assert list_filings(context, number) == [(0, "opened", 1), (1, "duplicate", 1)]
     reads(replace(blank, text="one"), replace(blank, text="two"))
     assert summarize(done(context, number)) == [
         ("changed", ["text", "content digest"]),
         ("received", []),
     ]
-    assert filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
-    assert [message(context, n).text for n in (1, 2)] == ["one", "two"]
+    assert list_filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
+    assert [load_message(context, n).text for n in (1, 2)] == ["one", "two"]
 
 
 def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
@@ -887,13 +897,13 @@ def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
     context, blank = any_context, mail("", plain="", name="")
     blank = replace(blank, external_id="", message_id="")  # only content distinguishes such mails
     reads(blank)
-    first, second = read_in(context, b"1", Format.MAIL), read_in(context, b"2", Format.MAIL)
-    assert filings(context, second) == [(0, "duplicate", 1)]
+    first, second = process_raw(context, b"1", Format.MAIL), process_raw(context, b"2", Format.MAIL)
+    assert list_filings(context, second) == [(0, "duplicate", 1)]
     reads({b"1": [replace(blank, text="one")], b"2": [replace(blank, text="two")]})
     assert summarize(done(context, second)) == [("received", [])]
-    assert filings(context, second) == [(0, "opened", 2)]
+    assert list_filings(context, second) == [(0, "opened", 2)]
     done(context, first)
-    assert [message(context, n).text for n in (1, 2)] == ["one", "two"]
+    assert [load_message(context, n).text for n in (1, 2)] == ["one", "two"]
 
 
 def test_a_double_that_reads_otherwise_like_its_first_is_still_one(
@@ -901,7 +911,7 @@ def test_a_double_that_reads_otherwise_like_its_first_is_still_one(
 ) -> None:
     context, item = any_context, mail("broken")
     reads(item)
-    first, second = read_in(context, form=Format.MAIL), read_in(context, form=Format.MAIL)
+    first, second = process_raw(context, form=Format.MAIL), process_raw(context, form=Format.MAIL)
     reads(replace(item, text="mended", plain="mended"))
     assert not preview_replay(
         context, second
@@ -916,8 +926,8 @@ def test_a_double_whose_first_cannot_be_read_now_is_left_alone(
 ) -> None:
     item = mail("broken")
     reads(item)
-    read_in(context, b"1", Format.MAIL)
-    second = read_in(context, b"2", Format.MAIL)
+    process_raw(context, b"1", Format.MAIL)
+    second = process_raw(context, b"2", Format.MAIL)
     reads({b"1": [ParseError("?")], b"2": [replace(item, text="mended", plain="mended")]})
     assert not preview_replay(context, second).has_changes
 
@@ -930,18 +940,18 @@ def test_what_cannot_be_read_now_stays_as_it_is(
     context: AppContext, reads: Reads, error: Exception
 ) -> None:
     reads(row())
-    number = read_in(context)
-    before = everything(context)
+    number = process_raw(context)
+    before = dump_tables(context)
     reads(error)
     with pytest.raises(UnreadableError) as caught:
         preview_replay(context, number)
     assert "Jane" not in str(caught.value)
-    assert everything(context) == before
+    assert dump_tables(context) == before
 
 
 def test_bytes_that_are_gone_are_reported(context: AppContext, reads: Reads) -> None:
     reads(row())
-    number = read_in(context, b"x" * 400_000)
+    number = process_raw(context, b"x" * 400_000)
     for path in (context.settings.home / "blobs").rglob("*"):
         if path.is_file():
             path.unlink()
@@ -953,14 +963,14 @@ def test_a_fault_half_way_leaves_all_of_it_as_it_was(any_context: AppContext, re
     context = any_context
     items = [row(t) for t in "ab"]
     reads(*items)
-    number = read_in(context)
+    number = process_raw(context)
     file = Attachment("c.bin", "x/y", b"c" * 400_000)
     reads(replace(items[0], text="A"), replace(items[1], attachments=(file,)), row("new"))
-    shown, before = preview_replay(context, number), everything(context)
+    shown, before = preview_replay(context, number), dump_tables(context)
     (context.settings.home / "blobs").write_text("not a folder")
     with pytest.raises(OSError, match=r"."):
         apply_replay(context, shown, by="Olga")
-    assert everything(context) == before
+    assert dump_tables(context) == before
 
 
 def test_what_was_shown_is_compared_once_more_before_it_is_put(
@@ -970,11 +980,11 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(
     context = any_context
     item = row("a")
     reads(item)
-    number = read_in(context)
+    number = process_raw(context)
     reads(replace(item, text="b"), row("new"))
     shown = preview_replay(context, number)
-    assert together(*[lambda: apply_replay(context, shown, by="Olga")] * 3) == []
-    assert filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
+    assert run_in_threads(*[lambda: apply_replay(context, shown, by="Olga")] * 3) == []
+    assert list_filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
     assert counted(context, AuditEntry, AuditEntry.action == "re-read") == 2
     with context.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.PENDING
@@ -983,7 +993,7 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(
 
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:
-    """What is written to the log."""
+    """The lines written to the log while the test runs."""
     with structlog.testing.capture_logs(
         processors=[structlog.contextvars.merge_contextvars]
     ) as written:
@@ -994,8 +1004,8 @@ def test_the_log_marks_a_trial(
     context: AppContext, reads: Reads, lines: list[dict[str, Any]]
 ) -> None:
     reads(row("a"))
-    number = read_in(context)
-    reads(row("a", external_id=message(context).message_id), row("b"))
+    number = process_raw(context)
+    reads(row("a", external_id=load_message(context).message_id), row("b"))
     lines.clear()
     shown = preview_replay(context, number)
     assert lines
@@ -1015,16 +1025,16 @@ def test_the_log_marks_a_trial(
 def test_a_call_is_read_again_too(context: AppContext, reads: Reads) -> None:
     item = phoned()
     reads(item)
-    number = read_in(context, form=Format.PHONE)
+    number = process_raw(context, form=Format.PHONE)
     reads(replace(item, text="mended"))
     done(context, number)
-    assert message(context).text == "mended"
+    assert load_message(context).text == "mended"
 
 
 def test_many_rows_take_a_handful_of_queries(context: AppContext, reads: Reads) -> None:
     items = [row(str(n), sent_at=START + timedelta(minutes=n)) for n in range(60)]
     reads(*items)
-    number = read_in(context)
+    number = process_raw(context)
     asked: list[str] = []
     event.listen(context.store.engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
     preview_replay(context, number)

@@ -1,4 +1,4 @@
-"""Command lines, addresses and whose they are."""
+"""Grammar of SMTP: command lines, addresses, and which addresses are ours."""
 
 import pytest
 

@@ -22,6 +22,7 @@ from tests.support.smtp_client import (
     FROM,
     HELLO,
     MAIL,
+    REPLY_SECONDS,
     TO,
     Client,
     Stored,
@@ -54,7 +55,7 @@ def test_a_mail_is_acknowledged_only_once_it_is_stored(stored: Stored) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
-        commit.wait(3)
+        commit.wait(REPLY_SECONDS)
         return stored(arrival)
 
     with running_listener(accept) as listener, Client(listener) as client:
@@ -94,20 +95,20 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
 def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(
     client: Client, stored: Stored
 ) -> None:
-    heard = []
+    references = []
     for _ in range(2):
         client.envelope().send(MAIL + b".\r\n")
-        heard.append(client.reply().rpartition(" ")[2])
-    assert heard == [arrival.reference for arrival in stored.arrivals]
-    assert len(set(heard)) == 2
-    assert [len(name) for name in heard] == [16, 16]
+        references.append(client.reply().rpartition(" ")[2])
+    assert references == [arrival.reference for arrival in stored.arrivals]
+    assert len(set(references)) == 2
+    assert [len(name) for name in references] == [16, 16]
 
 
 def test_a_store_that_takes_too_long_is_try_again() -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:  # noqa: ARG001
-        commit.wait(3)
+        commit.wait(REPLY_SECONDS)
         return 1
 
     with running_listener(accept, smtp_store_seconds=0.05) as listener, Client(listener) as client:
@@ -121,19 +122,18 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
-        commit.wait(3)
+        commit.wait(REPLY_SECONDS)
         return stored(arrival)
 
     with running_listener(accept, smtp_connections=1) as listener:  # one thread
         for name in (b"1", b"2"):
             client = Client(listener).envelope()
             client.send(name + b"\r\n.\r\n")
-            until(partial(stores, listener, int(name)))
+            until(partial(is_storing, listener, int(name)))
             client.hang_up()
             until(listener._limits[0].all_closed.is_set)
-        with Client(
-            listener
-        ) as third:  # both are still being stored: no more may pile up behind them
+        # both are still being stored: no more may pile up behind them
+        with Client(listener) as third:
             third.envelope().send(MAIL + b".\r\n")
             assert third.reply() == TRY_LATER
         later = threading.Timer(0.1, commit.set)
@@ -345,9 +345,8 @@ def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored
 def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        session, "GREET_SECONDS", 0.1
-    )  # a busy machine may take longer than the real one to say anything
+    # long enough for a busy machine to be the first to send
+    monkeypatch.setattr(session, "GREET_SECONDS", 1.0)
     with Client(listener, greeted=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")
@@ -378,5 +377,5 @@ def test_the_log_holds_no_address_and_no_text(
     assert "clinic" not in caplog.text + str(log)
 
 
-def stores(listener: Listener, want: int) -> bool:
+def is_storing(listener: Listener, want: int) -> bool:
     return len(listener._storing._running) == want

@@ -1,4 +1,4 @@
-"""The listener spoken to in LMTP."""
+"""The listener on its LMTP port."""
 
 import pytest
 

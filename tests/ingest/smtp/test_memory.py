@@ -27,16 +27,16 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.5)
 
 
-def half(listener: Listener) -> Client:
+def send_half(listener: Listener) -> Client:
     """A client that has sent half a message of the limit."""
     client = Client(listener).envelope()
     client.send(BODY[:HALF])
     return client
 
 
-def full(listener: Listener) -> list[Client]:
+def fill_memory(listener: Listener) -> list[Client]:
     """Clients that fill the room with halves of messages."""
-    clients = [half(listener) for _ in range(2 * SHARED_FACTOR)]
+    clients = [send_half(listener) for _ in range(2 * SHARED_FACTOR)]
     until(lambda: listener._memory.held_octets > (SHARED_FACTOR - 1) * LIMIT)
     return clients
 
@@ -48,7 +48,7 @@ def finish(client: Client) -> str:
     return reply[:3] if reply != NO_ROOM else reply
 
 
-def all_at_once(acts: list[Callable[[], str]]) -> list[str]:
+def run_at_once(acts: list[Callable[[], str]]) -> list[str]:
     replies: list[str] = []
     threads = [threading.Thread(target=lambda a=act: replies.append(a())) for act in acts]
     for thread in threads:
@@ -70,7 +70,7 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
         return stored(arrival)
 
     with running_listener(accept, mail_limit=LIMIT) as listener:
-        replies = all_at_once([partial(finish, client) for client in full(listener)])
+        replies = run_at_once([partial(finish, client) for client in fill_memory(listener)])
         assert replies == ["250"] * 2 * SHARED_FACTOR
         assert max(most) <= (SHARED_FACTOR + UNLIMITED_MESSAGES) * LIMIT
         until(lambda: listener._memory.held_octets == 0)
@@ -81,7 +81,7 @@ def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
     stored: Stored,
 ) -> None:
     with running_listener(stored, mail_limit=LIMIT) as listener:
-        standing = [*full(listener), half(listener)]
+        standing = [*fill_memory(listener), send_half(listener)]
         with Client(listener) as large, Client(listener) as small:
             large.envelope().send(BODY + b".\r\n")
             small.envelope().send(b"small\r\n.\r\n")
@@ -97,7 +97,7 @@ def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
 
 def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> None:
     with running_listener(stored, mail_limit=LIMIT) as listener:
-        standing = [*full(listener), half(listener)]
+        standing = [*fill_memory(listener), send_half(listener)]
         with Client(listener) as client:
             client.envelope().send(BODY + b".\r\n")
             assert client.reply() == NO_ROOM

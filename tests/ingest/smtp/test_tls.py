@@ -1,6 +1,8 @@
 """The SMTP listener over TLS."""
 
+import ssl
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from ingest.smtp.session import CHUNK
 from tests.support.smtp_client import (
     FROM,
     HELLO,
+    REPLY_SECONDS,
     TO,
     Client,
     Stored,
@@ -21,10 +24,17 @@ from tests.support.smtp_client import (
 
 @pytest.fixture
 def secure(stored: Stored, tmp_path: Path) -> Iterator[Listener]:
-    with running_listener(
-        stored, smtp_idle_seconds=0.3, smtp_connections_per_host=1, **certificate(tmp_path)
-    ) as listener:
+    with run_secure(stored, tmp_path) as listener:
         yield listener
+
+
+def run_secure(
+    stored: Stored, tmp_path: Path, **settings: object
+) -> AbstractContextManager[Listener]:
+    """Run a listener with a certificate; a host may have one connection."""
+    return running_listener(
+        stored, smtp_connections_per_host=1, **certificate(tmp_path), **settings
+    )
 
 
 def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
@@ -51,14 +61,17 @@ def test_what_is_sent_before_the_handshake_is_forgotten(secure: Listener) -> Non
 
 
 @pytest.mark.parametrize("greet", [b"", b"this is not TLS\r\n" * 100])
-def test_a_handshake_that_fails_ends_the_session(secure: Listener, greet: bytes) -> None:
-    with Client(secure) as client:
-        assert client.say("STARTTLS") == ["220"]
-        client.send(greet)
-        assert not client.silent(2)
-    until(secure._limits[0].all_closed.is_set)
-    with Client(secure) as other:  # the only one its host may have
-        assert other.greeting.startswith("220")
+def test_a_handshake_that_fails_ends_the_session(
+    stored: Stored, tmp_path: Path, greet: bytes
+) -> None:
+    with run_secure(stored, tmp_path, smtp_idle_seconds=1.0) as listener:
+        with Client(listener) as client:
+            assert client.say("STARTTLS") == ["220"]
+            client.send(greet)
+            assert not client.silent(REPLY_SECONDS)
+        until(listener._limits[0].all_closed.is_set)
+        with Client(listener) as other:  # the only one its host may have
+            assert other.greeting.startswith("220")
 
 
 def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
@@ -82,6 +95,7 @@ def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
         with Client(secure) as client:
             client.say("STARTTLS")
             client.start_tls()
-            assert served in (client.socket.getpeercert(binary_form=True) or b"")  # type: ignore[attr-defined]
+            assert isinstance(client.socket, ssl.SSLSocket)
+            assert served in (client.socket.getpeercert(binary_form=True) or b"")
             assert client.say("QUIT") == ["221"]
             assert client.closed()

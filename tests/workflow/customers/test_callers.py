@@ -1,6 +1,6 @@
-"""A number that came with a request is on its ticket and found.
+"""Phone numbers that came with a request are on its ticket and are found.
 
-Whatever the contact's record has.
+That does not depend on the contact's record.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from workflow.models.states import Role
 from workflow.tickets import notes, views
 
 
-def found(context: AppContext, words: str) -> list[int]:
+def find_tickets(context: AppContext, words: str) -> list[int]:
     with context.store.read_only() as session:
         page = views.load_page(
             session, views.TicketQuery("all", words=words), actor="", now=context.clock()
@@ -27,7 +27,7 @@ def found(context: AppContext, words: str) -> list[int]:
         return [t.id for t in page.tickets]
 
 
-def called_back(context: AppContext, ticket: int) -> list[tuple[str, str]]:
+def list_callers_of(context: AppContext, ticket: int) -> list[tuple[str, str]]:
     with context.store.read_only() as session:
         return [(c.name, c.phone) for c in list_callers(session, session.get_one(Ticket, ticket))]
 
@@ -36,13 +36,13 @@ def phone_call(*others: Address, **more: Any) -> InboundItem:
     return replace(phoned(*others), **more)
 
 
-def form(**more: Any) -> InboundItem:
+def make_form(**more: Any) -> InboundItem:
     return InboundItem(
         format=Format.FORMSTACK, external_id="f1", company="Sunrise", text="a form", **more
     )
 
 
-@pytest.mark.parametrize("make", [phoned, row, form])
+@pytest.mark.parametrize("make", [phoned, row, make_form])
 def test_a_name_and_number_without_an_address_are_shown_and_found(
     any_context: AppContext, make: Any
 ) -> None:
@@ -50,7 +50,7 @@ def test_a_name_and_number_without_an_address_are_shown_and_found(
     number = ticket_of(
         any_context, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142")
     )
-    assert called_back(any_context, number) == [("Quincy Vale", "(212) 555-0142")]
+    assert list_callers_of(any_context, number) == [("Quincy Vale", "(212) 555-0142")]
     for words in (
         "quincy vale",
         "2125550142",
@@ -59,8 +59,8 @@ def test_a_name_and_number_without_an_address_are_shown_and_found(
         "555 0142",
         "vale 2125550142",
     ):
-        assert found(any_context, words) == [number], words
-    assert found(any_context, "646-555-0142") == []
+        assert find_tickets(any_context, words) == [number], words
+    assert find_tickets(any_context, "646-555-0142") == []
 
 
 def test_rows_filed_together_keep_their_number_too(any_context: AppContext) -> None:
@@ -76,9 +76,9 @@ def test_rows_filed_together_keep_their_number_too(any_context: AppContext) -> N
             1,
             any_context.clock(),
         )
-    (number,) = found(any_context, "2125550111")
+    (number,) = find_tickets(any_context, "2125550111")
     assert number > first
-    assert called_back(any_context, number) == [("Caller 11", "212-555-0111")]
+    assert list_callers_of(any_context, number) == [("Caller 11", "212-555-0111")]
 
 
 def test_another_number_of_a_known_contact_stays_beside_the_one_on_record(
@@ -88,18 +88,18 @@ def test_another_number_of_a_known_contact_stays_beside_the_one_on_record(
     ticket_of(any_context, phone_call(sender=ann, phone="212-555-0100"))
     again = ticket_of(any_context, phone_call(sender=ann, phone="212-555-0199"))
     assert contact(any_context, "ann@practice.example").phone == "212-555-0100"
-    assert called_back(any_context, again) == [("Ann Lee", "212-555-0199")]
-    assert found(any_context, "2125550199") == [again]
+    assert list_callers_of(any_context, again) == [("Ann Lee", "212-555-0199")]
+    assert find_tickets(any_context, "2125550199") == [again]
 
 
 def test_the_number_on_record_is_not_shown_twice(any_context: AppContext) -> None:
     ann = Address("Ann Lee", "ann@practice.example")
     number = ticket_of(any_context, phone_call(sender=ann, phone="212-555-0100"))
-    assert called_back(any_context, number) == []
+    assert list_callers_of(any_context, number) == []
     with any_context.store.transaction() as session:
         record = session.scalars(select(Contact)).one()
         record.phone = "+1 (212) 555 0100"
-    assert called_back(any_context, number) == []
+    assert list_callers_of(any_context, number) == []
 
 
 def test_the_number_of_one_caller_is_not_put_on_another_contacts_record(
@@ -120,12 +120,12 @@ def test_a_call_sent_again_with_another_number_is_no_duplicate(any_context: AppC
     number = ticket_of(any_context, call)
     changed = replace(call, phone="212-555-0199", details=(("Call back", "212-555-0199"),))
     assert deliver(any_context, changed).ticket_id == number
-    assert found(any_context, "2125550199") == [number]
+    assert find_tickets(any_context, "2125550199") == [number]
 
 
 def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_context: AppContext) -> None:
     number = ticket_of(any_context, mail("Reach me at 212.555.0142 before noon", subject="call me"))
-    assert found(any_context, "2125550142") == [number]
+    assert find_tickets(any_context, "2125550142") == [number]
     with any_context.store.transaction() as session:
         one = Staff(name="Olga", role=Role.AGENT, created_at=any_context.clock())
         session.add(one)
@@ -134,7 +134,7 @@ def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_context: AppCon
         notes.add_note(
             session, ticket, "her mobile is (646) 555-0199", by=one.name, now=any_context.clock()
         )
-    assert found(any_context, "646-555-0199") == [number]
+    assert find_tickets(any_context, "646-555-0199") == [number]
 
 
 def test_a_number_that_is_corrected_is_found_as_it_is_now(any_context: AppContext) -> None:
@@ -142,4 +142,7 @@ def test_a_number_that_is_corrected_is_found_as_it_is_now(any_context: AppContex
     with any_context.store.transaction() as session:
         message = session.scalars(select(Message)).one()
         message.phone, message.search_words = "212-555-0199", "2125550199"
-    assert (found(any_context, "2125550100"), found(any_context, "2125550199")) == ([], [number])
+    assert (find_tickets(any_context, "2125550100"), find_tickets(any_context, "2125550199")) == (
+        [],
+        [number],
+    )

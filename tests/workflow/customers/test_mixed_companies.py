@@ -1,7 +1,4 @@
-"""Whatever makes an item join a ticket.
-
-The words of one practice never come onto the ticket of another.
-"""
+"""Items of one practice never join the ticket of another, whatever would match them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +20,7 @@ from tests.support.context import (
     staff,
     ticket_of,
 )
-from tests.workflow.filing.test_bulk import delivered
+from tests.workflow.filing.test_bulk import add_delivery
 from workflow.context import AppContext
 from workflow.filing import threading
 from workflow.filing.bulk import file_items
@@ -48,11 +45,11 @@ def practices(any_context: AppContext) -> AppContext:
     return any_context
 
 
-def our_row(**more: Any) -> InboundItem:
+def make_our_row(**more: Any) -> InboundItem:
     return row("please call", **{"company": OURS, "sender": OUR_NURSE, **more})
 
 
-def their_row(**more: Any) -> InboundItem:
+def make_their_row(**more: Any) -> InboundItem:
     return row(SECRET, **{"company": THEIRS, "sender": THEIR_NURSE, **more})
 
 
@@ -64,14 +61,14 @@ def call(text: str, **more: Any) -> InboundItem:
     return InboundItem(format=Format.PHONE, external_id="call-1", text=text, **more)
 
 
-def of_notice(context: AppContext, number: int) -> str:
+def get_notice_id(context: AppContext, number: int) -> str:
     """The Message-ID of the notice about a ticket, as the relay got it."""
     mail_sender.send_waiting(context)
     with context.store.read_only() as session:
         return session.get_one(Ticket, number).outbox[0].message_id
 
 
-def of_first(context: AppContext, number: int) -> str:
+def get_first_message_id(context: AppContext, number: int) -> str:
     with context.store.read_only() as session:
         return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
 
@@ -90,100 +87,111 @@ class Join:
     second: Second
 
 
-def plain(item: InboundItem) -> Second:
+def send_plain(item: InboundItem) -> Second:
     return lambda _context, _number: (item, {})
 
 
-def their_mail(**more: Any) -> InboundItem:
+def make_their_mail(**more: Any) -> InboundItem:
     return mail(SECRET, sender=THEIR_NURSE, **more)
 
 
-def to_token(context: AppContext, number: int) -> str:
+def make_reply_address_of(context: AppContext, number: int) -> str:
     return compose.make_reply_address(number, context.settings, context.signer)
 
 
 SYSTEM = Address("System")  # who sends for many practices
 NOBODYS = {"company": "", "sender": Address("Ida")}
 ROWS = {
-    "same id": Join(our_row(external_id="K-1"), plain(their_row(external_id="K-1"))),
+    "same id": Join(make_our_row(external_id="K-1"), send_plain(make_their_row(external_id="K-1"))),
     "same id and sender's name": Join(
-        our_row(external_id="K-1", sender=SYSTEM),
-        plain(their_row(external_id="K-1", sender=SYSTEM)),
+        make_our_row(external_id="K-1", sender=SYSTEM),
+        send_plain(make_their_row(external_id="K-1", sender=SYSTEM)),
     ),
     "same id and address": Join(
-        our_row(external_id="K-1"), plain(their_row(external_id="K-1", sender=OUR_NURSE))
+        make_our_row(external_id="K-1"),
+        send_plain(make_their_row(external_id="K-1", sender=OUR_NURSE)),
     ),
     "same id, sender and words": Join(
-        our_row(external_id="K-1", sender=SYSTEM),
-        plain(our_row(external_id="K-1", sender=SYSTEM, company=THEIRS)),
+        make_our_row(external_id="K-1", sender=SYSTEM),
+        send_plain(make_our_row(external_id="K-1", sender=SYSTEM, company=THEIRS)),
     ),
     "same id, namesake by number": Join(
-        our_row(external_id="K-1", company_number="1"),
-        plain(their_row(external_id="K-1", company=OURS, company_number="2")),
+        make_our_row(external_id="K-1", company_number="1"),
+        send_plain(make_their_row(external_id="K-1", company=OURS, company_number="2")),
     ),
     "no practice, other sender": Join(
-        our_row(external_id="K-1", **NOBODYS),
-        plain(their_row(external_id="K-1", company="", sender=Address("Tom"))),
+        make_our_row(external_id="K-1", **NOBODYS),
+        send_plain(make_their_row(external_id="K-1", company="", sender=Address("Tom"))),
     ),
-    "same thread": Join(our_row(thread_id="T1"), plain(their_row(thread_id="T1"))),
+    "same thread": Join(make_our_row(thread_id="T1"), send_plain(make_their_row(thread_id="T1"))),
     "same thread and address": Join(
-        our_row(thread_id="T1"), plain(their_row(thread_id="T1", sender=OUR_NURSE))
+        make_our_row(thread_id="T1"), send_plain(make_their_row(thread_id="T1", sender=OUR_NURSE))
     ),
     "same thread, by address alone": Join(
-        our_row(thread_id="T1"), plain(their_row(thread_id="T1", company=""))
+        make_our_row(thread_id="T1"), send_plain(make_their_row(thread_id="T1", company=""))
     ),
-    "thread of nobody": Join(our_row(thread_id="T1", **NOBODYS), plain(their_row(thread_id="T1"))),
+    "thread of nobody": Join(
+        make_our_row(thread_id="T1", **NOBODYS), send_plain(make_their_row(thread_id="T1"))
+    ),
     "thread of nobody, nobody else": Join(
-        our_row(thread_id="T1", **NOBODYS),
-        plain(their_row(thread_id="T1", company="", sender=Address("Tom"))),
+        make_our_row(thread_id="T1", **NOBODYS),
+        send_plain(make_their_row(thread_id="T1", company="", sender=Address("Tom"))),
     ),
 }
 OTHERS = {
     "token in the envelope": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (their_mail(), {"rcpt_to": [to_token(h, n)]})
+        mail(sender=OUR_NURSE),
+        lambda h, n: (make_their_mail(), {"rcpt_to": [make_reply_address_of(h, n)]}),
     ),
     "token in To": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (their_mail(to=(Address("", to_token(h, n)),)), {})
+        mail(sender=OUR_NURSE),
+        lambda h, n: (make_their_mail(to=(Address("", make_reply_address_of(h, n)),)), {}),
     ),
     "our Message-ID": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (their_mail(in_reply_to=of_notice(h, n)), {})
+        mail(sender=OUR_NURSE), lambda h, n: (make_their_mail(in_reply_to=get_notice_id(h, n)), {})
     ),
     "their Message-ID": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (their_mail(references=(of_first(h, n),)), {})
+        mail(sender=OUR_NURSE),
+        lambda h, n: (make_their_mail(references=(get_first_message_id(h, n),)), {}),
     ),
     "same Message-ID": Join(
-        mail(sender=OUR_NURSE, name="m@x.example"), plain(their_mail(name="m@x.example"))
+        mail(sender=OUR_NURSE, name="m@x.example"), send_plain(make_their_mail(name="m@x.example"))
     ),
     "same Message-ID, no sender": Join(
         mail(sender=Address(), name="m@x.example"),
-        plain(replace(their_mail(name="m@x.example"), sender=Address())),
+        send_plain(replace(make_their_mail(name="m@x.example"), sender=Address())),
     ),
     "row with a token": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (their_row(to=(Address("", to_token(h, n)),)), {})
+        mail(sender=OUR_NURSE),
+        lambda h, n: (make_their_row(to=(Address("", make_reply_address_of(h, n)),)), {}),
     ),
     "row that answers, by address": Join(
         mail(sender=OUR_NURSE),
-        lambda h, n: (their_row(sender=OUR_NURSE, in_reply_to=of_first(h, n)), {}),
+        lambda h, n: (make_their_row(sender=OUR_NURSE, in_reply_to=get_first_message_id(h, n)), {}),
     ),
-    "form of one number": Join(form("help", company=OURS), plain(form(SECRET, company=THEIRS))),
+    "form of one number": Join(
+        form("help", company=OURS), send_plain(form(SECRET, company=THEIRS))
+    ),
     "form by address": Join(
-        form("help", sender=OUR_NURSE), plain(form(SECRET, sender=THEIR_NURSE))
+        form("help", sender=OUR_NURSE), send_plain(form(SECRET, sender=THEIR_NURSE))
     ),
     "form of a contact": Join(
         form("help", company=OURS, sender=OUR_NURSE),
-        plain(form(SECRET, company=THEIRS, sender=OUR_NURSE)),
+        send_plain(form(SECRET, company=THEIRS, sender=OUR_NURSE)),
     ),
     "form with the same words": Join(
-        form(SECRET, company=OURS), plain(form(SECRET, company=THEIRS))
+        form(SECRET, company=OURS), send_plain(form(SECRET, company=THEIRS))
     ),
-    "call of one number": Join(call("help", company=OURS), plain(call(SECRET, company=THEIRS))),
+    "call of one number": Join(
+        call("help", company=OURS), send_plain(call(SECRET, company=THEIRS))
+    ),
 }
 
 
-def in_bulk(context: AppContext, item: InboundItem) -> int:
+def file_in_bulk(context: AppContext, item: InboundItem) -> int:
     """File an item the way a workbook is filed; the number of its ticket."""
     with context.store.transaction() as session:
-        delivery = delivered(context, session)
+        delivery = add_delivery(context, session)
         delivery.digest = f"d{delivery.id}"
         file_items(context.desk, session, [item], delivery, 0, context.clock())
         session.flush()
@@ -193,7 +201,7 @@ def in_bulk(context: AppContext, item: InboundItem) -> int:
         return filing.ticket_id
 
 
-def apart(context: AppContext, number: int, second: int, item: InboundItem) -> None:
+def assert_apart(context: AppContext, number: int, second: int, item: InboundItem) -> None:
     """The second item is on a ticket of its own, and no word of it on the first."""
     assert second != number
     with context.store.read_only() as session:
@@ -213,9 +221,11 @@ def test_a_row_of_another_practice_opens_its_own_ticket(
     number = ticket_of(practices, join.first)
     item, envelope = join.second(practices, number)
     second = (
-        ticket_of(practices, item, envelope) if way == "one by one" else in_bulk(practices, item)
+        ticket_of(practices, item, envelope)
+        if way == "one by one"
+        else file_in_bulk(practices, item)
     )
-    apart(practices, number, second, item)
+    assert_apart(practices, number, second, item)
     again = deliver(practices, item, envelope)
     assert (again.outcome, again.ticket_id) == (Outcome.DUPLICATE, second)
 
@@ -227,7 +237,7 @@ def test_whatever_else_another_practice_sends_opens_its_own_ticket(
     join = OTHERS[name]
     number = ticket_of(practices, join.first)
     item, envelope = join.second(practices, number)
-    apart(practices, number, ticket_of(practices, item, envelope), item)
+    assert_apart(practices, number, ticket_of(practices, item, envelope), item)
 
 
 @pytest.mark.parametrize("end", ["completed", "merged", "merged and completed", "spam"])
@@ -254,14 +264,14 @@ def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
             )
     if end.endswith("completed"):
         complete(practices, last)
-    before = state(practices, last)
+    before = get_state(practices, last)
     second = ticket_of(practices, item, envelope)
     assert second not in {number, last}
-    apart(practices, last, second, item)
-    assert state(practices, last) == before
+    assert_apart(practices, last, second, item)
+    assert get_state(practices, last) == before
 
 
-def state(context: AppContext, number: int) -> tuple[Status, int]:
+def get_state(context: AppContext, number: int) -> tuple[Status, int]:
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         return ticket.status, ticket.period
@@ -271,18 +281,24 @@ def test_who_belongs_still_joins_by_each_sign(practices: AppContext) -> None:
     number = ticket_of(practices, mail(sender=OUR_NURSE))
     colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
     for sender in (OUR_NURSE, colleague, desk):
-        for given in (
-            {"in_reply_to": of_first(practices, number)},
-            {"in_reply_to": of_notice(practices, number)},
+        for fields in (
+            {"in_reply_to": get_first_message_id(practices, number)},
+            {"in_reply_to": get_notice_id(practices, number)},
         ):
-            assert ticket_of(practices, mail(sender=sender, **given)) == number
-    threaded = ticket_of(practices, our_row(thread_id="T1"))
-    assert ticket_of(practices, our_row(thread_id="T1", sender=Address("A Colleague"))) == threaded
-    assert in_bulk(practices, our_row(thread_id="T1", sender=Address("Another One"))) == threaded
+            assert ticket_of(practices, mail(sender=sender, **fields)) == number
+    threaded = ticket_of(practices, make_our_row(thread_id="T1"))
+    assert (
+        ticket_of(practices, make_our_row(thread_id="T1", sender=Address("A Colleague")))
+        == threaded
+    )
+    assert (
+        file_in_bulk(practices, make_our_row(thread_id="T1", sender=Address("Another One")))
+        == threaded
+    )
     nobodys = {"company": "", "sender": Address("Ida"), "thread_id": "T2"}
-    unknown = ticket_of(practices, our_row(**nobodys))
-    assert ticket_of(practices, our_row(**nobodys)) == unknown
-    assert in_bulk(practices, our_row(**nobodys)) == unknown
+    unknown = ticket_of(practices, make_our_row(**nobodys))
+    assert ticket_of(practices, make_our_row(**nobodys)) == unknown
+    assert file_in_bulk(practices, make_our_row(**nobodys)) == unknown
 
 
 def test_a_reading_of_one_form_that_finds_no_practice_stays_with_the_other(
@@ -298,9 +314,12 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
     practices: AppContext,
 ) -> None:
     """The same ids in another order: an earlier parser gave one id to rows of two practices."""
-    rows = [our_row(external_id="7"), their_row(external_id="7#" + "a" * 16, unreliable_id="7")]
+    rows = [
+        make_our_row(external_id="7"),
+        make_their_row(external_id="7#" + "a" * 16, unreliable_id="7"),
+    ]
     with practices.store.transaction() as session:
-        delivery = delivered(practices, session)
+        delivery = add_delivery(practices, session)
         file_items(practices.desk, session, rows, delivery, 0, practices.clock())
         session.flush()
         for message in session.scalars(select(Message)):
@@ -329,15 +348,15 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
 
 def test_one_by_one_and_bulk_race_to_one_ticket(practices: AppContext) -> None:
     """The unique index decides, also between two rows of one content with two ids."""
-    some = [our_row(external_id=name) for name in ("K-1", "K-2")]
+    some = [make_our_row(external_id=name) for name in ("K-1", "K-2")]
     with practices.store.transaction() as session:
         for item in some:
             file_in(practices, session, item)
-        delivery = delivered(practices, session)
+        delivery = add_delivery(practices, session)
         file_items(
             practices.desk,
             session,
-            [*some, our_row(external_id="row-" + "0" * 64)],
+            [*some, make_our_row(external_id="row-" + "0" * 64)],
             delivery,
             0,
             practices.clock(),

@@ -1,6 +1,6 @@
 """Telephone numbers.
 
-Whatever stands between the digits, and with or without the country code, it is the same one.
+The same number is recognised in every notation, with or without the country code.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The database: migrations are the models, times are aware, a transaction is whole."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, timedelta, timezone
 
 import pytest
 from alembic import command
@@ -16,7 +16,7 @@ from workflow.models.core import Heartbeat, Staff, Ticket
 from workflow.tickets import search
 
 
-def differences(store: Store) -> list[object]:
+def compare_schema(store: Store) -> list[object]:
     with store.engine.connect() as connection:
         options = {
             "compare_type": True,
@@ -32,12 +32,12 @@ def differences(store: Store) -> list[object]:
 
 def test_the_migrations_make_what_the_models_say_and_can_be_taken_back(database_url: str) -> None:
     store = Store(database_url)
-    assert differences(store) == []
+    assert compare_schema(store) == []
     command.downgrade(make_alembic_config(database_url), "base")
     assert set(inspect(store.engine).get_table_names()) <= {"alembic_version"}
     migrate(database_url)
     migrate(database_url)  # again changes nothing
-    assert differences(store) == []
+    assert compare_schema(store) == []
     store.close()
 
 
@@ -45,7 +45,7 @@ def test_a_difference_would_be_seen(database_url: str) -> None:
     store = Store(database_url)
     with store.engine.begin() as connection:
         connection.execute(text("DROP TABLE answers"))
-    assert differences(store)
+    assert compare_schema(store)
     store.close()
 
 
@@ -55,9 +55,9 @@ def test_a_naive_time_cannot_be_stored(any_context: AppContext) -> None:
 
 
 def test_a_naive_time_cannot_be_compared_with_either(any_context: AppContext) -> None:
+    naive = START.replace(tzinfo=None)
     with pytest.raises(StatementError, match="naive"), any_context.store.read_only() as session:
-        # that is the point
-        session.scalars(select(Heartbeat).where(Heartbeat.at < datetime(2026, 1, 1))).all()  # noqa: DTZ001
+        session.scalars(select(Heartbeat).where(Heartbeat.at < naive)).all()
 
 
 def test_times_come_back_as_aware_utc_whatever_zone_they_went_in_with(

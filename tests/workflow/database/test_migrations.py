@@ -47,7 +47,7 @@ RELEASED = [
 ][::-1]
 
 
-def _real(column: str, kind: str) -> Any:
+def _find_known_value(column: str, kind: str) -> Any:
     """A word the models know, where the column holds one of ours."""
     model = next(
         (t.c[column] for t in Ticket.metadata.tables.values() if t.name == kind and column in t.c),
@@ -57,10 +57,10 @@ def _real(column: str, kind: str) -> Any:
     return words[0] if words else WORDS.get(column)
 
 
-def value(column: Column[Any], n: int) -> Any:
+def make_value(column: Column[Any], n: int) -> Any:
     if column.foreign_keys:
         return n
-    if (word := _real(column.name, column.table.name)) is not None:
+    if (word := _find_known_value(column.name, column.table.name)) is not None:
         return word
     made: dict[type, Any] = {
         JSON: {} if column.name in {"envelope", "detail"} else [],
@@ -74,35 +74,35 @@ def value(column: Column[Any], n: int) -> Any:
     )
 
 
-def in_order(tables: MetaData) -> list[Table]:
+def sort_tables(tables: MetaData) -> list[Table]:
     return [t for t in tables.sorted_tables if t.name != "alembic_version"]
 
 
-def ours(name: str | None, kind: str = "table", parents: Any = None) -> bool:
-    """Whether somebody writes it: the words of tickets are the database's own."""
+def is_ours(name: str | None, kind: str = "table", parents: Any = None) -> bool:
+    """Return whether we write it: the database itself keeps the words of tickets."""
     del parents
     return kind != "table" or not (name or "").startswith("ticket_words")
 
 
-def reflected(connection: Connection) -> MetaData:
+def reflect_tables(connection: Connection) -> MetaData:
     tables = MetaData()
-    tables.reflect(connection, only=lambda name, _: ours(name))
+    tables.reflect(connection, only=lambda name, _: is_ours(name))
     return tables
 
 
-def everything(store: Store) -> dict[str, list[dict[str, Any]]]:
+def dump_tables(store: Store) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table there is."""
     with store.engine.connect() as connection:
-        tables = in_order(reflected(connection))
+        tables = sort_tables(reflect_tables(connection))
         return {t.name: [dict(r._mapping) for r in connection.execute(select(t))] for t in tables}
 
 
-def fill(store: Store) -> None:
+def fill_tables(store: Store) -> None:
     with store.engine.begin() as connection:
-        for table in in_order(reflected(connection)):
+        for table in sort_tables(reflect_tables(connection)):
             for n in (1, 2):
                 connection.execute(
-                    insert(table).values({c.name: value(c, n) for c in table.columns})
+                    insert(table).values({c.name: make_value(c, n) for c in table.columns})
                 )
 
 
@@ -124,10 +124,10 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(
 ) -> None:
     command.upgrade(make_alembic_config(empty_url), revision)
     store = Store(empty_url)
-    fill(store)
-    before = everything(store)
+    fill_tables(store)
+    before = dump_tables(store)
     migrate(empty_url)
-    after = everything(store)
+    after = dump_tables(store)
     for table, rows in before.items():
         assert len(rows) == 2, table
         kept = [{name: row[name] for name in rows[0]} for row in after[table]]
@@ -138,7 +138,7 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(
         if empty_url.startswith("sqlite"):
             assert session.execute(text("PRAGMA foreign_key_check")).all() == []
         compared = MigrationContext.configure(
-            session.connection(), opts={"compare_type": True, "include_name": ours}
+            session.connection(), opts={"compare_type": True, "include_name": is_ours}
         )
         assert compare_metadata(compared, Ticket.metadata) == []
     store.close()

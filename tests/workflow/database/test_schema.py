@@ -1,6 +1,6 @@
-"""The schema this program asks for is the newest there is.
+"""The schema version of the program is that of the newest migration.
 
-And an older program's database is not taken for ours.
+An older program's database does not count as current.
 """
 
 from alembic.script import ScriptDirectory

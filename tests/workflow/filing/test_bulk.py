@@ -1,4 +1,4 @@
-"""Many items filed together leave the very tables that filing them one by one leaves."""
+"""Bulk filing leaves the same tables as filing the items one by one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,13 +71,13 @@ _numbers = count(1)
 
 def message(**values: Any) -> InboundItem:
     """A secure message as the parser gives it."""
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "external_id": f"KM-{next(_numbers)}",
         "sent_at": START,
         "text": "help",
         **values,
     }
-    return InboundItem(format=Format.SECURE_MESSAGE, **given)
+    return InboundItem(format=Format.SECURE_MESSAGE, **fields)
 
 
 @pytest.fixture
@@ -166,26 +166,26 @@ def test_together_is_as_one_by_one(
     past_context: AppContext, some: list[ParseResult], size: int
 ) -> None:
     some = [make_storable(item) for item in some]  # as they are read
-    one_by_one, together = (
-        left_by(
+    one_by_one, in_bulk = (
+        dump_after(
             past_context,
-            lambda *given: [
-                file_item(past_context.desk, *_at(given, at)) for at in range(len(some))
+            lambda *args: [
+                file_item(past_context.desk, *_take_one(args, at)) for at in range(len(some))
             ],
             some,
         ),
-        left_by(past_context, lambda *given: in_steps(past_context, size, *given), some),
+        dump_after(past_context, lambda *args: file_in_steps(past_context, size, *args), some),
     )
     for table in one_by_one:
-        assert together[table] == one_by_one[table], table
+        assert in_bulk[table] == one_by_one[table], table
 
 
-def _at(given: tuple[Any, ...], at: int) -> tuple[Any, ...]:
-    session, some, delivery, now = given
+def _take_one(args: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    session, some, delivery, now = args
     return session, some[at], delivery, at, now
 
 
-def in_steps(
+def file_in_steps(
     context: AppContext,
     size: int,
     session: Session,
@@ -197,25 +197,28 @@ def in_steps(
         file_items(context.desk, session, some[at : at + size], delivery, at, now)
 
 
-def left_by(
+def dump_after(
     context: AppContext, file: Any, some: Sequence[ParseResult]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return all tables after filing, which is rolled back; numbers as ranks, because they may differ."""
-    with rolled_back(context) as session:
-        delivery = delivered(context, session)
+    """Return all tables after filing, which is rolled back.
+
+    Numbers are given as ranks, because they may differ.
+    """
+    with open_rolled_back(context) as session:
+        delivery = add_delivery(context, session)
         file(session, some, delivery, context.clock())
         session.flush()
         return tables(session)
 
 
 @contextmanager
-def rolled_back(context: AppContext) -> Iterator[Session]:
+def open_rolled_back(context: AppContext) -> Iterator[Session]:
     with Session(context.store.engine) as session:
         yield session
         session.rollback()
 
 
-def delivered(context: AppContext, session: Session) -> Delivery:
+def add_delivery(context: AppContext, session: Session) -> Delivery:
     now = context.clock()
     delivery = Delivery(
         transport="folder",
@@ -280,7 +283,12 @@ def test_a_plain_export_is_filed_without_one_by_one(
     ]
     with any_context.store.transaction() as session:
         file_items(
-            any_context.desk, session, some, delivered(any_context, session), 0, any_context.clock()
+            any_context.desk,
+            session,
+            some,
+            add_delivery(any_context, session),
+            0,
+            any_context.clock(),
         )
     assert outcomes(any_context) == [*["opened"] * 31, "appended", "duplicate"]
     assert counted(any_context, OutgoingMail) == 30
@@ -305,7 +313,7 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
 
     monkeypatch.setattr(bulk, "_Plan", Overtaken)
     with context.store.transaction() as session:
-        delivery = delivered(context, session)
+        delivery = add_delivery(context, session)
         file_items(
             context.desk, session, [message(company="New"), same], delivery, 0, context.clock()
         )
@@ -322,7 +330,7 @@ def test_mails_and_calls_are_filed_one_by_one(context: AppContext) -> None:
             context.desk,
             session,
             [mail(), message()],
-            delivered(context, session),
+            add_delivery(context, session),
             0,
             context.clock(),
         )

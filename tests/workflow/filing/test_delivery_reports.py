@@ -1,6 +1,6 @@
-"""What reports say of our mail reaches the mail, its contact and its ticket.
+"""Delivery reports reach the mail they are about, its contact and its ticket.
 
-And forged senders reach nothing.
+Forged senders reach nothing.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def sent(context: AppContext) -> OutgoingMail:
         return session.scalars(select(OutgoingMail).where(OutgoingMail.ticket_id == number)).one()
 
 
-def report(context: AppContext, sent: OutgoingMail, **fields: Any) -> Outcome:
+def file_report(context: AppContext, sent: OutgoingMail, **fields: Any) -> Outcome:
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     bounce = Bounce(failed=(sent.to,), **fields)
     item = mail(
@@ -42,7 +42,7 @@ def report(context: AppContext, sent: OutgoingMail, **fields: Any) -> Outcome:
     return deliver(context, item).outcome
 
 
-def mail_now(context: AppContext, sent: OutgoingMail) -> OutgoingMail:
+def reload_mail(context: AppContext, sent: OutgoingMail) -> OutgoingMail:
     with context.store.read_only() as session:
         return session.get_one(OutgoingMail, sent.id)
 
@@ -50,9 +50,9 @@ def mail_now(context: AppContext, sent: OutgoingMail) -> OutgoingMail:
 def test_the_report_is_on_the_timeline_and_its_code_on_the_mail(
     context: AppContext, sent: OutgoingMail
 ) -> None:
-    assert report(context, sent, status="5.1.1", reason="no such user here") is Outcome.IGNORED
-    assert mail_now(context, sent).state is OutboxState.BOUNCED
-    assert mail_now(context, sent).reason == "came back (5.1.1)"
+    assert file_report(context, sent, status="5.1.1", reason="no such user here") is Outcome.IGNORED
+    assert reload_mail(context, sent).state is OutboxState.BOUNCED
+    assert reload_mail(context, sent).reason == "came back (5.1.1)"
     with context.store.read_only() as session:
         note = session.scalars(select(Message).where(Message.direction == "note")).one()
     assert note.ticket_id == sent.ticket_id
@@ -63,17 +63,17 @@ def test_a_delay_is_noted_once_and_gives_nobody_a_task(
     context: AppContext, sent: OutgoingMail
 ) -> None:
     for _ in range(2):
-        report(context, sent, action="delayed", status="4.4.7")
-    assert mail_now(context, sent).state is OutboxState.SENT
-    assert mail_now(context, sent).reason == "delayed on its way (4.4.7)"
+        file_report(context, sent, action="delayed", status="4.4.7")
+    assert reload_mail(context, sent).state is OutboxState.SENT
+    assert reload_mail(context, sent).reason == "delayed on its way (4.4.7)"
     assert not contact(context, ANN.email).unreachable
     assert counted(context, Task) == 0
     assert len(audited(context, sent.ticket_id, "delayed")) == 1
 
 
 def test_a_bounce_after_a_delay_still_counts(context: AppContext, sent: OutgoingMail) -> None:
-    report(context, sent, action="delayed")
-    report(context, sent, action="failed")
+    file_report(context, sent, action="delayed")
+    file_report(context, sent, action="failed")
     assert contact(context, ANN.email).unreachable
     assert counted(context, Task) == 1
 
@@ -82,8 +82,8 @@ def test_a_bounce_after_a_delay_still_counts(context: AppContext, sent: Outgoing
 def test_a_report_that_it_arrived_changes_nothing(
     context: AppContext, sent: OutgoingMail, action: str
 ) -> None:
-    assert report(context, sent, action=action) is Outcome.IGNORED
-    assert mail_now(context, sent).state is OutboxState.SENT
+    assert file_report(context, sent, action=action) is Outcome.IGNORED
+    assert reload_mail(context, sent).state is OutboxState.SENT
     assert counted(context, Message, Message.direction == "note") == 1  # its words can be read
     assert counted(context, Task) == 0
 
@@ -105,7 +105,9 @@ def test_a_report_that_it_arrived_changes_nothing(
         ([""], False),
     ],
 )
-def test_only_the_one_verdict_of_our_own_edge_is_believed(headers: list[str], failed: bool) -> None:  # noqa: FBT001
+def test_only_the_one_verdict_of_our_own_edge_is_believed(
+    headers: list[str], *, failed: bool
+) -> None:
     assert has_failed_dmarc(mail(authentication=tuple(headers)), EDGE) is failed
     assert not has_failed_dmarc(mail(authentication=tuple(headers)), "")
 

@@ -1,4 +1,4 @@
-"""Which ticket an item belongs to, and what never becomes one: the mail rules, and reading 13."""
+"""Threading: the ticket that an item joins, and items that never open one (reading 13)."""
 
 import re
 from typing import Any
@@ -18,9 +18,9 @@ from tests.support.context import (
     mail,
     phoned,
     row,
+    run_in_threads,
     staff,
     ticket_of,
-    together,
 )
 from workflow.context import AppContext
 from workflow.filing import threading
@@ -44,7 +44,7 @@ def token_address(context: AppContext, number: int) -> str:
     return compose.make_reply_address(number, context.settings, context.signer)
 
 
-def notice_of(context: AppContext, number: int) -> OutgoingMail:
+def send_notice(context: AppContext, number: int) -> OutgoingMail:
     """The notice of a ticket, sent."""
     mail_sender.send_waiting(context)
     with context.store.read_only() as session:
@@ -56,22 +56,23 @@ def first_message(context: AppContext, number: int) -> str:
         return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
 
 
-def answering(context: AppContext, number: int, way: str) -> tuple[InboundItem, dict[str, Any]]:
-    """An answer to a ticket of a given sender that can be recognised in one way only."""
-    given: dict[str, Any] = {
+def make_answer(context: AppContext, number: int, way: str) -> tuple[InboundItem, dict[str, Any]]:
+    """Return an answer to a ticket, with its envelope, that can be matched in one way only."""
+    fields: dict[str, Any] = {
         "envelope": {},
         "To header": {"to": (Address("", token_address(context, number)),)},
         "Cc header": {"cc": (Address("", token_address(context, number).upper()),)},
-        "In-Reply-To of ours": {"in_reply_to": notice_of(context, number).message_id},
+        "In-Reply-To of ours": {"in_reply_to": send_notice(context, number).message_id},
         "References of ours": {
-            "references": ("<x@y.example>", notice_of(context, number).message_id)
+            "references": ("<x@y.example>", send_notice(context, number).message_id)
         },
         "In-Reply-To of theirs": {"in_reply_to": first_message(context, number)},
         "References of theirs": {
             "references": (first_message(context, number), "<lost@y.example>")
         },
     }[way]
-    return mail(**given), {"rcpt_to": [token_address(context, number)]} if way == "envelope" else {}
+    recipients = [token_address(context, number)]
+    return mail(**fields), {"rcpt_to": recipients} if way == "envelope" else {}
 
 
 WAYS = [
@@ -88,7 +89,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_of_the_contact_joins_its_ticket(context: AppContext, way: str) -> None:
     number = ticket_of(context)
-    filing = deliver(context, *answering(context, number, way))
+    filing = deliver(context, *make_answer(context, number, way))
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
 
 
@@ -97,7 +98,7 @@ def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(
     context: AppContext, way: str
 ) -> None:
     number = ticket_of(context)
-    item, envelope = answering(context, number, way)
+    item, envelope = make_answer(context, number, way)
     stranger = mail(
         sender=STRANGER,
         to=item.to,
@@ -187,7 +188,7 @@ def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:
     for address in forged:
         filing = deliver(context, mail(), {"rcpt_to": [address]})
         assert filing.outcome is Outcome.OPENED, address
-    ours = notice_of(context, number).message_id
+    ours = send_notice(context, number).message_id
     filing = deliver(
         context, mail(in_reply_to=ours.replace(f"outbox-{number}-", f"outbox-{other}-"))
     )
@@ -304,7 +305,7 @@ def test_the_same_mail_filed_by_two_workers_at_once_is_one_ticket(
     def work() -> None:
         outcomes.append(deliver(context, item).outcome)
 
-    assert together(*[work] * 4) == []
+    assert run_in_threads(*[work] * 4) == []
     assert sorted(outcomes) == ["duplicate"] * 3 + ["opened"]
     assert (
         counted(context, Ticket) == counted(context, Message) == counted(context, OutgoingMail) == 1
@@ -316,7 +317,7 @@ def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(
 ) -> None:
     context = postgres_context
     items = [mail(text, name="same@practice.example") for text in ("one", "two", "three")]
-    assert together(*(lambda i=i: deliver(context, i) for i in items)) == []
+    assert run_in_threads(*(lambda i=i: deliver(context, i) for i in items)) == []
     assert (counted(context, Ticket), counted(context, Message)) == (1, 3)
 
 
@@ -427,14 +428,14 @@ def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(
 def bounce(context: AppContext, sent: OutgoingMail, way: str) -> Filing:
     path = compose.make_return_path(sent.id, context.settings, context.signer)
     report = f"Reporting-MTA: dns; x\n\nMessage-ID: {sent.message_id}\n"
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "return path": {},
         "text": {"text": f"undeliverable\n{report}"},
         "attached headers": {"attachments": (Attachment("h", "message/rfc822", report.encode()),)},
     }[way]
     signs = ("daemon-address", "bounce-wording")
     sender = Address("", "mailer-daemon@relay.example")
-    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **given)
+    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **fields)
     to = [path] if way == "return path" else ["support@localhost"]
     return deliver(context, item, {"mail_from": "", "rcpt_to": to})
 
@@ -444,7 +445,7 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
     context: AppContext, way: str
 ) -> None:
     number = ticket_of(context)
-    sent = notice_of(context, number)
+    sent = send_notice(context, number)
     filing = bounce(context, sent, way)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert counted(context, Ticket) == 1
@@ -483,7 +484,7 @@ def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(
 
 
 def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(context: AppContext) -> None:
-    sent = notice_of(context, ticket_of(context))
+    sent = send_notice(context, ticket_of(context))
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     assert (
         deliver(
@@ -497,14 +498,14 @@ def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(context: Ap
     assert counted(context, Ticket) == 1
 
 
-def _another(digit: re.Match[str]) -> str:
+def _change_digit(digit: re.Match[str]) -> str:
     return "1" if digit[0] == "0" else "0"
 
 
 def test_a_forged_bounce_flags_nobody(context: AppContext) -> None:
-    sent = notice_of(context, ticket_of(context))
+    sent = send_notice(context, ticket_of(context))
     forged = sent.message_id.replace("-1-", "-2-") + re.sub(
-        r"[0-9a-f](?=@)", _another, sent.message_id
+        r"[0-9a-f](?=@)", _change_digit, sent.message_id
     )
     assert deliver(context, mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
     assert not contact(context, ANN.email).unreachable
@@ -512,7 +513,9 @@ def test_a_forged_bounce_flags_nobody(context: AppContext) -> None:
 
 def test_whatever_comes_to_the_return_path_opens_no_ticket(context: AppContext) -> None:
     number = ticket_of(context)
-    path = compose.make_return_path(notice_of(context, number).id, context.settings, context.signer)
+    path = compose.make_return_path(
+        send_notice(context, number).id, context.settings, context.signer
+    )
     away = mail(
         "I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",)
     )
@@ -522,7 +525,7 @@ def test_whatever_comes_to_the_return_path_opens_no_ticket(context: AppContext) 
 
 
 def test_our_own_mail_coming_back_opens_no_ticket(context: AppContext) -> None:
-    name = notice_of(context, ticket_of(context)).message_id.strip("<>")
+    name = send_notice(context, ticket_of(context)).message_id.strip("<>")
     assert (
         deliver(context, mail(name=name, sender=Address("", "support@localhost"))).outcome
         is Outcome.IGNORED
@@ -578,12 +581,14 @@ ODD = "a\0b"
 
 
 @pytest.mark.parametrize(
-    "given",
+    "fields",
     [
         {"subject": ODD}, {"html": ODD}, {"reply_text": ODD}, {"phone": ODD}, {"thread_id": ODD},
-        {"details": ((ODD, ODD),)}, {"sender": Address(ODD, "ann@practice.example")}, {"caveats": (ODD,)},
-        {"attachments": (Attachment(ODD, ODD, b"x", content_id=ODD),)}, {"text": ODD}, {"name": ODD},
-        {"subject": "\ud800"}, {"html": "\ud800"}, {"subject": "s" * 5000}, {"thread_id": "t" * 5000},
+        {"details": ((ODD, ODD),)}, {"sender": Address(ODD, "ann@practice.example")},
+        {"caveats": (ODD,)}, {"text": ODD}, {"name": ODD},
+        {"attachments": (Attachment(ODD, ODD, b"x", content_id=ODD),)},
+        {"subject": "\ud800"}, {"html": "\ud800"},
+        {"subject": "s" * 5000}, {"thread_id": "t" * 5000},
         {"name": "n" * 5000}, {"sender": Address("n" * 5000, "a" * 5000 + "@x.example")},
         {"sender": Address("", "ß" * 64 + "@" + "x" * 250 + ".de")},
         {"attachments": (Attachment("n" * 5000, "m" * 5000, b"", content_id="c" * 5000),)},
@@ -592,10 +597,10 @@ ODD = "a\0b"
     ids=lambda g: "-".join(f"{k}={str(v)[:12]!r}" for k, v in g.items()),
 )  # fmt: skip
 def test_nothing_in_an_item_keeps_it_from_becoming_a_ticket(
-    postgres_context: AppContext, given: dict[str, Any]
+    postgres_context: AppContext, fields: dict[str, Any]
 ) -> None:
-    text = given.pop("text", "x")
-    assert deliver(postgres_context, mail(text, **given)).outcome is Outcome.OPENED
+    text = fields.pop("text", "x")
+    assert deliver(postgres_context, mail(text, **fields)).outcome is Outcome.OPENED
 
 
 def test_a_number_as_long_as_a_book_still_finds_its_practice(any_context: AppContext) -> None:

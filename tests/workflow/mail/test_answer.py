@@ -1,6 +1,6 @@
 """A person's mail to a customer, through a real relay.
 
-What arrives, taking it back, and never twice.
+Its content, taking it back, and that it is never sent twice.
 """
 
 import hashlib
@@ -73,8 +73,8 @@ def number(relayed: AppContext, relay: Relay) -> int:
     return found
 
 
-def typed(**more: Any) -> DraftForm:
-    given: dict[str, Any] = {
+def fill_form(**more: Any) -> DraftForm:
+    fields: dict[str, Any] = {
         "to": [ANN.email],
         "cc": [],
         "subject": "Your claim",
@@ -82,14 +82,14 @@ def typed(**more: Any) -> DraftForm:
         "ticks": [],
         **more,
     }
-    return DraftForm(**given)
+    return DraftForm(**fields)
 
 
-def olga(session: Any) -> Staff:
+def get_olga(session: Any) -> Staff:
     return session.query(Staff).filter_by(name="Olga").one()
 
 
-def write(
+def write_answer(
     context: AppContext,
     number: int,
     *files: tuple[str, str, bytes],
@@ -101,7 +101,7 @@ def write(
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         written = drafts.save_draft(
-            session, ticket, key, typed(**more), by=olga(session), now=context.clock()
+            session, ticket, key, fill_form(**more), by=get_olga(session), now=context.clock()
         )
         for file in files:
             drafts.attach_file(session, context.blob_store, written, *file)
@@ -125,7 +125,7 @@ def take_back(context: AppContext, written: int, by: str = "Olga") -> WrittenMai
         )
 
 
-def mails(context: AppContext) -> list[OutgoingMail]:
+def list_mails(context: AppContext) -> list[OutgoingMail]:
     with context.store.read_only() as session:
         return (
             session.query(OutgoingMail)
@@ -135,13 +135,13 @@ def mails(context: AppContext) -> list[OutgoingMail]:
         )
 
 
-def sent(context: AppContext, clock: HandClock, seconds: float = 10) -> None:
+def send_all(context: AppContext, clock: HandClock, seconds: float = 10) -> None:
     clock.turn(seconds=seconds)
     while sender.send_waiting(context):  # a busy machine ends a worker's turn before all is sent
         pass
 
 
-def received(relay: Relay, nth: int = 0) -> Any:
+def get_received(relay: Relay, nth: int = 0) -> Any:
     return read(bytes(relay.taken[nth].content or b""))
 
 
@@ -152,11 +152,11 @@ def text_of(message: Any) -> str:
 def test_what_arrives_is_what_was_written(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write(relayed, number)
-    sent(relayed, clock)
-    (taken,), message = relay.taken, received(relay)
+    write_answer(relayed, number)
+    send_all(relayed, clock)
+    (taken,), message = relay.taken, get_received(relay)
     settings, signer = relayed.settings, relayed.signer
-    (row,) = mails(relayed)
+    (row,) = list_mails(relayed)
     assert taken.rcpt_tos == [ANN.email]
     assert taken.mail_from == compose.make_return_path(row.id, settings, signer)
     assert (message["From"], message["To"]) == ("Billing Support <support@localhost>", ANN.email)
@@ -182,9 +182,9 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         ("note.txt", "text/plain", b"a\nb\xff\r\n"),
         ("old.eml", "message/rfc822", b"From: a\n\nb"),
     )
-    write(relayed, number, *files)
-    sent(relayed, clock)
-    parts = list(received(relay).iter_attachments())
+    write_answer(relayed, number, *files)
+    send_all(relayed, clock)
+    parts = list(get_received(relay).iter_attachments())
     assert [(p.get_filename(), p.get_payload(decode=True)) for p in parts] == [
         (n, c) for n, _, c in files
     ]
@@ -193,7 +193,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         "text/plain",
         "application/octet-stream",
     ]
-    assert text_of(received(relay)) == TEXT
+    assert text_of(get_received(relay)) == TEXT
     raw = bytes(relay.taken[0].content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, raw.split(b"\r\n"))) <= 120
     assert (
@@ -220,17 +220,17 @@ def test_each_gets_it_once_and_all_see_who_gets_it(
     number = ticket_of(relayed, phoned(Address("Bob", BOB)))
     sender.send_waiting(relayed)
     relay.taken.clear()
-    write(relayed, number, to=[ANN.email, BOB], cc=[CC, BOB])
-    sent(relayed, clock)
+    write_answer(relayed, number, to=[ANN.email, BOB], cc=[CC, BOB])
+    send_all(relayed, clock)
     assert [t.rcpt_tos for t in relay.taken] == [[ANN.email], [BOB], [CC]]
-    assert len({received(relay, n)["Message-ID"] for n in range(3)}) == 1
-    assert {received(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
-    assert {received(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
+    assert len({get_received(relay, n)["Message-ID"] for n in range(3)}) == 1
+    assert {get_received(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
+    assert {get_received(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
     assert len({t.mail_from for t in relay.taken}) == 3
     assert (
         counted(relayed, Message, Message.ticket_id == number, Message.subject == "Your claim") == 1
     )
-    sent(relayed, clock, 600)
+    send_all(relayed, clock, 600)
     assert len(relay.taken) == 3
 
 
@@ -238,9 +238,9 @@ def test_one_who_cannot_be_reached_holds_up_nobody_else(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     relay.at, relay.answers = "RCPT", ["550 5.1.1 unknown"]
-    write(relayed, number, cc=[CC], ticks=[Milestone.FOLLOW_UP_SENT.name])
-    sent(relayed, clock)
-    assert [m.state for m in mails(relayed)] == [OutboxState.REFUSED, OutboxState.SENT]
+    write_answer(relayed, number, cc=[CC], ticks=[Milestone.FOLLOW_UP_SENT.name])
+    send_all(relayed, clock)
+    assert [m.state for m in list_mails(relayed)] == [OutboxState.REFUSED, OutboxState.SENT]
     with relayed.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert ticket.stage is Stage.IN_PROGRESS  # a copy is no follow up
@@ -254,7 +254,7 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
     clock: HandClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    written = write_answer(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     clock.turn(seconds=10)
     with monkeypatch.context() as patch:
         patch.setattr(sender, "_record_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -262,26 +262,26 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
             sender.send_waiting(relayed)
     with pytest.raises(ActionNotAllowed, match="too late"):
         take_back(relayed, written)
-    sent(relayed, clock, 150)
+    send_all(relayed, clock, 150)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, ANN.email, CC])
-    assert len({received(relay, n)["Message-ID"] for n in range(3)}) == 1
+    assert len({get_received(relay, n)["Message-ID"] for n in range(3)}) == 1
     assert counted(relayed, StoredAttachment) == 1
 
 
 def test_within_ten_seconds_it_can_be_taken_back(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    written = write(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
-    sent(relayed, clock, 9)
+    written = write_answer(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    send_all(relayed, clock, 9)
     assert relay.taken == []
     draft = take_back(relayed, written)
-    sent(relayed, clock, 60)
+    send_all(relayed, clock, 60)
     assert relay.taken == []
-    assert {(m.state, m.reason) for m in mails(relayed)} == {
+    assert {(m.state, m.reason) for m in list_mails(relayed)} == {
         (OutboxState.WITHHELD, "taken back by Olga")
     }
     with relayed.store.read_only() as session:
-        found = drafts.find_latest_draft(session, number, olga(session))
+        found = drafts.find_latest_draft(session, number, get_olga(session))
         assert found is not None
         assert found.id == draft.id
         assert (found.subject, found.text, found.to, found.cc) == (
@@ -302,26 +302,26 @@ def test_within_ten_seconds_it_can_be_taken_back(
 def test_taken_back_it_can_be_sent_again(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    draft = take_back(relayed, write(relayed, number))
-    write(relayed, number, key=draft.key, text="better words\n")
-    sent(relayed, clock)
-    assert [text_of(received(relay))] == ["better words\n"]
+    draft = take_back(relayed, write_answer(relayed, number))
+    write_answer(relayed, number, key=draft.key, text="better words\n")
+    send_all(relayed, clock)
+    assert [text_of(get_received(relay))] == ["better words\n"]
     assert len(relay.taken) == 1
 
 
 def test_too_late_is_said_and_changes_nothing(
     relayed: AppContext, number: int, clock: HandClock
 ) -> None:
-    written = write(relayed, number)
-    sent(relayed, clock)
+    written = write_answer(relayed, number)
+    send_all(relayed, clock)
     with pytest.raises(ActionNotAllowed, match="too late: the mail is on its way"):
         take_back(relayed, written)
-    assert [m.state for m in mails(relayed)] == [OutboxState.SENT]
+    assert [m.state for m in list_mails(relayed)] == [OutboxState.SENT]
     assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 0
 
 
 def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
-    written = write(relayed, number)
+    written = write_answer(relayed, number)
     with pytest.raises(ActionNotAllowed, match="only who sent it"):
         take_back(relayed, written, by="Rita")
 
@@ -329,10 +329,10 @@ def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
 def test_pressed_twice_it_is_sent_once(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write(relayed, number)
+    write_answer(relayed, number)
     with pytest.raises(ActionNotAllowed, match="sent already"):
-        write(relayed, number)
-    sent(relayed, clock)
+        write_answer(relayed, number)
+    send_all(relayed, clock)
     assert len(relay.taken) == 1
 
 
@@ -340,16 +340,16 @@ def test_pressed_twice_it_is_sent_once(
 def test_it_ticks_its_box_once_it_is_sent(
     relayed: AppContext, number: int, clock: HandClock, box: Milestone
 ) -> None:
-    write(relayed, number, ticks=[box.name, "RESOLVED", "NONSENSE"])
-    assert mails(relayed)[0].template is (
+    write_answer(relayed, number, ticks=[box.name, "RESOLVED", "NONSENSE"])
+    assert list_mails(relayed)[0].template is (
         Template.RECAP if box is Milestone.RECAP_SENT else Template.ANSWER
     )
-    assert box not in boxes(relayed, number)
-    sent(relayed, clock)
-    assert boxes(relayed, number) == {Milestone.CUSTOMER_NOTIFIED: "rule", box: "Olga"}
+    assert box not in get_boxes(relayed, number)
+    send_all(relayed, clock)
+    assert get_boxes(relayed, number) == {Milestone.CUSTOMER_NOTIFIED: "rule", box: "Olga"}
 
 
-def boxes(context: AppContext, number: int) -> dict[Milestone, str]:
+def get_boxes(context: AppContext, number: int) -> dict[Milestone, str]:
     with context.store.read_only() as session:
         return {r.milestone: r.by for r in session.get_one(Ticket, number).milestones}
 
@@ -358,15 +358,15 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
     relayed: AppContext, number: int, clock: HandClock
 ) -> None:
     for n in range(12):
-        write(relayed, number, key=f"{KEY}{n}")
-    sent(relayed, clock)
+        write_answer(relayed, number, key=f"{KEY}{n}")
+    send_all(relayed, clock)
     other = ticket_of(relayed, mail())
     with relayed.store.read_only() as session:
         assert [m.template for m in session.get_one(Ticket, other).outbox] == [Template.NOTICE]
 
 
 @pytest.mark.parametrize(
-    ("given", "fault"),
+    ("fields", "fault"),
     [
         ({"to": []}, "choose who gets it"),
         ({"cc": ["a b@x.example"]}, "this is no mail address: a b@x.example"),
@@ -380,12 +380,12 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
     ],
 )
 def test_what_cannot_be_sent_is_said_and_kept(
-    relayed: AppContext, number: int, given: dict[str, Any], fault: str
+    relayed: AppContext, number: int, fields: dict[str, Any], fault: str
 ) -> None:
-    written = write(relayed, number, send=False, **given)
+    written = write_answer(relayed, number, send=False, **fields)
     with pytest.raises(ActionNotAllowed, match=fault):
         queue(relayed, number, written)
-    assert mails(relayed) == []
+    assert list_mails(relayed) == []
     assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 1
 
 
@@ -396,31 +396,31 @@ def test_a_ticket_that_has_ended_is_not_answered(
     with relayed.store.transaction() as session:
         session.get_one(Ticket, number).status = status
     with pytest.raises(ActionNotAllowed, match=r"reopen it first|go on there"):
-        write(relayed, number)
+        write_answer(relayed, number)
 
 
 def test_a_subject_stays_one_line(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write(
+    write_answer(
         relayed, number, subject="Your claim\r\nBcc: evil@x.example\x00\u2028 – größe " + "x" * 400
     )
-    sent(relayed, clock)
-    message = received(relay)
+    send_all(relayed, clock)
+    message = get_received(relay)
     assert message["Subject"].startswith("Your claim Bcc: evil@x.example – größe")
     assert "Bcc" not in message
     assert relay.taken[0].rcpt_tos == [ANN.email]
 
 
 def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: AppContext, number: int) -> None:
-    write(relayed, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False)
+    write_answer(relayed, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False)
     assert counted(relayed, WrittenFile) == 1
     for name, content, fault in (
         ("b.bin", b"2" * drafts.MAX_BYTES, "20 MB"),
         ("c.bin", b"", "c.bin is empty"),
     ):
         with pytest.raises(ActionNotAllowed, match=fault):
-            write(relayed, number, (name, "x", content), send=False)
+            write_answer(relayed, number, (name, "x", content), send=False)
     with relayed.store.transaction() as session:
         file = session.query(WrittenFile).one()
         assert file.sha256 == hashlib.sha256(b"1" * 9).hexdigest()
@@ -429,29 +429,29 @@ def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: AppContext, n
 
 
 def test_a_draft_is_ones_own_and_stays_with_its_ticket(relayed: AppContext, number: int) -> None:
-    write(relayed, number, send=False)
+    write_answer(relayed, number, send=False)
     other = ticket_of(relayed, mail())
     with pytest.raises(ActionNotAllowed, match="of another ticket"):
-        write(relayed, other, send=False)
+        write_answer(relayed, other, send=False)
     with pytest.raises(ActionNotAllowed, match="incomplete"):
-        write(relayed, number, key="short", send=False)
+        write_answer(relayed, number, key="short", send=False)
 
 
 def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write(relayed, number)
-    write(relayed, number, text="later words", send=False)
-    sent(relayed, clock)
-    assert text_of(received(relay)) == TEXT
+    write_answer(relayed, number)
+    write_answer(relayed, number, text="later words", send=False)
+    send_all(relayed, clock)
+    assert text_of(get_received(relay)) == TEXT
 
 
 def test_an_answer_to_it_comes_back_to_the_ticket(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write(relayed, number, cc=[CC])
-    sent(relayed, clock)
-    answer = mail("thanks", in_reply_to=received(relay, 1)["Message-ID"])
+    write_answer(relayed, number, cc=[CC])
+    send_all(relayed, clock)
+    answer = mail("thanks", in_reply_to=get_received(relay, 1)["Message-ID"])
     assert ticket_of(relayed, answer) == number
 
 
@@ -459,16 +459,16 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
     relayed: AppContext, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
     woken = Woken()
-    given = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
-    context = open_context(given, waker=woken, clock=clock)
-    write(
+    settings = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
+    context = open_context(settings, waker=woken, clock=clock)
+    write_answer(
         context,
         number,
         ("Quack.pdf", "application/pdf", b"Quack"),
         text="Zebulon Quack",
         subject="Quack",
     )
-    sent(context, clock)
+    send_all(context, clock)
     context.close()
     logged_details = " ".join(
         f"{a.cause} {a.detail}" for a in audited(relayed, number, "answer promised")
@@ -480,17 +480,17 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
 def test_a_box_ticked_meanwhile_is_no_trouble(
     relayed: AppContext, number: int, clock: HandClock
 ) -> None:
-    write(relayed, number, ticks=[Milestone.FOLLOW_UP_SENT.name])
+    write_answer(relayed, number, ticks=[Milestone.FOLLOW_UP_SENT.name])
     reach(relayed, number, Milestone.FOLLOW_UP_SENT, by="Rita")
-    sent(relayed, clock)
-    assert boxes(relayed, number)[Milestone.FOLLOW_UP_SENT] == "Rita"
-    assert mails(relayed)[0].state is OutboxState.SENT
+    send_all(relayed, clock)
+    assert get_boxes(relayed, number)[Milestone.FOLLOW_UP_SENT] == "Rita"
+    assert list_mails(relayed)[0].state is OutboxState.SENT
 
 
 def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
     relayed: AppContext, number: int, clock: HandClock
 ) -> None:
-    written = write(relayed, number)
+    written = write_answer(relayed, number)
     clock.turn(seconds=10)
     (claim,) = sender._claim_batch(relayed)
     with pytest.raises(ActionNotAllowed, match="too late"):

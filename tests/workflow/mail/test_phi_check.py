@@ -1,4 +1,4 @@
-"""What looks like patient data is found, and ordinary billing words are left alone."""
+"""The check for patient data finds it and leaves ordinary billing words alone."""
 
 import time
 

@@ -1,13 +1,13 @@
-"""Handing a mail over to relays that misbehave, over real sockets.
+"""Submission of a mail to relays that misbehave, over real sockets.
 
-Taken, refused or deferred, and always in time.
+It is taken, refused or deferred, and always in time.
 """
 
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from email.message import EmailMessage
 from pathlib import Path
@@ -30,7 +30,7 @@ ANN, BOB, DESK = "ann@practice.example", "bob@practice.example", "desk+bounce-1@
 POINTS = [GREETING, "EHLO", "MAIL", "RCPT", "DATA", END]
 OF_THE_MAIL = ["RCPT", "DATA", END]
 SECONDS = 0.25  # what a mail is given where the relay lets it pass
-SLACK = 3.0  # for a machine with much else to do: what is not cut hangs for ever
+HANGS = 30.0  # seconds: what is not cut by then hangs for ever, on the busiest machine
 AMPLE = 20.0
 
 
@@ -65,7 +65,7 @@ def relay_of(url: str, seconds: float = AMPLE) -> Any:
 
 
 def submit(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailDeferred | None:
-    """What came of handing one mail over: None if it was taken."""
+    """Submit a mail; return the error, or None when it was taken."""
     try:
         relay.post(make_message(), sender, to)
     except (MailRefused, MailDeferred) as error:
@@ -97,8 +97,9 @@ def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(
     began = time.monotonic()
     with relay_of(bad.url, SECONDS) as relay:
         outcome = submit(relay)
-        assert time.monotonic() - began < SECONDS + SLACK
+        assert time.monotonic() - began < HANGS
         assert deferred(outcome, 0, is_relay_fault=True)
+        bad.at.clear()  # a busy machine may have used up the time before this point
         relay._seconds = AMPLE
         assert submit(relay) is None  # a connection of its own
     assert bad.connections == 2
@@ -112,39 +113,52 @@ def test_an_answer_that_never_ends_fills_no_memory(bad: BadRelay, point: str) ->
 
 
 def test_the_time_is_for_the_whole_mail_and_not_for_each_answer(bad: BadRelay) -> None:
-    slowly(bad, 0.1)
-    began = time.monotonic()
+    answer_slowly(bad, 0.1)  # each of six answers comes in time, all of them do not
     assert deferred(once(bad.url, seconds=SECONDS), 0, is_relay_fault=True)
-    assert time.monotonic() - began < SECONDS + 0.3
 
 
 def test_each_mail_has_the_whole_time(bad: BadRelay) -> None:
-    slowly(bad, 0.12)  # 0.72 s for the first, with the greeting; 0.48 s for the second
-    with relay_of(bad.url, 1.1) as relay:
-        assert [submit(relay), submit(relay)] == [None, None]
+    with relay_of(bad.url) as relay:
+        assert submit(relay) is None
+        left_after_first = relay._open.seconds_left()
+        left_at_each_answer: list[float] = []
+        act = bad.act
+
+        def note_time_left(point: str) -> Act:
+            left_at_each_answer.append(connection.seconds_left())
+            return act(point)
+
+        bad.act, connection = note_time_left, relay._open  # type: ignore[method-assign]
+        assert submit(relay) is None
+    assert left_at_each_answer[0] > left_after_first, "the second mail has a deadline of its own"
     assert bad.connections == 1
 
 
-def slowly(bad: BadRelay, seconds: float) -> None:
-    """Have the relay think for so long before each answer."""
-    act = bad.act
+def answer_slowly(bad: BadRelay, seconds: float, points: Sequence[str] = POINTS) -> list[float]:
+    """Have the relay wait before its answers; return the times of those answers, as they come."""
+    act, answered_at = bad.act, list[float]()
 
-    def after_a_while(point: str) -> Act:
-        time.sleep(seconds)
+    def act_after_a_while(point: str) -> Act:
+        if point in points:
+            time.sleep(seconds)
+            answered_at.append(time.monotonic())
         return act(point)
 
-    bad.act = after_a_while  # type: ignore[method-assign]
+    bad.act = act_after_a_while  # type: ignore[method-assign]
+    return answered_at
 
 
 def test_a_relay_that_reads_no_further_is_cut(bad: BadRelay) -> None:
     bad.at["DATA"] = [Do.DEAF]
-    talk = SmtpConnection("127.0.0.1", bad.port, "billing.example", seconds=SECONDS)
-    assert [talk.ehlo()[0], talk.mail(DESK)[0], talk.rcpt(ANN)[0]] == [250, 250, 250]
+    connection = SmtpConnection("127.0.0.1", bad.port, "billing.example", seconds=AMPLE)
+    codes = [connection.ehlo()[0], connection.mail(DESK)[0], connection.rcpt(ANN)[0]]
+    assert codes == [250, 250, 250]
+    connection.set_deadline(SECONDS)
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        talk.data(b"x" * 16_000_000)
-    assert time.monotonic() - began < SECONDS + SLACK
-    talk.quit_and_close()
+        connection.data(b"x" * 16_000_000)
+    assert time.monotonic() - began < HANGS
+    connection.quit_and_close()
 
 
 def test_a_handshake_that_hangs_is_cut(bad: BadRelay, tls: ssl.SSLContext) -> None:
@@ -154,18 +168,20 @@ def test_a_handshake_that_hangs_is_cut(bad: BadRelay, tls: ssl.SSLContext) -> No
     assert deferred(
         once(bad.url.replace("smtp:", "smtps:"), seconds=SECONDS), 0, is_relay_fault=True
     )
-    assert time.monotonic() - began < SECONDS + SLACK
+    assert time.monotonic() - began < HANGS
 
 
 def test_a_handshake_that_hangs_has_no_more_than_what_is_left(tls: ssl.SSLContext) -> None:
     assert tls
     offering = BadRelay(extensions=("STARTTLS",))
-    slowly(offering, 0.2)
-    began = time.monotonic()
-    assert deferred(
-        once(offering.url.replace("smtp:", "smtp+starttls:"), seconds=0.7), 0, is_relay_fault=True
-    )
-    assert 0.6 < time.monotonic() - began < 0.82
+    # greeting, EHLO and STARTTLS are answered; the handshake may look like one more command
+    offering.script = [None, None, None, Do.HANG]
+    answered_at = answer_slowly(offering, 1.2, points=("STARTTLS",))
+    seconds = 1.5
+    url = offering.url.replace("smtp:", "smtp+starttls:")
+    assert deferred(once(url, seconds=seconds), 0, is_relay_fault=True)
+    # 0.3 s were left; with a limit of its own the handshake would have had 1.5 s
+    assert time.monotonic() < answered_at[-1] + 0.8 * seconds
     offering.stop()
 
 
@@ -173,13 +189,13 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
     answered = threading.Event()
 
     def slowly(*_: Any, **__: Any) -> list[Any]:
-        answered.wait(5)
+        answered.wait(2 * HANGS)
         return []
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         resolve("relay.example", 25, 0.1, slowly)
-    assert time.monotonic() - began < SLACK
+    assert time.monotonic() - began < HANGS
     answered.set()
 
 
@@ -189,29 +205,33 @@ def test_what_the_resolver_cannot_find_is_a_relay_that_is_away() -> None:
 
 
 def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) -> None:
-    with closing(
-        socket.socket()
-    ) as full:  # nobody accepts, and there is no room to wait: a connect gets no answer
+    # nobody accepts, and there is no room to wait: a connect gets no answer
+    with closing(socket.socket()) as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         waiting = [socket.socket() for _ in range(3)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
         ports = [full.getsockname()[1], free_port(), bad.port]
-        found = [
+        infos = [
             info
             for port in ports
             for info in socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)
         ]
-        began = time.monotonic()
-        with connect_first(found, lambda: 0.6) as sock:
+        deadline = time.monotonic() + 3
+
+        def seconds_left() -> float:
+            left = deadline - time.monotonic()
+            assert left > 0, "the dead address took the time of the others"
+            return left
+
+        with connect_first(infos, seconds_left) as sock:
             assert sock.getpeername()[1] == bad.port
-        assert 0.15 < time.monotonic() - began < 0.5
         with pytest.raises(OSError, match="refused"):
-            connect_first(found[1:2], lambda: 0.6)
-        for one in waiting:
-            one.close()
+            connect_first(infos[1:2], lambda: AMPLE)
+        for client in waiting:
+            client.close()
 
 
 # -- what an answer means ----
@@ -493,18 +513,18 @@ def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(
             for _ in range(2):
                 before, began = len(relay.taken), time.monotonic()
                 outcome = submit(posting)
-                assert time.monotonic() - began < 0.05 + SLACK
+                assert time.monotonic() - began < HANGS
                 if outcome is None:
-                    _soon(lambda n=before: len(relay.taken) == n + 1)
+                    _wait_until(lambda n=before: len(relay.taken) == n + 1)
                 elif isinstance(outcome, MailRefused):
                     assert outcome.code in codes
     finally:
         relay.stop()
 
 
-def _soon(true: Any) -> None:
-    latest = time.monotonic() + 1
-    while not true():
+def _wait_until(holds: Callable[[], bool]) -> None:
+    latest = time.monotonic() + HANGS
+    while not holds():
         assert time.monotonic() < latest, "reported as accepted, but not received"
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""Blobs and rows held against each other."""
+"""Comparison of the blob store with the rows that refer to it."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ import pytest
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, Steady, counted, together
+from tests.support.context import HandClock, Steady, counted, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Delivery, SelfCheck
 from workflow.operations import sweep
@@ -34,19 +34,19 @@ def orphans(any_context: AppContext, steady: Steady) -> OrphanedBlobs:
     return OrphanedBlobs(any_context, steady)
 
 
-def keep(context: AppContext, content: bytes = LARGE) -> Path:
+def store_unowned(context: AppContext, content: bytes = LARGE) -> Path:
     """Keep bytes that no row will ever own, as an accept does that dies before its commit."""
     digest = context.blob_store.store(content)[1]
     assert digest
     return context.settings.home / "blobs" / digest[:2] / digest[2:]
 
 
-def age(path: Path, **by: float) -> None:
+def make_older(path: Path, **by: float) -> None:
     then = (datetime.now(UTC) - timedelta(**by)).timestamp()
     os.utime(path, (then, then))
 
 
-def looks(orphans: OrphanedBlobs, steady: Steady, times: int = 2) -> list[str]:
+def collect_orphans(orphans: OrphanedBlobs, steady: Steady, times: int = 2) -> list[str]:
     found = []
     for _ in range(times):
         found.append(orphans.collect())
@@ -57,11 +57,11 @@ def looks(orphans: OrphanedBlobs, steady: Steady, times: int = 2) -> list[str]:
 def test_a_blob_without_a_row_goes_within_a_day(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
-    path = keep(any_context)
-    assert looks(orphans, steady) == ["", ""]
+    path = store_unowned(any_context)
+    assert collect_orphans(orphans, steady) == ["", ""]
     assert path.exists()  # it may belong to a row that is being written
-    age(path, hours=23)
-    looks(orphans, steady)
+    make_older(path, hours=23)
+    collect_orphans(orphans, steady)
     assert not path.exists()
 
 
@@ -69,17 +69,17 @@ def test_a_blob_that_a_row_owns_stays_for_ever(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
-    path = keep(any_context)  # the same bytes
-    age(path, days=400)
-    assert looks(orphans, steady, 4) == [""] * 4
+    path = store_unowned(any_context)  # the same bytes
+    make_older(path, days=400)
+    assert collect_orphans(orphans, steady, 4) == [""] * 4
     assert path.exists()
 
 
 def test_a_clock_that_jumps_ahead_costs_no_blob(
     any_context: AppContext, orphans: OrphanedBlobs
 ) -> None:
-    path = keep(any_context)
-    age(path, hours=23)
+    path = store_unowned(any_context)
+    make_older(path, hours=23)
     orphans.collect()  # old by its date, but nobody has seen it without an owner before
     assert path.exists()
 
@@ -87,12 +87,9 @@ def test_a_clock_that_jumps_ahead_costs_no_blob(
 def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterwards(
     context: AppContext,
 ) -> None:
-    """Whoever keeps them touches the file before it is moved, or finds none and writes one.
-
-    Never neither.
-    """
+    """Storing touches the file before it is moved, or finds none and writes it again."""
     blob_store, stop = context.blob_store, threading.Event()
-    path = keep(context)
+    path = store_unowned(context)
     digest = f"{path.parent.name}{path.name}"
     lost: list[int] = []
     discarding = threading.Lock()  # while it is free, no blob is moved away for a moment
@@ -105,35 +102,35 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
     def again() -> None:
         for n in range(300):
             with suppress(FileNotFoundError):  # discarded already
-                age(path, hours=23)
+                make_older(path, hours=23)
             blob_store.store(LARGE)
             with discarding:
                 if not blob_store.has_blob(digest):
                     lost.append(n)
         stop.set()
 
-    assert together(collect, again) == []
+    assert run_in_threads(collect, again) == []
     assert lost == []
 
 
 def test_what_a_killed_process_left_half_written_goes_too(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
-    left = keep(any_context).with_name("half.123.abcd.new")
+    left = store_unowned(any_context).with_name("half.123.abcd.new")
     left.write_bytes(b"x")
-    looks(orphans, steady)
+    collect_orphans(orphans, steady)
     assert left.exists()
-    age(left, hours=25)
-    looks(orphans, steady)
+    make_older(left, hours=25)
+    collect_orphans(orphans, steady)
     assert not left.exists()
 
 
 def test_a_row_whose_blob_is_gone_is_reported(any_context: AppContext, clock: HandClock) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
-    keep(any_context).unlink()
+    store_unowned(any_context).unlink()
     SelfChecks(any_context).run_due()
     assert any("1 stored originals" in need for need in collect_status(any_context).needs)
-    keep(any_context)
+    store_unowned(any_context)
     clock.turn(hours=1)
     SelfChecks(any_context).run_due()
     assert not any("stored originals" in need for need in collect_status(any_context).needs)
@@ -147,10 +144,10 @@ def test_an_object_store_is_collected_as_well(any_context: AppContext, steady: S
     path = f"/orphans/{digest[:2]}/{digest[2:]}"
     try:
         orphans = OrphanedBlobs(context, steady)
-        looks(orphans, steady)
+        collect_orphans(orphans, steady)
         assert files.exists(path)
         files.store[path].modified = datetime.now(UTC) - timedelta(hours=23)
-        looks(orphans, steady)
+        collect_orphans(orphans, steady)
         assert not files.exists(path)
     finally:
         files.store.clear()

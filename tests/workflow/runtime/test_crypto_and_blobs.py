@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from tests.support.context import together
+from tests.support.context import run_in_threads
 from workflow.runtime import crypto
 from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Sealer, Signer
@@ -86,26 +86,26 @@ def test_nonsense_is_no_token(bad: str) -> None:
 
 def test_the_key_file_is_made_once_and_for_us_alone(tmp_path: Path) -> None:
     settings, made = Settings(home=tmp_path), list[list[bytes]]()
-    assert together(*[lambda: made.append(crypto.load_keys(settings))] * 8) == []
+    assert run_in_threads(*[lambda: made.append(crypto.load_keys(settings))] * 8) == []
     assert len({tuple(k) for k in made}) == 1
     assert stat.S_IMODE((tmp_path / crypto.KEY_FILE).stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == [crypto.KEY_FILE]  # noqa: PTH208  # nothing left over
 
 
 @pytest.mark.parametrize(
-    "given",
+    "key",
     ["short", "x" * 44, f"{ONE.decode()} nonsense"],
     ids=["short", "not base64", "a key and nonsense"],
 )
-def test_a_key_that_is_none_is_refused_without_being_shown(tmp_path: Path, given: str) -> None:
+def test_a_key_that_is_none_is_refused_without_being_shown(tmp_path: Path, key: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        crypto.load_keys(Settings(home=tmp_path, secret_keys=SecretStr(given)))
-    assert given not in str(raised.value)
+        crypto.load_keys(Settings(home=tmp_path, secret_keys=SecretStr(key)))
+    assert key not in str(raised.value)
 
 
 def test_the_setting_counts_more_than_the_file_and_takes_several_keys(tmp_path: Path) -> None:
-    given = SecretStr(f"{ONE.decode()}, {TWO.decode()}")
-    assert crypto.load_keys(Settings(home=tmp_path, secret_keys=given)) == [ONE, TWO]
+    keys = SecretStr(f"{ONE.decode()}, {TWO.decode()}")
+    assert crypto.load_keys(Settings(home=tmp_path, secret_keys=keys)) == [ONE, TWO]
     assert not (tmp_path / crypto.KEY_FILE).exists()
 
 
@@ -137,7 +137,7 @@ def test_a_blob_that_is_gone_or_damaged_says_so(tmp_path: Path) -> None:
 
 def test_threads_that_keep_the_same_bytes_at_once_leave_one_file(tmp_path: Path) -> None:
     blobs = BlobStore(str(tmp_path), Sealer([ONE]), inline_limit=0)
-    assert together(*[lambda: blobs.store(b"words")] * 8) == []
+    assert run_in_threads(*[lambda: blobs.store(b"words")] * 8) == []
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
 
 

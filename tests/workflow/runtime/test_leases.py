@@ -1,4 +1,4 @@
-"""One of each over several hosts, whatever the hosts' clocks say."""
+"""Leases: one holder of each name over several hosts, whatever the hosts' clocks show."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.support.context import HandClock, Steady, counted, together
+from tests.support.context import HandClock, Steady, counted, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Lease
 from workflow.runtime import leases
@@ -102,13 +102,13 @@ def test_of_many_that_begin_or_take_over_at_once_one_wins(
     any_context: AppContext, host: Host, steady: Steady
 ) -> None:
     many = [host() for _ in range(6)]
-    assert together(*(one.renew_all for one in many)) == []
+    assert run_in_threads(*(one.renew_all for one in many)) == []
     assert sum(one.is_held("clock") for one in many) == 1
     rest = [one for one in many if not one.is_held("clock")]
     for one in rest:
         one.renew_all()
     steady.now += STALE_SECONDS
-    assert together(*(one.renew_all for one in rest)) == []
+    assert run_in_threads(*(one.renew_all for one in rest)) == []
     assert sum(one.is_held("clock") for one in rest) == 1
     assert counted(any_context, Lease) == 1
 

@@ -1,9 +1,9 @@
-"""Many tickets assigned at once: those still as they were seen, each with its undo."""
+"""Assignment of several tickets at once: those still unchanged, each with its undo."""
 
 import pytest
 
 from console.perform import actions_of
-from tests.support.context import HandClock, audited, complete, staff, ticket_of, together
+from tests.support.context import HandClock, audited, complete, run_in_threads, staff, ticket_of
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.models.core import Ticket
@@ -21,23 +21,23 @@ def person(context: AppContext, name: str, role: Role = Role.AGENT) -> int:
         return staff(session, name, role).id
 
 
-def give(
+def assign_tickets(
     context: AppContext, seen: dict[int, int | None], owner: int, by: str = "Lena"
 ) -> BulkResult:
     orders = [Order(number, Assign(owner), SeenOwner(before)) for number, before in seen.items()]
     return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
-def take_back(context: AppContext, given: BulkResult, by: str = "Lena") -> BulkResult:
-    orders = [Order(done.ticket, Undo(done.undo_id)) for done in given.done]
+def undo_assignment(context: AppContext, result: BulkResult, by: str = "Lena") -> BulkResult:
+    orders = [Order(done.ticket, Undo(done.undo_id)) for done in result.done]
     return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
-def numbers_of(result: BulkResult) -> list[int]:
+def list_numbers(result: BulkResult) -> list[int]:
     return [done.ticket for done in result.done]
 
 
-def owners(context: AppContext, *numbers: int) -> list[int | None]:
+def list_owners(context: AppContext, *numbers: int) -> list[int | None]:
     with context.store.read_only() as session:
         return [session.get_one(Ticket, n).owner_id for n in numbers]
 
@@ -47,16 +47,18 @@ def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
 ) -> None:
     first, second, third, done = (ticket_of(any_context) for _ in range(4))
     olga, dana = person(any_context, "Olga"), person(any_context, "Dana")
-    give(any_context, {second: None}, dana)
+    assign_tickets(any_context, {second: None}, dana)
     complete(any_context, done)
-    made = give(any_context, {first: None, second: None, third: None, done: None, 999: None}, olga)
-    assert numbers_of(made) == [first, third, done]  # a completed one, as on its page
+    made = assign_tickets(
+        any_context, {first: None, second: None, third: None, done: None, 999: None}, olga
+    )
+    assert list_numbers(made) == [first, third, done]  # a completed one, as on its page
     assert made.left == {second: "somebody has changed what you saw", 999: "no ticket 999"}
-    assert owners(any_context, first, second, third, done) == [olga, dana, olga, olga]
+    assert list_owners(any_context, first, second, third, done) == [olga, dana, olga, olga]
     (row,) = audited(any_context, first, "assigned")
     assert (row.actor, row.detail) == ("Lena", {"owner": olga, "before": None})
-    again = give(any_context, {first: olga}, olga)
-    assert (numbers_of(again), again.left) == ([], {first: "Assigned to Olga already"})
+    again = assign_tickets(any_context, {first: olga}, olga)
+    assert (list_numbers(again), again.left) == ([], {first: "Assigned to Olga already"})
 
 
 def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster(
@@ -64,28 +66,28 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
 ) -> None:
     first, second, third = (ticket_of(any_context) for _ in range(3))
     olga, dana = person(any_context, "Olga"), person(any_context, "Dana")
-    give(any_context, {first: None}, dana)
-    made = give(any_context, {first: dana, second: None, third: None}, olga)
-    give(any_context, {third: olga}, dana, by="Dana")
-    give(any_context, {third: dana}, olga, by="Dana")  # as it was, but not by us
-    undone = take_back(any_context, made)
-    assert numbers_of(undone) == [first, second]
+    assign_tickets(any_context, {first: None}, dana)
+    made = assign_tickets(any_context, {first: dana, second: None, third: None}, olga)
+    assign_tickets(any_context, {third: olga}, dana, by="Dana")
+    assign_tickets(any_context, {third: dana}, olga, by="Dana")  # as it was, but not by us
+    undone = undo_assignment(any_context, made)
+    assert list_numbers(undone) == [first, second]
     assert "only Dana can take this back" not in undone.left[third]
     assert "assigned, by Dana" in undone.left[third]
-    assert owners(any_context, first, second, third) == [dana, None, olga]
+    assert list_owners(any_context, first, second, third) == [dana, None, olga]
     assert [row.detail for row in audited(any_context, second, "unassigned")] == [{"before": olga}]
-    assert numbers_of(take_back(any_context, made)) == []
+    assert list_numbers(undo_assignment(any_context, made)) == []
 
 
 def test_only_who_gave_takes_back_and_for_ten_minutes(
     any_context: AppContext, clock: HandClock
 ) -> None:
     number, olga = ticket_of(any_context), person(any_context, "Olga")
-    made = give(any_context, {number: None}, olga)
-    assert numbers_of(take_back(any_context, made, by="Olga")) == []
+    made = assign_tickets(any_context, {number: None}, olga)
+    assert list_numbers(undo_assignment(any_context, made, by="Olga")) == []
     clock.turn(minutes=11)
-    assert numbers_of(take_back(any_context, made)) == []
-    assert owners(any_context, number) == [olga]
+    assert list_numbers(undo_assignment(any_context, made)) == []
+    assert list_owners(any_context, number) == [olga]
 
 
 def test_the_owners_tasks_come_and_go_with_the_ticket(
@@ -100,9 +102,9 @@ def test_the_owners_tasks_come_and_go_with_the_ticket(
             return [task.assignee for task in session.get_one(Ticket, number).tasks]
 
     before = assignees()
-    made = give(any_context, {number: None}, olga)
+    made = assign_tickets(any_context, {number: None}, olga)
     assert assignees() == ["Olga"]
-    take_back(any_context, made)
+    undo_assignment(any_context, made)
     assert assignees() == before
 
 
@@ -111,19 +113,24 @@ def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) ->
     two = [person(any_context, name) for name in ("Olga", "Dana")]
     made: list[BulkResult] = []
     seen: dict[int, int | None] = dict.fromkeys(numbers)
-    assert together(*(lambda p=p: made.append(give(any_context, seen, p)) for p in two)) == []
-    assert sorted(numbers_of(made[0]) + numbers_of(made[1])) == numbers
+    assert (
+        run_in_threads(
+            *(lambda p=p: made.append(assign_tickets(any_context, seen, p)) for p in two)
+        )
+        == []
+    )
+    assert sorted(list_numbers(made[0]) + list_numbers(made[1])) == numbers
 
 
 def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppContext) -> None:
     number, otto = ticket_of(any_context), person(any_context, "Otto", Role.AUDITOR)
-    assert "Otto only looks on" in give(any_context, {number: None}, otto).left[number]
+    assert "Otto only looks on" in assign_tickets(any_context, {number: None}, otto).left[number]
     auditor = Actor("Otto", RIGHTS_BY_ROLE[Role.AUDITOR])
     with pytest.raises(NotPermitted):
         actions_of(any_context).perform_each(
             [Order(number, Assign(otto))], actor=auditor, now=any_context.clock()
         )
-    assert owners(any_context, number) == [None]
+    assert list_owners(any_context, number) == [None]
 
 
 def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_context: AppContext) -> None:

@@ -1,6 +1,6 @@
-"""Readings 1 to 3.
+"""Deadlines (readings 1 to 3).
 
-When a deadline falls, whose task it becomes, and that it becomes one task only.
+When each falls, whose task it becomes, and that it becomes one task only.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def tasks(context: AppContext, number: int) -> list[Task]:
         return list(session.get_one(Ticket, number).tasks)
 
 
-def swept(context: AppContext) -> int:
+def raise_tasks_now(context: AppContext) -> int:
     return sweep.raise_tasks(context, context.clock())
 
 
@@ -76,9 +76,9 @@ def test_the_deadline_runs_from_our_receipt_and_not_from_the_senders_date(
 ) -> None:
     number = ticket_of(context, mail(sent_at=clock() - timedelta(days=30)))
     clock.turn(hours=47, minutes=59)
-    assert swept(context) == 0
+    assert raise_tasks_now(context) == 0
     clock.turn(minutes=1)
-    assert swept(context) == 1
+    assert raise_tasks_now(context) == 1
     (task,) = tasks(context, number)
     assert task.milestone is Milestone.FOLLOW_UP_SENT
     assert task.text == "follow up with the customer"
@@ -91,7 +91,7 @@ def test_entering_a_later_stage_does_not_restart_the_clock(
     clock.turn(hours=40)
     reach(context, number, Milestone.CUSTOMER_NOTIFIED)
     clock.turn(hours=8)
-    assert swept(context) == 1
+    assert raise_tasks_now(context) == 1
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_escalation_runs_in_every_open_stage(
     number = ticket_of(context)
     reach(context, number, *reached)
     clock.turn(hours=72)
-    swept(context)
+    raise_tasks_now(context)
     assert [t.text for t in tasks(context, number) if t.milestone is Milestone.RESOLVED] == [
         "escalate the ticket"
     ]
@@ -119,7 +119,7 @@ def test_a_completed_ticket_has_no_deadlines(context: AppContext, clock: HandClo
             session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()
         )
     clock.turn(days=10)
-    assert swept(context) == 0
+    assert raise_tasks_now(context) == 0
     assert tasks(context, number) == []
 
 
@@ -135,7 +135,7 @@ def test_resolution_no_and_resolution_unset_both_escalate(
                 session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()
             )
     clock.turn(hours=72)
-    assert swept(context) == 1
+    assert raise_tasks_now(context) == 1
 
 
 def test_resolution_yes_does_not_escalate_and_no_takes_it_back(
@@ -144,13 +144,13 @@ def test_resolution_yes_does_not_escalate_and_no_takes_it_back(
     number = ticket_of(context)
     reach(context, number, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     clock.turn(hours=72)
-    assert swept(context) == 0
+    assert raise_tasks_now(context) == 0
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         assert ticket.resolution == "Yes"
         context.desk.resolve(session, ticket, yes=False, by="Olga", now=clock())
         assert ticket.resolution == "No"
-    assert swept(context) == 1
+    assert raise_tasks_now(context) == 1
 
 
 def test_the_escalation_goes_to_the_manager_on_the_company_record(
@@ -160,7 +160,7 @@ def test_the_escalation_goes_to_the_manager_on_the_company_record(
         company(session, "Sunrise Family Practice", manager=staff(session, "Mara"))
     number = ticket_of(context, row())
     clock.turn(hours=72)
-    swept(context)
+    raise_tasks_now(context)
     (task,) = [t for t in tasks(context, number) if t.milestone is Milestone.RESOLVED]
     assert (task.assignee, task.follows_owner) == ("Mara", False)
     with context.store.read_only() as session:
@@ -173,7 +173,7 @@ def test_without_a_manager_the_fallback_supervisor_is_escalated_to_and_the_ticke
 ) -> None:
     number = ticket_of(context, row(company="Sunrise" if known else ""))
     clock.turn(hours=72)
-    swept(context)
+    raise_tasks_now(context)
     (task,) = [t for t in tasks(context, number) if t.milestone is Milestone.RESOLVED]
     assert task.assignee == "Sam"
     with context.store.read_only() as session:
@@ -186,7 +186,7 @@ def test_a_task_on_an_unowned_ticket_is_the_desk_leads_until_an_owner_appears(
 ) -> None:
     number = ticket_of(context)
     clock.turn(hours=72)
-    swept(context)
+    raise_tasks_now(context)
     assert {t.milestone: t.assignee for t in tasks(context, number)} == {
         Milestone.FOLLOW_UP_SENT: "Lena",
         Milestone.RESOLVED: "Sam",
@@ -205,7 +205,7 @@ def test_a_finished_task_stays_with_whoever_finished_it(
 ) -> None:
     number = ticket_of(context)
     clock.turn(hours=48)
-    swept(context)
+    raise_tasks_now(context)
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         context.desk.finish_task(session, ticket.tasks[0], by="Lena", now=clock())
@@ -223,7 +223,7 @@ def test_a_task_of_an_owned_ticket_is_the_owners_at_once(
             session, session.get_one(Ticket, number), staff(session, "Olga"), by="Olga", now=clock()
         )
     clock.turn(hours=48)
-    swept(context)
+    raise_tasks_now(context)
     assert [t.assignee for t in tasks(context, number)] == ["Olga"]
 
 
@@ -232,7 +232,7 @@ def test_a_late_tick_leaves_the_task_for_a_person_to_close(
 ) -> None:
     number = ticket_of(context)
     clock.turn(hours=49)
-    swept(context)
+    raise_tasks_now(context)
     reach(context, number, *Milestone)
     (task,) = tasks(context, number)
     assert task.done_at is None
@@ -252,10 +252,10 @@ def test_after_long_downtime_each_task_is_raised_once_however_often_the_sweep_ru
     context = any_context
     numbers = [ticket_of(context) for _ in range(3)]
     clock.turn(days=40)
-    assert swept(context) == 6
+    assert raise_tasks_now(context) == 6
     for _ in range(3):
         clock.turn(minutes=1)
-        assert swept(context) == 0
+        assert raise_tasks_now(context) == 0
     for number in numbers:
         assert [t.kind for t in tasks(context, number)] == [
             "deadline:FOLLOW_UP_SENT",
@@ -272,13 +272,13 @@ def test_the_sweep_looks_past_its_first_page(
     for _ in range(5):
         deliver(context, mail())
     clock.turn(hours=50)
-    assert swept(context) == 5
+    assert raise_tasks_now(context) == 5
 
 
 def test_what_has_its_task_costs_the_sweep_no_write(context: AppContext, clock: HandClock) -> None:
     number = ticket_of(context)
     clock.turn(hours=50)
-    swept(context)
+    raise_tasks_now(context)
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         assert context.desk.raise_overdue_tasks(session, ticket, clock()) == []
@@ -291,7 +291,7 @@ def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
 ) -> None:
     number = ticket_of(context)
     clock.turn(hours=50)
-    swept(context)
+    raise_tasks_now(context)
     complete(context, number)
     clock.turn(days=3)
     with context.store.transaction() as session:
@@ -299,9 +299,9 @@ def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
             session, session.get_one(Ticket, number), by="Olga", cause="she called", now=clock()
         )
     clock.turn(hours=47)
-    assert swept(context) == 0
+    assert raise_tasks_now(context) == 0
     clock.turn(hours=1)
-    assert swept(context) == 1
+    assert raise_tasks_now(context) == 1
     assert [(t.period, t.kind) for t in tasks(context, number)] == [
         (1, "deadline:FOLLOW_UP_SENT"),
         (2, "deadline:FOLLOW_UP_SENT"),
@@ -318,10 +318,10 @@ def test_side_ends_have_no_deadlines_until_they_are_taken_back(
             session, session.get_one(Ticket, number), status, by="Olga", reason="seen", now=clock()
         )
     clock.turn(days=5)
-    assert swept(context) == 0
+    assert raise_tasks_now(context) == 0
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         assert context.desk.raise_overdue_tasks(session, ticket, clock()) == []
         context.desk.reopen(session, ticket, by="Olga", cause="a mistake", now=clock())
         assert (ticket.status, ticket.stage, ticket.period) == (Status.OPEN, Stage.SUBMITTED, 1)
-    assert swept(context) == 2
+    assert raise_tasks_now(context) == 2

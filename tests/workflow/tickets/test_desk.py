@@ -1,4 +1,4 @@
-"""What people and rules do to a ticket: readings 4 to 14, beyond the orderings of test_process."""
+"""Actions of people and rules on a ticket: readings 4 to 14, without those of test_process."""
 
 from threading import Barrier
 
@@ -18,10 +18,10 @@ from tests.support.context import (
     phoned,
     reach,
     row,
+    run_in_threads,
     staff,
     stages_passed,
     ticket_of,
-    together,
 )
 from workflow import process
 from workflow.context import AppContext
@@ -34,10 +34,10 @@ from workflow.process import Milestone, Stage, Template
 from workflow.tickets.desk import get_staff, get_ticket
 
 
-def desk_of(context: AppContext, number: int, what: str, **given: object) -> None:
+def desk_of(context: AppContext, number: int, action: str, **options: object) -> None:
     with context.store.transaction() as session:
-        getattr(context.desk, what)(
-            session, session.get_one(Ticket, number), by="Olga", now=context.clock(), **given
+        getattr(context.desk, action)(
+            session, session.get_one(Ticket, number), by="Olga", now=context.clock(), **options
         )
 
 
@@ -207,7 +207,7 @@ def test_sending_the_recap_ticks_its_box_by_itself(context: AppContext) -> None:
         context, number, Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED
     )
     desk_of(context, number, "recap", text="We mended the claim.")
-    assert ticket(context, number).stage is Stage.AUDIT  # promised is not sent
+    assert ticket(context, number).stage is Stage.AUDIT  # queued is not sent
     sender.send_waiting(context)
     found = ticket(context, number)
     assert found.stage is Stage.COMPLETED
@@ -305,7 +305,7 @@ def test_two_replies_at_once_reopen_once(postgres_context: AppContext) -> None:
     number = ticket_of(context)
     complete(context, number)
     assert (
-        together(
+        run_in_threads(
             lambda: reply(context, number),
             lambda: reply(context, number, name="b@practice.example"),
         )
@@ -454,7 +454,7 @@ def test_two_milestones_recorded_at_once_both_count(postgres_context: AppContext
             context.desk.record_milestone(session, found, milestone, by="Olga", now=context.clock())
 
     work = [lambda m=m: record(m) for m in (Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT)]
-    assert together(*work) == []
+    assert run_in_threads(*work) == []
     assert ticket(context, number).stage is Stage.AUDIT
     assert stages_passed(context, number) == ["SUBMITTED", "IN_PROGRESS", "AUDIT"]
 
@@ -473,7 +473,7 @@ def test_the_same_milestone_recorded_at_once_counts_once(postgres_context: AppCo
                 session, found, Milestone.FOLLOW_UP_SENT, by="Olga", now=context.clock()
             )
 
-    assert together(record, record) == []
+    assert run_in_threads(record, record) == []
     assert len(audited(context, number, "reached")) == 1
 
 
@@ -503,7 +503,7 @@ def test_a_task_raised_while_an_owner_is_found_is_the_owners(
             both.wait(10)
             context.desk.raise_overdue_tasks(session, found, clock())
 
-    assert together(assign, raise_it) == []
+    assert run_in_threads(assign, raise_it) == []
     assert [t.assignee for t in ticket(context, number).tasks] == ["Olga"]
 
 

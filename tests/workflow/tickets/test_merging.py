@@ -20,7 +20,7 @@ from tests.support.context import (
     row,
     ticket_of,
 )
-from tests.workflow.tickets.test_undo import ME, act, picture, take_back
+from tests.workflow.tickets.test_undo import ME, do_reversibly, snapshot, undo_by_id
 from workflow.context import AppContext
 from workflow.customers import mixed_companies, records
 from workflow.errors import AcrossCompanies, ActionNotAllowed
@@ -65,7 +65,8 @@ def people_on(context: AppContext, number: int) -> list[str]:
 
 # -- two companies ----
 
-PAIRS = {  # the ticket that ends, the one that goes on, and whose names are told
+# the ticket that ends, the one that goes on, and the names in the question
+PAIRS = {
     "two practices on record": (mail(sender=TOM), mail(sender=IDA), (THEIRS, OURS)),
     "by what rows name": (
         row(company=THEIRS, sender=Address("Tom")),
@@ -125,13 +126,13 @@ PAIRS = {  # the ticket that ends, the one that goes on, and whose names are tol
 def test_across_companies_it_asks_and_names_both(town: AppContext, name: str) -> None:
     first, second, names = PAIRS[name]
     number, into = ticket_of(town, first), ticket_of(town, second)
-    before = picture(town, number), picture(town, into)
+    before = snapshot(town, number), snapshot(town, into)
     with pytest.raises(AcrossCompanies) as asked:
         merge(town, number, into)
     assert [one in str(asked.value) for one in names] == [True, True]
-    assert (picture(town, number), picture(town, into)) == before
+    assert (snapshot(town, number), snapshot(town, into)) == before
     merge(town, number, into, across=True)
-    assert picture(town, number)["status"] is Status.MERGED
+    assert snapshot(town, number)["status"] is Status.MERGED
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_completed_ticket_reopens_nothing(town: AppContext) -> None:
     complete(town, number)
     complete(town, into)
     merge(town, number, into)
-    assert picture(town, into)["status"] is Status.COMPLETED
+    assert snapshot(town, into)["status"] is Status.COMPLETED
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
@@ -199,7 +200,7 @@ def test_nothing_is_merged_into_or_out_of_a_side_end(town: AppContext, status: S
         merge(town, number, ended)
     with pytest.raises(ActionNotAllowed, match="reopen it first"):
         merge(town, ended, number)
-    assert picture(town, number)["status"] is Status.OPEN
+    assert snapshot(town, number)["status"] is Status.OPEN
 
 
 def test_a_merged_ticket_is_not_merged_again(town: AppContext) -> None:
@@ -217,18 +218,18 @@ def merge_reversibly(context: AppContext, number: int, into: int) -> int:
         other = session.get_one(Ticket, into)
         context.desk.merge(session, found, other, by=ME, now=context.clock(), across_companies=True)
 
-    return act(context, number, "merge", work, into)
+    return do_reversibly(context, number, "merge", work, into)
 
 
 def test_undo_takes_back_contacts_status_and_reopening(town: AppContext, clock: HandClock) -> None:
     number, into = ticket_of(town, mail(sender=TOM)), ticket_of(town, mail(sender=IDA))
     complete(town, into)
     clock.turn(hours=1)
-    before = picture(town, number), picture(town, into)
+    before = snapshot(town, number), snapshot(town, into)
     which = merge_reversibly(town, number, into)
-    assert picture(town, into)["period"] == 2
-    take_back(town, number, which)
-    assert (picture(town, number), picture(town, into)) == before
+    assert snapshot(town, into)["period"] == 2
+    undo_by_id(town, number, which)
+    assert (snapshot(town, number), snapshot(town, into)) == before
     assert len(audited(town, into, "undone")) == 1
 
 
@@ -238,7 +239,7 @@ def test_what_somebody_did_on_the_reopened_ticket_is_not_undone(town: AppContext
     which = merge_reversibly(town, number, into)
     reach(town, into, Milestone.FOLLOW_UP_SENT)
     with pytest.raises(ActionNotAllowed, match=f"since then: .* on #{into}"):
-        take_back(town, number, which)
+        undo_by_id(town, number, which)
 
 
 def test_reopening_a_merged_ticket_takes_its_contacts_along_the_whole_chain(
@@ -248,19 +249,19 @@ def test_reopening_a_merged_ticket_takes_its_contacts_along_the_whole_chain(
     merge(town, number, into, across=True)
     merge(town, into, last, across=True)
     assert people_on(town, last) == [IDA.email, TOM.email]
-    before = [picture(town, n) for n in (number, into, last)]
+    before = [snapshot(town, n) for n in (number, into, last)]
 
     def reopen(session: Any, found: Ticket) -> None:
         town.desk.reopen(session, found, by=ME, cause="wrong number", now=town.clock())
 
-    which = act(town, number, "reopen", reopen)
+    which = do_reversibly(town, number, "reopen", reopen)
     assert [people_on(town, n) for n in (number, into, last)] == [
         [TOM.email],
         [IDA.email],
         [IDA.email],
     ]
-    take_back(town, number, which)
-    assert [picture(town, n) for n in (number, into, last)] == before
+    undo_by_id(town, number, which)
+    assert [snapshot(town, n) for n in (number, into, last)] == before
 
 
 def test_a_contact_that_was_there_before_stays(town: AppContext) -> None:
@@ -322,7 +323,7 @@ def test_what_came_for_the_merged_ticket_goes_back_with_it(town: AppContext, way
     assert reply_to_notice(town, into, IDA, "of ours") == into
     assert len(texts(town, into)) == 5
     if way == "undo":
-        take_back(town, number, which)
+        undo_by_id(town, number, which)
     else:
         reopen_ticket(town, number)
     assert texts(town, into) == ["ours", "of ours"]
@@ -364,14 +365,14 @@ def test_taking_back_a_reopening_brings_the_messages_along(town: AppContext) -> 
     def reopen(session: Any, found: Ticket) -> None:
         town.desk.reopen(session, found, by=ME, cause="r", now=town.clock())
 
-    which = act(town, number, "reopen", reopen)
+    which = do_reversibly(town, number, "reopen", reopen)
     assert LATE in texts(town, number)
-    take_back(town, number, which)
+    undo_by_id(town, number, which)
     assert LATE in texts(town, into)
     reopen_ticket(town, number)
     assert LATE in texts(town, number), "it still knows whose it is"
     with pytest.raises(ActionNotAllowed):
-        take_back(town, number, which)
+        undo_by_id(town, number, which)
 
 
 def test_a_reopening_is_not_taken_back_once_a_message_came(town: AppContext) -> None:
@@ -383,10 +384,10 @@ def test_a_reopening_is_not_taken_back_once_a_message_came(town: AppContext) -> 
     def reopen(session: Any, found: Ticket) -> None:
         town.desk.reopen(session, found, by=ME, cause="r", now=town.clock())
 
-    which = act(town, number, "reopen", reopen)
+    which = do_reversibly(town, number, "reopen", reopen)
     assert reply_to_notice(town, number, TOM) == number
     with pytest.raises(ActionNotAllowed, match="a message came"):
-        take_back(town, number, which)
+        undo_by_id(town, number, which)
 
 
 def test_a_completed_ticket_that_mail_came_for_comes_back_open(town: AppContext) -> None:
@@ -396,10 +397,10 @@ def test_a_completed_ticket_that_mail_came_for_comes_back_open(town: AppContext)
     which = merge_reversibly(town, number, into)
     reply_to_notice(town, number, TOM)
     with pytest.raises(ActionNotAllowed, match="a message came"):
-        take_back(town, number, which)
+        undo_by_id(town, number, which)
     reopen_ticket(town, number)
-    assert picture(town, number)["status"] is Status.OPEN
-    assert picture(town, number)["due_at"] is not None
+    assert snapshot(town, number)["status"] is Status.OPEN
+    assert snapshot(town, number)["due_at"] is not None
     assert LATE in texts(town, number)
 
 
@@ -606,5 +607,5 @@ def test_an_undo_of_an_earlier_release_still_takes_contacts_back(town: AppContex
         links = row_.before["links"]
         kept = {k: v for k, v in row_.before.items() if k not in {"links", "other"}}
         row_.before = {**kept, "contacts": [link["id"] for link in links]}
-    take_back(town, number, which)
+    undo_by_id(town, number, which)
     assert people_on(town, into) == [IDA.email]

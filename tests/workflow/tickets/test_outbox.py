@@ -1,6 +1,6 @@
-"""Mail out: against a real SMTP server and the folder, what is written, to whom.
+"""Outgoing mail, against a real SMTP server and the folder: its recipients and its text.
 
-And what is never said.
+No mail holds patient data.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ from tests.support.context import (
     mail,
     reach,
     row,
+    run_in_threads,
     ticket_of,
-    together,
 )
 from tests.support.outgoing_mail import outgoing, read, sending_through
 from tests.support.servers import Relay
@@ -44,12 +44,12 @@ PATIENT = mail(
 
 @pytest.fixture
 def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
-    """A house that sends through the relay."""
+    """A context that sends through the relay."""
     with sending_through(context, relay.url) as opened:
         yield opened
 
 
-def in_folder(context: AppContext) -> list[EmailMessage]:
+def read_outbox_folder(context: AppContext) -> list[EmailMessage]:
     return [read(p.read_bytes()) for p in sorted((context.settings.home / "outbox").glob("*.eml"))]
 
 
@@ -129,7 +129,7 @@ def test_a_recap_is_a_persons_mail_with_the_persons_words(
 def test_an_oversized_mail_is_answered_with_its_own_words(context: AppContext) -> None:
     number = ticket_of(context, mail(), {"oversized": 60_000_000})
     mail_sender.send_waiting(context)
-    (message,) = in_folder(context)
+    (message,) = read_outbox_folder(context)
     assert "too large" in message["Subject"]
     assert outgoing(context).template is Template.OVERSIZED
     with context.store.read_only() as session:
@@ -148,8 +148,8 @@ def test_no_mail_of_ours_repeats_what_the_customer_wrote(context: AppContext) ->
         Template.SURVEY,
     }
     for path in (context.settings.home / "outbox").glob("*.eml"):
-        said = path.read_text() + str(read(path.read_bytes()).get_content())
-        assert not [w for w in WORDS if w in said]
+        content = path.read_text() + str(read(path.read_bytes()).get_content())
+        assert not [w for w in WORDS if w in content]
 
 
 def test_every_template_renders_to_one_subject_and_a_text(context: AppContext) -> None:
@@ -160,11 +160,11 @@ def test_every_template_renders_to_one_subject_and_a_text(context: AppContext) -
         waiting = OutgoingMail(
             id=9, ticket_id=number, ticket=ticket, template=template, text="words", to=ANN.email
         )
-        subject, said = compose.render(waiting, context.settings, context.signer)
+        subject, content = compose.render(waiting, context.settings, context.signer)
         assert subject
         assert "\n" not in subject
-        assert "{" not in subject + said
-        assert said.strip().endswith("Billing Support")
+        assert "{" not in subject + content
+        assert content.strip().endswith("Billing Support")
 
 
 def test_the_mail_is_on_the_timeline_once_sent(context: AppContext) -> None:
@@ -201,7 +201,7 @@ def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(
         session.get_one(OutgoingMail, 1).state = OutboxState.WAITING
         session.get_one(OutgoingMail, 1).not_before = clock()
     mail_sender.send_waiting(context)
-    (message,) = in_folder(context)
+    (message,) = read_outbox_folder(context)
     assert message["To"] == ANN.email
     assert not list((context.settings.home / "outbox").glob(".*"))
 
@@ -305,14 +305,14 @@ def test_a_ticket_has_one_notice_whatever_comes_in_later(context: AppContext) ->
 # -- 9: the survey ----
 
 
-def surveys(context: AppContext) -> list[OutgoingMail]:
+def list_surveys(context: AppContext) -> list[OutgoingMail]:
     with context.store.read_only() as session:
         return list(
             session.scalars(select(OutgoingMail).where(OutgoingMail.template == Template.SURVEY))
         )
 
 
-def completed(context: AppContext, sender: Address = ANN, **more: Any) -> int:
+def complete_ticket(context: AppContext, sender: Address = ANN, **more: Any) -> int:
     number = ticket_of(context, mail(sender=sender, **more))
     complete(context, number)
     mail_sender.send_waiting(context)
@@ -323,17 +323,17 @@ def test_a_customer_gets_one_survey_in_30_times_24_hours(
     any_context: AppContext, clock: HandClock
 ) -> None:
     context = any_context
-    completed(context)
-    completed(context, ANN.__class__("Ann", "ANN@practice.example"))  # the same customer
-    assert len(surveys(context)) == 1
-    completed(context, Address("", "bob@practice.example"))  # another
-    assert len(surveys(context)) == 2
+    complete_ticket(context)
+    complete_ticket(context, ANN.__class__("Ann", "ANN@practice.example"))  # the same customer
+    assert len(list_surveys(context)) == 1
+    complete_ticket(context, Address("", "bob@practice.example"))  # another
+    assert len(list_surveys(context)) == 2
     clock.turn(days=30, seconds=-1)
-    completed(context)
-    assert len(surveys(context)) == 2
+    complete_ticket(context)
+    assert len(list_surveys(context)) == 2
     clock.turn(seconds=1)
-    completed(context)
-    assert len(surveys(context)) == 3
+    complete_ticket(context)
+    assert len(list_surveys(context)) == 3
 
 
 def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
@@ -345,13 +345,13 @@ def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
     reach(relayed, number, *Milestone)
     mail_sender.send_waiting(relayed)
     clock.turn(hours=20)
-    mail_sender.send_waiting(relayed)  # sent twenty hours after it was promised
+    mail_sender.send_waiting(relayed)  # sent twenty hours after it was queued
     clock.turn(days=30, hours=-1)
-    completed(relayed)
-    assert len(surveys(relayed)) == 1
+    complete_ticket(relayed)
+    assert len(list_surveys(relayed)) == 1
     clock.turn(hours=1)
-    completed(relayed)
-    assert len(surveys(relayed)) == 2
+    complete_ticket(relayed)
+    assert len(list_surveys(relayed)) == 2
 
 
 def test_a_survey_nobody_got_does_not_count(relayed: AppContext, relay: Relay) -> None:
@@ -363,9 +363,9 @@ def test_a_survey_nobody_got_does_not_count(relayed: AppContext, relay: Relay) -
     reach(relayed, number, *Milestone)
     relay.answers = ["550 gone"]
     mail_sender.send_waiting(relayed)
-    assert [s.state for s in surveys(relayed)] == [OutboxState.REFUSED]
+    assert [s.state for s in list_surveys(relayed)] == [OutboxState.REFUSED]
     complete(relayed, ticket_of(relayed, row(sender=Address("", "bob@practice.example"))))
-    assert len(surveys(relayed)) == 2
+    assert len(list_surveys(relayed)) == 2
 
 
 def test_by_setting_the_customer_is_the_company(context: AppContext) -> None:
@@ -374,7 +374,7 @@ def test_by_setting_the_customer_is_the_company(context: AppContext) -> None:
     )
     for sender in (ANN, Address("", "bob@practice.example")):
         complete(context, ticket_of(context, row(sender=sender)))
-    assert len(surveys(context)) == 1
+    assert len(list_surveys(context)) == 1
 
 
 def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(
@@ -384,8 +384,11 @@ def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(
     numbers = [ticket_of(context) for _ in range(4)]
     for number in numbers:
         reach(context, number, *list(Milestone)[:3])
-    assert together(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers)) == []
-    assert len(surveys(context)) == 1
+    assert (
+        run_in_threads(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers))
+        == []
+    )
+    assert len(list_surveys(context)) == 1
     assert counted(context, Ticket, Ticket.stage == Stage.COMPLETED) == 4
 
 
@@ -393,13 +396,16 @@ def test_two_due_claims_of_one_customer_at_once_send_one_survey(
     postgres_context: AppContext, clock: HandClock
 ) -> None:
     context = postgres_context
-    completed(context)
+    complete_ticket(context)
     clock.turn(days=31)
     numbers = [ticket_of(context) for _ in range(4)]
     for number in numbers:
         reach(context, number, *list(Milestone)[:3])
-    assert together(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers)) == []
-    assert len(surveys(context)) == 2
+    assert (
+        run_in_threads(*(lambda n=n: reach(context, n, Milestone.RECAP_SENT) for n in numbers))
+        == []
+    )
+    assert len(list_surveys(context)) == 2
 
 
 @pytest.mark.parametrize("flag", ["unreachable", "unsubscribed"])
@@ -419,24 +425,24 @@ def test_no_survey_goes_to_the_bounced_or_unsubscribed(
     complete(context, number)
     flagged()
     mail_sender.send_waiting(context)
-    assert [s.state for s in surveys(context)] in ([], [OutboxState.WITHHELD])
-    assert len(in_folder(context)) == 1
+    assert [s.state for s in list_surveys(context)] in ([], [OutboxState.WITHHELD])
+    assert len(read_outbox_folder(context)) == 1
 
 
 def test_the_cap_holds_for_a_reopened_ticket(context: AppContext, clock: HandClock) -> None:
-    number = completed(context)
+    number = complete_ticket(context)
     with context.store.transaction() as session:
         context.desk.reopen(
             session, session.get_one(Ticket, number), by="Olga", cause="she called", now=clock()
         )
     complete(context, number)
-    assert len(surveys(context)) == 1
+    assert len(list_surveys(context)) == 1
 
 
 def test_a_survey_asks_with_a_signed_link_and_a_way_out(context: AppContext) -> None:
-    completed(context)
-    survey = next(m for m in in_folder(context) if "How did we do" in m["Subject"])
-    token = context.signer.make_token(compose.SURVEY_PURPOSE, surveys(context)[0].id)
+    complete_ticket(context)
+    survey = next(m for m in read_outbox_folder(context) if "How did we do" in m["Subject"])
+    token = context.signer.make_token(compose.SURVEY_PURPOSE, list_surveys(context)[0].id)
     link = f"{context.settings.public_url}/survey/{token}"
     assert link in survey.get_content()
     assert survey["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"

@@ -1,6 +1,6 @@
-"""What people type finds the tickets that have it, whatever changes.
+"""Search finds the tickets that hold the words, also after they changed.
 
-Nothing they type is an error.
+No input is an error.
 """
 
 from typing import Any
@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import delete, select, text
 
 from parsers.item import Address, Format
-from tests.support.context import company, contact, mail, row, ticket_of, together
+from tests.support.context import company, contact, mail, row, run_in_threads, ticket_of
 from workflow.context import AppContext
 from workflow.models.core import Company, Contact, Filing, Message, Ticket, TicketContact
 from workflow.tickets import search, views
 
 
-def found(context: AppContext, words: str, **more: Any) -> list[int]:
+def find_tickets(context: AppContext, words: str, **more: Any) -> list[int]:
     asked = views.TicketQuery("all", words=words, **more)
     with context.store.read_only() as session:
         return [
@@ -25,8 +25,8 @@ def found(context: AppContext, words: str, **more: Any) -> list[int]:
 
 @pytest.mark.parametrize(
     "words",
-    ["denied", "DENI", "claim denied", '"claim was denied"', "practice.example", "ann@practice.example", "Ann", "jos",
-     "josé", "den ann", "o'brien", "4711"],
+    ["denied", "DENI", "claim denied", '"claim was denied"', "practice.example",
+     "ann@practice.example", "Ann", "jos", "josé", "den ann", "o'brien", "4711"],
 )  # fmt: skip
 def test_a_ticket_is_found_by_subject_text_and_contact(any_context: AppContext, words: str) -> None:
     ticket_of(
@@ -34,47 +34,51 @@ def test_a_ticket_is_found_by_subject_text_and_contact(any_context: AppContext, 
         mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example")),
     )
     number = ticket_of(any_context, mail("The claim was denied for José O'Brien, no. 4711-2"))
-    assert found(any_context, words) == [number]
+    assert find_tickets(any_context, words) == [number]
 
 
 @pytest.mark.parametrize("words", ['"denied claim"', "denied sunrise", "enied", "anna"])
 def test_what_is_not_there_in_this_order_is_not_found(any_context: AppContext, words: str) -> None:
     ticket_of(any_context, mail("The claim was denied"))
-    assert found(any_context, words) == []
+    assert find_tickets(any_context, words) == []
 
 
 @pytest.mark.parametrize(
     "words",
-    ['"', "'", "\\", "*", "a* OR", 'NEAR("', "a & | !b", "(", "words:x", "-", "%", "\x00", "a\x00b", "<->", "é" * 500,
-     "AND", "NOT denied", "^x", "{}", "a:*b", "\N{FIRE}", "x" * 5000, "' ; DROP TABLE tickets; --", " ", ""],
+    ['"', "'", "\\", "*", "a* OR", 'NEAR("', "a & | !b", "(", "words:x", "-", "%", "\x00", "a\x00b",
+     "<->", "é" * 500, "AND", "NOT denied", "^x", "{}", "a:*b", "\N{FIRE}", "x" * 5000,
+     "' ; DROP TABLE tickets; --", " ", ""],
 )  # fmt: skip
 def test_nothing_that_is_typed_is_an_error(any_context: AppContext, words: str) -> None:
     ticket_of(any_context)
-    found(any_context, words)
+    find_tickets(any_context, words)
 
 
 def test_what_a_ticket_is_found_by_follows_every_change(any_context: AppContext) -> None:
     number = ticket_of(any_context, row("please help"))
-    assert found(any_context, "sunrise") == [number]
+    assert find_tickets(any_context, "sunrise") == [number]
     with any_context.store.transaction() as session:
         session.get_one(Company, 1).name = "Moonlight Clinic"
-    assert (found(any_context, "sunrise family"), found(any_context, "moonlight")) == (
+    assert (
+        find_tickets(any_context, "sunrise family"),
+        find_tickets(any_context, "moonlight"),
+    ) == (
         [number],
         [number],
     )  # its own name
     with any_context.store.transaction() as session:
         session.get_one(Ticket, number).name = "Support"
         session.scalars(select(Message)).one().text = "thank you"
-    assert (found(any_context, "sunrise"), found(any_context, "help")) == ([], [])
-    assert found(any_context, "thank moonlight") == [number]
+    assert (find_tickets(any_context, "sunrise"), find_tickets(any_context, "help")) == ([], [])
+    assert find_tickets(any_context, "thank moonlight") == [number]
     with any_context.store.transaction() as session:
         session.get_one(Ticket, number).company = company(session, "Third Practice")
         session.execute(delete(Filing))
         session.execute(delete(Message))
     assert (
-        found(any_context, "moonlight"),
-        found(any_context, "thank"),
-        found(any_context, "third"),
+        find_tickets(any_context, "moonlight"),
+        find_tickets(any_context, "thank"),
+        find_tickets(any_context, "third"),
     ) == ([], [], [number])
 
 
@@ -82,10 +86,10 @@ def test_contacts_come_go_and_change_their_names(any_context: AppContext) -> Non
     number = ticket_of(any_context)
     with any_context.store.transaction() as session:
         session.get_one(Contact, contact(any_context, "ann@practice.example").id).name = "Zoe Other"
-    assert found(any_context, "zoe") == [number]
+    assert find_tickets(any_context, "zoe") == [number]
     with any_context.store.transaction() as session:
         session.execute(delete(TicketContact))
-    assert found(any_context, "zoe") == []
+    assert find_tickets(any_context, "zoe") == []
 
 
 def test_a_ticket_that_is_gone_is_not_found(any_context: AppContext) -> None:
@@ -104,7 +108,7 @@ def test_a_ticket_that_is_gone_is_not_found(any_context: AppContext) -> None:
         session.execute(delete(Ticket))
     with any_context.store.read_only() as session:
         assert session.scalar(text("SELECT count(*) FROM ticket_words")) == 0
-    assert found(any_context, str(number)) == []
+    assert find_tickets(any_context, str(number)) == []
 
 
 def test_very_long_and_very_many_messages_are_taken(any_context: AppContext) -> None:
@@ -121,7 +125,7 @@ def test_very_long_and_very_many_messages_are_taken(any_context: AppContext) -> 
                     at=any_context.clock(),
                 )
             )
-    assert found(any_context, "next59 ann") == [number]
+    assert find_tickets(any_context, "next59 ann") == [number]
 
 
 def test_few_and_many_are_found_alike(
@@ -136,8 +140,8 @@ def test_few_and_many_are_found_alike(
         monkeypatch.setattr(search, "FEW", few)
         monkeypatch.setattr(search, "OFTEN", often)
         monkeypatch.setattr(search, "SAMPLE", sample)
-        assert found(postgres_context, "denied") == numbers[::-1]
-        assert found(postgres_context, "nowhere") == []
+        assert find_tickets(postgres_context, "denied") == numbers[::-1]
+        assert find_tickets(postgres_context, "nowhere") == []
         with postgres_context.store.read_only() as session:
             asked = views.TicketQuery("all", words="denied")
             assert (
@@ -163,17 +167,17 @@ def test_two_messages_at_the_same_time_are_both_found(postgres_context: AppConte
             session.add(made)
 
     for n in range(10):
-        assert together(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []
-        assert found(postgres_context, f"left{n} right{n}") == [number]
+        assert run_in_threads(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []
+        assert find_tickets(postgres_context, f"left{n} right{n}") == [number]
 
 
 @pytest.mark.parametrize(
-    ("said", "number"),
-    [("123", 123), ("#123", 123), (" # 7 ", 7), ("12a", None), ("", None), ("1234567890", None), ("²", None),
-     ("\N{ARABIC-INDIC DIGIT THREE}", None), ("1 2", None)],
+    ("query", "number"),
+    [("123", 123), ("#123", 123), (" # 7 ", 7), ("12a", None), ("", None), ("1234567890", None),
+     ("²", None), ("\N{ARABIC-INDIC DIGIT THREE}", None), ("1 2", None)],
 )  # fmt: skip
-def test_a_number_is_told_from_words(said: str, number: int | None) -> None:
-    assert search.parse_ticket_number(said) == number
+def test_a_ticket_number_is_recognised_in_a_query(query: str, number: int | None) -> None:
+    assert search.parse_ticket_number(query) == number
 
 
 def test_a_snippet_shows_what_was_found_between_what_stands_around(any_context: AppContext) -> None:

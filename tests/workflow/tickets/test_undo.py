@@ -1,6 +1,6 @@
-"""What a person just did can be taken back, whole, while nothing else has happened.
+"""An action can be undone as a whole while nothing else has happened.
 
-What was promised is not sent.
+Mail that waits is then not sent.
 """
 
 import time
@@ -43,7 +43,7 @@ def ticket(any_context: AppContext) -> int:
     return number
 
 
-def picture(context: AppContext, number: int) -> dict[str, Any]:
+def snapshot(context: AppContext, number: int) -> dict[str, Any]:
     """Return the ticket's rows.
 
     Without mails, and without the rows that only record what happened.
@@ -64,7 +64,7 @@ def picture(context: AppContext, number: int) -> dict[str, Any]:
         return {**columns, "tasks": tasks, "done": done, "links": links, "related": related}
 
 
-def act(context: AppContext, number: int, words: str, action: Any, other: int = 0) -> int:
+def do_reversibly(context: AppContext, number: int, words: str, action: Any, other: int = 0) -> int:
     """Do something that can be taken back; the number of its undo, 0 if there is none."""
     with context.store.transaction() as session:
         found = get_ticket(session, number)
@@ -76,14 +76,14 @@ def act(context: AppContext, number: int, words: str, action: Any, other: int = 
     return last.id if last else 0
 
 
-def take_back(context: AppContext, number: int, which: int, by: str = ME) -> str:
+def undo_by_id(context: AppContext, number: int, which: int, by: str = ME) -> str:
     with context.store.transaction() as session:
         return undo.undo_action(
             session, get_ticket(session, number), which, by=by, now=context.clock()
         )
 
 
-def actions(context: AppContext) -> dict[str, Any]:
+def list_actions(context: AppContext) -> dict[str, Any]:
     """Every kind of thing the page offers to take back."""
     desk, now = context.desk, context.clock()
     by: dict[str, Any] = {"by": ME, "now": now}
@@ -121,12 +121,12 @@ def test_everything_is_as_it_was(
         any_context.desk.raise_task(
             session, session.get_one(Ticket, ticket), "k", "call", now=clock(), cause="c"
         )
-    before = picture(any_context, ticket)
-    number = act(any_context, ticket, name, actions(any_context)[name])
-    assert picture(any_context, ticket) != before
+    before = snapshot(any_context, ticket)
+    number = do_reversibly(any_context, ticket, name, list_actions(any_context)[name])
+    assert snapshot(any_context, ticket) != before
     clock.turn(minutes=9)
-    assert take_back(any_context, ticket, number) == name
-    assert picture(any_context, ticket) == before
+    assert undo_by_id(any_context, ticket, number) == name
+    assert snapshot(any_context, ticket) == before
     undone = audited(any_context, ticket, "undone")
     assert [(a.actor, a.cause) for a in undone] == [(ME, name)]
 
@@ -136,39 +136,39 @@ def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(
 ) -> None:
     desk, now = any_context.desk, any_context.clock()
     reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    before = picture(any_context, ticket)
-    back = act(
+    before = snapshot(any_context, ticket)
+    back = do_reversibly(
         any_context,
         ticket,
         "back",
         lambda s, t: desk.move_back(s, t, Stage.IN_PROGRESS, by=ME, reason="r", now=now),
     )
-    take_back(any_context, ticket, back)
-    assert picture(any_context, ticket) == before
+    undo_by_id(any_context, ticket, back)
+    assert snapshot(any_context, ticket) == before
     reach(any_context, ticket, Milestone.RECAP_SENT)
-    before = picture(any_context, ticket)
-    again = act(
+    before = snapshot(any_context, ticket)
+    again = do_reversibly(
         any_context, ticket, "reopen", lambda s, t: desk.reopen(s, t, by=ME, cause="r", now=now)
     )
-    assert picture(any_context, ticket)["period"] == 2
-    take_back(any_context, ticket, again)
-    assert picture(any_context, ticket) == before
+    assert snapshot(any_context, ticket)["period"] == 2
+    undo_by_id(any_context, ticket, again)
+    assert snapshot(any_context, ticket) == before
 
 
 def test_a_merge_is_taken_back_on_both_tickets(any_context: AppContext, ticket: int) -> None:
     other = ticket_of(any_context, mail(sender=Address("Eve", "eve@elsewhere.example")))
-    before, its = picture(any_context, ticket), picture(any_context, other)
+    before, its = snapshot(any_context, ticket), snapshot(any_context, other)
     now = any_context.clock()
 
     def merge(session: Any, found: Ticket) -> None:
         into = session.get_one(Ticket, other)
         any_context.desk.merge(session, found, into, by=ME, now=now, across_companies=True)
 
-    number = act(any_context, ticket, "merge", merge, other)
+    number = do_reversibly(any_context, ticket, "merge", merge, other)
     assert counted(any_context, TicketContact, TicketContact.ticket_id == other) == 2
-    take_back(any_context, ticket, number)
-    assert picture(any_context, ticket) == before
-    assert picture(any_context, other) == its
+    undo_by_id(any_context, ticket, number)
+    assert snapshot(any_context, ticket) == before
+    assert snapshot(any_context, other) == its
 
 
 def test_not_related_is_taken_back(any_context: AppContext, ticket: int) -> None:
@@ -178,38 +178,38 @@ def test_not_related_is_taken_back(any_context: AppContext, ticket: int) -> None
         any_context.desk.relate(
             session, session.get_one(Ticket, ticket), session.get_one(Ticket, other), "possibly"
         )
-    before = picture(any_context, ticket)
-    number = act(
+    before = snapshot(any_context, ticket)
+    number = do_reversibly(
         any_context,
         ticket,
         "judge",
         lambda s, t: relations.relate_tickets(s, t, other, Verdict.UNRELATED, by=ME, now=now),
     )
-    assert (ticket, other, Verdict.UNRELATED) in picture(any_context, ticket)["related"]
-    take_back(any_context, ticket, number)
-    assert picture(any_context, ticket) == before
+    assert (ticket, other, Verdict.UNRELATED) in snapshot(any_context, ticket)["related"]
+    undo_by_id(any_context, ticket, number)
+    assert snapshot(any_context, ticket) == before
 
 
-def surveys(context: AppContext) -> list[OutgoingMail]:
+def list_surveys(context: AppContext) -> list[OutgoingMail]:
     with context.store.read_only() as session:
         rows = select(OutgoingMail).where(OutgoingMail.template == Template.SURVEY)
         return list(session.scalars(rows.order_by(OutgoingMail.id)))
 
 
 def finish(context: AppContext, ticket: int) -> int:
-    """The last box of a ticket: the survey is promised."""
+    """Tick the last box of a ticket, which queues the survey."""
     now = context.clock()
-    return act(
+    return do_reversibly(
         context,
         ticket,
         "tick",
         lambda s, t: context.desk.record_milestone(
-            s, t, Milestone.RECAP_SENT, by=ME, now=now, note="told"
+            s, t, Milestone.RECAP_SENT, by=ME, now=now, note="by phone"
         ),
     )
 
 
-def waiting_now(context: AppContext) -> list[str]:
+def list_due_mails(context: AppContext) -> list[str]:
     with context.store.read_only() as session:
         return [
             str(t)
@@ -224,15 +224,18 @@ def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it
 ) -> None:
     reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     number = finish(any_context, ticket)
-    assert Template.SURVEY not in waiting_now(any_context)  # held up for ten seconds
+    assert Template.SURVEY not in list_due_mails(any_context)  # held up for ten seconds
     clock.turn(seconds=5)
-    take_back(any_context, ticket, number)
-    assert [m.state for m in surveys(any_context)] == [OutboxState.WITHHELD]
+    undo_by_id(any_context, ticket, number)
+    assert [m.state for m in list_surveys(any_context)] == [OutboxState.WITHHELD]
     assert counted(any_context, LastSurvey) == 0
     finish(any_context, ticket)
     clock.turn(seconds=11)
-    assert [m.state for m in surveys(any_context)] == [OutboxState.WITHHELD, OutboxState.WAITING]
-    assert Template.SURVEY in waiting_now(any_context)
+    assert [m.state for m in list_surveys(any_context)] == [
+        OutboxState.WITHHELD,
+        OutboxState.WAITING,
+    ]
+    assert Template.SURVEY in list_due_mails(any_context)
 
 
 def test_what_is_with_the_relay_cannot_be_taken_back(
@@ -250,17 +253,17 @@ def test_what_is_with_the_relay_cannot_be_taken_back(
     claims = sender._claim_batch(any_context)
     assert len(claims) == 1
     with pytest.raises(ActionNotAllowed, match="on the way"):
-        take_back(any_context, ticket, number)
+        undo_by_id(any_context, ticket, number)
     sender.send(any_context, Posts(), claims[0])
     with pytest.raises(ActionNotAllowed, match="mail sent"):
-        take_back(any_context, ticket, number)
-    assert picture(any_context, ticket)["stage"] is Stage.COMPLETED
+        undo_by_id(any_context, ticket, number)
+    assert snapshot(any_context, ticket)["stage"] is Stage.COMPLETED
 
 
 def test_only_while_nothing_else_has_happened(
     any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
-    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
+    number = do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     with any_context.store.transaction() as session:
         bob = staff(session, "Bob")
         presence.record_look(session, ticket, bob, clock())  # looking is no happening
@@ -268,7 +271,7 @@ def test_only_while_nothing_else_has_happened(
         assert undo.find_undo(session, ticket, "Bob", clock()) is None
         assert undo.find_undo(session, ticket, ME, clock()) is not None
     with pytest.raises(ActionNotAllowed, match="only Ann Lee"):
-        take_back(any_context, ticket, number, by="Bob")
+        undo_by_id(any_context, ticket, number, by="Bob")
     with any_context.store.transaction() as session:
         any_context.desk.resolve(
             session, session.get_one(Ticket, ticket), yes=False, by="Bob", now=clock()
@@ -276,27 +279,27 @@ def test_only_while_nothing_else_has_happened(
     with any_context.store.read_only() as session:
         assert undo.find_undo(session, ticket, ME, clock()) is None
     with pytest.raises(ActionNotAllowed, match="resolution no, by Bob"):
-        take_back(any_context, ticket, number)
+        undo_by_id(any_context, ticket, number)
 
 
 def test_ten_minutes_and_once(any_context: AppContext, ticket: int, clock: HandClock) -> None:
-    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
-    take_back(any_context, ticket, number)
+    number = do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
+    undo_by_id(any_context, ticket, number)
     with pytest.raises(ActionNotAllowed, match="already"):
-        take_back(any_context, ticket, number)
-    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
+        undo_by_id(any_context, ticket, number)
+    number = do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     clock.turn(minutes=11)
     with pytest.raises(ActionNotAllowed, match="ten minutes"):
-        take_back(any_context, ticket, number)
+        undo_by_id(any_context, ticket, number)
     with pytest.raises(ActionNotAllowed, match="nothing"):
-        take_back(any_context, ticket_of(any_context), number)
+        undo_by_id(any_context, ticket_of(any_context), number)
 
 
 def test_doing_nothing_leaves_nothing_to_take_back(
     any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
     now = clock()
-    assert not act(
+    assert not do_reversibly(
         any_context,
         ticket,
         "tick",
@@ -305,21 +308,21 @@ def test_doing_nothing_leaves_nothing_to_take_back(
         ),
     )
     assert counted(any_context, UndoRecord) == 0
-    act(any_context, ticket, "tick", actions(any_context)["tick"])
+    do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     clock.turn(days=2)
-    act(any_context, ticket, "no", actions(any_context)["resolve no"])
+    do_reversibly(any_context, ticket, "no", list_actions(any_context)["resolve no"])
     assert counted(any_context, UndoRecord) == 1  # the old picture is gone
 
 
 def test_a_failed_undo_changes_nothing(
     any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
-    number = act(any_context, ticket, "tick", actions(any_context)["tick"])
+    number = do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     clock.turn(minutes=11)
-    before = picture(any_context, ticket)
+    before = snapshot(any_context, ticket)
     with pytest.raises(ActionNotAllowed):
-        take_back(any_context, ticket, number)
-    assert picture(any_context, ticket) == before
+        undo_by_id(any_context, ticket, number)
+    assert snapshot(any_context, ticket) == before
     assert counted(any_context, TicketMilestone, TicketMilestone.ticket_id == ticket) == 2
     assert counted(any_context, Task) == 0
 
@@ -328,21 +331,21 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
     postgres_context: AppContext,
 ) -> None:
     context, number = postgres_context, ticket_of(postgres_context)
-    which = act(
+    which = do_reversibly(
         context,
         number,
         "Recap",
         lambda s, t: context.desk.recap(s, t, "done", by=ME, now=context.clock()),
     )
     with context.store.read_only() as session:
-        (promised,) = session.scalars(
+        (mail_id,) = session.scalars(
             select(OutgoingMail.id).where(OutgoingMail.template == Template.RECAP)
         )
     refused: list[str] = []
 
     def undone() -> None:
         try:
-            take_back(context, number, which)
+            undo_by_id(context, number, which)
         except ActionNotAllowed as missing:
             refused.append(str(missing))
 
@@ -359,9 +362,9 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
                 assert time.monotonic() < end, "nobody waits"
         context.desk.record_mail_sent(session, mail, now=context.clock())
 
-    assert sender._record(context, Claim(promised, 1), put_down, follow)
+    assert sender._record(context, Claim(mail_id, 1), put_down, follow)
     other.join(20)
     assert not other.is_alive()
     assert [words.partition(":")[0] for words in refused] == ["since then"]
     with context.store.read_only() as session:
-        assert session.get_one(OutgoingMail, promised).state is OutboxState.SENT
+        assert session.get_one(OutgoingMail, mail_id).state is OutboxState.SENT

@@ -1,4 +1,4 @@
-"""Which tickets are on which list, in which order, and that a ticket says itself when it is due."""
+"""Views: the tickets on each list, their order, and when each is due."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +17,9 @@ from workflow.tickets import deadlines, views
 from workflow.tickets.views import Filters, Sort, TicketQuery
 
 
-def listed(context: AppContext, view: str = "open", actor: str = "Olga", **more: Any) -> list[int]:
+def list_numbers(
+    context: AppContext, view: str = "open", actor: str = "Olga", **more: Any
+) -> list[int]:
     with context.store.read_only() as session:
         page = views.load_page(session, TicketQuery(view, **more), actor=actor, now=context.clock())
         assert views.count_tickets(
@@ -26,7 +28,7 @@ def listed(context: AppContext, view: str = "open", actor: str = "Olga", **more:
         return [t.id for t in page.tickets]
 
 
-def give(context: AppContext, number: int, name: str) -> int:
+def assign(context: AppContext, number: int, name: str) -> int:
     with context.store.transaction() as session:
         person = session.query(Staff).where(Staff.name == name).one_or_none() or staff(
             session, name
@@ -37,8 +39,8 @@ def give(context: AppContext, number: int, name: str) -> int:
         return person.id
 
 
-def due(context: AppContext, number: int) -> timedelta | None:
-    """How long from now the ticket is due."""
+def get_time_left(context: AppContext, number: int) -> timedelta | None:
+    """Return the time until the ticket is due; None without a deadline."""
     with context.store.read_only() as session:
         at = session.get_one(Ticket, number).due_at
     return at - context.clock() if at else None
@@ -46,24 +48,28 @@ def due(context: AppContext, number: int) -> timedelta | None:
 
 def test_each_view_has_its_tickets(any_context: AppContext, clock: HandClock) -> None:
     first, second, third, fourth = (ticket_of(any_context) for _ in range(4))
-    give(any_context, second, "Olga")
+    assign(any_context, second, "Olga")
     reach(any_context, second, Milestone.CUSTOMER_NOTIFIED)
     complete(any_context, third)
     with any_context.store.transaction() as session:
         ticket = session.get_one(Ticket, fourth)
         any_context.desk.close(session, ticket, Status.SPAM, by="Olga", reason="spam", now=clock())
-    assert listed(any_context, "unassigned") == [first]
-    assert listed(any_context, "mine") == [second]
-    assert listed(any_context, "mine", "olga@desk.example") == [second]
-    assert listed(any_context, "open") == [first, second]
-    assert listed(any_context, "1-submitted") == [first]
-    assert listed(any_context, "4-in-progress") == [second]
-    assert listed(any_context, "completed") == [third]
-    assert listed(any_context, "spam") == [fourth]
-    assert listed(any_context, "all") == [fourth, third, second, first]
+    assert list_numbers(any_context, "unassigned") == [first]
+    assert list_numbers(any_context, "mine") == [second]
+    assert list_numbers(any_context, "mine", "olga@desk.example") == [second]
+    assert list_numbers(any_context, "open") == [first, second]
+    assert list_numbers(any_context, "1-submitted") == [first]
+    assert list_numbers(any_context, "4-in-progress") == [second]
+    assert list_numbers(any_context, "completed") == [third]
+    assert list_numbers(any_context, "spam") == [fourth]
+    assert list_numbers(any_context, "all") == [fourth, third, second, first]
     clock.turn(hours=73)
     sweep.raise_tasks(any_context, clock())
-    assert listed(any_context, "overdue") == listed(any_context, "escalated") == [first, second]
+    assert (
+        list_numbers(any_context, "overdue")
+        == list_numbers(any_context, "escalated")
+        == [first, second]
+    )
 
 
 def test_every_stage_that_waits_for_something_has_a_view() -> None:
@@ -78,28 +84,26 @@ def test_the_command_knows_every_view() -> None:
 def test_filters_narrow_a_view(any_context: AppContext) -> None:
     plain = ticket_of(any_context, mail())
     sunrise = ticket_of(any_context, row(telemedicine=True), {})
-    olga = give(any_context, sunrise, "Olga")
-    assert listed(any_context, filters=Filters(company="  SUNRISE fam")) == [sunrise]
-    assert listed(any_context, filters=Filters(company="%")) == [
-        plain,
-        sunrise,
-    ]  # no letter of it is a name's
-    assert listed(any_context, filters=Filters(company="100%_")) == []
-    assert listed(any_context, filters=Filters(owner=olga)) == [sunrise]
-    assert listed(any_context, filters=Filters(owner=views.NOBODY)) == [plain]
-    assert listed(any_context, filters=Filters(telemedicine=True)) == [sunrise]
-    assert listed(any_context, filters=Filters(channel="smtp")) == [plain, sunrise]
-    assert listed(any_context, filters=Filters(channel="imap")) == []
-    assert listed(any_context, filters=Filters(stage=Stage.AUDIT)) == []
-    assert listed(any_context, words="sunrise", filters=Filters(owner=olga)) == [sunrise]
+    olga = assign(any_context, sunrise, "Olga")
+    assert list_numbers(any_context, filters=Filters(company="  SUNRISE fam")) == [sunrise]
+    # a filter without any character of a name filters nothing
+    assert list_numbers(any_context, filters=Filters(company="%")) == [plain, sunrise]
+    assert list_numbers(any_context, filters=Filters(company="100%_")) == []
+    assert list_numbers(any_context, filters=Filters(owner=olga)) == [sunrise]
+    assert list_numbers(any_context, filters=Filters(owner=views.NOBODY)) == [plain]
+    assert list_numbers(any_context, filters=Filters(telemedicine=True)) == [sunrise]
+    assert list_numbers(any_context, filters=Filters(channel="smtp")) == [plain, sunrise]
+    assert list_numbers(any_context, filters=Filters(channel="imap")) == []
+    assert list_numbers(any_context, filters=Filters(stage=Stage.AUDIT)) == []
+    assert list_numbers(any_context, words="sunrise", filters=Filters(owner=olga)) == [sunrise]
 
 
 def test_the_order_is_by_coming_or_by_what_is_due_first(any_context: AppContext) -> None:
     first, second, third = (ticket_of(any_context) for _ in range(3))
     reach(any_context, second, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)  # nothing is due of it
     reach(any_context, first, Milestone.FOLLOW_UP_SENT)
-    assert listed(any_context, sort=Sort.NEWEST) == [third, second, first]
-    assert listed(any_context, sort=Sort.DUE) == [third, first, second]
+    assert list_numbers(any_context, sort=Sort.NEWEST) == [third, second, first]
+    assert list_numbers(any_context, sort=Sort.DUE) == [third, first, second]
 
 
 def test_pages_follow_one_another_and_end(
@@ -128,30 +132,30 @@ def test_pages_follow_one_another_and_end(
 
 def test_a_ticket_says_when_it_is_due(any_context: AppContext, clock: HandClock) -> None:
     number = ticket_of(any_context)
-    assert due(any_context, number) == timedelta(hours=48)
+    assert get_time_left(any_context, number) == timedelta(hours=48)
     reach(any_context, number, Milestone.FOLLOW_UP_SENT)
-    assert due(any_context, number) == timedelta(hours=72)
+    assert get_time_left(any_context, number) == timedelta(hours=72)
     reach(any_context, number, Milestone.RESOLVED)
-    assert due(any_context, number) is None
+    assert get_time_left(any_context, number) is None
     with any_context.store.transaction() as session:
         any_context.desk.resolve(
             session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()
         )
-    assert due(any_context, number) == timedelta(hours=72)
+    assert get_time_left(any_context, number) == timedelta(hours=72)
     with any_context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         any_context.desk.close(
             session, ticket, Status.WITHDRAWN, by="Olga", reason="withdrawn", now=clock()
         )
-    assert due(any_context, number) is None
+    assert get_time_left(any_context, number) is None
     clock.turn(hours=1)
     with any_context.store.transaction() as session:
         any_context.desk.reopen(
             session, session.get_one(Ticket, number), by="Olga", cause="it goes on", now=clock()
         )
-    assert due(any_context, number) == timedelta(hours=71)
+    assert get_time_left(any_context, number) == timedelta(hours=71)
     reach(any_context, number, *Milestone)
-    assert due(any_context, number) is None
+    assert get_time_left(any_context, number) is None
 
 
 def test_another_setting_makes_tickets_due_at_another_time_once_the_clock_starts_anew(
@@ -163,10 +167,12 @@ def test_another_setting_makes_tickets_due_at_another_time_once_the_clock_starts
     context = replace(
         any_context, settings=any_context.settings.model_copy(update={"business_days": True})
     )
-    assert due(any_context, late) == timedelta(hours=48)
+    assert get_time_left(any_context, late) == timedelta(hours=48)
     looks = checks.SelfChecks(context)
     looks.run_due()
-    assert due(any_context, late) == timedelta(days=4, hours=-1)  # over a weekend, into summer time
-    assert due(any_context, number) == timedelta(days=-2)
+    assert get_time_left(any_context, late) == timedelta(
+        days=4, hours=-1
+    )  # over a weekend, into summer time
+    assert get_time_left(any_context, number) == timedelta(days=-2)
     looks.run_due()
     assert deadlines.recompute_due_dates(context.store, context.settings) == 0

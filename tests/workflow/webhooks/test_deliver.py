@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.support.context import HandClock, Woken, complete, deliver, mail, row, staff, together
+from tests.support.context import (
+    HandClock,
+    Woken,
+    complete,
+    deliver,
+    mail,
+    row,
+    run_in_threads,
+    staff,
+)
 from workflow.audit.webhook_events import EVENT_OF_ACTION, EventType
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed
@@ -99,7 +108,7 @@ def settings(tmp_path: Path, receiver: Receiver) -> Settings:
     return Settings(home=tmp_path / "home", hook_hosts=(receiver.place,))
 
 
-def hooked(context: AppContext, url: str, *events: EventType) -> tuple[int, str]:
+def add_webhook(context: AppContext, url: str, *events: EventType) -> tuple[int, str]:
     with context.store.transaction() as session:
         hook, secret = webhooks_deliver.create_webhook(
             context, session, url, events or list(EventType), by="Ada", now=context.clock()
@@ -107,16 +116,16 @@ def hooked(context: AppContext, url: str, *events: EventType) -> tuple[int, str]
         return hook.id, secret
 
 
-def events(context: AppContext) -> list[WebhookEvent]:
+def list_events(context: AppContext) -> list[WebhookEvent]:
     with context.store.read_only() as session:
         return list(session.scalars(select(WebhookEvent).order_by(WebhookEvent.id)))
 
 
-def happened(context: AppContext) -> list[str]:
-    return [one.event for one in events(context)]
+def list_event_names(context: AppContext) -> list[str]:
+    return [one.event for one in list_events(context)]
 
 
-def hook(context: AppContext) -> Webhook:
+def get_webhook(context: AppContext) -> Webhook:
     with context.store.read_only() as session:
         return session.scalars(select(Webhook).order_by(Webhook.id.desc())).first() or pytest.fail(
             "no hook"
@@ -126,7 +135,7 @@ def hook(context: AppContext) -> Webhook:
 def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
     any_context: AppContext, receiver: Receiver, woken: Woken
 ) -> None:
-    _, secret = hooked(any_context, receiver.url)
+    _, secret = add_webhook(any_context, receiver.url)
     deliver(any_context, mail(WORDS, subject=WORDS))
     assert "hook" in woken
     with any_context.store.transaction() as session:
@@ -163,23 +172,23 @@ def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
             json.loads(body)["event"],
         )
     assert len({one["id"] for one in bodies}) == len(bodies)
-    assert {one.state for one in events(any_context)} == {WebhookEventState.DELIVERED}
+    assert {one.state for one in list_events(any_context)} == {WebhookEventState.DELIVERED}
 
 
 def test_only_subscribed_events_are_delivered_and_only_from_then_on(
     context: AppContext, receiver: Receiver
 ) -> None:
     deliver(context, mail())
-    hooked(context, receiver.url, EventType.COMPLETED)
+    add_webhook(context, receiver.url, EventType.COMPLETED)
     deliver(context, mail())
     complete(context, 2)
-    assert happened(context) == ["ticket.completed"]
+    assert list_event_names(context) == ["ticket.completed"]
 
 
 def test_an_event_is_there_exactly_if_its_change_is(
     context: AppContext, receiver: Receiver
 ) -> None:
-    hooked(context, receiver.url)
+    add_webhook(context, receiver.url)
     # one transaction
     with pytest.raises(RuntimeError), context.store.transaction() as session:  # noqa: PT012
         ticket = Ticket(
@@ -199,63 +208,63 @@ def test_an_event_is_there_exactly_if_its_change_is(
         session.add(ticket)
         context.desk.open(session, ticket, cause="test", now=context.clock())
         raise RuntimeError
-    assert not events(context)
+    assert not list_events(context)
 
 
 def test_items_filed_in_bulk_have_the_events_of_single_ones(
     any_context: AppContext, receiver: Receiver
 ) -> None:
-    hooked(any_context, receiver.url)
+    add_webhook(any_context, receiver.url)
     items = [row(external_id=f"a{n}", company=f"Practice {n}") for n in range(3)]
     for n, one in enumerate(items):
         deliver(any_context, replace(one, external_id=f"b{n}"))
-    single = Counter(happened(any_context))
+    single = Counter(list_event_names(any_context))
     with any_context.store.transaction() as session:
         session.execute(delete(WebhookEvent))
         delivery = session.scalars(select(Delivery)).first()
         assert delivery is not None
         bulk.file_items(any_context.desk, session, items, delivery, 1, any_context.clock())
-    assert Counter(happened(any_context)) == single
-    assert {one.body["ticket"] for one in events(any_context)} == {4, 5, 6}
+    assert Counter(list_event_names(any_context)) == single
+    assert {one.body["ticket"] for one in list_events(any_context)} == {4, 5, 6}
 
 
 def test_an_address_that_fails_pauses_and_is_retried(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(context, receiver.url, EventType.OPENED)
+    add_webhook(context, receiver.url, EventType.OPENED)
     receiver.answers[:] = [500]
     deliver(context, mail())
     assert deliver_due(context) == 1
     deliver(context, mail())
     assert deliver_due(context) == 0, "it has just failed"
-    assert hook(context).reason == "it answered 500"
+    assert get_webhook(context).reason == "it answered 500"
     clock.turn(seconds=31)
     assert deliver_due(context) == 2
     assert len(receiver.requests) == 3
     assert receiver.bodies()[0] in receiver.bodies()[1:], "the same event, under the same id"
-    assert (hook(context).failures, hook(context).reason) == (0, "")
+    assert (get_webhook(context).failures, get_webhook(context).reason) == (0, "")
 
 
 def test_redirects_are_not_followed(context: AppContext, receiver: Receiver) -> None:
-    hooked(context, receiver.url, EventType.OPENED)
+    add_webhook(context, receiver.url, EventType.OPENED)
     receiver.answers[:] = [302]
     deliver(context, mail())
     deliver_due(context)
     assert len(receiver.requests) == 1
-    assert hook(context).reason == "it answered with a redirect"
+    assert get_webhook(context).reason == "it answered with a redirect"
 
 
 def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    number, _ = hooked(context, receiver.url, EventType.OPENED)
+    number, _ = add_webhook(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     receiver.answers[:] = [503] * 200
     until = clock.now + GIVE_UP_AFTER + timedelta(hours=1)
     while clock.now < until:
         deliver_due(context)
         clock.turn(minutes=61)
-    assert [one.state for one in events(context)] == [WebhookEventState.GIVEN_UP]
+    assert [one.state for one in list_events(context)] == [WebhookEventState.GIVEN_UP]
     assert MIN_ATTEMPTS < len(receiver.requests) < 60
     assert any("given up" in need for need in collect_status(context).needs)
     receiver.answers.clear()
@@ -268,23 +277,23 @@ def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
 def test_time_in_which_nothing_ran_is_no_try(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(context, receiver.url, EventType.OPENED)
+    add_webhook(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     clock.turn(days=3)
     receiver.answers[:] = [500]
     deliver_due(context)
-    assert [one.state for one in events(context)] == [WebhookEventState.WAITING]
+    assert [one.state for one in list_events(context)] == [WebhookEventState.WAITING]
 
 
 def test_one_that_is_refused_for_itself_holds_up_no_other(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(context, receiver.url, EventType.OPENED)
+    add_webhook(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     deliver(context, mail())
     receiver.answers[:] = [400]
     assert deliver_due(context) == 2
-    assert sorted(one.state for one in events(context)) == [
+    assert sorted(one.state for one in list_events(context)) == [
         WebhookEventState.DELIVERED,
         WebhookEventState.WAITING,
     ]
@@ -293,7 +302,7 @@ def test_one_that_is_refused_for_itself_holds_up_no_other(
 
 
 def test_a_deleted_webhook_gets_nothing_more(context: AppContext, receiver: Receiver) -> None:
-    number, _ = hooked(context, receiver.url)
+    number, _ = add_webhook(context, receiver.url)
     deliver(context, mail())
     with context.store.transaction() as session:
         webhooks_deliver.delete_webhook(session, number, by="Ada", now=context.clock())
@@ -307,7 +316,7 @@ def test_a_deleted_webhook_gets_nothing_more(context: AppContext, receiver: Rece
 def test_the_clock_delivers_what_no_worker_has(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
-    hooked(context, receiver.url, EventType.OPENED)
+    add_webhook(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     clock.turn(minutes=1)
     sweep(context, redis_away=lambda: False)
@@ -317,10 +326,10 @@ def test_the_clock_delivers_what_no_worker_has(
 def test_two_workers_deliver_an_event_once(
     postgres_context: AppContext, receiver: Receiver
 ) -> None:
-    hooked(postgres_context, receiver.url, EventType.OPENED)
+    add_webhook(postgres_context, receiver.url, EventType.OPENED)
     for _ in range(12):
         deliver(postgres_context, mail())
-    assert not together(*[lambda: deliver_due(postgres_context)] * 3)
+    assert not run_in_threads(*[lambda: deliver_due(postgres_context)] * 3)
     assert len(receiver.requests) == 12
 
 
@@ -338,34 +347,34 @@ def test_two_workers_deliver_an_event_once(
 )
 def test_addresses_that_cannot_be_are_refused(context: AppContext, url: str) -> None:
     with pytest.raises(ActionNotAllowed):
-        hooked(context, url)
+        add_webhook(context, url)
 
 
 def test_a_name_of_the_inner_network_is_not_asked(context: AppContext, receiver: Receiver) -> None:
     port = receiver.place.partition(":")[2]
-    hooked(context, f"https://localhost:{port}/", EventType.OPENED)
+    add_webhook(context, f"https://localhost:{port}/", EventType.OPENED)
     deliver(context, mail())
     deliver_due(context)
-    assert hook(context).reason.startswith("its host is one of an inner network")
+    assert get_webhook(context).reason.startswith("its host is one of an inner network")
     assert not receiver.requests
 
 
 def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(
     context: AppContext, receiver: Receiver
 ) -> None:
-    hooked(context, f"https://{receiver.place}/", EventType.OPENED)
+    add_webhook(context, f"https://{receiver.place}/", EventType.OPENED)
     deliver(context, mail())
     deliver_due(context)
-    assert hook(context).reason == "no connection, or it broke off"
+    assert get_webhook(context).reason == "no connection, or it broke off"
 
 
 def test_a_secret_whose_key_is_gone_is_reported(context: AppContext, receiver: Receiver) -> None:
-    hooked(context, receiver.url, EventType.OPENED)
+    add_webhook(context, receiver.url, EventType.OPENED)
     deliver(context, mail())
     with context.store.transaction() as session:
         session.execute(update(Webhook).values(secret=b"other"))
     deliver_due(context)
-    assert "INTAKE_SECRET_KEYS" in hook(context).reason
+    assert "INTAKE_SECRET_KEYS" in get_webhook(context).reason
 
 
 def test_the_events_are_of_actions_that_there_are() -> None:
@@ -380,7 +389,7 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
     firsts = "\n".join(line.partition(" | ")[0] for line in table.splitlines())
     named = re.findall(r"`([a-z]+\.[a-z]+)`", firsts)
     assert sorted(named) == sorted(EventType)
-    _, secret = hooked(context, receiver.url)
+    _, secret = add_webhook(context, receiver.url)
     deliver(context, mail())
     deliver_due(context)
     known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
@@ -393,7 +402,7 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
 
 
 def test_a_restored_system_delivers_nothing_again(context: AppContext, receiver: Receiver) -> None:
-    hooked(context, receiver.url)
+    add_webhook(context, receiver.url)
     deliver(context, mail())
     withhold_mail(context.settings, context.clock())
     assert deliver_due(context) == 0
