@@ -6,6 +6,7 @@ Every client gets an answer, and memory is bounded.
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,17 +108,25 @@ def describe(answers: Answers, memory: MemoryWatch) -> str:
 
 
 class CountingBlobStore:
-    """A blob store that counts how many callers were storing at once."""
+    """A blob store that counts how many callers were storing at once.
 
-    def __init__(self, blob_store: BlobStore) -> None:
+    Each waits until `expected` of them are there.
+    """
+
+    def __init__(self, blob_store: BlobStore, expected: int) -> None:
         self._blob_store = blob_store
+        self._expected = expected
         self._lock = threading.Lock()
+        self._all_there = threading.Event()
         self._now = self.most = 0
 
     def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
+            if self._now >= self._expected:
+                self._all_there.set()
+        assert self._all_there.wait(60)
         reference = self._blob_store.store(plain)
         with self._lock:
             self._now -= 1
@@ -127,14 +136,16 @@ class CountingBlobStore:
 def test_few_large_arrivals_are_sealed_at_once_and_small_ones_do_not_wait_for_them(
     context: AppContext,
 ) -> None:
-    blob_store = CountingBlobStore(context.blob_store)
+    blob_store = CountingBlobStore(context.blob_store, MAX_SEALING)
     accept = Intake(replace(context, blob_store=blob_store)).accept  # type: ignore[arg-type]
     large = [
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=os.urandom(2 * MIB))
-        for _ in range(8)
+        for _ in range(3 * MAX_SEALING)
     ]
     assert run_in_threads(*(lambda arrival=arrival: accept(arrival) for arrival in large)) == []
     assert blob_store.most == MAX_SEALING
     intake = Intake(context)
-    with intake._sealing:
+    with ExitStack() as others:
+        for _ in range(MAX_SEALING):
+            others.enter_context(intake._sealing)
         assert intake.accept(call())
