@@ -1,7 +1,7 @@
 """Mails that an IMAP server does not deliver, or that we cannot take.
 
-They are fetched later, and hold up nothing else. A real Dovecot answers, behind a proxy that spoils
-single commands.
+They are fetched later, and hold up nothing else. The server is a real Dovecot behind a proxy that
+spoils single commands.
 """
 
 import pytest
