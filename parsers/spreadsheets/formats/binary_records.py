@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from parsers.item import ParseError
 from parsers.spreadsheets.formats.detect import OLD_DAMAGED
 from parsers.spreadsheets.formats.model import Cell
-from parsers.spreadsheets.formats.xlsx_sheet import MAX_TEXT, TOO_LONG
+from parsers.spreadsheets.formats.xlsx_sheet import MAX_TEXT, find_length_flaw
 
 DAMAGED_CELL = "a cell that is damaged in the file"
 # Kinds of records. Zeros stand where a sector of a disk was lost, and behind the last record.
@@ -55,7 +55,7 @@ def make_text(text: str, style: int) -> Cell | None:
     """Return a cell with a text, cut where it is too long; None for a blank one."""
     if not text:
         return None
-    return Cell("s", text[:MAX_TEXT], style, TOO_LONG if len(text) > MAX_TEXT else "")
+    return Cell("s", text[:MAX_TEXT], style, find_length_flaw(text))
 
 
 def iter_records(

@@ -16,7 +16,7 @@ from parsers.spreadsheets.formats.xlsx_sheet import (
     LAST_COLUMN,
     MAX_MERGED_COLUMNS,
     MAX_TEXT,
-    TOO_LONG,
+    find_length_flaw,
     parse_count,
 )
 from parsers.spreadsheets.formats.zip_package import LINK
@@ -168,7 +168,7 @@ def _read_cell(node: LexborNode) -> Cell | None:
     text = re.sub(r" ?\n ?", "\n", content).strip(" \n")
     if not text:
         return None
-    return Cell("s", text[:MAX_TEXT], flaw=TOO_LONG if len(text) > MAX_TEXT else "", link=link)
+    return Cell("s", text[:MAX_TEXT], flaw=find_length_flaw(text), link=link)
 
 
 def _collect_text(cell: LexborNode) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from parsers.spreadsheets.formats.xlsx_sheet import (
     LAST_ROW,
     MAX_MERGED_COLUMNS,
     MAX_TEXT,
-    TOO_LONG,
+    find_length_flaw,
     parse_count,
 )
 from parsers.spreadsheets.formats.xml import Reader, strip_prefix
@@ -28,13 +28,13 @@ _LOCKED = "a password-protected workbook: save it without a password"
 # A number that is shown like this is an identity rather than an amount.
 _IDENTITY = re.compile(r"[\d\-/() ]{1,40}")
 _EXACT_DIGITS = 15  # of a number that are kept
-# Type of a value -> the attribute that holds it.
-_VALUE_ATTRIBUTES = {
-    "float": "value",
-    "percentage": "value",
-    "currency": "value",
-    "boolean": "boolean-value",
-    "date": "date-value",
+# Type of a value -> the attribute that holds it, and the kind of our cell.
+_VALUES = {
+    "float": ("value", "n"),
+    "percentage": ("value", "n"),
+    "currency": ("value", "n"),
+    "boolean": ("boolean-value", "b"),
+    "date": ("date-value", "d"),
 }
 _CELL_TAGS = {"table-cell", "covered-table-cell"}
 # Of a cell or row with content; more is a filled-up sheet, or a bomb.
@@ -253,24 +253,27 @@ class _Table:
         self._column += repeated
 
     def _make_cell(self, text: str) -> Cell | None:
-        """Return the cell at hand with the text that is shown of it, None for a blank one.
-
-        A number stays a number, unless it is shown as an identity: then its text counts.
-        """
-        kind = self._cell.get("value-type", "")
+        """Return the cell at hand with the text that is shown of it, None for a blank one."""
         has_formula = "formula" in self._cell
-        if has_formula and not kind and not text:
+        has_type = self._cell.get("value-type", "") != ""
+        if has_formula and not has_type and not text:
             return Cell("f", "")
         if _is_error(text, has_formula=has_formula):
             return Cell("e", text)
-        value = self._cell.get(_VALUE_ATTRIBUTES.get(kind, ""), "")
-        if value and kind == "boolean":
-            return Cell("b", value, link=self._link)
-        if value and kind == "date":
-            return Cell("d", value, link=self._link)
-        flaw = TOO_LONG if len(text) > MAX_TEXT else ""
+        return self._make_value_cell(text)
+
+    def _make_value_cell(self, text: str) -> Cell | None:
+        """Return the cell at hand with its value, or with its text where it has none.
+
+        A number is a number, unless it is shown as an identity: then its text counts.
+        """
+        attribute, kind = _VALUES.get(self._cell.get("value-type", ""), ("", ""))
+        value = self._cell.get(attribute, "")
+        if value and kind in {"b", "d"}:
+            return Cell(kind, value, link=self._link)
+        flaw = find_length_flaw(text)
         if value and not _is_identity(text):
-            return Cell("n", value, flaw=flaw, link=self._link)
+            return Cell(kind, value, flaw=flaw, link=self._link)
         text = text or self._cell.get("string-value", "")
         return Cell("s", text[:MAX_TEXT], flaw=flaw, link=self._link) if text else None
 

@@ -11,7 +11,7 @@ from parsers.spreadsheets.formats.xlsx_sheet import (
     MAX_MERGED_COLUMNS,
     MAX_TEXT,
     MISPLACED,
-    TOO_LONG,
+    find_length_flaw,
     parse_count,
 )
 from parsers.spreadsheets.formats.xml import DAMAGED, Reader, strip_prefix
@@ -238,6 +238,6 @@ class _Table:
             kind,
             text[:MAX_TEXT],
             style,
-            flaw=TOO_LONG if len(text) > MAX_TEXT else flaw,
+            flaw=find_length_flaw(text) or flaw,
             link=address if address.startswith(LINK) else "",
         )

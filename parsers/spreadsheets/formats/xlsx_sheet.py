@@ -93,6 +93,11 @@ def unescape(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text) if "_x" in text else text
 
 
+def find_length_flaw(text: str) -> str:
+    """Return the flaw of a cell with a text that is too long, "" for any other text."""
+    return TOO_LONG if len(text) > MAX_TEXT else ""
+
+
 class _TextCollector:
     """Collector of the character data of `t` and `v` elements, without phonetic guides.
 
