@@ -443,7 +443,7 @@ class Layout:
         return 2 * recognised < len(inside)
 
     def _begin_beside(self, heading: Heading, row: SheetRow) -> Iterator[RequestRow]:
-        """Open a table beside the open one, and hand on the cells of the row that belong to that."""
+        """Open a table beside the open one, and hand on the cells of the row that belong to it."""
         table = self._open
         assert table is not None
         yield from self._settle_within()

@@ -1,7 +1,4 @@
-"""Every kind of workbook says the same of the same cells; what differs is said.
-
-Held against independent readers.
-"""
+"""Workbooks of every format: the same cells give the same values, as independent readers see."""
 
 import datetime as dt
 import io
@@ -300,14 +297,8 @@ def test_links_behind_cells_and_in_formulas_are_kept() -> None:
         "eob.pdf",
         "https://files.example/1?a=1&b=2",
     )
-    ((cell,),) = (
-        r.values()
-        for r in read(
-            sheet(
-                '<row><c t="str"><f>HYPERLINK("https://files.example/2","eob")</f><v>eob</v></c></row>'
-            )
-        )
-    )
+    formula = '<f>HYPERLINK("https://files.example/2","eob")</f>'
+    ((cell,),) = (r.values() for r in read(sheet(f'<row><c t="str">{formula}<v>eob</v></c></row>')))
     assert (cell.text, cell.link) == ("eob", "https://files.example/2")
     ((cell,),) = (
         r.values()
