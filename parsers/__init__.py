@@ -29,6 +29,7 @@ def _import_lazily(place: str) -> Parser:
     """
 
     def parser(raw: bytes, options: Options) -> Iterable[ParseResult]:
+        """Import the parser and call it."""
         parse: Parser = resolve_name(place)
         return parse(raw, options)
 
@@ -90,11 +91,11 @@ __all__ = [
     "Format",
     "InboundItem",
     "ParseError",
-    "Parsed",
+    "ParseResult",
     "RejectedRow",
     "SheetCounts",
+    "get_sheet_counts",
     "parse",
-    "sheets_read",
+    "preview_tables",
     "stream",
-    "top",
 ]

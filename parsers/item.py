@@ -39,9 +39,11 @@ def _pickle_by_values(kind: type[T]) -> type[T]:
     get_values, set_value = attrgetter(*names), object.__setattr__
 
     def get_state(self: T) -> tuple[object, ...]:
+        """Return the values of the fields in order; the state that pickle stores."""
         return get_values(self)  # an attrgetter is no method: it needs this function around it
 
     def set_state(self: T, state: tuple[object, ...]) -> None:
+        """Set the fields to the values that pickle stored."""
         for name, value in zip(names, state, strict=True):
             set_value(self, name, value)
 
@@ -107,7 +109,7 @@ class Bounce:
 @_pickle_by_values
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundItem:
-    """One customer request, normalised.
+    """Customer request, normalised.
 
     Text fields are never None; what is missing is empty and, where a consultant has to ask for it,
     named in `caveats`. `sent_at` is the sender's claim and aware, or None. Fields marked PHI may

@@ -161,7 +161,8 @@ def _check(
     for name in needed:
         if name not in properties:
             raise ParseError(
-                f'no column holds the {_in_words(name)}: say which does, as in --map "Column={name}"'
+                f"no column holds the {_in_words(name)}: say which does, as in"
+                f' --map "Column={name}"'
             )
 
 
@@ -187,6 +188,7 @@ def _iter_records(table: Table, heading: _Heading, ranks: _Ranks) -> Iterator[Re
     """Yield the rows below a heading that have any value."""
 
     def rank(column: Column) -> int:
+        """Return the rank of a column's heading among those of its property."""
         return ranks[normalize.fold_label(column.label, ranks)][1]
 
     ranked = sorted((column for column in heading.columns if column.property), key=rank)

@@ -112,12 +112,20 @@ def _split_type(value: Json) -> tuple[str, Json]:
         return "", value
     members = dict(value)
     type_keys = TYPE_KEYS if "value" in members else ("field_type",)
-    types = [members[key] for key in type_keys if key in members]
-    field_type = types[0].casefold() if types and isinstance(types[0], str) else ""
     rest = tuple((key, inner) for key, inner in value if key not in type_keys)
-    if len(rest) == 1 and rest[0][0] == "value":
-        return field_type, rest[0][1]
+    field_type = _find_type(members, type_keys)
+    if [key for key, _ in rest] == ["value"]:
+        return field_type, members["value"]
     return field_type, rest
+
+
+def _find_type(members: dict[str, Json], type_keys: tuple[str, ...]) -> str:
+    """Return the first member under one of the keys, folded; "" where it is missing or no text."""
+    for key in type_keys:
+        if key in members:
+            field_type = members[key]
+            return field_type.casefold() if isinstance(field_type, str) else ""
+    return ""
 
 
 def _write(value: Json, field_type: str = "") -> str:

@@ -134,7 +134,7 @@ class Segment:
 
     @cached_property
     def shown_text(self) -> str:
-        """Text that is shown of this stretch: one form, and the other where that is another text."""
+        """Text that is shown of this stretch: one form, and the other if that is another text."""
         plain = self.plain or ""
         if self.html is None:
             return plain
@@ -526,15 +526,15 @@ def _find_file_name(part: Part, mime_type: str, content: bytes) -> str:
 
 def _open_tnef(content: bytes, body: Body) -> list[Segment]:
     """Return the text of a winmail.dat, and add its files."""
-    opened = tnef.parse(content)
-    if opened is None or not (opened.files or opened.plain or opened.html):
+    winmail = tnef.parse(content)
+    if winmail is None or not (winmail.files or winmail.plain or winmail.html):
         body.caveats.append("winmail.dat cannot be opened")
         return []
-    for name, data in opened.files:
+    for name, data in winmail.files:
         _add_file(body, data, name, OCTETS)
-    if not (opened.plain or opened.html):
+    if not (winmail.plain or winmail.html):
         return []
-    return [Segment(opened.plain or None, opened.html or None, is_fallback=True)]
+    return [Segment(winmail.plain or None, winmail.html or None, is_fallback=True)]
 
 
 def _add_file(

@@ -17,7 +17,7 @@ from parsers.mail import automatic_phrases as phrases
 
 
 class Grade(StrEnum):
-    """How much a sign proves."""
+    """Strength of the evidence that a sign is."""
 
     PROOF = "proof"
     HINT = "hint"

@@ -78,7 +78,7 @@ class TnefContent:
 
 @dataclass(slots=True)
 class _File:
-    """One file while its attributes come in."""
+    """File while its attributes come in."""
 
     title: str = ""
     content: bytes = b""

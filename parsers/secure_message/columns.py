@@ -239,6 +239,7 @@ _MESSAGE_WORDS = frozenset(HEADINGS_BY_FIELD["body"]) - {
     "question",
 }
 MAX_HEADING_LENGTH = 60  # characters of a heading
+MANY_HEADINGS = 3  # so many words that we know are no request by chance
 MAX_SEARCHED_ROWS = 30  # rows: titles and filters above a table are fewer
 _DIGIT = re.compile(r"\d")
 # Figures, addresses, sentences: no heading of ours has any.
@@ -285,6 +286,11 @@ class Heading:
         known, all_headings = self.recognised_count, len(self.keys)
         is_most = known >= 3 and 3 * known >= 2 * all_headings  # noqa: PLR2004 - two of three
         return known == all_headings or is_most
+
+    @property
+    def is_sure_and_complete(self) -> bool:
+        """True where the row is a heading for sure, and has the columns that messages need."""
+        return self.is_sure and not self.missing_fields
 
     @property
     def missing_fields(self) -> list[str]:
@@ -582,7 +588,8 @@ def _is_certain(heading: Heading) -> bool:
     known, all_headings = heading.recognised_count, len(heading.keys)
     if known == all_headings:
         # Two words may be anything, unless they are for the text and for who asks.
-        return all_headings > 1 and (not heading.missing_fields or all_headings >= 3)  # noqa: PLR2004
+        has_many = all_headings >= MANY_HEADINGS
+        return all_headings > 1 and (has_many or not heading.missing_fields)
     if heading.missing_fields or 2 * known < all_headings:
         return False
     unknown = (text for column, text in heading.labels.items() if not heading.is_recognised(column))
@@ -663,7 +670,7 @@ def parse_heading(
     *,
     has_two_rows: bool = False,
 ) -> Heading:
-    """Return the row at a place as a heading, with the next one or alone, whatever its texts are."""
+    """Return the row at a place as a heading, with the next one or alone, whatever they hold."""
     meanings = _Meanings(profile)
     if not has_two_rows or place + 1 == len(rows):
         return _make_heading(rows[place], {}, place + 1, meanings)
@@ -726,45 +733,59 @@ def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
     return spread
 
 
-def _make_heading(
-    upper: dict[int, str], lower: dict[int, str], end: int, meanings: _Meanings
-) -> Heading:
-    """Return a heading of two rows, or of the upper one alone where the lower one is empty.
+def _join_labels(
+    upper: dict[int, str], lower: dict[int, str], meanings: _Meanings
+) -> tuple[dict[int, str], int]:
+    """Return the label of each column of two rows, and how many are made of both texts.
 
     A label is both texts together where that is a known heading and the lower text differs from it,
-    else the lower one, else the upper one.
+    else the lower one, else the upper one. Without a lower row the labels are the upper one's.
     """
     spread = _spread(upper, lower) if lower else upper
-    both = {
-        column: f"{spread[column]} {text}".strip()
-        for column, text in lower.items()
-        if column in spread
-    }
-    joined = {
-        column: text
-        for column, text in both.items()
-        if text != lower[column] and meanings.is_known(meanings.fold(text))
-    }
+    joined: dict[int, str] = {}
+    for column, text in lower.items():
+        if column in spread:
+            both = f"{spread[column]} {text}".strip()
+            if both != text and meanings.is_known(meanings.fold(both)):
+                joined[column] = both
     labels = {
         column: joined.get(column) or lower.get(column) or spread[column]
         for column in sorted({*spread, *lower})
     }
-    keys = {column: meanings.fold(text) for column, text in labels.items() if text}
+    return labels, len(joined)
+
+
+def _assign_columns(
+    labels: dict[int, str], keys: dict[int, str], meanings: _Meanings
+) -> dict[str, list[int]]:
+    """Return the columns of each field of ours, the best first.
+
+    `keys` are the labels folded, without blank ones. A label that is too long is no heading.
+    """
     ranked: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
         meaning = meanings.find(key) if len(labels[column]) <= MAX_HEADING_LENGTH else None
         if meaning is not None:
             name, rank = meaning
             ranked.setdefault(name, []).append((rank, column))
+    return {name: [column for _, column in sorted(pairs)] for name, pairs in ranked.items()}
+
+
+def _make_heading(
+    upper: dict[int, str], lower: dict[int, str], end: int, meanings: _Meanings
+) -> Heading:
+    """Return a heading of two rows, or of the upper one alone where the lower one is empty."""
+    labels, joined = _join_labels(upper, lower, meanings)
+    keys = {column: meanings.fold(text) for column, text in labels.items() if text}
     return Heading(
-        columns={name: [column for _, column in sorted(pairs)] for name, pairs in ranked.items()},
+        columns=_assign_columns(labels, keys, meanings),
         labels=labels,
         keys=keys,
         end=end,
         fingerprint=_make_fingerprint(upper, lower),
         profile=meanings.profile,
         profile_columns=sum(map(meanings.is_in_profile, keys.values())),
-        joined_labels=len(joined),
+        joined_labels=joined,
         has_two_rows=bool(lower),
         meanings=meanings,
         label_rows=(upper, lower) if lower else (upper,),

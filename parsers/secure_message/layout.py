@@ -425,7 +425,7 @@ class Layout:
             return None
         texts = {column: text for column, text in row.texts.items() if column not in table.labels}
         heading = self._find_heading_at(texts, None)
-        if heading is None or heading.missing_fields or not heading.is_sure:
+        if heading is None or not heading.is_sure_and_complete:
             return None
         if _is_around(texts, table.labels) or not self._goes_on(table, row, following):
             return None
@@ -443,7 +443,7 @@ class Layout:
         return 2 * recognised < len(inside)
 
     def _begin_beside(self, heading: Heading, row: SheetRow) -> Iterator[RequestRow]:
-        """Open a table beside the open one, and hand on the row's cells that belong to the latter."""
+        """Open a table beside the open one, and hand on the cells of the row that belong to it."""
         table = self._open
         assert table is not None
         yield from self._settle_within()
@@ -530,7 +530,7 @@ class Layout:
         if table.heading.is_repeated_in(below[0].texts):
             return True
         heading = self._find_heading_at(below[0].texts, below[1] if len(below) > 1 else None)
-        return heading is not None and heading.is_sure and not heading.missing_fields
+        return heading is not None and heading.is_sure_and_complete
 
     def _list_details(
         self, titles: list[SheetRow], span: tuple[int, int | None]

@@ -371,14 +371,14 @@ class RowReader:
         column = self._find_column(values, name)
         if column is None or name in self._counting:
             return ""
-        given = _strip_apostrophe(normalize.to_one_line(values[column].text))
-        is_short = len(given) < _MIN_ID_LENGTH and self._heading.keys[column] == "id"
-        if is_short or is_unusable_id(given):
+        text = _strip_apostrophe(normalize.to_one_line(values[column].text))
+        is_short = len(text) < _MIN_ID_LENGTH and self._heading.keys[column] == "id"
+        if is_short or is_unusable_id(text):
             return ""
         is_of_message = name == "external_id"
-        if is_of_message and (values[column].flaw or len(given) > _MAX_ID_LENGTH):
+        if is_of_message and (values[column].flaw or len(text) > _MAX_ID_LENGTH):
             return ""
-        return given
+        return text
 
     # -- further content of the row ----
 
@@ -492,14 +492,14 @@ def _strip_apostrophe(text: str) -> str:
     return text.lstrip("'")
 
 
-def is_unusable_id(given: str) -> bool:
+def is_unusable_id(text: str) -> bool:
     """Return whether an id identifies nothing.
 
     It is a small number, which counts something, or a number that Excel has rounded.
     """
-    if _COUNTER.fullmatch(given) or _SCIENTIFIC.fullmatch(given):
+    if _COUNTER.fullmatch(text) or _SCIENTIFIC.fullmatch(text):
         return True
-    plain = re.sub(r"[, \u00a0\u202f']", "", given) if _GROUPED.fullmatch(given) else given
+    plain = re.sub(r"[, \u00a0\u202f']", "", text) if _GROUPED.fullmatch(text) else text
     whole = _WHOLE.fullmatch(plain)
     if whole is None:
         return False
@@ -520,15 +520,15 @@ def find_counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> 
     counting = set()
     for name in _ID_FIELDS:
         columns = heading.columns.get(name, ())[:1]
-        given = [values[column].text for values in rows for column in columns if column in values]
-        if _is_sequence(given):
+        ids = [values[column].text for values in rows for column in columns if column in values]
+        if _is_sequence(ids):
             counting.add(name)
     return frozenset(counting)
 
 
-def _is_sequence(given: Sequence[str]) -> bool:
+def _is_sequence(ids: Sequence[str]) -> bool:
     """Return whether ids are consecutive numbers, all behind the same text or behind none."""
-    matches = map(_match_number, filter(None, given))
+    matches = map(_match_number, filter(None, ids))
     numbered = [match for match in takewhile(bool, matches) if match is not None]
     prefixes = {match[1] for match in numbered}
     numbers = [int(match[2]) for match in numbered]
@@ -632,17 +632,21 @@ def _is_link(text: str) -> bool:
 
 def _split_attachments(label: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield the links in a cell of attachments, each by itself, and the text that is no link."""
-    is_one_link = _is_link(text) and not _SEPARATOR.search(text)
-    if is_one_link or not _LINK.search(text):
-        yield label, text
-        return
-    parts = [part.strip("<>\"'(),") for part in _SEPARATOR.split(text)]
-    links = list(filter(_LINK.match, parts))
+    links, others = _separate_links(text)
     if not links:
         yield label, text
         return
     for number, link in enumerate(links, start=1):
         yield (label if len(links) == 1 else f"{label} {number} of {len(links)}"), link
-    others = " ".join(part for part in parts if part and part not in links)
     if others:
         yield label, others
+
+
+def _separate_links(text: str) -> tuple[list[str], str]:
+    """Return the links in a text, without marks around them, and the words beside them."""
+    if _is_link(text) and not _SEPARATOR.search(text):
+        return [text], ""
+    parts = [part.strip("<>\"'(),") for part in _SEPARATOR.split(text)]
+    links = list(filter(_LINK.match, parts))
+    others = [part for part in parts if part and not _LINK.match(part)]
+    return links, " ".join(others)

@@ -145,12 +145,12 @@ class _UniqueItems:
         external_id, digest = item.external_id, row.digest_content(item, table_details)[:32]
         if self._digests.get(external_id, digest) != digest:
             has_own_id = not row.is_digest_id(external_id)
-            given = item.external_id if has_own_id else ""
+            own_id = item.external_id if has_own_id else ""
             external_id = f"{external_id}#{digest[:16]}"
             item = replace(
                 item,
                 external_id=external_id,
-                unreliable_id=item.unreliable_id or given,
+                unreliable_id=item.unreliable_id or own_id,
                 caveats=(*item.caveats, SAME_ID if has_own_id else OTHER_DETAILS),
             )
         if external_id not in self._digests:

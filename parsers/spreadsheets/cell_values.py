@@ -1,7 +1,4 @@
-"""A cell as it was meant.
-
-Text as Excel shows it, moments as aware times, and what got lost on the way.
-"""
+"""Values of cells: text as Excel shows it, moments as aware times, and faults."""
 
 import math
 import re
@@ -17,9 +14,8 @@ from parsers.spreadsheets import number_formats
 from parsers.spreadsheets.formats.model import Cell
 from parsers.text import dates, normalize
 
-DEFAULT_ZONE = ZoneInfo(
-    "America/New_York"
-)  # exports name none; the desk and most practices keep this one
+# Exports name no zone; the desk and most practices keep this one.
+DEFAULT_ZONE = ZoneInfo("America/New_York")
 
 UNSOLVED = "a formula without a stored value: open the file in Excel and save it"
 LONG_NUMBER = "a number of more than 15 digits, of which Excel keeps only the first 15"
@@ -28,22 +24,23 @@ NOT_A_DATE = "a date that cannot be read"
 
 _MAX_EXACT = 10**15
 _MAX_SERIAL = 2_958_466  # 10000-01-01
-_FIRST_SERIAL, _LAST_SERIAL = (
-    32_874,
-    73_051,
-)  # 1990 to 2099: where a bare number in a date column is a date
+# 1990 to 2099: a bare number in a date column is a date only there.
+_FIRST_SERIAL, _LAST_SERIAL = 32_874, 73_051
 _FIRST_YEAR, _LAST_YEAR = 1990, 2100
-_LEAP_BUG = 60  # Excel's 29 February 1900, a day that never was
+_SECONDS_A_DAY = 86_400
+_LEAP_BUG = 60  # Excel's 29 February 1900, a day that never was; later days count it
+# Day 0 of both calendars; a workbook's days have no zone.
+_EPOCH = datetime(1899, 12, 30)  # noqa: DTZ001
+_EPOCH_1904 = datetime(1904, 1, 1)  # noqa: DTZ001
 _NUMBER = re.compile(r"[+-]?(?:\d{1,400}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 
 
 class Value(NamedTuple):
-    """A cell's text as people see it, what is wrong with it, and the moment it stands for.
+    """A cell's text as people see it, its fault, and the moment it stands for.
 
-    Naive, or a time of day.
-
-    `link` is the web or mail address the cell leads to, where it has one: its text may say anything
-    else.
+    `flaw` is "" for a sound cell. `moment` is naive or a time of day, None for anything but a date.
+    `link` is the web or mail address that the cell leads to, "" without one; the text may differ
+    from it.
     """
 
     text: str
@@ -54,27 +51,30 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CellReader:
-    """How a workbook means its numbers: formats by style id, and the calendar."""
+    """Reader of the cells of one workbook, by its number formats and its calendar.
+
+    `formats` are by style id; `date_1904` is true for the calendar of old Macintosh workbooks.
+    """
 
     formats: list[str]
     date_1904: bool = False
 
     def read_value(self, cell: Cell) -> Value:
-        """Read a cell; blank text for a blank one.
+        """Return the value of a cell; one with blank text for a blank cell.
 
-        Nothing is refused: what is wrong is a `flaw`.
+        No cell is refused: a fault is the value's `flaw`.
         """
         if not (cell.flaw or cell.link):
-            return self._meant(cell)
-        value = self._meant(cell)
+            return self._read_content(cell)
+        value = self._read_content(cell)
         return value._replace(flaw=cell.flaw or value.flaw, link=cell.link)
 
-    def _meant(self, cell: Cell) -> Value:
+    def _read_content(self, cell: Cell) -> Value:
         match cell.kind:
             case "s":
                 return Value(normalize.clean(cell.text))
             case "n":
-                return self._number(cell)
+                return self._read_number(cell)
             case "f":
                 return Value("", UNSOLVED)
             case "e":
@@ -82,7 +82,7 @@ class CellReader:
             case "b":
                 return Value("yes" if cell.text.strip() in {"1", "true"} else "no")
             case _:
-                return _iso(cell.text)
+                return _parse_iso(cell.text)
 
     def read_moment(
         self,
@@ -92,87 +92,85 @@ class CellReader:
         zone: ZoneInfo = DEFAULT_ZONE,
         order: str = "mdy",
     ) -> datetime | None:
-        """Make the moment out of a date column and perhaps a time column: aware, in UTC.
+        """Return the moment in a date column, and perhaps a time column: aware, in UTC.
 
-        None if unreadable.
-
-        `zone` is where a moment names none, `order` how a date in text is meant that can be read
-        two ways.
+        `zone` is for a moment that names none, `order` for a date in text that can be read two
+        ways: "mdy", "dmy" or "ymd". None where there is no date, or none from 1990 to 2099.
         """
-        found = self._moment(day, order)
-        if isinstance(found, time) or found is None:
+        moment = self._find_moment(day, order)
+        if isinstance(moment, time) or moment is None:
             return None
-        of_day = self._moment(clock, order) if clock else None
-        if isinstance(of_day, datetime):
-            of_day = of_day.time()
-        if of_day and found.time() == time(0):
-            found = datetime.combine(found.date(), of_day, found.tzinfo or of_day.tzinfo)
-        if not _FIRST_YEAR <= found.year < _LAST_YEAR:
+        time_of_day = self._find_moment(clock, order) if clock else None
+        if isinstance(time_of_day, datetime):
+            time_of_day = time_of_day.time()
+        if time_of_day and moment.time() == time(0):
+            zone_given = moment.tzinfo or time_of_day.tzinfo
+            moment = datetime.combine(moment.date(), time_of_day, zone_given)
+        if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
             return None
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zone)
+        return moment.astimezone(UTC)
 
-    def _moment(self, value: Value, order: str) -> datetime | time | None:
+    def _find_moment(self, value: Value, order: str) -> datetime | time | None:
+        """Return the moment of a value, of a number that may be a day's, or of a text."""
         if value.moment is not None:
             return value.moment
-        if _NUMBER.fullmatch(value.text) and (
-            0 < float(value.text) < 1 or _is_recent(float(value.text))
-        ):
-            return self._from_serial(float(value.text))
+        if _NUMBER.fullmatch(value.text):
+            serial = float(value.text)
+            if 0 < serial < 1 or _FIRST_SERIAL <= serial < _LAST_SERIAL:
+                return self._convert_serial(serial)
         return dates.parse_moment(value.text, order)
 
-    def _number(self, cell: Cell) -> Value:
+    def _read_number(self, cell: Cell) -> Value:
         text = cell.text.strip()
         number = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(number):
             return Value(normalize.clean(cell.text), ERROR)
         code = self.formats[cell.style] if cell.style < len(self.formats) else "General"
         if _is_date(code):
-            return self._date(number)
-        shown = _plain(text, number)
-        if code != "General" and shown.isdigit():
-            shown = number_formats.format_digits(shown, code)
-        return Value(shown, LONG_NUMBER if abs(number) >= _MAX_EXACT else "")
+            return self._read_date(number)
+        formatted = _format_number(text, number)
+        if code != "General" and formatted.isdigit():
+            formatted = number_formats.format_digits(formatted, code)
+        return Value(formatted, LONG_NUMBER if abs(number) >= _MAX_EXACT else "")
 
-    def _date(self, serial: float) -> Value:
-        moment = self._from_serial(serial)
-        return (
-            Value(_plain(str(serial), serial), NOT_A_DATE)
-            if moment is None
-            else Value(_shown(moment), "", moment)
-        )
+    def _read_date(self, serial: float) -> Value:
+        moment = self._convert_serial(serial)
+        if moment is None:
+            return Value(_format_number(str(serial), serial), NOT_A_DATE)
+        return Value(_format_moment(moment), "", moment)
 
-    def _from_serial(self, serial: float) -> datetime | time | None:
-        """Turn days since the calendar's start into a moment.
+    def _convert_serial(self, serial: float) -> datetime | time | None:
+        """Return the moment so many days after the calendar's start; None outside the calendar.
 
         Below one day it is a time of day (ECMA-376 §18.17.4).
         """
         if not 0 <= serial < _MAX_SERIAL:
             return None
-        windows = (1899, 12, 30) if serial >= _LEAP_BUG else (1899, 12, 31)
-        epoch = datetime(*((1904, 1, 1) if self.date_1904 else windows))  # noqa: DTZ001 - a workbook's days are local
-        moment = epoch + timedelta(seconds=round(serial * 86_400))
+        epoch = _EPOCH_1904
+        if not self.date_1904:
+            epoch = _EPOCH if serial >= _LEAP_BUG else _EPOCH + timedelta(days=1)
+        moment = epoch + timedelta(seconds=round(serial * _SECONDS_A_DAY))
         return moment.time() if serial < 1 else moment
 
 
-def _iso(text: str) -> Value:
-    """A date stored as such (ISO 8601), as newer workbooks and OpenDocument have them."""
-    for read in (datetime.fromisoformat, time.fromisoformat):
+def _parse_iso(text: str) -> Value:
+    """Return a date that is stored as text (ISO 8601), as in OpenDocument and newer workbooks."""
+    for parse in (datetime.fromisoformat, time.fromisoformat):
         try:
-            moment = read(text.strip())
+            moment = parse(text.strip())
         except ValueError:
             continue
-        return Value(_shown(moment), "", moment)
+        return Value(_format_moment(moment), "", moment)
     return Value(normalize.clean(text), NOT_A_DATE)
 
 
-def _shown(moment: datetime | time) -> str:
+def _format_moment(moment: datetime | time) -> str:
+    """Return a moment as text, without seconds and a time of day that are zero."""
     if isinstance(moment, time):
         return f"{moment:%H:%M:%S}".removesuffix(":00")
     return f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00").removesuffix(" 00:00")
-
-
-def _is_recent(serial: float) -> bool:
-    return _FIRST_SERIAL <= serial < _LAST_SERIAL
 
 
 @cache
@@ -180,8 +178,8 @@ def _is_date(code: str) -> bool:
     return bool(is_date_format(code))
 
 
-def _plain(text: str, number: float) -> str:
-    """Write a number as Excel's General does: whole ones without a point, at most 15 digits."""
+def _format_number(text: str, number: float) -> str:
+    """Return a number as Excel's General shows it: a whole one without a point, 15 digits."""
     if text.isdigit() and (text[0] != "0" or len(text) == 1):
         return text
     return f"{number:.0f}" if number == int(number) else f"{number:.15g}"

@@ -1,6 +1,6 @@
-"""The tables in a file, told by its content alone.
+"""Reader of the tables in a file, whose format is detected by its content alone.
 
-The one place that knows every kind of file there is.
+This is the one place that knows every format.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from parsers.spreadsheets.formats.detect import PackageKind
 from parsers.spreadsheets.formats.model import Book, Row
 from parsers.spreadsheets.formats.zip_package import open_package
 
-_PACKED = {
+_OPENERS = {
     PackageKind.WORKBOOK: xlsx.open_workbook,
     PackageKind.BINARY: xlsb.open_workbook,
     PackageKind.OPEN_DOCUMENT: ods.open_document,
@@ -35,10 +35,8 @@ _PACKED = {
 class Table:
     """A sheet by the name on its tab, or a text file, whose name is "".
 
-    `rows()` reads it anew each time.
-
-    Rows come lazily and in order, blank ones left out; `cells` says how what stands in them is
-    meant.
+    Each call of `rows` reads the table anew; it yields rows lazily and in order, blank ones left
+    out. `cells` reads the values of their cells.
     """
 
     name: str = field(repr=False)
@@ -51,36 +49,34 @@ HIDDEN_SHEETS = "a hidden sheet of the file was not read"
 
 
 def find_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
-    """Find the tables to read in a file, and caveats on what was left out.
+    """Return the visible tables of a file, and caveats on hidden sheets.
 
-    Raises as `open_tables`.
+    Raises ParseError as `open_tables`.
     """
     visible, hidden = open_tables(raw, options)
     return visible, [HIDDEN_SHEETS] if hidden else []
 
 
 def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
-    """Find the tables to read in a file, and the names of hidden sheets.
+    """Return the visible tables of a file, and the names of its hidden sheets.
 
-    The file's name plays no part.
-
-    Raises ParseError, saying what the file is and what to do, where it is none of these kinds, or
-    damaged as a whole: once rows are yielded, they go on to the end, and what is wrong with a cell
-    is a flaw of that cell.
+    Raises ParseError, with the format and the remedy, where the file is of no format we read or is
+    damaged as a whole. Once rows are yielded, they go on to the end: the fault of a single cell is
+    a flaw of that cell.
     """
-    book = _book(raw, options)
+    book = _open_book(raw, options)
     cells = CellReader(book.formats, date_1904=book.date_1904)
-    return [
-        Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets
-    ], book.hidden
+    tables = [Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets]
+    return tables, book.hidden
 
 
-def _book(raw: bytes, options: Options) -> Book:
+def _open_book(raw: bytes, options: Options) -> Book:
     if raw.startswith(detect.OLE):
-        held = ole_container.open_container(raw, options.passwords)
-        return _packed(held) if held.startswith(detect.ZIP) else xls.open_workbook(held)
+        content = ole_container.open_container(raw, options.passwords)
+        is_zip = content.startswith(detect.ZIP)
+        return _open_zip(content) if is_zip else xls.open_workbook(content)
     if raw.startswith(detect.ZIP):
-        return _packed(raw)
+        return _open_zip(raw)
     if spreadsheetml.is_spreadsheet(raw):
         return spreadsheetml.open_spreadsheet(raw)
     if html_table.is_page(raw):
@@ -90,6 +86,6 @@ def _book(raw: bytes, options: Options) -> Book:
     raise ParseError(detect.explain_unreadable(raw))
 
 
-def _packed(raw: bytes) -> Book:
+def _open_zip(raw: bytes) -> Book:
     package = open_package(raw)
-    return _PACKED[detect.detect_package(package)](package)
+    return _OPENERS[detect.detect_package(package)](package)

@@ -1,4 +1,4 @@
-"""Write an .xlsx whose every cell is text, with openpyxl, row by row.
+"""Writer of .xlsx files whose every cell is text, row by row, with openpyxl.
 
 Texts come from strangers and hold patient data, so two habits of openpyxl are overridden: it takes
 a text that begins with "=" for a formula, and it keeps each sheet in a temporary file until the
@@ -48,14 +48,17 @@ def write_workbook(
 
 
 class _Archive(ZipFile):
-    """A zip that does not say when it was written."""
+    """A zip whose entries carry a fixed date, so that the same content gives the same bytes."""
 
-    def writestr(self, name: str | ZipInfo, data: bytes | str, *_: object) -> None:  # type: ignore[override]
+    def writestr(  # type: ignore[override]
+        self, name: str | ZipInfo, data: bytes | str, *_: object
+    ) -> None:
+        """Add a member; openpyxl calls this for every part but the sheets."""
         with self.create(str(name)) as member:
             member.write(data.encode() if isinstance(data, str) else data)
 
     def create(self, name: str) -> IO[bytes]:
-        """Begin a member of a size not known yet."""
+        """Add a member whose size is not known yet; return it, open for writing."""
         info = ZipInfo(name)  # its date is 1980-01-01
         info.compress_type = ZIP_DEFLATED
         return self.open(info, "w", force_zip64=True)
@@ -84,29 +87,30 @@ class _Writer(ExcelWriter):
             writer.write_top()
             try:
                 for line in self._rows[ws]:
-                    ws.append([*_cells(ws, line, self._cut)])
-            finally:  # what openpyxl has open must write its end before the member closes
+                    ws.append([*_iter_cells(ws, line, self._cut)])
+            finally:  # openpyxl has to write the end of the part before the member closes
                 ws.close()
         self.manifest.append(ws)
 
 
-def _cells(sheet: WriteOnlyWorksheet, line: Sequence[str], cut: str) -> Iterator[Cell | None]:
+def _iter_cells(sheet: WriteOnlyWorksheet, line: Sequence[str], cut: str) -> Iterator[Cell | None]:
     for text in line:
         if text:
-            cell = WriteOnlyCell(sheet, _storable(text, cut))
+            cell = WriteOnlyCell(sheet, _make_storable(text, cut))
             cell.data_type = "s"  # openpyxl takes "=1" for a formula, "#N/A" for an error
             yield cell
         else:
             yield None
 
 
-def _storable(text: str, cut: str) -> str:
-    """Escape what XML cannot hold as `_xHHHH_` (ECMA-376 §22.9.2.19), and cut what is too long."""
-    found = _escaped(text[: MAX_TEXT + 1])
-    if len(text) > MAX_TEXT or len(found) > MAX_TEXT:
-        found = _PARTIAL.sub("", found[: MAX_TEXT - len(cut)]) + cut
-    return found
+def _make_storable(text: str, cut: str) -> str:
+    """Return a text that a cell can hold; one that is too long is cut and ends with `cut`."""
+    escaped = _escape(text[: MAX_TEXT + 1])
+    if len(text) > MAX_TEXT or len(escaped) > MAX_TEXT:
+        escaped = _PARTIAL.sub("", escaped[: MAX_TEXT - len(cut)]) + cut
+    return escaped
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
+    """Return a text with characters that XML cannot hold as `_xHHHH_` (ECMA-376 §22.9.2.19)."""
     return _UNSTORABLE.sub(lambda match: f"_x{ord(match[0]):04X}_", text)

@@ -166,7 +166,7 @@ def locked_old(raw: bytes, password: str) -> bytes:
         clear[at : at + 2] = b"\x2f\x00"
         clear[at + 4 : at + 58] = struct.pack("<HHH", 1, 1, 1) + salt + proof
         out = bytearray(DocumentRC4.decrypt(password, salt, io.BytesIO(bytes(stream)), 1024).read())
-        for kind, start, end in binary_records.records(bytes(clear), 0):
+        for kind, start, end in binary_records.iter_records(bytes(clear), 0):
             plain = end if kind in {0x809, 0x2F, 0xE1} else start + 4 if kind == 0x85 else start
             out[start - 4 : plain] = clear[start - 4 : plain]
         file.write_stream("Workbook", bytes(out))

@@ -104,7 +104,7 @@ def _choose_status(status: str, other: str) -> str:
 
 
 def parse(fields: Fields, root: Part, subject: str, body_text: str) -> BounceFacts:
-    """Parse the words of a bounce; `body_text` is its text, which may end with the mail it is about."""
+    """Parse the words of a bounce; `body_text` is its text, which may end with that mail."""
     text = body_text[:MAX_TEXT]
     if body_text.lstrip().startswith(">"):
         text = _QUOTES.sub("", text)

@@ -59,8 +59,8 @@ _KIND = re.compile(
 def parse(fields: Fields, root: Part, subject: str, body_text: str) -> Bounce:
     """Return what happened to the mail that a bounce is about.
 
-    `body_text` is the text of the bounce. The action is `failed` where nothing names one; all else is
-    empty where nothing names it.
+    `body_text` is the text of the bounce. The action is `failed` where nothing names one; all else
+    is empty where nothing names it.
     """
     facts = _parse_json(body_text)
     if not facts.action:

@@ -163,15 +163,28 @@ def _is_quoted_header(lines: list[str], pattern: str, start: int, end: int) -> b
     names = _find_field_names(lines[start:end])
     if "from" not in names or len(names) <= len({"from"}):
         return False
-    block = "\n".join(line[: quote_markers.MAX_LINE] for line in lines[start:end])
-    has_address = quote_markers.ADDRESS.search(block) is not None
-    has_time = quote_markers.CLOCK_TIME.search(block) is not None
-    if not {"d", "o"}.isdisjoint(pattern[max(0, start - 2) : start]):  # a rule above
+    has_rule_above = not {"d", "o"}.isdisjoint(pattern[max(0, start - 2) : start])
+    if has_rule_above:
         return len(names) >= HEADER_FIELDS - 1
+    signs = _find_header_signs(lines[start:end])
     if len(names) >= HEADER_FIELDS:
-        return has_address or has_time or quote_markers.SENT_FIELD.search(block) is not None
+        return len(signs) > 0
     is_before_blank = pattern[end : end + 1] == "e"
-    return "date" in names and has_address and has_time and is_before_blank
+    return is_before_blank and "date" in names and signs >= {"address", "time"}
+
+
+def _find_header_signs(lines: list[str]) -> set[str]:
+    """Return which of address, time and sent stand in a block of fields.
+
+    People leave all of them out of fields that they write themselves.
+    """
+    block = "\n".join(line[: quote_markers.MAX_LINE] for line in lines)
+    patterns = {
+        "address": quote_markers.ADDRESS,
+        "time": quote_markers.CLOCK_TIME,
+        "sent": quote_markers.SENT_FIELD,
+    }
+    return {name for name, pattern in patterns.items() if pattern.search(block)}
 
 
 def _find_field_names(lines: list[str]) -> set[str]:
@@ -270,6 +283,7 @@ def _mark_new(pattern: str, *, quotes_are_own: bool) -> list[bool]:
     wrapped = _find_wrapped(pattern) if is_announced else set()
 
     def is_old(index: int, kind: str) -> bool:
+        """Return whether the line of this kind is older text."""
         match kind:
             case "q":
                 closes_text = index >= tail and not _is_close_below_text(pattern, index)

@@ -75,7 +75,7 @@ _MESSAGE = re.compile(rb"^content-type[ \t]*:[ \t]*message/", re.IGNORECASE | re
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a message: a multipart has children, a leaf has a body.
+    """Part of a message: a multipart has children, a leaf has a body.
 
     The body is `source` (the whole message) from `start` to `end`: large bodies are not copied.
     """

@@ -1,1 +1,1 @@
-"""One module a file format: .xlsx, .xlsb, .xls, .ods, CSV, HTML, XML."""
+"""Readers of workbooks and tables, one module a file format."""

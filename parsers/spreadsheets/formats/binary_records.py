@@ -1,4 +1,4 @@
-"""What the two binary formats of workbooks share: how numbers, errors and records are stored."""
+"""Decoding of numbers, errors and records, as both binary formats of workbooks store them."""
 
 import struct
 from collections.abc import Iterator
@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from parsers.item import ParseError
 from parsers.spreadsheets.formats.detect import OLD_DAMAGED
 from parsers.spreadsheets.formats.model import Cell
-from parsers.spreadsheets.formats.xlsx_sheet import MAX_TEXT, TOO_LONG
+from parsers.spreadsheets.formats.xlsx_sheet import MAX_TEXT, find_length_flaw
 
 DAMAGED_CELL = "a cell that is damaged in the file"
-_EOF, _BOF, _ANY = 0x0A, 0x809, 0
-ERRORS = {
+# Kinds of records. Zeros stand where a sector of a disk was lost, and behind the last record.
+_EOF = 0x0A
+_BOF = 0x809
+_ZEROS = 0
+_EXACT = 10**15  # Excel keeps 15 digits of a number
+ERRORS = {  # code of an error -> its text
     0x00: "#NULL!",
     0x07: "#DIV/0!",
     0x0F: "#VALUE!",
@@ -22,17 +26,17 @@ ERRORS = {
 }
 
 
-def number(value: float, style: int) -> Cell:
-    """A number as XML parts would have it."""
-    return Cell(
-        "n", str(int(value)) if value.is_integer() and abs(value) < 10**15 else repr(value), style
-    )
+def make_number(value: float, style: int) -> Cell:
+    """Return a cell with a number, written as an .xlsx has it."""
+    is_whole = value.is_integer() and abs(value) < _EXACT
+    return Cell("n", str(int(value)) if is_whole else repr(value), style)
 
 
-def rk(data: bytes, at: int) -> float:
-    """A number in 30 bits (MS-XLS §2.5.217).
+def decode_rk(data: bytes, at: int) -> float:
+    """Return a number that is stored in 30 bits (MS-XLS §2.5.217).
 
-    An integer or the upper half of a float, perhaps a hundredth of it.
+    They are an integer or the upper half of a float, or a hundred times the number. Raises
+    struct.error where there are fewer.
     """
     (stored,) = struct.unpack_from("<I", data, at)
     if stored & 2:
@@ -42,26 +46,26 @@ def rk(data: bytes, at: int) -> float:
     return value / 100 if stored & 1 else value
 
 
-def error(code: int, style: int) -> Cell:
-    """An error as Excel shows it."""
+def make_error(code: int, style: int) -> Cell:
+    """Return a cell with an error as Excel shows it."""
     return Cell("e", ERRORS.get(code, "#ERROR"), style)
 
 
-def text(found: str, style: int) -> Cell | None:
-    """A text; None for a blank one."""
-    return (
-        Cell("s", found[:MAX_TEXT], style, TOO_LONG if len(found) > MAX_TEXT else "")
-        if found
-        else None
-    )
+def make_text(text: str, style: int) -> Cell | None:
+    """Return a cell with a text, cut where it is too long; None for a blank one."""
+    if not text:
+        return None
+    return Cell("s", text[:MAX_TEXT], style, find_length_flaw(text))
 
 
-def records(stream: bytes, start: int, *, whole: bool = True) -> Iterator[tuple[int, int, int]]:
-    """Yield the kind, start and end of the records of an .xls from `start`.
+def iter_records(
+    stream: bytes, start: int, *, whole: bool = True
+) -> Iterator[tuple[int, int, int]]:
+    """Yield kind, start and end of the records of an .xls from `start`.
 
-    All to the end, or those of one part. A part begins with a BOF record and ends with its EOF;
-    charts inside of it are left out. Raises ParseError where a part is cut short, or zeros stand in
-    the place of records, as where a sector of a disk was lost.
+    With `whole` they are all to the end of the stream, otherwise those of one part: it begins with
+    a BOF record and ends with its EOF; charts inside of it are left out. Raises ParseError where a
+    part is cut short, or has zeros in the place of records.
     """
     at, depth, size = start, 0, len(stream)
     while at + 4 <= size:
@@ -70,14 +74,14 @@ def records(stream: bytes, start: int, *, whole: bool = True) -> Iterator[tuple[
         if at > size:
             break
         if not whole:
-            if kind == _ANY and at == begin:
+            if kind == _ZEROS and at == begin:
                 break
             depth += (kind == _BOF) - (kind == _EOF)
             if depth <= 0:
                 return
             if depth > 1:
                 continue
-        elif kind == _ANY and at == begin:  # the padding after the last record
+        elif kind == _ZEROS and at == begin:  # the padding behind the last record
             return
         yield kind, begin, at
     if not whole:

@@ -1,6 +1,6 @@
-"""A table as CSV or TSV, with the rows a worksheet would have.
+"""Reader of a table in a text file, CSV or TSV, with the rows a worksheet would have.
 
-Encoding and delimiter told by the bytes.
+Encoding and delimiter are detected from the bytes.
 """
 
 import csv
@@ -15,30 +15,24 @@ from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet
 from parsers.spreadsheets.formats.xlsx_sheet import MAX_TEXT
 from parsers.text import charsets
 
-QUOTES = "a line whose quotes do not match: its columns cannot be told"
+QUOTES = "a line whose quotes do not match: its columns cannot be determined"
 
 _DELIMITERS = ",\t;|"
-_SAMPLE = 2**16  # bytes to tell the delimiter and the encoding by
-_RECORDS = 50
+_SAMPLE = 2**16  # bytes that show the delimiter and the encoding
+_SAMPLE_RECORDS = 50  # records of the sample that are split to rate a delimiter
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_OPEN = (
-    "unexpected end of data",
-    "field larger than field limit",
-)  # csv's words for a quote that is never closed
-_TEXT_FROM = 9  # TAB, the first control in text
+# Beginnings of the errors that csv raises for a quote that is never closed.
+_UNCLOSED_QUOTE = ("unexpected end of data", "field larger than field limit")
+_FIRST_IN_TEXT = ord("\t")  # control characters below it are in no text
+_SEPARATOR_LINE = "sep="  # Excel's own declaration of the delimiter, on a line of its own
 
 
 def is_text(raw: bytes) -> bool:
-    """Tell text from binary by its first bytes.
-
-    Markup and anything with control characters is not a table.
-    """
-    start = raw[:4096].decode(_encoding(raw), errors="replace").lstrip("\ufeff \t\r\n")
-    return (
-        bool(start)
-        and not start.startswith(("<", "{", "%PDF"))
-        and not any(ord(one) < _TEXT_FROM for one in start)
-    )
+    """Return whether the first bytes of a file are text, and no markup, JSON or PDF."""
+    start = raw[:4096].decode(_detect_encoding(raw), errors="replace").lstrip("\ufeff \t\r\n")
+    if not start or start.startswith(("<", "{", "%PDF")):
+        return False
+    return not any(ord(character) < _FIRST_IN_TEXT for character in start)
 
 
 def open_text(raw: bytes) -> Book:
@@ -46,39 +40,34 @@ def open_text(raw: bytes) -> Book:
 
     Raises ParseError where a quote is never closed.
     """
-    encoding = _encoding(raw)
-    told, delimiter = _dialect(raw, encoding)
-    read = partial(_rows, raw, encoding, delimiter, told)
-    for _ in read():  # so that what is yielded later goes on to the end
+    encoding = _detect_encoding(raw)
+    skipped, delimiter = _detect_delimiter(raw, encoding)
+    iter_rows = partial(_iter_rows, raw, encoding, delimiter, skipped)
+    for _ in iter_rows():  # an unclosed quote is found here, before the first row is yielded
         pass
-    return Book([Sheet("", read)])
+    return Book([Sheet("", iter_rows)])
 
 
-def _rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[Row]:
-    """Yield the lines as rows of text cells, numbered from 1 as Excel does, blank ones left out."""
-    lines: list[str] = []  # of the record at hand
-    source = TextIOWrapper(BytesIO(raw), encoding, "replace", newline="")
+def _iter_rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[Row]:
+    """Yield the records as rows of text cells, numbered from 1 as Excel does, blank ones left out.
 
-    def remembered() -> Iterator[str]:
-        for line in source:
-            lines.append(line)
-            yield line
-
-    reader = csv.reader(remembered(), delimiter=delimiter, strict=True)
+    The first `skipped` records are about the file itself. Raises ParseError for an unclosed quote.
+    """
+    lines = _RememberedLines(raw, encoding)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     number = 0
     while True:
         number += 1
-        lines.clear()
+        lines.since.clear()
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            if str(error).startswith(_OPEN):
+            if str(error).startswith(_UNCLOSED_QUOTE):
                 raise ParseError(
                     "a text file in which a quote is never closed: export the messages as .xlsx"
                 ) from error
-            yield Row(
-                number, hidden=False, cells={1: Cell("s", "".join(lines)[:MAX_TEXT], flaw=QUOTES)}
-            )
+            text = "".join(lines.since)[:MAX_TEXT]
+            yield Row(number, hidden=False, cells={1: Cell("s", text, flaw=QUOTES)})
             continue
         if fields is None:
             return
@@ -87,48 +76,75 @@ def _rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[R
             yield Row(number, hidden=False, cells=cells)
 
 
-def _encoding(raw: bytes) -> str:
-    marked = next((name for bom, name in _BOMS.items() if raw.startswith(bom)), "")
-    if marked:
-        return marked
-    start = raw[:_SAMPLE]
-    if b"\0" in start:  # UTF-16 without a mark has one in every Latin letter
-        even, odd = start[0::2].count(0), start[1::2].count(0)
-        return "utf-16-le" if odd > 4 * even else "utf-16-be" if even > 4 * odd else "latin-1"
+class _RememberedLines(Iterator[str]):
+    """Lines of a text file; `since` has those that were read since it was last cleared.
+
+    A record that csv refuses is shown by them.
+    """
+
+    def __init__(self, raw: bytes, encoding: str) -> None:
+        self.since: list[str] = []
+        self._source = TextIOWrapper(BytesIO(raw), encoding, "replace", newline="")
+
+    def __next__(self) -> str:
+        line = next(self._source)
+        self.since.append(line)
+        return line
+
+
+def _detect_encoding(raw: bytes) -> str:
+    """Return the codec of a text by its byte order mark, its NULs or its bytes above ASCII."""
+    by_mark = next((name for bom, name in _BOMS.items() if raw.startswith(bom)), "")
+    if by_mark:
+        return by_mark
+    sample = raw[:_SAMPLE]
+    if b"\0" in sample:
+        return _detect_wide_encoding(sample)
     try:
         raw.decode()
     except UnicodeDecodeError as error:
+        # A piece around the first byte that is not UTF-8, since the beginning may be ASCII alone.
         return charsets.guess_codec(raw[max(error.start - _SAMPLE // 8, 0) :][:_SAMPLE])
     return "utf-8"
 
 
-def _dialect(raw: bytes, encoding: str) -> tuple[int, str]:
+def _detect_wide_encoding(sample: bytes) -> str:
+    """Return the codec of a text with NULs: UTF-16 has one in every Latin character."""
+    even, odd = sample[0::2].count(0), sample[1::2].count(0)
+    if odd > 4 * even:
+        return "utf-16-le"
+    if even > 4 * odd:
+        return "utf-16-be"
+    return "latin-1"
+
+
+def _detect_delimiter(raw: bytes, encoding: str) -> tuple[int, str]:
     """Return how many lines are about the file itself, and the delimiter.
 
-    Under which most lines have as many columns.
-
-    Not told by our headings: a file whose headings are unknown must be shown as the table it is.
+    It is the one under which most lines have the same number of columns. Our headings play no
+    part: a file whose headings are unknown has to be shown as the table it is.
     """
     text = raw[:_SAMPLE].decode(encoding, "replace").removeprefix("\ufeff")
-    first, _, _ = text.partition("\n")
-    if first.casefold().startswith("sep=") and len(first.strip()) == len(
-        "sep=;"
-    ):  # Excel's own word on it
+    first = text.partition("\n")[0]
+    is_declared = first.casefold().startswith(_SEPARATOR_LINE)
+    if is_declared and len(first.strip()) == len(_SEPARATOR_LINE) + 1:
         return 1, first.strip()[-1]
-    return 0, max(_DELIMITERS, key=lambda one: _evenness(text, one))
+    return 0, max(_DELIMITERS, key=lambda delimiter: _rate_delimiter(text, delimiter))
 
 
-def _evenness(text: str, delimiter: str) -> float:
-    """How well a delimiter parts lines into columns.
+def _rate_delimiter(text: str, delimiter: str) -> float:
+    """Return how evenly a delimiter divides lines into columns, 0 where it divides none.
 
-    The share of lines with the commonest width, wider ones before.
+    It is the share of lines that have the commonest number of columns. Of two equal shares the one
+    with more columns is rated higher.
     """
+    records = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
     try:
-        lines = list(islice(csv.reader(StringIO(text, newline=""), delimiter=delimiter), _RECORDS))
+        lines = list(islice(records, _SAMPLE_RECORDS))
     except csv.Error:
         return 0
     widths = Counter(len(line) for line in lines if len(line) > 1)
     if not widths:
         return 0
-    width, count = max(widths.items(), key=lambda one: (one[1], one[0]))
+    width, count = max(widths.items(), key=lambda item: (item[1], item[0]))
     return count / sum(1 for line in lines if line) + min(width, 100) / 1_000

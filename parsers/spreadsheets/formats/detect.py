@@ -1,4 +1,4 @@
-"""What a file is, told by its content alone, and what to do where it is nothing we read."""
+"""Detection of a file's format by its content alone, and remedies for formats we do not read."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ ZIP = b"PK"
 OLD_FORMAT = f"old Excel format: {SAVE_AS}"
 OLD_DAMAGED = f"a damaged workbook in the old Excel format: {SAVE_AS}, or export the messages again"
 
-# Part of a main content type ([Content_Types].xml) -> what it is that is not a workbook.
+# Part of a main content type ([Content_Types].xml) -> the message about a file that has it.
 _OTHER_TYPES = {
     "wordprocessingml": "a Word document: save the messages as an Excel workbook (.xlsx)",
     "presentationml": "a PowerPoint presentation: save the messages as an Excel workbook (.xlsx)",
@@ -24,8 +24,18 @@ _MAIN_TYPES = (
 )
 
 
+# First bytes -> the message about a file that has them.
+_OTHER_STARTS = {
+    b"%PDF": "a PDF, not an Excel workbook: export the messages as an Excel workbook (.xlsx)",
+    b"{\\rtf": (
+        "a text document (RTF), not an Excel workbook: save the messages as an Excel workbook"
+        " (.xlsx)"
+    ),
+}
+
+
 class PackageKind(StrEnum):
-    """What a zip may hold that we read."""
+    """Format of a workbook in a zip."""
 
     WORKBOOK = "xlsx"
     BINARY = "xlsb"
@@ -33,9 +43,9 @@ class PackageKind(StrEnum):
 
 
 def detect_package(package: Package) -> PackageKind:
-    """Tell what a zip holds.
+    """Return the format of the workbook in a zip.
 
-    Raises ParseError, saying what it is and what to do, for anything but a workbook.
+    Raises ParseError, with the format and the remedy, for anything but a workbook.
     """
     if "[content_types].xml" not in package.names:
         if "content.xml" in package.names:
@@ -43,9 +53,8 @@ def detect_package(package: Package) -> PackageKind:
         if "index/document.iwa" in package.names:
             raise ParseError("an Apple Numbers document: export it as an Excel workbook (.xlsx)")
         raise ParseError(f"a zip, but not an Excel workbook: {SAVE_AS}")
-    types = " ".join(
-        attrs.get("ContentType", "") for _, _, attrs in package.elements("[Content_Types].xml")
-    ).casefold()
+    elements = package.list_elements("[Content_Types].xml")
+    types = " ".join(attrs.get("ContentType", "") for _, _, attrs in elements).casefold()
     for mark, message in _OTHER_TYPES.items():
         if mark in types:
             raise ParseError(message)
@@ -57,16 +66,10 @@ def detect_package(package: Package) -> PackageKind:
 
 
 def explain_unreadable(raw: bytes) -> str:
-    """Say what bytes that are no table are, and what to do about it."""
+    """Return the message about a file that has no table: its format, if known, and the remedy."""
     if not raw.strip(b"\xef\xbb\xbf \t\r\n"):
         return "an empty file: export the messages again"
-    for start, words in {
-        b"%PDF": "a PDF, not an Excel workbook: export the messages as an Excel workbook (.xlsx)",
-        b"{\\rtf": (
-            "a text document (RTF), not an Excel workbook: save the messages as an Excel workbook"
-            " (.xlsx)"
-        ),
-    }.items():
+    for start, message in _OTHER_STARTS.items():
         if raw.lstrip().startswith(start):
-            return words
+            return message
     return f"not an Excel workbook: {SAVE_AS}"

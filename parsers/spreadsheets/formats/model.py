@@ -1,7 +1,4 @@
-"""What every kind of workbook comes to.
-
-Visible sheets with rows, and how their numbers are meant.
-"""
+"""Records that the reader of every format returns: book, sheets, rows and cells."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +9,11 @@ UNMERGED: Mapping[int, int] = MappingProxyType({})
 
 
 class Cell(NamedTuple):
-    """A cell as stored.
+    """A cell as it is stored.
 
-    `kind` is "n" number, "s" text, "b" boolean, "e" error, "d" ISO date, "f" formula unsolved.
-
-    `flaw` says what is wrong with how it is stored, `link` is the address it leads to where its
-    text may be another.
+    `kind` is "n" for a number, "s" text, "b" boolean, "e" error, "d" ISO date and "f" a formula
+    without a stored value. `style` is an index into the formats of its book. `flaw` is the fault in
+    how it is stored, "" without one. `link` is the address that it leads to, "" without one.
     """
 
     kind: str
@@ -28,11 +24,9 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row: its number from 1, whether it is hidden.
+    """A row, by its number from 1; its cells by column from 1, blank ones left out.
 
-    And its cells by column from 1, blank ones left out.
-
-    `merged` are the cells that cover rows below: by column, the number of the last row they cover.
+    `merged` has the cells that cover rows below: by column, the number of the last row they cover.
     """
 
     number: int
@@ -45,10 +39,9 @@ class Row(NamedTuple):
 class Sheet:
     """A visible sheet by the name on its tab, "" where there is none.
 
-    `rows()` reads it anew each time.
-
-    Rows come lazily and in order, blank ones left out. What is wrong with a cell is a flaw of that
-    cell. `totals` are the numbers of rows that the workbook itself declares as totals of a table.
+    Each call of `rows` reads the sheet anew; it yields rows lazily and in order, blank ones left
+    out. The fault of a single cell is a flaw of that cell. `totals` are the numbers of rows that
+    the workbook itself declares as totals of a table.
     """
 
     name: str = field(repr=False)
@@ -60,8 +53,8 @@ class Sheet:
 class Book:
     """An opened workbook.
 
-    `hidden` are the names of hidden sheets, which nobody reads; `formats` are number formats by
-    style id, `date_1904` is the old Macintosh calendar.
+    `hidden` are the names of hidden sheets, which are not read. `formats` are number formats by
+    style id. `date_1904` is true for the calendar of old Macintosh workbooks.
     """
 
     sheets: list[Sheet] = field(default_factory=list)

@@ -1,6 +1,4 @@
-"""An OpenDocument spreadsheet (.ods) as LibreOffice saves it.
-
-Cells as shown, repeated ones counted, streamed.
+"""Reader of OpenDocument spreadsheets (.ods): cells as they are shown, repeated ones too, streamed.
 
 Why not python-calamine: it gives ids without their leading zeros, no hidden rows, links or merged
 cells, and reads damaged files without a word of what is missing
@@ -19,27 +17,29 @@ from parsers.spreadsheets.formats.xlsx_sheet import (
     LAST_ROW,
     MAX_MERGED_COLUMNS,
     MAX_TEXT,
-    TOO_LONG,
+    find_length_flaw,
+    parse_count,
 )
-from parsers.spreadsheets.formats.xml import Reader, local_name
+from parsers.spreadsheets.formats.xml import Reader, strip_prefix
 from parsers.spreadsheets.formats.zip_package import LINK, Package
 
 CONTENT = "content.xml"
 _LOCKED = "a password-protected workbook: save it without a password"
-_IDENTITY = re.compile(
-    r"[\d\-/() ]{1,40}"
-)  # how a number is shown that is an identity rather than an amount
-_EXACT = 15  # digits of a number that are kept
+# A number that is shown like this is an identity rather than an amount.
+_IDENTITY = re.compile(r"[\d\-/() ]{1,40}")
+_EXACT_DIGITS = 15  # of a number that are kept
+# Type of a value -> the attribute that holds it, and the kind of our cell.
 _VALUES = {
-    "float": "value",
-    "percentage": "value",
-    "currency": "value",
-    "boolean": "boolean-value",
-    "date": "date-value",
+    "float": ("value", "n"),
+    "percentage": ("value", "n"),
+    "currency": ("value", "n"),
+    "boolean": ("boolean-value", "b"),
+    "date": ("date-value", "d"),
 }
-_MOST_REPEATED = (
-    1_000  # of a cell or row with something in it; more is somebody's filling, or a bomb
-)
+_CELL_TAGS = {"table-cell", "covered-table-cell"}
+# Of a cell or row with content; more is a filled-up sheet, or a bomb.
+_MAX_REPEATED = 1_000
+_MAX_BLANKS = 1_000  # of one `text:s` element
 
 
 def open_document(package: Package) -> Book:
@@ -47,200 +47,249 @@ def open_document(package: Package) -> Book:
 
     Raises ParseError where it is none, or locked.
     """
-    if "meta-inf/manifest.xml" in package.names and any(
-        tag == "encryption-data" for _, tag, _ in package.elements("META-INF/manifest.xml")
-    ):
+    if _is_locked(package):
         raise ParseError(_LOCKED)
-    package.require(CONTENT)
+    package.get_root(CONTENT)
     outline = _Outline()
-    Reader(outline.start, outline.end).whole(package.unpack(CONTENT))
-    if not outline.spreadsheet:
+    Reader(outline.start_element, outline.end_element).parse_all(package.unpack(CONTENT))
+    if not outline.is_spreadsheet:
         raise ParseError(
             "an OpenDocument file, but no spreadsheet: save the messages as an Excel workbook"
             " (.xlsx)"
         )
     book = Book()
     for number, (name, style) in enumerate(outline.tables):
-        if style in outline.hidden:
+        if style in outline.hiding_styles:
             book.hidden.append(name)
         else:
-            book.sheets.append(Sheet(name, partial(_rows, package, number)))
+            book.sheets.append(Sheet(name, partial(_iter_rows, package, number)))
     return book
 
 
-def _rows(package: Package, number: int) -> Iterator[Row]:
+def _is_locked(package: Package) -> bool:
+    """Return whether the manifest of a package names an encrypted part."""
+    if "meta-inf/manifest.xml" not in package.names:
+        return False
+    elements = package.list_elements("META-INF/manifest.xml")
+    return any(tag == "encryption-data" for _, tag, _ in elements)
+
+
+def _iter_rows(package: Package, number: int) -> Iterator[Row]:
+    """Yield the rows of the table with this number, from 0, in the document."""
     table = _Table(number)
-    reader = Reader(table.start, table.end, table.text)
+    reader = Reader(table.start_element, table.end_element, table.add_text)
     for chunk in package.unpack(CONTENT):
         reader.feed(chunk)
-        yield from table.take()
-        if table.ended:
+        yield from table.take_rows()
+        if table.is_complete:
             return
 
 
-def _is_identity(shown: str) -> bool:
-    """Return whether a number is shown as an identity, with leading zeros or marks.
-
-    And not as an amount or rounded.
-    """
-    return (
-        bool(_IDENTITY.fullmatch(shown))
-        and shown[0] != "-"
-        and sum(map(str.isdigit, shown)) <= _EXACT
-    )
+def _is_identity(text: str) -> bool:
+    """Return whether a number is shown as an identity: with leading zeros or marks, not rounded."""
+    if not _IDENTITY.fullmatch(text) or text.startswith("-"):
+        return False
+    return sum(map(str.isdigit, text)) <= _EXACT_DIGITS
 
 
-def _plain(attrs: dict[str, str]) -> dict[str, str]:
-    return {local_name(name): value for name, value in attrs.items()}
-
-
-def _count(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 9 else 1  # noqa: PLR2004 - any count
+def _strip_prefixes(attrs: dict[str, str]) -> dict[str, str]:
+    return {strip_prefix(name): value for name, value in attrs.items()}
 
 
 class _Outline:
-    """The tables of a document with the names of their styles, and which styles hide a table."""
+    """Tables of a document, each with the name of its style, and the styles that hide a table."""
 
     def __init__(self) -> None:
-        self.spreadsheet = False
+        self.is_spreadsheet = False
         self.tables: list[tuple[str, str]] = []
-        self.hidden: set[str] = set()
+        self.hiding_styles: set[str] = set()
         self._style = ""
-        self._depth = 0
+        self._depth = 0  # of tables inside of cells of tables
 
-    def start(self, tag: str, attrs: dict[str, str]) -> None:
-        if tag == "table":
-            self._depth += 1
-            if self._depth == 1:
-                told = _plain(attrs)
-                self.tables.append((told.get("name", ""), told.get("style-name", "")))
-        elif tag == "style":
-            self._style = _plain(attrs).get("name", "")
-        elif tag == "table-properties" and _plain(attrs).get("display") == "false":
-            self.hidden.add(self._style)
-        elif tag == "spreadsheet":
-            self.spreadsheet = True
+    def start_element(self, tag: str, attrs: dict[str, str]) -> None:
+        """Take note of an element that begins."""
+        match tag:
+            case "table":
+                self._depth += 1
+                if self._depth == 1:
+                    plain = _strip_prefixes(attrs)
+                    self.tables.append((plain.get("name", ""), plain.get("style-name", "")))
+            case "style":
+                self._style = _strip_prefixes(attrs).get("name", "")
+            case "table-properties":
+                if _strip_prefixes(attrs).get("display") == "false":
+                    self.hiding_styles.add(self._style)
+            case "spreadsheet":
+                self.is_spreadsheet = True
 
-    def end(self, tag: str) -> None:
+    def end_element(self, tag: str) -> None:
+        """Take note of an element that ends."""
         if tag == "table":
             self._depth -= 1
 
 
 class _Table:
-    """The state between expat's calls while one table goes by.
+    """Rows of one table while the document goes by; `take_rows` hands over the completed ones.
 
     Tables inside of cells are not looked into.
     """
 
     def __init__(self, number: int) -> None:
-        self.ended = False
-        self._left = number  # tables still to pass by
-        self._depth = self._note = 0
+        self.is_complete = False
+        self._tables_before = number  # that are still to end before this one begins
+        self._depth = 0  # of tables inside of cells of tables
+        self._notes = 0  # annotations that are open: their text is none of the cell
         self._rows: list[Row] = []
+        # The row at hand: its attributes, and the number of the row before it.
         self._row: dict[str, str] = {}
-        self._number = self._column = 0
+        self._number = 0
         self._cells: dict[int, Cell] = {}
         self._merged: dict[int, int] = {}  # by column, the last row that a cell covers
+        # The cell at hand: its attributes, and the column of the cell before it.
         self._cell: dict[str, str] = {}
+        self._column = 0
         self._pieces: list[str] = []
-        self._length = self._paragraphs = 0
-        self._wanted, self._link = False, ""
+        self._length = 0  # of these, in characters
+        self._paragraphs = 0
+        self._in_paragraph = False
+        self._link = ""
 
-    def take(self) -> Iterator[Row]:
-        """The rows completed since."""
-        taken, self._rows = self._rows, []
-        return iter(taken)
+    def take_rows(self) -> list[Row]:
+        """Return the rows completed since the last call."""
+        completed, self._rows = self._rows, []
+        return completed
 
     @property
-    def _here(self) -> bool:
-        return self._depth == 1 and self._left == 0 and not self.ended
+    def _is_inside(self) -> bool:
+        """True between the beginning and the end of this table, but for tables in its cells."""
+        return self._depth == 1 and self._tables_before == 0 and not self.is_complete
 
-    def start(self, tag: str, attrs: dict[str, str]) -> None:
+    def start_element(self, tag: str, attrs: dict[str, str]) -> None:
+        """Begin a row, a cell or a piece of a cell's content."""
         if tag == "table":
             self._depth += 1
-        elif not self._here:
+        elif not self._is_inside:
             return
         elif tag == "table-row":
-            self._row, self._cells, self._column, self._merged = _plain(attrs), {}, 0, {}
-        elif tag in {"table-cell", "covered-table-cell"}:
-            self._cell, self._link, self._length, self._paragraphs = _plain(attrs), "", 0, 0
-            self._pieces.clear()
+            self._start_row(attrs)
+        elif tag in _CELL_TAGS:
+            self._start_cell(attrs)
         elif tag == "annotation":
-            self._note += 1
-        elif not self._note:
-            self._inside(tag, attrs)
+            self._notes += 1
+        elif not self._notes:
+            self._start_content(tag, attrs)
 
-    def _inside(self, tag: str, attrs: dict[str, str]) -> None:
-        if tag == "p":
-            self._wanted = True
-            self._paragraphs += 1
-            if self._paragraphs > 1:
-                self.text("\n")
-        elif tag in {"tab", "line-break"}:
-            self.text("\t" if tag == "tab" else "\n")
-        elif tag == "s":
-            self.text(" " * min(_count(_plain(attrs).get("c")), 1_000))
-        elif tag == "a":
-            href = _plain(attrs).get("href", "")
-            self._link = self._link or (href if href.startswith(LINK) else "")
-
-    def text(self, data: str) -> None:
-        if self._wanted and not self._note and self._length <= MAX_TEXT:
-            self._length += len(data)
-            self._pieces.append(data)
-
-    def end(self, tag: str) -> None:
+    def end_element(self, tag: str) -> None:
+        """End a table, a row, a cell or a paragraph."""
         if tag == "table":
             self._end_table()
-        elif not self._here:
+        elif not self._is_inside:
             return
-        elif tag == "p" and not self._note:
-            self._wanted = False
+        elif tag == "p" and not self._notes:
+            self._in_paragraph = False
         elif tag == "annotation":
-            self._note -= 1
-        elif tag in {"table-cell", "covered-table-cell"}:
+            self._notes -= 1
+        elif tag in _CELL_TAGS:
             self._end_cell()
         elif tag == "table-row":
             self._end_row()
 
+    def add_text(self, data: str) -> None:
+        """Add characters to the cell at hand, up to a little more than it may hold."""
+        if self._in_paragraph and not self._notes and self._length <= MAX_TEXT:
+            self._length += len(data)
+            self._pieces.append(data)
+
+    def _start_row(self, attrs: dict[str, str]) -> None:
+        self._row = _strip_prefixes(attrs)
+        self._cells = {}
+        self._merged = {}
+        self._column = 0
+
+    def _start_cell(self, attrs: dict[str, str]) -> None:
+        self._cell = _strip_prefixes(attrs)
+        self._pieces.clear()
+        self._length = 0
+        self._paragraphs = 0
+        self._link = ""
+
+    def _start_content(self, tag: str, attrs: dict[str, str]) -> None:
+        """Begin a paragraph or link, or add the blanks that an element stands for."""
+        match tag:
+            case "p":
+                self._in_paragraph = True
+                self._paragraphs += 1
+                if self._paragraphs > 1:
+                    self.add_text("\n")
+            case "tab":
+                self.add_text("\t")
+            case "line-break":
+                self.add_text("\n")
+            case "s":
+                count = parse_count(_strip_prefixes(attrs).get("c", ""), otherwise=1)
+                self.add_text(" " * min(count, _MAX_BLANKS))
+            case "a":
+                address = _strip_prefixes(attrs).get("href", "")
+                if not self._link and address.startswith(LINK):
+                    self._link = address
+
     def _end_table(self) -> None:
-        self.ended = self.ended or self._here
+        self.is_complete = self.is_complete or self._is_inside
         self._depth -= 1
         if self._depth == 0:
-            self._left -= 1
+            self._tables_before -= 1
 
     def _end_cell(self) -> None:
-        repeated = _count(self._cell.get("number-columns-repeated"))
-        cell = self._made("".join(self._pieces))
-        if cell:
-            last = min(self._column + min(repeated, _MOST_REPEATED), LAST_COLUMN)
-            self._cells.update(dict.fromkeys(range(self._column + 1, last + 1), cell))
-            spanned = _count(self._cell.get("number-rows-spanned"))
+        """Add the cell at hand to its row, as often as it is repeated."""
+        repeated = parse_count(self._cell.get("number-columns-repeated", ""), otherwise=1)
+        cell = self._make_cell("".join(self._pieces))
+        if cell is not None:
+            first = self._column + 1
+            last = min(self._column + min(repeated, _MAX_REPEATED), LAST_COLUMN)
+            self._cells.update(dict.fromkeys(range(first, last + 1), cell))
+            spanned = parse_count(self._cell.get("number-rows-spanned", ""), otherwise=1)
             if spanned > 1 and len(self._merged) < MAX_MERGED_COLUMNS:
-                self._merged[self._column + 1] = min(self._number + spanned, LAST_ROW)
+                self._merged[first] = min(self._number + spanned, LAST_ROW)
         self._column += repeated
 
-    def _made(self, shown: str) -> Cell | None:
-        kind, flaw = self._cell.get("value-type", ""), TOO_LONG if len(shown) > MAX_TEXT else ""
-        if "formula" in self._cell and not kind and not shown:
+    def _make_cell(self, text: str) -> Cell | None:
+        """Return the cell at hand with the text that is shown of it, None for a blank one."""
+        has_formula = "formula" in self._cell
+        has_type = self._cell.get("value-type", "") != ""
+        if has_formula and not has_type and not text:
             return Cell("f", "")
-        if shown in binary_records.ERRORS.values() or (
-            shown.startswith("Err:5") and "formula" in self._cell
-        ):
-            return Cell("e", shown)
-        value = self._cell.get(_VALUES.get(kind, ""), "")
-        if value and kind in {"boolean", "date"}:
-            return Cell("b" if kind == "boolean" else "d", value, link=self._link)
-        if value and not _is_identity(shown):
-            return Cell("n", value, flaw=flaw, link=self._link)
-        text = shown or self._cell.get("string-value", "")
+        if _is_error(text, has_formula=has_formula):
+            return Cell("e", text)
+        return self._make_value_cell(text)
+
+    def _make_value_cell(self, text: str) -> Cell | None:
+        """Return the cell at hand with its value, or with its text where it has none.
+
+        A number is a number, unless it is shown as an identity: then its text counts.
+        """
+        attribute, kind = _VALUES.get(self._cell.get("value-type", ""), ("", ""))
+        value = self._cell.get(attribute, "")
+        if value and kind in {"b", "d"}:
+            return Cell(kind, value, link=self._link)
+        flaw = find_length_flaw(text)
+        if value and not _is_identity(text):
+            return Cell(kind, value, flaw=flaw, link=self._link)
+        text = text or self._cell.get("string-value", "")
         return Cell("s", text[:MAX_TEXT], flaw=flaw, link=self._link) if text else None
 
     def _end_row(self) -> None:
-        hidden = self._row.get("visibility") in {"collapse", "filter"}
-        repeated = _count(self._row.get("number-rows-repeated"))
+        """Complete the row at hand, as often as it is repeated; one without cells is left out."""
+        repeated = parse_count(self._row.get("number-rows-repeated", ""), otherwise=1)
         if self._cells:
-            last = min(self._number + min(repeated, _MOST_REPEATED), LAST_ROW)
+            is_hidden = self._row.get("visibility") in {"collapse", "filter"}
+            last = min(self._number + min(repeated, _MAX_REPEATED), LAST_ROW)
             for number in range(self._number + 1, last + 1):
-                self._rows.append(Row(number, hidden, self._cells, self._merged))
+                self._rows.append(Row(number, is_hidden, self._cells, self._merged))
         self._number += repeated
+
+
+def _is_error(text: str, *, has_formula: bool) -> bool:
+    """Return whether a cell shows an error of Excel, or one of LibreOffice's own as Err:502."""
+    if text in binary_records.ERRORS.values():
+        return True
+    return has_formula and text.startswith("Err:5")

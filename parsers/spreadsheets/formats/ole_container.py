@@ -1,7 +1,4 @@
-"""An OLE compound file: an old workbook, a locked one or something else.
-
-What is locked is unlocked in memory.
-"""
+"""Reader of OLE compound files: old workbooks, and locked ones, which are unlocked in memory."""
 
 import struct
 from collections.abc import Sequence
@@ -28,24 +25,20 @@ NOT_UNLOCKED = (
 )
 UNKNOWN_LOCK = "a workbook protected in a way we do not read: save it without a password"
 
-_DEFAULT = "VelvetSweatshop"  # what Excel itself tries before it asks (MS-OFFCRYPTO §2.4.1)
-_MOST_TRIED = 8
-_LONGEST_PASSWORD = 255
+# Excel itself tries this password before it asks for one (MS-OFFCRYPTO §2.4.1).
+_DEFAULT_PASSWORD = "VelvetSweatshop"  # noqa: S105 - everybody's
+_MAX_PASSWORDS = 8
+_MAX_PASSWORD_LENGTH = 255
+_AGILE = b"\x04\x00\x04\x00"  # version of a description of encryption that goes on in XML
 _BLOCK = 1024  # bytes between two keys of RC4 in a workbook (MS-XLS §2.2.10)
-_FILE_PASS, _BOUND_SHEET = 0x2F, 0x85
-_PLAIN = {
-    0x809,
-    _FILE_PASS,
-    0x194,
-    0x195,
-    0xE1,
-    0x138,
-    0x196,
-}  # records never encrypted (MS-XLS §2.2.10)
+_FILE_PASS = 0x2F
+_BOUND_SHEET = 0x85
+# Kinds of records that are never encrypted (MS-XLS §2.2.10).
+_NEVER_ENCRYPTED = {0x809, _FILE_PASS, 0x194, 0x195, 0xE1, 0x138, 0x196}
 
-# What olefile and msoffcrypto let out where a file is not what it says: they check little before
-# they unpack.
-_ODD = (
+# Errors that olefile and msoffcrypto let out for a damaged file: they check little before they
+# unpack.
+_DAMAGE_ERRORS = (
     OSError,
     ValueError,
     LookupError,
@@ -64,32 +57,32 @@ _ODD = (
 
 
 def open_container(raw: bytes, passwords: Sequence[str]) -> bytes:
-    """The workbook in a compound file.
+    """Return the workbook in a compound file.
 
-    The zip of a locked .xlsx or .xlsb, or the stream of records of an .xls.
-
-    Raises ParseError where it is locked and no password fits, where it is no workbook, or too
-    damaged to tell.
+    It is the zip of a locked .xlsx or .xlsb, or the stream of records of an .xls. Raises ParseError
+    where it is locked and no password fits, where it is no workbook, or is damaged.
     """
     try:
         file = olefile.OleFileIO(BytesIO(raw))
         names = {"/".join(path).casefold() for path in file.listdir(storages=False)}
         if "encryptedpackage" in names:
-            _check_description(file.openstream("EncryptionInfo").read())
-            return _unlocked_package(raw, passwords)
+            _check_encryption_info(file.openstream("EncryptionInfo").read())
+            return _unlock_package(raw, passwords)
         stream = file.openstream("Workbook").read() if "workbook" in names else b""
-    except _ODD as error:
-        raise error if isinstance(error, ParseError) else ParseError(_what_else(raw)) from error
+    except _DAMAGE_ERRORS as error:
+        raise error if isinstance(error, ParseError) else ParseError(_explain(raw)) from error
     if not stream:
-        raise ParseError(_what_kind(names))
-    return _unlocked_stream(raw, stream, passwords) if _is_locked(stream) else stream
+        raise ParseError(_explain_other(names))
+    return _unlock_stream(raw, stream, passwords) if _is_locked(stream) else stream
 
 
-def _what_else(raw: bytes) -> str:
+def _explain(raw: bytes) -> str:
+    """Return the message about a damaged compound file."""
     return LOCKED if "EncryptedPackage".encode("utf-16-le") in raw else detect.OLD_FORMAT
 
 
-def _what_kind(names: set[str]) -> str:
+def _explain_other(names: set[str]) -> str:
+    """Return the message about a compound file with streams of these names, but no workbook."""
     if "worddocument" in names:
         return "a Word document: save the messages as an Excel workbook (.xlsx)"
     if any(name.startswith("__substg1.0") for name in names):
@@ -97,20 +90,21 @@ def _what_kind(names: set[str]) -> str:
     return detect.OLD_FORMAT
 
 
-def _check_description(told: bytes) -> None:
-    """Refuse a document type before msoffcrypto's own reader of XML meets it."""
-    if told[:4] == b"\x04\x00\x04\x00":
-        xml.Feed().whole([told[8:]])
+def _check_encryption_info(info: bytes) -> None:
+    """Raise ParseError for a document type, before msoffcrypto's own parser of XML meets it."""
+    if info.startswith(_AGILE):
+        xml.Feed().parse_all([info[8:]])
 
 
-def _tries(passwords: Sequence[str]) -> list[str]:
-    return [
-        one for one in (*passwords[:_MOST_TRIED], _DEFAULT) if 0 < len(one) <= _LONGEST_PASSWORD
-    ]
+def _list_passwords(passwords: Sequence[str]) -> list[str]:
+    """Return the passwords to try: of those given the first 8, and Excel's own."""
+    candidates = (*passwords[:_MAX_PASSWORDS], _DEFAULT_PASSWORD)
+    return [one for one in candidates if 0 < len(one) <= _MAX_PASSWORD_LENGTH]
 
 
-def _unlocked_package(raw: bytes, passwords: Sequence[str]) -> bytes:
-    for password in _tries(passwords):
+def _unlock_package(raw: bytes, passwords: Sequence[str]) -> bytes:
+    """Return the zip of a locked workbook. Raises ParseError where no password fits."""
+    for password in _list_passwords(passwords):
         out = BytesIO()
         try:
             locked = OOXMLFile(BytesIO(raw))
@@ -118,41 +112,42 @@ def _unlocked_package(raw: bytes, passwords: Sequence[str]) -> bytes:
             locked.decrypt(out)
         except exceptions.InvalidKeyError:
             continue
-        except _ODD as error:
+        except _DAMAGE_ERRORS as error:
             raise ParseError(UNKNOWN_LOCK) from error
         return out.getvalue()
     raise ParseError(NOT_UNLOCKED if passwords else LOCKED)
 
 
 def _is_locked(stream: bytes) -> bool:
-    """Whether a record before the first sheet says so.
+    """Return whether a record before the first sheet marks a stream as encrypted.
 
-    It stands second where it stands at all, give or take a few.
+    It is the second one in a locked workbook, give or take a few.
     """
-    return any(kind == _FILE_PASS for kind, _, _ in binary_records.records(stream, 0, whole=False))
+    records = binary_records.iter_records(stream, 0, whole=False)
+    return any(kind == _FILE_PASS for kind, _, _ in records)
 
 
-def _unlocked_stream(raw: bytes, stream: bytes, passwords: Sequence[str]) -> bytes:
-    """The records of a locked .xls in clear.
+def _unlock_stream(raw: bytes, stream: bytes, passwords: Sequence[str]) -> bytes:
+    """Return the records of a locked .xls in clear. Raises ParseError where no password fits.
 
-    Msoffcrypto would write them to a temporary file, and byte by byte.
+    msoffcrypto itself would write them to a temporary file, and byte by byte.
     """
-    for password in _tries(passwords):
+    for password in _list_passwords(passwords):
         try:
             locked = Xls97File(BytesIO(raw))
             locked.load_key(password=password)
-            return _decrypted(locked, stream)
+            return _decrypt(locked, stream)
         except exceptions.InvalidKeyError:
             continue
-        except _ODD as error:
+        except _DAMAGE_ERRORS as error:
             raise ParseError(UNKNOWN_LOCK) from error
     raise ParseError(NOT_UNLOCKED if passwords else LOCKED)
 
 
-def _decrypted(locked: Xls97File, stream: bytes) -> bytes:
-    """Decrypt all as one, then put back what was never encrypted.
+def _decrypt(locked: Xls97File, stream: bytes) -> bytes:
+    """Return a stream decrypted, with the parts that were never encrypted as they are.
 
-    Headers, a few records, the places of sheets.
+    Those are the heads of records, a few whole records, and the places of sheets.
     """
     if locked.type == "rc4":
         clear = DocumentRC4.decrypt(locked.key, locked.salt, BytesIO(stream), _BLOCK).read()
@@ -164,12 +159,14 @@ def _decrypted(locked: Xls97File, stream: bytes) -> bytes:
         raise exceptions.DecryptionError
     out = bytearray(clear)
     end = 0
-    for kind, start, end in binary_records.records(stream, 0):
-        plain = end if kind in _PLAIN else start + 4 if kind == _BOUND_SHEET else start
-        out[start - 4 : plain] = stream[start - 4 : plain]
-        if kind == _FILE_PASS:
-            out[start - 4 : start - 2] = (
-                b"\0\0"  # no record of ours: what is in clear must not say it is locked
-            )
+    for kind, start, end in binary_records.iter_records(stream, 0):
+        plain_end = start
+        if kind in _NEVER_ENCRYPTED:
+            plain_end = end
+        elif kind == _BOUND_SHEET:  # the place of a sheet stands in its first four bytes
+            plain_end = start + 4
+        out[start - 4 : plain_end] = stream[start - 4 : plain_end]
+        if kind == _FILE_PASS:  # no stream in clear may be marked as encrypted
+            out[start - 4 : start - 2] = b"\0\0"
     out[end:] = stream[end:]
     return bytes(out)

@@ -1,6 +1,6 @@
-"""An Excel workbook of XML parts: its visible sheets, and how they mean their cells.
+"""Reader of Excel workbooks of XML parts (.xlsx): sheets, number formats, links, merged cells.
 
-Nothing is run or fetched.
+Nothing in them is run or fetched.
 """
 
 from collections.abc import Iterator
@@ -14,122 +14,142 @@ from parsers.spreadsheets.formats import xlsx_sheet, xml
 from parsers.spreadsheets.formats.model import Book, Row, Sheet
 from parsers.spreadsheets.formats.xlsx_sheet import Merges
 from parsers.spreadsheets.formats.xml import DAMAGED
-from parsers.spreadsheets.formats.zip_package import Package, Related
+from parsers.spreadsheets.formats.zip_package import Package, Relationships
 
 MAX_LINKS = 100_000  # of one sheet; Excel writes 65,530
 MAX_TOTALS = 10  # rows of one table; Excel writes one
+_MAX_ROW_DIGITS = 7  # of the number of Excel's last row
 
 
 def open_workbook(package: Package) -> Book:
     """Open the workbook in a package.
 
-    Raises ParseError where any part that would be read is missing or malformed.
-
-    So what is yielded later is of a whole file: no reading ends in the middle because of how a part
-    is written.
+    Raises ParseError where any part that would be read is missing or malformed, so that rows
+    yielded later are of a whole file: no reading ends in the middle of a part.
     """
     book = Book()
     strings: list[str] = []
-    main = package.main_part("xl/workbook.xml")
-    known = package.related(main)
-    for _, tag, attrs in package.elements(main):
+    main = package.get_main_part("xl/workbook.xml")
+    relationships = package.list_relationships(main)
+    for _, tag, attrs in package.list_elements(main):
         if tag == "workbookPr":
             book.date_1904 = attrs.get("date1904") in {"1", "true"}
         elif tag == "sheet":
-            _add_sheet(book, attrs, known, _Source(package, strings))
-    for kind, part in known.values():
+            _add_sheet(book, attrs, relationships, _Source(package, strings))
+    for kind, part in relationships.values():
         if kind == "sharedStrings":
-            package.require(part)
-            strings += xlsx_sheet.shared_strings(package.unpack(part))
+            package.get_root(part)
+            strings += xlsx_sheet.parse_shared_strings(package.unpack(part))
         elif kind == "styles" and part.casefold() in package.names:
-            book.formats = _formats(package.elements(part))
+            book.formats = _list_formats(package.list_elements(part))
     return book
 
 
 class _Source(NamedTuple):
-    """Where sheets are read from; the shared texts are filled in before any is."""
+    """Package that sheets are read from, and its shared texts.
+
+    The texts are filled in after the sheets are listed, and before any is read.
+    """
 
     package: Package
     strings: list[str]
 
-    def rows(self, part: str, addresses: dict[str, str]) -> Iterator[Row]:
-        links: dict[int, dict[int, str]] = {}
+    def iter_rows(self, part: str, addresses: dict[str, str]) -> Iterator[Row]:
+        """Yield the rows of a sheet; `addresses` are those of its links, by relationship id."""
+        links: xlsx_sheet.Links = {}
         merges: Merges = {}
         if addresses or part.casefold() in self.package.merging:
-            links, merges = _behind_the_cells(self.package.unpack(part), addresses)
-        return xlsx_sheet.rows(self.package.unpack(part), self.strings, links, merges)
+            links, merges = _read_links_and_merges(self.package.unpack(part), addresses)
+        return xlsx_sheet.iter_rows(self.package.unpack(part), self.strings, links, merges)
 
 
-def _add_sheet(book: Book, attrs: dict[str, str], known: Related, source: _Source) -> None:
-    key = next((value for name, value in attrs.items() if xml.local_name(name) == "id"), "")
-    kind, part = known.get(key, ("", ""))
+def _add_sheet(
+    book: Book, attrs: dict[str, str], relationships: Relationships, source: _Source
+) -> None:
+    """Add a sheet to a book by the attributes that the workbook has of it; no chart sheet."""
+    kind, part = relationships.get(_find_relationship_id(attrs), ("", ""))
     if attrs.get("state", "visible") != "visible":
         book.hidden.append(attrs.get("name", ""))
     elif kind == "worksheet" or not kind:
-        if source.package.require(part) != "worksheet":
+        if source.package.get_root(part) != "worksheet":
             raise ParseError(DAMAGED)
-        rows = partial(source.rows, part, source.package.addresses(part))
-        book.sheets.append(
-            Sheet(attrs.get("name", ""), rows, frozenset(_totals(source.package, part)))
-        )
+        iter_rows = partial(source.iter_rows, part, source.package.list_links(part))
+        totals = frozenset(_iter_totals(source.package, part))
+        book.sheets.append(Sheet(attrs.get("name", ""), iter_rows, totals))
 
 
-def _totals(package: Package, part: str) -> Iterator[int]:
-    """Yield the numbers of rows that tables declare as their totals.
+def _find_relationship_id(attrs: dict[str, str]) -> str:
+    """Return the id of the relationship that an element names, "" without one."""
+    return next((value for name, value in attrs.items() if xml.strip_prefix(name) == "id"), "")
+
+
+def _iter_totals(package: Package, part: str) -> Iterator[int]:
+    """Yield the numbers of the rows that tables of a sheet declare as their totals.
 
     Source: ECMA-376 §18.5.1.2.
     """
-    for kind, target in package.related(part).values():
+    for kind, target in package.list_relationships(part).values():
         name = target.casefold()
         if kind != "table" or name not in package.names or name in package.damaged:
             continue
-        for _, tag, attrs in package.elements(target):
-            count = attrs.get("totalsRowCount", "0")
-            last = _row_of(attrs.get("ref", "").rpartition(":")[2])
-            if tag == "table" and last and count.isdecimal() and 0 < int(count[:2]) < MAX_TOTALS:
-                yield from range(last - int(count[:2]) + 1, last + 1)
+        for _, tag, attrs in package.list_elements(target):
+            if tag == "table":
+                yield from _find_total_rows(attrs)
 
 
-def _row_of(reference: str) -> int:
-    """The number of the row in a reference as "AB12", 0 for what is none."""
+def _find_total_rows(attrs: dict[str, str]) -> range:
+    """Return the rows of totals at the end of a table, by the attributes of its part."""
+    last = _parse_row(attrs.get("ref", "").rpartition(":")[2])
+    digits = attrs.get("totalsRowCount", "0")
+    # Two digits are enough to see that a count is too large.
+    count = int(digits[:2]) if digits.isdecimal() else 0
+    if not last or not 0 < count < MAX_TOTALS:
+        return range(0)
+    return range(last - count + 1, last + 1)
+
+
+def _parse_row(reference: str) -> int:
+    """Return the number of the row in a reference as "AB12", 0 where it is bad."""
     digits = reference.lstrip("$ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 7 else 0  # noqa: PLR2004 - digits of Excel's last row
+    if len(digits) > _MAX_ROW_DIGITS:
+        return 0
+    return xlsx_sheet.parse_count(digits, otherwise=0)
 
 
-def _behind_the_cells(
+def _read_links_and_merges(
     chunks: Iterator[bytes], addresses: dict[str, str]
-) -> tuple[dict[int, dict[int, str]], Merges]:
-    """Read the addresses that cells lead to, and the merged cells.
+) -> tuple[xlsx_sheet.Links, Merges]:
+    """Return the addresses that cells of a sheet lead to, and its merged cells.
 
     Both stand behind the cells, so the part is read twice.
     """
-    found: dict[int, dict[int, str]] = {}
+    links: dict[int, dict[int, str]] = {}
     merges: Merges = {}
     count = 0
 
-    def start(tag: str, attrs: dict[str, str]) -> None:
+    def add_link_or_merge(tag: str, attrs: dict[str, str]) -> None:
+        """Add the link or merged cell that an element stands for; expat calls this for each."""
         nonlocal count
         if tag.endswith("mergeCell"):
             first, _, last = attrs.get("ref", "").partition(":")
-            xlsx_sheet.add_merge(merges, _row_of(first), _row_of(last), xlsx_sheet.column_of(first))
-        if not tag.endswith("hyperlink"):
-            return
-        key = next((value for name, value in attrs.items() if xml.local_name(name) == "id"), "")
-        address = addresses.get(key, "")
-        count += 1
-        if address and count <= MAX_LINKS:
+            column = xlsx_sheet.parse_column(first)
+            xlsx_sheet.add_merge(merges, _parse_row(first), _parse_row(last), column)
+        elif tag.endswith("hyperlink"):
+            count += 1
+            address = addresses.get(_find_relationship_id(attrs), "")
             cell = attrs.get("ref", "").partition(":")[0]
-            if row := _row_of(cell):
-                found.setdefault(row, {})[xlsx_sheet.column_of(cell)] = address
+            row = _parse_row(cell)
+            if address and row and count <= MAX_LINKS:
+                links.setdefault(row, {})[xlsx_sheet.parse_column(cell)] = address
 
     feed = xml.Feed()
-    feed.expat.StartElementHandler = start
-    feed.whole(chunks)
-    return found, merges
+    feed.expat.StartElementHandler = add_link_or_merge
+    feed.parse_all(chunks)
+    return links, merges
 
 
-def _formats(elements: list[xml.Element]) -> list[str]:
-    """Number formats by style id (ECMA-376 §18.8.10 cellXfs)."""
+def _list_formats(elements: list[xml.Element]) -> list[str]:
+    """Return the number formats by style id (ECMA-376 §18.8.10 cellXfs)."""
     codes = {str(number): code for number, code in BUILTIN_FORMATS.items()}
     codes |= {
         attrs.get("numFmtId", ""): attrs.get("formatCode", "")

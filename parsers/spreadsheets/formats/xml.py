@@ -1,6 +1,6 @@
-"""XML from strangers, through expat.
+"""Parser of XML from strangers, with expat.
 
-No document type, no entities, bounded depth, one token never large.
+Document types, entities, deep nesting and large tokens are refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,14 +13,15 @@ MAX_DEPTH = 64
 MAX_ELEMENTS = 500_000  # of a part read whole: a workbook's list of names and styles
 MAX_TOKEN = 2**20  # bytes of one tag, attribute or comment
 
-Element = tuple[str, str, dict[str, str]]  # parent's name, name, attributes; names without prefix
+# An element's parent, its own name and its attributes; names of elements are without prefix.
+Element = tuple[str, str, dict[str, str]]
 DAMAGED = "a damaged workbook: open it in Excel and save it as .xlsx, or export the messages again"
 
 
 class Feed:
-    """An expat parser that raises ParseError for what is malformed or declares a type.
+    """An expat parser, fed piece by piece; handlers are set on `expat`.
 
-    Set handlers on `expat`.
+    Raises ParseError for XML that is malformed or declares a document type or an entity.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class Feed:
         if self._fed - self.expat.CurrentByteIndex > MAX_TOKEN:
             raise ParseError(DAMAGED)
 
-    def whole(self, chunks: Iterable[bytes]) -> None:
+    def parse_all(self, chunks: Iterable[bytes]) -> None:
         """Parse a part from its beginning to its end."""
         for chunk in chunks:
             self.feed(chunk)
@@ -47,11 +48,9 @@ class Feed:
 
 
 class Reader(Feed):
-    """A feed that also refuses what is nested deeper than 64.
+    """A feed that also refuses XML nested deeper than 64, and takes the prefix off element names.
 
-    And takes the prefix off the names of elements.
-
-    So transitional and strict workbooks, and those with other prefixes, read alike.
+    So transitional and strict workbooks, and those with other prefixes, are read alike.
     """
 
     def __init__(
@@ -61,7 +60,9 @@ class Reader(Feed):
         text: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
-        self._start, self._end, self._depth = start, end, 0
+        self._start = start
+        self._end = end
+        self._depth = 0
         self.expat.StartElementHandler = self._open
         self.expat.EndElementHandler = self._close
         if text:
@@ -72,27 +73,27 @@ class Reader(Feed):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise ParseError(DAMAGED)
-        self._start(local_name(tag), attrs)
+        self._start(strip_prefix(tag), attrs)
 
     def _close(self, tag: str) -> None:
         self._depth -= 1
-        self._end(local_name(tag))
+        self._end(strip_prefix(tag))
 
 
 class Probe:
-    """Feed it a part to learn what can be known without reading it.
+    """Check of a part without reading it: its root element, and whether it is damaged.
 
-    Its root, and whether it is damaged.
-
-    A document type is refused at once, in whatever encoding; what is malformed is only noted, since
-    not every part is read. Nesting is counted in bytes, which costs next to nothing and may say too
-    much, never too little for long.
+    A document type is refused at once, in whatever encoding. Malformed XML is only noted, because
+    not every part is read later. Nesting is estimated by counting bytes, which costs next to
+    nothing: `deep` may be true of a shallow part, and misses only what opens and closes within one
+    piece.
     """
 
     def __init__(self) -> None:
         self._feed = Feed()
-        self._feed.expat.StartElementHandler = self._first
-        self._balance, self._last = 0, b""
+        self._feed.expat.StartElementHandler = self._note_root
+        self._balance = 0  # opening tags without closing ones
+        self._last = b""  # the last byte of the piece before
         self.root = ""
         self.damaged = False
         self.deep = False
@@ -114,41 +115,43 @@ class Probe:
                 raise
             self.damaged = True
 
-    def _first(self, tag: str, _: dict[str, str]) -> None:
-        self.root = local_name(tag)
+    def _note_root(self, tag: str, _: dict[str, str]) -> None:
+        self.root = strip_prefix(tag)
         self._feed.expat.StartElementHandler = None
 
 
-def local_name(name: str) -> str:
-    """The name of an element or attribute without its prefix."""
+def strip_prefix(name: str) -> str:
+    """Return the name of an element or attribute without its prefix."""
     return name.rpartition(":")[2] if ":" in name else name
 
 
-def elements(chunks: Iterable[bytes]) -> list[Element]:
-    """Read the elements of a part, in order.
+def list_elements(chunks: Iterable[bytes]) -> list[Element]:
+    """Return the elements of a part in order, without their texts.
 
-    What a workbook says of itself stands in attributes.
+    The settings of a workbook stand in attributes.
     """
-    found: list[Element] = []
+    elements: list[Element] = []
     path = [""]
 
-    def start(tag: str, attrs: dict[str, str]) -> None:
-        if len(found) >= MAX_ELEMENTS:
+    def add_element(tag: str, attrs: dict[str, str]) -> None:
+        """Add an element that begins, as the child of the innermost open one."""
+        if len(elements) >= MAX_ELEMENTS:
             raise ParseError(DAMAGED)
-        found.append((path[-1], tag, attrs))
+        elements.append((path[-1], tag, attrs))
         path.append(tag)
 
-    def end(_: str) -> None:
+    def close_element(_: str) -> None:
+        """Close the innermost element."""
         path.pop()
 
-    Reader(start, end).whole(chunks)
-    return found
+    Reader(add_element, close_element).parse_all(chunks)
+    return elements
 
 
 def is_shallow(chunks: Iterable[bytes]) -> bool:
-    """Tell exactly whether a part is nested no deeper than it may be."""
+    """Return whether a part is well-formed and nested no deeper than 64, by reading all of it."""
     try:
-        Reader(lambda _tag, _attrs: None, lambda _: None).whole(chunks)
+        Reader(lambda _tag, _attrs: None, lambda _: None).parse_all(chunks)
     except ParseError:
         return False
     return True

@@ -184,9 +184,12 @@ def test_words_that_could_be_base64_stay_words(text: str) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.text() | st.text("AB+/= \nhtps:/.", min_size=64), st.booleans())
-def test_whatever_is_answered_looking_for_files_raises_nothing(text: str, asked: bool) -> None:  # noqa: FBT001
-    found = files.find_files(text, is_file_field=asked)
-    assert not (found.links and found.attachments)
+def test_whatever_is_answered_looking_for_files_raises_nothing(
+    text: str,
+    is_file_field: bool,  # noqa: FBT001 - drawn
+) -> None:
+    answer = files.find_files(text, is_file_field=is_file_field)
+    assert not (answer.links and answer.attachments)
 
 
 @pytest.mark.skipif(not VECTORS.exists(), reason="the shared payloads are not on this machine")

@@ -9,7 +9,7 @@ HEADER = (
     "From: Blue Payer <letters@payer.example>\nSent: Monday, May 4, 2026 9:15 AM\n"
     "To: Kim <kim@clinic.example>\nSubject: Review of account 52\n\n"
 )
-LETTER = "Account 52 was reviewed and refused."
+FORWARDED_TEXT = "Account 52 was reviewed and refused."
 
 
 @pytest.mark.parametrize("rule", ["---", "--", "-- ", "____", "________________", "====", "***"])
@@ -58,14 +58,14 @@ def test_paragraphs_parted_by_a_line_of_html_are_shown(second: str, thread: Thre
 )
 def test_a_forwarded_text_below_a_courtesy_alone_is_shown(courtesy: str) -> None:
     assert courtesies.is_only_courtesies(courtesy)
-    assert LETTER in extract.extract_newest(f"{courtesy}\n\n{HEADER}{LETTER}")
+    assert FORWARDED_TEXT in extract.extract_newest(f"{courtesy}\n\n{HEADER}{FORWARDED_TEXT}")
 
 
 @pytest.mark.parametrize(
     "answer", ["Yes", "Yes please.", "Hi Lou, it is account 52.", "Thanks!", "We called them\nKim"]
 )
 def test_an_answer_is_no_courtesy(answer: str) -> None:
-    assert extract.extract_newest(f"{answer}\n\n{HEADER}{LETTER}") == answer
+    assert extract.extract_newest(f"{answer}\n\n{HEADER}{FORWARDED_TEXT}") == answer
 
 
 @pytest.mark.parametrize(

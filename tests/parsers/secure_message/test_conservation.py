@@ -2,12 +2,14 @@
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import openpyxl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openpyxl.cell import Cell
 from openpyxl.worksheet.worksheet import Worksheet
 
 import parsers
@@ -127,23 +129,30 @@ merges = st.lists(
 def fill(
     sheet: Worksheet, content: Sequence[Block], merged: Sequence[tuple[int, int, int, int]]
 ) -> None:
-    row = 0
-    for block in content:
-        for line in block.rows:
-            row += 1
-            for at, word in enumerate(line, start=1):
-                if word is not None:
-                    heading = any(word in heading for heading in HEADINGS)
-                    sheet.cell(
-                        row, at + block.offset, word if heading else numbered(word, row * 100 + at)
-                    )
-    for top, left, down, across in merged:
-        taken = {cell for area in sheet.merged_cells.ranges for cell in area.cells}
-        area = {(r, c) for r in range(top, top + down + 1) for c in range(left, left + across + 1)}
-        if (down or across) and not area & taken:
-            sheet.merge_cells(
-                start_row=top, start_column=left, end_row=top + down, end_column=left + across
-            )
+    """Write blocks one below another, then merge areas: top, left, rows and columns more than 1."""
+    lines = [(line, block.offset) for block in content for line in block.rows]
+    for row, (line, offset) in enumerate(lines, start=1):
+        write_line(sheet, row, line, offset)
+    for area in merged:
+        merge(sheet, *area)
+
+
+def write_line(sheet: Worksheet, row: int, line: Sequence[str | None], offset: int) -> None:
+    for at, word in enumerate(line, start=1):
+        if word is None:
+            continue
+        is_heading = any(word in heading for heading in HEADINGS)
+        text = word if is_heading else numbered(word, row * 100 + at)
+        sheet.cell(row, at + offset, text)
+
+
+def merge(sheet: Worksheet, top: int, left: int, down: int, across: int) -> None:
+    """Merge an area of several cells, unless a part of it is merged already."""
+    bottom, right = top + down, left + across
+    area = {(row, col) for row in range(top, bottom + 1) for col in range(left, right + 1)}
+    taken = {cell for merged in sheet.merged_cells.ranges for cell in merged.cells}
+    if len(area) > 1 and not area & taken:
+        sheet.merge_cells(start_row=top, start_column=left, end_row=bottom, end_column=right)
 
 
 def saved(book: openpyxl.Workbook) -> bytes:
@@ -191,34 +200,55 @@ def rows_of(places: str) -> set[int]:
     return {row for first, _, last in runs for row in range(int(first), int(last or first) + 1)}
 
 
-def lost(
+def list_lost(
     book: openpyxl.Workbook, items: list[ParseResult], counts: Sequence[SheetCounts]
 ) -> list[tuple[str, str, str]]:
-    """The cells that are nowhere: sheet, place and text."""
+    """Return the cells that are nowhere: sheet, place and text."""
     everything = "\0".join(plain(text) for item in items for text in list_texts(item))
-    moments = {item.sent_at for item in items if isinstance(item, InboundItem)}
-    by_name = {one.sheet: one for one in counts}
-    missing = []
-    for sheet in book.worksheets:
-        if sheet.sheet_state != "visible":
-            continue
-        one = by_name[sheet.title]
-        reported = (
-            rows_of(one.heading_places) | rows_of(one.title_places) | rows_of(one.footer_places)
-        )
-        for cell in (cell for row in sheet.iter_rows() for cell in row if cell.value is not None):
-            text = str(cell.value)
-            if cell.row in reported or plain(text) in everything or cell.data_type == "f":
-                continue
-            if CellReader([]).read_moment(Value(text)) in moments - {None} or _is_clock(
-                text, moments
-            ):
-                continue
-            missing.append((sheet.title, cell.coordinate, text))
-    return missing
+    moments = {item.sent_at for item in items if isinstance(item, InboundItem)} - {None}
+    counts_by_name = {one.sheet: one for one in counts}
+    return [
+        (sheet.title, cell.coordinate, str(cell.value))
+        for sheet in book.worksheets
+        if sheet.sheet_state == "visible"
+        for cell in iter_uncounted(sheet, counts_by_name[sheet.title])
+        if not is_kept(cell, everything, moments)
+    ]
 
 
-def _is_clock(text: str, moments: set[object]) -> bool:
+def iter_uncounted(sheet: Worksheet, counts: SheetCounts) -> Iterator[Cell]:
+    """Yield the cells of a sheet but for those in rows that are counted by their place."""
+    counted = list_reported_rows(counts)
+    return (cell for cell in iter_cells(sheet) if cell.row not in counted)
+
+
+def is_kept(cell: Cell, everything: str, moments: set[datetime | None]) -> bool:
+    """Return whether a cell's text or time is in an item; a formula has no value here to look for.
+
+    `everything` has the texts of all items, and `moments` their times.
+    """
+    text = str(cell.value)
+    return cell.data_type == "f" or plain(text) in everything or is_moment(text, moments)
+
+
+def iter_cells(sheet: Worksheet) -> Iterator[Cell]:
+    """Yield the cells of a sheet that hold anything."""
+    for row in sheet.iter_rows():
+        yield from (cell for cell in row if isinstance(cell, Cell) and cell.value is not None)
+
+
+def list_reported_rows(counts: SheetCounts) -> set[int]:
+    """Return the rows that are counted by their place instead of being in an item."""
+    headings, titles = rows_of(counts.heading_places), rows_of(counts.title_places)
+    return headings | titles | rows_of(counts.footer_places)
+
+
+def is_moment(text: str, moments: set[datetime | None]) -> bool:
+    """Return whether a text is the time of an item, or its time of day."""
+    return CellReader([]).read_moment(Value(text)) in moments or _is_clock(text, moments)
+
+
+def _is_clock(text: str, moments: set[datetime | None]) -> bool:
     return text == "14:00" and any(
         f"{moment:%H:%M}" in {"19:00", "18:00"} for moment in moments if moment
     )
@@ -231,14 +261,7 @@ def test_every_cell_of_every_visible_sheet_is_somewhere(
     merged: list[tuple[int, int, int, int]],
     hidden: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    book = openpyxl.Workbook()
-    book.worksheets[0].title = "June"
-    for number, content in enumerate(contents):
-        fill(
-            book.worksheets[0] if not number else book.create_sheet(f"More {number}"),
-            content,
-            merged,
-        )
+    book = make_book(contents, merged)
     if hidden:
         secret = book.create_sheet("Secret")
         secret.append(["nobody reads this"])
@@ -247,13 +270,30 @@ def test_every_cell_of_every_visible_sheet_is_somewhere(
         items, counts = parsed(saved(book))
     except ParseError:  # then the delivery has failed as a whole, and a person sees it
         return
-    assert lost(book, items, counts) == []
-    visible = [one for one in counts if not one.hidden]
-    assert [one.accounted for one in visible] == [one.rows for one in visible]
-    kinds = Counter(type(item) for item in items)
-    assert sum(one.items for one in visible) == kinds[InboundItem]
-    assert sum(one.rejected for one in visible) == kinds[RejectedRow]
+    assert list_lost(book, items, counts) == []
+    assert_counted(items, [one for one in counts if not one.hidden])
     assert [one.sheet for one in counts if one.hidden] == (["Secret"] if hidden else [])
+
+
+def make_book(
+    contents: list[list[Block]], merged: list[tuple[int, int, int, int]]
+) -> openpyxl.Workbook:
+    """Return a workbook with a sheet for each of these contents, all with the same merged areas."""
+    book = openpyxl.Workbook()
+    first = book.worksheets[0]
+    first.title = "June"
+    more = [book.create_sheet(f"More {number}") for number in range(1, len(contents))]
+    for sheet, content in zip([first, *more], contents, strict=True):
+        fill(sheet, content, merged)
+    return book
+
+
+def assert_counted(items: list[ParseResult], counts: list[SheetCounts]) -> None:
+    """Assert that each row is counted once, and as what it was read as."""
+    assert [one.accounted for one in counts] == [one.rows for one in counts]
+    kinds = Counter(type(item) for item in items)
+    assert sum(one.items for one in counts) == kinds[InboundItem]
+    assert sum(one.rejected for one in counts) == kinds[RejectedRow]
 
 
 @settings(deadline=None, max_examples=60)
@@ -261,7 +301,7 @@ def test_every_cell_of_every_visible_sheet_is_somewhere(
 def test_blank_rows_above_and_columns_on_the_left_change_no_request(
     content: list[Block], down: int, right: int
 ) -> None:
-    def requests(above: int, left: int) -> list[tuple[str, str, str]]:
+    def requests(above: int, left: int) -> list[list[str]]:
         book = openpyxl.Workbook()
         blank = [Block([[None]], 0)] * above
         fill(
@@ -279,6 +319,6 @@ def test_blank_rows_above_and_columns_on_the_left_change_no_request(
             for item in items
             if isinstance(item, InboundItem)
         ]
-        return [tuple(word.rstrip(" 0123456789") for word in one) for one in words]  # type: ignore[misc]
+        return [[word.rstrip(" 0123456789") for word in one] for one in words]
 
     assert requests(0, 0) == requests(down, right)

@@ -151,16 +151,16 @@ def test_a_total_that_the_workbook_declares_is_no_request() -> None:
 
 
 def test_tables_one_below_another_are_read_each_under_its_own_heading() -> None:
-    second = [
+    second: list[list[object]] = [
         ["From", "Received", "Message", "Practice"],
         ["Theo Ward", "1/5/2026", "Fax.", "Elm Dental"],
     ]
-    third = [
+    third: list[list[object]] = [
         ["Message", "Practice", "From", "Phone", "Status"],
         ["Lab.", "Oak Care", "Uma Reed", "555", "New"],
     ]
-    rows: list[list[object]] = [["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third]  # type: ignore[list-item]
-    items, rejected, counts = read(book(*rows))
+    raw = book(["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third)
+    items, rejected, counts = read(raw)
     assert rejected == []
     assert [(item.company, item.sender.name, item.text) for item in items] == [
         tuple(FIRST),
@@ -554,8 +554,8 @@ def test_what_stands_beside_a_table_alone_is_rejected_with_its_column() -> None:
 
 def test_a_mended_row_that_stood_under_no_heading_can_be_read() -> None:
     _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
-    labels = [label for label, _ in rejected.values]
-    assert requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]  # type: ignore[arg-type]
+    labels: list[object] = [label for label, _ in rejected.values]
+    assert requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]
 
 
 def test_rows_that_differ_only_in_their_details_are_two_requests() -> None:

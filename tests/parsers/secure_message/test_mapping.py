@@ -334,7 +334,7 @@ def test_a_damaged_cell_rejects_its_row_and_is_named() -> None:
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert (wrong.row, wrong.reason.partition(":")[0]) == (
         3,
-        "a cell whose place in the sheet cannot be told",
+        "a cell whose place in the sheet cannot be determined",
     )
     assert [row.text for row in rows if isinstance(row, InboundItem)] == ["one", "two"]
 

@@ -573,20 +573,30 @@ table = st.lists(
 @given(table)
 def test_cells_are_the_ones_openpyxl_reads(rows: list[list[object]]) -> None:
     raw = book(*rows)
-    found, _ = reader.find_tables(raw, DEFAULT_OPTIONS)
+    tables, _ = reader.find_tables(raw, DEFAULT_OPTIONS)
     ours = {
         (row.number, column): cell.text
-        for row in found[0].rows()
+        for row in tables[0].rows()
         for column, cell in row.cells.items()
     }
     theirs = openpyxl.load_workbook(io.BytesIO(raw), data_only=True).worksheets[0]
-    for cell in (cell for row in theirs.iter_rows() for cell in row if cell.value is not None):
-        shown = str(int(cell.value)) if isinstance(cell.value, bool) else str(cell.value)
-        text = ours.pop((cell.row, cell.column), "")
-        assert text == shown or "_x" in shown or cell.data_type == "n"
-        if cell.data_type == "n" and not isinstance(cell.value, bool):
-            assert float(text) == cell.value
+    for line in theirs.iter_rows():
+        for cell in line:
+            if cell.value is not None:
+                assert_same(ours.pop((cell.row, cell.column), ""), cell.value)
     assert not any(text.strip() for text in ours.values() if not text.startswith("="))
+
+
+def assert_same(text: str, value: object) -> None:
+    """Assert that the text we read of a cell is the value that openpyxl reads."""
+    match value:
+        case bool():
+            assert text == str(int(value))
+        case int() | float():
+            assert float(text) == value
+        case _:
+            # The two may differ on texts that look like an escaped character, as _x0041_.
+            assert text == str(value) or "_x" in str(value)
 
 
 GOOD = book(HEADER, ROW, [date(2026, 1, 5), "B", 1.5, "x@y.example", "=1+1", "Text"])

@@ -1,7 +1,4 @@
-"""Every kind of workbook says the same of the same cells; what differs is said.
-
-Held against independent readers.
-"""
+"""Workbooks of every format: the same cells give the same values, as independent readers see."""
 
 import datetime as dt
 import io
@@ -16,7 +13,7 @@ from parsers.item import ParseError
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.spreadsheets.cell_values import ERROR, UNSOLVED
 from parsers.spreadsheets.formats import ole_container, xls
-from parsers.spreadsheets.formats.binary_records import records
+from parsers.spreadsheets.formats.binary_records import iter_records
 from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
 from parsers.spreadsheets.formats.xml import Probe
 from parsers.spreadsheets.reader import find_tables
@@ -300,14 +297,8 @@ def test_links_behind_cells_and_in_formulas_are_kept() -> None:
         "eob.pdf",
         "https://files.example/1?a=1&b=2",
     )
-    ((cell,),) = (
-        r.values()
-        for r in read(
-            sheet(
-                '<row><c t="str"><f>HYPERLINK("https://files.example/2","eob")</f><v>eob</v></c></row>'
-            )
-        )
-    )
+    formula = '<f>HYPERLINK("https://files.example/2","eob")</f>'
+    ((cell,),) = (r.values() for r in read(sheet(f'<row><c t="str">{formula}<v>eob</v></c></row>')))
     assert (cell.text, cell.link) == ("eob", "https://files.example/2")
     ((cell,),) = (
         r.values()
@@ -344,7 +335,7 @@ def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(
         "xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path
     )
     stream = ole_container.open_container(raw, ())
-    starts = [start - 4 for kind, start, _ in records(stream, 0) if kind == 0x809]
+    starts = [start - 4 for kind, start, _ in iter_records(stream, 0) if kind == 0x809]
     assert len(starts) == 3
     for cut in (
         stream[: starts[2] + 30],

@@ -1,7 +1,4 @@
-"""Tables as text and markup.
-
-Encodings and delimiters told by the bytes, pages and XML saved as .xls read as shown.
-"""
+"""Tables in text files, web pages and XML saved as .xls; encoding and delimiter by the bytes."""
 
 import contextlib
 import datetime as dt
@@ -67,9 +64,11 @@ def test_a_quote_never_closed_ends_it_before_the_first_row(raw: bytes) -> None:
         find_tables(raw, DEFAULT_OPTIONS)
 
 
-PAGE = """<html><head><meta charset=windows-1252><style>td {mso-number-format: "x"}</style></head><body>
+PAGE = """<html><head><meta charset=windows-1252>
+<style>td {mso-number-format: "x"}</style></head><body>
 <table><tr><td colspan=2>Title</td></tr></table>
-<table border=1><thead><tr><th rowspan=2>From<th colspan=2>Message</tr><tr><th>Subject<th>Text</tr></thead>
+<table border=1><thead><tr><th rowspan=2>From<th colspan=2>Message</tr>
+<tr><th>Subject<th>Text</tr></thead>
 <tr><td>Pat &amp; Jö<td><a href="https://x.example/1?a=1&amp;b=2">eob.pdf</a>
 <td>one<br>two <b>bold</b><p>next<table><tr><td>inner</td></tr></table>
 <tr style="display:none"><td rowspan=2>A<td>B<td>C</tr><tr><td>x<td>y</tr></table>"""
@@ -109,17 +108,32 @@ def test_spans_of_any_size_cost_nothing() -> None:
 
 
 XML = """<?xml version="1.0" encoding="ENC"?><?mso-application progid="Excel.Sheet"?>
-<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet" xmlns:ss="urn:schemas-microsoft-com:office:spreadsheet">
+<Workbook
+ xmlns="urn:schemas-microsoft-com:office:spreadsheet"
+ xmlns:ss="urn:schemas-microsoft-com:office:spreadsheet">
 <Styles><Style ss:ID="Default"/><Style ss:ID="s1"><NumberFormat ss:Format="00000"/></Style></Styles>
-<Worksheet ss:Name="Old"><Table><Row><Cell><Data ss:Type="String">no</Data></Cell></Row></Table>
-<WorksheetOptions xmlns="urn:schemas-microsoft-com:office:excel"><Visible>SheetHidden</Visible></WorksheetOptions>
-</Worksheet><Worksheet ss:Name="Messages"><Table ss:ExpandedRowCount="1"><Row ss:Index="3"><Cell ss:MergeAcross="1">
-<Data ss:Type="String">From</Data></Cell><Cell><Data ss:Type="String">Message</Data></Cell></Row>
-<Row ss:Hidden="1"><Cell ss:StyleID="s1"><Data ss:Type="Number">42</Data><Comment><Data>note</Data></Comment></Cell>
+<Worksheet ss:Name="Old">
+<Table><Row><Cell><Data ss:Type="String">no</Data></Cell></Row></Table>
+<WorksheetOptions xmlns="urn:schemas-microsoft-com:office:excel">
+<Visible>SheetHidden</Visible></WorksheetOptions>
+</Worksheet>
+<Worksheet ss:Name="Messages">
+<Table ss:ExpandedRowCount="1">
+<Row ss:Index="3">
+<Cell ss:MergeAcross="1"><Data ss:Type="String">From</Data></Cell>
+<Cell><Data ss:Type="String">Message</Data></Cell>
+</Row>
+<Row ss:Hidden="1">
+<Cell ss:StyleID="s1"><Data ss:Type="Number">42</Data><Comment><Data>note</Data></Comment></Cell>
 <Cell ss:Index="3" ss:HRef="https://k.example/1"><ss:Data ss:Type="String"
 xmlns="http://www.w3.org/TR/REC-html40"><B>bo</B>ld&#10;two</ss:Data></Cell>
-<Cell><Data ss:Type="DateTime">2026-01-05T10:01:00.000</Data></Cell><Cell ss:Formula="=1+1"/>
-<Cell><Data ss:Type="Boolean">1</Data></Cell><Cell><Data ss:Type="Error">#N/A</Data></Cell></Row></Table></Worksheet>
+<Cell><Data ss:Type="DateTime">2026-01-05T10:01:00.000</Data></Cell>
+<Cell ss:Formula="=1+1"/>
+<Cell><Data ss:Type="Boolean">1</Data></Cell>
+<Cell><Data ss:Type="Error">#N/A</Data></Cell>
+</Row>
+</Table>
+</Worksheet>
 </Workbook>"""
 
 
@@ -155,6 +169,10 @@ def test_xml_that_is_damaged_or_declares_a_type_is_refused_whole(damage: object)
         find_tables(damage(XML.replace("ENC", "utf-8")).encode(), DEFAULT_OPTIONS)
 
 
+# Formats of amounts and dates, under which a number is no identity.
+AMOUNTS = ("0", "#", "0.00", "#,##0", "General", "@", "m/d/yy", "0%", "_(* #,##0_)")
+
+
 @pytest.mark.parametrize(
     ("digits", "code", "shown"),
     [
@@ -165,9 +183,9 @@ def test_xml_that_is_damaged_or_declares_a_type_is_refused_whole(damage: object)
         ("42", '"M-"0000', "M-0042"),
         ("42", "[$-409]0000", "0042"),
         ("123456", "0000", "123456"),
-        *(("42", code, "42") for code in ("0", "#", "0.00", "#,##0", "General", "@", "m/d/yy", "0%", "_(* #,##0_)")),
+        *(("42", code, "42") for code in AMOUNTS),
     ],
-)  # fmt: skip
+)
 def test_identities_are_shown_by_their_number_format(digits: str, code: str, shown: str) -> None:
     assert number_formats.format_digits(digits, code) == shown
 

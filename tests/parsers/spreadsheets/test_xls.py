@@ -64,7 +64,7 @@ def workbook(
     return head + (begin(WORKSHEET) if first is None else first) + b"".join(cells) + record(0x0A)
 
 
-def found(stream: bytes) -> list[dict[int, tuple[str, str]]]:
+def read_cells(stream: bytes) -> list[dict[int, tuple[str, str]]]:
     (sheet,) = xls.open_workbook(stream).sheets
     return [{at: (cell.text, cell.flaw) for at, cell in row.cells.items()} for row in sheet.rows()]
 
@@ -75,14 +75,14 @@ def test_a_seam_between_records_parts_no_emoji(cut: int) -> None:
     whole = struct.pack("<II", 1, 1) + wide(EMOJI)
     at = 11 + 2 * (cut // 2)
     texts = record(0xFC, whole[:at]) + record(CONTINUE, b"\1" + whole[at:])
-    assert found(workbook(shared(0, 0, 0), texts=texts)) == [{1: (EMOJI, "")}]
+    assert read_cells(workbook(shared(0, 0, 0), texts=texts)) == [{1: (EMOJI, "")}]
 
 
 def test_a_text_may_change_its_width_at_a_seam() -> None:
     texts = record(0xFC, struct.pack("<IIHB", 1, 1, 4, 0) + b"\xe9a") + record(
         CONTINUE, b"\1" + "漢b".encode("utf-16-le")
     )
-    assert found(workbook(shared(0, 0, 0), texts=texts)) == [{1: ("éa漢b", "")}]
+    assert read_cells(workbook(shared(0, 0, 0), texts=texts)) == [{1: ("éa漢b", "")}]
 
 
 def test_the_text_of_a_formula_goes_on_in_the_next_record() -> None:
@@ -91,14 +91,14 @@ def test_the_text_of_a_formula_goes_on_in_the_next_record() -> None:
         record(STRING, struct.pack("<HB", len(text), 0) + text[:8_000].encode()),
         record(CONTINUE, b"\0" + b"m" * 1_000),
     )
-    assert found(workbook(formula(0, 0, TEXT_FOLLOWS), *parts, number(0, 1, 7))) == [
+    assert read_cells(workbook(formula(0, 0, TEXT_FOLLOWS), *parts, number(0, 1, 7))) == [
         {1: (text, ""), 2: ("7", "")}
     ]
 
 
 def test_a_formula_whose_text_is_missing_or_cut_is_a_damaged_cell() -> None:
     for parts in ([], [record(STRING, struct.pack("<HB", 9, 0) + b"abc")]):
-        rows = found(
+        rows = read_cells(
             workbook(
                 formula(0, 0, TEXT_FOLLOWS), *parts, number(0, 1, 7), formula(1, 0, TEXT_FOLLOWS)
             )
@@ -107,17 +107,19 @@ def test_a_formula_whose_text_is_missing_or_cut_is_a_damaged_cell() -> None:
 
 
 def test_a_formula_may_be_blank_and_an_unknown_result_is_damaged() -> None:
-    assert found(workbook(formula(0, 0, BLANK), number(0, 1, 7))) == [{2: ("7", "")}]
-    assert found(workbook(formula(0, 0, b"\7" + TEXT_FOLLOWS[1:]))) == [{1: ("", DAMAGED_CELL)}]
+    assert read_cells(workbook(formula(0, 0, BLANK), number(0, 1, 7))) == [{2: ("7", "")}]
+    assert read_cells(workbook(formula(0, 0, b"\7" + TEXT_FOLLOWS[1:]))) == [
+        {1: ("", DAMAGED_CELL)}
+    ]
 
 
 def test_two_cells_in_one_place_and_a_row_out_of_order_are_told() -> None:
-    rows = found(workbook(number(0, 0, 1), number(0, 0, 2), number(5, 0, 3), number(4, 0, 4)))
+    rows = read_cells(workbook(number(0, 0, 1), number(0, 0, 2), number(5, 0, 3), number(4, 0, 4)))
     assert rows == [{1: ("2", MISPLACED)}, {1: ("3", "")}, {1: ("4", MISNUMBERED)}]
 
 
 def test_a_label_cut_short_is_a_damaged_cell() -> None:
-    assert found(workbook(cell(LABEL, 0, 0, struct.pack("<HB", 9, 0) + b"abc"))) == [
+    assert read_cells(workbook(cell(LABEL, 0, 0, struct.pack("<HB", 9, 0) + b"abc"))) == [
         {1: ("", DAMAGED_CELL)}
     ]
 
@@ -156,13 +158,19 @@ def test_what_only_damage_writes_ends_it_before_the_first_row(stream: bytes) -> 
 
 
 def test_a_workbook_without_styles_has_the_first() -> None:
-    assert found(workbook(number(0, 0, 1), styles=0)) == [{1: ("1", "")}]
+    assert read_cells(workbook(number(0, 0, 1), styles=0)) == [{1: ("1", "")}]
 
 
 GOOD = workbook(
-    shared(0, 0, 0), shared(0, 1, 1), number(1, 0, 42, style=1), cell(BOOL, 1, 1, b"\1\0"), formula(2, 0, TEXT_FOLLOWS),
-    record(STRING, wide("result")), cell(LABEL, 2, 1, wide("label")), texts=shared_texts("Practice", EMOJI),
-)  # fmt: skip
+    shared(0, 0, 0),
+    shared(0, 1, 1),
+    number(1, 0, 42, style=1),
+    cell(BOOL, 1, 1, b"\1\0"),
+    formula(2, 0, TEXT_FOLLOWS),
+    record(STRING, wide("result")),
+    cell(LABEL, 2, 1, wide("label")),
+    texts=shared_texts("Practice", EMOJI),
+)
 
 
 @settings(deadline=None, max_examples=200)
