@@ -15,9 +15,8 @@ from sqlalchemy import select
 
 from tests.acceptance.browser import awkward_data, fortnight
 from tests.acceptance.browser.browser import BrowserUser, serve
-from tests.support.console_app import build_app
 from tests.support.context import HandClock, Woken
-from tests.support.signed_in_client import at_desk
+from tests.support.signed_in_client import at_desk, build_app
 from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
 from workflow.context import AppContext, open_context

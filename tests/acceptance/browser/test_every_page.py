@@ -11,8 +11,7 @@ from playwright.sync_api import Browser
 
 from tests.acceptance.browser.browser import MAX_PAGE_BYTES, NARROW, WIDE, BrowserUser
 from tests.acceptance.browser.conftest import BusyDesk
-from tests.support.console_app import build_app
-from tests.support.signed_in_client import invited
+from tests.support.signed_in_client import build_app, invited
 from workflow.context import AppContext
 from workflow.mail.compose import STATUS_PURPOSE
 

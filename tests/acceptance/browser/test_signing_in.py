@@ -9,9 +9,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tests.acceptance.browser.browser import NARROW, BrowserUser, serve
-from tests.support.console_app import build_app
 from tests.support.oidc_issuer import ANN, issuing, with_issuer
-from tests.support.signed_in_client import PASSWORD
+from tests.support.signed_in_client import PASSWORD, build_app
 from workflow.context import AppContext
 
 

@@ -32,7 +32,6 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Attachment, Format
 from tests.support.command import Intake as Intake_
-from tests.support.console_app import build_app
 from tests.support.context import (
     HandClock,
     audited,
@@ -45,7 +44,7 @@ from tests.support.context import (
     ticket_of,
 )
 from tests.support.servers import Valkey
-from tests.support.signed_in_client import at_desk
+from tests.support.signed_in_client import at_desk, build_app
 from workflow.accounts import api_tokens
 from workflow.context import AppContext
 from workflow.mail import sender

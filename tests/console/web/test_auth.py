@@ -9,9 +9,8 @@ from sqlalchemy import select
 from console.web import request
 from console.web.auth import LIBRARY_BLUEPRINT
 from console.web.auth_accounts import LOCK_DURATION, MAX_FAILURES
-from tests.support.console_app import build_app
 from tests.support.context import HandClock
-from tests.support.signed_in_client import PASSWORD, Desk, at_desk, invited
+from tests.support.signed_in_client import PASSWORD, Desk, at_desk, build_app, invited
 from workflow.accounts import invitations
 from workflow.context import AppContext
 from workflow.models.accounts import Account
