@@ -4,12 +4,15 @@ It names the right the endpoint needs, the schemas of what it takes and answers,
 the OpenAPI document.
 """
 
+import threading
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
 import flask_smorest
+from apispec import APISpec
 from flask import Flask, Response
 from marshmallow import EXCLUDE, RAISE, Schema, fields
 
@@ -20,6 +23,8 @@ from workflow.permissions import Right
 
 F = TypeVar("F", bound=Callable[..., Any])
 DOCUMENT_VIEW = "api-docs.openapi_json"
+PENDING_DOCUMENT = "intake-api-document"  # in `app.extensions`: completes the document, once
+_completing = threading.Lock()
 ENDPOINT_MODULES = (
     "tickets",
     "ticket_actions",
@@ -30,7 +35,23 @@ ENDPOINT_MODULES = (
     "operations",
     "webhooks",
 )
-blueprint = flask_smorest.Blueprint(api_auth.BLUEPRINT, __name__, url_prefix="/api/v1")
+
+
+class _Blueprint(flask_smorest.Blueprint):
+    """The library's Blueprint, whose part of the OpenAPI document is made when it is asked for.
+
+    Making it takes half of the time in which an app is built, and few processes ever serve it.
+    """
+
+    def register_views_in_doc(
+        self, api: flask_smorest.Api, app: Flask, spec: APISpec, **options: Any
+    ) -> None:
+        """Have `complete_document` do it."""
+        document = partial(super().register_views_in_doc, api, app, spec, **options)
+        app.extensions[PENDING_DOCUMENT] = cache(document)
+
+
+blueprint = _Blueprint(api_auth.BLUEPRINT, __name__, url_prefix="/api/v1")
 
 
 class ErrorBody(Schema):
@@ -84,6 +105,8 @@ def register_api(app: Flask, context: AppContext) -> None:
     # A function of our own, because `public` sets an attribute, and a method takes none.
     @request.public
     def document() -> Response:
+        with _completing:
+            app.extensions[PENDING_DOCUMENT]()
         return cast("Response", library_view())
 
     app.view_functions[DOCUMENT_VIEW] = document
