@@ -10,13 +10,24 @@ from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+)
 from waitress.server import create_server
 
 from tests.support.signed_in_client import PASSWORD, invited
 from workflow.context import AppContext
 from workflow.models.states import Role
 
+# Milliseconds after which a page hangs: a busy machine takes seconds for what takes none otherwise.
+HANG_LIMIT = 60_000
+expect.set_options(timeout=HANG_LIMIT)
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 MAX_PAGE_BYTES = (
     300 * 1000
@@ -84,7 +95,7 @@ class BrowserUser:
         # Nothing moves: colours are measured, and a button is where it was a moment ago.
         usual = {"base_url": address, "viewport": WIDE, "reduced_motion": "reduce"}
         self.context: BrowserContext = browser.new_context(**usual | context)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(HANG_LIMIT)
         self.faults: list[str] = []
         self._answers: list[Response] = []
         self.page = self.open()

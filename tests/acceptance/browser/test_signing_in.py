@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from tests.acceptance.browser.browser import NARROW, BrowserUser, serve
+from tests.acceptance.browser.browser import HANG_LIMIT, NARROW, BrowserUser, serve
 from tests.support.oidc_issuer import ANN, issuing, with_issuer
 from tests.support.signed_in_client import PASSWORD, build_app
 from workflow.context import AppContext
@@ -52,7 +52,7 @@ def test_a_browser_goes_to_the_issuer_and_comes_back_signed_in(
         )  # another site, not only another port
         desk.app = build_app(with_issuer(app_context, elsewhere, public_url=address))
         page = browser.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(HANG_LIMIT)
         page.goto(f"{address}/tasks")
         page.get_by_role("button", name="Use the clinic").click()
         page.locator("[name=sub]").fill(ANN)
