@@ -1,16 +1,18 @@
-"""Filing of many items at once, with one statement for each table.
+"""Filing of many items at once, of one delivery or of several, with one statement for each table.
 
 The rows are those that `file_item` writes one by one, and the same functions decide; only lookups
-and writes are made for many items together. That covers the plain case, secure messages that refer
-to no other mail: a new ticket, another message of an open ticket, or a duplicate. All other items,
-and those that lose a race for a unique index, go through `file_item`.
+and writes are made for many items together. That covers the plain case, items that answer no
+message or mail of ours: a new ticket, another message of an open secure-message thread, or a
+duplicate. All other items, and those that lose a race for a unique index, go through `file_item`.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from itertools import groupby, takewhile
+from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 from sqlalchemy.exc import IntegrityError
@@ -25,7 +27,7 @@ from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.database.engine import notify_workers
-from workflow.filing import file_item, threading
+from workflow.filing import delivery_reports, file_item, oversized, signs, threading
 from workflow.filing.bulk_lookup import BulkLookup, MessageRef, TicketRef
 from workflow.models.base import Base
 from workflow.models.core import (
@@ -35,6 +37,7 @@ from workflow.models.core import (
     Filing,
     Message,
     OutgoingMail,
+    StoredAttachment,
     Task,
     Ticket,
     TicketContact,
@@ -62,6 +65,7 @@ TABLES = (
     Ticket,
     TicketContact,
     Message,
+    StoredAttachment,
     Filing,
     OutgoingMail,
     Task,
@@ -76,6 +80,17 @@ IS_BULK_POSSIBLE = FIRST_STEP.on_entry not in {None, Template.SURVEY} and all(
 )
 
 
+class PendingItem(NamedTuple):
+    """An item to file: its delivery, and its position among the delivery's items.
+
+    It must be storable already (`database.text_safety`), as our parsers make it.
+    """
+
+    item: ParseResult
+    delivery: Delivery
+    position: int
+
+
 def file_items(
     desk: Desk,
     session: Session,
@@ -84,58 +99,70 @@ def file_items(
     first: int,
     now: datetime,
 ) -> None:
-    """File items of a delivery in order, the first of them at position `first`.
+    """File items of one delivery in order, the first of them at position `first`."""
+    file_pending(
+        desk, session, [PendingItem(item, delivery, n) for n, item in enumerate(items, first)], now
+    )
+
+
+def file_pending(
+    desk: Desk, session: Session, pending: Sequence[PendingItem], now: datetime
+) -> None:
+    """File items in order.
 
     The tables are the same as after `file_item` for each, and this is as safe to repeat and to run
     twice at once. A few hundred items are a good size: they are looked up and written together.
-    They must be storable already (`database.text_safety`), as our readers make them.
     """
     at = 0
-    while at < len(items):
-        at += _file_plain(desk, session, items[at:], delivery, first + at, now)
-        if at < len(items):
-            file_item.file_item(desk, session, items[at], delivery, first + at, now)
+    while at < len(pending):
+        at += _file_plain(desk, session, pending[at:], now)
+        if at < len(pending):
+            _file_one(desk, session, pending[at], now)
             at += 1
 
 
-def _file_plain(
-    desk: Desk,
-    session: Session,
-    items: Sequence[ParseResult],
-    delivery: Delivery,
-    first: int,
-    now: datetime,
-) -> int:
+def _file_one(desk: Desk, session: Session, one: PendingItem, now: datetime) -> None:
+    file_item.file_item(desk, session, one.item, one.delivery, one.position, now)
+
+
+def _file_plain(desk: Desk, session: Session, pending: Sequence[PendingItem], now: datetime) -> int:
     """File the plain items at the beginning; return how many they were."""
-    if not (IS_BULK_POSSIBLE and _is_plain(items[0], delivery)):
+    if not IS_BULK_POSSIBLE:
+        return 0
+    plain = list(takewhile(partial(_is_plain, desk), pending))
+    if not plain:
         return 0
     try:
         with session.begin_nested():
             with bulk_insert.force_custom_plans(session):
-                lookup = BulkLookup(session, [i for i in items if isinstance(i, InboundItem)], now)
-            plan = _Plan(desk, lookup, delivery, now)
-            for at, item in enumerate(items):
-                if not _is_plain(item, delivery):
+                lookup = BulkLookup(
+                    session, [p.item for p in plain if isinstance(p.item, InboundItem)], now
+                )
+            plan = _Plan(desk, lookup, now)
+            for one in plain:
+                if not plan.add(one):
                     break
-                plan.add(first + at, item)
             plan.write()
             search.index_tickets(session, *plan.list_ticket_ids())
     except IntegrityError:  # another worker has written one of them: each is looked up again
-        for at, item in enumerate(items):
-            file_item.file_item(desk, session, item, delivery, first + at, now)
-        return len(items)
-    log.items_filed(delivery.id, first, Counter(f.outcome for f in plan.filings))
+        for one in plain:
+            _file_one(desk, session, one, now)
+        return len(plain)
+    plan.log_outcomes()
     return len(plan.filings)
 
 
-def _is_plain(item: ParseResult, delivery: Delivery) -> bool:
-    """Return whether an item can be filed in bulk."""
+def _is_plain(desk: Desk, pending: PendingItem) -> bool:
+    """Return whether an item can be filed in bulk, unless it answers a message (`_Plan.add`)."""
+    item, delivery = pending.item, pending.delivery
     if isinstance(item, RejectedRow):
         return True
-    if item.format is not Format.SECURE_MESSAGE or item.authentication or item.file_urls:
+    # The call of a person on the desk names contacts and an owner.
+    if item.format is Format.PHONE or item.file_urls or "owner" in delivery.envelope:
         return False
-    is_ordinary = delivery.envelope.keys().isdisjoint({"owner", "oversized"})
-    return is_ordinary and threading.is_standalone(item, delivery.envelope)
+    if item.format is Format.SECURE_MESSAGE:
+        return not item.authentication and threading.is_standalone(item, delivery.envelope)
+    return delivery_reports.is_surely_message(desk, item, delivery)
 
 
 # -- the plan ----
@@ -143,76 +170,106 @@ def _is_plain(item: ParseResult, delivery: Delivery) -> bool:
 
 @dataclass(slots=True)
 class _Filing:
+    delivery: Delivery
     position: int
     outcome: Outcome
     message: MessageRef | None = None
     reason: str = ""
 
+    @property
+    def cause(self) -> str:
+        """Return the cause of the changes, as the audit log names it."""
+        return f"delivery {self.delivery.id}"
+
 
 class _Plan:
     """The outcome of some items, decided item by item, then written with a statement a table."""
 
-    def __init__(self, desk: Desk, lookup: BulkLookup, delivery: Delivery, now: datetime) -> None:
-        self._desk, self._lookup, self._delivery, self._now = desk, lookup, delivery, now
-        self._cause = f"delivery {delivery.id}"
+    def __init__(self, desk: Desk, lookup: BulkLookup, now: datetime) -> None:
+        self._desk, self._lookup, self._now = desk, lookup, now
         self._keys = iter(lookup.item_keys)
-        self._first_due = file_item.compute_first_due(desk, delivery)
+        self._first_due: dict[datetime, datetime | None] = {}
         self.filings: list[_Filing] = []
         self._rows: dict[type[Base], list[Row]] = {}
 
     # -- deciding ----
 
-    def add(self, position: int, item: ParseResult) -> None:
-        """Decide the outcome of the next item. Items come in the order they were looked up in."""
+    def add(self, pending: PendingItem) -> bool:
+        """Decide the outcome of the next item. Items come in the order they were looked up in.
+
+        Returns False, and plans nothing, for an item that may belong to the ticket of another
+        message: that is for `file_item` to decide, after this plan is written.
+        """
+        item, delivery, position = pending
         if isinstance(item, RejectedRow):
             reason = file_item.describe_rejection(item)
-            self.filings.append(_Filing(position, Outcome.REJECTED, reason=reason))
-            return
+            self.filings.append(_Filing(delivery, position, Outcome.REJECTED, reason=reason))
+            return True
         lookup = self._lookup
+        item = signs.add_envelope_signs(self._desk.settings, item, delivery)
         key, original = threading.find_duplicate(
-            lookup, item, next(self._keys), lookup.find_message
+            lookup, item, next(self._keys), partial(lookup.find_message, item.format)
         )
         if original is not None:
-            self.filings.append(_Filing(position, Outcome.DUPLICATE, original))
-            return
+            self.filings.append(_Filing(delivery, position, Outcome.DUPLICATE, original))
+            return True
+        if lookup.may_answer(item):
+            return False
+        item, forged = file_item.add_caveats(self._desk, item, delivery)
         ticket = self._find_ticket(item)
-        if ticket is not None:
-            message = self._plan_message(ticket, item, key, is_new=False)
-            self.filings.append(_Filing(position, Outcome.APPENDED, message))
-        else:
-            message = self._plan_message(self._plan_ticket(item), item, key, is_new=True)
-            self.filings.append(_Filing(position, Outcome.OPENED, message))
+        outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
+        ticket = ticket or self._plan_ticket(item, delivery, forged=forged)
+        is_new = outcome is Outcome.OPENED
+        message = self._plan_message(ticket, item, delivery, key, is_new=is_new)
+        self.filings.append(_Filing(delivery, position, outcome, message))
+        return True
 
     def _find_ticket(self, item: InboundItem) -> TicketRef | None:
-        """Find the first open ticket of the item's thread that it may join."""
+        """Find the first open ticket of a secure message's thread that it may join."""
         thread = threading.build_thread_id(item)
-        if not thread:
+        if not thread or item.format is not Format.SECURE_MESSAGE:
             return None
         for ticket in self._lookup.tickets_by_thread.get(thread, ()):
             if threading.may_join_thread(self._lookup, item, ticket.company_key, ticket.senders):
                 return ticket
         return None
 
-    def _plan_ticket(self, item: InboundItem) -> TicketRef:
+    def _plan_ticket(self, item: InboundItem, delivery: Delivery, *, forged: bool) -> TicketRef:
         lookup, now = self._lookup, self._now
         company = directory.find_or_create_company(lookup, item, now)
-        row = file_item.build_ticket_row(self._desk, item, self._delivery, company, self._first_due)
+        due_at = self._compute_first_due(delivery)
+        row = file_item.build_ticket_row(self._desk, item, delivery, company, due_at)
+        if forged:
+            row["origin"] = None
+        elif row["origin"]:
+            lookup.origins.add(row["origin"])
         contact = None
         if item.contact.key:
             contact = directory.find_or_create_contact(
                 lookup, item.contact, item.phone, company, vouched=False, now=now
             )
+        if contact is not None:
+            file_item.mark_sender_reachable(contact, item)
+        is_oversized = oversized.is_oversized(delivery.envelope)
         ticket = TicketRef(
             company=company,
             company_key=company.key if company else None,
             new_row=row,
             contact=contact,
             share_activity=contact is None or contact.email not in item.unshared_addresses,
+            notice=Template.OVERSIZED if is_oversized else FIRST_STEP.on_entry,
             undeliverable_reason=self._count_notice(contact, automated=row["automated"]),
         )
         if row["thread_id"]:
             lookup.tickets_by_thread.setdefault(row["thread_id"], []).append(ticket)
         return ticket
+
+    def _compute_first_due(self, delivery: Delivery) -> datetime | None:
+        """Return the first deadline of a ticket, computed once for each time of arrival."""
+        arrived = delivery.received_at
+        if arrived not in self._first_due:
+            self._first_due[arrived] = file_item.compute_first_due(self._desk, delivery)
+        return self._first_due[arrived]
 
     def _count_notice(self, contact: Contact | None, *, automated: bool) -> str:
         """Count a notice to a contact, or return why it cannot be sent."""
@@ -228,14 +285,20 @@ class _Plan:
         return reason
 
     def _plan_message(
-        self, ticket: TicketRef, item: InboundItem, key: str | None, *, is_new: bool
+        self,
+        ticket: TicketRef,
+        item: InboundItem,
+        delivery: Delivery,
+        key: str | None,
+        *,
+        is_new: bool,
     ) -> MessageRef:
         """Plan the message of an item, and make it known to the items that follow."""
         message_id = threading.build_message_id(item)
         reused = message_id in self._lookup.message_ids
-        row = file_item.build_message_row(item, self._delivery, key, reused=reused)
+        row = file_item.build_message_row(item, delivery, key, reused=reused)
         identity = threading.MessageIdentity(message_id, row["from_name"], ticket.company_key)
-        message = MessageRef(ticket, identity, new_row=row)
+        message = MessageRef(ticket, identity, new_row=row, attachments=item.attachments)
         if reused and is_new and ticket.new_row is not None:
             ticket.new_row["caveats"] = file_item.add_reused_id_caveat(ticket.new_row["caveats"])
         if ticket.company_key is None:
@@ -243,7 +306,7 @@ class _Plan:
         if message_id:
             self._lookup.message_ids.add(message_id)
         if key:
-            self._lookup.messages_by_key[key] = message
+            self._lookup.messages_by_key[item.format, key] = message
         return message
 
     def list_ticket_ids(self) -> tuple[list[int], list[int]]:
@@ -255,6 +318,18 @@ class _Plan:
         opened = by_outcome[Outcome.OPENED]
         return sorted(opened), sorted(by_outcome[Outcome.APPENDED] - opened)
 
+    def log_outcomes(self) -> None:
+        """Log what became of the items of each delivery."""
+        for _, group in groupby(self.filings, lambda filing: filing.delivery.id):
+            filings = list(group)
+            first = filings[0]
+            if len(filings) > 1:
+                outcomes = Counter[str](filing.outcome for filing in filings)
+                log.items_filed(first.delivery.id, first.position, outcomes)
+            else:
+                ticket = first.message.ticket.id if first.message else None
+                log.item_filed(first.delivery.id, first.outcome, ticket)
+
     # -- writing ----
 
     def write(self) -> None:
@@ -264,6 +339,7 @@ class _Plan:
         self._reserve_ids()
         for filing in self.filings:
             self._add_filing(filing)
+        self._add_attachments()
         connection = session.connection()
         with search.pause_index(connection):
             for model in TABLES:
@@ -297,16 +373,16 @@ class _Plan:
         match filing.outcome:
             case Outcome.OPENED:
                 assert message is not None
-                self._add_ticket(message.ticket)
+                self._add_ticket(message.ticket, filing.cause)
                 self._add_message(message)
             case Outcome.APPENDED:
                 assert message is not None
                 self._add_message(message)
-                self._audit("appended", self._cause, message.ticket, message=message.id)
+                self._audit("appended", filing.cause, message.ticket, message=message.id)
         self._add_row(
             Filing,
             {
-                "delivery_id": self._delivery.id,
+                "delivery_id": filing.delivery.id,
                 "position": filing.position,
                 "outcome": filing.outcome,
                 "ticket_id": message.ticket.id if message else None,
@@ -320,11 +396,20 @@ class _Plan:
         ids = {"ticket_id": message.ticket.id, "id": message.id}
         self._add_row(Message, {**message.new_row, **ids})
 
-    def _add_ticket(self, ticket: TicketRef) -> None:
+    def _add_attachments(self) -> None:
+        """Store the files of the new messages and add their rows."""
+        for message in self._list_messages(Outcome.OPENED, Outcome.APPENDED):
+            for attachment in message.attachments:
+                content, blob = self._desk.blob_store.store(attachment.content)
+                row = file_item.build_attachment_row(attachment)
+                stored = {"message_id": message.id, "content": content, "blob": blob}
+                self._add_row(StoredAttachment, {**row, **stored})
+
+    def _add_ticket(self, ticket: TicketRef, cause: str) -> None:
         """Add the rows of a new ticket that enters the process, as `Desk.open` does."""
         assert ticket.new_row is not None
-        self._audit("opened", self._cause, ticket)
-        self._audit("stage", self._cause, ticket, stage=FIRST_STEP.stage.name)
+        self._audit("opened", cause, ticket)
+        self._audit("stage", cause, ticket, stage=FIRST_STEP.stage.name)
         if ticket.contact is not None:
             self._add_row(
                 TicketContact,
@@ -344,10 +429,10 @@ class _Plan:
         self._add_row(Ticket, {**ticket.new_row, **ids})
 
     def _add_notice(self, ticket: TicketRef) -> None:
-        assert FIRST_STEP.on_entry is not None
+        assert ticket.notice is not None
         assert ticket.contact is not None
         mail = outbox.build_outbox_row(
-            ticket.id, 1, FIRST_STEP.on_entry, ticket.contact, by=RULE, now=self._now
+            ticket.id, 1, ticket.notice, ticket.contact, by=RULE, now=self._now
         )
         self._add_row(OutgoingMail, mail)
 

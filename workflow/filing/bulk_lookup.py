@@ -1,4 +1,4 @@
-"""Lookups for filing many secure messages at once, in a handful of queries."""
+"""Lookups for filing many items at once, in a handful of queries."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -10,13 +10,14 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from parsers.item import Format, InboundItem
+from parsers.item import Attachment, Format, InboundItem
 from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.filing import threading
 from workflow.models.core import Company, CompanyDomain, Contact, Message, Ticket
 from workflow.models.states import Status
+from workflow.process import Template
 from workflow.tickets import outbox
 
 
@@ -24,9 +25,9 @@ from workflow.tickets import outbox
 class TicketRef:
     """An existing ticket, or one about to be inserted.
 
-    A new one has its column values in `new_row`, the contact to notify, or the reason why nobody
-    can be notified; its `id` is 0 until it is reserved. `senders` (`threading.fold_sender`) are
-    those who wrote on a ticket without company.
+    A new one has its column values in `new_row`, the contact to notify and the notice, or the
+    reason why nobody can be notified; its `id` is 0 until it is reserved. `senders`
+    (`threading.fold_sender`) are those who wrote on a ticket without company.
     """
 
     id: int = 0
@@ -36,17 +37,22 @@ class TicketRef:
     new_row: Row | None = None
     contact: Contact | None = None
     share_activity: bool = True
+    notice: Template | None = None
     undeliverable_reason: str = ""
 
 
 @dataclass(slots=True)
 class MessageRef:
-    """An existing message, or one about to be inserted, with its column values in `new_row`."""
+    """An existing message, or one about to be inserted, with its column values in `new_row`.
+
+    `attachments` are those of a new one, which are stored with it.
+    """
 
     ticket: TicketRef
     identity: threading.MessageIdentity
     id: int = 0
     new_row: Row | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 class BulkLookup(directory.CustomerLookup):
@@ -63,41 +69,69 @@ class BulkLookup(directory.CustomerLookup):
             outbox.count_recent_mails(session, [c.id for c in self._contacts.values()], now)
         )
         self.item_keys = [threading.build_keys(i) for i in items]
-        self.messages_by_key = self._load_messages()
+        self.messages_by_key = self._load_messages(items)
         ids = {threading.build_message_id(i) for i in items} - {""}
+        ids.update(*(threading.list_reference_ids(i) for i in items))
         existing = select(Message.message_id).where(self._is_one_of(Message.message_id, ids))
         self.message_ids = set(session.scalars(existing))
+        self.origins = self._load_origins(items)
         self._load_tickets(items)
 
-    def _load_messages(self) -> dict[str, MessageRef]:
-        """Load the messages that have a key of the items."""
-        keys = {key for k in self.item_keys if k for key in (k.own, k.shared, *k.legacy) if key}
-        same = (
-            select(
-                Message.external_id,
-                Message.id,
-                Message.message_id,
-                Message.from_name,
-                Ticket.id,
-                Company.key,
+    def _load_messages(self, items: Sequence[InboundItem]) -> dict[tuple[str, str], MessageRef]:
+        """Load the messages that have a key of the items, by format and key."""
+        keys: dict[str, set[str]] = {}
+        for item, own in zip(items, self.item_keys, strict=True):
+            if own is not None:
+                candidates = {own.own, own.shared, *own.legacy} - {""}
+                keys.setdefault(item.format, set()).update(candidates)
+        messages: dict[tuple[str, str], MessageRef] = {}
+        for item_format, candidates in keys.items():
+            same = (
+                select(
+                    Message.external_id,
+                    Message.id,
+                    Message.message_id,
+                    Message.from_name,
+                    Ticket.id,
+                    Company.key,
+                )
+                .join(Ticket, Ticket.id == Message.ticket_id)
+                .outerjoin(Company, Company.id == Ticket.company_id)
+                .where(
+                    Message.format == item_format, self._is_one_of(Message.external_id, candidates)
+                )
             )
-            .join(Ticket, Ticket.id == Message.ticket_id)
-            .outerjoin(Company, Company.id == Ticket.company_id)
-            .where(
-                Message.format == Format.SECURE_MESSAGE, self._is_one_of(Message.external_id, keys)
-            )
-        )
-        messages: dict[str, MessageRef] = {}
-        for key, number, message_id, sender, ticket, company in self.session.execute(same):
-            assert key is not None  # it is one of those asked for
-            identity = threading.MessageIdentity(message_id, sender, company)
-            messages[key] = MessageRef(TicketRef(ticket), identity, number)
+            for key, number, message_id, sender, ticket, company in self.session.execute(same):
+                assert key is not None  # it is one of those asked for
+                identity = threading.MessageIdentity(message_id, sender, company)
+                messages[item_format, key] = MessageRef(TicketRef(ticket), identity, number)
         return messages
 
-    def find_message(self, key: str) -> tuple[MessageRef, threading.MessageIdentity] | None:
-        """Find the message with this key, stored or planned."""
-        message = self.messages_by_key.get(key)
+    def find_message(
+        self, item_format: Format, key: str
+    ) -> tuple[MessageRef, threading.MessageIdentity] | None:
+        """Find the message of a format with this key, stored or planned."""
+        message = self.messages_by_key.get((item_format, key))
         return (message, message.identity) if message is not None else None
+
+    def _load_origins(self, items: Sequence[InboundItem]) -> set[str]:
+        """Load the origins of the items that have a ticket already."""
+        origins = {threading.build_origin(i) for i in items if threading.is_origin_shared(i)}
+        taken = select(Ticket.origin).where(self._is_one_of(Ticket.origin, origins - {None}))
+        return {origin for origin in self.session.scalars(taken) if origin is not None}
+
+    def may_answer(self, item: InboundItem) -> bool:
+        """Return whether an item may belong to the ticket of another message.
+
+        It answers one, or has the id of one, stored or planned.
+        """
+        if item.format is Format.SECURE_MESSAGE:  # its thread decides (`threading.is_standalone`)
+            return False
+        if not self.message_ids.isdisjoint(threading.list_reference_ids(item)):
+            return True
+        if item.format is Format.FORMSTACK and threading.build_message_id(item) in self.message_ids:
+            return True
+        return threading.build_origin(item) in self.origins
 
     def _load_companies(self, items: Sequence[InboundItem]) -> None:
         numbers = {directory.truncate_number(i.company_number) for i in items} - {""}
@@ -107,9 +141,11 @@ class BulkLookup(directory.CustomerLookup):
             for i in items
             if i.company and i.company_number
         }
-        named = or_(self._is_one_of(Company.number, numbers), self._is_one_of(Company.key, keys))
         self._by_key: dict[str, Company] = {}
         self._by_number: dict[str, Company] = {}
+        if not (numbers or keys):
+            return
+        named = or_(self._is_one_of(Company.number, numbers), self._is_one_of(Company.key, keys))
         for company in self.session.scalars(select(Company).where(named)):
             self._add_company(company)
 
@@ -128,8 +164,9 @@ class BulkLookup(directory.CustomerLookup):
         """
         companies = {c.id: c for c in self._by_key.values()}
         ids = {row.company_id for row in rows if row.company_id is not None}
-        missing = self._is_one_of(Company.id, ids - companies.keys())
-        companies |= {c.id: c for c in self.session.scalars(select(Company).where(missing))}
+        if missing := ids - companies.keys():
+            load = select(Company).where(self._is_one_of(Company.id, missing))
+            companies |= {c.id: c for c in self.session.scalars(load)}
         for row in rows:
             company = None if row.company_id is None else companies[row.company_id]
             set_committed_value(row, "company", company)
@@ -139,7 +176,11 @@ class BulkLookup(directory.CustomerLookup):
 
         Locked, because another answer may change one at this moment.
         """
-        threads = {threading.build_thread_id(i) for i in items} - {""}
+        rows = [i for i in items if i.format is Format.SECURE_MESSAGE]
+        threads = {threading.build_thread_id(i) for i in rows} - {""}
+        self.tickets_by_thread: dict[str, list[TicketRef]] = {}
+        if not threads:
+            return
         tickets = (
             select(Ticket.id, Ticket.thread_id, Company.key)
             .outerjoin(Company, Company.id == Ticket.company_id)
@@ -147,13 +188,14 @@ class BulkLookup(directory.CustomerLookup):
             .order_by(Ticket.id)
             .with_for_update(of=Ticket, key_share=True)
         )
-        self.tickets_by_thread: dict[str, list[TicketRef]] = {}
         without_company: dict[int, TicketRef] = {}
         for number, thread, key in self.session.execute(tickets):
             ticket = TicketRef(number, company_key=key)
             self.tickets_by_thread.setdefault(thread, []).append(ticket)
             if key is None:
                 without_company[number] = ticket
+        if not without_company:
+            return
         senders = select(Message.ticket_id, Message.from_name, Message.from_email).where(
             self._is_one_of(Message.ticket_id, set(without_company)), Message.direction == "in"
         )

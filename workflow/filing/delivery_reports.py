@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Bounce, InboundItem
 from parsers.mail import evidence
 from parsers.mail.evidence import Meaning
-from workflow.filing import threading
+from workflow.filing import signs, threading
 from workflow.filing.threading import OurMailReferences
 from workflow.models.core import Delivery, Filing, OutgoingMail
 from workflow.models.states import Judgement, OutboxState, Outcome
@@ -68,6 +68,15 @@ def find_report(
     if judgement is None:
         return None
     return MailReport(judgement, f"{judgement} about mail {mail.id}", mail)
+
+
+def is_surely_message(desk: Desk, item: InboundItem, delivery: Delivery) -> bool:
+    """Return whether an item is no report and refers to no mail of ours, without any query."""
+    if delivery.by_person or threading.names_our_mail(item, delivery.envelope):
+        return False
+    item = signs.add_envelope_signs(desk.settings, item, delivery)
+    ours = threading.find_our_mail(item, delivery.envelope, desk.signer)
+    return ours.mail_id is None and not _is_about_delivery(item, ours)
 
 
 def _judge(item: InboundItem, ours: OurMailReferences, mail: OutgoingMail) -> Judgement | None:

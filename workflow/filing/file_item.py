@@ -27,6 +27,7 @@ from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
     AutomatedMail,
     Company,
+    Contact,
     Delivery,
     Filing,
     Message,
@@ -254,11 +255,18 @@ def _append(
 
 
 def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:
-    """Mark the sender as reachable again, if mail to them came back: they write from there."""
-    if item.format is Format.MAIL and not item.is_automated:
-        for link in ticket.contacts:
-            if link.contact.email == item.contact.key:
-                link.contact.unreachable = False
+    for link in ticket.contacts:
+        if link.contact.email == item.contact.key:
+            mark_sender_reachable(link.contact, item)
+
+
+def mark_sender_reachable(contact: Contact, item: InboundItem) -> None:
+    """Mark the sender of a mail as reachable again, if mail to them came back.
+
+    A person writes from there, so mail reaches them.
+    """
+    if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
+        contact.unreachable = False
 
 
 def _open(
@@ -435,8 +443,7 @@ def _add_people(
             lookup, person, phone, ticket.company, vouched=by_staff, now=now
         )
         if contact is not None:
-            if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
-                contact.unreachable = False  # a person writes from there, so mail reaches them
+            mark_sender_reachable(contact, item)
             is_shared = contact.email not in item.unshared_addresses
             desk.add_contact(session, ticket, contact, share_activity=is_shared)
     name = delivery.envelope.get("owner")

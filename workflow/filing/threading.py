@@ -244,6 +244,15 @@ def build_origin(item: InboundItem) -> str | None:
     return f"{item.format}:{build_message_id(item)}:{sender}"
 
 
+def is_origin_shared(item: InboundItem) -> bool:
+    """Return whether an item joins the ticket with its origin, though its content is another.
+
+    Ids of workbook rows are not unique enough: the same row again is a duplicate, another one a new
+    ticket.
+    """
+    return item.format is not Format.SECURE_MESSAGE
+
+
 # -- the practice and sender of an item ----
 
 
@@ -417,12 +426,8 @@ def _match_by_id(session: Session, item: InboundItem) -> TicketMatch | None:
 
 
 def _find_same_item(session: Session, item: InboundItem) -> Ticket | None:
-    """Find the ticket with an earlier message of the same id, where such ids are unique.
-
-    Ids of workbook rows are not: the same row again is a duplicate (see `find_duplicate`), another
-    one a new ticket.
-    """
-    if item.format is Format.SECURE_MESSAGE:
+    """Find the ticket with an earlier message of the same id, where such ids are unique."""
+    if not is_origin_shared(item):
         return None
     if item.format is Format.FORMSTACK and item.external_id:
         addressed = func.coalesce(Message.addressed_ticket_id, Message.ticket_id)
@@ -521,9 +526,7 @@ def _find_by_token(
 
 def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:
     """Find the ticket of a stored message that is answered, the latest reference first."""
-    references = (item.in_reply_to, *reversed(item.references[-_MAX_REFERENCES:]))
-    ids = [reference.strip().strip("<>") for reference in references]
-    ids = [message_id for message_id in ids if "@" in message_id and len(message_id) <= _MAX_ID]
+    ids = list_reference_ids(item)
     if not ids:
         return None
     # An answer belongs to the ticket that the answered message was addressed to.
@@ -532,6 +535,22 @@ def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:
     tickets = dict(rows.all())
     number = next((tickets[message_id] for message_id in ids if message_id in tickets), None)
     return session.get(Ticket, number) if number else None
+
+
+def list_reference_ids(item: InboundItem) -> list[str]:
+    """Return the Message-IDs that an item answers, without angle brackets, the latest first."""
+    references = (item.in_reply_to, *reversed(item.references[-_MAX_REFERENCES:]))
+    ids = [reference.strip().strip("<>") for reference in references]
+    return [message_id for message_id in ids if "@" in message_id and len(message_id) <= _MAX_ID]
+
+
+def names_our_mail(item: InboundItem, envelope: dict[str, Any]) -> bool:
+    """Return whether an item may refer to a ticket or mail of ours, signatures not yet verified."""
+    if _list_tokens(item, envelope):
+        return True
+    searched = (*item.references[:_MAX_REFERENCES], *item.references[-_MAX_REFERENCES:])
+    references = (item.message_id, item.in_reply_to, *searched)
+    return any(_OUR_MESSAGE_ID.search(reference) for reference in references)
 
 
 def _list_tokens(item: InboundItem, envelope: dict[str, Any]) -> list[tuple[str, str]]:

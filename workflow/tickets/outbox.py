@@ -202,6 +202,8 @@ def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime)
 
     Contacts without any are left out.
     """
+    if not contacts:
+        return {}
     recent = (
         is_one_of(session, OutgoingMail.contact_id, contacts),
         OutgoingMail.created_at > now - timedelta(hours=1),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from parsers.item import Address, Format, InboundItem, ParseResult, RejectedRow
+from parsers.item import Address, Attachment, Format, InboundItem, ParseResult, RejectedRow
 from tests.support.context import (
     START,
     HandClock,
@@ -29,7 +29,7 @@ from tests.support.context import (
 from workflow.context import AppContext
 from workflow.database.text_safety import make_storable
 from workflow.filing import bulk
-from workflow.filing.bulk import file_items
+from workflow.filing.bulk import PendingItem, file_items, file_pending
 from workflow.filing.file_item import file_item
 from workflow.models.base import Base
 from workflow.models.core import (
@@ -40,6 +40,7 @@ from workflow.models.core import (
     Filing,
     Message,
     OutgoingMail,
+    StoredAttachment,
     Ticket,
 )
 from workflow.models.states import DeliveryState, Outcome, Status
@@ -83,7 +84,9 @@ def message(**values: Any) -> InboundItem:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Two notices an hour, so that the third one is over the budget."""
-    return settings.model_copy(update={"notices_per_sender_hour": 2})
+    return settings.model_copy(
+        update={"notices_per_sender_hour": 2, "authserv_id": "mx.desk.example"}
+    )
 
 
 @pytest.fixture
@@ -218,12 +221,12 @@ def open_rolled_back(context: AppContext) -> Iterator[Session]:
         session.rollback()
 
 
-def add_delivery(context: AppContext, session: Session) -> Delivery:
+def add_delivery(context: AppContext, session: Session, digest: str = "d") -> Delivery:
     now = context.clock()
     delivery = Delivery(
         transport="folder",
         format=Format.SECURE_MESSAGE,
-        digest="d",
+        digest=digest,
         content=b"",
         size=0,
         envelope={"name": "x.xlsx"},
@@ -258,6 +261,10 @@ def _ranked(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str,
         values[key.parent.name] = (
             ranks[key.column.table.name][number] if number is not None else None
         )
+    if table.name == "ticket_relations":
+        values["reason"] = values["reason"].rstrip("0123456789")  # "follows #9"
+    if table.name == "attachments":
+        values["content"] = values["content"] is not None  # sealed, and so never the same
     if table.name == "outbox":
         template, ticket, period, person, nth = values["rule_key"].split(":")
         ticket, person = ranks["tickets"][int(ticket)], ranks["contacts"][int(person)]
@@ -346,3 +353,157 @@ def outcomes(context: AppContext) -> list[str]:
                 select(Filing.outcome).order_by(Filing.delivery_id, Filing.position)
             )
         ]
+
+
+# -- mails and forms, one a delivery ----
+
+MESSAGE_IDS = ("a@x.example", "b@x.example", "c@x.example", "old@x.example", "old-done@x.example")
+REPORT_SIGNS = ("bounce-report", "null-sender", "mailer-daemon")
+ENVELOPES: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"mail_from": "ann@known.example"},
+    {"mail_from": ""},
+    {"oversized": 50_000_000},
+    {"rcpt_to": ["support+t-1-" + "0" * 24 + "@localhost"]},  # a forged token
+)
+
+
+@pytest.fixture
+def past_mail_context(past_context: AppContext, clock: HandClock) -> AppContext:
+    """Context with tickets that mails have opened, one of them completed."""
+    for message_id in ("old@x.example", "old-done@x.example"):
+        filing = deliver(past_context, mail(name=message_id, sender=PEOPLE[2]))
+        assert filing.ticket_id is not None
+        if message_id.startswith("old-done"):
+            complete(past_context, filing.ticket_id)
+    clock.turn(hours=1)
+    return past_context
+
+
+def _make_mail(message_id: str, sender: Address, text: str, more: dict[str, Any]) -> InboundItem:
+    return mail(text, name=message_id, sender=sender, **more)
+
+
+def _make_form(message_id: str, sender: Address, text: str, more: dict[str, Any]) -> InboundItem:
+    more = {k: v for k, v in more.items() if k not in {"in_reply_to", "references"}}
+    return replace(
+        _make_mail(message_id, sender, text, more), format=Format.FORMSTACK, message_id=""
+    )
+
+
+mails = st.builds(
+    lambda make, *args: make(*args),
+    st.sampled_from([_make_mail, _make_mail, _make_mail, _make_form]),
+    st.sampled_from(MESSAGE_IDS),
+    st.sampled_from(PEOPLE[:9]),
+    st.sampled_from(["help", "help me"]),
+    st.sampled_from(
+        [
+            {},
+            {},
+            {},
+            {"in_reply_to": "<a@x.example>"},
+            {"references": ("<old@x.example>", "<elsewhere@y.example>")},
+            {"in_reply_to": "<old-done@x.example>"},
+            {"in_reply_to": f"<outbox-1-{'0' * 24}@localhost>"},
+            {"attachments": (Attachment("a.pdf", "application/pdf", b"%PDF-1"),)},
+            {"attachments": (Attachment("b.txt", "text/plain", b"Message-ID: <m@z>\n"),)},
+            {"signs": ("auto-submitted",), "is_automated": True},
+            {"signs": REPORT_SIGNS, "is_automated": True, "is_bounce": True},
+            {"authentication": ("mx.desk.example; dmarc=fail",)},
+            {"company": "Known & Co", "company_number": "77"},
+            {"thread_id": "t-open"},
+            {"phone": "212-555-0142", "html": "<p>help</p>"},
+            {"sent_at": None},
+        ]
+    ),
+)
+
+
+@effort(
+    max_examples=40,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(
+        st.tuples(mails | items, st.sampled_from(ENVELOPES), st.sampled_from([False] * 4 + [True])),
+        min_size=1,
+        max_size=10,
+    )
+)
+def test_deliveries_together_are_as_one_by_one(
+    past_mail_context: AppContext, batch: list[tuple[InboundItem, dict[str, Any], bool]]
+) -> None:
+    context = past_mail_context
+    one_by_one, in_bulk = (dump_deliveries(context, batch, file) for file in (file_each, file_all))
+    for table in one_by_one:
+        assert in_bulk[table] == one_by_one[table], table
+
+
+def file_each(context: AppContext, session: Session, batch: list[PendingItem]) -> None:
+    for one in batch:
+        file_item(context.desk, session, *one, context.clock())
+
+
+def file_all(context: AppContext, session: Session, batch: list[PendingItem]) -> None:
+    file_pending(context.desk, session, batch, context.clock())
+
+
+def dump_deliveries(
+    context: AppContext, batch: list[tuple[InboundItem, dict[str, Any], bool]], file: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Return all tables after filing a delivery for each item, which is rolled back."""
+    with open_rolled_back(context) as session:
+        pending = []
+        for number, (item, envelope, by_person) in enumerate(batch):
+            delivery = add_delivery(context, session, digest=f"d{number}")
+            delivery.format, delivery.envelope, delivery.by_person = (
+                item.format,
+                envelope,
+                by_person,
+            )
+            pending.append(PendingItem(make_storable(item), delivery, 0))
+        session.flush()
+        file(context, session, pending)
+        session.flush()
+        return tables(session)
+
+
+def test_plain_mails_are_filed_without_one_by_one(
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk.file_item, "file_item", None)
+    attached = (Attachment("a.pdf", "application/pdf", b"%PDF-1"),)
+    batch = [mail(sender=Address("", f"a{n}@x.example"), attachments=attached) for n in range(20)]
+    batch += [batch[0]]
+    with any_context.store.transaction() as session:
+        pending = [
+            PendingItem(item, add_delivery(any_context, session, digest=f"d{n}"), 0)
+            for n, item in enumerate(batch)
+        ]
+        file_pending(any_context.desk, session, pending, any_context.clock())
+    with any_context.store.read_only() as session:
+        rows = session.scalars(select(Filing.outcome).order_by(Filing.delivery_id))
+        assert list(rows) == [*["opened"] * 20, "duplicate"]
+        stored = session.scalars(select(StoredAttachment)).all()
+        assert len({a.message_id for a in stored}) == len(stored) == 20
+        assert any_context.blob_store.read(stored[0].content, stored[0].blob) == b"%PDF-1"
+
+
+def test_an_answer_to_a_mail_of_the_same_batch_joins_its_ticket(any_context: AppContext) -> None:
+    first = mail(name="first@x.example")
+    batch = [first, mail(name="second@x.example", in_reply_to="<first@x.example>"), mail()]
+    with any_context.store.transaction() as session:
+        pending = [
+            PendingItem(item, add_delivery(any_context, session, digest=f"d{n}"), 0)
+            for n, item in enumerate(batch)
+        ]
+        file_pending(any_context.desk, session, pending, any_context.clock())
+    with any_context.store.read_only() as session:
+        rows = session.execute(
+            select(Filing.outcome, Filing.ticket_id).order_by(Filing.delivery_id)
+        )
+        assert [tuple(row) for row in rows] == [("opened", 1), ("appended", 1), ("opened", 2)]
