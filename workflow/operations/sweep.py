@@ -4,11 +4,13 @@ It also does the waiting work itself when no worker does it.
 """
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import selectinload
 
 from workflow import background_jobs, process
 from workflow.context import AppContext
@@ -27,7 +29,8 @@ from workflow.tickets.desk import Desk
 from workflow.webhooks import deliver
 
 WORKER_GRACE = timedelta(seconds=20)  # a worker that runs takes up waiting work sooner than this
-BATCH_SIZE = 500  # tickets a transaction
+BATCH_SIZE = 500  # overdue tickets listed at once
+HOLD_SECONDS = 0.03  # of a transaction that raises tasks: others wait for it
 NOTICE_TEMPLATES = (Template.NOTICE, Template.OVERSIZED)
 FINAL_STATES = (OutboxState.SENT, OutboxState.REFUSED)
 
@@ -79,19 +82,20 @@ def raise_tasks(context: AppContext, now: datetime) -> int:
     A ticket gets one task for each deadline and period, however often this runs.
     """
     raised, after = 0, 0
-    while True:
-        with context.store.transaction() as session:
-            tickets = _list_overdue(session, now, after)
-            raised += sum(len(context.desk.raise_overdue_tasks(session, t, now)) for t in tickets)
-        if len(tickets) < BATCH_SIZE:
-            return raised
-        after = tickets[-1].id
+    while numbers := _list_overdue(context, now, after):
+        after = numbers[-1]
+        waiting = deque(numbers)
+        while waiting:
+            raised += _raise_some(context, waiting, now)
+            if waiting:
+                context.store.pause_for_writers()
+    return raised
 
 
-def _list_overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
+def _list_overdue(context: AppContext, now: datetime, after: int) -> list[int]:
     """List open tickets past a deadline that has no task yet, with numbers above `after`.
 
-    Milestones and tasks are loaded with them, because the desk looks at both.
+    At most BATCH_SIZE, in order.
     """
     kinds = [Desk.deadline_kind(d) for d in process.DEADLINES]
     deadline_tasks = (
@@ -101,14 +105,35 @@ def _list_overdue(session: Session, now: datetime, after: int) -> list[Ticket]:
     )
     raised = select(func.count()).where(*deadline_tasks).correlate(Ticket).scalar_subquery()
     query = (
-        select(Ticket)
+        select(Ticket.id)
         .where(Ticket.status == Status.OPEN, Ticket.due_at <= now, Ticket.id > after)
         .where(raised < len(kinds))
-        .options(selectinload(Ticket.milestones), selectinload(Ticket.tasks))
         .order_by(Ticket.id)
         .limit(BATCH_SIZE)
     )
-    return list(session.scalars(query))
+    with context.store.read_only() as session:
+        return list(session.scalars(query))
+
+
+def _raise_some(context: AppContext, waiting: deque[int], now: datetime) -> int:
+    """Raise the tasks of the first tickets in one short transaction; remove these tickets.
+
+    After a weekend's stop there may be thousands, and senders wait for the database meanwhile.
+    """
+    raised = 0
+    until = time.monotonic() + HOLD_SECONDS
+    with context.store.transaction() as session:
+        while waiting:
+            ticket = session.get(
+                Ticket,
+                waiting.popleft(),
+                options=[selectinload(Ticket.milestones), selectinload(Ticket.tasks)],
+            )
+            if ticket is not None:
+                raised += len(context.desk.raise_overdue_tasks(session, ticket, now))
+            if time.monotonic() >= until:
+                break
+    return raised
 
 
 # -- tickets stuck in 1-Submitted (PROCESS, reading 6) ----

@@ -325,3 +325,25 @@ def test_side_ends_have_no_deadlines_until_they_are_taken_back(
         context.desk.reopen(session, ticket, by="Olga", cause="a mistake", now=clock())
         assert (ticket.status, ticket.stage, ticket.period) == (Status.OPEN, Stage.SUBMITTED, 1)
     assert raise_tasks_now(context) == 2
+
+
+def test_many_overdue_tickets_do_not_hold_the_database(
+    any_context: AppContext, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a stop of some days: several short transactions, and others write between them."""
+    context = any_context
+    numbers = [ticket_of(context) for _ in range(7)]
+    clock.turn(days=5)
+    monkeypatch.setattr(sweep, "HOLD_SECONDS", 0.0)  # then a ticket is enough
+    monkeypatch.setattr(sweep, "BATCH_SIZE", 3)
+    rests: list[int] = []
+
+    def count_raised() -> None:
+        """Write in a transaction of its own, as a listener does, while the tasks are raised."""
+        ticket_of(context)
+        rests.append(sum(len(tasks(context, number)) for number in numbers))
+
+    monkeypatch.setattr(context.store, "pause_for_writers", count_raised)
+    assert raise_tasks_now(context) == 2 * len(numbers)
+    assert rests == [2, 4, 8, 10]  # not after the last ticket of a list
+    assert raise_tasks_now(context) == 0
