@@ -1,12 +1,13 @@
 """Process stored deliveries: parse and file them, or mark them failed with the reason."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT, is_visible
 from workflow.filing import sheet_counts
-from workflow.filing.bulk import file_items
+from workflow.filing.bulk import PendingItem, file_pending
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import DeliveryState
 from workflow.runtime import log
@@ -35,6 +36,9 @@ SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it i
 # the time that items wait for the one before them, so that they are filed in order
 PATIENCE_SECONDS = 0.5
 POLL_SECONDS = 0.05
+# Deliveries claimed for each free parser: they are parsed ahead, and filed several at once.
+AHEAD_PER_PARSER = 8
+BATCH = 50  # deliveries filed in one transaction
 # frames filed in one transaction: channels wait for it, but not for a workbook of 100,000 rows
 FRAMES_PER_COMMIT = 5
 PROGRESS_SECONDS = 5.0  # between two log lines about a delivery that takes long
@@ -64,30 +68,82 @@ class _Claimed(NamedTuple):
 
 @dataclass
 class _InProgress:
-    """A claimed delivery while it is being parsed."""
+    """A claimed delivery, whose answer comes from a parser."""
 
     claimed: _Claimed
-    parsed: Future[ParserAnswer] = field(repr=False)
+    parsed: Future[ParserAnswer] = field(default_factory=Future, repr=False)
+
+    @property
+    def is_small(self) -> bool:
+        """Return whether it is parsed completely, into one frame, and can be filed with others."""
+        return (
+            self.claimed.format is not Format.SECURE_MESSAGE
+            and not self.claimed.is_suspect
+            and self.parsed.done()
+            and self.parsed.exception() is None
+        )
+
+
+class _ParseQueue:
+    """Claimed deliveries that wait for a free parser, which takes the next one by itself."""
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._waiting: deque[_InProgress] = deque()
+        # Reentrant: without a pool, parsing ends before `begin_parsing` returns.
+        self._lock = threading.RLock()
+
+    def add(self, claimed: _Claimed) -> _InProgress:
+        """Queue a delivery."""
+        one = _InProgress(claimed)
+        with self._lock:
+            self._waiting.append(one)
+        self._begin_next()
+        return one
+
+    def take_back_from(self, first: _InProgress) -> list[_Claimed]:
+        """Remove and return a delivery and all behind it; none when a parser has begun it."""
+        with self._lock:
+            if not (self._waiting and self._waiting[0] is first):
+                return []
+            claimed = [one.claimed for one in self._waiting]
+            self._waiting.clear()
+        return claimed
+
+    def _begin_next(self) -> None:
+        with self._lock:
+            while self._waiting and parser_pool.count_free_parsers():
+                one = self._waiting.popleft()
+                answer = _begin_parsing(self._context, one.claimed)
+                answer.add_done_callback(lambda done, one=one: self._pass_on(done, one))  # type: ignore[misc]
+
+    def _pass_on(self, done: Future[ParserAnswer], one: _InProgress) -> None:
+        error = done.exception()
+        if error is not None:
+            one.parsed.set_exception(error)
+        else:
+            one.parsed.set_result(done.result())
+        self._begin_next()
 
 
 def process_waiting(context: AppContext) -> int:
     """Process pending deliveries, oldest first, for about five seconds; return how many were tried.
 
     Workers are notified when some are left. Items are parsed side by side and filed in the order
-    they came. One that keeps its parser busy is filed when it is ready, without delaying those
-    behind it.
+    they came, those that are ready in one transaction. One that keeps its parser busy is filed when
+    it is ready, without delaying those behind it.
     """
     latest, count = time.monotonic() + SLICE_SECONDS, 0
+    parse_queue = _ParseQueue(context)
     in_progress: deque[_InProgress] = deque()
     while True:
         is_late = time.monotonic() >= latest
         if not is_late:
-            claimed = _claim(context, parser_pool.count_free_parsers())
-            in_progress.extend(_begin(context, one) for one in claimed)
+            most = parser_pool.count_free_parsers() * AHEAD_PER_PARSER - len(in_progress)
+            in_progress.extend(parse_queue.add(one) for one in _claim(context, most))
         if not in_progress:
             break
-        _file_in_order(context, in_progress.popleft())
-        count += 1
+        count += _file_next(context, in_progress, parse_queue)
     if is_late:
         context.store.notify(READ_QUEUE)
     return count
@@ -108,7 +164,7 @@ def process_delivery(context: AppContext, number: int, patience: float = 0.0) ->
     ):
         time.sleep(POLL_SECONDS)
     if claimed is not None:
-        in_progress = _begin(context, claimed)
+        in_progress = _InProgress(claimed, _begin_parsing(context, claimed))
         wait([in_progress.parsed])
         _settle(context, in_progress)
 
@@ -140,7 +196,7 @@ def _claim(context: AppContext, most: int) -> list[_Claimed]:
 
     Those that have been tried before come last, and one at a time.
     """
-    if not most:
+    if most <= 0:
         return []
     now, suspects = context.clock(), 1 if parser_pool.has_spare_parser() else 0
     waiting = select(Delivery).where(
@@ -172,23 +228,21 @@ def _count_attempt(context: AppContext, session: Session, delivery: Delivery) ->
     )
 
 
-def _begin(context: AppContext, claimed: _Claimed) -> _InProgress:
-    """Begin to parse a delivery; errors are in its future."""
+def _begin_parsing(context: AppContext, claimed: _Claimed) -> Future[ParserAnswer]:
+    """Begin to parse a delivery; errors are in the future."""
     failed: Future[ParserAnswer] = Future()
     if claimed.attempts > MAX_ATTEMPTS:
         failed.set_exception(ParserEndedError("each time, the worker reading it ended"))
-        return _InProgress(claimed, failed)
+        return failed
     try:
         raw = read_raw(context, claimed.content, claimed.blob)
         reject_mail_url(claimed.transport, claimed.format, raw)
         parser_options = load_parser_options(context, claimed.format)
-        return _InProgress(
-            claimed, parser_pool.start_parsing(claimed.format, raw, parser_options, claimed.filed)
-        )
+        return parser_pool.start_parsing(claimed.format, raw, parser_options, claimed.filed)
     # settled with this one: those claimed with it are parsed all the same
     except Exception as error:  # noqa: BLE001
         failed.set_exception(error)
-    return _InProgress(claimed, failed)
+    return failed
 
 
 def read_raw(context: AppContext, content: bytes | None, blob: str | None) -> bytes:
@@ -206,15 +260,48 @@ def read_raw(context: AppContext, content: bytes | None, blob: str | None) -> by
         ) from None
 
 
-def _file_in_order(context: AppContext, one: _InProgress) -> None:
-    """File a delivery once it is parsed, or in a thread of its own when that takes long."""
+def _file_next(
+    context: AppContext, in_progress: deque[_InProgress], parse_queue: _ParseQueue
+) -> int:
+    """File the next delivery once it is parsed, with those behind it that are ready.
+
+    One that takes long is filed in a thread of its own. Returns how many were taken off the queue
+    and not given back.
+    """
+    one = in_progress.popleft()
     wait([one.parsed], timeout=0 if one.claimed.is_suspect else PATIENCE_SECONDS)
     if not one.parsed.done():
+        if unbegun := parse_queue.take_back_from(one):  # slow items keep every parser busy
+            _release(context, unbegun)
+            in_progress.clear()  # they were behind it
+            return 0
         one.parsed.add_done_callback(lambda _: _settle_late(context, one))
+    elif one.is_small:
+        batch = [one]
+        while in_progress and len(batch) < BATCH and in_progress[0].is_small:
+            batch.append(in_progress.popleft())
+        _settle_batch(context, batch)
+        return len(batch)
     elif one.parsed.exception() is None and one.parsed.result().has_more:
         parser_pool.run_in_background(lambda: _settle_late(context, one))
     else:
         _settle(context, one)
+    return 1
+
+
+def _release(context: AppContext, claimed: list[_Claimed]) -> None:
+    """Return deliveries to the queue that were not begun: they are due at once, for any worker."""
+    now = context.clock()
+    values = {"attempts": Delivery.attempts - 1, "not_before": now}
+    numbers = [one.number for one in claimed]
+    try:
+        with context.store.transaction() as session:
+            pending = Delivery.state == DeliveryState.PENDING
+            session.execute(
+                update(Delivery).where(Delivery.id.in_(numbers), pending).values(values)
+            )
+    except SQLAlchemyError as error:  # their visibility timeout ends
+        log.fault("read", error)
 
 
 def _settle_late(context: AppContext, one: _InProgress) -> None:
@@ -253,6 +340,73 @@ def _settle_or_raise(context: AppContext, one: _InProgress) -> None:
     except Exception as error:  # noqa: BLE001
         log.fault("read", error)
         _retry_or_fail(context, claimed, _describe_bug(type(error).__name__))
+
+
+def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
+    """File small deliveries in one transaction, or each by itself when that fails.
+
+    Raises nothing.
+    """
+    frames = [_take_frame(one.parsed.result()) for one in batch]
+    if len(batch) > 1:
+        try:
+            with context.store.transaction() as session:
+                _file_batch(context, session, [one.claimed for one in batch], frames)
+        # Each is tried by itself, and its error is then recorded with it.
+        except Exception as error:  # noqa: BLE001
+            log.fault("read", error)
+        else:
+            return
+    for one, frame in zip(batch, frames, strict=True):
+        answer: Future[ParserAnswer] = Future()
+        answer.set_result(ParserAnswer([frame], iter(()), has_more=False))
+        _settle(context, _InProgress(one.claimed, answer))
+
+
+def _take_frame(answer: ParserAnswer) -> Frame:
+    """Return the items of a small delivery, which come in one frame."""
+    with closing(answer):
+        [frame] = answer
+    return frame
+
+
+def _file_batch(
+    context: AppContext, session: Session, batch: list[_Claimed], frames: list[Frame]
+) -> None:
+    """File the items of deliveries that came in one frame each, and mark those processed."""
+    numbers = [claimed.number for claimed in batch]
+    locked = (
+        select(Delivery)
+        .where(Delivery.id.in_(numbers), Delivery.state == DeliveryState.PENDING)
+        .options(defer(Delivery.content))
+        .order_by(Delivery.id)
+        .with_for_update()
+    )
+    # Another process may have completed some of them.
+    deliveries = {delivery.id: delivery for delivery in session.scalars(locked)}
+    filed_counts = _count_filed_of(session, numbers)
+    now = context.clock()
+    pending: list[PendingItem] = []
+    for claimed, frame in zip(batch, frames, strict=True):
+        delivery = deliveries.get(claimed.number)
+        if delivery is None:
+            continue
+        filed = max(claimed.filed, filed_counts.get(claimed.number, 0))
+        items = frame.items[filed - claimed.filed :]
+        pending += [PendingItem(item, delivery, n) for n, item in enumerate(items, filed)]
+        _complete(session, delivery, claimed.filed + len(frame.items), frame, now)
+    file_pending(context.desk, session, pending, now)
+
+
+def _complete(
+    session: Session, delivery: Delivery, items: int, frame: Frame, now: datetime
+) -> None:
+    """Mark a delivery processed, with the number of its items."""
+    delivery.items = items
+    delivery.not_before = now + DELIVERY_VISIBILITY_TIMEOUT
+    delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
+    if delivery.format is Format.SECURE_MESSAGE:
+        sheet_counts.store_counts(session, delivery.id, frame.sheets)
 
 
 def _describe_bug(kind: str) -> str:
@@ -329,22 +483,33 @@ def _file_some(
         return True
     now = context.clock()
     filed = max(first, _count_filed(session, number))  # another process may have got further
-    file_items(context.desk, session, frame.items[filed - first :], delivery, filed, now)
+    items = enumerate(frame.items[filed - first :], filed)
+    pending = [PendingItem(item, delivery, position) for position, item in items]
+    file_pending(context.desk, session, pending, now)
     filed = max(filed, first + len(frame.items))
-    delivery.items = filed if last else max(frame.total, filed + 1)
-    delivery.not_before = now + DELIVERY_VISIBILITY_TIMEOUT
     if last:
-        delivery.state, delivery.reason, delivery.processed_at = DeliveryState.PROCESSED, "", now
-        sheet_counts.store_counts(session, number, frame.sheets)
-    elif frame.items:
+        _complete(session, delivery, filed, frame, now)
+        return True
+    delivery.items = max(frame.total, filed + 1)
+    delivery.not_before = now + DELIVERY_VISIBILITY_TIMEOUT
+    if frame.items:
         delivery.attempts = 1  # progress: a crash from here on is a new one
-    return last
+    return False
 
 
 def _count_filed(session: Session, number: int) -> int:
-    """Return how many items are filed; they are filed in order."""
-    last = session.scalar(select(func.max(Filing.position)).where(Filing.delivery_id == number))
-    return 0 if last is None else last + 1
+    """Return how many items of a delivery are filed; they are filed in order."""
+    return _count_filed_of(session, [number]).get(number, 0)
+
+
+def _count_filed_of(session: Session, numbers: list[int]) -> dict[int, int]:
+    """Return how many items of each delivery are filed; those without any are left out."""
+    last = (
+        select(Filing.delivery_id, func.max(Filing.position))
+        .where(Filing.delivery_id.in_(numbers))
+        .group_by(Filing.delivery_id)
+    )
+    return {number: position + 1 for number, position in session.execute(last)}
 
 
 def _retry_or_fail(context: AppContext, claimed: _Claimed, reason: str) -> None:

@@ -369,7 +369,9 @@ def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> No
     assert (
         run_in_threads(
             lambda: process_delivery(context, number, patience=10),
-            lambda: process._settle(context, process._begin(context, claimed)),
+            lambda: process._settle(
+                context, process._InProgress(claimed, process._begin_parsing(context, claimed))
+            ),
         )
         == []
     )
