@@ -16,16 +16,30 @@ from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
 _numbers = count(1)
-# Left out by --fast beside acceptance and PostgreSQL: thousands of files or generated cases, whole
-# processes started, limits waited for.
+# Left out by --fast beside acceptance and PostgreSQL: thousands of files or generated cases, every
+# command by every caller, whole processes started, limits waited for.
 SLOW_MODULES = {
+    "test_actions.py",
+    "test_auth_oidc.py",
+    "test_backfill.py",
+    "test_bounds.py",
+    "test_bulk.py",
     "test_conservation.py",
     "test_crash_loops.py",
+    "test_deliveries.py",
     "test_fidelity.py",
+    "test_formats.py",
     "test_hostile_inputs.py",
+    "test_html_bounds.py",
     "test_leases.py",
     "test_limits.py",
+    "test_migrations.py",
+    "test_parser_pool.py",
+    "test_reader.py",
+    "test_saved_forms.py",
+    "test_second_reader.py",
     "test_up.py",
+    "test_watcher.py",
 }
 
 
