@@ -16,8 +16,9 @@ from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
 _numbers = count(1)
-# Left out by --fast beside acceptance and PostgreSQL: thousands of files or generated cases, every
-# command by every caller, whole processes started, limits waited for.
+# Left out by --fast: stories, browser and chaos; pages, each by an app of its own with somebody
+# signed in; and modules with thousands of files or generated cases, whole processes or limits.
+SLOW_FOLDERS = {"acceptance", "pages"}
 SLOW_MODULES = {
     "test_actions.py",
     "test_auth_oidc.py",
@@ -45,7 +46,7 @@ SLOW_MODULES = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--fast`, for `make test-fast`."""
-    parser.addoption("--fast", action="store_true", help="leave out acceptance and PostgreSQL")
+    parser.addoption("--fast", action="store_true", help="leave out what takes long")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_slow(item: pytest.Item) -> bool:
     fixtures = getattr(item, "fixturenames", ())
     return (
-        "acceptance" in item.path.parts
+        not SLOW_FOLDERS.isdisjoint(item.path.parts)
         or "postgresql" in item.name
         or "_postgres" in fixtures
         or item.path.name in SLOW_MODULES
