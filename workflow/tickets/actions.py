@@ -450,7 +450,7 @@ class Actions:
         companies come together; ActionNotAllowed with what stands in the way otherwise. Nothing is
         changed then.
         """
-        _require_right(actor, command)
+        require_right(actor, command.right)
         prepared = self._prepared(number, command)
         with self._store.transaction() as session:
             ticket = get_ticket(session, number)
@@ -470,7 +470,7 @@ class Actions:
 
         Raises as `perform` does.
         """
-        _require_right(actor, command)
+        require_right(actor, command.right)
         prepared = self._prepared(ticket.id, command)
         return self._carry_out(session, ticket, command, actor, now, expected, prepared)
 
@@ -484,7 +484,7 @@ class Actions:
         # in the order of their numbers, so that two at once do not wait for each other
         ordered = sorted(orders, key=lambda order: order.ticket)
         for order in ordered[:MOST_AT_ONCE]:
-            _require_right(actor, order.command)
+            require_right(actor, order.command.right)
         with self._store.transaction() as session:
             for order in ordered[:MOST_AT_ONCE]:
                 try:
@@ -540,9 +540,10 @@ class Actions:
 # -- the rules that all commands share ----
 
 
-def _require_right(actor: Actor, command: Command) -> None:
-    if command.right not in actor.rights:
-        raise NotPermitted(lacking(command.right))
+def require_right(actor: Actor, right: Right) -> None:
+    """Raise NotPermitted where the actor does not have the right."""
+    if right not in actor.rights:
+        raise NotPermitted(lacking(right))
 
 
 def _require_expected(
