@@ -15,6 +15,13 @@ class NoSuchTicket(ActionNotAllowed):
         self.number = number
 
 
+class NoSuchMail(ActionNotAllowed):
+    """There is no such mail that a person wrote, or it is of another ticket."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such mail on this ticket")
+
+
 class NotPermitted(ActionNotAllowed):
     """Whoever asks lacks the right that the action takes."""
 

@@ -418,6 +418,7 @@ CASES = (
 ONLY_BY = {
     actions.SendRecap: "API and command: on the page a person writes the mail, see SendMail",
     actions.SendMail: "the answer page (test_answer.py)",
+    actions.UndoSend: "the ticket page, beside a mail of the answer page (test_answer.py)",
 }
 
 

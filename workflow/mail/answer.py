@@ -14,7 +14,7 @@ from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
 from workflow.database.engine import notify_workers
 from workflow.database.locks import lock_ticket
-from workflow.errors import ActionNotAllowed
+from workflow.errors import ActionNotAllowed, NoSuchMail
 from workflow.mail import drafts, phi_check
 from workflow.mail.compose import OpenedFile
 from workflow.mail.phi_check import KnownPatientData
@@ -30,7 +30,15 @@ from workflow.models.states import OutboxState
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import BlobStore
 from workflow.settings.settings import Settings
-from workflow.tickets.actions import Done, Handlers, Run, SendMail, handler, refusal_by_status
+from workflow.tickets.actions import (
+    Done,
+    Handlers,
+    Run,
+    SendMail,
+    UndoSend,
+    handler,
+    refusal_by_status,
+)
 from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
@@ -206,9 +214,9 @@ def choose_template(written: WrittenMail) -> Template:
 def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime) -> WrittenMail:
     """Withhold a queued mail from all recipients, and return its text and files as a new draft.
 
-    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. Only the
-    rows of the outbox are locked, not the ticket: a sender may hold the ticket while it waits for
-    these rows, and the two would wait for each other.
+    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. A caller
+    that locks the ticket as well does so before, as `mail.sender` does, which holds the ticket
+    while it waits for the rows of the outbox: else the two could wait for each other.
     """
     rows = (
         select(OutgoingMail).where(OutgoingMail.written_id == written.id).order_by(OutgoingMail.id)
@@ -251,9 +259,7 @@ def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
 
 
 def _send(run: Run, command: SendMail) -> Done:
-    written = run.session.get(WrittenMail, command.written_id)
-    if written is None or written.ticket_id != run.ticket.id:
-        raise ActionNotAllowed("there is no such mail on this ticket")
+    written = _get_written(run, command.written_id)
     mails = enqueue(
         run.session,
         run.desk,
@@ -267,7 +273,21 @@ def _send(run: Run, command: SendMail) -> Done:
     return Done(f"The mail goes to {', '.join(mail.to for mail in mails)}")
 
 
-HANDLERS: Handlers = dict([handler(SendMail, _send)])
+def _undo_send(run: Run, command: UndoSend) -> Done:
+    written = _get_written(run, command.written_id)
+    undo_send(run.session, written, by=run.actor.name, now=run.now)
+    return Done("Sending is undone: nobody got the mail. It is a draft again")
+
+
+def _get_written(run: Run, number: int) -> WrittenMail:
+    """Return a mail that a person wrote on this ticket. Raises NoSuchMail."""
+    written = run.session.get(WrittenMail, number)
+    if written is None or written.ticket_id != run.ticket.id:
+        raise NoSuchMail
+    return written
+
+
+HANDLERS: Handlers = dict([handler(SendMail, _send), handler(UndoSend, _undo_send)])
 
 
 # -- patient data ----

@@ -337,6 +337,17 @@ class SendMail(Command):
 
 
 @dataclass(frozen=True)
+class UndoSend(Command):
+    """Withhold a mail that the actor wrote on the answer page, and make it a draft again."""
+
+    written_id: int
+    label = "undo the sending"
+    statuses = ANY_STATUS
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
 class Undo(Command):
     """Undo what the actor did to the ticket (None: what they did last)."""
 

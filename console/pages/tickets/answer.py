@@ -24,7 +24,7 @@ from console.web.request import (
 from parsers.text import filenames
 from workflow.customers.callers import list_callers
 from workflow.database.ids import parse_id
-from workflow.errors import ActionNotAllowed
+from workflow.errors import ActionNotAllowed, NoSuchMail, NoSuchTicket
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
 from workflow.mail.answer import PatientDataWarning
@@ -34,7 +34,7 @@ from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
 from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.actions import SendMail
+from workflow.tickets.actions import SendMail, UndoSend
 
 MAX_ADDRESS_LENGTH = 320  # characters: 64 before the @ and 255 behind it (RFC 5321, 4.5.3.1)
 ANSWER_PATH = "/tickets/<int:number>/answer"
@@ -132,15 +132,15 @@ def save_draft(number: int) -> Response:
 def undo_sending(number: int, draft: int) -> AnyResponse:
     """Withhold a mail that is not sent yet, and make it a draft again."""
     try:
-        with get_context().store.transaction() as session:
-            mail = session.get(WrittenMail, draft)
-            if mail is None or mail.ticket_id != number:
-                abort(404)
-            mail_answer.undo_send(session, mail, by=get_staff().name, now=now())
+        result = actions_of(get_context()).perform(
+            number, UndoSend(draft), actor=actor(), now=now()
+        )
+    except (NoSuchTicket, NoSuchMail):
+        abort(404)
     except ActionNotAllowed as error:
         flash(f"Sending was not undone: {error}.", "error")
         return redirect(url_for("ticket.show", number=number))
-    flash("Sending is undone: nobody got the mail. It is a draft again.", "success")
+    flash(f"{result.words}.", "success")
     return redirect(url_for("answer.compose", number=number))
 
 
