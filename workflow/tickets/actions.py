@@ -324,13 +324,15 @@ class SendRecap(Command):
 class SendMail(Command):
     """Send a mail that was written on the answer page, in ten seconds.
 
-    `warned` are the kinds of patient data that its writer has looked at. Changes of others are
-    asked about by that page, which shows them beside the mail; so is taking the mail back.
+    `confirmed_content` is the `content_digest` of a mail that seemed to hold patient data, once its
+    writer has looked; `confirmed_recipients` the `recipients_digest` of one to two companies, once
+    its writer has confirmed them. "" confirms nothing. Changes of others are asked about by that
+    page, which shows them beside the mail.
     """
 
     written_id: int
-    warned: Sequence[str] = ()
-    across_companies: bool = False
+    confirmed_content: str = ""
+    confirmed_recipients: str = ""
     label = "send the mail"
     undoable = False
     asks_again = False
@@ -477,9 +479,9 @@ class Actions:
         now: datetime,
         expected: Expected = None,
     ) -> Result:
-        """Carry out a command in the caller's transaction, which ends where it raises.
+        """Carry out a command in the caller's transaction.
 
-        Raises as `perform` does.
+        Raises as `perform` does; the caller rolls back then, at least to a savepoint of before.
         """
         require_right(actor, command.right)
         prepared = self._prepared(ticket.id, command)
