@@ -14,11 +14,11 @@ from parsers.item import Format
 from parsers.phone_call import Contact
 from workflow.context import AppContext
 from workflow.customers import directory
-from workflow.errors import ActionNotAllowed, NotPermitted
+from workflow.errors import ActionNotAllowed
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.permissions import Right, lacking
-from workflow.tickets.actions import Actor
+from workflow.permissions import Right
+from workflow.tickets.actions import Actor, require_right
 
 PATIENCE = 10.0  # seconds to wait for a worker that began to read the call before we did
 
@@ -69,8 +69,7 @@ def write_down(context: AppContext, call: PhoneCall, *, actor: Actor, take: bool
     With `take` the ticket is the actor's, else it waits in the unassigned queue. Raises
     NotPermitted; InvalidAddress; NotFiledYet when it is stored but could not be read.
     """
-    if call.right not in actor.rights:
-        raise NotPermitted(lacking(call.right))
+    require_right(actor, call.right)
     for contact in call.contacts:
         if contact.email and not directory.is_valid_address(contact.email):
             raise InvalidAddress(contact.email)

@@ -15,6 +15,7 @@ import click
 from console.bootstrap import open_app_context as open_app
 from console.demo import channels
 from console.errors import CommandError
+from console.perform import actions_of
 from console.presenters import ticket as ticket_presenter
 from console.presenters.terminal import Data, create_console
 from console.presenters.terminal import build_ticket_table as ticket_table
@@ -24,9 +25,9 @@ from workflow.customers import directory
 from workflow.models.core import Contact, OutgoingMail, Staff, Ticket, TicketContact
 from workflow.models.states import Role, Status
 from workflow.operations import status
-from workflow.process import Milestone, Stage, Template
+from workflow.process import Stage, Template
 from workflow.settings.settings import Settings, load_settings
-from workflow.tickets.desk import get_ticket
+from workflow.tickets.actions import Actor, Assign, FollowUp, Resolve, SendRecap
 
 START_SECONDS = 60.0
 MOVE_SECONDS = 60.0
@@ -193,26 +194,21 @@ def _are_completed(tickets: list[Data]) -> bool:
 
 
 def _complete_ticket(context: AppContext, number: int) -> None:
-    """Work a ticket through as a consultant does, one transaction a step."""
-    desk = context.desk
-    with context.store.transaction() as session:
-        owner = directory.find_staff(session, CONSULTANT)
-        assert owner is not None
-        desk.assign(session, get_ticket(session, number), owner, by=CONSULTANT, now=context.clock())
-    with context.store.transaction() as session:
-        ticket = get_ticket(session, number)
-        desk.record_milestone(
-            session, ticket, Milestone.FOLLOW_UP_SENT, by=CONSULTANT, now=context.clock()
-        )
-    with context.store.transaction() as session:
-        desk.resolve(
-            session, get_ticket(session, number), yes=True, by=CONSULTANT, now=context.clock()
-        )
-    with context.store.transaction() as session:
-        ticket = get_ticket(session, number)
-        desk.recap(
-            session, ticket, "The claims were filed again.", by=CONSULTANT, now=context.clock()
-        )
+    """Work a ticket through as a consultant does, one command a step."""
+    with context.store.read_only() as session:
+        consultant = directory.find_staff(session, CONSULTANT)
+        assert consultant is not None
+        actor = Actor.person(consultant)
+        owner_id = consultant.id
+    commands = (
+        Assign(owner_id),
+        FollowUp(),
+        Resolve(yes=True),
+        SendRecap("The claims were filed again."),
+    )
+    actions = actions_of(context)
+    for command in commands:
+        actions.perform(number, command, actor=actor, now=context.clock())
 
 
 def _check_surveys(context: AppContext, customer: str) -> None:

@@ -6,13 +6,13 @@ from ingest.replay.reprocess import UnreadableError, parse_delivery
 from parsers.item import InboundItem
 from workflow.audit import record as audit
 from workflow.context import AppContext
-from workflow.errors import ActionNotAllowed, NotPermitted
+from workflow.errors import ActionNotAllowed
 from workflow.filing import corrections
 from workflow.filing.file_item import file_item
 from workflow.models.core import AutomatedMail, Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.permissions import Right, lacking
-from workflow.tickets.actions import Actor
+from workflow.permissions import Right
+from workflow.tickets.actions import Actor, require_right
 
 RIGHT = Right.WORK
 
@@ -24,8 +24,7 @@ def make_ticket(context: AppContext, number: int, *, actor: Actor) -> int:
     Raises NotPermitted; ActionNotAllowed when there is no such mail, it is on a ticket already, or
     its bytes cannot be read.
     """
-    if RIGHT not in actor.rights:
-        raise NotPermitted(lacking(RIGHT))
+    require_right(actor, RIGHT)
     with context.store.read_only() as session:
         mail_row = session.get(AutomatedMail, number)
         if mail_row is None:

@@ -193,17 +193,26 @@ def set_contact_company(
             Ticket.company_id.is_(None),
             Ticket.status == Status.OPEN,
         )
+        .order_by(Ticket.id)  # in one order, so that two at once do not wait for each other
     )
-    tickets = session.scalars(without_company).all()
-    for ticket in tickets:
-        set_ticket_company(session, ticket, company, by=by, now=now)
-    return len(tickets)
+    changed = 0
+    for ticket in session.scalars(without_company).all():
+        # Another transaction may have given it a company, or ended it, since it was selected.
+        lock_ticket(session, ticket)
+        if ticket.company_id is None and ticket.status is Status.OPEN:
+            set_ticket_company(session, ticket, company, by=by, now=now)
+            changed += 1
+    return changed
 
 
 def set_ticket_company(
     session: Session, ticket: Ticket, company: Company, *, by: str, now: datetime
 ) -> None:
-    """Set the company of a ticket, with its name and the caveats about the company."""
+    """Set the company of a ticket, with its name and the caveats about the company.
+
+    The caller has locked the ticket, so that a caveat which somebody else adds or settles meanwhile
+    is not lost.
+    """
     ticket.company, ticket.name = company, TICKET_NAME.format(company=company.name)
     others = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
     ticket.caveats = others if company.manager else [*others, NO_MANAGER]

@@ -6,13 +6,13 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import AuditEntry, Message, Ticket, TicketRelation
 from workflow.models.imports import Import, ImportRow
 from workflow.models.states import RowOutcome, Status
+from workflow.tickets.desk import Desk
 
 BATCH_SIZE = 50  # tickets a transaction, so that other writers need not wait
 UNDO_ACTION = "import undone"
@@ -68,16 +68,20 @@ def _withdraw_batch(context: AppContext, number: int, by: str) -> int:
         ids = list(session.scalars(unchanged))
         tickets = session.scalars(select(Ticket).where(Ticket.id.in_(ids)).with_for_update()).all()
         for ticket in tickets:
-            _withdraw(session, ticket, f"import {number} undone", by, now)
+            _withdraw(session, context.desk, ticket, f"import {number} undone", by, now)
     return len(tickets)
 
 
-def _withdraw(session: Session, ticket: Ticket, cause: str, by: str, now: datetime) -> None:
+def _withdraw(
+    session: Session, desk: Desk, ticket: Ticket, cause: str, by: str, now: datetime
+) -> None:
     """Withdraw a ticket and free its record id, so that the row can be imported again."""
-    ticket.status, ticket.origin, ticket.due_at = Status.WITHDRAWN, None, None
+    ticket.origin = None
     for message in ticket.messages:
         message.external_id = None
-    audit.record(session, UNDO_ACTION, by=by, cause=cause, now=now, ticket=ticket.id)
+    desk.close(
+        session, ticket, Status.WITHDRAWN, by=by, reason=cause, now=now, audit_action=UNDO_ACTION
+    )
 
 
 # The type of this Select would be spelled out column by column.

@@ -1,5 +1,6 @@
 """Mails that a person writes to a customer: checked, queued once, undoable for ten seconds."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,15 @@ from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
 from workflow.database.engine import notify_workers
 from workflow.database.locks import lock_ticket
-from workflow.errors import ActionNotAllowed
+from workflow.errors import (
+    ActionNotAllowed,
+    NoSuchMail,
+    PatientDataWarning,
+    SeemsPatientData,
+)
 from workflow.mail import drafts, phi_check
 from workflow.mail.compose import OpenedFile
-from workflow.mail.phi_check import KnownPatientData
+from workflow.mail.phi_check import KnownPatientData, PatientDataKind
 from workflow.models.core import (
     Contact,
     Message,
@@ -30,7 +36,15 @@ from workflow.models.states import OutboxState
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import BlobStore
 from workflow.settings.settings import Settings
-from workflow.tickets.actions import Done, Handlers, Run, SendMail, handler, refusal_by_status
+from workflow.tickets.actions import (
+    Done,
+    Handlers,
+    Run,
+    SendMail,
+    UndoSend,
+    handler,
+    refusal_by_status,
+)
 from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
@@ -206,9 +220,9 @@ def choose_template(written: WrittenMail) -> Template:
 def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime) -> WrittenMail:
     """Withhold a queued mail from all recipients, and return its text and files as a new draft.
 
-    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. Only the
-    rows of the outbox are locked, not the ticket: a sender may hold the ticket while it waits for
-    these rows, and the two would wait for each other.
+    Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. A caller
+    that locks the ticket as well does so before, as `mail.sender` does, which holds the ticket
+    while it waits for the rows of the outbox: else the two could wait for each other.
     """
     rows = (
         select(OutgoingMail).where(OutgoingMail.written_id == written.id).order_by(OutgoingMail.id)
@@ -251,9 +265,9 @@ def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
 
 
 def _send(run: Run, command: SendMail) -> Done:
-    written = run.session.get(WrittenMail, command.written_id)
-    if written is None or written.ticket_id != run.ticket.id:
-        raise ActionNotAllowed("there is no such mail on this ticket")
+    written = _get_written(run, command.written_id)
+    lock_ticket(run.session, written)  # what is checked here is what is sent
+    warnings = find_warnings(run.session, run.ticket, written)
     mails = enqueue(
         run.session,
         run.desk,
@@ -261,13 +275,29 @@ def _send(run: Run, command: SendMail) -> Done:
         written,
         by=run.actor.name,
         now=run.now,
-        warned=command.warned,
-        across_companies=command.across_companies,
+        warned=require_checked(
+            warnings, checked=command.confirmed_content == content_digest(written)
+        ),
+        across_companies=command.confirmed_recipients == recipients_digest(written),
     )
     return Done(f"The mail goes to {', '.join(mail.to for mail in mails)}")
 
 
-HANDLERS: Handlers = dict([handler(SendMail, _send)])
+def _undo_send(run: Run, command: UndoSend) -> Done:
+    written = _get_written(run, command.written_id)
+    undo_send(run.session, written, by=run.actor.name, now=run.now)
+    return Done("Sending is undone: nobody got the mail. It is a draft again")
+
+
+def _get_written(run: Run, number: int) -> WrittenMail:
+    """Return a mail that a person wrote on this ticket. Raises NoSuchMail."""
+    written = run.session.get(WrittenMail, number)
+    if written is None or written.ticket_id != run.ticket.id:
+        raise NoSuchMail
+    return written
+
+
+HANDLERS: Handlers = dict([handler(SendMail, _send), handler(UndoSend, _undo_send)])
 
 
 # -- patient data ----
@@ -290,19 +320,6 @@ def collect_known_patient_data(session: Session, ticket: Ticket) -> KnownPatient
     return phi_check.collect_known(
         details, [ticket.subject, *(row.subject for row in rows)], other_names
     )
-
-
-@dataclass(frozen=True)
-class PatientDataWarning:
-    """A part of a mail that may contain patient data."""
-
-    where: str  # subject, text or a file's name
-    pieces: Sequence[tuple[str, str]]  # (piece, what it looks like)
-
-    @property
-    def kinds(self) -> list[str]:
-        """Return the kinds of data it looks like, each once."""
-        return list(dict.fromkeys(kind for _, kind in self.pieces if kind))
 
 
 def find_warnings(
@@ -332,6 +349,53 @@ def find_warnings(
         for where, text, matches in parts
         if matches
     ]
+
+
+def require_checked(warnings: Sequence[PatientDataWarning], *, checked: bool) -> list[str]:
+    """Return the names of the kinds of data in the warnings, for the audit log.
+
+    Raises SeemsPatientData where there are warnings and nobody has looked at them (`checked`).
+    """
+    if warnings and not checked:
+        raise SeemsPatientData(warnings)
+    return sorted({PatientDataKind(kind).name for warning in warnings for kind in warning.kinds})
+
+
+# -- what a writer confirms ----
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions about a mail that its writer has not answered: empty lists for none."""
+
+    warnings: Sequence[PatientDataWarning]
+    companies: Sequence[str]  # of the recipients, where there is more than one
+
+
+def list_questions(
+    session: Session, ticket: Ticket, written: WrittenMail, command: SendMail
+) -> Questions:
+    """Return everything that the writer has to confirm before the command sends the mail."""
+    warnings = find_warnings(session, ticket, written)
+    if command.confirmed_content == content_digest(written):
+        warnings = []
+    companies = list_companies(session, ticket, written)
+    if len(companies) < 2 or command.confirmed_recipients == recipients_digest(written):  # noqa: PLR2004
+        companies = []
+    return Questions(warnings, companies)
+
+
+def recipients_digest(written: WrittenMail) -> str:
+    """Return a digest of the recipients: who confirms two companies confirms these addresses."""
+    everybody = sorted({*written.to, *written.cc})
+    return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
+
+
+def content_digest(written: WrittenMail) -> str:
+    """Return a digest of text and files: who confirms a warning confirms exactly these."""
+    files = (file.name + file.sha256 for file in written.files)
+    content = "\0".join([written.subject, written.text, *files])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 # -- files ----

@@ -3,12 +3,9 @@
 On the answer page a person writes the same mail by hand.
 """
 
-from sqlalchemy.orm import Session
-
-from workflow.errors import ActionNotAllowed, SeemsPatientData
+from workflow.errors import ActionNotAllowed
 from workflow.mail import answer, canned_responses, compose, drafts
 from workflow.mail.drafts import DraftForm
-from workflow.mail.phi_check import PatientDataKind
 from workflow.models.core import Staff, Ticket, WrittenMail
 from workflow.models.states import OutboxState
 from workflow.process import Milestone
@@ -26,7 +23,7 @@ def _send(run: Run, command: SendRecap) -> Done:
         return _send_as_operator(run, command)
     written = _draft(run, command, run.session.get_one(Staff, run.actor.staff_id))
     if written.promised_at is None:
-        warned = _checked_kinds(run.session, run.ticket, written, checked=command.checked)
+        warnings = answer.find_warnings(run.session, run.ticket, written)
         answer.enqueue(
             run.session,
             run.desk,
@@ -34,7 +31,7 @@ def _send(run: Run, command: SendRecap) -> Done:
             written,
             by=run.actor.name,
             now=run.now,
-            warned=warned,
+            warned=answer.require_checked(warnings, checked=command.checked),
             across_companies=command.across_companies,
         )
         changed = True
@@ -57,7 +54,8 @@ def _send_as_operator(run: Run, command: SendRecap) -> Done:
     if not command.text.strip():
         raise ActionNotAllowed("the text is empty: write what the customer should know")
     unsaved = WrittenMail(subject="", text=command.text, to=[], cc=[], files=[])
-    _checked_kinds(run.session, run.ticket, unsaved, checked=command.checked)
+    warnings = answer.find_warnings(run.session, run.ticket, unsaved)
+    answer.require_checked(warnings, checked=command.checked)
     mails = run.desk.recap(
         run.session,
         run.ticket,
@@ -119,25 +117,6 @@ def _begin_with(run: Run, written: WrittenMail, name: str) -> None:
         signer=run.desk.signer,
         by=run.actor.name,
     )
-
-
-def _checked_kinds(
-    session: Session, ticket: Ticket, written: WrittenMail, *, checked: bool
-) -> list[str]:
-    """Return the kinds of what looks like patient data, once somebody has looked at it.
-
-    Raises SeemsPatientData while nobody has.
-    """
-    warned = answer.find_warnings(session, ticket, written)
-    kinds = sorted({str(kind) for one in warned for kind in one.kinds})
-    if kinds and not checked:
-        where = ", ".join(one.where for one in warned)
-        verb = "seem" if len(warned) > 1 else "seems"
-        raise SeemsPatientData(
-            f"{where} {verb} to hold {', '.join(kinds)}: leave it out, or have somebody look and"
-            " confirm that it is none"
-        )
-    return [PatientDataKind(kind).name for kind in kinds]
 
 
 HANDLERS: Handlers = dict([handler(SendRecap, _send)])

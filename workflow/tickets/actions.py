@@ -324,14 +324,27 @@ class SendRecap(Command):
 class SendMail(Command):
     """Send a mail that was written on the answer page, in ten seconds.
 
-    `warned` are the kinds of patient data that its writer has looked at. Changes of others are
-    asked about by that page, which shows them beside the mail; so is taking the mail back.
+    `confirmed_content` is the `content_digest` of a mail that seemed to hold patient data, once its
+    writer has looked; `confirmed_recipients` the `recipients_digest` of one to two companies, once
+    its writer has confirmed them. "" confirms nothing. Changes of others are asked about by that
+    page, which shows them beside the mail.
     """
 
     written_id: int
-    warned: Sequence[str] = ()
-    across_companies: bool = False
+    confirmed_content: str = ""
+    confirmed_recipients: str = ""
     label = "send the mail"
+    undoable = False
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class UndoSend(Command):
+    """Withhold a mail that the actor wrote on the answer page, and make it a draft again."""
+
+    written_id: int
+    label = "undo the sending"
+    statuses = ANY_STATUS
     undoable = False
     asks_again = False
 
@@ -450,7 +463,7 @@ class Actions:
         companies come together; ActionNotAllowed with what stands in the way otherwise. Nothing is
         changed then.
         """
-        _require_right(actor, command)
+        require_right(actor, command.right)
         prepared = self._prepared(number, command)
         with self._store.transaction() as session:
             ticket = get_ticket(session, number)
@@ -466,11 +479,11 @@ class Actions:
         now: datetime,
         expected: Expected = None,
     ) -> Result:
-        """Carry out a command in the caller's transaction, which ends where it raises.
+        """Carry out a command in the caller's transaction.
 
-        Raises as `perform` does.
+        Raises as `perform` does; the caller rolls back then, at least to a savepoint of before.
         """
-        _require_right(actor, command)
+        require_right(actor, command.right)
         prepared = self._prepared(ticket.id, command)
         return self._carry_out(session, ticket, command, actor, now, expected, prepared)
 
@@ -484,7 +497,7 @@ class Actions:
         # in the order of their numbers, so that two at once do not wait for each other
         ordered = sorted(orders, key=lambda order: order.ticket)
         for order in ordered[:MOST_AT_ONCE]:
-            _require_right(actor, order.command)
+            require_right(actor, order.command.right)
         with self._store.transaction() as session:
             for order in ordered[:MOST_AT_ONCE]:
                 try:
@@ -540,9 +553,10 @@ class Actions:
 # -- the rules that all commands share ----
 
 
-def _require_right(actor: Actor, command: Command) -> None:
-    if command.right not in actor.rights:
-        raise NotPermitted(lacking(command.right))
+def require_right(actor: Actor, right: Right) -> None:
+    """Raise NotPermitted where the actor does not have the right."""
+    if right not in actor.rights:
+        raise NotPermitted(lacking(right))
 
 
 def _require_expected(

@@ -352,11 +352,16 @@ class Desk:
         by: str,
         reason: str,
         now: datetime,
+        audit_action: str = "",
     ) -> None:
-        """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening."""
+        """Close as spam or withdrawn: no deadlines, no survey, reversible by reopening.
+
+        `audit_action` is the action of the audit row, "" the status.
+        """
         ticket.status = status
         set_due_at(ticket, self.settings)
-        audit.record(session, str(status), by=by, cause=reason, now=now, ticket=ticket.id)
+        action = audit_action or str(status)
+        audit.record(session, action, by=by, cause=reason, now=now, ticket=ticket.id)
 
     def move_back(
         self, session: Session, ticket: Ticket, stage: Stage, *, by: str, reason: str, now: datetime

@@ -1,6 +1,5 @@
 """Page on which a person writes to the customer: form, preview, warnings, undo for ten seconds."""
 
-import hashlib
 import mimetypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,17 +23,22 @@ from console.web.request import (
 from parsers.text import filenames
 from workflow.customers.callers import list_callers
 from workflow.database.ids import parse_id
-from workflow.errors import ActionNotAllowed
+from workflow.errors import (
+    AcrossCompanies,
+    ActionNotAllowed,
+    NoSuchMail,
+    NoSuchTicket,
+    PatientDataWarning,
+    SeemsPatientData,
+)
 from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
-from workflow.mail.answer import PatientDataWarning
 from workflow.mail.drafts import DraftForm
-from workflow.mail.phi_check import PatientDataKind
 from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
 from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
-from workflow.tickets.actions import SendMail
+from workflow.tickets.actions import SendMail, UndoSend
 
 MAX_ADDRESS_LENGTH = 320  # characters: 64 before the @ and 255 behind it (RFC 5321, 4.5.3.1)
 ANSWER_PATH = "/tickets/<int:number>/answer"
@@ -132,15 +136,15 @@ def save_draft(number: int) -> Response:
 def undo_sending(number: int, draft: int) -> AnyResponse:
     """Withhold a mail that is not sent yet, and make it a draft again."""
     try:
-        with get_context().store.transaction() as session:
-            mail = session.get(WrittenMail, draft)
-            if mail is None or mail.ticket_id != number:
-                abort(404)
-            mail_answer.undo_send(session, mail, by=get_staff().name, now=now())
+        result = actions_of(get_context()).perform(
+            number, UndoSend(draft), actor=actor(), now=now()
+        )
+    except (NoSuchTicket, NoSuchMail):
+        abort(404)
     except ActionNotAllowed as error:
         flash(f"Sending was not undone: {error}.", "error")
         return redirect(url_for("ticket.show", number=number))
-    flash("Sending is undone: nobody got the mail. It is a draft again.", "success")
+    flash(f"{result.words}.", "success")
     return redirect(url_for("answer.compose", number=number))
 
 
@@ -252,24 +256,33 @@ def _send(session: Session, ticket: Ticket, draft: WrittenMail, state: PageState
     if faults := mail_answer.list_faults(ticket, draft, get_context().settings):
         state.errors, state.status_code = faults, 422
         return
+    command = SendMail(
+        draft.id,
+        confirmed_content=request.form.get("agreed", ""),
+        confirmed_recipients=request.form.get(ACROSS, ""),
+    )
     changes = presence.list_changes(session, ticket.id, state.seen_version, get_staff().name)
-    warnings = mail_answer.find_warnings(session, ticket, draft)
-    companies = mail_answer.list_companies(session, ticket, draft)
-    agreed = not warnings or request.form.get("agreed") == content_digest(draft)
-    across = len(companies) > 1 and request.form.get(ACROSS) == recipients_digest(draft)
-    needs_across = len(companies) > 1 and not across
-    if changes or not agreed or needs_across:
-        state.status_code = 409
-        state.companies = companies if needs_across else []
-        _ask_again(state, changes, [] if agreed else warnings)
+    if not changes and _perform(session, ticket, command):
         return
-    kinds = sorted({PatientDataKind(kind).name for w in warnings for kind in w.kinds})
-    command = SendMail(draft.id, warned=kinds, across_companies=across)
-    actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
+    # The page asks everything at once, whichever question the command raised.
+    questions = mail_answer.list_questions(session, ticket, draft, command)
+    state.status_code = 409
+    state.companies = questions.companies
+    _ask_again(state, changes, questions.warnings)
+
+
+def _perform(session: Session, ticket: Ticket, command: SendMail) -> bool:
+    """Queue the mail; return False where its writer has to confirm something first."""
+    try:
+        with session.begin_nested():  # the draft stays saved where the mail is not sent
+            actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
+    except (SeemsPatientData, AcrossCompanies):
+        return False
+    return True
 
 
 def _ask_again(
-    state: PageState, changes: list[AuditEntry], warnings: list[PatientDataWarning]
+    state: PageState, changes: list[AuditEntry], warnings: Sequence[PatientDataWarning]
 ) -> None:
     """Show what others changed meanwhile, and the warnings that nobody has confirmed."""
     if not changes and not warnings:
@@ -278,18 +291,6 @@ def _ask_again(
     state.warnings = warnings
     state.seen_version = max([state.seen_version, *(c.id for c in changes)])
     state.shows_preview = not warnings  # otherwise the warnings show the text
-
-
-def recipients_digest(draft: WrittenMail) -> str:
-    """Return a digest of the recipients: who confirms two companies confirms these addresses."""
-    everybody = sorted({*draft.to, *draft.cc})
-    return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
-
-
-def content_digest(draft: WrittenMail) -> str:
-    """Return a digest of text and files: who confirms a warning confirms exactly these."""
-    content = "\0".join([draft.subject, draft.text, *(f.name + f.sha256 for f in draft.files)])
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _insert_response(ticket: Ticket, draft: WrittenMail, name: str) -> None:
@@ -331,8 +332,8 @@ def _render_page(number: int, draft: WrittenMail, state: PageState) -> tuple[str
         now=now(),
         callers=list_callers(get_session(), ticket),
         seen_version=state.seen_version or page.seen,
-        agreed=content_digest(draft),
-        across=recipients_digest(draft),
+        agreed=mail_answer.content_digest(draft),
+        across=mail_answer.recipients_digest(draft),
         across_field=ACROSS,
         watching=presence.WATCHING,
         changes=answer_presenter.describe_changes(get_session(), state.changes),

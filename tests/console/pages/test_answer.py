@@ -331,6 +331,15 @@ def test_nobody_else_undoes_it(context: AppContext, desk: Desk, ticket: int) -> 
     assert mails(context)[0].state is OutboxState.WAITING
 
 
+def test_it_is_undone_on_its_own_ticket_only(context: AppContext, desk: Desk, ticket: int) -> None:
+    write(desk, ticket)
+    written = mails(context)[0].written_id
+    other = ticket_of(context)
+    assert desk.post(f"/tickets/{other}/answer/{written}/take-back").status_code == 404
+    assert desk.post(f"/tickets/{ticket}/answer/99/take-back").status_code == 404
+    assert mails(context)[0].state is OutboxState.WAITING
+
+
 def test_pressed_twice_it_is_sent_once(context: AppContext, desk: Desk, ticket: int) -> None:
     given = form(desk, ticket) | {"text": "words"}
     assert [do(desk, ticket, "send", given).status_code for _ in range(2)] == [302, 302]

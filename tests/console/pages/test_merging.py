@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from console.app import create_app
+from console.pages.tickets.ticket import ACROSS
 from parsers.item import Address
 from tests.console.api.test_api import Program
 from tests.console.pages.test_answer import do as answer_do
@@ -162,6 +163,26 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(
     assert changed.status_code == 409  # the confirmation was for other people
     done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
     assert done.status_code == 302
+    assert sent_to(context, Template.ANSWER) == [IDA.email, TOM.email]
+
+
+def test_the_answer_page_asks_about_patient_data_and_companies_at_once(
+    context: AppContext, desk: Desk, merged: int
+) -> None:
+    given: dict[str, Any] = answer_form(desk, merged) | {"text": "DOB 04/12/1961"}
+    given["to"] = [IDA.email, TOM.email]
+    asked = answer_do(desk, merged, "send", given)
+    assert asked.status_code == 409
+    names = ("agreed", ACROSS)
+    found = {name: re.search(rf'name="{name}" value="(\w+)"', asked.text) for name in names}
+    confirmed = {name: match[1] for name, match in found.items() if match}
+    assert set(confirmed) == set(names)
+    for name in names:  # one of the two answers is not enough
+        one = answer_do(desk, merged, "send", given, **{name: confirmed[name]})
+        assert one.status_code == 409
+        assert f'name="{name}"' not in one.text  # and is not asked for again
+    assert sent_to(context, Template.ANSWER) == []
+    assert answer_do(desk, merged, "send", given, **confirmed).status_code == 302
     assert sent_to(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 

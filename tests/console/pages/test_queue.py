@@ -15,6 +15,7 @@ from workflow.models.core import Company, Message, Staff, Ticket
 from workflow.models.states import Role, Status
 from workflow.process import QUEUE_NAME
 from workflow.tickets import views
+from workflow.tickets.actions import Assign
 
 
 def numbers(page: str) -> list[int]:
@@ -172,6 +173,19 @@ def test_an_agent_takes_and_gives_tickets_as_on_their_pages(any_context: AppCont
         bob = session.query(Staff).filter_by(name="Bob Roe").one().id
     other.post("/queue/assign", {"ticket": f"{number}:{bob}", "to": str(ann)})
     assert owner(any_context, number) == "Ann Lee"
+
+
+def test_take_is_offered_in_the_statuses_in_which_a_ticket_may_be_assigned(
+    any_context: AppContext,
+) -> None:
+    tickets = {status: ticket_of(any_context, mail("please help")) for status in Status}
+    with any_context.store.transaction() as session:
+        for status, number in tickets.items():
+            session.get_one(Ticket, number).status = status
+    page = at_desk(any_context).get("/search?q=help").text
+    assert sorted(numbers(page)) == sorted(tickets.values())
+    offered = {int(n) for n in re.findall(r'aria-label="Take ticket (\d+)"', page)}
+    assert offered == {tickets[status] for status in Assign.statuses}
 
 
 def test_a_lead_gives_many_and_takes_them_back(any_context: AppContext) -> None:

@@ -28,7 +28,9 @@ from tests.support.context import (
 from tests.support.outgoing_mail import read, sending_through
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
-from workflow.errors import ActionNotAllowed
+from workflow.customers import records
+from workflow.customers.records import CompanyData
+from workflow.errors import AcrossCompanies, ActionNotAllowed, SeemsPatientData
 from workflow.mail import answer as mail_answer
 from workflow.mail import compose, drafts, sender
 from workflow.mail.drafts import DraftForm
@@ -44,6 +46,7 @@ from workflow.models.core import (
 )
 from workflow.models.states import OutboxState, Status
 from workflow.process import Milestone, Stage, Template
+from workflow.tickets.actions import Actions, Actor, SendMail
 
 BOB, CC = "bob@practice.example", "cc@elsewhere.example"
 KEY = "k" * 24
@@ -116,6 +119,13 @@ def queue(context: AppContext, number: int, written: int) -> None:
     with context.store.transaction() as session:
         mail, ticket = session.get_one(WrittenMail, written), session.get_one(Ticket, number)
         mail_answer.enqueue(session, context.desk, ticket, mail, by="Olga", now=context.clock())
+
+
+def send_command(context: AppContext, number: int, command: SendMail) -> None:
+    actions = Actions(context.store, context.desk, mail_answer.HANDLERS)
+    with context.store.read_only() as session:
+        actor = Actor.person(get_olga(session))
+    actions.perform(number, command, actor=actor, now=context.clock())
 
 
 def take_back(context: AppContext, written: int, by: str = "Olga") -> WrittenMail:
@@ -318,6 +328,45 @@ def test_too_late_is_said_and_changes_nothing(
         take_back(relayed, written)
     assert [m.state for m in list_mails(relayed)] == [OutboxState.SENT]
     assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 0
+
+
+def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail(
+    relayed: AppContext, number: int
+) -> None:
+    written = write_answer(relayed, number, send=False, text="DOB 04/12/1961")
+    with pytest.raises(SeemsPatientData) as refusal:
+        send_command(relayed, number, SendMail(written))
+    assert str(refusal.value).startswith("the text seems to hold a date of birth: leave it out")
+    assert "1961" not in f"{refusal.value} {refusal.value!r} {refusal.value.warnings}"
+    with relayed.store.read_only() as session:
+        earlier = mail_answer.content_digest(session.get_one(WrittenMail, written))
+    write_answer(relayed, number, send=False, text="DOB 04/12/1962")
+    with pytest.raises(SeemsPatientData):
+        send_command(relayed, number, SendMail(written, confirmed_content=earlier))
+    assert list_mails(relayed) == []
+    with relayed.store.read_only() as session:
+        now = mail_answer.content_digest(session.get_one(WrittenMail, written))
+    send_command(relayed, number, SendMail(written, confirmed_content=now))
+    assert len(list_mails(relayed)) == 1
+    assert audited(relayed, number, "answer promised")[0].detail["warned"] == ["BIRTH"]
+
+
+def test_two_companies_get_it_only_after_its_writer_has_confirmed_these_addresses(
+    relayed: AppContext, number: int
+) -> None:
+    with relayed.store.transaction() as session:
+        for name, domain in (("Practice", "practice.example"), ("Elsewhere", "elsewhere.example")):
+            company = CompanyData(name=name, domains=[domain])
+            records.save_company(session, None, company, by="Olga", now=relayed.clock())
+    written = write_answer(relayed, number, send=False, cc=[CC])
+    for digest in ("", "0" * 32):
+        with pytest.raises(AcrossCompanies, match="Elsewhere"):
+            send_command(relayed, number, SendMail(written, confirmed_recipients=digest))
+    assert list_mails(relayed) == []
+    with relayed.store.read_only() as session:
+        digest = mail_answer.recipients_digest(session.get_one(WrittenMail, written))
+    send_command(relayed, number, SendMail(written, confirmed_recipients=digest))
+    assert len(list_mails(relayed)) == 2
 
 
 def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
