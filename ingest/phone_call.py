@@ -17,7 +17,7 @@ from workflow.customers import directory
 from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.models.core import Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.permissions import Right, lacking
+from workflow.permissions import Right, describe_missing_right
 from workflow.tickets.actions import Actor
 
 PATIENCE = 10.0  # seconds to wait for a worker that began to read the call before we did
@@ -70,7 +70,7 @@ def write_down(context: AppContext, call: PhoneCall, *, actor: Actor, take: bool
     NotPermitted; InvalidAddress; NotFiledYet when it is stored but could not be read.
     """
     if call.right not in actor.rights:
-        raise NotPermitted(lacking(call.right))
+        raise NotPermitted(describe_missing_right(call.right))
     for contact in call.contacts:
         if contact.email and not directory.is_valid_address(contact.email):
             raise InvalidAddress(contact.email)

@@ -11,7 +11,7 @@ from workflow.filing import corrections
 from workflow.filing.file_item import file_item
 from workflow.models.core import AutomatedMail, Delivery, Filing
 from workflow.models.states import Outcome
-from workflow.permissions import Right, lacking
+from workflow.permissions import Right, describe_missing_right
 from workflow.tickets.actions import Actor
 
 RIGHT = Right.WORK
@@ -25,7 +25,7 @@ def make_ticket(context: AppContext, number: int, *, actor: Actor) -> int:
     its bytes cannot be read.
     """
     if RIGHT not in actor.rights:
-        raise NotPermitted(lacking(RIGHT))
+        raise NotPermitted(describe_missing_right(RIGHT))
     with context.store.read_only() as session:
         mail_row = session.get(AutomatedMail, number)
         if mail_row is None:

@@ -277,9 +277,9 @@ class _Plan:
             return NO_ADDRESS_REASON
         settings, recent = self._desk.settings, self._lookup.recent_mails
         person = contact.id or contact.email  # a new contact has no id yet
-        reason = outbox.undeliverable_reason(
+        reason = outbox.find_undeliverable_reason(
             contact, settings, automated=automated
-        ) or outbox.rate_limit_reason(recent[person], settings)
+        ) or outbox.find_rate_limit_reason(recent[person], settings)
         if not reason:
             recent[person] += 1
         return reason

@@ -30,7 +30,14 @@ from workflow.models.states import OutboxState
 from workflow.process import Milestone, Template
 from workflow.runtime.blobs import BlobStore
 from workflow.settings.settings import Settings
-from workflow.tickets.actions import Done, Handlers, Run, SendMail, handler, refusal_by_status
+from workflow.tickets.actions import (
+    CommandContext,
+    HandlerResult,
+    Handlers,
+    SendMail,
+    handler,
+    refusal_by_status,
+)
 from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
 
@@ -156,13 +163,13 @@ def enqueue(
     the mail has faults or was queued before, AcrossCompanies when the confirmation is missing.
     """
     lock_ticket(session, ticket)
-    if written.promised_at is not None:
+    if written.queued_at is not None:
         raise ActionNotAllowed("it was sent already")
     for fault in list_faults(ticket, written, desk.settings):
         raise ActionNotAllowed(fault)
     if not across_companies:
         require_one_company(session, ticket, [*written.to, *written.cc])
-    written.promised_at = now
+    written.queued_at = now
     lookup = directory.CustomerLookup(session)
     addresses = [*written.to, *(a for a in written.cc if a not in written.to)]
     contact_ids = {
@@ -250,7 +257,7 @@ def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
     return list(first.values())
 
 
-def _send(run: Run, command: SendMail) -> Done:
+def _send(run: CommandContext, command: SendMail) -> HandlerResult:
     written = run.session.get(WrittenMail, command.written_id)
     if written is None or written.ticket_id != run.ticket.id:
         raise ActionNotAllowed("there is no such mail on this ticket")
@@ -264,7 +271,7 @@ def _send(run: Run, command: SendMail) -> Done:
         warned=command.warned,
         across_companies=command.across_companies,
     )
-    return Done(f"The mail goes to {', '.join(mail.to for mail in mails)}")
+    return HandlerResult(f"The mail goes to {', '.join(mail.to for mail in mails)}")
 
 
 HANDLERS: Handlers = dict([handler(SendMail, _send)])

@@ -97,7 +97,7 @@ def _list_overdue(context: AppContext, now: datetime, after: int) -> list[int]:
 
     At most BATCH_SIZE, in order.
     """
-    kinds = [Desk.deadline_kind(d) for d in process.DEADLINES]
+    kinds = [Desk.build_deadline_kind(d) for d in process.DEADLINES]
     deadline_tasks = (
         Task.ticket_id == Ticket.id,
         Task.period == Ticket.period,

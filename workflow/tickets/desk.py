@@ -443,7 +443,7 @@ class Desk:
             deadline
             for deadline in process.DEADLINES
             if deadline.milestone not in reached
-            and self.deadline_kind(deadline) not in raised
+            and self.build_deadline_kind(deadline) not in raised
             and due_at(deadline, ticket.period_started_at, self.settings) <= now
         ]
 
@@ -494,7 +494,7 @@ class Desk:
                 cause=f"mail {mail.id} sent",
             )
         elif mail.template is Template.SURVEY:
-            outbox.survey_sent(session, mail.ticket, now)
+            outbox.record_survey_sent(session, mail.ticket, now)
         for milestone in outbox.list_milestones(mail, self.settings):
             self.record_milestone(
                 session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
@@ -573,7 +573,7 @@ class Desk:
                 self.finish_task(session, task, by=by, now=now)
 
     @staticmethod
-    def deadline_kind(deadline: Deadline) -> str:
+    def build_deadline_kind(deadline: Deadline) -> str:
         """Return the kind of a deadline's task, by which it is raised once a period."""
         return f"deadline:{deadline.milestone.name}"
 
@@ -664,7 +664,7 @@ class Desk:
         task = self.raise_task(
             session,
             ticket,
-            self.deadline_kind(deadline),
+            self.build_deadline_kind(deadline),
             deadline.task,
             now=now,
             cause=cause,

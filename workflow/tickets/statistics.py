@@ -167,7 +167,7 @@ def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[f
 def count_missed_deadlines(session: Session, over: Window) -> Figure:
     """Deadlines missed, by week."""
     bounds = over.bounds(7)
-    kinds = {Desk.deadline_kind(d): d.task for d in process.DEADLINES}
+    kinds = {Desk.build_deadline_kind(d): d.task for d in process.DEADLINES}
     counted = [
         func.count().filter(_within(Task.created_at, begin, end)) for _, begin, end in bounds
     ]

@@ -31,7 +31,7 @@ from workflow.tickets.presence import READING, get_version
 VALID = timedelta(minutes=10)
 # Mails that a person's action has queued wait so long, so that an undo can withhold them.
 DELAY = timedelta(seconds=10)
-KEPT = timedelta(days=1)
+KEEP_FOR = timedelta(days=1)
 # An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
 HARMLESS = (*READING, "note", "appended")
 
@@ -105,7 +105,9 @@ def reversible(
     last = get_version(session, ticket.id)
     if last > seen:
         session.execute(
-            delete(UndoRecord).where(UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEPT)
+            delete(UndoRecord).where(
+                UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEEP_FOR
+            )
         )
         row = UndoRecord(
             ticket_id=ticket.id, by=by, words=action.words, at=now, audit_id=last, before=before

@@ -317,7 +317,7 @@ def test_too_late_is_said_and_changes_nothing(
     with pytest.raises(ActionNotAllowed, match="too late: the mail is on its way"):
         take_back(relayed, written)
     assert [m.state for m in list_mails(relayed)] == [OutboxState.SENT]
-    assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 0
+    assert counted(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 0
 
 
 def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
@@ -386,7 +386,7 @@ def test_what_cannot_be_sent_is_said_and_kept(
     with pytest.raises(ActionNotAllowed, match=fault):
         queue(relayed, number, written)
     assert list_mails(relayed) == []
-    assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 1
+    assert counted(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 1
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN, Status.MERGED])
