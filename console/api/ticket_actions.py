@@ -96,7 +96,7 @@ class Tick(Box, Noted):
 class Untick(Box):
     """A box of the manual."""
 
-    # As for `tick`, so that a program can send the same body to take it back; it is not recorded.
+    # As for `tick`, so that a program can send the same body to untick it; it is not recorded.
     note = text_input(LONGEST_REASON)
 
     def build(self, data: JsonObject) -> Command:
@@ -371,7 +371,7 @@ ACTIONS = {
     "assign": Action(Assign, "Give it to somebody."),
     "follow-up": Action(FollowUp, "Tick 4-Support Follow Up Sent."),
     "tick": Action(Tick, "Tick a box."),
-    "untick": Action(Untick, "Take a box back; the ticket stays where it is."),
+    "untick": Action(Untick, "Untick a box; the ticket stays where it is."),
     "resolve": Action(Resolve, "Set the property Resolution."),
     "recap": Action(
         Recap,
@@ -380,7 +380,7 @@ ACTIONS = {
     ),
     "undo": Action(
         Undo,
-        "Take back what you did to it last, within ten minutes; a mail while it is held up.",
+        "Undo what you did to it last, within ten minutes; a mail while it is held up.",
     ),
     "reopen": Action(Reopen, "Reopen it, with new deadlines."),
     "move-back": Action(MoveBack, "Move it back to a stage."),

@@ -47,7 +47,7 @@ def _send(run: CommandContext, command: SendRecap) -> HandlerResult:
         changed = True
     elif all(mail.state is OutboxState.WITHHELD for mail in written.mails):
         raise ActionNotAllowed(
-            "the recap of this Idempotency-Key was taken back: send it under another one"
+            "the recap of this Idempotency-Key was undone: send it under another one"
         )
     else:
         changed = False

@@ -141,7 +141,7 @@ class FollowUp(Tick):
 
 @dataclass(frozen=True)
 class Untick(Command):
-    """Take a box back. The ticket stays at its stage."""
+    """Untick a box. The ticket stays at its stage."""
 
     milestone: Milestone
     label = "untick the box"
@@ -325,7 +325,7 @@ class SendMail(Command):
     """Send a mail that was written on the answer page, in ten seconds.
 
     `warned` are the kinds of patient data that its writer has looked at. Changes of others are
-    asked about by that page, which shows them beside the mail; so is taking the mail back.
+    asked about by that page, which shows them beside the mail; so is undoing the mail.
     """
 
     written_id: int
@@ -780,7 +780,7 @@ def _undo(run: CommandContext, command: Undo) -> HandlerResult:
     words = undo.undo_action(
         run.session, run.ticket, command.undo_id, by=run.actor.name, now=run.now
     )
-    return HandlerResult(f"Taken back: {words}")
+    return HandlerResult(f"Undone: {words}")
 
 
 HANDLERS: Handlers = dict(

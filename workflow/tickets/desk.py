@@ -102,7 +102,7 @@ class Desk:
             session.flush()
         elif brought_by is None:
             known.from_ticket_id = (
-                None  # somebody put them on this ticket itself: a merge taken back leaves them
+                None  # somebody put them on this ticket itself: undoing a merge leaves them
             )
 
     # -- changes by staff ----
@@ -178,7 +178,7 @@ class Desk:
     def retract_milestone(
         self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime
     ) -> bool:
-        """Take a box back; return False where it was not ticked.
+        """Untick a box; return False where it was not ticked.
 
         The ticket stays where it is: only a person moves it back, with a reason.
         """
@@ -274,7 +274,7 @@ class Desk:
     ) -> None:
         """End this ticket as a duplicate of another; answers to it go there.
 
-        Reopening takes it back.
+        Reopening undoes it.
 
         A completed ticket that an open one is merged into is reopened, so that somebody goes on
         with the request. Raises ActionNotAllowed when it cannot be, with what to do;

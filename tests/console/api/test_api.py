@@ -538,15 +538,15 @@ def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
     )
 
 
-def test_what_was_done_last_is_taken_back(any_context: AppContext, clock: HandClock) -> None:
+def test_what_was_done_last_is_undone(any_context: AppContext, clock: HandClock) -> None:
     program, number = Program(any_context, build_app(any_context)), ticket_of(any_context)
     at = f"/tickets/{number}"
-    assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to take back"
+    assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to undo"
     program.post(f"{at}/assign", {"owner": "me"})
     program.post(f"{at}/recap", {"text": "We sent it again."}, Idempotency_Key="1")
     program.post(f"{at}/undo")
     assert (
-        "taken back"
+        "was undone"
         in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
     )
     with any_context.store.read_only() as session:

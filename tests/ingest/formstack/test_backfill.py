@@ -370,7 +370,7 @@ def test_the_first_look_goes_back_a_day_and_since_goes_further(
     formstack.send("2", START - DAY + MINUTE)
     assert pull() == (1, 1)
     assert pull(since=START - 6 * DAY) == (2, 1)
-    assert load_checkpoint(context).seen_until == START, "what was put down is not taken back"
+    assert load_checkpoint(context).seen_until == START, "the checkpoint does not move back"
 
 
 def test_after_a_long_stop_everything_since_the_last_one_seen_is_pulled(

@@ -110,7 +110,7 @@ def load_delivery(context: AppContext, number: int) -> Delivery:
 def list_filings(context: AppContext, number: int) -> list[tuple[int, str, int | None]]:
     """Position, outcome and the how manieth ticket.
 
-    What is taken back may leave a gap in the numbers.
+    An undo may leave a gap in the numbers.
     """
     with context.store.read_only() as session:
         nth = dict(
