@@ -1,4 +1,4 @@
-"""What README, docs and Procfile say is what the program does."""
+"""README, docs and Procfile agree with the program."""
 
 import importlib
 import re

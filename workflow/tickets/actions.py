@@ -47,7 +47,7 @@ ENDED = ANY_STATUS - OPEN_ONLY
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks for a change, and what they may do."""
+    """The person or program that asks for a change, and the rights it has."""
 
     name: str
     rights: frozenset[Right]
@@ -62,7 +62,7 @@ class Actor:
 
     @classmethod
     def operator(cls, name: str, staff: Staff | None = None) -> Self:
-        """Return who sits at the shell of this machine: an administrator, whatever their role."""
+        """Return the person at the shell of this machine: an administrator, whatever their role."""
         rights = RIGHTS_BY_ROLE[Role.ADMIN]
         if staff is None:
             return cls(name, rights)
@@ -352,7 +352,7 @@ class Undo(Command):
 
 @dataclass(frozen=True)
 class CommandContext:
-    """One command being carried out, in a transaction that holds its ticket."""
+    """A command being carried out, in a transaction that holds its ticket."""
 
     desk: Desk
     session: Session
@@ -373,7 +373,7 @@ class HandlerResult:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command has done."""
+    """The outcome of a command."""
 
     ticket: int
     words: str
@@ -387,7 +387,7 @@ C = TypeVar("C", bound=Command)
 
 @dataclass(frozen=True)
 class Handler:
-    """How a kind of command is carried out.
+    """The functions that carry out a kind of command.
 
     `prepare` gets the ticket's number and the command, and works before the transaction, so that
     reading a delivery locks nothing.
@@ -420,7 +420,7 @@ class Order:
 
 @dataclass
 class BulkResult:
-    """What a bulk operation has done, and the tickets it left as they were, with the reason."""
+    """The outcome of a bulk operation: what was done; the tickets left alone, with the reason."""
 
     done: list[Result] = field(default_factory=list)
     left: dict[int, str] = field(default_factory=dict)
