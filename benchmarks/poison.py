@@ -5,8 +5,8 @@ It measures the delay from 250 to notice, with and without them.
     python benchmarks/poison.py [SECONDS]
 
 Real processes: SMTP listener, worker and Valkey; only the worker's mail parser does what a
-poisonous mail asks for. Rounds with and without poison take turns in one run. Fails when the others'
-median delay differs by more than a tenth.
+poisonous mail asks for. Rounds with and without poison take turns in one run. Fails when the
+others' median delay differs by more than a tenth.
 """
 
 import os

@@ -411,7 +411,7 @@ def _complete(
 
 def _describe_bug(kind: str) -> str:
     """Return the reason shown for a bug of ours."""
-    return f"could not be processed: an error of ours ({kind}); replay it once mended"
+    return f"could not be processed: an error of ours ({kind}); replay it once corrected"
 
 
 def _file(context: AppContext, claimed: _Claimed, answer: ParserAnswer) -> None:

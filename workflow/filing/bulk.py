@@ -246,7 +246,7 @@ class _Plan:
         contact = None
         if item.contact.key:
             contact = directory.find_or_create_contact(
-                lookup, item.contact, item.phone, company, vouched=False, now=now
+                lookup, item.contact, item.phone, company, is_confirmed=False, now=now
             )
         if contact is not None:
             file_item.mark_sender_reachable(contact, item)

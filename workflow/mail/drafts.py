@@ -85,7 +85,12 @@ def save_draft(
 
 
 def attach_file(
-    session: Session, vault: BlobStore, written: WrittenMail, name: str, mime: str, content: bytes
+    session: Session,
+    blob_store: BlobStore,
+    written: WrittenMail,
+    name: str,
+    mime: str,
+    content: bytes,
 ) -> None:
     """Attach a file to the mail; `name` must be a safe file name.
 
@@ -103,7 +108,7 @@ def attach_file(
     digest = hashlib.sha256(content).hexdigest()
     if any((f.name, f.sha256) == (name, digest) for f in written.files):  # form submitted twice
         return
-    sealed, blob = vault.store(content)
+    sealed, blob = blob_store.store(content)
     written.files.append(
         WrittenFile(
             name=to_one_line(name),

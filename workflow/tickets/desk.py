@@ -51,10 +51,10 @@ YES, NO = "Yes", "No"
 class Desk:
     """Changes tickets under the settings. No method commits: the session is the caller's."""
 
-    def __init__(self, settings: Settings, signer: Signer, vault: BlobStore) -> None:
+    def __init__(self, settings: Settings, signer: Signer, blob_store: BlobStore) -> None:
         self.settings = settings
         self.signer = signer
-        self.blob_store = vault
+        self.blob_store = blob_store
 
     # -- opening ----
 

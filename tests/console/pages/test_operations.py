@@ -350,7 +350,7 @@ def test_nothing_ticked_is_said(context: AppContext) -> None:
 def known(context: AppContext, heading: str = "Anliegen") -> None:
     """Say what the columns of the German workbook mean, as another host would.
 
-    The reader is mended.
+    The reader is corrected.
     """
     choices = MappingChoices(columns={heading: "body", "Klinik": "company"})
     [sheet] = propose_sheets(
@@ -510,7 +510,7 @@ def test_a_workbook_that_hoards_is_told_on_the_page_of_its_delivery(context: App
     assert desk.get("/operations/deliveries/1/map").status_code == 200
 
 
-def test_rejected_rows_are_shown_mended_and_dismissed(any_context: AppContext) -> None:
+def test_rejected_rows_are_shown_corrected_and_dismissed(any_context: AppContext) -> None:
     heads = ["Practice Name", "Message"]
     arrive(any_context, book(heads, ["Sunrise", "help"], ["Sunrise", ""], ["Dawn", "please"]))
     assert state(any_context, 1) is DeliveryState.PROCESSED

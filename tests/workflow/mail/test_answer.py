@@ -460,7 +460,7 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
 ) -> None:
     woken = Woken()
     settings = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
-    context = open_context(settings, waker=woken, clock=clock)
+    context = open_context(settings, notifier=woken, clock=clock)
     write_answer(
         context,
         number,

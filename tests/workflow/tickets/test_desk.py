@@ -206,7 +206,7 @@ def test_sending_the_recap_ticks_its_box_by_itself(context: AppContext) -> None:
     reach(
         context, number, Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED
     )
-    desk_of(context, number, "recap", text="We mended the claim.")
+    desk_of(context, number, "recap", text="We corrected the claim.")
     assert ticket(context, number).stage is Stage.AUDIT  # queued is not sent
     sender.send_waiting(context)
     found = ticket(context, number)
@@ -219,7 +219,7 @@ def test_the_box_of_the_recap_can_be_left_to_people(context: AppContext) -> None
         context, "settings", context.settings.model_copy(update={"recap_ticks_box": False})
     )
     number = ticket_of(context)
-    desk_of(context, number, "recap", text="We mended the claim.")
+    desk_of(context, number, "recap", text="We corrected the claim.")
     sender.send_waiting(context)
     assert Milestone.RECAP_SENT not in list_reached(ticket(context, number))
     with context.store.transaction() as session:

@@ -440,7 +440,7 @@ def both(town: AppContext) -> int:
                 session.delete(link)
     with (
         town.store.transaction() as session
-    ):  # staff vouched for it: let only the ticket tell whose it is
+    ):  # staff confirmed it: let only the ticket tell whose it is
         session.scalars(select(Contact).where(Contact.email == PRIVATE.email)).one().company = None
     into = ticket_of(town, mail(sender=IDA))
     merge(town, number, into, across=True)
