@@ -196,6 +196,14 @@ def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(
     lead.get("/audit", code=403)
 
 
+def test_the_document_says_that_a_call_may_be_stored_and_filed_later(app: Flask) -> None:
+    document = app.test_client().get("/api/openapi.json").json
+    assert document is not None
+    answers = document["paths"]["/api/v1/tickets"]["post"]["responses"]
+    schema = answers["202"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/StoredCall"}
+
+
 def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
     context: AppContext, app: Flask
 ) -> None:
