@@ -222,7 +222,8 @@ def test_the_overview_says_what_intake_status_says(
     for href in re.findall(r'<a[^>]* href="([^"]+)"', needing):
         assert desk.get(href).status_code == 200
     assert page.count("silent too long") == 1  # the folder may be: nobody has to drop files
-    assert "<strong>ledger</strong>: no problem found" in page
+    for check in ("ledger", "deadlines", "saved forms"):
+        assert f"<strong>{check}</strong>: no problem found" in page
 
 
 def test_words_of_the_house_are_escaped_beside_their_links() -> None:
