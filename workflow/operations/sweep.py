@@ -136,7 +136,7 @@ def _raise_some(context: AppContext, waiting: deque[int], now: datetime) -> int:
     return raised
 
 
-# -- tickets stuck in 1-Submitted (PROCESS, reading 6) ----
+# -- tickets stuck in 1-Submitted ----
 
 
 def advance_stuck_tickets(context: AppContext) -> int:
