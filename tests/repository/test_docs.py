@@ -10,6 +10,7 @@ import pytest
 
 from console.cli.main import COMMANDS, cli
 from docs import generate
+from tests.repository.test_architecture import ENTRIES, MORE_ENTRIES
 from workflow.settings.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,25 @@ def test_files_named_in_the_docs_exist() -> None:
     for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/reliability.md"):
         for file in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", (ROOT / name).read_text()):
             assert (ROOT / file).exists(), f"{name}: {file}"
+
+
+def test_every_moved_file_is_where_the_decision_says() -> None:
+    page = (ROOT / "docs" / "decisions" / "0023-layout.md").read_text()
+    moved = 0
+    for package, table in re.findall(
+        r"^### `(\w+)/`\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL
+    ):
+        for file in re.findall(r"^\| `[^`]+` \| `([^`]+)` \|$", table, re.MULTILINE):
+            assert (ROOT / package / file).exists(), f"{package}/{file}"
+            moved += 1
+    assert moved > 200
+
+
+def test_the_decision_says_how_many_entries_a_folder_may_have() -> None:
+    page = (ROOT / "docs" / "decisions" / "0023-layout.md").read_text()
+    assert f"{ENTRIES} entries at most" in " ".join(page.split())
+    for folder, entries in MORE_ENTRIES.items():
+        assert re.search(rf"`{folder}/`[^.)]* {entries}\b", page), folder
 
 
 def test_every_dependency_is_justified_in_one_line() -> None:
