@@ -226,7 +226,7 @@ def test_the_overview_says_what_intake_status_says(
         assert f"<strong>{check}</strong>: no problem found" in page
 
 
-def test_words_of_the_house_are_escaped_beside_their_links() -> None:
+def test_our_own_words_are_escaped_beside_their_links() -> None:
     html = link_commands("<b>7</b> & see `intake ledger`, then `intake <i>`")
     assert (
         html == '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link"'
