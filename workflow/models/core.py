@@ -196,7 +196,7 @@ class TicketMilestone(Base):
 
 
 class Task(Base):
-    """Something a person has to do; a ticket has one task of a kind in a period."""
+    """Work for a person; a ticket has one task of a kind in a period."""
 
     __tablename__ = "tasks"
     __table_args__ = (

@@ -129,7 +129,7 @@ class Form(BaseModel):
 
     @property
     def handshakes(self) -> tuple[str, ...]:
-        """Every HandshakeKey that is valid now; empty = it is not checked."""
+        """Values of HandshakeKey that are valid now; empty = it is not checked."""
         return _get_set_secrets(self.handshake, self.handshake_previous)
 
     def list_keys(self, common: tuple[str, ...]) -> tuple[str, ...]:

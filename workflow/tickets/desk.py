@@ -1,4 +1,4 @@
-"""Every change to a ticket, decided by the process table, with its audit row.
+"""Changes to tickets, decided by the process table, each with its audit row.
 
 Rules act here, and so do people, through the commands of `actions`.
 """
