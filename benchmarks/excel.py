@@ -119,11 +119,11 @@ def parse(file: Path, _: str) -> int:
 
 
 def tickets(file: Path, url: str) -> int:
-    """From the file to committed tickets, as the worker does it; how many items were filed."""
+    """Process the file to committed tickets, as the worker does; return the number of items."""
     log.disable()
     collect_garbage_less_often()
     settings = Settings(home=file.parent / "home", database_url=url)
-    context = open_context(settings, waker=lambda _: None)
+    context = open_context(settings, notifier=lambda _: None)
     arrival = Arrival(
         transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=file.read_bytes()
     )
@@ -146,11 +146,11 @@ def step(name: str, file: Path, url: str = "") -> dict[str, float]:
     )
     with _watched(process) as most:
         out, _ = process.communicate()
-    told = json.loads(out)
-    assert told["rows"] == ROWS, f"{name}: {told['rows']} rows of {ROWS}"
+    report = json.loads(out)
+    assert report["rows"] == ROWS, f"{name}: {report['rows']} rows of {ROWS}"
     held = sorted(most.values(), reverse=True)
     return {
-        "rate": ROWS / told["seconds"],
+        "rate": ROWS / report["seconds"],
         "held": held[0] / 1e6,
         "child": (held[1] if len(held) > 1 else 0) / 1e6,
     }

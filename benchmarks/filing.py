@@ -38,7 +38,7 @@ WORDS = ("claim", "denied", "patient", "authorization", "please", "resubmit", "i
 
 
 class Cost(NamedTuple):
-    """What processing cost: mails a second, and for each mail the rest."""
+    """Cost of processing: mails a second, and for each mail the rest."""
 
     rate: float
     cpu_ms: float

@@ -1,4 +1,4 @@
-"""What reading a mail costs.
+"""Benchmark of the mail parser.
 
 Ours beside the standard library, mail-parser alone and a parser in Rust, in one run.
 
@@ -41,7 +41,7 @@ Contender = Callable[[bytes], int]
 
 
 def text(dice: random.Random, size: int) -> str:
-    """Lines of words, as long as a letter's, of about this size."""
+    """Lines of words, as long as those of a mail, of about this size."""
     lines, length = [], 0
     while length < size:
         line = " ".join(dice.choices(WORDS, k=dice.randint(6, 12)))
@@ -50,7 +50,7 @@ def text(dice: random.Random, size: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def letter(dice: random.Random) -> EmailMessage:
+def build_header(dice: random.Random) -> EmailMessage:
     """The header of an ordinary mail that came over two relays."""
     message, number = EmailMessage(policy=policy.SMTP), dice.getrandbits(64)
     for hop in ("mx1.billing.example", "out7.provider.example"):
@@ -72,7 +72,7 @@ def letter(dice: random.Random) -> EmailMessage:
 
 def plain(dice: random.Random) -> EmailMessage:
     """A question with a quote below."""
-    message = letter(dice)
+    message = build_header(dice)
     asked, quoted = text(dice, 700), text(dice, 300)
     quote = "".join(f"> {line}\n" for line in quoted.splitlines())
     message.set_content(
@@ -83,13 +83,13 @@ def plain(dice: random.Random) -> EmailMessage:
 
 def alternative(dice: random.Random) -> EmailMessage:
     """The same in text and HTML, with the mark-up mail programs make."""
-    message = letter(dice)
-    said = text(dice, 6000)
+    message = build_header(dice)
+    body = text(dice, 6000)
     rows = "".join(
         f'<p class="MsoNormal" style="margin:0"><span lang="EN-US">{line}</span></p>\n'
-        for line in said.splitlines()
+        for line in body.splitlines()
     )
-    message.set_content(said)
+    message.set_content(body)
     message.add_alternative(
         f"<html><head><style>p{{margin:0}}</style></head><body>{rows}</body></html>", "html"
     )
@@ -98,7 +98,7 @@ def alternative(dice: random.Random) -> EmailMessage:
 
 def with_file(dice: random.Random, size: int, kind: str, name: str) -> EmailMessage:
     """A short text and a file."""
-    message = letter(dice)
+    message = build_header(dice)
     message.set_content(text(dice, 800))
     message.add_attachment(dice.randbytes(size), "application", kind, filename=name)
     return message
@@ -200,9 +200,9 @@ def memory(name: str, path: Path) -> float:
 
 
 def peak(name: str, path: Path) -> None:
-    """In the child: read once a small mail, so that no import counts, then the large one.
+    """Print the memory that the large mail takes, in the child.
 
-    Print the difference.
+    A small mail is read before, so that no import counts.
     """
     work = CONTENDERS[name]
     work(b"Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\neA==\r\n")

@@ -1,12 +1,12 @@
-"""What items that crash, hoard or never end cost everybody else.
+"""Benchmark of items that crash, hoard memory or never end: their cost for all others.
 
-The delay from 250 to notice, with and without them.
+It measures the delay from 250 to notice, with and without them.
 
     python benchmarks/poison.py [SECONDS]
 
-Real processes: SMTP door, worker and Valkey; only the worker's mail parser does what a poisonous
-mail tells it to. Rounds with and without poison take turns in one run. Fails when the others'
-median delay differs by more than a tenth.
+Real processes: SMTP listener, worker and Valkey; only the worker's mail parser does what a
+poisonous mail asks for. Rounds with and without poison take turns in one run. Fails when the
+others' median delay differs by more than a tenth.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""How long each list of the desk takes with very many tickets.
+"""Benchmark of each list of the desk with very many tickets.
 
 Whole pages, signed in, as a browser asks for them.
 
@@ -40,7 +40,7 @@ CHUNK = 10_000
 NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
 OPEN, UNOWNED, ESCALATED = 0.05, 0.4, 0.1  # of all tickets; of the open ones; of those owned
 COMPANIES, STAFF = 2000, 40
-DOORS = ("smtp", "smtp", "smtp", "imap", "formstack", "folder", "console")
+CHANNELS = ("smtp", "smtp", "smtp", "imap", "formstack", "folder", "console")
 _SOUNDS = [c + v for c in "bcdfgklmnprstv" for v in "aeiou"]
 WORDS = ["".join(random.Random(n).choices(_SOUNDS, k=2 + n % 3)) for n in range(5000)]
 PAGES = {
@@ -58,8 +58,8 @@ PAGES = {
     "spam": "/?view=spam",
     "completed, of a company": "/?view=completed&company=practice+77",
     "open, of a company": "/?view=open&company=practice+77",
-    "completed, by a door": "/?view=completed&door=folder",
-    "completed, by a door nobody uses": "/?view=completed&door=lmtp",
+    "completed, by a channel": "/?view=completed&door=folder",
+    "completed, by a channel nobody uses": "/?view=completed&door=lmtp",
     "completed, of a consultant": "/?view=completed&owner=7",
     "completed, telemedicine": "/?view=completed&telemedicine=1",
     "search: a rare word": "/search?q=claim4711",
@@ -101,7 +101,7 @@ def ticket(number: int, dice: random.Random) -> dict[str, Any]:
         "status": Status.OPEN if is_open else ended,
         "owner_id": dice.randrange(1, STAFF + 1) if owned else None,
         "company_id": company,
-        "transport": dice.choice(DOORS),
+        "transport": dice.choice(CHANNELS),
         "format": Format.MAIL,
         "automated": False,
         "link": "",
@@ -128,7 +128,7 @@ def task(of: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def message(of: dict[str, Any], said: str) -> dict[str, Any]:
+def message(of: dict[str, Any], text: str) -> dict[str, Any]:
     return {
         "ticket_id": of["id"],
         "direction": "in",
@@ -137,7 +137,7 @@ def message(of: dict[str, Any], said: str) -> dict[str, Any]:
         "from_name": "",
         "from_email": "",
         "subject": of["subject"],
-        "text": said,
+        "text": text,
         "reply_text": "",
         "html": "",
         "details": [],
@@ -167,7 +167,7 @@ def people(session: Session) -> None:
 def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
     """Rows by table, so many tickets at a time; the same ones in every run."""
     dice = random.Random(first)
-    said = texts(dice)
+    bodies = texts(dice)
     for start in range(first, first + count, CHUNK):
         tickets = [ticket(n, dice) for n in range(start, min(start + CHUNK, first + count))]
         late = [
@@ -182,21 +182,21 @@ def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
         yield {
             Ticket: tickets,
             TicketContact: links,
-            Message: [message(t, dice.choice(said)) for t in tickets],
+            Message: [message(t, dice.choice(bodies)) for t in tickets],
             Task: [task(t) for t in late],
         }
 
 
 def fill(context: AppContext, first: int, count: int) -> float:
     """File tickets in statements of many rows; seconds."""
-    spent = 0.0
+    elapsed = 0.0
     for rows in chunks(first, count):
         began = time.perf_counter()
         with context.store.transaction() as session:
             for model, values in rows.items():
                 session.connection().execute(insert(model.__table__), values)
-        spent += time.perf_counter() - began
-    return spent
+        elapsed += time.perf_counter() - began
+    return elapsed
 
 
 def without_triggers(context: AppContext, work: Callable[[], object]) -> None:

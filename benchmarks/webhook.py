@@ -1,4 +1,4 @@
-"""What POST /formstack costs beside a bare Flask handler in the same server, in turns, in one run.
+"""Benchmark of POST /formstack beside a bare Flask handler in the same server, in turns.
 
     python benchmarks/webhook.py [SECONDS]
 
@@ -50,7 +50,7 @@ _numbers = count(1)
 def bodies() -> Iterator[bytes]:
     """Requests of about a kilobyte, no two alike."""
     for n in _numbers:
-        told = {
+        fields = {
             "FormID": "6606394",
             "UniqueID": f"{os.getpid()}{n}",
             "Practice": "Sunrise Family Practice",
@@ -61,7 +61,7 @@ def bodies() -> Iterator[bytes]:
             "Subject": "Claim 1001",
             "Message": "The claim was denied for lack of a modifier. " * 8,
         }
-        body = urlencode(told).encode()
+        body = urlencode(fields).encode()
         signature = hmac.digest(KEY, body, "sha256").hex()
         head = (
             "POST /formstack HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type:"
@@ -73,7 +73,7 @@ def bodies() -> Iterator[bytes]:
 
 @dataclass
 class Slice:
-    """What a server did in one turn."""
+    """Measurements of a server in one turn."""
 
     requests: int = 0
     seconds: float = 0.0
@@ -82,9 +82,9 @@ class Slice:
 
 
 class Client(asyncio.Protocol):
-    """One kept connection.
+    """Client of one kept connection.
 
-    Sends, waits for the whole answer, sends again until the time is over.
+    It sends, waits for the whole answer, and sends again until the time is over.
     """
 
     def __init__(self, made: Iterator[bytes], into: Slice, until: float) -> None:
@@ -136,8 +136,8 @@ async def turn(port: int, seconds: float, into: Slice) -> None:
 
 
 def cpu(pid: int) -> float:
-    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / TICK
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / TICK
 
 
 def bare(folder: str) -> Flask:
@@ -166,7 +166,7 @@ def bare(folder: str) -> Flask:
 
 @contextmanager
 def server(name: str, folder: str, redis: str) -> Iterator[int]:
-    """One of the two, as a process of its own; its number."""
+    """Run one of the two servers as a process of its own; yield its process id."""
     ours = [sys.executable, "-m", "console.cli.main", "webhooks"]
     command = ours if name == "ours" else [sys.executable, __file__, "--bare", folder]
     environment = {

@@ -1,1 +1,1 @@
-"""What people use: the `intake` command and the pages. Starts every process."""
+"""User interfaces: the `intake` command, the pages and the API. Starts every process."""

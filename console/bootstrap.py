@@ -61,7 +61,7 @@ def open_app_context() -> Iterator["AppContext"]:
     settings = load_settings()
     ensure_migrated(settings)
     notifier = create_notifier(settings)
-    context = open_context(settings, waker=notifier)
+    context = open_context(settings, notifier=notifier)
     try:
         yield context
     finally:

@@ -47,7 +47,7 @@ INSERT_DELIVERY = {"sqlite": _insert(sqlite), "postgresql": _insert(postgresql)}
 
 
 class Transport(StrEnum):
-    """How the bytes of a delivery came to us."""
+    """Channel that the bytes of a delivery came by."""
 
     SMTP = "smtp"
     LMTP = "lmtp"
@@ -107,12 +107,12 @@ class AcceptAll(Protocol):
 class _PendingArrival:
     """An arrival whose caller waits for the commit that holds its bytes."""
 
-    def __init__(self, arrival: Arrival, vault: BlobStore) -> None:
+    def __init__(self, arrival: Arrival, blob_store: BlobStore) -> None:
         # Sealed and, if large, synced before the shared transaction begins: nobody waits for
         # another's 25 MB.
         self.arrival = arrival
         self.digest = hashlib.sha256(arrival.format.encode() + b"\0" + arrival.raw).hexdigest()
-        self.content, self.blob = vault.store(arrival.raw)
+        self.content, self.blob = blob_store.store(arrival.raw)
         self.delivery = 0
         self.repeated = False
         self.error: Exception | None = None

@@ -42,9 +42,9 @@ def build_options(configuration: settings.Settings, saved: Sequence[Profile] = (
 
 
 def build_form_maps(configuration: settings.Settings) -> tuple[FormMap, ...]:
-    """One for every form in the settings.
+    """Return a field map for every form in the settings.
 
-    Also those without a word about their fields are known.
+    Forms without settings of their fields have one, too: they count as known.
     """
     return tuple(
         FormMap(

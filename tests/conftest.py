@@ -167,9 +167,9 @@ def settings(tmp_path: Path) -> Settings:
 def context(
     settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock
 ) -> Iterator[AppContext]:
-    """An open context on SQLite: hand-turned clock, recording waker, .eml files for mail."""
+    """An open context on SQLite: hand-turned clock, recording notifier, .eml files for mail."""
     opened = open_context(
-        settings.model_copy(update={"database_url": sqlite_url}), waker=woken, clock=clock
+        settings.model_copy(update={"database_url": sqlite_url}), notifier=woken, clock=clock
     )
     yield opened
     opened.close()
@@ -184,7 +184,7 @@ def any_context(
     For what the database decides, such as races and bounds.
     """
     opened = open_context(
-        settings.model_copy(update={"database_url": database_url}), waker=woken, clock=clock
+        settings.model_copy(update={"database_url": database_url}), notifier=woken, clock=clock
     )
     yield opened
     opened.close()
@@ -196,7 +196,7 @@ def postgres_context(
 ) -> Iterator[AppContext]:
     """The same on PostgreSQL only: for transactions that overlap, which SQLite does not have."""
     opened = open_context(
-        settings.model_copy(update={"database_url": postgres_url}), waker=woken, clock=clock
+        settings.model_copy(update={"database_url": postgres_url}), notifier=woken, clock=clock
     )
     yield opened
     opened.close()

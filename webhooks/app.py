@@ -62,9 +62,9 @@ def create_app(context: AppContext, accept: AcceptAll) -> Flask:
     @app.get("/health", provide_automatic_options=False)
     def health() -> tuple[Response, int]:
         """Answer 200 when forms are taken, 503 without a key or without anywhere to store them."""
-        room = spool.has_space(2 * context.settings.webhook_limit)
-        state = {"key": bool(keys), "database": probe.is_alive(), "spool": room}
-        good = state["key"] and (state["database"] or room)
+        has_space = spool.has_space(2 * context.settings.webhook_limit)
+        state = {"key": bool(keys), "database": probe.is_alive(), "spool": has_space}
+        good = state["key"] and (state["database"] or has_space)
         return jsonify(
             **state, spooled=len(spool.list_waiting()), damaged=spool.count_damaged()
         ), 200 if good else 503

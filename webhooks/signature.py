@@ -11,9 +11,9 @@ from workflow.settings.settings import Settings
 
 
 class SignatureKeys:
-    """Every key of the settings.
+    """Keys of the settings, prepared once.
 
-    Prepared once, since they are checked for each request, signed or not.
+    They are checked for each request, signed or not.
     """
 
     def __init__(self, settings: Settings) -> None:

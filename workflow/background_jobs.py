@@ -104,7 +104,7 @@ def _get_context(pid: int) -> AppContext:
     del pid
     settings = load_settings()
     return open_context(
-        settings, waker=JobNotifier(settings.redis_url) if settings.redis_url else None
+        settings, notifier=JobNotifier(settings.redis_url) if settings.redis_url else None
     )
 
 

@@ -36,18 +36,18 @@ class AppContext:
 
 
 def open_context(
-    settings: Settings, waker: WorkerNotifier | None = None, clock: Clock | None = None
+    settings: Settings, notifier: WorkerNotifier | None = None, clock: Clock | None = None
 ) -> AppContext:
     """Open everything a process needs.
 
-    `waker` sends wake-ups to workers, `clock` is the system clock unless given. Raises
+    `notifier` sends wake-ups to workers, `clock` is the system clock unless given. Raises
     SettingsError when a key is unusable. The database is not contacted yet.
     """
     keys = crypto.load_keys(settings)
     sealer = crypto.Sealer(keys)
     return AppContext(
         settings=settings,
-        store=Store(settings.database) if waker is None else Store(settings.database, waker),
+        store=Store(settings.database) if notifier is None else Store(settings.database, notifier),
         sealer=sealer,
         blob_store=BlobStore(settings.blobs, sealer, settings.inline_limit),
         signer=crypto.Signer(keys),

@@ -23,7 +23,7 @@ RIGHTS_BY_ROLE: dict[Role, frozenset[Right]] = {
 }
 
 
-def lacking(right: Right) -> str:
+def describe_missing_right(right: Right) -> str:
     """Return the refusal for somebody who does not have a right."""
     return f"that needs the right “{right}”"
 

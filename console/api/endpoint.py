@@ -5,7 +5,7 @@ the OpenAPI document.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from http import HTTPStatus
 from importlib import import_module
@@ -124,13 +124,15 @@ def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at
     headers: type[Schema] | None = None,
     status: int = 200,
     refuses: Sequence[int] = (),
+    other_answers: Mapping[int, type[Schema]] | None = None,
     kind: str = "application/json",
 ) -> Callable[[F], F]:
     """Make a function an endpoint of the API.
 
     The function gets the parsed headers, query and body, in this order, and then the values of the
     path. Its name is the operation's id in the OpenAPI document, from which programs generate
-    clients: renaming one breaks them. `refuses` lists the status codes beyond the usual ones.
+    clients: renaming one breaks them. `refuses` lists the error codes beyond the usual ones,
+    `other_answers` the bodies of further codes that are no errors.
     """
     error_codes = {401, 403, 429, 500, 503, *refuses}
     error_codes |= {404} if "<" in path else set()
@@ -149,6 +151,9 @@ def endpoint(  # noqa: PLR0913  # what makes up an endpoint, most of it named at
             handler = blueprint.arguments(headers, location="headers", unknown=EXCLUDE)(handler)
         phrase = HTTPStatus(status).phrase
         handler = blueprint.response(status, answer, content_type=kind, description=phrase)(handler)
+        for code, schema in (other_answers or {}).items():
+            phrase = HTTPStatus(code).phrase
+            handler = blueprint.alt_response(code, schema=schema, description=phrase)(handler)
         for code in sorted(error_codes):
             handler = blueprint.alt_response(code, response=HTTPStatus(code).name)(handler)
         handler = blueprint.doc(security=[{"token": [str(right)]}], operationId=name)(handler)

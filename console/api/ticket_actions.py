@@ -48,25 +48,25 @@ class Empty(CommandSchema):
 
 
 class Reasoned(CommandSchema):
-    """Why, for whoever comes next."""
+    """Body that gives the reason, for whoever comes next."""
 
     reason = text_input(LONGEST_REASON, 1, required=True)
 
 
 class Noted(CommandSchema):
-    """How it was done, for the record."""
+    """Body that may say how something was done, for the record."""
 
     note = text_input(LONGEST_REASON, load_default="")
 
 
 class Box(CommandSchema):
-    """A box of the manual."""
+    """Body that names a box of the manual."""
 
     milestone = choice_input(BOXES, required=True)
 
 
 class Assign(CommandSchema):
-    """To whom."""
+    """Body that names the new owner."""
 
     owner = text_input(
         320, 1, required=True, metadata={"description": "A name or mail address, or `me`."}
@@ -78,7 +78,7 @@ class Assign(CommandSchema):
 
 
 class FollowUp(Noted):
-    """How it was done, for the record."""
+    """Body that may say how the follow-up was done, for the record."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -86,7 +86,7 @@ class FollowUp(Noted):
 
 
 class Tick(Box, Noted):
-    """A box of the manual, and how it was done."""
+    """Body that names a box of the manual, and may say how it was done."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -94,9 +94,9 @@ class Tick(Box, Noted):
 
 
 class Untick(Box):
-    """A box of the manual."""
+    """Body that names a box of the manual."""
 
-    # As for `tick`, so that a program can send the same body to take it back; it is not recorded.
+    # As for `tick`, so that a program can send the same body to untick it; it is not recorded.
     note = text_input(LONGEST_REASON)
 
     def build(self, data: JsonObject) -> Command:
@@ -105,7 +105,7 @@ class Untick(Box):
 
 
 class Resolve(CommandSchema):
-    """The property Resolution."""
+    """Body that sets the property Resolution."""
 
     resolution = choice_input(("yes", "no"), required=True)
 
@@ -115,7 +115,7 @@ class Resolve(CommandSchema):
 
 
 class MoveBack(Reasoned):
-    """Where to, and why."""
+    """Body that names an earlier stage, with the reason."""
 
     stage = choice_input(STAGES_BACK, required=True)
 
@@ -125,7 +125,7 @@ class MoveBack(Reasoned):
 
 
 class Reopen(Reasoned):
-    """Why, for whoever comes next."""
+    """Body that gives the reason, for whoever comes next."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -133,7 +133,7 @@ class Reopen(Reasoned):
 
 
 class End(Reasoned):
-    """How it ends, and why."""
+    """Body that says how the ticket ends, with the reason."""
 
     status = choice_input((Status.SPAM, Status.WITHDRAWN), required=True)
 
@@ -145,7 +145,7 @@ class End(Reasoned):
 
 
 class Merge(CommandSchema):
-    """The ticket that goes on."""
+    """Body that names the ticket that goes on."""
 
     into = number_input(required=True)
     across_companies = fields.Boolean(
@@ -170,13 +170,13 @@ class Telemedicine(Empty):
 
 
 class OneTask(CommandSchema):
-    """A task of this ticket."""
+    """Body that names a task of this ticket."""
 
     task = number_input(required=True)
 
 
 class FinishTask(OneTask):
-    """A task of this ticket."""
+    """Body that names a task of this ticket."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -184,7 +184,7 @@ class FinishTask(OneTask):
 
 
 class ReopenTask(OneTask):
-    """A task of this ticket."""
+    """Body that names a task of this ticket."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -192,7 +192,7 @@ class ReopenTask(OneTask):
 
 
 class Note(CommandSchema):
-    """A note that only the desk sees."""
+    """Body that has a note; only the desk sees it."""
 
     text = text_input(notes.LONGEST, 1, required=True)
 
@@ -202,7 +202,7 @@ class Note(CommandSchema):
 
 
 class Settle(CommandSchema):
-    """What has been asked: a text of the ticket's caveats."""
+    """Body that names a caveat that was asked about: a text of the ticket's caveats."""
 
     caveat = text_input(2000, 1, required=True)
 
@@ -212,7 +212,7 @@ class Settle(CommandSchema):
 
 
 class Relate(CommandSchema):
-    """What another ticket is to this one."""
+    """Body that says how another ticket is related to this one."""
 
     other = number_input(required=True)
     verdict = choice_input(VERDICTS, required=True)
@@ -223,13 +223,13 @@ class Relate(CommandSchema):
 
 
 class OneMessage(CommandSchema):
-    """A message of this ticket; the newest it can be, where none is named."""
+    """Body that names a message of this ticket; by default the newest that is possible."""
 
     message = number_input(load_default=0)
 
 
 class NotAutomatic(OneMessage):
-    """A message of this ticket; the newest it can be, where none is named."""
+    """Body that names a message of this ticket; by default the newest that is possible."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -237,7 +237,7 @@ class NotAutomatic(OneMessage):
 
 
 class Automatic(OneMessage):
-    """A message of this ticket; the newest it can be, where none is named."""
+    """Body that names a message of this ticket; by default the newest that is possible."""
 
     def build(self, data: JsonObject) -> Command:
         """Return the command."""
@@ -245,7 +245,7 @@ class Automatic(OneMessage):
 
 
 class NotDuplicate(CommandSchema):
-    """Which delivery; the newest that was taken for a duplicate, where none is named."""
+    """Body that names a delivery; by default the newest that was taken for a duplicate."""
 
     delivery = number_input(load_default=0)
 
@@ -371,7 +371,7 @@ ACTIONS = {
     "assign": Action(Assign, "Give it to somebody."),
     "follow-up": Action(FollowUp, "Tick 4-Support Follow Up Sent."),
     "tick": Action(Tick, "Tick a box."),
-    "untick": Action(Untick, "Take a box back; the ticket stays where it is."),
+    "untick": Action(Untick, "Untick a box; the ticket stays where it is."),
     "resolve": Action(Resolve, "Set the property Resolution."),
     "recap": Action(
         Recap,
@@ -380,7 +380,7 @@ ACTIONS = {
     ),
     "undo": Action(
         Undo,
-        "Take back what you did to it last, within ten minutes; a mail while it is held up.",
+        "Undo what you did to it last, within ten minutes; a mail while it is held up.",
     ),
     "reopen": Action(Reopen, "Reopen it, with new deadlines."),
     "move-back": Action(MoveBack, "Move it back to a stage."),

@@ -136,6 +136,7 @@ def ticket(number: int) -> Response:
     headers=Once,
     status=201,
     refuses=[409],
+    other_answers={202: schemas.StoredCall},
 )
 def write_down(once: paging.JsonObject, fields: paging.JsonObject) -> Response:
     """Write a call down: a new ticket.

@@ -141,7 +141,7 @@ def delivery(
     \b
     Example:  intake delivery 42
               intake delivery 42 --raw > original.eml
-              intake delivery 42 --rejected mend.xlsx
+              intake delivery 42 --rejected corrected.xlsx
 
     --raw and --rejected open what is stored encrypted: it may hold patient data, and the audit log
     records who opened it. On a terminal, control characters are made visible. Drop the corrected

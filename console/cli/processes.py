@@ -1,4 +1,4 @@
-"""One command a process, as a Procfile, systemd or `intake up` starts them."""
+"""Commands that run one process each, as a Procfile, systemd or `intake up` starts them."""
 
 import click
 

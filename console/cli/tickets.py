@@ -564,7 +564,7 @@ def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: 
     r"""Say that a person wrote a message that was taken for an automatic one.
 
     MESSAGE is its number in `intake ticket ID --json`; the newest such message where it is left
-    out. What the judgement did is taken back: a notice that was held back goes out, a mail of ours
+    out. What the judgement did is undone: a notice that was held back goes out, a mail of ours
     is no longer bounced, a completed ticket is open again.
 
     \b

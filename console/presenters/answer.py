@@ -37,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True)
 class AnswerPage:
-    """Everything around the form."""
+    """Data of the answer page around its form."""
 
     recipients: Sequence[Recipient]
     boxes: Sequence[tuple[Milestone, bool]]  # unticked ones, and whether this mail ticks them

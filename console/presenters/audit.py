@@ -134,8 +134,8 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
-    "answer taken back": lambda _, __: "Took back an answer before it was sent",
-    "undone": lambda _, __: "Took back what was done last",
+    "answer taken back": lambda _, __: "Undid sending an answer before it was sent",
+    "undone": lambda _, __: "Undid the last action",
     "manager": lambda d, names: (
         f"Its company is managed by {names.staff.get(d['manager'], 'somebody')} now"
         if "manager" in d

@@ -138,7 +138,7 @@ def _present_deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
         {
             "milestone": d.milestone,
             "due_at": format_iso(due_at(d, ticket.period_started_at, settings)),
-            "raised": Desk.deadline_kind(d) in raised,
+            "raised": Desk.build_deadline_kind(d) in raised,
         }
         for d in process.DEADLINES
     ]

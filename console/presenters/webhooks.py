@@ -118,7 +118,7 @@ def present_hook(row: Webhook, counts: Mapping[WebhookEventState, int]) -> Data:
         "events": list(row.events),
         "created_at": format_iso(row.created_at),
         "created_by": row.created_by,
-        "told_at": format_iso(row.told_at),
+        "told_at": format_iso(row.last_success_at),
         "fault": row.reason,
         "failing_since": format_iso(row.failing_since),
         "waiting": counts.get(WebhookEventState.WAITING, 0),

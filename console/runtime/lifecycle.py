@@ -45,7 +45,7 @@ def open_process(
 ) -> Iterator[tuple[AppContext, "JobNotifier | None"]]:
     """Open the context of a process; a thread sends its heartbeat while the loop advances."""
     notifier = create_notifier(settings)
-    context = open_context(settings, waker=notifier)
+    context = open_context(settings, notifier=notifier)
     stop = threading.Event()
     beat = threading.Thread(
         target=_send_heartbeats, args=(context, name, stop, progress), name="alive", daemon=True

@@ -40,7 +40,7 @@ def _ignore_end(name: str, how: str) -> None:
 
 @dataclass
 class Child:
-    """One process to keep running."""
+    """A process to keep running."""
 
     name: str
     command: list[str]

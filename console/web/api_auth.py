@@ -11,7 +11,7 @@ from console.web.request import RIGHT_ATTRIBUTE, get_session, now
 from workflow.accounts import api_tokens
 from workflow.context import AppContext
 from workflow.models.accounts import ApiToken
-from workflow.permissions import Right, lacking
+from workflow.permissions import Right, describe_missing_right
 
 BLUEPRINT = "api"
 WRONG_TOKEN_LIMIT = RateLimitItemPerMinute(30)  # wrong tokens, from one address
@@ -38,7 +38,8 @@ def authorize_call(view: object) -> None:
         raise ApiError(403)
     if right not in g.rights:
         scope = f'{REALM}, error="insufficient_scope", scope="{right}"'
-        words = f"{lacking(right)}: this token, or the role of its person, lacks that scope"
+        refusal = describe_missing_right(right)
+        words = f"{refusal}: this token, or the role of its person, lacks that scope"
         raise ApiError(403, words, WWW_Authenticate=scope)
 
 

@@ -164,7 +164,7 @@ class _DatabaseCollector(Collector):
                 TicketMilestone.milestone == deadline.milestone,
             )
             query = select(func.count()).select_from(Task).join(Ticket, Ticket.id == Task.ticket_id)
-            mine = (Task.kind == Desk.deadline_kind(deadline), Task.period == Ticket.period)
+            mine = (Task.kind == Desk.build_deadline_kind(deadline), Task.period == Ticket.period)
             count = self._session.scalar(
                 query.where(*mine, Ticket.status == Status.OPEN, ~is_reached.exists())
             )

@@ -43,7 +43,7 @@ class InvalidRowError(ValueError):  # the row is at fault, not the program
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """How the words of the other system map to ours, as chosen by the person who imports."""
+    """Mapping of the other system's words to ours, chosen by the person who imports."""
 
     stages: Mapping[str, Stage] = field(default_factory=dict)  # by their folded status
     # their folded owner -> a person on the desk

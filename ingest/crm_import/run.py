@@ -61,7 +61,7 @@ class _ImportRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImportKind:
-    """One kind of file: its columns, the required ones, and how a row is parsed and imported."""
+    """A kind of file: its columns, the required ones, and the functions that handle a row."""
 
     known_columns: column_names.ColumnNames
     required_columns: tuple[str, ...]
@@ -232,7 +232,7 @@ def run_import(
 
 
 class _Pass:
-    """One pass over a file; it parses each row and skips rows that repeat an earlier one."""
+    """A pass over a file; it parses each row and skips rows that repeat an earlier one."""
 
     def __init__(self, context: AppContext, request: ImportRequest) -> None:
         self._context = context

@@ -297,11 +297,11 @@ class WatchedFolder:
         """Move a file to rejected/, beside a text file with the reason."""
         target = _find_free_path(self.path / REJECTED, repair_name(path))
         advice = (
-            "Mend it and drop it again."
+            "Correct it and drop it again."
             if number is None
             else (
-                f"Mend it and drop it again, or `intake replay {number}` once the program was"
-                " mended."
+                f"Correct it and drop it again, or `intake replay {number}` once the program was"
+                " corrected."
             )
         )
         reason_file = _find_free_path(self.path / REJECTED, f"{target.name}.txt")

@@ -32,9 +32,9 @@ MAX_FORMS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiLimits:
-    """How many calls we make, how large an answer may be, how long we wait.
+    """Limits of our calls: their number, the size of an answer, the time we wait.
 
-    Seconds, octets and calls. Formstack allows 14,400 calls a day and token.
+    In calls, octets and seconds. Formstack allows 14,400 calls a day and token.
     """
 
     silence_seconds: float = 30.0

@@ -15,7 +15,7 @@ ALL_FORMS = ""  # the row for faults of all forms
 
 
 class FormCheckpoints:
-    """How far each form has been pulled; every method is one transaction."""
+    """Positions up to which each form has been pulled; every method is one transaction."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

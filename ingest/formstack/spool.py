@@ -235,7 +235,7 @@ def _serialize(arrival: Arrival) -> bytes:
 
 
 def _deserialize(data: bytes) -> Arrival:
-    """Parse what `_dump` wrote. Raises ValueError for anything else."""
+    """Parse what `_serialize` wrote. Raises ValueError for anything else."""
     fields = json.loads(data)
     try:
         return Arrival(

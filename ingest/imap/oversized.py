@@ -168,21 +168,21 @@ def _parse_word(value: Any) -> str:
     return text if re.fullmatch(r"[a-z0-9!#$&^_.+-]{1,100}", text) else "x-unknown"
 
 
-def _fetch_parts(root: _Node, section: FetchSection, room: int) -> list[MissingPart]:
-    """Fetch the texts in order, then files from the smallest on, while they fit into `room`.
+def _fetch_parts(root: _Node, section: FetchSection, octets_left: int) -> list[MissingPart]:
+    """Fetch the texts in order, then files from the smallest on, up to `octets_left` in all.
 
-    `room` is in octets. Returns the parts that are missing.
+    Return the parts that are missing.
     """
     missing: list[MissingPart] = []
     for number, leaf in enumerate(sorted(root.leaves(), key=_fetch_order), 1):
         if root.is_multipart:
             leaf.header = section(f"{leaf.number}.MIME", PART_HEADER_LIMIT) or b""
-        if leaf.is_file and leaf.octets > room:
+        if leaf.is_file and leaf.octets > octets_left:
             missing.append(MissingPart(_file_name(leaf, number), leaf.mime, leaf.octets))
             continue
-        fitting = min(leaf.octets, room)
+        fitting = min(leaf.octets, octets_left)
         leaf.body = _fetch_body(root, leaf, section, fitting)
-        room = max(0, room - len(leaf.header) - len(leaf.body))
+        octets_left = max(0, octets_left - len(leaf.header) - len(leaf.body))
         if leaf.octets > fitting:
             missing.append(MissingPart("the rest of the text", leaf.mime, leaf.octets - fitting))
     return missing

@@ -54,7 +54,7 @@ GRACE_SECONDS = 45.0  # seconds a stopping reader has for the mail in hand
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far a mailbox has been read: every UID up to `last_uid` is stored or gone.
+    """Position in a mailbox: every UID up to `last_uid` is stored or gone.
 
     Valid as long as the folder has this UIDVALIDITY (RFC 3501 §2.3.1.1).
     """

@@ -101,7 +101,7 @@ class _ParseQueue:
         self._begin_next()
         return one
 
-    def take_back_from(self, first: _InProgress) -> list[_Claimed]:
+    def cancel_from(self, first: _InProgress) -> list[_Claimed]:
         """Remove and return a delivery and all behind it; none when a parser has begun it."""
         with self._lock:
             if not (self._waiting and self._waiting[0] is first):
@@ -271,7 +271,7 @@ def _file_next(
     one = in_progress.popleft()
     wait([one.parsed], timeout=0 if one.claimed.is_suspect else PATIENCE_SECONDS)
     if not one.parsed.done():
-        if unbegun := parse_queue.take_back_from(one):  # slow items keep every parser busy
+        if unbegun := parse_queue.cancel_from(one):  # slow items keep every parser busy
             _release(context, unbegun)
             in_progress.clear()  # they were behind it
             return 0
@@ -411,7 +411,7 @@ def _complete(
 
 def _describe_bug(kind: str) -> str:
     """Return the reason shown for a bug of ours."""
-    return f"could not be processed: an error of ours ({kind}); replay it once mended"
+    return f"could not be processed: an error of ours ({kind}); replay it once corrected"
 
 
 def _file(context: AppContext, claimed: _Claimed, answer: ParserAnswer) -> None:

@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One item, as filed and as parsed now."""
+    """An item of a delivery, as filed and as parsed now."""
 
     verdict: Verdict
     filing: Filing | None = None  # None: the item is new

@@ -262,7 +262,7 @@ def _apply_contact(
     """Add the item's contact to the ticket."""
     by_staff, records = item.format is Format.PHONE, directory.CustomerLookup(session)
     contact = directory.find_or_create_contact(
-        records, item.contact, item.phone, ticket.company, vouched=by_staff, now=now
+        records, item.contact, item.phone, ticket.company, is_confirmed=by_staff, now=now
     )
     if contact is not None:
         desk.add_contact(

@@ -12,7 +12,13 @@ from workflow.errors import ActionNotAllowed, NoSuchTicket
 from workflow.filing.file_item import open_separately
 from workflow.models.core import Delivery, Filing, Ticket
 from workflow.models.states import Outcome
-from workflow.tickets.actions import Done, FileSeparately, Handlers, Run, handler
+from workflow.tickets.actions import (
+    CommandContext,
+    FileSeparately,
+    HandlerResult,
+    Handlers,
+    handler,
+)
 
 SEPARATED = "not a duplicate"  # the action in the audit log
 
@@ -62,7 +68,7 @@ def _read_duplicate(context: AppContext, ticket: int, delivery_id: int) -> Dupli
     return Duplicate(number, position, item)
 
 
-def _file_separately(run: Run, _: FileSeparately) -> Done:
+def _file_separately(run: CommandContext, _: FileSeparately) -> HandlerResult:
     """Open a ticket of the duplicate; the two tickets are related."""
     duplicate = run.prepared
     assert isinstance(duplicate, Duplicate)
@@ -83,7 +89,7 @@ def _file_separately(run: Run, _: FileSeparately) -> Done:
         ticket=run.ticket.id,
         opened=message.ticket_id,
     )
-    return Done(
+    return HandlerResult(
         f"It is ticket #{message.ticket_id} now; the other one is #{run.ticket.id}",
         opened=message.ticket_id,
     )

@@ -255,8 +255,8 @@ def _try_filing(
     """Return the outcomes of filing these items, in a transaction that is rolled back."""
     if not findings:
         return []
-    vault = _NullStore(context.settings.blobs, context.sealer, context.settings.inline_limit)
-    desk = Desk(context.settings, context.signer, vault)
+    blob_store = _NullStore(context.settings.blobs, context.sealer, context.settings.inline_limit)
+    desk = Desk(context.settings, context.signer, blob_store)
     with _rolled_back(context) as session, log.mark_trial():
         filings = compare.file_received(
             desk, session, _get_delivery(session, number, hold=True), findings, context.clock()

@@ -37,7 +37,7 @@ class MemoryBudget:
         )
 
     def release(self, share: "MemoryShare") -> None:
-        """Take back what a message held, and let the others try again."""
+        """Release the memory of a message, and let the others try again."""
         if not share.octets and share not in self._large:
             return
         self.held_octets -= share.octets

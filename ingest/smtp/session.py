@@ -91,7 +91,7 @@ class ConnectionLimits:
 
 
 class GuardedSession(SMTP):
-    """One connection with bounds on memory, time and errors.
+    """A connection with bounds on memory, time and errors.
 
     The replies to the commands are in its subclasses.
     """

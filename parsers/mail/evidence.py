@@ -39,7 +39,7 @@ class Sign:
 
     `fields` are names of header fields, lower case; the sign is there when one of them has a value
     that `value` matches (its first word; any value but "" where `value` is None). Signs without
-    fields are looked for by `automatic.judge`: in parts, address, name, subject or text.
+    fields are looked for by `automatic.classify`: in parts, address, name, subject or text.
     """
 
     name: str
@@ -233,7 +233,7 @@ SIGNS: tuple[Sign, ...] = (
         H,
         Meaning.MACHINE,
         "an address nobody reads",
-        "PROCESS, mail rules",
+        "operations manual, mail rules",
         pattern=_regex(_ROBOT_LOCAL),
     ),
     Sign(
@@ -395,7 +395,7 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         "it counts as a duplicate, and no second message is shown",
         "the same id, sender, content and date as a message that is there",
         "as that message, which says that it came again",
-        "“Another request: make it a ticket” · `intake ticket ID not-duplicate`",
+        "“Not a duplicate: make it a ticket” · `intake ticket ID not-duplicate`",
     ),
     Consequence(
         "it is put on no ticket",

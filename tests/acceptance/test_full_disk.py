@@ -58,7 +58,7 @@ def disk_context(disk: Path) -> Iterator[AppContext]:
         home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0
     )
     migrate(settings.database)
-    opened = open_context(settings, waker=Woken())
+    opened = open_context(settings, notifier=Woken())
     yield opened
     opened.close()
 
@@ -176,7 +176,7 @@ def test_files_opened_while_the_disk_was_read_only_are_opened_again_when_it_is_w
     )
     crash += "t.__exit__(None, None, None); os._exit(0)"
     subprocess.run([sys.executable, "-c", crash], cwd=ROOT, check=True)
-    context = open_context(Settings(home=disk, database_url=url), waker=Woken())
+    context = open_context(Settings(home=disk, database_url=url), notifier=Woken())
     with read_only(disk):
         for _ in range(3):
             with pytest.raises(REFUSED):

@@ -74,7 +74,7 @@ def find_faults(
 def find_filing_faults(outcome: str, tickets: int, messages: int, *, answers_us: bool) -> list[str]:
     """Return what is wrong with the tickets and messages that a mail has added."""
     if outcome == "append" and not answers_us:
-        # a subject alone never attaches anything: PROCESS, mail rules
+        # a subject alone never attaches anything: operations manual, mail rules
         outcome = "not_append"
     faults = ["more than one ticket"] if tickets > 1 else []
     match outcome:

@@ -409,7 +409,7 @@ def test_a_proven_bounce_marks_the_mail_and_its_words_stay(desk: Desk, way: str)
 
 
 @pytest.mark.parametrize("way", ["report", "return path", "original"])
-def test_a_bounce_that_was_none_is_taken_back_whole(desk: Desk, way: str) -> None:
+def test_a_bounce_that_was_none_is_undone_whole(desk: Desk, way: str) -> None:
     number = desk.opened()
     report(desk, way)
     desk.correct(number)

@@ -117,12 +117,12 @@ def story(
     for name, value in environment.items():
         monkeypatch.setenv(f"INTAKE_{name}", str(value))
     settings = load_settings()
-    waker = background_jobs.JobNotifier(settings.redis_url)
-    context = open_context(settings, waker=waker)
+    notifier = background_jobs.JobNotifier(settings.redis_url)
+    context = open_context(settings, notifier=notifier)
     background_jobs.close_context()
     yield Story(context, valkey, relay)
     background_jobs.close_context()
-    waker.close()
+    notifier.close()
     context.close()
 
 

@@ -192,7 +192,7 @@ def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
         context.settings.model_copy(
             update={"database_url": f"sqlite:///{tmp_path}/no/such/folder/x.db"}
         ),
-        waker=woken,
+        notifier=woken,
     )
     with pytest.raises(SQLAlchemyError):
         Intake(away).accept(call())
@@ -362,7 +362,7 @@ def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
     assert poisoned.state is DeliveryState.FAILED
     assert (
         poisoned.reason
-        == "could not be processed: an error of ours (RuntimeError); replay it once mended"
+        == "could not be processed: an error of ours (RuntimeError); replay it once corrected"
     )
 
 

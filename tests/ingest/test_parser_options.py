@@ -55,7 +55,7 @@ def test_what_was_saved_holds_for_the_next_file_on_every_host(any_context: AppCo
     assert load_parser_options(any_context, Format.MAIL) == Options()
 
 
-def test_a_profile_is_replaced_under_its_name_and_taken_back(
+def test_a_profile_is_replaced_under_its_name_and_undone(
     any_context: AppContext, clock: HandClock
 ) -> None:
     store_profile(any_context, make_profile())

@@ -1,4 +1,4 @@
-"""The house as its plan says.
+"""The architecture holds.
 
 Imports point down, only the edge asks the clock, only the journal writes a log.
 """

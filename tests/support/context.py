@@ -52,7 +52,7 @@ class Steady:
 
 
 class Woken(list[str]):
-    """A waker that only remembers the names it was called with."""
+    """Notifier that only remembers the names it was called with."""
 
     def __call__(self, name: str) -> None:
         self.append(name)

@@ -16,7 +16,7 @@ from workflow.models.core import OutgoingMail
 def sending_through(context: AppContext, url: str) -> Iterator[AppContext]:
     """Give the same context, opened again with this relay."""
     settings = context.settings.model_copy(update={"relay_url": SecretStr(url)})
-    opened = open_context(settings, waker=Woken(), clock=context.clock)
+    opened = open_context(settings, notifier=Woken(), clock=context.clock)
     yield opened
     opened.close()
 

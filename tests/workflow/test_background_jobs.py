@@ -29,7 +29,7 @@ WORDS = "Jane Roe, born 1970"
 
 
 @pytest.fixture
-def waker(valkey: Valkey) -> Iterator[JobNotifier]:
+def notifier(valkey: Valkey) -> Iterator[JobNotifier]:
     made = JobNotifier(valkey.url)
     yield made
     made.close()
@@ -37,11 +37,11 @@ def waker(valkey: Valkey) -> Iterator[JobNotifier]:
 
 @pytest.fixture
 def woken_context(
-    settings: Settings, sqlite_url: str, waker: JobNotifier, clock: HandClock
+    settings: Settings, sqlite_url: str, notifier: JobNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """A context whose wake-ups go to the real Valkey."""
     own_settings = settings.model_copy(update={"database_url": sqlite_url})
-    opened = open_context(own_settings, waker=waker, clock=clock)
+    opened = open_context(own_settings, notifier=notifier, clock=clock)
     yield opened
     opened.close()
 
@@ -126,10 +126,10 @@ def count_unsent(context: AppContext) -> int:
 # -- hints ----
 
 
-def test_however_many_wakes_there_is_one_hint(waker: JobNotifier, redis: Redis) -> None:
+def test_however_many_wakes_there_is_one_hint(notifier: JobNotifier, redis: Redis) -> None:
     for _ in range(50):
-        waker("read")
-        waker("send")
+        notifier("read")
+        notifier("send")
     assert [redis.llen(f"rq:queue:{n}") for n in background_jobs.QUEUES] == [1, 1, 0, 0]
 
 
@@ -182,14 +182,14 @@ def test_a_worker_drains_everything_that_waits(woken_context: AppContext, burst:
 
 
 def test_a_job_that_breaks_leaves_no_text_of_a_customers_in_redis_or_the_log(
-    waker: JobNotifier,
+    notifier: JobNotifier,
     redis: Redis,
     burst: Any,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(background_jobs.JOB_FUNCTIONS, "read", "tests.support.failing_job:work")
-    waker("read")
+    notifier("read")
     burst()
     output = capfd.readouterr()
     assert "Jane" not in output.out + output.err
@@ -229,46 +229,46 @@ def test_what_no_worker_takes_the_sweep_does_itself(
 def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
     settings: Settings, sqlite_url: str, clock: HandClock
 ) -> None:
-    waker = JobNotifier(f"redis://127.0.0.1:{free_port()}")
+    notifier = JobNotifier(f"redis://127.0.0.1:{free_port()}")
     context = open_context(
-        settings.model_copy(update={"database_url": sqlite_url}), waker=waker, clock=clock
+        settings.model_copy(update={"database_url": sqlite_url}), notifier=notifier, clock=clock
     )
     Intake(context).accept(call())
-    assert waker.is_redis_away
-    sweep.sweep(context, redis_away=lambda: waker.is_redis_away)
+    assert notifier.is_redis_away
+    sweep.sweep(context, redis_away=lambda: notifier.is_redis_away)
     assert counted(context, Ticket) == 1
     sweep.sweep(
-        context, redis_away=lambda: waker.is_redis_away
+        context, redis_away=lambda: notifier.is_redis_away
     )  # the next round sends what the first one has queued
     assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 1
     context.close()
-    waker.close()
+    notifier.close()
 
 
 def test_a_redis_that_goes_and_comes_back_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Valkey()
-    waker = JobNotifier(server.url)
+    notifier = JobNotifier(server.url)
     monkeypatch.setattr(background_jobs, "_QUIET_SECONDS", 0)
-    waker("read")
+    notifier("read")
     server.stop()
-    waker("read")
-    assert waker.is_redis_away
+    notifier("read")
+    assert notifier.is_redis_away
     server.start()
-    waker("read")
-    assert not waker.is_redis_away
-    waker.close()
+    notifier("read")
+    assert not notifier.is_redis_away
+    notifier.close()
     server.stop()
 
 
 def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
     server = Valkey()
-    waker = JobNotifier(server.url)
+    notifier = JobNotifier(server.url)
     server.stop()
-    waker("read")
+    notifier("read")
     server.start()
-    waker("read")
-    assert waker.is_redis_away  # not asked again yet: it must not delay every mail
-    waker.close()
+    notifier("read")
+    assert notifier.is_redis_away  # not asked again yet: it must not delay every mail
+    notifier.close()
     server.stop()
 
 
@@ -298,7 +298,7 @@ def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_pat
     fast = context.settings.model_copy(
         update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001}
     )
-    away = open_context(fast, waker=Woken())
+    away = open_context(fast, notifier=Woken())
     stop, rounds = threading.Event(), list[int]()
 
     def redis_away() -> bool:

@@ -67,7 +67,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parse_marked)
     context = open_context(
         any_context.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
-        waker=any_context.store.notify,
+        notifier=any_context.store.notify,
         clock=clock,
     )
     runtime_log.configure("test", as_json=True)  # again: standard error is the test's now

@@ -199,13 +199,13 @@ def find_or_create_contact(
     phone: str,
     company: Company | None,
     *,
-    vouched: bool,
+    is_confirmed: bool,
     now: datetime,
 ) -> Contact | None:
     """Find the contact with this address and fill its gaps, or create it.
 
-    None when the address is not valid. Only staff (`vouched`) and the mail domain connect a contact
-    with a company, because what a form claims is no proof.
+    None when the address is not valid. A contact is connected with a company only if staff have
+    confirmed it (`is_confirmed`) or by the mail domain: what a form claims is no proof.
     """
     if not is_valid_address(person.key):
         return None
@@ -215,11 +215,11 @@ def find_or_create_contact(
             contact.name = person.name
         if phone and not contact.phone:
             contact.phone = phone
-        if vouched and contact.company is None:
+        if is_confirmed and contact.company is None:
             contact.company = company
         return contact
     contact = Contact(email=person.key, name=person.name, phone=phone, created_at=now)
-    if company is not None and (vouched or _is_domain_of(records, person.key, company)):
+    if company is not None and (is_confirmed or _is_domain_of(records, person.key, company)):
         contact.company = company
     return contact if records.add(contact) else records.find_contact(person.key)
 

@@ -36,13 +36,13 @@ def _notify_nobody(name: str) -> None:
 class Store:
     """Transactions on the one database.
 
-    `waker` is called after a commit with each name that was passed to `notify_workers`; it must not
-    raise. Nothing is lost without it: the sweep finds waiting work.
+    `notifier` is called after a commit with each name that was passed to `notify_workers`; it must
+    not raise. Nothing is lost without it: the sweep finds waiting work.
     """
 
-    def __init__(self, url: str, waker: WorkerNotifier = _notify_nobody) -> None:
+    def __init__(self, url: str, notifier: WorkerNotifier = _notify_nobody) -> None:
         self.engine = _create_engine(url)
-        self.notify = waker
+        self.notify = notifier
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -246,7 +246,7 @@ class _Plan:
         contact = None
         if item.contact.key:
             contact = directory.find_or_create_contact(
-                lookup, item.contact, item.phone, company, vouched=False, now=now
+                lookup, item.contact, item.phone, company, is_confirmed=False, now=now
             )
         if contact is not None:
             file_item.mark_sender_reachable(contact, item)
@@ -277,9 +277,9 @@ class _Plan:
             return NO_ADDRESS_REASON
         settings, recent = self._desk.settings, self._lookup.recent_mails
         person = contact.id or contact.email  # a new contact has no id yet
-        reason = outbox.undeliverable_reason(
+        reason = outbox.find_undeliverable_reason(
             contact, settings, automated=automated
-        ) or outbox.rate_limit_reason(recent[person], settings)
+        ) or outbox.find_rate_limit_reason(recent[person], settings)
         if not reason:
             recent[person] += 1
         return reason

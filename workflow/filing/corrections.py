@@ -21,11 +21,11 @@ from workflow.models.core import AuditEntry, Delivery, Filing, Message, Outgoing
 from workflow.models.states import Judgement, OutboxState, Outcome, Status
 from workflow.tickets import merged_messages
 from workflow.tickets.actions import (
-    Done,
+    CommandContext,
+    HandlerResult,
     Handlers,
     MarkAutomatic,
     MarkWrittenByPerson,
-    Run,
     handler,
 )
 from workflow.tickets.desk import Desk
@@ -236,15 +236,15 @@ def _has_other_bounce(session: Session, message: Message) -> bool:
 # -- as commands ----
 
 
-def _mark_written_by_person(run: Run, command: MarkWrittenByPerson) -> Done:
+def _mark_written_by_person(run: CommandContext, command: MarkWrittenByPerson) -> HandlerResult:
     message = get_automatic_message(run.session, run.ticket, command.message_id)
     mark_not_automatic(run.desk, run.session, run.ticket, message, by=run.actor.name, now=run.now)
-    return Done("It counts as a person's message")
+    return HandlerResult("It counts as a person's message")
 
 
-def _mark_automatic(run: Run, command: MarkAutomatic) -> Done:
+def _mark_automatic(run: CommandContext, command: MarkAutomatic) -> HandlerResult:
     mark_automatic(run.session, run.ticket, command.message_id, by=run.actor.name, now=run.now)
-    return Done("It counts as an automatic message: no automatic mail goes out about it")
+    return HandlerResult("It counts as an automatic message: no automatic mail goes out about it")
 
 
 HANDLERS: Handlers = dict(

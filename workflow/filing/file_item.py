@@ -440,7 +440,7 @@ def _add_people(
     for person in directory.deduplicate_addresses([item.contact, *others]):
         phone = item.phone if person is item.contact else ""
         contact = directory.find_or_create_contact(
-            lookup, person, phone, ticket.company, vouched=by_staff, now=now
+            lookup, person, phone, ticket.company, is_confirmed=by_staff, now=now
         )
         if contact is not None:
             mark_sender_reachable(contact, item)

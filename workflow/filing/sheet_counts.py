@@ -18,7 +18,7 @@ _FIELDS = tuple(field.name for field in fields(SheetCounts))
 
 @dataclass(frozen=True, slots=True)
 class WorkbookBalance:
-    """One workbook in the ledger.
+    """A workbook in the ledger.
 
     rows = items + repeated + rejected + headings + titles + footers + blank. `filed` is the number
     of filings of the delivery: never fewer than items and rejected rows, but possibly more, when a

@@ -161,7 +161,7 @@ def import_contact(
         company = directory.create_company(lookup, source.company, source.company_number, now)
     person = Address(source.name, source.email)
     contact = directory.find_or_create_contact(
-        lookup, person, source.phone, company, vouched=True, now=now
+        lookup, person, source.phone, company, is_confirmed=True, now=now
     )
     assert contact is not None  # rows without a valid address are refused before
     session.flush()

@@ -253,7 +253,12 @@ def _open(
     session.flush()
     for person in directory.deduplicate_addresses(source.contacts):
         contact = directory.find_or_create_contact(
-            directory.CustomerLookup(session), person, source.phone, company, vouched=True, now=now
+            directory.CustomerLookup(session),
+            person,
+            source.phone,
+            company,
+            is_confirmed=True,
+            now=now,
         )
         if contact is not None:
             desk.add_contact(session, ticket, contact)

@@ -37,9 +37,9 @@ from workflow.process import Milestone, Template
 from workflow.runtime.blobs import BlobStore
 from workflow.settings.settings import Settings
 from workflow.tickets.actions import (
-    Done,
+    CommandContext,
+    HandlerResult,
     Handlers,
-    Run,
     SendMail,
     UndoSend,
     handler,
@@ -170,13 +170,13 @@ def enqueue(
     the mail has faults or was queued before, AcrossCompanies when the confirmation is missing.
     """
     lock_ticket(session, ticket)
-    if written.promised_at is not None:
+    if written.queued_at is not None:
         raise ActionNotAllowed("it was sent already")
     for fault in list_faults(ticket, written, desk.settings):
         raise ActionNotAllowed(fault)
     if not across_companies:
         require_one_company(session, ticket, [*written.to, *written.cc])
-    written.promised_at = now
+    written.queued_at = now
     lookup = directory.CustomerLookup(session)
     addresses = [*written.to, *(a for a in written.cc if a not in written.to)]
     contact_ids = {
@@ -229,14 +229,14 @@ def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime)
     )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     if not mails or any(m.by != by for m in mails):
-        raise ActionNotAllowed("only who sent it can take it back")
+        raise ActionNotAllowed("only who sent it can undo that")
     if all(m.state is OutboxState.WITHHELD for m in mails):
-        raise ActionNotAllowed("it is taken back already")
+        raise ActionNotAllowed("it is undone already")
     # A mail with an attempt is claimed: the relay may have it already.
     if any(m.state is not OutboxState.WAITING or m.attempts for m in mails):
         raise ActionNotAllowed(TOO_LATE_MESSAGE)
     for mail in mails:
-        mail.state, mail.reason = OutboxState.WITHHELD, f"taken back by {by}"
+        mail.state, mail.reason = OutboxState.WITHHELD, f"undone by {by}"
     details = {"written": written.id, "mails": len(mails)}
     audit.record(
         session,
@@ -264,7 +264,7 @@ def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
     return list(first.values())
 
 
-def _send(run: Run, command: SendMail) -> Done:
+def _send(run: CommandContext, command: SendMail) -> HandlerResult:
     written = _get_written(run, command.written_id)
     lock_ticket(run.session, written)  # what is checked here is what is sent
     warnings = find_warnings(run.session, run.ticket, written)
@@ -280,16 +280,16 @@ def _send(run: Run, command: SendMail) -> Done:
         ),
         across_companies=command.confirmed_recipients == recipients_digest(written),
     )
-    return Done(f"The mail goes to {', '.join(mail.to for mail in mails)}")
+    return HandlerResult(f"The mail goes to {', '.join(mail.to for mail in mails)}")
 
 
-def _undo_send(run: Run, command: UndoSend) -> Done:
+def _undo_send(run: CommandContext, command: UndoSend) -> HandlerResult:
     written = _get_written(run, command.written_id)
     undo_send(run.session, written, by=run.actor.name, now=run.now)
-    return Done("Sending is undone: nobody got the mail. It is a draft again")
+    return HandlerResult("Sending is undone: nobody got the mail. It is a draft again")
 
 
-def _get_written(run: Run, number: int) -> WrittenMail:
+def _get_written(run: CommandContext, number: int) -> WrittenMail:
     """Return a mail that a person wrote on this ticket. Raises NoSuchMail."""
     written = run.session.get(WrittenMail, number)
     if written is None or written.ticket_id != run.ticket.id:
@@ -401,13 +401,13 @@ def content_digest(written: WrittenMail) -> str:
 # -- files ----
 
 
-def open_files(vault: BlobStore, mail: OutgoingMail) -> list[OpenedFile]:
+def open_files(blob_store: BlobStore, mail: OutgoingMail) -> list[OpenedFile]:
     """Return the files of a mail with their content.
 
     Raises OSError when a blob is gone.
     """
     files = mail.written.files if mail.written else []
-    return [OpenedFile(f.name, f.mime, vault.read(f.content, f.blob)) for f in files]
+    return [OpenedFile(f.name, f.mime, blob_store.read(f.content, f.blob)) for f in files]
 
 
 def make_attachments(written: WrittenMail) -> list[StoredAttachment]:

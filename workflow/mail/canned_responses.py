@@ -170,7 +170,7 @@ def undo_last_change(session: Session, name: str, *, by: str, now: datetime) -> 
         select(CannedResponseVersion).where(CannedResponseVersion.current == name).with_for_update()
     )
     if last is None:
-        raise ActionNotAllowed("this text is as it came: there is nothing to take back")
+        raise ActionNotAllowed("this text is as it came: there is nothing to undo")
     older = (
         select(CannedResponseVersion)
         .where(CannedResponseVersion.name == name, CannedResponseVersion.id < last.id)

@@ -51,7 +51,7 @@ def find_latest_draft(session: Session, ticket: int, by: Staff) -> WrittenMail |
     own_drafts = (
         WrittenMail.ticket_id == ticket,
         WrittenMail.staff_id == by.id,
-        WrittenMail.promised_at.is_(None),
+        WrittenMail.queued_at.is_(None),
     )
     return session.scalar(
         select(WrittenMail)
@@ -73,7 +73,7 @@ def save_draft(
     written = _lock_draft(session, key) or _create_draft(session, ticket, key, by, now)
     if (written.ticket_id, written.staff_id) != (ticket.id, by.id):
         raise ActionNotAllowed("the form is of another ticket: load the page again")
-    if written.promised_at is None:
+    if written.queued_at is None:
         box_names = {m.name for m in process.list_boxes()}
         written.to = list(dict.fromkeys(typed.to))
         written.cc = list(dict.fromkeys(typed.cc))
@@ -85,7 +85,12 @@ def save_draft(
 
 
 def attach_file(
-    session: Session, vault: BlobStore, written: WrittenMail, name: str, mime: str, content: bytes
+    session: Session,
+    blob_store: BlobStore,
+    written: WrittenMail,
+    name: str,
+    mime: str,
+    content: bytes,
 ) -> None:
     """Attach a file to the mail; `name` must be a safe file name.
 
@@ -103,7 +108,7 @@ def attach_file(
     digest = hashlib.sha256(content).hexdigest()
     if any((f.name, f.sha256) == (name, digest) for f in written.files):  # form submitted twice
         return
-    sealed, blob = vault.store(content)
+    sealed, blob = blob_store.store(content)
     written.files.append(
         WrittenFile(
             name=to_one_line(name),
@@ -119,14 +124,14 @@ def attach_file(
 
 def remove_file(session: Session, written: WrittenMail, number: int) -> None:
     """Remove a file from a draft."""
-    if written.promised_at is None:
+    if written.queued_at is None:
         written.files = [f for f in written.files if f.id != number]
         session.flush()
 
 
 def delete_draft(session: Session, written: WrittenMail) -> None:
     """Delete a draft with its files; a mail that was queued stays."""
-    if written.promised_at is None:
+    if written.queued_at is None:
         session.delete(written)
 
 

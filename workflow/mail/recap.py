@@ -10,7 +10,14 @@ from workflow.models.core import Staff, Ticket, WrittenMail
 from workflow.models.states import OutboxState
 from workflow.process import Milestone
 from workflow.runtime.crypto import hash_secret
-from workflow.tickets.actions import Actor, Done, Handlers, Run, SendRecap, handler
+from workflow.tickets.actions import (
+    Actor,
+    CommandContext,
+    HandlerResult,
+    Handlers,
+    SendRecap,
+    handler,
+)
 
 NOBODY = (
     "no contact with a working address: tell the customer otherwise, and tick the box with a"
@@ -18,11 +25,11 @@ NOBODY = (
 )
 
 
-def _send(run: Run, command: SendRecap) -> Done:
+def _send(run: CommandContext, command: SendRecap) -> HandlerResult:
     if run.actor.staff_id is None:
         return _send_as_operator(run, command)
     written = _draft(run, command, run.session.get_one(Staff, run.actor.staff_id))
-    if written.promised_at is None:
+    if written.queued_at is None:
         warnings = answer.find_warnings(run.session, run.ticket, written)
         answer.enqueue(
             run.session,
@@ -37,15 +44,15 @@ def _send(run: Run, command: SendRecap) -> Done:
         changed = True
     elif all(mail.state is OutboxState.WITHHELD for mail in written.mails):
         raise ActionNotAllowed(
-            "the recap of this Idempotency-Key was taken back: send it under another one"
+            "the recap of this Idempotency-Key was undone: send it under another one"
         )
     else:
         changed = False
     everybody = [*written.to, *written.cc]
-    return Done(f"The recap goes to {', '.join(everybody)}", changed=changed)
+    return HandlerResult(f"The recap goes to {', '.join(everybody)}", changed=changed)
 
 
-def _send_as_operator(run: Run, command: SendRecap) -> Done:
+def _send_as_operator(run: CommandContext, command: SendRecap) -> HandlerResult:
     """Send the plain recap for somebody who is not on the desk, and so has no drafts."""
     if command.template or command.cc or command.files:
         raise ActionNotAllowed(
@@ -64,10 +71,10 @@ def _send_as_operator(run: Run, command: SendRecap) -> Done:
         now=run.now,
         across_companies=command.across_companies,
     )
-    return Done(f"The recap goes to {', '.join(mail.to for mail in mails)}")
+    return HandlerResult(f"The recap goes to {', '.join(mail.to for mail in mails)}")
 
 
-def _draft(run: Run, command: SendRecap, author: Staff) -> WrittenMail:
+def _draft(run: CommandContext, command: SendRecap, author: Staff) -> WrittenMail:
     """Return the mail of this key: as it was sent, or drafted now to the ticket's contacts."""
     settings, session, ticket = run.desk.settings, run.session, run.ticket
     contacts = answer.list_recipients(session, ticket, settings)
@@ -84,7 +91,7 @@ def _draft(run: Run, command: SendRecap, author: Staff) -> WrittenMail:
     )
     key = _key(run.actor, ticket, command.key)
     written = drafts.save_draft(session, ticket, key, typed, by=author, now=run.now)
-    if written.promised_at is None:
+    if written.queued_at is None:
         if command.template:
             _begin_with(run, written, command.template)
         written.ticks = [Milestone.RECAP_SENT.name] * settings.recap_ticks_box
@@ -102,7 +109,7 @@ def _key(actor: Actor, ticket: Ticket, key: str) -> str:
     return "api-" + hash_secret(f"{actor.staff_id}:{ticket.id}:{key}")[:40]
 
 
-def _begin_with(run: Run, written: WrittenMail, name: str) -> None:
+def _begin_with(run: CommandContext, written: WrittenMail, name: str) -> None:
     wording = canned_responses.find_response(run.session, name)
     offered = canned_responses.list_responses(run.session)
     if wording is None:

@@ -196,7 +196,7 @@ class TicketMilestone(Base):
 
 
 class Task(Base):
-    """Something a person has to do; a ticket has one task of a kind in a period."""
+    """Work for a person; a ticket has one task of a kind in a period."""
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -440,7 +440,7 @@ class OutgoingMail(Base):
 class WrittenMail(Base):
     """A mail that a person writes: a draft, then one outbox row for each recipient.
 
-    `promised_at` is when it was queued, None while it is a draft.
+    `queued_at` is when it was queued, None while it is a draft.
     """
 
     __tablename__ = "written_mails"
@@ -457,7 +457,7 @@ class WrittenMail(Base):
     # Names of the milestones recorded when it is sent.
     ticks: Mapped[list[Any]] = mapped_column(default=list)
     changed_at: Mapped[datetime]
-    promised_at: Mapped[datetime | None]
+    queued_at: Mapped[datetime | None] = mapped_column("promised_at")  # the name of schema 0013
     files: Mapped[list["WrittenFile"]] = relationship(
         order_by="WrittenFile.id", cascade="all, delete-orphan"
     )

@@ -28,7 +28,8 @@ class Webhook(Base):
     failures: Mapped[int] = mapped_column(default=0)  # in a row
     failing_since: Mapped[datetime | None]
     reason: Mapped[str] = mapped_column(Text, default="")  # of the last failure, in fixed words
-    told_at: Mapped[datetime | None]  # when it last answered 2xx
+    # When it last answered 2xx; the column has the name of schema 0012.
+    last_success_at: Mapped[datetime | None] = mapped_column("told_at")
 
 
 class WebhookEvent(Base):

@@ -140,8 +140,8 @@ WORDING_BY_CHANNEL = {
         singular="1 file cannot be taken",
         plural="{count} files cannot be taken",
         advice=(
-            "Left where it is and tried again automatically. Mend it or take it out of the folder:"
-            " {names}"
+            "Left where it is and tried again automatically. Correct it or take it out of the"
+            " folder: {names}"
         ),
     ),
     "backfill": FaultWording(

@@ -97,7 +97,7 @@ def _list_overdue(context: AppContext, now: datetime, after: int) -> list[int]:
 
     At most BATCH_SIZE, in order.
     """
-    kinds = [Desk.deadline_kind(d) for d in process.DEADLINES]
+    kinds = [Desk.build_deadline_kind(d) for d in process.DEADLINES]
     deadline_tasks = (
         Task.ticket_id == Ticket.id,
         Task.period == Ticket.period,
@@ -136,7 +136,7 @@ def _raise_some(context: AppContext, waiting: deque[int], now: datetime) -> int:
     return raised
 
 
-# -- tickets stuck in 1-Submitted (PROCESS, reading 6) ----
+# -- tickets stuck in 1-Submitted ----
 
 
 def advance_stuck_tickets(context: AppContext) -> int:

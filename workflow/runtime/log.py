@@ -1,4 +1,4 @@
-"""Every line of the log as a function that takes ids and counts, so customer text cannot reach it.
+"""Log lines as functions that take ids and counts, so customer text cannot reach the log.
 
 A function is named after the event it logs. Reasons and facts are fixed words of this program;
 of an exception only its class and place are logged, because its text may quote a customer.

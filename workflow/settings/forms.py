@@ -16,8 +16,6 @@ from pydantic import (
     field_validator,
 )
 
-from parsers.item import InboundItem
-
 DEFAULT_SIGNATURE_HEADER = "X-FS-Signature"
 
 # Host, port and the beginning of a path: in a shared object store the bucket is part of the path.
@@ -131,7 +129,7 @@ class Form(BaseModel):
 
     @property
     def handshakes(self) -> tuple[str, ...]:
-        """Every HandshakeKey that is valid now; empty = it is not checked."""
+        """Values of HandshakeKey that are valid now; empty = it is not checked."""
         return _get_set_secrets(self.handshake, self.handshake_previous)
 
     def list_keys(self, common: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,11 +144,6 @@ class Form(BaseModel):
 def _get_set_secrets(*secrets: SecretStr) -> tuple[str, ...]:
     """Return the values of the secrets that are set."""
     return tuple(text for secret in secrets if (text := secret.get_secret_value()))
-
-
-def get_form_id(item: InboundItem) -> str:
-    """Return the id of the form an item came from; "" when it names none or is not from a form."""
-    return item.external_id.partition("/")[0]
 
 
 def list_file_hosts(

@@ -28,7 +28,7 @@ from workflow.errors import (
 )
 from workflow.models.core import Staff, Task, Ticket
 from workflow.models.states import Role, Status, Verdict
-from workflow.permissions import RIGHTS_BY_ROLE, Right, lacking, may
+from workflow.permissions import RIGHTS_BY_ROLE, Right, describe_missing_right, may
 from workflow.process import Milestone, Stage
 from workflow.tickets import notes, presence, relations, undo
 from workflow.tickets.desk import NO, YES, Desk, get_ticket
@@ -47,7 +47,7 @@ ENDED = ANY_STATUS - OPEN_ONLY
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks for a change, and what they may do."""
+    """The person or program that asks for a change, and the rights it has."""
 
     name: str
     rights: frozenset[Right]
@@ -62,7 +62,7 @@ class Actor:
 
     @classmethod
     def operator(cls, name: str, staff: Staff | None = None) -> Self:
-        """Return who sits at the shell of this machine: an administrator, whatever their role."""
+        """Return the person at the shell of this machine: an administrator, whatever their role."""
         rights = RIGHTS_BY_ROLE[Role.ADMIN]
         if staff is None:
             return cls(name, rights)
@@ -90,7 +90,7 @@ class SeenOwner:
     owner_id: int | None
 
 
-Expected: TypeAlias = SeenVersion | ExactVersions | SeenOwner | None
+Expectation: TypeAlias = SeenVersion | ExactVersions | SeenOwner | None
 
 
 # -- the commands ----
@@ -141,7 +141,7 @@ class FollowUp(Tick):
 
 @dataclass(frozen=True)
 class Untick(Command):
-    """Take a box back. The ticket stays at its stage."""
+    """Untick a box. The ticket stays at its stage."""
 
     milestone: Milestone
     label = "untick the box"
@@ -326,7 +326,7 @@ class SendMail(Command):
 
     `confirmed_content` is the `content_digest` of a mail that seemed to hold patient data, once its
     writer has looked; `confirmed_recipients` the `recipients_digest` of one to two companies, once
-    its writer has confirmed them. "" confirms nothing. Changes of others are asked about by that
+    its writer has confirmed them. "" confirms nothing. Changes of others are asked about by the
     page, which shows them beside the mail.
     """
 
@@ -364,8 +364,8 @@ class Undo(Command):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One command being carried out, in a transaction that holds its ticket."""
+class CommandContext:
+    """A command being carried out, in a transaction that holds its ticket."""
 
     desk: Desk
     session: Session
@@ -376,7 +376,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Done:
+class HandlerResult:
     """The answer of a handler: what was done, in words that begin a sentence."""
 
     words: str
@@ -386,7 +386,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command has done."""
+    """The outcome of a command."""
 
     ticket: int
     words: str
@@ -400,13 +400,13 @@ C = TypeVar("C", bound=Command)
 
 @dataclass(frozen=True)
 class Handler:
-    """How a kind of command is carried out.
+    """The functions that carry out a kind of command.
 
     `prepare` gets the ticket's number and the command, and works before the transaction, so that
     reading a delivery locks nothing.
     """
 
-    run: Callable[[Run, Any], Done]
+    run: Callable[[CommandContext, Any], HandlerResult]
     prepare: Callable[[int, Any], object] | None = None
 
 
@@ -415,7 +415,7 @@ Handlers: TypeAlias = Mapping[type[Command], Handler]
 
 def handler(
     kind: type[C],
-    run: Callable[[Run, C], Done],
+    run: Callable[[CommandContext, C], HandlerResult],
     prepare: Callable[[int, C], object] | None = None,
 ) -> tuple[type[Command], Handler]:
     """Return an entry of a table of handlers; the types of command and function have to agree."""
@@ -428,12 +428,12 @@ class Order:
 
     ticket: int
     command: Command
-    expected: Expected = None
+    expected: Expectation = None
 
 
 @dataclass
 class BulkResult:
-    """What a bulk operation has done, and the tickets it left as they were, with the reason."""
+    """The outcome of a bulk operation: what was done; the tickets left alone, with the reason."""
 
     done: list[Result] = field(default_factory=list)
     left: dict[int, str] = field(default_factory=dict)
@@ -454,7 +454,7 @@ class Actions:
         *,
         actor: Actor,
         now: datetime,
-        expected: Expected = None,
+        expected: Expectation = None,
     ) -> Result:
         """Carry out a command in a transaction of its own.
 
@@ -477,7 +477,7 @@ class Actions:
         *,
         actor: Actor,
         now: datetime,
-        expected: Expected = None,
+        expected: Expectation = None,
     ) -> Result:
         """Carry out a command in the caller's transaction.
 
@@ -527,14 +527,14 @@ class Actions:
         command: Command,
         actor: Actor,
         now: datetime,
-        expected: Expected,
+        expected: Expectation,
         prepared: object,
     ) -> Result:
         _require_expected(session, ticket, command, actor, expected)
         if refusal := refusal_by_status(ticket, command):
             raise WrongStatus(refusal, ended=ticket.status not in IN_PROCESS)
         run = self._handlers[type(command)].run
-        execution = Run(self._desk, session, ticket, actor, now, prepared)
+        execution = CommandContext(self._desk, session, ticket, actor, now, prepared)
         if not command.undoable:
             done = run(execution, command)
             return Result(ticket.id, done.words, done.changed, None, done.opened)
@@ -556,11 +556,11 @@ class Actions:
 def require_right(actor: Actor, right: Right) -> None:
     """Raise NotPermitted where the actor does not have the right."""
     if right not in actor.rights:
-        raise NotPermitted(lacking(right))
+        raise NotPermitted(describe_missing_right(right))
 
 
 def _require_expected(
-    session: Session, ticket: Ticket, command: Command, actor: Actor, expected: Expected
+    session: Session, ticket: Ticket, command: Command, actor: Actor, expected: Expectation
 ) -> None:
     """Hold the caller to what they saw. Raises ChangedSinceSeen, VersionMismatch."""
     match expected:
@@ -647,77 +647,77 @@ def can_own(person: Staff) -> Staff:
 # -- what each does ----
 
 
-def _assign(run: Run, command: Assign) -> Done:
+def _assign(run: CommandContext, command: Assign) -> HandlerResult:
     owner = run.session.get(Staff, command.owner_id)
     if owner is None:
         raise ActionNotAllowed("choose who is to own the ticket")
     can_own(owner)
     if run.ticket.owner_id == owner.id:
-        return Done(f"Assigned to {owner.name} already", changed=False)
+        return HandlerResult(f"Assigned to {owner.name} already", changed=False)
     run.desk.assign(run.session, run.ticket, owner, by=run.actor.name, now=run.now)
-    return Done(f"Assigned to {owner.name}")
+    return HandlerResult(f"Assigned to {owner.name}")
 
 
-def _tick(run: Run, command: Tick) -> Done:
+def _tick(run: CommandContext, command: Tick) -> HandlerResult:
     milestone, note = _box(command.milestone), one_line(command.note)
     recorded = run.desk.record_milestone(
         run.session, run.ticket, milestone, by=run.actor.name, now=run.now, note=note
     )
     if not recorded:
-        return Done(f"{milestone} was recorded before", changed=False)
-    return Done(f"Ticked {milestone}")
+        return HandlerResult(f"{milestone} was recorded before", changed=False)
+    return HandlerResult(f"Ticked {milestone}")
 
 
-def _untick(run: Run, command: Untick) -> Done:
+def _untick(run: CommandContext, command: Untick) -> HandlerResult:
     milestone = _box(command.milestone)
     if not run.desk.retract_milestone(
         run.session, run.ticket, milestone, by=run.actor.name, now=run.now
     ):
-        return Done(f"{milestone} is not ticked", changed=False)
-    return Done(f"Unticked {milestone}")
+        return HandlerResult(f"{milestone} is not ticked", changed=False)
+    return HandlerResult(f"Unticked {milestone}")
 
 
 def _box(milestone: Milestone) -> Milestone:
     return box_named(milestone.name)
 
 
-def _resolve(run: Run, command: Resolve) -> Done:
+def _resolve(run: CommandContext, command: Resolve) -> HandlerResult:
     word = YES if command.yes else NO
     if run.ticket.resolution == word:
-        return Done(f"{Milestone.RESOLVED} is {word} already", changed=False)
+        return HandlerResult(f"{Milestone.RESOLVED} is {word} already", changed=False)
     run.desk.resolve(run.session, run.ticket, yes=command.yes, by=run.actor.name, now=run.now)
-    return Done(f"{Milestone.RESOLVED} set to {word}")
+    return HandlerResult(f"{Milestone.RESOLVED} set to {word}")
 
 
-def _move_back(run: Run, command: MoveBack) -> Done:
+def _move_back(run: CommandContext, command: MoveBack) -> HandlerResult:
     reason = _required_reason(command.reason)
     run.desk.move_back(
         run.session, run.ticket, command.stage, by=run.actor.name, reason=reason, now=run.now
     )
-    return Done("Moved back")
+    return HandlerResult("Moved back")
 
 
-def _reopen(run: Run, command: Reopen) -> Done:
+def _reopen(run: CommandContext, command: Reopen) -> HandlerResult:
     reason = _required_reason(command.reason)
     run.desk.reopen(run.session, run.ticket, by=run.actor.name, cause=reason, now=run.now)
-    return Done("Reopened")
+    return HandlerResult("Reopened")
 
 
-def _close_as_spam(run: Run, command: CloseAsSpam) -> Done:
+def _close_as_spam(run: CommandContext, command: CloseAsSpam) -> HandlerResult:
     return _close(run, Status.SPAM, command.reason)
 
 
-def _withdraw(run: Run, command: Withdraw) -> Done:
+def _withdraw(run: CommandContext, command: Withdraw) -> HandlerResult:
     return _close(run, Status.WITHDRAWN, command.reason)
 
 
-def _close(run: Run, status: Status, reason: str) -> Done:
+def _close(run: CommandContext, status: Status, reason: str) -> HandlerResult:
     reason = _required_reason(reason)
     run.desk.close(run.session, run.ticket, status, by=run.actor.name, reason=reason, now=run.now)
-    return Done(f"Closed as {status}")
+    return HandlerResult(f"Closed as {status}")
 
 
-def _merge(run: Run, command: Merge) -> Done:
+def _merge(run: CommandContext, command: Merge) -> HandlerResult:
     into = get_ticket(run.session, command.into)
     run.desk.merge(
         run.session,
@@ -727,35 +727,35 @@ def _merge(run: Run, command: Merge) -> Done:
         now=run.now,
         across_companies=command.across_companies,
     )
-    return Done(f"Merged into #{into.id}")
+    return HandlerResult(f"Merged into #{into.id}")
 
 
-def _hand_to_telemedicine(run: Run, _: HandToTelemedicine) -> Done:
+def _hand_to_telemedicine(run: CommandContext, _: HandToTelemedicine) -> HandlerResult:
     task = run.desk.create_telemedicine_task(
         run.session, run.ticket, by=run.actor.name, now=run.now
     )
     if task is None:
-        return Done("It was handed over before: see its tasks", changed=False)
+        return HandlerResult("It was handed over before: see its tasks", changed=False)
     if run.ticket.owner is None:
-        return Done(f"Task for {task.assignee}")
-    return Done(f"Handed over to {task.assignee}; {run.ticket.owner.name} stays the owner")
+        return HandlerResult(f"Task for {task.assignee}")
+    return HandlerResult(f"Handed over to {task.assignee}; {run.ticket.owner.name} stays the owner")
 
 
-def _finish_task(run: Run, command: FinishTask) -> Done:
+def _finish_task(run: CommandContext, command: FinishTask) -> HandlerResult:
     task = _task(run, command.task_id)
     if not run.desk.finish_task(run.session, task, by=run.actor.name, now=run.now):
-        return Done("The task is done already", changed=False)
-    return Done(f"Task done: {task.text}")
+        return HandlerResult("The task is done already", changed=False)
+    return HandlerResult(f"Task done: {task.text}")
 
 
-def _reopen_task(run: Run, command: ReopenTask) -> Done:
+def _reopen_task(run: CommandContext, command: ReopenTask) -> HandlerResult:
     task = _task(run, command.task_id)
     if not run.desk.reopen_task(run.session, task, by=run.actor.name, now=run.now):
-        return Done("The task is open already", changed=False)
-    return Done(f"Task open again: {task.text}")
+        return HandlerResult("The task is open already", changed=False)
+    return HandlerResult(f"Task open again: {task.text}")
 
 
-def _task(run: Run, number: int) -> Task:
+def _task(run: CommandContext, number: int) -> Task:
     for task in run.ticket.tasks:
         if task.id == number:
             return task
@@ -763,17 +763,17 @@ def _task(run: Run, number: int) -> Task:
     raise ActionNotAllowed(f"ticket {run.ticket.id} has no task {number}; its tasks: {listed}")
 
 
-def _add_note(run: Run, command: AddNote) -> Done:
+def _add_note(run: CommandContext, command: AddNote) -> HandlerResult:
     actor = run.actor
     notes.add_note(
         run.session, run.ticket, command.text, by=actor.name, email=actor.email, now=run.now
     )
-    return Done("Note added. Only the desk sees it.")
+    return HandlerResult("Note added. Only the desk sees it.")
 
 
-def _settle(run: Run, command: Settle) -> Done:
+def _settle(run: CommandContext, command: Settle) -> HandlerResult:
     notes.settle_question(run.session, run.ticket, command.caveat, by=run.actor.name, now=run.now)
-    return Done("Settled: it is off the list of what to ask")
+    return HandlerResult("Settled: it is off the list of what to ask")
 
 
 RELATION_WORDS = {
@@ -783,18 +783,18 @@ RELATION_WORDS = {
 }
 
 
-def _relate(run: Run, command: Relate) -> Done:
+def _relate(run: CommandContext, command: Relate) -> HandlerResult:
     changed = relations.relate_tickets(
         run.session, run.ticket, command.other, command.verdict, by=run.actor.name, now=run.now
     )
-    return Done(f"{RELATION_WORDS[command.verdict]} #{command.other}", changed=changed)
+    return HandlerResult(f"{RELATION_WORDS[command.verdict]} #{command.other}", changed=changed)
 
 
-def _undo(run: Run, command: Undo) -> Done:
+def _undo(run: CommandContext, command: Undo) -> HandlerResult:
     words = undo.undo_action(
         run.session, run.ticket, command.undo_id, by=run.actor.name, now=run.now
     )
-    return Done(f"Taken back: {words}")
+    return HandlerResult(f"Undone: {words}")
 
 
 HANDLERS: Handlers = dict(

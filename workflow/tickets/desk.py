@@ -1,4 +1,4 @@
-"""Every change to a ticket, decided by the process table, with its audit row.
+"""Changes to tickets, decided by the process table, each with its audit row.
 
 Rules act here, and so do people, through the commands of `actions`.
 """
@@ -51,10 +51,10 @@ YES, NO = "Yes", "No"
 class Desk:
     """Changes tickets under the settings. No method commits: the session is the caller's."""
 
-    def __init__(self, settings: Settings, signer: Signer, vault: BlobStore) -> None:
+    def __init__(self, settings: Settings, signer: Signer, blob_store: BlobStore) -> None:
         self.settings = settings
         self.signer = signer
-        self.blob_store = vault
+        self.blob_store = blob_store
 
     # -- opening ----
 
@@ -102,7 +102,7 @@ class Desk:
             session.flush()
         elif brought_by is None:
             known.from_ticket_id = (
-                None  # somebody put them on this ticket itself: a merge taken back leaves them
+                None  # somebody put them on this ticket itself: undoing a merge leaves them
             )
 
     # -- changes by staff ----
@@ -178,7 +178,7 @@ class Desk:
     def retract_milestone(
         self, session: Session, ticket: Ticket, milestone: Milestone, *, by: str, now: datetime
     ) -> bool:
-        """Take a box back; return False where it was not ticked.
+        """Untick a box; return False where it was not ticked.
 
         The ticket stays where it is: only a person moves it back, with a reason.
         """
@@ -274,7 +274,7 @@ class Desk:
     ) -> None:
         """End this ticket as a duplicate of another; answers to it go there.
 
-        Reopening takes it back.
+        Reopening undoes it.
 
         A completed ticket that an open one is merged into is reopened, so that somebody goes on
         with the request. Raises ActionNotAllowed when it cannot be, with what to do;
@@ -448,7 +448,7 @@ class Desk:
             deadline
             for deadline in process.DEADLINES
             if deadline.milestone not in reached
-            and self.deadline_kind(deadline) not in raised
+            and self.build_deadline_kind(deadline) not in raised
             and due_at(deadline, ticket.period_started_at, self.settings) <= now
         ]
 
@@ -499,7 +499,7 @@ class Desk:
                 cause=f"mail {mail.id} sent",
             )
         elif mail.template is Template.SURVEY:
-            outbox.survey_sent(session, mail.ticket, now)
+            outbox.record_survey_sent(session, mail.ticket, now)
         for milestone in outbox.list_milestones(mail, self.settings):
             self.record_milestone(
                 session, mail.ticket, milestone, by=mail.by, now=now, cause=f"mail {mail.id} sent"
@@ -578,7 +578,7 @@ class Desk:
                 self.finish_task(session, task, by=by, now=now)
 
     @staticmethod
-    def deadline_kind(deadline: Deadline) -> str:
+    def build_deadline_kind(deadline: Deadline) -> str:
         """Return the kind of a deadline's task, by which it is raised once a period."""
         return f"deadline:{deadline.milestone.name}"
 
@@ -669,7 +669,7 @@ class Desk:
         task = self.raise_task(
             session,
             ticket,
-            self.deadline_kind(deadline),
+            self.build_deadline_kind(deadline),
             deadline.task,
             now=now,
             cause=cause,

@@ -1,7 +1,7 @@
 """Messages that came for a ticket while it was merged into another one.
 
 They are on the ticket that goes on, and each knows which ticket it was addressed to. When the merge
-is taken back they go with their ticket.
+is undone they go with their ticket.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MOVED = "messages moved"
 
 @dataclass(frozen=True, slots=True)
 class RecordedMerge:
-    """A ticket's merge as it is before it is taken back."""
+    """A ticket's merge as it is before it is undone."""
 
     targets: tuple[int, ...]  # the ticket it is merged into, the one that one is merged into, …
     contacts: frozenset[int]  # its contacts whom the merge brought onto them
@@ -43,12 +43,10 @@ def get_merge(session: Session, ticket: Ticket) -> RecordedMerge:
 def restore_messages(
     session: Session, ticket: Ticket, merge: RecordedMerge, *, by: str, now: datetime
 ) -> list[Message]:
-    """Move the messages that came for a ticket back to it, after its merge was taken back.
+    """Move the messages that came for a ticket back to it, after its merge was undone.
 
-    Return them.
-
-    Their files and filings go with them. Where other messages of its people stay behind, both
-    tickets have a caveat: nothing says which of the two those are about.
+    Return them. Their files and filings go with them. Where other messages of its people stay
+    behind, both tickets have a caveat: nothing says which of the two those are about.
     """
     if not merge.targets:
         return []

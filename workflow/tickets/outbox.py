@@ -31,15 +31,15 @@ def find_obstacle(
     session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
 ) -> str:
     """Return why no automatic mail may go to this contact now; "" if it may (RFC 3834 §2)."""
-    reason = undeliverable_reason(contact, settings, automated=ticket.automated)
+    reason = find_undeliverable_reason(contact, settings, automated=ticket.automated)
     if reason:
         return reason
-    return rate_limit_reason(
+    return find_rate_limit_reason(
         count_recent_mails(session, [contact.id], now).get(contact.id, 0), settings
     )
 
 
-def undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
+def find_undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
     """Return why no automatic mail may ever go to this contact; "" if it may.
 
     `automated` says that the ticket was opened by automatic mail.
@@ -55,7 +55,7 @@ def undeliverable_reason(contact: Contact, settings: Settings, *, automated: boo
     return ""
 
 
-def rate_limit_reason(recent: int, settings: Settings) -> str:
+def find_rate_limit_reason(recent: int, settings: Settings) -> str:
     """Return why a contact who got `recent` automatic mails within the hour gets no more.
 
     "" where they may get another one.
@@ -176,7 +176,7 @@ def claim_survey(
     return True
 
 
-def survey_sent(session: Session, ticket: Ticket, now: datetime) -> None:
+def record_survey_sent(session: Session, ticket: Ticket, now: datetime) -> None:
     """Record when the relay took a survey: the days until the next one count from then."""
     session.execute(
         update(LastSurvey).where(LastSurvey.ticket_id == ticket.id).values(claimed_at=now)

@@ -101,7 +101,7 @@ class Piece:
     """A part of a snippet, and whether it is what was looked for."""
 
     text: str
-    found: bool
+    is_hit: bool
 
 
 def parse_ticket_number(typed: str) -> int | None:
@@ -277,13 +277,13 @@ def _build_snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
     begin, end = _choose_bounds(text, hits[-1])
     shown = [(first, after) for first, after in hits if first >= begin]
     before = text[begin : shown[0][0]]
-    pieces = [Piece(f"…{before}" if begin else before, found=False)]
+    pieces = [Piece(f"…{before}" if begin else before, is_hit=False)]
     for (first, after), (next_hit, _) in pairwise([*shown, (end, end)]):
         pieces += [
-            Piece(text[first:after], found=True),
-            Piece(text[after:next_hit], found=False),
+            Piece(text[first:after], is_hit=True),
+            Piece(text[after:next_hit], is_hit=False),
         ]
-    return [*pieces, Piece("…" if end < len(text) else "", found=False)]
+    return [*pieces, Piece("…" if end < len(text) else "", is_hit=False)]
 
 
 def _choose_bounds(text: str, hit: tuple[int, int]) -> tuple[int, int]:

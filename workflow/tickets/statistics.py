@@ -103,14 +103,14 @@ def count_arrivals(session: Session, over: Window) -> Figure:
         .where(Ticket.created_at >= over.begin)
         .group_by(Ticket.transport)
     )
-    by_door = {
+    by_channel = {
         str(row[0]): list(row[1:]) for row in session.execute(query.order_by(Ticket.transport))
     }
     rows: list[Row] = [
-        [day.isoformat(), *(counts[n] for counts in by_door.values())]
+        [day.isoformat(), *(counts[n] for counts in by_channel.values())]
         for n, (day, _, _) in enumerate(bounds)
     ]
-    return Figure("arrivals", "What came in", ("day", *by_door), rows, stacked=True)
+    return Figure("arrivals", "What came in", ("day", *by_channel), rows, stacked=True)
 
 
 def count_funnel(session: Session, over: Window) -> Figure:
@@ -167,7 +167,7 @@ def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[f
 def count_missed_deadlines(session: Session, over: Window) -> Figure:
     """Deadlines missed, by week."""
     bounds = over.bounds(7)
-    kinds = {Desk.deadline_kind(d): d.task for d in process.DEADLINES}
+    kinds = {Desk.build_deadline_kind(d): d.task for d in process.DEADLINES}
     counted = [
         func.count().filter(_within(Task.created_at, begin, end)) for _, begin, end in bounds
     ]

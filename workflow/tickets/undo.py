@@ -31,7 +31,7 @@ from workflow.tickets.presence import READING, get_version
 VALID = timedelta(minutes=10)
 # Mails that a person's action has queued wait so long, so that an undo can withhold them.
 DELAY = timedelta(seconds=10)
-KEPT = timedelta(days=1)
+KEEP_FOR = timedelta(days=1)
 # An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
 HARMLESS = (*READING, "note", "appended")
 
@@ -105,7 +105,9 @@ def reversible(
     last = get_version(session, ticket.id)
     if last > seen:
         session.execute(
-            delete(UndoRecord).where(UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEPT)
+            delete(UndoRecord).where(
+                UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEEP_FOR
+            )
         )
         row = UndoRecord(
             ticket_id=ticket.id, by=by, words=action.words, at=now, audit_id=last, before=before
@@ -135,26 +137,26 @@ def undo_action(
 ) -> str:
     """Put the ticket back to where it was before the undo with this number, or its last (None).
 
-    Return the words of what was taken back. Raises ActionNotAllowed when that is not possible any
-    more, and says why.
+    Return the words of the action that was undone. Raises ActionNotAllowed with the reason when
+    it cannot be undone any more.
     """
     lock_ticket(session, ticket)
     undo = session.get(UndoRecord, number) if number is not None else _last(session, ticket.id)
     if undo is None or undo.ticket_id != ticket.id:
-        raise ActionNotAllowed("there is nothing to take back")
+        raise ActionNotAllowed("there is nothing to undo")
     if fault := _obstacle(session, undo, by, now):
         raise ActionNotAllowed(fault)
-    put_back = [(ticket, undo.before)]
+    restored = [(ticket, undo.before)]
     if (its := undo.before.get("other")) is not None:
         other = session.get_one(Ticket, its["id"])
         lock_ticket(session, other)
-        put_back.append((other, its))
-    for one, before in put_back:
+        restored.append((other, its))
+    for one, before in restored:
         _withhold(session, one, before, undo)
     merge = merged_messages.get_merge(session, ticket)
     _restore_links(session, undo.before)
     _restore_relations(session, ticket, undo.before)
-    for one, before in put_back:
+    for one, before in restored:
         _restore_rows(session, one, before, undo, by, now)
         owner_id = one.owner_id
         _put(one, before["ticket"])
@@ -174,11 +176,11 @@ def undo_action(
 
 def _obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str:
     if undo.by != by:
-        return f"only {undo.by} can take this back"
+        return f"only {undo.by} can undo this"
     if undo.undone_at is not None:
-        return "it is taken back already"
+        return "it is undone already"
     if now - undo.at > VALID:
-        return "it can be taken back for ten minutes; now move the ticket back, or reopen it"
+        return "it can be undone for ten minutes; now move the ticket back, or reopen it"
     since = _happened_since(session, undo.ticket_id, undo.audit_id)
     its = undo.before.get("other")
     if not since and its is not None:
@@ -193,7 +195,7 @@ def _message_would_be_hidden(session: Session, undo: UndoRecord) -> bool:
     """Return whether a message has come since that an undo would leave on an ended ticket.
 
     A merged ticket that was completed before its merge would be completed again, one whose
-    reopening is taken back would be merged again.
+    reopening is undone would be merged again.
     """
     before = undo.before["ticket"]
     if before["status"] == Status.MERGED:
@@ -294,7 +296,7 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord
             raise ActionNotAllowed("its mail is on the way to the customer")
         mail.state, mail.reason = (
             OutboxState.WITHHELD,
-            f"taken back by {undo.by} before it was sent",
+            f"undone by {undo.by} before it was sent",
         )
         mail.rule_key = f"{mail.rule_key[:360]}:undone:{undo.id}"
     if any(m.template is Template.SURVEY for m in mails):

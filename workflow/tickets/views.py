@@ -23,7 +23,7 @@ from workflow.tickets.desk import Desk
 PAGE = 50  # tickets
 MOST = 1000  # that are counted and can be paged through: nobody reads more, a filter finds them
 NOBODY = 0  # as an owner
-ESCALATIONS = [Desk.deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
+ESCALATIONS = [Desk.build_deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
 Where = tuple[ColumnElement[bool], ...]
 
 

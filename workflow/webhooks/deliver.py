@@ -401,7 +401,7 @@ def _record_health(context: AppContext, number: int, faults: list[str]) -> None:
 def _record_success(session: Session, hook: Webhook, now: datetime) -> None:
     """Record that a webhook works, and delete delivered events that are old."""
     hook.failures, hook.failing_since, hook.reason = 0, None, ""
-    hook.told_at, hook.not_before = now, now
+    hook.last_success_at, hook.not_before = now, now
     session.execute(
         delete(WebhookEvent).where(
             WebhookEvent.state == WebhookEventState.DELIVERED,

@@ -95,15 +95,15 @@ def submit(number: int) -> AnyResponse | tuple[str, int]:
         except ActionNotAllowed as error:
             abort(400, str(error))
         button, _, argument = request.form.get("do", "preview").partition(":")
-        if draft.promised_at is None:
+        if draft.queued_at is None:
             _do(session, ticket, draft, button, argument, state)
         # Loaded now: the page shows the files when the transaction is over.
         assert draft.files is not None
     if button == "discard":
         flash("The draft was discarded.", "success")
-    if draft.promised_at is not None or button == "discard":
+    if draft.queued_at is not None or button == "discard":
         # After sending, to the button that undoes it.
-        anchor = f"sending-{draft.id}" if draft.promised_at else "main"
+        anchor = f"sending-{draft.id}" if draft.queued_at else "main"
         return redirect(url_for("ticket.show", number=number, _anchor=anchor))
     return _render_page(number, draft, state)
 
@@ -128,7 +128,7 @@ def save_draft(number: int) -> Response:
             )
         except ActionNotAllowed:
             abort(400)
-    return Response(status=204 if draft.promised_at is None else 409)
+    return Response(status=204 if draft.queued_at is None else 409)
 
 
 @pages.post(f"{ANSWER_PATH}/<int:draft>/take-back")
@@ -208,7 +208,7 @@ def _save_form(session: Session, ticket: Ticket, state: PageState) -> WrittenMai
     errors = []
     for upload in request.files.getlist("files"):
         name = filenames.make_safe(upload.filename or "")
-        if name and draft.promised_at is None:
+        if name and draft.queued_at is None:
             mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
             try:
                 drafts.attach_file(

@@ -112,7 +112,7 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
         fallback_supervisor="Marcus Webb",
         mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),),
     )
-    app_context = open_context(settings, waker=Woken(), clock=(clock := HandClock()))
+    app_context = open_context(settings, notifier=Woken(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(app_context, clock)) | vars(awkward_data.add(app_context, clock))
     cookie = at_desk(app_context, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None

@@ -66,7 +66,7 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     assert "now at 5-Audit" in ann.focused_label(), "the focus is on the notice"
     tab_to(ann, "^Undo")
     press("Enter")
-    expect(page.get_by_role("main")).to_contain_text("Taken back")
+    expect(page.get_by_role("main")).to_contain_text("Undone")
 
     tab_to(ann, "^Reply")
     press("Enter")

@@ -1,6 +1,6 @@
 """A ticket of each channel, in the browser, from the queue to completed.
 
-Two people act at once, and a mail is taken back within ten seconds.
+Two people act at once, and a mail is undone within ten seconds.
 """
 
 import re
@@ -137,7 +137,7 @@ def taken(app_context: AppContext, seat: Take) -> tuple[BrowserUser, Page]:
     return ann, ann.page
 
 
-def test_a_mail_sent_can_be_taken_back_for_ten_seconds(
+def test_a_mail_sent_can_be_undone_for_ten_seconds(
     app_context: AppContext, clock: HandClock, relay: Relay, taken: tuple[BrowserUser, Page]
 ) -> None:
     ann, page = taken
@@ -192,7 +192,7 @@ def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUs
     )
 
 
-def test_what_was_ticked_can_be_taken_back(taken: tuple[BrowserUser, Page]) -> None:
+def test_what_was_ticked_can_be_undone(taken: tuple[BrowserUser, Page]) -> None:
     ann, page = taken
     page.locator("#notices").get_by_role("button", name="Undo").click()
     expect(page.locator("header").nth(0)).to_contain_text("4-In Progress")

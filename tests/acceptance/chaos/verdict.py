@@ -20,7 +20,7 @@ from workflow.tickets.desk import Desk
 
 MARKER = re.compile(r"mk\d+x[0-9a-f]{8}")
 LONGEST = max(d.within for d in DEADLINES)
-DEADLINE_KINDS = [Desk.deadline_kind(d) for d in DEADLINES]
+DEADLINE_KINDS = [Desk.build_deadline_kind(d) for d in DEADLINES]
 MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 

@@ -196,6 +196,14 @@ def test_a_token_has_its_scopes_and_never_more_than_its_person_has_now(
     lead.get("/audit", code=403)
 
 
+def test_the_document_says_that_a_call_may_be_stored_and_filed_later(app: Flask) -> None:
+    document = app.test_client().get("/api/openapi.json").json
+    assert document is not None
+    answers = document["paths"]["/api/v1/tickets"]["post"]["responses"]
+    schema = answers["202"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/StoredCall"}
+
+
 def test_every_endpoint_has_its_scope_in_the_document_and_keeps_to_it(
     context: AppContext, app: Flask
 ) -> None:
@@ -538,15 +546,15 @@ def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
     )
 
 
-def test_what_was_done_last_is_taken_back(any_context: AppContext, clock: HandClock) -> None:
+def test_what_was_done_last_is_undone(any_context: AppContext, clock: HandClock) -> None:
     program, number = Program(any_context, build_app(any_context)), ticket_of(any_context)
     at = f"/tickets/{number}"
-    assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to take back"
+    assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to undo"
     program.post(f"{at}/assign", {"owner": "me"})
     program.post(f"{at}/recap", {"text": "We sent it again."}, Idempotency_Key="1")
     program.post(f"{at}/undo")
     assert (
-        "taken back"
+        "was undone"
         in program.post(f"{at}/recap", {"text": "x"}, 409, Idempotency_Key="1")["detail"]
     )
     with any_context.store.read_only() as session:

@@ -157,7 +157,7 @@ def test_by_the_page_a_name_typed_beside_one_new_address_is_theirs(
     assert found(any_context, "2125550142") == [number]
 
 
-def test_by_the_page_a_fault_takes_back_no_tick(any_context: AppContext, desk: Desk) -> None:
+def test_by_the_page_a_fault_unticks_nothing(any_context: AppContext, desk: Desk) -> None:
     company, (jo,) = company_with(any_context, ("Jo Lee", "jo@x.example", ""))
     typed = {
         "text": "x",

@@ -100,7 +100,7 @@ def test_a_saved_mapping_reads_waiting_deliveries_and_the_next_file(
     assert state(at_home, again) is DeliveryState.PROCESSED
 
 
-def test_a_saved_profile_is_shown_changed_and_taken_back(
+def test_a_saved_profile_is_shown_changed_and_undone(
     at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     intake("map", export, *SAY, "--date-order", "dmy", "--save", "north")

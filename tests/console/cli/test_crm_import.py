@@ -45,7 +45,7 @@ def other_context(tmp_path: Path, clock: HandClock) -> Iterator[AppContext]:
     """A second installation, with its own key."""
     settings = Settings(home=tmp_path / "other")
     migrate(settings.database)
-    opened = open_context(settings, waker=Woken(), clock=clock)
+    opened = open_context(settings, notifier=Woken(), clock=clock)
     yield opened
     opened.close()
 

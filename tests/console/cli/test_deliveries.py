@@ -523,7 +523,7 @@ def test_what_ends_its_parser_does_not_end_the_command(
 def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
     intake: Intake, failed: int, at_home: AppContext
 ) -> None:
-    """A mended parser may find more before what was filed: going on behind it would lose that."""
+    """A corrected parser may find more before what was filed: going on behind it loses that."""
     with at_home.store.transaction() as session:
         second = parsers.parse(Format.SECURE_MESSAGE, TABLE)[1]
         file_item(

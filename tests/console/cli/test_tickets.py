@@ -82,7 +82,7 @@ def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
 
 
 def after_undo(context: AppContext) -> AppContext:
-    """The same database, when the seconds are over in which a mail can be taken back."""
+    """The same database, when the seconds are over in which a mail can be undone."""
     return replace(context, clock=lambda: context.clock() + undo.DELAY)
 
 

@@ -285,7 +285,7 @@ def test_a_file_beyond_the_bound_is_not_left_out_unnoticed(
     assert mails(context) == []
 
 
-# -- sending and taking back ----
+# -- sending and undoing ----
 
 
 def test_sent_it_can_be_undone_and_its_words_come_back(
@@ -303,7 +303,7 @@ def test_sent_it_can_be_undone_and_its_words_come_back(
     found = form(desk, ticket)
     assert (found["text"], found["cc"]) == ("It was filed again.", BOB)
     assert {m.state for m in mails(context)} == {OutboxState.WITHHELD}
-    assert "Took back an answer before it was sent" in desk.get(f"/tickets/{ticket}").text
+    assert "Undid sending an answer before it was sent" in desk.get(f"/tickets/{ticket}").text
 
 
 def test_too_late_is_said_in_words(
@@ -555,7 +555,7 @@ def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(
     assert (given.get("body") or "Hello {{ contact_name }}") in answer.text
 
 
-def test_a_change_and_a_deletion_can_be_taken_back(lead: Desk, ticket: int) -> None:
+def test_a_change_and_a_deletion_can_be_undone(lead: Desk, ticket: int) -> None:
     def now() -> str:
         return form(lead, ticket, "?text=Timely filing")["text"].strip()
 
@@ -568,7 +568,7 @@ def test_a_change_and_a_deletion_can_be_taken_back(lead: Desk, ticket: int) -> N
         lead.post("/mail-texts/undo", {"name": "Timely filing"})
         assert now() == words
     assert (
-        "nothing to take back"
+        "nothing to undo"
         in lead.post("/mail-texts/undo", {"name": "Timely filing"}, follow_redirects=True).text
     )
 

@@ -1,4 +1,4 @@
-"""What customers sent is shown and handed out, and can do nothing in our pages."""
+"""Files of customers are shown and handed out, and can do nothing in our pages."""
 
 import base64
 

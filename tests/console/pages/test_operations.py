@@ -222,10 +222,11 @@ def test_the_overview_says_what_intake_status_says(
     for href in re.findall(r'<a[^>]* href="([^"]+)"', needing):
         assert desk.get(href).status_code == 200
     assert page.count("silent too long") == 1  # the folder may be: nobody has to drop files
-    assert "<strong>ledger</strong>: no problem found" in page
+    for check in ("ledger", "deadlines", "saved forms"):
+        assert f"<strong>{check}</strong>: no problem found" in page
 
 
-def test_words_of_the_house_are_escaped_beside_their_links() -> None:
+def test_our_own_words_are_escaped_beside_their_links() -> None:
     html = link_commands("<b>7</b> & see `intake ledger`, then `intake <i>`")
     assert (
         html == '&lt;b&gt;7&lt;/b&gt; &amp; see <a class="alert-link"'
@@ -350,7 +351,7 @@ def test_nothing_ticked_is_said(context: AppContext) -> None:
 def known(context: AppContext, heading: str = "Anliegen") -> None:
     """Say what the columns of the German workbook mean, as another host would.
 
-    The reader is mended.
+    The reader is corrected.
     """
     choices = MappingChoices(columns={heading: "body", "Klinik": "company"})
     [sheet] = propose_sheets(
@@ -510,7 +511,7 @@ def test_a_workbook_that_hoards_is_told_on_the_page_of_its_delivery(context: App
     assert desk.get("/operations/deliveries/1/map").status_code == 200
 
 
-def test_rejected_rows_are_shown_mended_and_dismissed(any_context: AppContext) -> None:
+def test_rejected_rows_are_shown_corrected_and_dismissed(any_context: AppContext) -> None:
     heads = ["Practice Name", "Message"]
     arrive(any_context, book(heads, ["Sunrise", "help"], ["Sunrise", ""], ["Dawn", "please"]))
     assert state(any_context, 1) is DeliveryState.PROCESSED

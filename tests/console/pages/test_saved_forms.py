@@ -1,4 +1,4 @@
-"""What was typed survives the end of a session, for every form.
+"""Entered values survive the end of a session, for every form.
 
 It is shown to who typed it and to nobody else.
 """
@@ -86,7 +86,7 @@ def batched(rules: list[Rule]) -> list[list[Rule]]:
 
 
 def shown_again(desk: Desk, app: Flask, rules: list[Rule]) -> list[str]:
-    """The pages of the kept forms of these rules; then each is thrown away."""
+    """The pages of the saved forms of these rules; then each is thrown away."""
     listed = desk.get("/kept-forms").text
     pages = {}
     for path in re.findall(r'href="(/kept-forms/[^"]+)"', listed):

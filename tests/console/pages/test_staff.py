@@ -119,7 +119,7 @@ def test_a_new_link_makes_the_one_before_void(any_context: AppContext, admin: De
     assert stranger.get(f"/join/{found[1]}").status_code == 200
 
 
-def test_letting_go_ends_every_session_and_link_and_can_be_taken_back(
+def test_letting_go_ends_every_session_and_link_and_can_be_undone(
     any_context: AppContext, admin: Desk
 ) -> None:
     bob = second(any_context, Role.AGENT)

@@ -448,8 +448,8 @@ def test_a_mail_on_its_way_waits_ten_seconds_and_undo_takes_it_back(
     clock.turn(seconds=8)
     assert do(desk, ticket, "undo", undo=number[1]).status_code == 302
     page = desk.get(f"/tickets/{ticket}").text
-    assert "Taken back: Ticked 5-Recap of Resolution Sent" in page
-    assert "taken back by Ann Lee before it was sent" in page
+    assert "Undone: Ticked 5-Recap of Resolution Sent" in page
+    assert "undone by Ann Lee before it was sent" in page
     assert now_at(context, ticket).stage is Stage.AUDIT
     assert do(desk, ticket, "undo", undo=number[1]).status_code == 422
 

@@ -1,4 +1,4 @@
-"""What the desk shows of webhooks: how each answers, what waits or was given up, telling it again.
+"""The pages of webhooks: how each answers, what waits or was given up, sending it again.
 
 And the counts.
 """

@@ -1,4 +1,4 @@
-"""Who comes in, and who does not: accounts, sessions, rights."""
+"""Sign-in and access: accounts, sessions, rights."""
 
 import re
 from dataclasses import replace

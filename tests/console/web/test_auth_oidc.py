@@ -213,7 +213,7 @@ def test_a_discovery_document_of_another_issuer_is_refused(
     assert refused(desk, desk.post(START), FAILED_MESSAGE)
     issuer.called.clear()
     walk(desk, issuer, "ann")
-    assert is_in(desk), "once it is mended, without a restart"
+    assert is_in(desk), "once it is corrected, without a restart"
 
 
 def test_what_comes_with_the_address_is_not_repeated(there: AppContext, issuer: Issuer) -> None:

@@ -385,7 +385,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
 ) -> None:
     """Arms a fault in our own code for one file.
 
-    The others are taken, and it is named until it is mended.
+    The others are taken, and it is named until it is corrected.
     """
     intake, armed = Intake(context), [True]
 

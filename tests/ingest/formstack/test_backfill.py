@@ -370,7 +370,7 @@ def test_the_first_look_goes_back_a_day_and_since_goes_further(
     formstack.send("2", START - DAY + MINUTE)
     assert pull() == (1, 1)
     assert pull(since=START - 6 * DAY) == (2, 1)
-    assert load_checkpoint(context).seen_until == START, "what was put down is not taken back"
+    assert load_checkpoint(context).seen_until == START, "the checkpoint does not move back"
 
 
 def test_after_a_long_stop_everything_since_the_last_one_seen_is_pulled(
@@ -469,7 +469,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
 ) -> None:
     """Arms a fault in our own code for one submission.
 
-    Those behind it come, it is named, and it comes once mended.
+    Those behind it come, it is named, and it comes once corrected.
     """
     intake, armed = Intake(context), [True]
 
@@ -839,7 +839,7 @@ def test_a_form_that_cannot_be_pulled_holds_up_no_other(
     formstack.send("2", START, form="77")
     made = Pull(_with_settings(context, form={"66": Form(), "77": Form()}))
     with made.api:
-        assert made.reader.pull_all(), "a person has to mend it: asking sooner does not"
+        assert made.reader.pull_all(), "a person has to correct it: asking sooner does not"
         assert counted(context, Receipt) == 1
         assert [n.partition(":")[0] for n in list_needs(context)] == ["backfill of form 66"]
         formstack.answers = [json_answer({}, 500)]

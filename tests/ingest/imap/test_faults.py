@@ -191,7 +191,7 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
 ) -> None:
     """Arms a fault in our own code for one mail.
 
-    The others are taken, and it is named until it is mended.
+    The others are taken, and it is named until it is corrected.
     """
     intake, armed = Intake(context), [True]
 

@@ -140,7 +140,7 @@ def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
     off = context.settings.model_copy(update={"file_hosts": ()})
     quiet = open_context(
         off.model_copy(update={"database_url": context.settings.database_url}),
-        waker=woken,
+        notifier=woken,
         clock=clock,
     )
     process_form(quiet, f"{files.url}/a.pdf")
@@ -161,7 +161,7 @@ def test_a_form_may_have_hosts_of_its_own(
             "form": {"77": {"file_hosts": files.place}},
         }
     )
-    own = open_context(custom, waker=woken, clock=clock)
+    own = open_context(custom, notifier=woken, clock=clock)
     files.answers["/a.pdf"] = gives(PDF)
     process_form(own, f"{files.url}/a.pdf", form="78")
     process_form(own, f"{files.url}/a.pdf", form="77")
@@ -287,7 +287,7 @@ def test_the_desk_sees_how_many_wait_or_cannot_be_had(
     assert "geheim" not in page
 
 
-def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_mended(
+def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_corrected(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     files.answers.update({"/a.pdf": status(404), "/b.pdf": status(404)})

@@ -327,7 +327,7 @@ def test_a_rejected_row_that_reads_well_now_takes_its_place(
     assert not preview_replay(context, partly).has_changes
 
 
-def test_the_rows_to_mend_are_text_under_the_headings_they_had(
+def test_the_rows_to_correct_are_text_under_the_headings_they_had(
     any_context: AppContext, partly: int
 ) -> None:
     found = list_rejected_rows(any_context, partly)
@@ -380,7 +380,7 @@ def names(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.is_file())
 
 
-def test_rejected_rows_are_mended_beside_and_dropped_again_as_they_are(
+def test_rejected_rows_are_corrected_beside_and_dropped_again_as_they_are(
     context: AppContext, folder: WatchedFolder
 ) -> None:
     (folder.path / "June.xlsx").write_bytes(make_workbook(GOOD, SILENT, FORMULA))

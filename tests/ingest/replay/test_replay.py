@@ -110,7 +110,7 @@ def load_delivery(context: AppContext, number: int) -> Delivery:
 def list_filings(context: AppContext, number: int) -> list[tuple[int, str, int | None]]:
     """Position, outcome and the how manieth ticket.
 
-    What is taken back may leave a gap in the numbers.
+    An undo may leave a gap in the numbers.
     """
     with context.store.read_only() as session:
         nth = dict(
@@ -175,7 +175,7 @@ def done(context: AppContext, number: int) -> ReplayComparison:
 # -- failed ones ----
 
 
-def test_a_replay_reads_with_the_mended_parser_and_is_audited(
+def test_a_replay_reads_with_the_corrected_parser_and_is_audited(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
@@ -376,7 +376,7 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
 @pytest.mark.parametrize(
     ("change", "fields", "column", "value"),
     [
-        ({"text": "mended"}, ["text", "content digest"], "text", "mended"),
+        ({"text": "corrected"}, ["text", "content digest"], "text", "corrected"),
         ({"reply_text": "newest"}, ["newest text"], "reply_text", "newest"),
         ({"html": "<p>x"}, ["html"], "html", "<p>x"),
         ({"sender": Address("Jo", "")}, ["sender's name", "content digest"], "from_name", "Jo"),
@@ -449,8 +449,8 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(
     reads(
         replace(
             item,
-            text="mended",
-            plain="mended",
+            text="corrected",
+            plain="corrected",
             subject="other",
             sender=Address("Ann E.", ANN.email),
         )
@@ -539,7 +539,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         "Support – Unknown",
         ["practice not given", NO_COMPANY],
     )
-    mended = replace(
+    corrected = replace(
         item,
         company="Acme",
         sender=Address("Jo", "jo@acme.example"),
@@ -548,7 +548,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         telemedicine=True,
         caveats=(),
     )
-    reads(mended)
+    reads(corrected)
     before = dump_tables(context)
     names = [
         "sender's name",
@@ -575,7 +575,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     )  # a person has to notify the customer: there is a task
     reads(
         replace(
-            mended,
+            corrected,
             company="Other",
             sender=Address("Al", "al@x.example"),
             link="https://x.example/2",
@@ -656,11 +656,11 @@ def test_a_corrected_message_still_matches_its_duplicate_from_another_channel(
     context, item = any_context, mail("", plain="")
     reads(item)
     number = process_raw(context, form=Format.MAIL)
-    reads(mended := replace(item, text="now read", plain="now read"))
+    reads(corrected := replace(item, text="now read", plain="now read"))
     done(context, number)
     assert list_filings(context, process_raw(context, form=Format.MAIL)) == [(0, "duplicate", 1)]
     assert counted(context, Message) == 1
-    assert mended.message_id[1:-1] == load_message(context).message_id
+    assert corrected.message_id[1:-1] == load_message(context).message_id
 
 
 def test_an_id_that_differs_is_reported_and_not_taken_over(
@@ -912,7 +912,7 @@ def test_a_double_that_reads_otherwise_like_its_first_is_still_one(
     context, item = any_context, mail("broken")
     reads(item)
     first, second = process_raw(context, form=Format.MAIL), process_raw(context, form=Format.MAIL)
-    reads(replace(item, text="mended", plain="mended"))
+    reads(replace(item, text="corrected", plain="corrected"))
     assert not preview_replay(
         context, second
     ).has_changes  # though the message that it is has not been read again
@@ -928,7 +928,7 @@ def test_a_double_whose_first_cannot_be_read_now_is_left_alone(
     reads(item)
     process_raw(context, b"1", Format.MAIL)
     second = process_raw(context, b"2", Format.MAIL)
-    reads({b"1": [ParseError("?")], b"2": [replace(item, text="mended", plain="mended")]})
+    reads({b"1": [ParseError("?")], b"2": [replace(item, text="corrected", plain="corrected")]})
     assert not preview_replay(context, second).has_changes
 
 
@@ -1026,9 +1026,9 @@ def test_a_call_is_read_again_too(context: AppContext, reads: Reads) -> None:
     item = phoned()
     reads(item)
     number = process_raw(context, form=Format.PHONE)
-    reads(replace(item, text="mended"))
+    reads(replace(item, text="corrected"))
     done(context, number)
-    assert load_message(context).text == "mended"
+    assert load_message(context).text == "corrected"
 
 
 def test_many_rows_take_a_handful_of_queries(context: AppContext, reads: Reads) -> None:

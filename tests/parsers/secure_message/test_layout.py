@@ -552,7 +552,7 @@ def test_what_stands_beside_a_table_alone_is_rejected_with_its_column() -> None:
     assert (rejected.reason, rejected.values[-1]) == (BESIDE_TABLE, ("Column E", "call Ida"))
 
 
-def test_a_mended_row_that_stood_under_no_heading_can_be_read() -> None:
+def test_a_corrected_row_that_stood_under_no_heading_can_be_read() -> None:
     _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
     labels: list[object] = [label for label, _ in rejected.values]
     assert requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]

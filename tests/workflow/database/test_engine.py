@@ -30,7 +30,7 @@ def compare_schema(store: Store) -> list[object]:
         return found
 
 
-def test_the_migrations_make_what_the_models_say_and_can_be_taken_back(database_url: str) -> None:
+def test_the_migrations_make_what_the_models_say_and_can_be_undone(database_url: str) -> None:
     store = Store(database_url)
     assert compare_schema(store) == []
     command.downgrade(make_alembic_config(database_url), "base")

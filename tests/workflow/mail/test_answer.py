@@ -1,6 +1,6 @@
 """A person's mail to a customer, through a real relay.
 
-Its content, taking it back, and that it is never sent twice.
+Its content, undoing it, and that it is never sent twice.
 """
 
 import hashlib
@@ -128,7 +128,7 @@ def send_command(context: AppContext, number: int, command: SendMail) -> None:
     actions.perform(number, command, actor=actor, now=context.clock())
 
 
-def take_back(context: AppContext, written: int, by: str = "Olga") -> WrittenMail:
+def undo_send(context: AppContext, written: int, by: str = "Olga") -> WrittenMail:
     with context.store.transaction() as session:
         return mail_answer.undo_send(
             session, session.get_one(WrittenMail, written), by=by, now=context.clock()
@@ -271,24 +271,24 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
         with pytest.raises(KeyboardInterrupt):
             sender.send_waiting(relayed)
     with pytest.raises(ActionNotAllowed, match="too late"):
-        take_back(relayed, written)
+        undo_send(relayed, written)
     send_all(relayed, clock, 150)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, ANN.email, CC])
     assert len({get_received(relay, n)["Message-ID"] for n in range(3)}) == 1
     assert counted(relayed, StoredAttachment) == 1
 
 
-def test_within_ten_seconds_it_can_be_taken_back(
+def test_within_ten_seconds_it_can_be_undone(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     written = write_answer(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     send_all(relayed, clock, 9)
     assert relay.taken == []
-    draft = take_back(relayed, written)
+    draft = undo_send(relayed, written)
     send_all(relayed, clock, 60)
     assert relay.taken == []
     assert {(m.state, m.reason) for m in list_mails(relayed)} == {
-        (OutboxState.WITHHELD, "taken back by Olga")
+        (OutboxState.WITHHELD, "undone by Olga")
     }
     with relayed.store.read_only() as session:
         found = drafts.find_latest_draft(session, number, get_olga(session))
@@ -302,17 +302,17 @@ def test_within_ten_seconds_it_can_be_taken_back(
         )
         assert [f.name for f in found.files] == ["a.pdf"]
     with pytest.raises(ActionNotAllowed, match="already"):
-        take_back(relayed, written)
+        undo_send(relayed, written)
     assert audited(relayed, number, "answer taken back")[0].detail == {
         "written": written,
         "mails": 2,
     }
 
 
-def test_taken_back_it_can_be_sent_again(
+def test_undone_it_can_be_sent_again(
     relayed: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    draft = take_back(relayed, write_answer(relayed, number))
+    draft = undo_send(relayed, write_answer(relayed, number))
     write_answer(relayed, number, key=draft.key, text="better words\n")
     send_all(relayed, clock)
     assert [text_of(get_received(relay))] == ["better words\n"]
@@ -325,9 +325,9 @@ def test_too_late_is_said_and_changes_nothing(
     written = write_answer(relayed, number)
     send_all(relayed, clock)
     with pytest.raises(ActionNotAllowed, match="too late: the mail is on its way"):
-        take_back(relayed, written)
+        undo_send(relayed, written)
     assert [m.state for m in list_mails(relayed)] == [OutboxState.SENT]
-    assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 0
+    assert counted(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 0
 
 
 def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail(
@@ -372,7 +372,7 @@ def test_two_companies_get_it_only_after_its_writer_has_confirmed_these_addresse
 def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
     written = write_answer(relayed, number)
     with pytest.raises(ActionNotAllowed, match="only who sent it"):
-        take_back(relayed, written, by="Rita")
+        undo_send(relayed, written, by="Rita")
 
 
 def test_pressed_twice_it_is_sent_once(
@@ -435,7 +435,7 @@ def test_what_cannot_be_sent_is_said_and_kept(
     with pytest.raises(ActionNotAllowed, match=fault):
         queue(relayed, number, written)
     assert list_mails(relayed) == []
-    assert counted(relayed, WrittenMail, WrittenMail.promised_at.is_(None)) == 1
+    assert counted(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 1
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN, Status.MERGED])
@@ -509,7 +509,7 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
 ) -> None:
     woken = Woken()
     settings = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
-    context = open_context(settings, waker=woken, clock=clock)
+    context = open_context(settings, notifier=woken, clock=clock)
     write_answer(
         context,
         number,
@@ -543,7 +543,7 @@ def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
     clock.turn(seconds=10)
     (claim,) = sender._claim_batch(relayed)
     with pytest.raises(ActionNotAllowed, match="too late"):
-        take_back(relayed, written)
+        undo_send(relayed, written)
     posts = Posts()
     sender.send(relayed, posts, Claim(*claim))
     assert len(posts.taken) == 1

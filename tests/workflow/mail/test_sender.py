@@ -508,7 +508,7 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
 # -- what is wrong with one mail ----
 
 
-def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_mended(
+def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_corrected(
     relayed: AppContext, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render = compose.render

@@ -72,14 +72,14 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
     assign_tickets(any_context, {third: dana}, olga, by="Dana")  # as it was, but not by us
     undone = undo_assignment(any_context, made)
     assert list_numbers(undone) == [first, second]
-    assert "only Dana can take this back" not in undone.left[third]
+    assert "only Dana can undo this" not in undone.left[third]
     assert "assigned, by Dana" in undone.left[third]
     assert list_owners(any_context, first, second, third) == [dana, None, olga]
     assert [row.detail for row in audited(any_context, second, "unassigned")] == [{"before": olga}]
     assert list_numbers(undo_assignment(any_context, made)) == []
 
 
-def test_only_who_gave_takes_back_and_for_ten_minutes(
+def test_only_who_gave_undoes_and_for_ten_minutes(
     any_context: AppContext, clock: HandClock
 ) -> None:
     number, olga = ticket_of(any_context), person(any_context, "Olga")

@@ -309,7 +309,7 @@ def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
-def test_side_ends_have_no_deadlines_until_they_are_taken_back(
+def test_side_ends_have_no_deadlines_until_they_are_undone(
     context: AppContext, clock: HandClock, status: Status
 ) -> None:
     number = ticket_of(context)

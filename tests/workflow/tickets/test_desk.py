@@ -206,7 +206,7 @@ def test_sending_the_recap_ticks_its_box_by_itself(context: AppContext) -> None:
     reach(
         context, number, Milestone.CUSTOMER_NOTIFIED, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED
     )
-    desk_of(context, number, "recap", text="We mended the claim.")
+    desk_of(context, number, "recap", text="We corrected the claim.")
     assert ticket(context, number).stage is Stage.AUDIT  # queued is not sent
     sender.send_waiting(context)
     found = ticket(context, number)
@@ -219,7 +219,7 @@ def test_the_box_of_the_recap_can_be_left_to_people(context: AppContext) -> None
         context, "settings", context.settings.model_copy(update={"recap_ticks_box": False})
     )
     number = ticket_of(context)
-    desk_of(context, number, "recap", text="We mended the claim.")
+    desk_of(context, number, "recap", text="We corrected the claim.")
     sender.send_waiting(context)
     assert Milestone.RECAP_SENT not in list_reached(ticket(context, number))
     with context.store.transaction() as session:
@@ -324,7 +324,7 @@ def test_reopening_an_open_ticket_is_refused(context: AppContext) -> None:
 # -- 11: side ends ----
 
 
-def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_taken_back(
+def test_a_merged_ticket_hands_its_answers_and_contacts_on_and_can_be_undone(
     context: AppContext,
 ) -> None:
     old, into = ticket_of(context, mail(sender=Address("", "bob@b.example"))), ticket_of(context)
@@ -393,7 +393,7 @@ def test_a_completed_ticket_marked_as_spam_by_mistake_is_completed_again(
     assert found.completed_at is not None
 
 
-def test_what_was_ticked_on_a_side_end_counts_when_it_is_taken_back(context: AppContext) -> None:
+def test_what_was_ticked_on_a_side_end_counts_when_it_is_undone(context: AppContext) -> None:
     number = ticket_of(context)
     desk_of(context, number, "close", status=Status.WITHDRAWN, reason="she said so")
     reach(context, number, *Milestone)

@@ -210,7 +210,7 @@ def test_a_merged_ticket_is_not_merged_again(town: AppContext) -> None:
         merge(town, one, three)
 
 
-# -- taking it back ----
+# -- undo ----
 
 
 def merge_reversibly(context: AppContext, number: int, into: int) -> int:
@@ -221,7 +221,7 @@ def merge_reversibly(context: AppContext, number: int, into: int) -> int:
     return do_reversibly(context, number, "merge", work, into)
 
 
-def test_undo_takes_back_contacts_status_and_reopening(town: AppContext, clock: HandClock) -> None:
+def test_undo_restores_contacts_status_and_reopening(town: AppContext, clock: HandClock) -> None:
     number, into = ticket_of(town, mail(sender=TOM)), ticket_of(town, mail(sender=IDA))
     complete(town, into)
     clock.turn(hours=1)
@@ -343,7 +343,7 @@ def test_what_came_for_the_merged_ticket_goes_back_with_it(town: AppContext, way
     assert reply_to_notice(town, number, TOM, "after it") == number
 
 
-def test_along_a_chain_it_goes_back_as_far_as_it_is_taken_back(town: AppContext) -> None:
+def test_along_a_chain_it_goes_back_as_far_as_it_is_undone(town: AppContext) -> None:
     number, into, last = (ticket_of(town, mail(sender=who)) for who in (TOM, IDA, IDA))
     sender.send_waiting(town)
     merge(town, number, into, across=True)
@@ -357,7 +357,7 @@ def test_along_a_chain_it_goes_back_as_far_as_it_is_taken_back(town: AppContext)
     assert LATE not in texts(town, into)
 
 
-def test_taking_back_a_reopening_brings_the_messages_along(town: AppContext) -> None:
+def test_undoing_a_reopening_brings_the_messages_along(town: AppContext) -> None:
     number, into = ticket_of(town, mail(sender=TOM)), ticket_of(town, mail(sender=IDA))
     merge(town, number, into, across=True)
     reply_to_notice(town, number, TOM)
@@ -375,7 +375,7 @@ def test_taking_back_a_reopening_brings_the_messages_along(town: AppContext) -> 
         undo_by_id(town, number, which)
 
 
-def test_a_reopening_is_not_taken_back_once_a_message_came(town: AppContext) -> None:
+def test_a_reopening_is_not_undone_once_a_message_came(town: AppContext) -> None:
     """It would be on a merged ticket, where nobody looks."""
     number, into = ticket_of(town, mail(sender=TOM)), ticket_of(town, mail(sender=IDA))
     sender.send_waiting(town)
@@ -440,7 +440,7 @@ def both(town: AppContext) -> int:
                 session.delete(link)
     with (
         town.store.transaction() as session
-    ):  # staff vouched for it: let only the ticket tell whose it is
+    ):  # staff confirmed it: let only the ticket tell whose it is
         session.scalars(select(Contact).where(Contact.email == PRIVATE.email)).one().company = None
     into = ticket_of(town, mail(sender=IDA))
     merge(town, number, into, across=True)

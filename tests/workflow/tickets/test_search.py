@@ -184,7 +184,7 @@ def test_a_snippet_shows_what_was_found_between_what_stands_around(any_context: 
     number = ticket_of(any_context, mail("x " * 200 + "the claim was denied again. " + "y " * 200))
     with any_context.store.read_only() as session:
         (pieces,) = search.list_snippets(session, [number], search.parse_phrases("deni")).values()
-    assert [p.text for p in pieces if p.found] == ["denied"]
+    assert [p.text for p in pieces if p.is_hit] == ["denied"]
     whole = "".join(p.text for p in pieces)
     assert "the claim was denied again" in whole
     assert (whole[0], whole[-1], len(whole) < 300) == ("…", "…", True)

@@ -65,7 +65,7 @@ def snapshot(context: AppContext, number: int) -> dict[str, Any]:
 
 
 def do_reversibly(context: AppContext, number: int, words: str, action: Any, other: int = 0) -> int:
-    """Do something that can be taken back; the number of its undo, 0 if there is none."""
+    """Do something that can be undone; the number of its undo, 0 if there is none."""
     with context.store.transaction() as session:
         found = get_ticket(session, number)
         second = session.get(Ticket, other) if other else None
@@ -84,7 +84,7 @@ def undo_by_id(context: AppContext, number: int, which: int, by: str = ME) -> st
 
 
 def list_actions(context: AppContext) -> dict[str, Any]:
-    """Every kind of thing the page offers to take back."""
+    """Every kind of thing the page offers to undo."""
     desk, now = context.desk, context.clock()
     by: dict[str, Any] = {"by": ME, "now": now}
     return {
@@ -155,7 +155,7 @@ def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(
     assert snapshot(any_context, ticket) == before
 
 
-def test_a_merge_is_taken_back_on_both_tickets(any_context: AppContext, ticket: int) -> None:
+def test_a_merge_is_undone_on_both_tickets(any_context: AppContext, ticket: int) -> None:
     other = ticket_of(any_context, mail(sender=Address("Eve", "eve@elsewhere.example")))
     before, its = snapshot(any_context, ticket), snapshot(any_context, other)
     now = any_context.clock()
@@ -171,7 +171,7 @@ def test_a_merge_is_taken_back_on_both_tickets(any_context: AppContext, ticket: 
     assert snapshot(any_context, other) == its
 
 
-def test_not_related_is_taken_back(any_context: AppContext, ticket: int) -> None:
+def test_not_related_is_undone(any_context: AppContext, ticket: int) -> None:
     other = ticket_of(any_context)
     now = any_context.clock()
     with any_context.store.transaction() as session:
@@ -219,7 +219,7 @@ def list_due_mails(context: AppContext) -> list[str]:
         ]
 
 
-def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it(
+def test_undoing_a_completion_withholds_its_survey_and_a_second_one_sends_it(
     any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
     reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
@@ -238,7 +238,7 @@ def test_a_completion_taken_back_takes_its_survey_back_and_a_second_one_sends_it
     assert Template.SURVEY in list_due_mails(any_context)
 
 
-def test_what_is_with_the_relay_cannot_be_taken_back(
+def test_what_is_with_the_relay_cannot_be_undone(
     any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
     reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
@@ -295,7 +295,7 @@ def test_ten_minutes_and_once(any_context: AppContext, ticket: int, clock: HandC
         undo_by_id(any_context, ticket_of(any_context), number)
 
 
-def test_doing_nothing_leaves_nothing_to_take_back(
+def test_doing_nothing_leaves_nothing_to_undo(
     any_context: AppContext, ticket: int, clock: HandClock
 ) -> None:
     now = clock()

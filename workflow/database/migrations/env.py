@@ -1,4 +1,4 @@
-"""Alembic's entry: our metadata against the URL that store.migrate hands over."""
+"""Alembic's entry: our metadata against the URL that `database.engine.migrate` hands over."""
 
 from typing import Literal
 

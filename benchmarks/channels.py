@@ -1,8 +1,6 @@
-"""What the door costs.
+"""Benchmark of a channel: accepting beside bare commits, and our SMTP listener beside aiosmtpd.
 
-Accept beside bare commits, and our SMTP listener beside aiosmtpd as it comes, in one run.
-
-    python benchmarks/doors.py [SECONDS]
+    python benchmarks/channels.py [SECONDS]
 
 Ratios are what counts; absolute figures drift with the machine. Everything is on loopback and in a
 temporary folder.
@@ -44,7 +42,7 @@ def mail(size: int) -> bytes:
 
 
 def per_second(work: Callable[[], object], threads: int) -> float:
-    """How often `work` runs a second with so many threads at it."""
+    """Return how often so many threads run `work` in a second."""
     done, until = [0] * threads, time.perf_counter() + SECONDS
 
     def go(n: int) -> None:
@@ -52,17 +50,17 @@ def per_second(work: Callable[[], object], threads: int) -> float:
             work()
             done[n] += 1
 
-    crowd = [threading.Thread(target=go, args=(n,)) for n in range(threads)]
+    workers = [threading.Thread(target=go, args=(n,)) for n in range(threads)]
     started = time.perf_counter()
-    for one in crowd:
+    for one in workers:
         one.start()
-    for one in crowd:
+    for one in workers:
         one.join()
     return sum(done) / (time.perf_counter() - started)
 
 
 def bare_commits(folder: Path) -> float:
-    """One row of 4 KB a commit, synchronous=FULL: what SQLite gives on this disk."""
+    """Return the commits a second of SQLite on this disk: a row of 4 KB each, synchronous=FULL."""
     base = sqlite3.connect(folder / "bare.db", isolation_level=None, check_same_thread=False)
     base.executescript(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (digest TEXT UNIQUE, raw"
@@ -83,7 +81,7 @@ def accepting(context: AppContext, threads: int) -> float:
 
 
 def sending(port: int, size: int, threads: int) -> float:
-    """Mails a second over kept connections, each answered after it was stored."""
+    """Return the mails a second over kept connections, each answered after it was stored."""
     local = threading.local()
 
     def send() -> None:
