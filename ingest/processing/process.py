@@ -65,6 +65,11 @@ class _Claimed(NamedTuple):
         """Return whether an earlier attempt did not come to its end."""
         return self.attempts > 1
 
+    @property
+    def is_large(self) -> bool:
+        """Return whether its bytes are in the blob store, and the parsed item is large, too."""
+        return self.blob is not None
+
 
 @dataclass
 class _InProgress:
@@ -75,9 +80,13 @@ class _InProgress:
 
     @property
     def is_small(self) -> bool:
-        """Return whether it is parsed completely, into one frame, and can be filed with others."""
+        """Return whether it is parsed completely, into one frame, and can be filed with others.
+
+        Storing the files of a large one would keep the database from everybody else.
+        """
         return (
             self.claimed.format is not Format.SECURE_MESSAGE
+            and not self.claimed.is_large
             and not self.claimed.is_suspect
             and self.parsed.done()
             and self.parsed.exception() is None
@@ -139,8 +148,12 @@ def process_waiting(context: AppContext) -> int:
     while True:
         is_late = time.monotonic() >= latest
         if not is_late:
-            most = parser_pool.count_free_parsers() * AHEAD_PER_PARSER - len(in_progress)
-            in_progress.extend(parse_queue.add(one) for one in _claim(context, most))
+            parsers = parser_pool.count_free_parsers()
+            large = sum(one.claimed.is_large for one in in_progress)
+            claimed = _claim(
+                context, parsers * AHEAD_PER_PARSER - len(in_progress), max_large=parsers - large
+            )
+            in_progress.extend(parse_queue.add(one) for one in claimed)
         if not in_progress:
             break
         count += _file_next(context, in_progress, parse_queue)
@@ -191,8 +204,8 @@ def _is_pending(context: AppContext, number: int) -> bool:
         )
 
 
-def _claim(context: AppContext, most: int) -> list[_Claimed]:
-    """Take up at most so many deliveries.
+def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claimed]:
+    """Take up at most so many deliveries, and so many large ones: each is held in memory.
 
     Those that have been tried before come last, and one at a time.
     """
@@ -205,11 +218,21 @@ def _claim(context: AppContext, most: int) -> list[_Claimed]:
     )
     oldest = waiting.order_by(Delivery.attempts, Delivery.id).with_for_update(skip_locked=True)
     with context.store.transaction() as session:
-        deliveries = list(session.scalars(oldest.limit(most)))
+        deliveries = _limit_large(list(session.scalars(oldest.limit(most))), max_large)
         retries = [d for d in deliveries if d.attempts]
         return [
             _count_attempt(context, session, d) for d in deliveries if d not in retries[suspects:]
         ]
+
+
+def _limit_large(deliveries: list[Delivery], most: int) -> list[Delivery]:
+    """Return the deliveries before the first large one that is too many, to keep their order."""
+    large = 0
+    for at, delivery in enumerate(deliveries):
+        large += delivery.blob is not None
+        if large > most:
+            return deliveries[:at]
+    return deliveries
 
 
 def _count_attempt(context: AppContext, session: Session, delivery: Delivery) -> _Claimed:

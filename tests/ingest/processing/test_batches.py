@@ -126,3 +126,31 @@ def test_a_delivery_that_another_process_has_filed_is_left_alone(context: AppCon
     states = [load(context, n).state for n in numbers]
     assert states == [DeliveryState.PROCESSED, DeliveryState.DISMISSED, DeliveryState.PROCESSED]
     assert counted(context, Ticket) == 2
+
+
+def test_no_more_large_mails_are_taken_than_there_are_parsers(context: AppContext) -> None:
+    """Each is held in memory, parsed, until it is filed; small ones behind it keep their turn."""
+    large = "x" * (context.settings.inline_limit + 1)
+    numbers = receive(
+        context, make_mail(), make_mail(large), make_mail(), make_mail(large), make_mail()
+    )
+    assert [one.number for one in process._claim(context, 9, max_large=1)] == numbers[:3]
+    assert process._claim(context, 9, max_large=0) == []
+    assert [one.number for one in process._claim(context, 9, max_large=2)] == numbers[3:]
+
+
+def test_a_large_mail_is_filed_in_a_transaction_of_its_own(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    file_pending = bulk.file_pending
+
+    def note(desk: Any, session: Any, pending: Any, now: Any) -> None:
+        sizes.append(len(pending))
+        file_pending(desk, session, pending, now)
+
+    monkeypatch.setattr(process, "file_pending", note)
+    large = "x" * (context.settings.inline_limit + 1)
+    receive(context, make_mail(), make_mail(), make_mail(large), make_mail(), make_mail())
+    process_waiting(context)
+    assert sizes == [2, 1, 2]
