@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import parsers
@@ -43,6 +45,8 @@ START_SECONDS = 60.0  # for the imports of a parser, on a busy machine
 SLOW_SECONDS = 0.5  # an item that takes longer gets a lower priority
 # added to the niceness of its process, which ends with the item: niceness cannot be lowered again
 SLOW_NICENESS = 10
+STARVED_SECONDS = 1.0  # between two looks at a process that waits for a processor
+RUNNABLE_STATES = frozenset("RD")  # running or waiting for a processor; waiting for a disk
 SETTINGS_PREFIX = "INTAKE_"  # settings, keys among them, must not reach a parser
 # Classes allowed in an answer: its process has read hostile bytes, and pickle could call anything.
 ALLOWED_CLASSES = {
@@ -224,6 +228,8 @@ class _Child:
         with suppress(OSError):  # so that it parses on while its answer is filed
             fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.slow = False
+        self._seconds = 0.0  # of processor time that an item may take
+        self._cpu_before = 0.0  # seconds of processor time used before this item
         self._seconds_left = 0.0  # until it is ended
         self._seconds_until_slow = float("inf")  # until its priority is lowered
 
@@ -241,10 +247,11 @@ class _Child:
     def parse(self, request: _Request, raw: bytes, seconds: float) -> Iterator[Frame]:
         """Send a request and yield the answer.
 
-        The time limit counts while we wait for the process, not while its answer is filed; each
-        item read adds a little. Raises ParserEndedError, the process then being gone, or ParseError
-        or ParserBugError.
+        The time limit counts while we wait for the process, not while its answer is filed, nor
+        while a busy machine lets it wait for a processor; each item read adds a little. Raises
+        ParserEndedError, the process then being gone, or ParseError or ParserBugError.
         """
+        self._seconds, self._cpu_before = seconds, self._read_state()[1]
         self._seconds_left, self._seconds_until_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
         try:
             for part in (pickle.dumps(request), raw):
@@ -259,7 +266,7 @@ class _Child:
                 yield Frame([])
         except TimeoutError:
             self.kill()
-            raise ParserEndedError(f"reading it took more than {seconds:.0f} seconds") from None
+            raise ParserEndedError(self._describe_timeout()) from None
         except (OSError, EOFError, pickle.UnpicklingError):
             self.kill()
             raise ParserEndedError(self._describe_end()) from None
@@ -288,11 +295,13 @@ class _Child:
 
     def _describe_end(self) -> str:
         """Return how the process ended, in words for staff."""
-        return (
-            f"its parser was ended by signal {-code}"
-            if (code := self._process.returncode) < 0
-            else "its parser ended"
-        )
+        code = self._process.returncode
+        if code == -signal.SIGXCPU:
+            return self._describe_timeout()
+        return f"its parser was ended by signal {-code}" if code < 0 else "its parser ended"
+
+    def _describe_timeout(self) -> str:
+        return f"reading it took more than {self._seconds:.0f} seconds"
 
     def _send(self, body: bytes) -> None:
         """Write a frame to the process."""
@@ -352,8 +361,32 @@ class _Child:
         self._seconds_until_slow = (
             float("inf") if self.slow else max(0.0, self._seconds_until_slow - waited)
         )
+        while not ready and self._is_starved():
+            ready = self._is_ready(STARVED_SECONDS, writing=writing)
         if not ready:
             raise TimeoutError
+
+    def _is_starved(self) -> bool:
+        """Return whether the process wants to run, and has not had the time that an item may take.
+
+        On a busy machine a process of low priority may wait for a processor for most of the time.
+        One that sleeps, or has had its time, is at fault itself.
+        """
+        state, cpu = self._read_state()
+        return state in RUNNABLE_STATES and cpu - self._cpu_before < self._seconds
+
+    def _read_state(self) -> tuple[str, float]:
+        """Return the state of the process and its seconds of processor time (proc(5)).
+
+        ("", 0.0) where the process is gone or the system has no such file.
+        """
+        try:
+            text = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return "", 0.0
+        fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+        ticks = int(fields[11]) + int(fields[12])  # in the process itself and in the kernel
+        return fields[0], ticks / os.sysconf("SC_CLK_TCK")
 
     def _is_ready(self, seconds: float, *, writing: bool) -> bool:
         """Return whether the pipe is ready within so many seconds."""

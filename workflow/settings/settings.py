@@ -283,7 +283,7 @@ class Settings(BaseSettings):
     """Seconds between two rounds of the process `clock`."""
     parse_seconds: float = 40
     """Seconds for parsing one item, or the next rows of a file, in a process of its own; failed
-    after three tries."""
+    after three tries. Time in which a busy machine does not let it run does not count."""
     parse_memory: int = 1024 * MIB
     """Bytes of memory for parsing one item, or the next rows of a file."""
     file_hosts: Annotated[Hosts, NoDecode] = ()

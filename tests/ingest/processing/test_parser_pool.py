@@ -225,6 +225,44 @@ def test_no_parser_survives_the_process_it_works_for(
     assert all(p.returncode is not None for p in processes)
 
 
+@pytest.mark.parametrize("seconds", [3600])
+@pytest.mark.parametrize(("deed", "starved"), [("spin", True), ("sleep", False)])
+def test_only_a_parser_that_wants_to_run_is_starved(
+    context: AppContext, poison: None, deed: str, *, starved: bool
+) -> None:
+    """What a busy machine keeps from running has its time left; what sleeps is at fault."""
+    del poison
+    arrive(context, make_mail(f"poison: {deed}"))
+    process_waiting(context)
+    pool = parser_pool._pool
+    assert pool is not None
+    [child] = pool._all.difference(pool._idle)
+    until(lambda: child._is_starved() is starved)
+    child._seconds = 0.0  # it has had its time
+    assert not child._is_starved()
+    end_busy_parsers()
+
+
+@pytest.mark.parametrize("seconds", [1])
+def test_a_starved_parser_is_waited_for(
+    poison: None, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Asleep for the whole limit, but taken for one that waits for a processor."""
+    del poison
+    looks: list[bool] = []
+
+    def is_starved(_: object) -> bool:
+        looks.append(len(looks) < 2)
+        return looks[-1]
+
+    monkeypatch.setattr(parser_pool._Child, "_is_starved", is_starved)
+    began = time.monotonic()
+    with pytest.raises(ParserEndedError, match="more than 1 seconds"):
+        parse(Format.MAIL, make_mail("poison: sleep"))
+    assert looks == [True, True, False]
+    assert time.monotonic() - began >= seconds + 2 * parser_pool.STARVED_SECONDS
+
+
 # -- reading ----
 
 
