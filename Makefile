@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := parsers ingest workflow webhooks console tests benchmarks docs
 
+# Else each of some hundred processes would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run demo test test-fast check docs shape chaos soak bench pictures debian clean
 
