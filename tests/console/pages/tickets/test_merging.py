@@ -13,9 +13,9 @@ from console.app import create_app
 from console.pages.tickets.ticket import ACROSS
 from parsers.item import Address
 from tests.console.api.test_api import Program
-from tests.console.pages.test_answer import do as answer_do
-from tests.console.pages.test_answer import form as answer_form
-from tests.console.pages.test_ticket import do
+from tests.console.pages.tickets.test_answer import do as answer_do
+from tests.console.pages.tickets.test_answer import form as answer_form
+from tests.console.pages.tickets.test_ticket import do
 from tests.support.command import Intake
 from tests.support.context import company, complete, mail, ticket_of
 from tests.support.signed_in_client import Desk, at_desk
