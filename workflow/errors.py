@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
-class ActionNotAllowed(Exception):  # noqa: N818  # it is what the answer lacks, not a fault of the program
+# Named after the answer: the request is refused, the program is not at fault.
+class ActionNotAllowed(Exception):  # noqa: N818
     """The action cannot be carried out; the text says why, for whoever asked for it."""
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -124,9 +125,9 @@ class _ParseQueue:
             while self._waiting and parser_pool.count_free_parsers():
                 one = self._waiting.popleft()
                 answer = _begin_parsing(self._context, one.claimed)
-                answer.add_done_callback(lambda done, one=one: self._pass_on(done, one))  # type: ignore[misc]
+                answer.add_done_callback(partial(self._pass_on, one))
 
-    def _pass_on(self, done: Future[ParserAnswer], one: _InProgress) -> None:
+    def _pass_on(self, one: _InProgress, done: Future[ParserAnswer]) -> None:
         error = done.exception()
         if error is not None:
             one.parsed.set_exception(error)
