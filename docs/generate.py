@@ -50,6 +50,7 @@ TYPE_NAMES = {
     int: "whole number",
     float: "number",
 }
+CONTAINER_NAMES = {tuple: "list", dict: "table"}
 MIB, KIB = 1024 * 1024, 1024
 
 
@@ -136,22 +137,23 @@ def _setting_row(name: str, field: FieldInfo) -> str:
 
 def _type_text(annotation: Any) -> str:
     """Return a type in a reader's words."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
     if origin is Annotated:
         return _type_text(arguments[0])
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in {Union, UnionType}:
         return _type_text(next(a for a in arguments if a is not NoneType))
-    if origin is tuple:
-        return "list"
-    if origin is dict:
-        return "table"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "table"
+    if origin is not None:
+        return CONTAINER_NAMES[origin]
+    return _class_text(annotation)
+
+
+def _class_text(annotation: Any) -> str:
     if isinstance(annotation, EnumType):
         return _code_list(annotation)
-    return TYPE_NAMES[annotation]
+    return "table" if issubclass(annotation, BaseModel) else TYPE_NAMES[annotation]
 
 
 def _default_text(field: FieldInfo) -> str:
@@ -161,16 +163,28 @@ def _default_text(field: FieldInfo) -> str:
         return "required" if field.default_factory is None else "none"
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
-    if default in {"", None} or default == ():
-        return "empty" if default == "" else "none"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    if isinstance(default, tuple):
-        return f"`{','.join(default)}`"
-    if isinstance(default, int) and default >= KIB and default % KIB == 0:
-        size = f"{default // MIB} MiB" if default % MIB == 0 else f"{default // KIB} KiB"
-        return f"`{default}` ({size})"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+    match default:
+        case "":
+            return "empty"
+        case None | ():
+            return "none"
+        case bool():
+            return f"`{str(default).lower()}`"
+        case tuple():
+            return f"`{','.join(default)}`"
+        case float():
+            return f"`{default:g}`"
+        case int():
+            return f"`{default}`{_size_text(default)}"
+        case _:
+            return f"`{default}`"
+
+
+def _size_text(number: int) -> str:
+    """Return a whole number of KiB or MiB in brackets, behind a space; "" for other numbers."""
+    if number < KIB or number % KIB:
+        return ""
+    return f" ({number // MIB} MiB)" if number % MIB == 0 else f" ({number // KIB} KiB)"
 
 
 def _code_list(values: type[StrEnum] | EnumType) -> str:

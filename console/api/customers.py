@@ -194,12 +194,13 @@ def _save_company(number: int | None, body: JsonObject) -> Response:
     """Create a company, or change the one of this number, and answer with it."""
     with get_context().store.transaction() as session:
         row = _get_company(session, number) if number is not None else None
+        present = _get_company_data(row) if row is not None else CompanyData(name="")
         data = CompanyData(
-            name=body.get("name", row.name if row else ""),
-            number=body.get("number", row.number if row else "") or "",
-            domains=body.get("domains", [d.domain for d in row.domains] if row else []),
-            manager=_find_staff(session, body, "manager", row.manager if row else None),
-            consultant=_find_staff(session, body, "consultant", row.consultant if row else None),
+            name=body.get("name", present.name),
+            number=body.get("number", present.number) or "",
+            domains=body.get("domains", present.domains),
+            manager=_find_staff(session, body, "manager", present.manager),
+            consultant=_find_staff(session, body, "consultant", present.consultant),
         )
         saved_id = records.save_company(session, row, data, by=get_staff().name, now=now()).id
     # Read again: the row that was saved does not know its new relations.
@@ -235,6 +236,16 @@ def _find_staff(
     if field not in body:
         return present
     return person(session, body[field], field) if body[field] else None
+
+
+def _get_company_data(row: Company) -> CompanyData:
+    return CompanyData(
+        name=row.name,
+        number=row.number or "",
+        domains=[d.domain for d in row.domains],
+        manager=row.manager,
+        consultant=row.consultant,
+    )
 
 
 def _get_company(session: Session, number: int) -> Company:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -296,7 +296,7 @@ def _file_next(
     wait([one.parsed], timeout=0 if one.claimed.is_suspect else PATIENCE_SECONDS)
     if not one.parsed.done():
         if unbegun := parse_queue.cancel_from(one):  # slow items keep every parser busy
-            _release(context, unbegun)
+            _give_back(context, unbegun, delay=timedelta())
             in_progress.clear()  # they were behind it
             return 0
         one.parsed.add_done_callback(lambda _: _settle_late(context, one))
@@ -311,21 +311,6 @@ def _file_next(
     else:
         _settle(context, one)
     return 1
-
-
-def _release(context: AppContext, claimed: list[_Claimed]) -> None:
-    """Return deliveries to the queue that were not begun: they are due at once, for any worker."""
-    now = context.clock()
-    values = {"attempts": Delivery.attempts - 1, "not_before": now}
-    numbers = [one.number for one in claimed]
-    try:
-        with context.store.transaction() as session:
-            pending = Delivery.state == DeliveryState.PENDING
-            session.execute(
-                update(Delivery).where(Delivery.id.in_(numbers), pending).values(values)
-            )
-    except SQLAlchemyError as error:  # their visibility timeout ends
-        log.fault("read", error)
 
 
 def _settle_late(context: AppContext, one: _InProgress) -> None:
@@ -359,7 +344,7 @@ def _settle_or_raise(context: AppContext, one: _InProgress) -> None:
         _retry_or_fail(context, claimed, _describe_bug(error.kind))
     except OUTAGES as error:
         log.fault("read", error)
-        _give_back(context, claimed.number)
+        _give_back(context, [claimed])
     # top of the worker's loop: one poison item must not stop the others
     except Exception as error:  # noqa: BLE001
         log.fault("read", error)
@@ -376,6 +361,10 @@ def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
         try:
             with context.store.transaction() as session:
                 _file_batch(context, session, [one.claimed for one in batch], frames)
+        except OUTAGES as error:  # each by itself would wait for the database again
+            log.fault("read", error)
+            _give_back(context, [one.claimed for one in batch])
+            return
         # Each is tried by itself, and its error is then recorded with it.
         except Exception as error:  # noqa: BLE001
             log.fault("read", error)
@@ -546,13 +535,15 @@ def _retry_or_fail(context: AppContext, claimed: _Claimed, reason: str) -> None:
         session.execute(_update_pending(claimed.number).values(not_before=not_before))
 
 
-def _give_back(context: AppContext, number: int) -> None:
-    """Return a delivery to the queue without counting the attempt: the fault was not its own."""
-    values = {"attempts": Delivery.attempts - 1, "not_before": context.clock() + RETRY_DELAY}
+def _give_back(
+    context: AppContext, claimed: Sequence[_Claimed], delay: timedelta = RETRY_DELAY
+) -> None:
+    """Return deliveries to the queue without counting the attempt: the fault was not their own."""
+    values = {"attempts": Delivery.attempts - 1, "not_before": context.clock() + delay}
     try:
         with context.store.transaction() as session:
-            session.execute(_update_pending(number).values(values))
-    except SQLAlchemyError as error:  # still away
+            session.execute(_update_pending(*(one.number for one in claimed)).values(values))
+    except SQLAlchemyError as error:  # still away: their visibility timeout ends
         log.fault("read", error)
 
 
@@ -564,6 +555,6 @@ def _fail(context: AppContext, number: int, reason: str) -> None:
     log.delivery_failed(number)
 
 
-def _update_pending(number: int) -> Update:
-    """Return an UPDATE of the delivery that applies only while it is pending."""
-    return update(Delivery).where(Delivery.id == number, Delivery.state == DeliveryState.PENDING)
+def _update_pending(*numbers: int) -> Update:
+    """Return an UPDATE of deliveries that applies only to those that are pending."""
+    return update(Delivery).where(Delivery.id.in_(numbers), Delivery.state == DeliveryState.PENDING)

@@ -115,10 +115,10 @@ def file_pending(
     """
     at = 0
     while at < len(pending):
-        at += _file_plain(desk, session, pending[at:], now)
-        if at < len(pending):
+        filed = _file_plain(desk, session, pending[at:], now)
+        if not filed:
             _file_one(desk, session, pending[at], now)
-            at += 1
+        at += filed or 1
 
 
 def _file_one(desk: Desk, session: Session, one: PendingItem, now: datetime) -> None:
@@ -126,7 +126,11 @@ def _file_one(desk: Desk, session: Session, one: PendingItem, now: datetime) -> 
 
 
 def _file_plain(desk: Desk, session: Session, pending: Sequence[PendingItem], now: datetime) -> int:
-    """File the plain items at the beginning; return how many they were."""
+    """File the plain items at the beginning, and answers behind them; return how many they were.
+
+    It is 0 only where the first item is not plain. Answers that follow each other share one lookup,
+    which tells that they may be some.
+    """
     if not IS_BULK_POSSIBLE:
         return 0
     plain = list(takewhile(partial(_is_plain, desk), pending))
@@ -149,7 +153,15 @@ def _file_plain(desk: Desk, session: Session, pending: Sequence[PendingItem], no
             _file_one(desk, session, one, now)
         return len(plain)
     plan.log_outcomes()
-    return len(plan.filings)
+    filed = len(plan.filings)
+    while filed < len(plain) and _may_answer(lookup, plain[filed].item):
+        _file_one(desk, session, plain[filed], now)
+        filed += 1
+    return filed
+
+
+def _may_answer(lookup: BulkLookup, item: ParseResult) -> bool:
+    return isinstance(item, InboundItem) and lookup.may_answer(item)
 
 
 def _is_plain(desk: Desk, pending: PendingItem) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import parser_pool, process
@@ -154,3 +155,23 @@ def test_a_large_mail_is_filed_in_a_transaction_of_its_own(
     receive(context, make_mail(), make_mail(), make_mail(large), make_mail(), make_mail())
     process_waiting(context)
     assert sizes == [2, 1, 2]
+
+
+def test_a_batch_goes_back_uncounted_while_the_database_is_away(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch, clock: HandClock
+) -> None:
+    """Each by itself would wait for the database again, one after the other."""
+    attempts: list[int] = []
+
+    def fail(_desk: Any, _session: Any, pending: Any, _now: Any) -> None:
+        attempts.append(len(pending))
+        raise OperationalError("INSERT", {}, Exception("away"))
+
+    numbers = receive(context, *(make_mail() for _ in range(4)))
+    with monkeypatch.context() as away:
+        away.setattr(process, "file_pending", fail)
+        process_waiting(context)
+    assert attempts == [len(numbers)]
+    assert {load(context, n).attempts for n in numbers} == {0}
+    clock.turn(seconds=30)
+    assert process_waiting(context) == len(numbers)

@@ -507,3 +507,27 @@ def test_an_answer_to_a_mail_of_the_same_batch_joins_its_ticket(any_context: App
             select(Filing.outcome, Filing.ticket_id).order_by(Filing.delivery_id)
         )
         assert [tuple(row) for row in rows] == [("opened", 1), ("appended", 1), ("opened", 2)]
+
+
+def test_answers_that_follow_each_other_share_one_lookup(
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookups: list[int] = []
+
+    class CountingLookup(bulk.BulkLookup):
+        def __init__(self, session: Session, items: Sequence[InboundItem], now: Any) -> None:
+            lookups.append(len(items))
+            super().__init__(session, items, now)
+
+    deliver(any_context, mail(name="first@x.example"))
+    monkeypatch.setattr(bulk, "BulkLookup", CountingLookup)
+    batch = [mail(in_reply_to="<first@x.example>", text=f"answer {n}") for n in range(5)]
+    batch += [mail()]
+    with any_context.store.transaction() as session:
+        pending = [
+            PendingItem(item, add_delivery(any_context, session, digest=f"d{n}"), 0)
+            for n, item in enumerate(batch)
+        ]
+        file_pending(any_context.desk, session, pending, any_context.clock())
+    assert lookups == [6, 1]
+    assert counted(any_context, Ticket) == 2
