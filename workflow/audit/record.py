@@ -1,14 +1,18 @@
 """Rows of the audit log: who did what, when and why. Numbers and fixed words only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from workflow.audit import webhook_events
 from workflow.models.core import AuditEntry
 
 RULE = "rule"  # the actor of changes that no person made
+_COLLECTED = "audit rows"  # key in `Session.info`
 
 
 def record(
@@ -27,8 +31,29 @@ def record(
     rule or page that led to it; `detail` holds numbers and fixed words, never patient data.
     """
     change = build_row(action, by=by, cause=cause, now=now, ticket=ticket, **detail)
-    session.add(AuditEntry(**change))
+    collected = session.info.get(_COLLECTED)
+    if collected is None:
+        session.add(AuditEntry(**change))
+    else:
+        collected.append(change)
     webhook_events.enqueue(session, change)
+
+
+@contextmanager
+def collect_rows(session: Session) -> Iterator[None]:
+    """Add all rows recorded in this block with one statement at its end.
+
+    For many changes in one transaction: the ORM would send a statement for each on SQLite. The
+    block must not query the audit log.
+    """
+    rows: list[dict[str, Any]] = []
+    session.info[_COLLECTED] = rows
+    try:
+        yield
+    finally:
+        del session.info[_COLLECTED]
+    if rows:
+        session.execute(insert(AuditEntry), rows)
 
 
 def build_row(

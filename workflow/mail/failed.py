@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, joinedload
 from workflow.audit import record as audit
 from workflow.database.engine import notify_workers
 from workflow.errors import ActionNotAllowed
-from workflow.mail.sender import CLAIM_LEASE
+from workflow.mail.claims import CLAIM_LEASE
 from workflow.models.core import OutgoingMail
 from workflow.models.states import OutboxState
 from workflow.process import Template

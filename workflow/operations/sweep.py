@@ -17,7 +17,7 @@ from workflow.context import AppContext
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT, is_visible
 from workflow.filing import linked_files
 from workflow.filing.linked_files import LinkedFile
-from workflow.mail.sender import is_due
+from workflow.mail.claims import is_due
 from workflow.models.core import Delivery, OutgoingMail, Task, Ticket
 from workflow.models.states import DeliveryState, OutboxState, Status
 from workflow.models.webhooks import WebhookEvent

@@ -147,7 +147,6 @@ class Desk:
         )
         if milestone is Milestone.RESOLVED:
             ticket.resolution = YES
-        session.flush()
         audit.record(
             session,
             "reached",

@@ -4,12 +4,14 @@ None is lost, each goes once unless something crashed, and none holds up another
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from threading import Timer
+from pathlib import Path
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
-from sqlalchemy import event, make_url
+from sqlalchemy import event, make_url, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -33,8 +35,10 @@ from tests.support.servers import Postgres, Relay, free_port
 from tests.support.smtp_client import until
 from workflow import background_jobs
 from workflow.context import AppContext
-from workflow.mail import compose, sender, transport
+from workflow.database.locks import lock_ticket
+from workflow.mail import claims, compose, outcomes, sender, transport
 from workflow.mail.sender import SLICE_SECONDS
+from workflow.mail.sent_journal import SentJournal
 from workflow.models.core import Message, OutgoingMail, Ticket
 from workflow.models.states import OutboxState
 from workflow.operations import sweep
@@ -69,6 +73,10 @@ def misled(context: AppContext, bad: BadRelay) -> Iterator[AppContext]:
     """A context that sends through the misbehaving relay."""
     with sending_through(context, bad.url) as opened:
         yield opened
+
+
+def list_journals(context: AppContext) -> list[Path]:
+    return list((context.settings.home / "outbox-journal").iterdir())
 
 
 def add_customers(context: AppContext, many: int) -> None:
@@ -210,10 +218,9 @@ class Crash(BaseException):
     """The process is gone."""
 
 
-def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_id(
-    relayed: AppContext, relay: Relay, clock: HandClock
-) -> None:
-    number = ticket_of(relayed)
+@contextmanager
+def crash_before_commit() -> Iterator[None]:
+    """End the worker when it wants to record a sent mail."""
 
     def crash(session: Any, *_: Any) -> None:
         if any(isinstance(o, Message) and o.direction == "out" for o in session.new):
@@ -222,9 +229,44 @@ def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_
     event.listen(Session, "before_flush", crash)
     try:
         with pytest.raises(Crash):
-            sender.send_waiting(relayed)
+            yield
     finally:
         event.remove(Session, "before_flush", crash)
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_worker_that_dies_between_relay_and_commit_has_nothing_sent_again(
+    relayed: AppContext, relay: Relay, clock: HandClock, count: int
+) -> None:
+    add_customers(relayed, count)
+    with crash_before_commit():
+        sender.send_waiting(relayed)
+    sent = len(relay.taken)
+    assert 1 <= sent <= sender.GROUP_SIZE
+    assert list_states(relayed) == [WAITING] * count
+    sender.send_waiting(relayed)  # records what the other sent, whose leases run
+    assert list_states(relayed)[:sent] == [SENT] * sent
+    assert len(relay.taken) == sent
+    clock.turn(seconds=120)
+    sender.send_waiting(relayed)
+    assert list_states(relayed) == [SENT] * count
+    ids = [read(bytes(t.content or b""))["Message-ID"] for t in relay.taken]
+    assert len(set(ids)) == len(ids) == count
+    assert list_journals(relayed) == []
+    with relayed.store.read_only() as session:
+        for ticket in session.scalars(select(Ticket)):
+            assert [m.direction for m in ticket.messages] == ["in", "out"]
+            assert ticket.stage is Stage.IN_PROGRESS
+
+
+def test_a_machine_that_loses_its_power_sends_it_again_under_the_same_message_id(
+    relayed: AppContext, relay: Relay, clock: HandClock
+) -> None:
+    number = ticket_of(relayed)
+    with crash_before_commit():
+        sender.send_waiting(relayed)
+    for journal in list_journals(relayed):
+        journal.unlink()
     assert outgoing(relayed).state is OutboxState.WAITING
     assert sender.send_waiting(relayed) == 0  # its lease runs
     clock.turn(seconds=120)
@@ -235,6 +277,57 @@ def test_a_crash_between_relay_and_commit_sends_it_again_under_the_same_message_
     assert bytes(relay.taken[0].content or b"") == bytes(relay.taken[1].content or b"")
     with relayed.store.read_only() as session:
         assert len(session.get_one(Ticket, number).messages) == 2
+
+
+def test_without_a_folder_for_the_journal_each_mail_is_recorded_by_itself(
+    relayed: AppContext, relay: Relay
+) -> None:
+    add_customers(relayed, 3)
+    (relayed.settings.home / "outbox-journal").write_bytes(b"no folder")
+    with crash_before_commit():
+        sender.send_waiting(relayed)
+    assert len(relay.taken) == 1
+
+
+def test_the_journal_of_a_restored_backup_says_nothing_about_its_mails(
+    relayed: AppContext, relay: Relay
+) -> None:
+    ticket_of(relayed)
+    with crash_before_commit():
+        sender.send_waiting(relayed)
+    with relayed.store.transaction() as session:  # another mail has the number now
+        mail_row = session.get_one(OutgoingMail, 1)
+        mail_row.created_at += timedelta(seconds=1)
+    sender.send_waiting(relayed)
+    assert outgoing(relayed).state is WAITING
+    assert len(relay.taken) == 1
+
+
+def test_the_journal_of_a_living_worker_is_left_to_it(
+    relayed: AppContext, clock: HandClock
+) -> None:
+    ticket_of(relayed)
+    with SentJournal(relayed.settings.home / "outbox-journal") as journal:
+        journal.add(1, outgoing(relayed).created_at)
+        clock.turn(seconds=-1)  # the mail is not due yet
+        sender.send_waiting(relayed)
+        assert outgoing(relayed).state is WAITING
+    sender.send_waiting(relayed)
+    assert outgoing(relayed).state is SENT
+
+
+def test_mails_whose_ticket_somebody_holds_are_recorded_after_the_others(
+    postgres_context: AppContext, relay: Relay
+) -> None:
+    with sending_through(postgres_context, relay.url) as context:
+        add_customers(context, 3)
+        with context.store.transaction() as session:
+            lock_ticket(session, session.get_one(Ticket, 2))
+            worker = Thread(target=sender.send_waiting, args=[context])
+            worker.start()
+            until(lambda: list_states(context) == [SENT, WAITING, SENT])
+        worker.join()
+        assert list_states(context) == [SENT] * 3
 
 
 def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
@@ -276,8 +369,8 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
     context = postgres_context
     number = ticket_of(context, phoned(Address("", "bob@practice.example")))
     posts = Posts()
-    claims = sender._claim_batch(context)
-    assert run_in_threads(*(lambda c=c: sender.send(context, posts, c) for c in claims)) == []
+    batch = claims.claim_batch(context)
+    assert run_in_threads(*(lambda c=c: sender.send(context, posts, [c]) for c in batch)) == []
     assert len(posts.taken) == 2
     assert len(audited(context, number, "reached")) == 1
     assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 2
@@ -286,9 +379,9 @@ def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
 def test_a_mail_that_was_sent_is_not_sent_by_a_late_worker(context: AppContext) -> None:
     ticket_of(context)
     posts = Posts()
-    (claim,) = sender._claim_batch(context)
-    sender.send(context, posts, claim)
-    sender.send(context, posts, claim)
+    (claim,) = claims.claim_batch(context)
+    sender.send(context, posts, [claim])
+    sender.send(context, posts, [claim])
     assert len(posts.taken) == 1
 
 
@@ -308,7 +401,7 @@ def test_one_mail_that_cannot_be_written_stops_no_other(context: AppContext) -> 
 def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
     misled: AppContext, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(sender, "BATCH_SIZE", 3)
+    monkeypatch.setattr(claims, "BATCH_SIZE", 3)
     add_customers(misled, 7)
     bad.at[point] = [Do.HANG] * 4
     for turn, pause in enumerate([30, 60, 120, 240], 1):
@@ -326,7 +419,7 @@ def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
 def test_a_relay_that_opens_no_session_is_asked_once_a_batch_and_leaves_the_rest_to_others(
     misled: AppContext, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "BATCH_SIZE", 3)
+    monkeypatch.setattr(claims, "BATCH_SIZE", 3)
     add_customers(misled, 7)
     bad.at[GREETING] = [b"421 4.7.0 too many connections\r\n"]
     assert sender.send_waiting(misled) == 3
@@ -361,10 +454,10 @@ def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
     context: AppContext, clock: HandClock
 ) -> None:
     add_customers(context, 3)
-    sender._claim_batch(context)  # and the worker dies
+    claims.claim_batch(context)  # and the worker dies
     clock.turn(seconds=120)
     ticket_of(context, mail(sender=Address("", "late@practice.example")))
-    taken_up = [[c.number for c in sender._claim_batch(context)] for _ in range(5)]
+    taken_up = [[c.number for c in claims.claim_batch(context)] for _ in range(5)]
     assert taken_up == [[4], [1], [2], [3], []]
 
 
@@ -400,9 +493,9 @@ def test_a_lease_outlasts_the_slowest_relay_and_the_slowest_record() -> None:
     assert transport.SECONDS_PER_MAIL <= 55
     assert (
         sender.MIN_LEASE_LEFT.total_seconds()
-        >= transport.SECONDS_PER_MAIL + sender.RECORD_SECONDS + sender.LAST_COMMIT_SECONDS
+        >= transport.SECONDS_PER_MAIL + outcomes.RECORD_SECONDS + outcomes.LAST_COMMIT_SECONDS
     )
-    assert sender.MIN_LEASE_LEFT + timedelta(seconds=SLICE_SECONDS + 20) <= sender.CLAIM_LEASE
+    assert sender.MIN_LEASE_LEFT + timedelta(seconds=SLICE_SECONDS + 20) <= claims.CLAIM_LEASE
     assert (
         SLICE_SECONDS + sender.MIN_LEASE_LEFT.total_seconds() < background_jobs.JOB_TIMEOUT_SECONDS
     )
@@ -413,18 +506,18 @@ def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(
 ) -> None:
     ticket_of(context)
     posts = Posts()
-    (claim,) = sender._claim_batch(context)
+    (claim,) = claims.claim_batch(context)
     clock.turn(seconds=31)  # less than the slowest sending is left of its lease
-    assert sender.send(context, posts, claim)
+    assert sender.send(context, posts, [claim])
     assert not posts.taken
     clock.turn(seconds=89)
-    (other,) = sender._claim_batch(context)
+    (other,) = claims.claim_batch(context)
     assert (other.number, other.attempt) == (1, 2)
-    sender.send(context, posts, claim)
+    sender.send(context, posts, [claim])
     assert not posts.taken
-    sender._schedule_retry(context, [claim], "too late to say", 450)
+    claims.schedule_retry(context, [claim], "too late to say", 450)
     assert list_waits(context) == [120]
-    sender.send(context, posts, other)
+    sender.send(context, posts, [other])
     assert len(posts.taken) == 1
 
 
@@ -435,19 +528,19 @@ def fail_until(context: AppContext, clock: HandClock, *, until: Callable[[], boo
     """Try and fail, as often as a mail is due; how often."""
     posts, tries = Posts(answers=[451] * 1000), 0
     while not until():
-        for claim in sender._claim_batch(context):
-            sender.send(context, posts, claim)
+        for claim in claims.claim_batch(context):
+            sender.send(context, posts, [claim])
             tries += 1
         clock.now = max(clock.now, outgoing(context).not_before)
     return tries
 
 
 def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day() -> None:
-    pauses = [sender.BACKOFF.delay(n) for n in range(1, sender.MIN_ATTEMPTS)]
+    pauses = [claims.BACKOFF.delay(n) for n in range(1, outcomes.MIN_ATTEMPTS)]
     assert [p.total_seconds() for p in pauses[:8]] == [30, 60, 120, 240, 480, 960, 1800, 1800]
-    assert timedelta(hours=24) <= sum(pauses, timedelta()) < sender.GIVE_UP_AFTER
+    assert timedelta(hours=24) <= sum(pauses, timedelta()) < outcomes.GIVE_UP_AFTER
     # `is_due` takes the maximum for the longest wait.
-    assert sender.BACKOFF.maximum >= sender.CLAIM_LEASE
+    assert claims.BACKOFF.maximum >= claims.CLAIM_LEASE
 
 
 @pytest.mark.parametrize(
@@ -460,7 +553,7 @@ def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(
     clock.turn(days=days)
     began = clock.now
     tries = fail_until(context, clock, until=lambda: outgoing(context).state is not WAITING)
-    assert tries == sender.MIN_ATTEMPTS
+    assert tries == outcomes.MIN_ATTEMPTS
     assert clock.now - began > timedelta(hours=24)
     assert outgoing(context).reason == "not taken by the relay (451): given up after two days"
     assert list_tasks(context, number) == ["tell the customer by other means"]
@@ -473,7 +566,7 @@ def test_mail_that_was_only_put_off_is_given_up_as_well(
     add_customers(misled, 3)
     with misled.store.transaction() as session:
         for n in (1, 2, 3):
-            session.get_one(OutgoingMail, n).attempts = sender.MIN_ATTEMPTS
+            session.get_one(OutgoingMail, n).attempts = outcomes.MIN_ATTEMPTS
     clock.turn(days=2)
     bad.at[GREETING] = [Do.HANG_UP]
     sender.send_waiting(misled)
@@ -488,10 +581,10 @@ def test_a_clock_that_was_set_back_holds_no_mail_back(
     context, posts = any_context, Posts()
     ticket_of(context)
     fail_until(context, clock, until=lambda: outgoing(context).attempts == 10)
-    assert sender._claim_batch(context) != []
+    assert claims.claim_batch(context) != []
     clock.turn(days=-400)
-    (claim,) = sender._claim_batch(context)
-    sender.send(context, posts, claim)
+    (claim,) = claims.claim_batch(context)
+    sender.send(context, posts, [claim])
     assert len(posts.taken) == 1
 
 
@@ -502,7 +595,7 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
     tries = fail_until(context, clock, until=lambda: outgoing(context).attempts == 10)
     assert tries == 10
     clock.turn(minutes=-30, seconds=-10)  # the other host's: ten seconds behind
-    assert sender._claim_batch(context) == []
+    assert claims.claim_batch(context) == []
 
 
 # -- what is wrong with one mail ----
@@ -646,7 +739,7 @@ def test_a_database_that_is_away_for_a_moment_costs_no_second_copy(
     assert len(relay.taken) == 2
 
 
-def test_a_database_that_stays_away_costs_one_copy_with_the_same_message_id(
+def test_a_database_that_stays_away_costs_no_second_copy(
     outage: tuple[AppContext, Callable[[], None]],
     relay: Relay,
     clock: HandClock,
@@ -654,14 +747,13 @@ def test_a_database_that_stays_away_costs_one_copy_with_the_same_message_id(
 ) -> None:
     context, back = outage
     ticket_of(context)
-    monkeypatch.setattr(sender, "RECORD_SECONDS", 0.1)
-    monkeypatch.setattr(sender, "RECORD_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(outcomes, "RECORD_SECONDS", 0.1)
+    monkeypatch.setattr(outcomes, "RECORD_PAUSE_SECONDS", 0.05)
     with pytest.raises(OperationalError):
         sender.send_waiting(context)
     back()
-    assert sender.send_waiting(context) == 0  # its lease runs
-    clock.turn(seconds=120)
     sender.send_waiting(context)
     assert list_states(context) == [SENT]
-    assert len({read(bytes(t.content or b""))["Message-ID"] for t in relay.taken}) == 1
-    assert len(relay.taken) == 2
+    clock.turn(seconds=120)
+    assert sender.send_waiting(context) == 0
+    assert len(relay.taken) == 1

@@ -15,8 +15,9 @@ from parsers.item import Address
 from tests.support.context import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed
-from workflow.mail import sender
-from workflow.mail.sender import Claim
+from workflow.mail import claims, sender
+from workflow.mail.claims import claim_batch
+from workflow.mail.outcomes import record_answer
 from workflow.models.core import (
     LastSurvey,
     OutgoingMail,
@@ -214,7 +215,7 @@ def list_due_mails(context: AppContext) -> list[str]:
         return [
             str(t)
             for t in session.scalars(
-                select(OutgoingMail.template).where(sender.is_due(context.clock()))
+                select(OutgoingMail.template).where(claims.is_due(context.clock()))
             )
         ]
 
@@ -250,11 +251,11 @@ def test_what_is_with_the_relay_cannot_be_undone(
             .where(OutgoingMail.template != Template.SURVEY)
             .values(state=OutboxState.SENT)
         )
-    claims = sender._claim_batch(any_context)
-    assert len(claims) == 1
+    batch = claim_batch(any_context)
+    assert len(batch) == 1
     with pytest.raises(ActionNotAllowed, match="on the way"):
         undo_by_id(any_context, ticket, number)
-    sender.send(any_context, Posts(), claims[0])
+    sender.send(any_context, Posts(), batch[:1])
     with pytest.raises(ActionNotAllowed, match="mail sent"):
         undo_by_id(any_context, ticket, number)
     assert snapshot(any_context, ticket)["stage"] is Stage.COMPLETED
@@ -362,7 +363,7 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
                 assert time.monotonic() < end, "nobody waits"
         context.desk.record_mail_sent(session, mail, now=context.clock())
 
-    assert sender._record(context, Claim(mail_id, 1), put_down, follow)
+    assert record_answer(context, mail_id, put_down, follow)
     other.join(20)
     assert not other.is_alive()
     assert [words.partition(":")[0] for words in refused] == ["since then"]
