@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import Boolean, Integer
 
+from tests.support.processes import until
 from tests.support.servers import Postgres
-from workflow.database.engine import Store, make_alembic_config, migrate
+from workflow.database import engine
+from workflow.database.engine import Store, is_schema_current, make_alembic_config, migrate
 from workflow.models.core import Ticket
 
 WORDS = {  # columns that hold one of our words; anything else is made up by its type
@@ -142,3 +145,32 @@ def test_a_database_with_data_comes_forward_from_every_released_schema(
         )
         assert compare_metadata(compared, Ticket.metadata) == []
     store.close()
+
+
+def has_waited_for_lock(store: Store) -> bool:
+    """Return whether a statement has waited for a lock for a second."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND query_start < clock_timestamp() - interval '1 second'"
+    )
+    with store.read_only() as session:
+        return bool(session.scalar(waiting))
+
+
+def test_a_migration_may_take_longer_than_a_statement_of_the_desk(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WRITE_TIMEOUT_SECONDS", 0.3)
+    postgres.run("CREATE DATABASE slow")
+    url = postgres.url("slow")
+    store = Store(url)
+    command.upgrade(make_alembic_config(url), "0021")
+    with store.transaction() as session:
+        session.execute(text("LOCK TABLE messages"))
+        migration = Thread(target=migrate, args=[url])
+        migration.start()
+        until(lambda: has_waited_for_lock(store))
+    migration.join()
+    assert is_schema_current(store)
+    store.close()
+    postgres.drop("slow")

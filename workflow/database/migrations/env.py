@@ -53,7 +53,7 @@ def written_by_us(name: str | None, kind: str, parents: object) -> bool:
 
 
 store = Store(context.config.attributes["url"])
-patient = store.engine.execution_options(patience=None)  # a large table takes its time
+patient = store.engine.execution_options(statement_seconds=None)  # a large table takes its time
 with patient.connect() as connection:
     context.configure(
         connection=connection,
