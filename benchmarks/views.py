@@ -28,13 +28,24 @@ from tests.support.servers import Postgres
 from tests.support.signed_in_client import at_desk
 from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
-from workflow.models.core import Company, Contact, Message, Staff, Task, Ticket, TicketContact
+from workflow.models.core import (
+    AuditEntry,
+    Company,
+    Contact,
+    Message,
+    Staff,
+    Task,
+    Ticket,
+    TicketContact,
+    TicketMilestone,
+)
 from workflow.models.states import Role, Status
-from workflow.process import STEPS, Stage
+from workflow.process import STEPS, Milestone, Stage
 from workflow.runtime import log
 from workflow.settings.settings import load_settings
 
 LIMIT = 0.1  # seconds, at the median
+LIMITS = {"dashboard": 0.3, "dashboard, a quarter": 0.3}
 ROUNDS = 15
 CHUNK = 10_000
 NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -75,16 +86,34 @@ PAGES = {
     "a common word among the open": f"/search?q={WORDS[0]}&view=open",
     "search: nothing": "/search?q=nosuchword",
     "news": "/queue/news?view=unassigned",
+    "ticket": "/tickets/1711",
+    "answer": "/tickets/1711/answer",
+    "dashboard": "/dashboard",
+    "dashboard, a quarter": "/dashboard?days=91",
+    "companies": "/companies",
+    "companies, by name": "/companies?q=practice+77",
+    "company": "/companies/77",
+    "contact": "/contacts/77",
+    "senders": "/senders",
+    "tasks": "/tasks",
+    "automated mail": "/automated",
+    "operations": "/operations",
+    "deliveries": "/operations/deliveries",
+    "outbox": "/operations/outbox",
+    "audit log": "/operations/audit",
+    "audit log, of a ticket": "/operations/audit?ticket=1711",
+    "next week": "/operations/next-week",
+    "metrics": "/metrics",
 }
 
 
-def texts(dice: random.Random) -> list[str]:
+def make_texts(dice: random.Random) -> list[str]:
     """Texts of forty words, the first of which are in most of them and the last in few."""
     weights = [1 / (n + 1) for n in range(len(WORDS))]
     return [" ".join(dice.choices(WORDS, weights, k=40)) for _ in range(2000)]
 
 
-def ticket(number: int, dice: random.Random) -> dict[str, Any]:
+def make_ticket(number: int, dice: random.Random) -> dict[str, Any]:
     is_open = dice.random() < OPEN
     age = timedelta(hours=dice.randrange(96)) if is_open else timedelta(days=dice.randrange(4, 700))
     owned = not is_open or dice.random() > UNOWNED
@@ -115,7 +144,7 @@ def ticket(number: int, dice: random.Random) -> dict[str, Any]:
     }
 
 
-def task(of: dict[str, Any]) -> dict[str, Any]:
+def make_task(of: dict[str, Any]) -> dict[str, Any]:
     return {
         "ticket_id": of["id"],
         "period": 1,
@@ -128,7 +157,25 @@ def task(of: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def message(of: dict[str, Any], text: str) -> dict[str, Any]:
+def make_milestones(of: dict[str, Any], dice: random.Random) -> list[dict[str, Any]]:
+    """Return the milestones of a ticket: all three of a completed one."""
+    reached = [Milestone.CUSTOMER_NOTIFIED]
+    if of["stage"] is Stage.COMPLETED:
+        reached += [Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED]
+    return [
+        {
+            "ticket_id": of["id"],
+            "period": 1,
+            "milestone": milestone,
+            "at": of["created_at"] + timedelta(hours=dice.randrange(1, 72)),
+            "by": "Agent 1",
+            "note": "",
+        }
+        for milestone in reached
+    ]
+
+
+def make_message(of: dict[str, Any], text: str) -> dict[str, Any]:
     return {
         "ticket_id": of["id"],
         "direction": "in",
@@ -146,7 +193,7 @@ def message(of: dict[str, Any], text: str) -> dict[str, Any]:
     }
 
 
-def people(session: Session) -> None:
+def add_people(session: Session) -> None:
     staff = [
         {"name": f"Agent {n}", "email": "", "role": Role.AGENT, "created_at": NOW}
         for n in range(1, STAFF + 1)
@@ -164,12 +211,12 @@ def people(session: Session) -> None:
     session.execute(insert(Contact), contacts)
 
 
-def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
+def make_chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
     """Rows by table, so many tickets at a time; the same ones in every run."""
     dice = random.Random(first)
-    bodies = texts(dice)
+    bodies = make_texts(dice)
     for start in range(first, first + count, CHUNK):
-        tickets = [ticket(n, dice) for n in range(start, min(start + CHUNK, first + count))]
+        tickets = [make_ticket(n, dice) for n in range(start, min(start + CHUNK, first + count))]
         late = [
             t
             for t in tickets
@@ -182,15 +229,27 @@ def chunks(first: int, count: int) -> Iterator[dict[Any, list[dict[str, Any]]]]:
         yield {
             Ticket: tickets,
             TicketContact: links,
-            Message: [message(t, dice.choice(bodies)) for t in tickets],
-            Task: [task(t) for t in late],
+            Message: [make_message(t, dice.choice(bodies)) for t in tickets],
+            TicketMilestone: [row for t in tickets for row in make_milestones(t, dice)],
+            AuditEntry: [
+                {
+                    "at": t["created_at"],
+                    "actor": "rule",
+                    "cause": "",
+                    "action": "opened",
+                    "ticket_id": t["id"],
+                    "detail": {},
+                }
+                for t in tickets
+            ],
+            Task: [make_task(t) for t in late],
         }
 
 
-def fill(context: AppContext, first: int, count: int) -> float:
+def add_tickets(context: AppContext, first: int, count: int) -> float:
     """File tickets in statements of many rows; seconds."""
     elapsed = 0.0
-    for rows in chunks(first, count):
+    for rows in make_chunks(first, count):
         began = time.perf_counter()
         with context.store.transaction() as session:
             for model, values in rows.items():
@@ -216,7 +275,7 @@ def without_triggers(context: AppContext, work: Callable[[], object]) -> None:
         if postgres
         else [sql for _, sql in kept]
     )
-    run(context, *off)
+    run_statements(context, *off)
     work()
     words = (
         "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words))"
@@ -231,11 +290,11 @@ def without_triggers(context: AppContext, work: Callable[[], object]) -> None:
     after = (
         ["CREATE INDEX ix_ticket_words_words ON ticket_words USING gin (words)"] if postgres else []
     )
-    run(context, before, f"{words} WHERE {missing}", *after, *on)
+    run_statements(context, before, f"{words} WHERE {missing}", *after, *on)
 
 
-def run(context: AppContext, *statements: str) -> None:
-    with context.store.engine.execution_options(patience=None).begin() as connection:
+def run_statements(context: AppContext, *statements: str) -> None:
+    with context.store.engine.execution_options(statement_seconds=None).begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
@@ -243,26 +302,26 @@ def run(context: AppContext, *statements: str) -> None:
 def measure(context: AppContext, name: str, count: int) -> bool:
     """Fill a database, ask for each list, print how long it took. Whether all were quick enough."""
     with context.store.transaction() as session:
-        people(session)
+        add_people(session)
     tried = min(count, 10_000)
     bare: list[float] = []
-    without_triggers(context, lambda: bare.append(fill(context, 1, tried)))
-    followed = fill(context, 1 + tried, tried)
+    without_triggers(context, lambda: bare.append(add_tickets(context, 1, tried)))
+    followed = add_tickets(context, 1 + tried, tried)
     cost = (followed - bare[0]) / tried * 1e6
     Console().print(
         f"{name}: filing {tried / bare[0]:,.0f} tickets/s without the search's triggers, "
         f"{tried / followed:,.0f} with them: {cost:,.0f} \N{MICRO SIGN}s a ticket"
     )
-    without_triggers(context, lambda: fill(context, 1 + 2 * tried, count - 2 * tried))
+    without_triggers(context, lambda: add_tickets(context, 1 + 2 * tried, count - 2 * tried))
     postgres = context.store.engine.dialect.name == "postgresql"
     with context.store.engine.execution_options(
-        patience=None, isolation_level="AUTOCOMMIT"
+        statement_seconds=None, isolation_level="AUTOCOMMIT"
     ).connect() as connection:
         connection.exec_driver_sql("VACUUM ANALYZE" if postgres else "ANALYZE")
-    return asked(context, f"{name}, {count:,} tickets")
+    return measure_pages(context, f"{name}, {count:,} tickets")
 
 
-def asked(context: AppContext, title: str) -> bool:
+def measure_pages(context: AppContext, title: str) -> bool:
     desk = at_desk(context, Role.LEAD, "Agent Zero")
     with context.store.transaction() as session:  # as much as somebody can own
         run_mine = text(
@@ -281,19 +340,20 @@ def asked(context: AppContext, title: str) -> bool:
             assert answer.status_code == 200, (path, answer.status_code)
             size = len(answer.data)
         median = statistics.median(took)
-        quick &= median < LIMIT
+        limit = LIMITS.get(name, LIMIT)
+        quick &= median < limit
         table.add_row(
             name,
             f"{median * 1e3:.0f}",
             f"{max(took) * 1e3:.0f}",
             f"{size / 1000:.0f}",
-            style="" if median < LIMIT else "red",
+            style="" if median < limit else "red",
         )
     Console().print(table)
     return quick
 
 
-def at(url: str, name: str, count: int) -> bool:
+def measure_database(url: str, name: str, count: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         migrate(url)
         context = open_context(
@@ -314,12 +374,12 @@ def main() -> int:
     quick = True
     if sqlite:
         with tempfile.TemporaryDirectory() as folder:
-            quick &= at(f"sqlite:///{folder}/views.db", "SQLite", sqlite)
+            quick &= measure_database(f"sqlite:///{folder}/views.db", "SQLite", sqlite)
     if postgres:
         server = Postgres()
         try:
             server.run("CREATE DATABASE views")
-            quick &= at(server.url("views"), "PostgreSQL", postgres)
+            quick &= measure_database(server.url("views"), "PostgreSQL", postgres)
         finally:
             server.stop()
     return 0 if quick else 1
