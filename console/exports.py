@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.csv_text import encode_csv
-from console.presenters.ticket import VIEW_CONDITIONS
+from console.presenters.tickets.ticket import VIEW_CONDITIONS
 from console.presenters.times import format_iso
 from workflow import process
 from workflow.audit import record as audit

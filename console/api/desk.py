@@ -10,7 +10,7 @@ from console.api.paging import JsonObject, respond_with_rows
 from console.api.tickets import person
 from console.perform import actions_of
 from console.presenters import customers
-from console.presenters.ticket import present_task
+from console.presenters.tickets.ticket import present_task
 from console.presenters.times import format_iso
 from console.web.api_errors import ApiError
 from console.web.request import actor, get_context, get_session, get_staff, get_time_zone, now

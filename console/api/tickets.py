@@ -13,9 +13,9 @@ from console.api import paging, schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, choice_input, text_input
 from console.pages.tickets import files
-from console.presenters import ticket as ticket_presenter
 from console.presenters.csv_text import encode_csv
-from console.presenters.queue import STAGES, TRANSPORTS
+from console.presenters.tickets import ticket as ticket_presenter
+from console.presenters.tickets.queue import STAGES, TRANSPORTS
 from console.web.api_errors import ApiError
 from console.web.request import actor, get_context, get_session, get_staff, now
 from ingest.phone_call import NotFiledYet, PhoneCall

@@ -16,9 +16,9 @@ from console.bootstrap import open_app_context as open_app
 from console.demo import channels
 from console.errors import CommandError
 from console.perform import actions_of
-from console.presenters import ticket as ticket_presenter
 from console.presenters.terminal import Data, create_console
 from console.presenters.terminal import build_ticket_table as ticket_table
+from console.presenters.tickets import ticket as ticket_presenter
 from console.runtime.local_system import accepts_connections, get_formstack_key
 from workflow.context import AppContext
 from workflow.customers import directory

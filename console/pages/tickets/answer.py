@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.ticket import ACROSS
 from console.perform import actions_of
-from console.presenters import answer as answer_presenter
+from console.presenters.tickets import answer as answer_presenter
 from console.web.request import (
     actor,
     get_context,

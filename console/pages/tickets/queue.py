@@ -20,8 +20,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.saved_views import DELETED_VIEW
 from console.perform import actions_of
-from console.presenters import queue as queue_presenter
-from console.presenters.queue import COUNTED_VIEWS, SORT_LABELS, STAGES, TRANSPORTS
+from console.presenters.tickets import queue as queue_presenter
+from console.presenters.tickets.queue import COUNTED_VIEWS, SORT_LABELS, STAGES, TRANSPORTS
 from console.web.request import (
     actor,
     get_context,

@@ -20,10 +20,10 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.perform import actions_of
-from console.presenters import ticket_page
 from console.presenters.audit import describe_actor as actor_name
 from console.presenters.audit import describe_cause, describe_change, load_names
-from console.presenters.timeline import EventEntry
+from console.presenters.tickets import ticket_page
+from console.presenters.tickets.timeline import EventEntry
 from console.web.request import (
     actor,
     get_context,

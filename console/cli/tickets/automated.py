@@ -3,8 +3,8 @@
 import click
 
 from console import bootstrap
-from console.cli.numbered_group import NumberedGroup
-from console.cli.tickets import shell
+from console.cli.tickets.numbered_group import NumberedGroup
+from console.cli.tickets.tickets import shell
 from console.presenters import terminal
 
 

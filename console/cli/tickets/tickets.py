@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from console import bootstrap
-from console.cli.numbered_group import NumberedGroup
+from console.cli.tickets.numbered_group import NumberedGroup
 from console.presenters import terminal
 
 if TYPE_CHECKING:  # `intake --help` answers at once: each command imports what it needs
@@ -64,7 +64,7 @@ def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
 
     Next: `intake ticket ID`, `intake ticket ID assign USER`.
     """
-    from console.presenters import ticket
+    from console.presenters.tickets import ticket
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         listed = ticket.list_view(session, view, actor=actor, now=context.clock())
@@ -197,7 +197,7 @@ def change_in(opened: Shell, number: int, command: "Command", *, json_wanted: bo
 
 
 def _print(context: "AppContext", number: int, *, json_wanted: bool, whole: bool) -> None:
-    from console.presenters import ticket as ticket_presenter
+    from console.presenters.tickets import ticket as ticket_presenter
 
     with context.store.read_only() as session:
         found = ticket_presenter.present_ticket(session, number, context.settings)

@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.audit import AuditNames, describe_task
-from console.presenters.timeline import Entry, build_timeline
+from console.presenters.tickets.timeline import Entry, build_timeline
 from workflow import process
 from workflow.customers.callers import Caller, list_callers
 from workflow.models.core import (
