@@ -19,7 +19,7 @@ from workflow.models.core import Company, Contact, Staff
 from workflow.permissions import Right
 
 ABOUT = "companies and contacts"
-_RELATED = (  # loaded with a company: its shape needs them
+_LOAD_RELATIONS = (  # what `present_company` shows: else a query for each company of a page
     joinedload(Company.manager),
     joinedload(Company.consultant),
     selectinload(Company.domains),
@@ -87,7 +87,7 @@ class NewContact(ContactChange):
 )
 def companies(filters: JsonObject) -> Response:
     """List the companies, oldest first."""
-    query = select(Company).options(*_RELATED)
+    query = select(Company).options(*_LOAD_RELATIONS)
     if filters["q"]:
         key = directory.build_company_key(filters["q"])
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
@@ -194,7 +194,7 @@ def _save_company(number: int | None, body: JsonObject) -> Response:
     """Create a company, or change the one of this number, and answer with it."""
     with get_context().store.transaction() as session:
         row = _get_company(session, number) if number is not None else None
-        present = _get_company_data(row) if row is not None else CompanyData(name="")
+        present = CompanyData(name="") if row is None else CompanyData.from_company(row)
         data = CompanyData(
             name=body.get("name", present.name),
             number=body.get("number", present.number) or "",
@@ -238,18 +238,8 @@ def _find_staff(
     return person(session, body[field], field) if body[field] else None
 
 
-def _get_company_data(row: Company) -> CompanyData:
-    return CompanyData(
-        name=row.name,
-        number=row.number or "",
-        domains=[d.domain for d in row.domains],
-        manager=row.manager,
-        consultant=row.consultant,
-    )
-
-
 def _get_company(session: Session, number: int) -> Company:
-    row = session.scalar(select(Company).where(Company.id == number).options(*_RELATED))
+    row = session.scalar(select(Company).where(Company.id == number).options(*_LOAD_RELATIONS))
     if row is None:
         raise ApiError(404, f"There is no company {number}.")
     return row

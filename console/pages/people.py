@@ -54,12 +54,13 @@ def show_new_company_form() -> str:
 def show_company_form(number: int) -> str:
     """Show the form that changes a company."""
     company = _get_company(get_session(), number)
+    data = CompanyData.from_company(company)
     values = {
-        "name": company.name,
-        "number": company.number or "",
-        "domains": " ".join(d.domain for d in company.domains),
-        "manager": company.manager_id,
-        "consultant": company.consultant_id,
+        "name": data.name,
+        "number": data.number,
+        "domains": " ".join(data.domains),
+        "manager": data.manager.id if data.manager else None,
+        "consultant": data.consultant.id if data.consultant else None,
     }
     return _render_company_form(company, values)
 

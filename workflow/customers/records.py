@@ -6,6 +6,7 @@ Each change writes a row of the audit log.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -39,6 +40,17 @@ class CompanyData:
     domains: Sequence[str] = ()
     manager: Staff | None = None
     consultant: Staff | None = None
+
+    @classmethod
+    def from_company(cls, company: Company) -> Self:
+        """Return the present values of a company, for a caller that changes only some of them."""
+        return cls(
+            name=company.name,
+            number=company.number or "",
+            domains=[row.domain for row in company.domains],
+            manager=company.manager,
+            consultant=company.consultant,
+        )
 
 
 def save_company(
