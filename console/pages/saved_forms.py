@@ -42,7 +42,8 @@ from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
 from workflow.permissions import Right
 
-# Parameter of the address a saved form is sent to: its key, so that it can be deleted then.
+# Parameter of the address a saved form is sent to: its key, so that it can be deleted then. It and
+# the addresses of these pages have the name of the first release: people have them in open tabs.
 RESENT_KEY = "kept_form"
 LIBRARY = "security."  # endpoints of the sign-in library
 MAX_LINE_LENGTH = 60  # characters; a longer value is shown in a field of several lines
@@ -87,7 +88,7 @@ NOT_SAVED = (
     "You were signed out, and nothing was done. Sign in, go to the page again and repeat it."
 )
 
-pages = Blueprint("kept_forms", __name__)
+pages = Blueprint("saved_forms", __name__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def list_forms() -> AnyResponse | str:
         session.pop(SAVED_FORMS_KEY, None)
         return redirect("/")
     return render_template(
-        "kept_forms/list.html",
+        "saved_forms/list.html",
         forms=[(form, form.at + saved_forms.KEEP_FOR) for form in forms],
         find_page=find_page,
     )
@@ -125,7 +126,7 @@ def show_newest() -> AnyResponse:
     forms = saved_forms.list_forms(
         get_session(), get_context().sealer, _get_account_id() or 0, now()
     )
-    return redirect(url_for("kept_forms.show", key=forms[0].key) if forms else "/")
+    return redirect(url_for("saved_forms.show", key=forms[0].key) if forms else "/")
 
 
 @pages.get("/kept-forms/<key>")
@@ -140,7 +141,7 @@ def show(key: str) -> str:
     path, _, query = form.content.path.partition("?")
     query = urlencode([*parse_qsl(query), (RESENT_KEY, key)])
     return render_template(
-        "kept_forms/form.html",
+        "saved_forms/form.html",
         form=form,
         action=f"{path}?{query}",
         page=find_page(path),
@@ -217,7 +218,7 @@ def _save(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         return render_template("error.html", title="This form is not yours", text=text), 403
     session[SAVED_FORMS_KEY] = FORMS_LISTED
     flash(PAGE_TOO_OLD, "info")
-    return redirect(url_for("kept_forms.show", key=key), code=303)
+    return redirect(url_for("saved_forms.show", key=key), code=303)
 
 
 def forget_resent_form(response: Response) -> Response:

@@ -180,7 +180,7 @@ def _redirect_to_saved_form() -> AnyResponse | None:
     if request.method != "GET" or mode != "navigate":
         return None
     session[SAVED_FORMS_KEY] = FORMS_LISTED
-    return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
+    return None if request.blueprint == "saved_forms" else redirect(url_for("saved_forms.newest"))
 
 
 def _redirect_to_sign_in() -> AnyResponse:

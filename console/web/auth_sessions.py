@@ -19,7 +19,8 @@ SEEN_INTERVAL = timedelta(
 )  # resolution of `seen_at`: not every request writes to the database
 MAX_SESSION_AGE = timedelta(hours=16)  # a working day, even when it is used all the time
 ACCOUNT_KEY = "_account"  # session key of the account's id
-# TO_SHOW at the next page; LISTED while there are any (pages/saved_forms.py)
+# TO_SHOW at the next page; LISTED while there are any (pages/saved_forms.py). Sessions of the
+# release before have this key, too: with another one an update would hide their forms.
 SAVED_FORMS_KEY = "_kept_forms"
 FORMS_TO_SHOW, FORMS_LISTED = "to show", "listed"
 _TAGS = TaggedJSONSerializer()

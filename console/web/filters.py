@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, session
 from markupsafe import Markup, escape
 
 from console.presenters.csv_text import encode_csv
+from console.web.auth_sessions import SAVED_FORMS_KEY
 from console.web.menu import get_menu
 from console.web.request import get_context, get_time_zone, is_allowed, now
 from parsers.item import Format
@@ -39,9 +40,17 @@ def register_filters(app: Flask) -> None:
         "QUEUE": QUEUE_NAME,
         "menu": get_menu,
     }
-    app.context_processor(
-        lambda: {"me": g.get("staff"), "idle_minutes": get_context().settings.idle_minutes}
-    )
+    app.context_processor(_build_page_variables)
+
+
+def _build_page_variables() -> dict[str, object]:
+    """Return the variables that the layout of every page shows."""
+    me = g.get("staff")
+    return {
+        "me": me,
+        "idle_minutes": get_context().settings.idle_minutes,
+        "has_saved_forms": me is not None and SAVED_FORMS_KEY in session,
+    }
 
 
 def parse_iso(text: str | None) -> datetime | None:
