@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from flask import Blueprint, abort, flash, redirect, render_template, request
@@ -33,12 +34,17 @@ def list_companies() -> str:
     """List fifty companies by name; with a search, those with such a name or number."""
     words, after = request.args.get("q", "")[:200], request.args.get("after", "")
     companies = records.search_companies(get_session(), words, after)
+    is_full_page = len(companies) == records.PAGE_SIZE
+    next_query = urlencode({"q": words, "after": companies[-1].key}) if is_full_page else ""
+    unknown_senders = len(records.list_unknown_senders(get_session()))
     return render_template(
         "people/companies.html",
         companies=companies,
         words=words,
         open_tickets=_count_open_tickets(get_session(), [c.id for c in companies]),
-        unknown_senders=len(records.list_unknown_senders(get_session())),
+        unknown_senders=unknown_senders,
+        has_more_senders=unknown_senders == records.PAGE_SIZE,  # where their list stops
+        next_query=next_query,
     )
 
 
@@ -118,6 +124,7 @@ def show_company(number: int) -> str:
     return render_template(
         "people/company.html",
         company=company,
+        domains=[row.domain for row in company.domains],
         contacts=list(contacts),
         tickets=get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all(),
         activity=_load_activity(get_session(), shared),
@@ -179,7 +186,10 @@ def list_senders() -> str:
     companies = records.search_companies(get_session(), request.args.get("q", "")[:200])
     return render_template(
         "people/senders.html",
-        senders=records.list_unknown_senders(get_session()),
+        senders=[
+            (contact, contact.email.rpartition("@")[2], count)
+            for contact, count in records.list_unknown_senders(get_session())
+        ],
         companies=companies,
     )
 

@@ -81,6 +81,7 @@ TYPED_OR_CHOSEN = {
     "other",
     "row",
 }
+LONG_FIELDS = {"text", "body"}  # of several lines, however short their value is
 SIGNED_OUT = "You were signed out. Sign in: what you typed is saved and will be shown again."
 PAGE_TOO_OLD = "This page was older than your sign-in. Nothing was lost: check and send it again."
 TRY_AGAIN = "This page was open for too long, so nothing was done. Please try once more."
@@ -99,7 +100,7 @@ class Field:
     label: str
     value: str
     is_editable: bool  # can be changed before the form is sent again
-    is_long: bool
+    is_long: bool  # shown in a field of several lines
 
 
 @pages.get("/kept-forms")
@@ -140,12 +141,18 @@ def show(key: str) -> str:
         abort(404)
     path, _, query = form.content.path.partition("?")
     query = urlencode([*parse_qsl(query), (RESENT_KEY, key)])
+    fields = [_build_field(name, value) for name, value in form.content.fields]
+    file_fields: dict[str, list[str]] = {}
+    for name, file in sorted(form.content.files, key=lambda pair: pair[0].lower()):
+        file_fields.setdefault(name, []).append(file)
     return render_template(
         "saved_forms/form.html",
         form=form,
         action=f"{path}?{query}",
         page=find_page(path),
-        fields=[_build_field(name, value) for name, value in form.content.fields],
+        editable_fields=[field for field in fields if field.is_editable],
+        fixed_fields=[field for field in fields if not field.is_editable],
+        file_fields=file_fields,  # names of the chosen files by field
         until=form.at + saved_forms.KEEP_FOR,
     )
 
@@ -298,7 +305,7 @@ def _build_field(name: str, value: str) -> Field:
         label,
         value,
         is_editable=name in TYPED_FIELDS and not is_choice,
-        is_long="\n" in value or len(value) > MAX_LINE_LENGTH,
+        is_long=name in LONG_FIELDS or "\n" in value or len(value) > MAX_LINE_LENGTH,
     )
 
 

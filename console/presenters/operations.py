@@ -33,7 +33,8 @@ CHANNEL_LABELS = {
     "pipe": "command",
     "import": "moved in",
 }
-
+# The names of checks are stored and public (JSON, metrics); these have plainer labels on the page.
+CHECK_LABELS = {"dues": "deadlines", "kept forms": "saved forms"}
 PAGE_OF_COMMAND = {  # the page that shows the same as a command
     "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
     "intake hook list": ("Webhooks", "/operations/webhooks"),

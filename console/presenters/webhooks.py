@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from console.presenters.times import format_iso
+from workflow.audit.webhook_events import EventType
 from workflow.models.accounts import ApiToken
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
@@ -28,6 +29,12 @@ class WebhookRow:
     waiting: int
     given_up: int
     events: list[WebhookEvent]
+
+    @property
+    def event_names(self) -> str:
+        """Return the events it is sent, in words."""
+        events = self.hook.events
+        return "everything" if len(events) == len(EventType) else ", ".join(events)
 
     @property
     def more(self) -> int:

@@ -25,7 +25,7 @@ NO_COMPANY = "company not known: ask which practice this is about"
 NO_MANAGER = "the company record names no manager"
 MAX_NAME = 400  # characters
 _MAX_PHONE = 64  # characters, as long as the column
-_PAGE_SIZE = 50
+PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +242,7 @@ def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
         .where(Contact.company_id.is_(None))
         .group_by(Contact.id)
         .order_by(count.desc(), Contact.id)
-        .limit(_PAGE_SIZE)
+        .limit(PAGE_SIZE)
     )
     return [(contact, int(number)) for contact, number in session.execute(query)]
 
@@ -252,7 +252,7 @@ def search_companies(session: Session, words: str, after: str = "") -> list[Comp
 
     Returns a page of at most fifty, those after the key `after`.
     """
-    query = select(Company).where(Company.key > after).order_by(Company.key).limit(_PAGE_SIZE)
+    query = select(Company).where(Company.key > after).order_by(Company.key).limit(PAGE_SIZE)
     if words.strip():
         key = directory.build_company_key(words)
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key

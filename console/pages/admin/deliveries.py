@@ -42,7 +42,7 @@ from workflow.models.states import DeliveryState
 from workflow.permissions import Right
 
 MAX_LISTED, MAX_EXPORTED = 100, 10_000
-MAX_PREVIEWED = 10  # deliveries of a preview: each is parsed while the page waits
+MAX_PREVIEWS = 10  # deliveries shown at once: each is parsed while the page waits
 MAX_TEXT_LENGTH = 200_000  # characters of an original on a page
 MAX_UTF8_BYTES = 4  # of one character
 MAX_LINES = 200  # of items and filings on a page
@@ -97,7 +97,9 @@ def show_delivery(number: int) -> str:
     return render_template(
         "operations/delivery.html",
         delivery=delivery,
-        max_lines=MAX_LINES,
+        receipts=delivery["receipts"][:MAX_LINES],
+        filings=delivery["filings"][:MAX_LINES],
+        more_filings=len(delivery["filings"][MAX_LINES:]),
         needs_mapping=needs_column_mapping(delivery),
     )
 
@@ -113,6 +115,7 @@ def show_original(number: int) -> str | tuple[str, int]:
     return render_template(
         "operations/raw.html",
         delivery=delivery,
+        envelope=_describe_envelope(delivery["envelope"]),
         format=format_,
         text=text and text[:MAX_TEXT_LENGTH],
         is_cut=len(content) > max_bytes or len(text or "") > MAX_TEXT_LENGTH,
@@ -233,16 +236,18 @@ def _ask_to_select() -> AnyResponse:
 
 
 def _render_preview(numbers: list[int]) -> str:
-    previews = [_preview(number) for number in numbers[:MAX_PREVIEWED]]
+    previews = [_preview(number) for number in numbers[:MAX_PREVIEWS]]
+    max_items = MAX_LINES // len(previews)
     return render_template(
         "operations/replay.html",
-        previews=previews,
+        # Each with the items that are shown, and how many are not.
+        previews=[(p, p["items"][:max_items], len(p["items"][max_items:])) for p in previews],
         numbers=numbers,
+        count=len(numbers),
         left=len(numbers) - len(previews),
         show=replay,
         seen=_hash_preview(previews[0]),
         all_failed=bool(request.form.get("all")),
-        max_items=MAX_LINES // len(previews),
         has_changes=any(map(_would_change, previews)),
     )
 
@@ -327,6 +332,14 @@ def _send_file(content: bytes, media_type: str, name: str) -> Response:
     response.headers["Content-Security-Policy"] = SANDBOX_POLICY
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _describe_envelope(envelope: Data) -> list[tuple[str, str]]:
+    """Return name and text of what the channel handed over beside the bytes; lists as one text."""
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in envelope.items()
+    ]
 
 
 def _make_printable(content: bytes) -> str | None:

@@ -35,7 +35,6 @@ from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
 from workflow.mail.drafts import DraftForm
 from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
-from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
 from workflow.tickets.actions import SendMail, UndoSend
@@ -163,18 +162,6 @@ def download_file(number: int) -> Response:
     response.headers.set("Content-Disposition", "attachment", filename=file.name)
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return response
-
-
-@pages.app_context_processor
-def _extend_templates() -> dict[str, object]:
-    """Return the functions by which the ticket page finds drafts and mails that can be undone."""
-    return {
-        "list_undoable": lambda ticket: mail_answer.list_undoable(ticket, get_staff().name),
-        "OutboxState": OutboxState,
-        "find_draft": lambda ticket: drafts.find_latest_draft(
-            get_session(), ticket.id, get_staff()
-        ),
-    }
 
 
 # -- the form ----

@@ -15,6 +15,11 @@ from workflow.tickets.actions import FinishTask, ReopenTask
 
 pages = Blueprint("tasks", __name__)
 VIEWS = {"mine": "Mine", "team": "Everybody's", "done": "Done"}
+EMPTY_TEXTS = {
+    "mine": "You have no open tasks.",
+    "team": "There are no open tasks.",
+    "done": "No task is done yet.",
+}
 PAGE_SIZE = 100
 
 
@@ -24,8 +29,14 @@ def list_tasks() -> str:
     """List the open tasks, oldest first, or the done ones, newest first."""
     view = request.args.get("view", "mine")
     view = view if view in VIEWS else "mine"
+    tasks = _load_tasks(view)
     return render_template(
-        "tasks/tasks.html", tasks=_load_tasks(view), view=view, views=VIEWS, page_size=PAGE_SIZE
+        "tasks/tasks.html",
+        tasks=tasks,
+        view=view,
+        views=VIEWS,
+        empty_text=EMPTY_TEXTS[view],
+        next_after=tasks[-1].id if len(tasks) == PAGE_SIZE else None,
     )
 
 

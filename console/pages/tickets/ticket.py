@@ -49,6 +49,7 @@ from workflow.tickets import actions, presence
 from workflow.tickets.actions import Command, SeenVersion
 
 SHOWN = 12  # changes listed before somebody is asked again
+VERDICT_LABELS = {Verdict.LINKED: "Link", Verdict.UNRELATED: "Not related"}  # of buttons
 ACROSS, CONFIRMED = "across_companies", "yes"  # the field that confirms two companies together
 
 pages = Blueprint("ticket", __name__)
@@ -254,11 +255,13 @@ def _page(number: int, fault: str = "") -> str:
         page=page,
         ticket=ticket,
         nth=nth,
+        newer_page=nth - 1 or None,  # without a number the address is that of the newest
+        older_page=nth + 1 if page.older else None,
+        verdict_labels=VERDICT_LABELS,
         fault=fault,
         typed=request.form,
         now=now(),
         Status=Status,
-        Verdict=Verdict,
         watching=presence.WATCHING,
         specialist=get_context().settings.telemedicine,
         offered=partial(offered, ticket),

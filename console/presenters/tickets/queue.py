@@ -47,6 +47,26 @@ class TicketList:
         )
 
     @property
+    def has_filters(self) -> bool:
+        """Return whether a filter narrows the list; words and order do not count."""
+        return self.query.filters != Filters()
+
+    @property
+    def sort(self) -> Sort:
+        """Return the order of the list: the one asked for, else the view's own."""
+        return self.query.sort or views.VIEWS[self.query.view].sort
+
+    @property
+    def last(self) -> int:
+        """Return the place of the page's last ticket in the list, from 1; 0 for an empty list."""
+        return self.page.first + len(self.page.tickets) - 1
+
+    @property
+    def unfiltered_query_string(self) -> str:
+        """Return the URL query string of the list without its filters and its order."""
+        return build_query_string(TicketQuery(self.query.view, words=self.query.words))
+
+    @property
     def takeable_ids(self) -> frozenset[int]:
         """Return the ids of the tickets on the page that may be assigned in their status."""
         return frozenset(t.id for t in self.page.tickets if not refusal_by_status(t, Assign))

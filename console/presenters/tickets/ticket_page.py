@@ -11,6 +11,7 @@ from console.presenters.audit import AuditNames, describe_task
 from console.presenters.tickets.timeline import Entry, build_timeline
 from workflow import process
 from workflow.customers.callers import Caller, list_callers
+from workflow.mail import answer, drafts
 from workflow.models.core import (
     Company,
     Staff,
@@ -19,6 +20,7 @@ from workflow.models.core import (
     TicketContact,
     TicketMilestone,
     TicketRelation,
+    WrittenMail,
 )
 from workflow.models.milestones import list_reached
 from workflow.models.presence import UndoRecord
@@ -67,6 +69,15 @@ class RelatedTicket:
 
 
 @dataclass(frozen=True)
+class UndoableMail:
+    """A mail whose writer can still undo sending it."""
+
+    written_id: int
+    to: str
+    seconds_left: int  # until it is sent, at least 1; 0 for one that waits for a sender
+
+
+@dataclass(frozen=True)
 class TicketPage:
     """Data of the ticket page."""
 
@@ -84,6 +95,17 @@ class TicketPage:
     viewers: Sequence[tuple[str, datetime]]
     callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
     telemedicine: Task | None  # the hand-over of this period, if it was made
+    undoable_mails: Sequence[UndoableMail]
+    draft: WrittenMail | None  # the viewer's reply that was not sent
+
+    @property
+    def web_link(self) -> str:
+        """Return the link to the original, "" where it is none of the web.
+
+        It comes from outside: a `javascript:` address would run as our own page.
+        """
+        link = self.ticket.link
+        return link if link.startswith(("https://", "http://")) else ""
 
     @property
     def open_tasks(self) -> list[Task]:
@@ -124,6 +146,7 @@ def build_page(
         if ticket.status is Status.OPEN
         else []
     )
+    may_write = may(me.role, Right.WORK)
     order = [s.stage for s in process.STEPS]
     here = order.index(ticket.stage)
     return TicketPage(
@@ -143,7 +166,21 @@ def build_page(
         telemedicine=next(
             (t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None
         ),
+        undoable_mails=_list_undoable_mails(ticket, me, now),
+        draft=drafts.find_latest_draft(session, ticket.id, me) if may_write else None,
     )
+
+
+def _list_undoable_mails(ticket: Ticket, me: Staff, now: datetime) -> list[UndoableMail]:
+    return [
+        UndoableMail(
+            written_id=mail.written_id or 0,
+            to=mail.to,
+            # "0 seconds" would look as if it were sent already.
+            seconds_left=max((mail.not_before - now).seconds, 1) if mail.not_before > now else 0,
+        )
+        for mail in answer.list_undoable(ticket, me.name)
+    ]
 
 
 def _build_boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
