@@ -123,7 +123,7 @@ def _answer_expired_form(error: Exception) -> AnyResponse | tuple[str, int]:
 
     Save what was typed when the form is ours; refuse it otherwise. A script gets a status only.
     """
-    signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED
+    signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED_MESSAGE
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
     refused = Unauthorized() if signed_out or _is_script_request() else error

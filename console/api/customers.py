@@ -9,7 +9,7 @@ from console.api import schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, number_input, text_input
 from console.api.paging import JsonObject, respond_with_rows
-from console.api.tickets import person
+from console.api.tickets import find_person
 from console.presenters import customers
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
@@ -216,7 +216,7 @@ def _save_contact(number: int | None, body: JsonObject) -> Response:
         company_row = session.get(Company, company_id) if company_id is not None else None
         if company_id is not None and company_row is None:
             raise ApiError(422, fields={"company": ["There is no such company."]})
-        saved = records.save_contact(
+        saved_row = records.save_contact(
             session,
             row,
             email=body.get("email", row.email if row else ""),
@@ -226,7 +226,7 @@ def _save_contact(number: int | None, body: JsonObject) -> Response:
             by=get_staff().name,
             now=now(),
         )
-        return jsonify(customers.present_contact(saved))
+        return jsonify(customers.present_contact(saved_row))
 
 
 def _find_staff(
@@ -235,7 +235,7 @@ def _find_staff(
     """Return the person a field names, the present one where the body leaves the field out."""
     if field not in body:
         return present
-    return person(session, body[field], field) if body[field] else None
+    return find_person(session, body[field], field) if body[field] else None
 
 
 def _get_company(session: Session, number: int) -> Company:

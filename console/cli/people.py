@@ -80,7 +80,7 @@ def user_link(name: str, actor: str) -> None:
 
 @user.command("list")
 @bootstrap.json_option
-def user_list(*, json_wanted: bool) -> None:
+def user_list(*, as_json: bool) -> None:
     r"""List the people on the desk.
 
     \b
@@ -94,7 +94,7 @@ def user_list(*, json_wanted: bool) -> None:
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
         rows = [customers.present_staff(p) for p in people]
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         terminal.create_console().print(
@@ -160,7 +160,7 @@ def company_add(
 
 @company.command("list")
 @bootstrap.json_option
-def company_list(*, json_wanted: bool) -> None:
+def company_list(*, as_json: bool) -> None:
     r"""List the practices.
 
     \b
@@ -180,7 +180,7 @@ def company_list(*, json_wanted: bool) -> None:
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
         companies = [customers.present_company(c) for c in rows]
-    if json_wanted:
+    if as_json:
         terminal.print_json(companies)
     elif companies:
         columns = ("name", "number", "manager", "consultant", "domains")

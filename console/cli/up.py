@@ -65,12 +65,12 @@ def up() -> None:
     settings = load_settings()
     _check_ports(settings)
     with _hold_home(settings):
-        answered = bootstrap.migrate_database(settings)
+        is_database_up = bootstrap.migrate_database(settings)
         environment = prepare_home(settings)
         recorder = CrashRecorder(settings)
         supervisor = Supervisor(environment, recorder.record_end)
         supervisor.install_signal_handlers()
-        if not answered:
+        if not is_database_up:
             _migrate_later(supervisor, settings)
         url_file = None
         try:
@@ -142,7 +142,7 @@ def _start_processes(
     from ingest.imap.mailboxes import list_mailboxes
 
     click.echo("starting …")
-    embedded = None if settings.redis_url else _start_valkey(supervisor, settings)
+    valkey = None if settings.redis_url else _start_valkey(supervisor, settings)
     for name in PROCESSES:
         if name == "imap" and not list_mailboxes(settings):
             supervisor.print_line(
@@ -156,15 +156,18 @@ def _start_processes(
             supervisor.add(name, build_command(name))
     ready = supervisor.wait_for(lambda: accepts_connections(settings), READY_SECONDS)
     if not supervisor.is_stopping:
-        invited = _invite_first_admin(settings) if ready else ""
+        invitation_link = _invite_first_admin(settings) if ready else ""
         click.echo(
             "\n".join(
                 build_banner(
-                    settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited
+                    settings,
+                    environment["INTAKE_FORMSTACK_KEY"],
+                    ready=ready,
+                    invitation_link=invitation_link,
                 )
             )
         )
-    return embedded.url_file if embedded else None
+    return valkey.url_file if valkey else None
 
 
 def _invite_first_admin(settings: "Settings") -> str:
@@ -204,7 +207,9 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
     return valkey
 
 
-def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
+def build_banner(
+    settings: "Settings", key: str, *, ready: bool, invitation_link: str = ""
+) -> list[str]:
     """Return the lines that say where to send mail, forms and Excel files, and where to sign in."""
     to = settings.sender
     server = settings.smtp_listen
@@ -232,7 +237,11 @@ def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = 
         f"           {build_signed_curl(settings, key)}",
         f"  Excel    {settings.dropbox.absolute()}",
         f"  browser  {settings.public_url}",
-        *([f"           first admin, once and within a day: {invited}"] if invited else []),
+        *(
+            [f"           first admin, once and within a day: {invitation_link}"]
+            if invitation_link
+            else []
+        ),
         f"  mails we send go to {mails}",
         "  tickets  intake tickets · intake status · intake demo",
         "Ctrl-C stops it.",

@@ -10,9 +10,9 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
-from console.web.request import actor, get_context, get_session, get_staff, now, requires
+from console.web.request import get_actor, get_context, get_session, get_staff, now, requires
 from ingest.phone_call import InvalidAddress, PhoneCall, write_down
-from parsers.phone_call import Contact as Chosen
+from parsers.phone_call import Contact as CallContact
 from workflow.customers import directory, records
 from workflow.customers.records import CompanyData
 from workflow.database.ids import parse_id
@@ -120,14 +120,14 @@ def show_company(number: int) -> str:
         .limit(MAX_CONTACTS)
     )
     tickets = select(Ticket).where(Ticket.company_id == number).options(joinedload(Ticket.owner))
-    shared = and_(Ticket.company_id == number, Ticket.share_activity)
+    is_shared = and_(Ticket.company_id == number, Ticket.share_activity)
     return render_template(
         "people/company.html",
         company=company,
         domains=[row.domain for row in company.domains],
         contacts=list(contacts),
         tickets=get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all(),
-        activity=_load_activity(get_session(), shared),
+        activity=_load_activity(get_session(), is_shared),
     )
 
 
@@ -144,12 +144,14 @@ def show_contact(number: int) -> str:
         .order_by(Ticket.id.desc())
         .limit(MAX_RECENT)
     )
-    shared = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
+    shared_ticket_ids = links.where(TicketContact.share_activity).with_only_columns(
+        TicketContact.ticket_id
+    )
     return render_template(
         "people/contact.html",
         contact=contact,
         tickets=list(tickets),
-        activity=_load_activity(get_session(), Ticket.id.in_(shared)),
+        activity=_load_activity(get_session(), Ticket.id.in_(shared_ticket_ids)),
         companies=records.search_companies(get_session(), request.args.get("q", "")[:200]),
     )
 
@@ -264,7 +266,7 @@ def record_call(number: int) -> Answer:
             telemedicine=form.get("telemedicine") == "yes",
             on_company=form.get("on_company") == "yes",
         )
-        ticket = write_down(get_context(), call, actor=actor(), take=True).ticket
+        ticket = write_down(get_context(), call, actor=get_actor(), take=True).ticket
     except ActionNotAllowed as error:
         return _render_call_form(number, form, str(error)), 409
     flash(f"Ticket #{ticket} is yours.", "success")
@@ -290,12 +292,12 @@ def _render_call_form(number: int, values: Mapping[str, str], error: str) -> str
         stage=STEPS[0].stage,
         type=TICKET_TYPE,
         name=TICKET_NAME.format(company=company.name),
-        chosen=request.form.getlist("contact"),
-        shared=request.form.getlist("share"),
+        chosen_ids=request.form.getlist("contact"),
+        shared_ids=request.form.getlist("share"),
     )
 
 
-def _get_contacts(session: Session, company: Company) -> list[Chosen]:
+def _get_contacts(session: Session, company: Company) -> list[CallContact]:
     """Return the ticked contacts, each with its choice about its timeline, and a new one.
 
     Raises InvalidAddress for one that is none.
@@ -303,23 +305,26 @@ def _get_contacts(session: Session, company: Company) -> list[Chosen]:
     ids = [
         number for text in request.form.getlist("contact") if (number := parse_id(text)) is not None
     ]
-    known = session.scalars(
+    contacts = session.scalars(
         select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id)
     )
-    shared = set(request.form.getlist("share"))
-    chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
-    new, name = (
+    shared_ids = set(request.form.getlist("share"))
+    call_contacts = [
+        CallContact(name=c.name, email=c.email, share_activity=str(c.id) in shared_ids)
+        for c in contacts
+    ]
+    new_email, new_name = (
         request.form.get("new_email", "").strip().casefold(),
         request.form.get("new_name", ""),
     )
-    if new and not directory.is_valid_address(new):
-        raise InvalidAddress(new)
-    if new or name.strip():
-        chosen.append(Chosen(name, new, share_activity="new" in shared))
-    return chosen
+    if new_email and not directory.is_valid_address(new_email):
+        raise InvalidAddress(new_email)
+    if new_email or new_name.strip():
+        call_contacts.append(CallContact(new_name, new_email, share_activity="new" in shared_ids))
+    return call_contacts
 
 
-def _find_caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
+def _find_caller(name: str, contacts: Sequence[CallContact]) -> tuple[str, str]:
     """Return the caller's name and address.
 
     The address is that of the one chosen contact of this name, or of the only contact where it

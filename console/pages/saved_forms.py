@@ -73,7 +73,7 @@ TYPED_FIELDS = {
     "until": "Until",
 }
 # Fields that some forms let people type and others choose: digits alone are a choice.
-TYPED_OR_CHOSEN = {
+MIXED_FIELDS = {
     "company",
     "into",
     "name",
@@ -82,10 +82,14 @@ TYPED_OR_CHOSEN = {
     "row",
 }
 LONG_FIELDS = {"text", "body"}  # of several lines, however short their value is
-SIGNED_OUT = "You were signed out. Sign in: what you typed is saved and will be shown again."
-PAGE_TOO_OLD = "This page was older than your sign-in. Nothing was lost: check and send it again."
-TRY_AGAIN = "This page was open for too long, so nothing was done. Please try once more."
-NOT_SAVED = (
+SIGNED_OUT_MESSAGE = (
+    "You were signed out. Sign in: what you typed is saved and will be shown again."
+)
+PAGE_TOO_OLD_MESSAGE = (
+    "This page was older than your sign-in. Nothing was lost: check and send it again."
+)
+TRY_AGAIN_MESSAGE = "This page was open for too long, so nothing was done. Please try once more."
+NOT_SAVED_MESSAGE = (
     "You were signed out, and nothing was done. Sign in, go to the page again and repeat it."
 )
 
@@ -180,20 +184,20 @@ def save_late_form() -> AnyResponse | tuple[str, int] | None:
     if (
         hasattr(view, SCRIPT_ATTRIBUTE)
         or not form_tokens.is_our_token(token)
-        or _from_another_site()
+        or _is_from_another_site()
     ):
         return None
     own_answer = cast("Callable[..., AnyResponse] | None", getattr(view, EXPIRED_ATTRIBUTE, None))
     if own_answer is not None:
         return own_answer(**(request.view_args or {}))
     if (request.endpoint or "").startswith(LIBRARY):  # passwords and codes are never saved
-        flash(TRY_AGAIN, "error")
+        flash(TRY_AGAIN_MESSAGE, "error")
         return redirect(_find_library_page())
     owner, me = form_tokens.find_account_id(token), _get_account_id()
     if owner is None:  # the form of a page without sign-in: there is nobody to save it for
         if me is not None or g.get("csrf_valid"):
             return None
-        flash(NOT_SAVED, "error")
+        flash(NOT_SAVED_MESSAGE, "error")
         return redirect(url_for("security.login", next=find_page(request.path)))
     return _save(owner, me)
 
@@ -215,7 +219,8 @@ def _save(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         )
         return render_template("error.html", title="Too large", text=text), 413
     if me is None:
-        flash(SIGNED_OUT, "error")
+        flash(SIGNED_OUT_MESSAGE, "error")
+        # 303: the browser follows with a GET and does not send the form to the sign-in page.
         return redirect(url_for("security.login"), code=303)
     if me != owner:
         text = (
@@ -224,7 +229,7 @@ def _save(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         )
         return render_template("error.html", title="This form is not yours", text=text), 403
     session[SAVED_FORMS_KEY] = FORMS_LISTED
-    flash(PAGE_TOO_OLD, "info")
+    flash(PAGE_TOO_OLD_MESSAGE, "info")
     return redirect(url_for("saved_forms.show", key=key), code=303)
 
 
@@ -261,7 +266,7 @@ def _read_form() -> FormContent:
     )
 
 
-def _from_another_site() -> bool:
+def _is_from_another_site() -> bool:
     """Return whether the browser says that a page of another site sent the request.
 
     Older browsers do not say: then the token alone has to do.
@@ -298,7 +303,7 @@ def find_page(path: str) -> str:
 
 
 def _build_field(name: str, value: str) -> Field:
-    is_choice = name in TYPED_OR_CHOSEN and value.isdigit()
+    is_choice = name in MIXED_FIELDS and value.isdigit()
     label = TYPED_FIELDS.get(name) or name.replace("_", " ").replace("-", " ").capitalize()
     return Field(
         name,

@@ -17,15 +17,15 @@ def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
 
     Port 0 is left out: it is chosen when the process starts.
     """
-    named = {
+    listens = {
         "INTAKE_SMTP_LISTEN": settings.smtp_listen,
         "INTAKE_LMTP_LISTEN": settings.lmtp_listen,
         "INTAKE_WEBHOOK_LISTEN": settings.webhook_listen,
         "INTAKE_CONSOLE_LISTEN": settings.console_listen,
     }
-    split = {name: listen.rpartition(":") for name, listen in named.items() if listen}
+    parts = {name: listen.rpartition(":") for name, listen in listens.items() if listen}
     return {
-        name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items() if int(port)
+        name: (host.strip("[]"), int(port)) for name, (host, _, port) in parts.items() if int(port)
     }
 
 

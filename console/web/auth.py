@@ -60,7 +60,7 @@ from workflow.runtime import crypto
 
 SHORTEST_PASSWORD = 12  # characters
 SIGN_IN_LIMIT = "20 per minute"  # from one address
-SESSION_ENDED = "The session has ended."
+SESSION_ENDED_MESSAGE = "The session has ended."
 # without a page of ours; "" is an address that no view serves
 OPEN_ENDPOINTS = frozenset({"", "static", "bootstrap.static", "security.static"})
 LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views check permissions themselves
@@ -186,7 +186,7 @@ def _redirect_to_saved_form() -> AnyResponse | None:
 def _redirect_to_sign_in() -> AnyResponse:
     if request.method != "GET":
         # answered like a form whose token has expired: its fields are saved
-        raise CSRFError(SESSION_ENDED)
+        raise CSRFError(SESSION_ENDED_MESSAGE)
     back = request.full_path.rstrip("?")
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
@@ -202,7 +202,7 @@ def join(token: str) -> str:
         invitation = invitations.find_valid_invitation(session, token, now())
         if invitation is None:
             abort(404)
-        name, email = _find_invited(session, invitation)
+        name, email = _find_invited_person(session, invitation)
     return render_template(
         "join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=""
     )
@@ -225,7 +225,7 @@ def _show_join_again(token: str) -> tuple[str, int]:
 @pages.post("/join/<token>")
 @when_expired(_show_join_again)
 @public
-def joined(token: str) -> AnyResponse | tuple[str, int]:
+def create_account_by_link(token: str) -> AnyResponse | tuple[str, int]:
     """Create the account or set the new password; the link is used up."""
     name, email = (
         request.form.get("name", "").strip()[:200],
@@ -250,7 +250,7 @@ def joined(token: str) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("security.login"))
 
 
-def _find_invited(session: Any, invitation: Invitation) -> tuple[str, str]:
+def _find_invited_person(session: Any, invitation: Invitation) -> tuple[str, str]:
     person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
     return (person.name, person.email) if person is not None else ("", "")
 

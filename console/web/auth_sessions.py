@@ -30,10 +30,10 @@ class Session(CallbackDict[str, Any], SessionMixin):
     """The data of a browser's session; knows whether it has to be written."""
 
     def __init__(self, initial: dict[str, Any] | None, token: str, row: WebSession | None) -> None:
-        def changed(session: "Session") -> None:
+        def mark_modified(session: "Session") -> None:
             session.modified = True
 
-        super().__init__(initial, changed)
+        super().__init__(initial, mark_modified)
         self.token, self.row = token, row
         self.modified = False
         self.new = row is None

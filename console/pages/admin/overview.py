@@ -42,8 +42,8 @@ from workflow.settings import report
 from workflow.tickets import upcoming
 from workflow.tickets.upcoming import UpcomingTask
 
-MAIL_RETRIED = "The mail about ticket #{ticket} is being sent again."
-FILE_RETRIED = "The file of ticket #{ticket} is being fetched again."
+MAIL_RETRY_MESSAGE = "The mail about ticket #{ticket} is being sent again."
+FILE_RETRY_MESSAGE = "The file of ticket #{ticket} is being fetched again."
 EMPTY_OUTBOX_TEXTS = {
     OutboxState.WAITING: "No mail is waiting to be sent.",
     OutboxState.REFUSED: "No mail was refused.",
@@ -160,7 +160,7 @@ def retry_mail(number: int) -> AnyResponse:
         lambda session: (
             failed.retry_mail(session, number, by=get_staff().name, now=now()).ticket_id
         ),
-        MAIL_RETRIED,
+        MAIL_RETRY_MESSAGE,
     )
     return redirect(url_for("operations.show_outbox"))
 
@@ -184,7 +184,7 @@ def retry_file(number: int) -> AnyResponse:
     """Fetch a linked file again: its server works again, or its host is allowed now."""
     _change(
         lambda session: linked_files.retry(session, number, by=get_staff().name, now=now()),
-        FILE_RETRIED,
+        FILE_RETRY_MESSAGE,
     )
     return redirect(url_for("operations.show_overview", _anchor="files"))
 

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.ticket import ACROSS
-from console.perform import actions_of
+from console.perform import get_actions
 from console.presenters.tickets import answer as answer_presenter
 from console.web.request import (
-    actor,
+    get_actor,
     get_context,
     get_session,
     get_staff,
@@ -135,8 +135,8 @@ def save_draft(number: int) -> Response:
 def undo_sending(number: int, draft: int) -> AnyResponse:
     """Withhold a mail that is not sent yet, and make it a draft again."""
     try:
-        result = actions_of(get_context()).perform(
-            number, UndoSend(draft), actor=actor(), now=now()
+        result = get_actions(get_context()).perform(
+            number, UndoSend(draft), actor=get_actor(), now=now()
         )
     except (NoSuchTicket, NoSuchMail):
         abort(404)
@@ -262,7 +262,9 @@ def _perform(session: Session, ticket: Ticket, command: SendMail) -> bool:
     """Queue the mail; return False where its writer has to confirm something first."""
     try:
         with session.begin_nested():  # the draft stays saved where the mail is not sent
-            actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
+            get_actions(get_context()).perform_in(
+                session, ticket, command, actor=get_actor(), now=now()
+            )
     except (SeemsPatientData, AcrossCompanies):
         return False
     return True
@@ -318,7 +320,7 @@ def _render_page(number: int, draft: WrittenMail, state: PageState) -> tuple[str
         state=state,
         now=now(),
         callers=list_callers(get_session(), ticket),
-        seen_version=state.seen_version or page.seen,
+        seen_version=state.seen_version or page.version,
         agreed=mail_answer.content_digest(draft),
         across=mail_answer.recipients_digest(draft),
         across_field=ACROSS,

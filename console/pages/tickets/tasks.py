@@ -5,8 +5,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
-from console.perform import actions_of
-from console.web.request import actor, get_context, get_session, get_staff, now, requires
+from console.perform import get_actions
+from console.web.request import get_actor, get_context, get_session, get_staff, now, requires
 from workflow.database.ids import parse_id
 from workflow.errors import NotPermitted
 from workflow.models.core import Staff, Task
@@ -47,7 +47,7 @@ def tick(number: int, what: str) -> Response:
     task = get_session().get(Task, number) or abort(404)
     command = FinishTask(number) if what == "done" else ReopenTask(number)
     try:
-        actions_of(get_context()).perform(task.ticket_id, command, actor=actor(), now=now())
+        get_actions(get_context()).perform(task.ticket_id, command, actor=get_actor(), now=now())
     except NotPermitted:
         abort(403)
     flash(

@@ -74,8 +74,8 @@ class TicketList:
     @property
     def digest(self) -> str:
         """Return a digest that changes with the contents of the page."""
-        shown_values = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
-        return sha256(repr((self.count.number, shown_values)).encode()).hexdigest()[:16]
+        visible_values = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
+        return sha256(repr((self.count.number, visible_values)).encode()).hexdigest()[:16]
 
 
 def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:

@@ -41,8 +41,8 @@ class MilestoneBox:
     milestone: Milestone
     kind: str  # box, property or automatic
     stage: Stage  # the stage that waits for it
-    done: TicketMilestone | None
-    due: "RunningDeadline | None"
+    record: TicketMilestone | None  # when and by whom it was reached
+    deadline: "RunningDeadline | None"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RunningDeadline:
     milestone: Milestone
     task: str
     at: datetime
-    late: bool
+    is_late: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RelatedTicket:
     status: Status
     reason: str
     verdict: Verdict
-    mine: bool  # whether the relation was made when this ticket was opened
+    is_own_relation: bool  # whether the relation was made when this ticket was opened
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class TicketPage:
     missing: Sequence[str]  # what the stage waits for, in words
     after: Stage | None  # the stage it moves to then
     back: Sequence[Stage]  # the stages it can be moved back to
-    related: Sequence[RelatedTicket]
+    related_tickets: Sequence[RelatedTicket]
     staff: Sequence[Staff]  # who can own it
     entries: Sequence[Entry]
     older: bool
-    seen: int  # the version of the ticket this page shows
+    version: int  # the version of the ticket this page shows
     undo: UndoRecord | None
     viewers: Sequence[tuple[str, datetime]]
     callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
@@ -155,11 +155,11 @@ def build_page(
         missing=[process.describe_milestone(m) for m in waits],
         after=order[here + 1] if here + 1 < len(order) else None,
         back=order[1:here][::-1],
-        related=_list_related(session, ticket),
+        related_tickets=_list_related_tickets(session, ticket),
         staff=[s for s in staff if may(s.role, Right.WORK)],
         entries=entries,
         older=older,
-        seen=version,
+        version=version,
         undo=undo.find_undo(session, ticket.id, me.name, now),
         viewers=presence.list_viewers(session, ticket.id, me, now),
         callers=list_callers(session, ticket),
@@ -184,15 +184,19 @@ def _list_undoable_mails(ticket: Ticket, me: Staff, now: datetime) -> list[Undoa
 
 
 def _build_boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
-    recorded = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
-    due = {
+    records = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
+    deadlines = {
         d.milestone: d
         for d in _list_running_deadlines(ticket, settings, now)
-        if d.milestone not in recorded
+        if d.milestone not in records
     }
     return [
         MilestoneBox(
-            milestone=m, kind=_choose_kind(m), stage=s.stage, done=recorded.get(m), due=due.get(m)
+            milestone=m,
+            kind=_choose_kind(m),
+            stage=s.stage,
+            record=records.get(m),
+            deadline=deadlines.get(m),
         )
         for s in process.STEPS
         for m in s.waits_for
@@ -212,14 +216,14 @@ def _list_running_deadlines(
 ) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
-    falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
+    times = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
     return [
-        RunningDeadline(milestone=d.milestone, task=d.task, at=at, late=at <= now)
-        for d, at in falls
+        RunningDeadline(milestone=d.milestone, task=d.task, at=at, is_late=at <= now)
+        for d, at in times
     ]
 
 
-def _list_related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
+def _list_related_tickets(session: Session, ticket: Ticket) -> list[RelatedTicket]:
     r = TicketRelation
     other = or_(
         (r.ticket_id == ticket.id) & (Ticket.id == r.other_id),
@@ -238,7 +242,7 @@ def _list_related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
             status=status,
             reason=relation.reason,
             verdict=relation.verdict,
-            mine=relation.ticket_id == ticket.id,
+            is_own_relation=relation.ticket_id == ticket.id,
         )
         for relation, number, name, stage, status in session.execute(rows.limit(20))
     ]

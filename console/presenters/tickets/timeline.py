@@ -74,7 +74,7 @@ class MessageEntry:
     phone: str  # as given with this message
     subject: str
     text: str  # the newest words
-    quoted: str  # what follows them: quotes, signature; "" if nothing
+    quoted_text: str  # what follows them: quotes, signature; "" if nothing
     is_cut: bool  # whether there is more than the two show
     has_html: bool
     details: Sequence[tuple[str, str]]
@@ -288,7 +288,7 @@ def _build_message(
         phone=row.phone[:200],
         subject=row.subject[:300],
         text=text,
-        quoted=rest,
+        quoted_text=rest,
         is_cut=cut,
         has_html=bool(row.html),
         details=details,

@@ -33,7 +33,7 @@ NO_ACCOUNT = {
     "customers.save_survey",
     "customers.unsubscribe",
 }  # behind a signed link, without a session
-OWN_ANSWER = {"accounts.joined", "accounts.sign_out"}
+OWN_ANSWER = {"accounts.create_account_by_link", "accounts.sign_out"}
 
 
 def forms(app: Flask) -> list[Rule]:
