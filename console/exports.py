@@ -213,6 +213,7 @@ def _iterate_tickets(
         selectinload(Ticket.contacts).joinedload(TicketContact.contact),
         selectinload(Ticket.milestones),
     )
+    # After an id, not by offset: tickets that leave the view meanwhile would shift the pages.
     while page := list(session.scalars(query.where(Ticket.id > after).options(*people))):
         texts = _load_texts(session, [t.id for t in page]) if with_text else {}
         for ticket in page:

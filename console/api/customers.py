@@ -214,6 +214,7 @@ def _save_contact(number: int | None, body: JsonObject) -> Response:
         row = _get_contact(session, number) if number is not None else None
         company_id = body.get("company", row.company_id if row else None)
         company_row = session.get(Company, company_id) if company_id is not None else None
+        # Not left to the foreign key: its error would be a 500.
         if company_id is not None and company_row is None:
             raise ApiError(422, fields={"company": ["There is no such company."]})
         saved_row = records.save_contact(

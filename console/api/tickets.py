@@ -147,6 +147,7 @@ def write_down(once: paging.JsonObject, fields: paging.JsonObject) -> Response:
     take, emails = fields.pop("take"), fields.pop("contacts")
     call = PhoneCall(
         contacts=[Contact(email=email) for email in emails],
+        # The first contact is the caller, as the document of the API says.
         email=emails[0] if emails else "",
         call_id=_make_call_id(once["key"]) if once["key"] else "",
         **fields,

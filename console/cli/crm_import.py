@@ -221,6 +221,7 @@ def _read_file(file: Path) -> bytes:
     from workflow.settings.settings import load_settings
 
     limit = load_settings().workbook_limit
+    # Before it is read: the whole file is held in memory.
     if file.stat().st_size > limit:
         raise CommandError(
             f"{file} is larger than INTAKE_WORKBOOK_LIMIT ({limit} bytes): export it in parts",

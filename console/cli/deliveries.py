@@ -199,6 +199,7 @@ def _write_rejected_rows(context: "AppContext", number: int, file: Path, actor: 
     if not rows:
         raise CommandError(f"delivery {number} has no rejected rows", 1)
     with context.store.transaction() as session:
+        # Recorded before the file is written: nobody gets the rows without a trace.
         now, cause = context.clock(), "delivery --rejected"
         audit.record(session, "original read", by=actor, cause=cause, now=now, delivery=number)
     file.write_bytes(render_workbook(rows))

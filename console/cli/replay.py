@@ -141,6 +141,7 @@ def _select_ids(context: "AppContext", selection: Selection) -> list[int]:
     from console.presenters import deliveries
 
     if selection.numbers:
+        # Each once, in the order typed.
         return list(dict.fromkeys(selection.numbers))
     with context.store.read_only() as session:
         if selection.selects_failed:

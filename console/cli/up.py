@@ -91,6 +91,7 @@ def _check_ports(settings: "Settings") -> None:
     for name, (host, port) in get_listen_addresses(settings).items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the listeners do: connections of the last run may still be in TIME_WAIT.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -203,6 +204,7 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
     supervisor.add("valkey", valkey.command)
     if not supervisor.wait_for(valkey.is_ready, READY_SECONDS) and not supervisor.is_stopping:
         supervisor.print_line("valkey", "does not answer yet: the clock does the work meanwhile")
+    # Its port is chosen at each start: other commands find it by this file.
     valkey.url_file.write_text(valkey.url + "\n")
     return valkey
 

@@ -84,6 +84,7 @@ def _find_or_start_system() -> Iterator[Settings]:
             yield new_settings
         finally:
             process.terminate()
+            # Longer than the supervisor gives its processes to finish (DRAIN_SECONDS).
             process.wait(timeout=40)
 
 

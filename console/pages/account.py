@@ -109,6 +109,7 @@ def save_absence() -> Response:
     """Save the first and last day of an absence and who covers; no first day ends it."""
     try:
         since = _parse_day(request.form.get("since", ""))
+        # A person names the last day away; stored is the midnight after it.
         until = _parse_day(request.form.get("until", ""), days_later=1)
         with get_context().store.transaction() as session:
             person = session.get_one(Staff, get_staff().id)

@@ -253,6 +253,7 @@ def record_call(number: int) -> Answer:
     company = _get_company(get_session(), number)
     try:
         contacts = _get_contacts(get_session(), company)
+        # The form has no field for their address: it is that of the contact who has this name.
         name, email = _find_caller(form.get("name", ""), contacts)
         call = PhoneCall(
             contacts=contacts,
@@ -287,6 +288,7 @@ def _render_call_form(number: int, values: Mapping[str, str], error: str) -> str
         contacts=list(contacts),
         values=values,
         error=error,
+        # One id a form: pressed twice, or sent again after an error, it is still one ticket.
         call_id=values.get("call_id") or uuid4().hex,
         pipeline=PIPELINE,
         stage=STEPS[0].stage,

@@ -262,6 +262,7 @@ def _read_form() -> FormContent:
     return FormContent(
         path=f"{request.path}?{urlencode(query)}" if query else request.path,
         fields=[(n, v) for n, v in request.form.items(multi=True) if n != form_tokens.CSRF_FIELD],
+        # Names only: browsers let no page fill in a file field, so the bytes would be of no use.
         files=[(n, f.filename) for n, f in request.files.items(multi=True) if f.filename],
     )
 

@@ -115,6 +115,7 @@ def link_commands(text: str) -> Markup:
 
     A command that has a page becomes a link to it.
     """
+    # `split` with a group: every second part is a command.
     plain_and_commands = _COMMAND.split(text)
     parts = [
         _link_page(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)

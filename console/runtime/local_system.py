@@ -45,6 +45,7 @@ def get_formstack_key(settings: "Settings") -> str:
     key = settings.formstack_key.get_secret_value()
     path = settings.home / KEY_FILE
     if not key and not path.exists():
+        # Not `open`, then `chmod`: in between others could read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")

@@ -273,6 +273,7 @@ def _create_account(token: str, name: str, email: str, password: str) -> None:
         invitation = invitations.find_valid_invitation(session, token, moment)
         if invitation is None:
             abort(404)
+        # In the transaction that makes the account: a link whose use failed can be tried again.
         invitation.used_at = moment
         person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
         if person is None:
@@ -281,6 +282,7 @@ def _create_account(token: str, name: str, email: str, password: str) -> None:
         if person is None:
             person = Staff(name=name, email=email, role=invitation.role, created_at=moment)
             session.add(person)
+        # An address on record stays: reminders may go to another one than they sign in by.
         person.role, person.email = invitation.role, person.email or email
         session.flush()
         account = session.scalar(select(Account).where(Account.staff_id == person.id))

@@ -68,7 +68,9 @@ class ServerSessions(SessionInterface):
     def open_session(self, app: Flask, request: Request) -> Session:
         """Return the session of the cookie; an empty one where it is unknown or expired."""
         token = request.cookies.get(self.get_cookie_name(app), "")
+        # Static files need no session: each of a page would read the same row again.
         if token and request.endpoint != "static":
+            # Only a digest is stored: who reads the database or a backup cannot sign in with it.
             with self._context.store.read_only() as session:
                 row = session.get(WebSession, hash_secret(token))
             if row is not None and self._is_alive(row, self._context.clock()):

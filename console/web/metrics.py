@@ -60,6 +60,8 @@ def may_read_metrics(settings: Settings, peer: str, host: str, authorization: st
             token_given.strip().encode(), token.encode()
         )
     outside = urlsplit(settings.public_url).hostname or ""
+    # `host` as well: a page of another site can have its own name resolve to this machine and read
+    # what we answer (DNS rebinding).
     return all(map(_is_loopback, (peer, urlsplit(f"//{host}").hostname or "", outside)))
 
 

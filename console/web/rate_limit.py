@@ -42,6 +42,7 @@ class CallCounter:
         try:
             answer = question(self._shared_limiter)
         except StorageError:
+            # Else each call would wait for Redis' timeout while it is away.
             self._quiet_until = time.monotonic() + REDIS_RETRY_SECONDS
             if not self._away:
                 log.rate_limit_is_local()

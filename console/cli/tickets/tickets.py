@@ -176,6 +176,7 @@ def find_actor(context: "AppContext", name: str) -> "Actor":
     source = click.get_current_context().get_parameter_source("actor")
     with context.store.read_only() as session:
         staff = find_staff(session, name)
+        # Not by the login name: it may by chance be that of somebody on the desk with fewer rights.
         if staff is not None and source is not ParameterSource.DEFAULT:
             return Actor.person(staff)
         return Actor.operator(name, staff)

@@ -169,6 +169,7 @@ def read_again() -> AnyResponse | tuple[str, int]:
     numbers = _get_selected_ids()
     if not numbers:
         return _ask_to_select()
+    # In the background: the page would wait for the parser of each.
     if len(numbers) > 1:
         count = enqueue_replays(get_context(), numbers, by=get_staff().name)
         flash(f"{count} deliveries are being read again.", "success")
@@ -282,6 +283,7 @@ def _would_change(preview: Data) -> bool:
 
 def _hash_preview(preview: Data) -> str:
     """Return a digest of a preview: only what was shown may then be done."""
+    # Sorted keys: equal previews give equal digests, in whichever order their keys were added.
     return hashlib.sha256(json.dumps(preview, sort_keys=True, default=str).encode()).hexdigest()
 
 

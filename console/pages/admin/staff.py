@@ -165,6 +165,7 @@ def _build_card(member: StaffMember, form: Mapping[str, str] | None) -> PersonCa
 
 
 def _render_link(person: Staff, token: str) -> str:
+    # The public address, not that of the request, which a proxy or a forged Host header decides.
     address = f"{get_context().settings.public_url}/join/{token}"
     return render_template(
         "people_admin/link.html", person=person, link=address, until=now() + VALID_FOR

@@ -103,6 +103,7 @@ def submit(number: int) -> AnyResponse | tuple[str, int]:
     if draft.queued_at is not None or button == "discard":
         # After sending, to the button that undoes it.
         anchor = f"sending-{draft.id}" if draft.queued_at else "main"
+        # A redirect, so that loading the page again does not send the form again.
         return redirect(url_for("ticket.show", number=number, _anchor=anchor))
     return _render_page(number, draft, state)
 
@@ -170,6 +171,7 @@ def download_file(number: int) -> Response:
 def _parse_form() -> DraftForm:
     form = request.form
     return DraftForm(
+        # Bounds for what a script may send; the page itself offers only the contacts of the ticket.
         to=[a[:MAX_ADDRESS_LENGTH] for a in form.getlist("to")[:100]],
         cc=mail_answer.parse_addresses(form.get("cc", "")[:5000]),
         subject=form.get("subject", ""),

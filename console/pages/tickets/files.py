@@ -49,6 +49,7 @@ def show_html(number: int) -> Response:
     if message is None or not message.html:
         abort(404)
     _record_access(message, message=message.id)
+    # Sanitised when shown, not when stored: a hole found later is closed for old mails, too.
     cleaned = _embed_pictures(text_html.sanitise(message.html[:MAX_HTML_LENGTH]), message)
     left_out = cleaned.count("data-remote-src=")
     page = Response(render_template("ticket/mail.html", body=cleaned, left_out=left_out))

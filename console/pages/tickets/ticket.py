@@ -235,6 +235,7 @@ def pulse(number: int) -> Response:
         if session.get(Ticket, number) is None:
             abort(404)
         presence.record_look(session, number, get_staff(), now())
+    # After the look is recorded: of two people who open it at once at least one sees the other.
     others = [
         name
         for name, at in presence.list_viewers(get_session(), number, get_staff(), now())
@@ -254,6 +255,7 @@ def _render_page(number: int, fault: str = "") -> str:
             abort(404)
         presence.record_look(session, number, get_staff(), now())
     ticket = ticket_page.find_ticket(get_session(), number) or abort(404)
+    # Bounded: the timeline loads all newer entries, too, so a far page costs most.
     nth = min(parse_id(request.args.get("older")) or 0, 1000)
     page = ticket_page.build_page(
         get_session(), ticket, get_context().settings, me=get_staff(), now=now(), nth=nth

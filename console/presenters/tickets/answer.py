@@ -59,6 +59,7 @@ def build_page(
     now: datetime,
 ) -> AnswerPage:
     """Return everything around the form."""
+    # Read first: a change after it makes the page ask again, instead of being missed.
     version = presence.get_version(session, ticket.id)
     milestones = list_reached(ticket)
     responses = canned_responses.list_responses(session)

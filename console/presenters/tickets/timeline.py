@@ -147,6 +147,7 @@ def build_timeline(
     message_keys = _list_message_keys(session, ticket)
     waiting = (m for key, group in mails.items() if key not in message_keys for m in group)
     items += [(m.created_at, 2, m.id, m) for m in waiting]
+    # By time, then kind and number: entries of one moment keep their order from page to page.
     items.sort(key=lambda item: item[:3], reverse=True)
     page_items = items[first : first + PAGE_SIZE]
     files = _load_files(session, [number for _, kind, number, _ in page_items if kind == 0])
