@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from urllib.parse import urlencode
 
@@ -66,7 +67,7 @@ class TicketList:
         """Return the URL query string of the list without its filters and its order."""
         return build_query_string(TicketQuery(self.query.view, words=self.query.words))
 
-    @property
+    @cached_property
     def takeable_ids(self) -> frozenset[int]:
         """Return the ids of the tickets on the page that may be assigned in their status."""
         return frozenset(t.id for t in self.page.tickets if not refusal_by_status(t, Assign))
