@@ -47,6 +47,8 @@ PAGE_MODULES = (
     saved_forms,
 )
 MAX_FORM_BYTES = 34 * 1024 * 1024  # attachments of an answer; mail servers accept no more
+# No inline script: markup of a customer that slipped through could not act. `data:` is for the
+# icons in Bootstrap's stylesheet and the picture of the second factor.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action"
     " 'self'; frame-ancestors 'none'"
@@ -99,6 +101,7 @@ def create_app(context: AppContext) -> Flask:
         MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
         MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,  # text fields, which stay in memory
         BOOTSTRAP_SERVE_LOCAL=True,  # no browser of the desk loads from a foreign host
+        # No longer: after an update the addresses of static files are the same as before.
         SEND_FILE_MAX_AGE_DEFAULT=3600,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -108,6 +111,8 @@ def create_app(context: AppContext) -> Flask:
     auth.register_auth(app, context)
     for part in PAGE_MODULES:
         app.register_blueprint(part.pages)
+    # Customers have no session; the signed token in the address is the proof. Mail programs also
+    # post there, without a page of ours (RFC 8058).
     auth.csrf.exempt(customers.pages)
     api.register_api(app, context)
     auth.csrf.exempt(api.blueprint)  # it reads no cookie, so no other site can misuse one
@@ -123,7 +128,7 @@ def _answer_expired_form(error: Exception) -> AnyResponse | tuple[str, int]:
 
     Save what was typed when the form is ours; refuse it otherwise. A script gets a status only.
     """
-    signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED
+    signed_out = isinstance(error, CSRFError) and error.description == auth.SESSION_ENDED_MESSAGE
     if request.path.startswith("/api/"):
         return api_errors.build_error_response(error)
     refused = Unauthorized() if signed_out or _is_script_request() else error

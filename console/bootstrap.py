@@ -43,9 +43,7 @@ def actor_option(command: F) -> F:
 
 def json_option(command: F) -> F:
     """Add `--json`."""
-    return click.option("--json", "json_wanted", is_flag=True, help="Print JSON, for scripts.")(
-        command
-    )
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
 @contextmanager

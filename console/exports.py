@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.csv_text import encode_csv
-from console.presenters.ticket import VIEW_CONDITIONS
+from console.presenters.tickets.ticket import VIEW_CONDITIONS
 from console.presenters.times import format_iso
 from workflow import process
 from workflow.audit import record as audit
@@ -53,7 +53,7 @@ def _join_contacts(row: _ExportedTicket, name: str) -> str:
     return "; ".join(str(getattr(link.contact, name) or "–") for link in row.ticket.contacts)
 
 
-def _milestone_column(milestone: Milestone) -> Column:
+def _make_milestone_column(milestone: Milestone) -> Column:
     def column(row: _ExportedTicket) -> str | None:
         ticket = row.ticket
         times = (
@@ -66,7 +66,7 @@ def _milestone_column(milestone: Milestone) -> Column:
     return column
 
 
-def _due_column(milestone: Milestone) -> Column:
+def _make_due_column(milestone: Milestone) -> Column:
     deadline = next(d for d in process.DEADLINES if d.milestone is milestone)
 
     def column(row: _ExportedTicket) -> str | None:
@@ -98,12 +98,12 @@ COLUMNS: dict[str, Column] = {
     "Format": lambda s: s.ticket.format,
     "Create date": lambda s: format_iso(s.ticket.created_at),
     "Close date": lambda s: format_iso(s.ticket.completed_at),
-    Milestone.CUSTOMER_NOTIFIED: _milestone_column(Milestone.CUSTOMER_NOTIFIED),
-    Milestone.FOLLOW_UP_SENT: _milestone_column(Milestone.FOLLOW_UP_SENT),
+    Milestone.CUSTOMER_NOTIFIED: _make_milestone_column(Milestone.CUSTOMER_NOTIFIED),
+    Milestone.FOLLOW_UP_SENT: _make_milestone_column(Milestone.FOLLOW_UP_SENT),
     "Resolution": lambda s: s.ticket.resolution,
-    "Resolved at": _milestone_column(Milestone.RESOLVED),
-    Milestone.RECAP_SENT: _milestone_column(Milestone.RECAP_SENT),
-    **{f"Due: {d.milestone}": _due_column(d.milestone) for d in process.DEADLINES},
+    "Resolved at": _make_milestone_column(Milestone.RESOLVED),
+    Milestone.RECAP_SENT: _make_milestone_column(Milestone.RECAP_SENT),
+    **{f"Due: {d.milestone}": _make_due_column(d.milestone) for d in process.DEADLINES},
     "Link": lambda s: s.ticket.link,
 }
 TEXT_COLUMNS: dict[str, Column] = {  # patient data: only when a person asks for it
@@ -121,17 +121,17 @@ def select_columns(names: Sequence[str], *, with_text: bool) -> list[str]:
     available = [*COLUMNS, *(TEXT_COLUMNS if with_text else ())]
     if not names:
         return available
-    by_folded_name = {name.casefold(): name for name in available}
+    names_by_key = {name.casefold(): name for name in available}
     text_columns = {name.casefold() for name in TEXT_COLUMNS}
-    selected = []
+    columns = []
     for name in names:
-        folded = name.casefold()
-        if folded in text_columns and not with_text:
+        key = name.casefold()
+        if key in text_columns and not with_text:
             raise ActionNotAllowed(f"{name} may hold patient data: ask for it with --with-text")
-        if folded not in by_folded_name:
+        if key not in names_by_key:
             raise ActionNotAllowed(f"there is no column {name}: there are {', '.join(available)}")
-        selected.append(by_folded_name[folded])
-    return selected
+        columns.append(names_by_key[key])
+    return columns
 
 
 def iterate_rows(
@@ -163,10 +163,10 @@ def write_xlsx(file: Path, lines: Iterable[Sequence[str]]) -> None:
     from parsers.spreadsheets.text_workbook import write_workbook
 
     with file.open("wb") as out:
-        write_workbook(out, [("Tickets", _fitting_a_sheet(lines))])
+        write_workbook(out, [("Tickets", _limit_to_sheet(lines))])
 
 
-def _fitting_a_sheet(lines: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+def _limit_to_sheet(lines: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
     for number, line in enumerate(lines):
         if number > MAX_SHEET_ROWS:
             why = "an Excel sheet has no room for them, export .csv"
@@ -213,6 +213,7 @@ def _iterate_tickets(
         selectinload(Ticket.contacts).joinedload(TicketContact.contact),
         selectinload(Ticket.milestones),
     )
+    # After an id, not by offset: tickets that leave the view meanwhile would shift the pages.
     while page := list(session.scalars(query.where(Ticket.id > after).options(*people))):
         texts = _load_texts(session, [t.id for t in page]) if with_text else {}
         for ticket in page:

@@ -12,7 +12,7 @@ from workflow.tickets import actions
 from workflow.tickets.actions import Actions
 
 
-def actions_of(context: AppContext) -> Actions:
+def get_actions(context: AppContext) -> Actions:
     """Return what carries out commands on the tickets of this database."""
     handlers = {
         **actions.HANDLERS,

@@ -6,10 +6,10 @@ from console.api import paging, schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery
 from console.api.paging import JsonObject
-from console.api.tickets import shown
+from console.api.tickets import respond_with_ticket
 from console.presenters import automated as automated_presenter
 from console.web.api_errors import ApiError
-from console.web.request import actor, get_context, get_session
+from console.web.request import get_actor, get_context, get_session
 from ingest.replay.automated_mail import RIGHT, make_ticket
 from workflow.filing import automated_mail
 from workflow.models.core import AutomatedMail
@@ -44,4 +44,4 @@ def automated_ticket(number: int) -> Response:
     """File it as a person's message; answer with the ticket it opened or was added to."""
     if get_session().get(AutomatedMail, number) is None:
         raise ApiError(404, f"There is no automated mail {number}.")
-    return shown(make_ticket(get_context(), number, actor=actor()))
+    return respond_with_ticket(make_ticket(get_context(), number, actor=get_actor()))

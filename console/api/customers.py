@@ -9,7 +9,7 @@ from console.api import schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, number_input, text_input
 from console.api.paging import JsonObject, respond_with_rows
-from console.api.tickets import person
+from console.api.tickets import find_person
 from console.presenters import customers
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
@@ -19,7 +19,7 @@ from workflow.models.core import Company, Contact, Staff
 from workflow.permissions import Right
 
 ABOUT = "companies and contacts"
-_RELATED = (  # loaded with a company: its shape needs them
+_LOAD_RELATIONS = (  # what `present_company` shows: else a query for each company of a page
     joinedload(Company.manager),
     joinedload(Company.consultant),
     selectinload(Company.domains),
@@ -87,7 +87,7 @@ class NewContact(ContactChange):
 )
 def companies(filters: JsonObject) -> Response:
     """List the companies, oldest first."""
-    query = select(Company).options(*_RELATED)
+    query = select(Company).options(*_LOAD_RELATIONS)
     if filters["q"]:
         key = directory.build_company_key(filters["q"])
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
@@ -194,7 +194,7 @@ def _save_company(number: int | None, body: JsonObject) -> Response:
     """Create a company, or change the one of this number, and answer with it."""
     with get_context().store.transaction() as session:
         row = _get_company(session, number) if number is not None else None
-        present = _get_company_data(row) if row is not None else CompanyData(name="")
+        present = CompanyData(name="") if row is None else CompanyData.from_company(row)
         data = CompanyData(
             name=body.get("name", present.name),
             number=body.get("number", present.number) or "",
@@ -214,9 +214,10 @@ def _save_contact(number: int | None, body: JsonObject) -> Response:
         row = _get_contact(session, number) if number is not None else None
         company_id = body.get("company", row.company_id if row else None)
         company_row = session.get(Company, company_id) if company_id is not None else None
+        # Not left to the foreign key: its error would be a 500.
         if company_id is not None and company_row is None:
             raise ApiError(422, fields={"company": ["There is no such company."]})
-        saved = records.save_contact(
+        saved_row = records.save_contact(
             session,
             row,
             email=body.get("email", row.email if row else ""),
@@ -226,7 +227,7 @@ def _save_contact(number: int | None, body: JsonObject) -> Response:
             by=get_staff().name,
             now=now(),
         )
-        return jsonify(customers.present_contact(saved))
+        return jsonify(customers.present_contact(saved_row))
 
 
 def _find_staff(
@@ -235,21 +236,11 @@ def _find_staff(
     """Return the person a field names, the present one where the body leaves the field out."""
     if field not in body:
         return present
-    return person(session, body[field], field) if body[field] else None
-
-
-def _get_company_data(row: Company) -> CompanyData:
-    return CompanyData(
-        name=row.name,
-        number=row.number or "",
-        domains=[d.domain for d in row.domains],
-        manager=row.manager,
-        consultant=row.consultant,
-    )
+    return find_person(session, body[field], field) if body[field] else None
 
 
 def _get_company(session: Session, number: int) -> Company:
-    row = session.scalar(select(Company).where(Company.id == number).options(*_RELATED))
+    row = session.scalar(select(Company).where(Company.id == number).options(*_LOAD_RELATIONS))
     if row is None:
         raise ApiError(404, f"There is no company {number}.")
     return row

@@ -7,13 +7,13 @@ from console.api import schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, choice_input, number_input, text_input
 from console.api.paging import JsonObject, respond_with_rows
-from console.api.tickets import person
-from console.perform import actions_of
+from console.api.tickets import find_person
+from console.perform import get_actions
 from console.presenters import customers
-from console.presenters.ticket import present_task
+from console.presenters.tickets.ticket import present_task
 from console.presenters.times import format_iso
 from console.web.api_errors import ApiError
-from console.web.request import actor, get_context, get_session, get_staff, get_time_zone, now
+from console.web.request import get_actor, get_context, get_session, get_staff, get_time_zone, now
 from workflow import process
 from workflow.models.core import Staff, Task
 from workflow.permissions import Right
@@ -78,7 +78,7 @@ def _perform_on_task(number: int, command: Command) -> Response:
     task = get_session().get(Task, number)
     if task is None:
         raise ApiError(404, f"There is no task {number}.")
-    actions_of(get_context()).perform(task.ticket_id, command, actor=actor(), now=now())
+    get_actions(get_context()).perform(task.ticket_id, command, actor=get_actor(), now=now())
     with get_context().store.read_only() as session:
         return jsonify(_present_task(session.get_one(Task, number)))
 
@@ -99,7 +99,7 @@ def staff_list(page: JsonObject) -> Response:
 @endpoint("GET", "/me", Right.READ, schemas.StaffMember, about=ABOUT)
 def me() -> Response:
     """Get the person whose token this is."""
-    return jsonify(customers.present_staff(person(get_session(), "me", "")))
+    return jsonify(customers.present_staff(find_person(get_session(), "me", "")))
 
 
 @endpoint("GET", "/process", Right.READ, schemas.Report, about=ABOUT)

@@ -49,7 +49,7 @@ def respond_with_items(items: list[JsonObject], next_cursor: str | None) -> Resp
     return jsonify({"items": items, "next": next_cursor})
 
 
-def after_cursor(sort: Sort, cursor: str) -> ColumnElement[bool]:
+def build_cursor_condition(sort: Sort, cursor: str) -> ColumnElement[bool]:
     """Return the condition for tickets that come after the cursor's in a list of this order.
 
     Tickets without a deadline come last. Raises ApiError (422) for a cursor that is not ours.
@@ -71,7 +71,7 @@ def after_cursor(sort: Sort, cursor: str) -> ColumnElement[bool]:
 def make_cursor(sort: Sort, ticket: Ticket) -> str:
     """Return the cursor after this ticket: `41`, by deadline `20261125T134900.000000Z~41` or `~41`.
 
-    `after_cursor` reads it.
+    `build_cursor_condition` reads it.
     """
     if sort is not Sort.DUE:
         return str(ticket.id)
@@ -83,7 +83,7 @@ def parse_cursor_number(text: str) -> int:
     """Return the id in a cursor. Raises ApiError (422) for anything else."""
     number = parse_id(text)
     if number is None:
-        raise _invalid_cursor()
+        raise _make_cursor_error()
     return number
 
 
@@ -91,8 +91,8 @@ def _parse_time(text: str) -> datetime:
     try:
         return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError:
-        raise _invalid_cursor() from None
+        raise _make_cursor_error() from None
 
 
-def _invalid_cursor() -> ApiError:
+def _make_cursor_error() -> ApiError:
     return ApiError(422, fields={"cursor": ["It is no cursor: use `next` of the previous page."]})

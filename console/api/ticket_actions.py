@@ -13,10 +13,10 @@ from console.api import schemas
 from console.api.endpoint import ConditionalHeaders, endpoint
 from console.api.fields import StrictSchema, choice_input, number_input, text_input
 from console.api.paging import JsonObject
-from console.api.tickets import ABOUT, person, shown
-from console.perform import actions_of
+from console.api.tickets import ABOUT, find_person, respond_with_ticket
+from console.perform import get_actions
 from console.web.api_errors import ApiError
-from console.web.request import actor, get_context, get_session, now
+from console.web.request import get_actor, get_context, get_session, now
 from parsers.text import filenames
 from workflow import process
 from workflow.errors import NoSuchTicket
@@ -47,13 +47,13 @@ class Empty(CommandSchema):
     """No request body."""
 
 
-class Reasoned(CommandSchema):
+class WithReason(CommandSchema):
     """Body that gives the reason, for whoever comes next."""
 
     reason = text_input(LONGEST_REASON, 1, required=True)
 
 
-class Noted(CommandSchema):
+class WithNote(CommandSchema):
     """Body that may say how something was done, for the record."""
 
     note = text_input(LONGEST_REASON, load_default="")
@@ -74,10 +74,10 @@ class Assign(CommandSchema):
 
     def build(self, data: JsonObject) -> Command:
         """Return the command; its owner is looked up by name or address."""
-        return actions.Assign(person(get_session(), data["owner"], "owner").id)
+        return actions.Assign(find_person(get_session(), data["owner"], "owner").id)
 
 
-class FollowUp(Noted):
+class FollowUp(WithNote):
     """Body that may say how the follow-up was done, for the record."""
 
     def build(self, data: JsonObject) -> Command:
@@ -85,7 +85,7 @@ class FollowUp(Noted):
         return actions.FollowUp(note=data["note"])
 
 
-class Tick(Box, Noted):
+class Tick(Box, WithNote):
     """Body that names a box of the manual, and may say how it was done."""
 
     def build(self, data: JsonObject) -> Command:
@@ -114,7 +114,7 @@ class Resolve(CommandSchema):
         return actions.Resolve(yes=data["resolution"] == "yes")
 
 
-class MoveBack(Reasoned):
+class MoveBack(WithReason):
     """Body that names an earlier stage, with the reason."""
 
     stage = choice_input(STAGES_BACK, required=True)
@@ -124,7 +124,7 @@ class MoveBack(Reasoned):
         return actions.MoveBack(STAGES_BACK[data["stage"]], data["reason"])
 
 
-class Reopen(Reasoned):
+class Reopen(WithReason):
     """Body that gives the reason, for whoever comes next."""
 
     def build(self, data: JsonObject) -> Command:
@@ -132,7 +132,7 @@ class Reopen(Reasoned):
         return actions.Reopen(data["reason"])
 
 
-class End(Reasoned):
+class End(WithReason):
     """Body that says how the ticket ends, with the reason."""
 
     status = choice_input((Status.SPAM, Status.WITHDRAWN), required=True)
@@ -330,13 +330,13 @@ class Recap(CommandSchema):
             text=data["text"],
             template=data["template"],
             cc=data["cc"],
-            files=[_file(one["name"], one["content"]) for one in data["attachments"]],
+            files=[_decode_file(one["name"], one["content"]) for one in data["attachments"]],
             across_companies=data["across_companies"],
             checked=data["checked"],
         )
 
 
-def _file(name: str, content: str) -> actions.AttachedFile:
+def _decode_file(name: str, content: str) -> actions.AttachedFile:
     safe = filenames.make_safe(name)
     if not safe:
         raise ApiError(422, fields={"attachments": ["A file needs a name."]})
@@ -408,7 +408,7 @@ def _add(name: str, action: Action) -> None:
         if "key" in headers:
             assert isinstance(command, actions.SendRecap)
             command = replace(command, key=headers["key"])
-        return perform(number, command, expected=_expected(headers["if_match"]))
+        return perform(number, command, versions=_parse_versions(headers["if_match"]))
 
     view.__name__ = f"ticket_{name.replace('-', '_')}"
     view.__doc__ = action.description
@@ -425,24 +425,24 @@ def _add(name: str, action: Action) -> None:
     make(view)
 
 
-def perform(number: int, command: Command, expected: ExactVersions | None = None) -> Response:
+def perform(number: int, command: Command, versions: ExactVersions | None = None) -> Response:
     """Carry out a command and answer the ticket as it is now, or the one that it opened.
 
     Raises ApiError for a ticket that does not exist; what else stands in the way is 403, 409 or
     412.
     """
     try:
-        result = actions_of(get_context()).perform(
-            number, command, actor=actor(), now=now(), expected=expected
+        result = get_actions(get_context()).perform(
+            number, command, actor=get_actor(), now=now(), expected=versions
         )
     except NoSuchTicket as missing:
         if missing.number != number:  # another ticket that the command names
             raise
         raise ApiError(404, f"There is no ticket {number}.") from None
-    return shown(result.opened or number)
+    return respond_with_ticket(result.opened or number)
 
 
-def _expected(if_match: str) -> ExactVersions | None:
+def _parse_versions(if_match: str) -> ExactVersions | None:
     """Return the versions that the caller insists on; None where they insist on none."""
     if not if_match or request.if_match.star_tag:
         return None

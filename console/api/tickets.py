@@ -13,11 +13,11 @@ from console.api import paging, schemas
 from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, choice_input, text_input
 from console.pages.tickets import files
-from console.presenters import ticket as ticket_presenter
 from console.presenters.csv_text import encode_csv
-from console.presenters.queue import STAGES, TRANSPORTS
+from console.presenters.tickets import ticket as ticket_presenter
+from console.presenters.tickets.queue import STAGES, TRANSPORTS
 from console.web.api_errors import ApiError
-from console.web.request import actor, get_context, get_session, get_staff, now
+from console.web.request import get_actor, get_context, get_session, get_staff, now
 from ingest.phone_call import NotFiledYet, PhoneCall
 from ingest.phone_call import write_down as write_call_down
 from parsers.phone_call import Contact
@@ -31,7 +31,7 @@ from workflow.tickets import presence, views
 from workflow.tickets.views import Filters, Sort, TicketQuery
 
 ABOUT = "tickets"
-VIEWED_EVERY = timedelta(hours=1)  # in the audit trail: so often it says who has read a ticket
+VIEW_RECORD_INTERVAL = timedelta(hours=1)  # the audit log says so often who has read a ticket
 
 
 class List(PageQuery):
@@ -91,26 +91,27 @@ class Export(StrictSchema):
     query=List,
     refuses=[422],
 )
-def tickets(wanted: paging.JsonObject) -> Response:
+def tickets(parameters: paging.JsonObject) -> Response:
     """Answer the tickets of a view, filtered, in order, page by page."""
-    asked = TicketQuery(
-        view=wanted["view"],
-        words=wanted["q"],
-        sort=Sort(wanted["sort"]) if wanted["sort"] else None,
+    ticket_query = TicketQuery(
+        view=parameters["view"],
+        words=parameters["q"],
+        sort=Sort(parameters["sort"]) if parameters["sort"] else None,
         filters=Filters(
-            company=wanted["company"],
-            channel=wanted["door"],
-            owner=_owner(get_session(), wanted["owner"]),
-            telemedicine=wanted["telemedicine"],
-            stage=Stage(wanted["stage"]) if wanted["stage"] else None,
+            company=parameters["company"],
+            channel=parameters["door"],
+            owner=_find_owner_id(get_session(), parameters["owner"]),
+            telemedicine=parameters["telemedicine"],
+            stage=Stage(parameters["stage"]) if parameters["stage"] else None,
         ),
     )
-    sort = asked.sort or views.VIEWS[asked.view].sort
-    query = views.build_select(get_session(), asked, actor=get_staff().name, now=now())
-    if wanted["cursor"]:
-        query = query.where(paging.after_cursor(sort, wanted["cursor"]))
-    rows = list(get_session().scalars(query.limit(wanted["limit"] + 1)))
-    page = rows[: wanted["limit"]]
+    sort = ticket_query.sort or views.VIEWS[ticket_query.view].sort
+    query = views.build_select(get_session(), ticket_query, actor=get_staff().name, now=now())
+    if parameters["cursor"]:
+        query = query.where(paging.build_cursor_condition(sort, parameters["cursor"]))
+    # One row more than asked for: it says whether there is a next page.
+    rows = list(get_session().scalars(query.limit(parameters["limit"] + 1)))
+    page = rows[: parameters["limit"]]
     following = paging.make_cursor(sort, page[-1]) if len(rows) > len(page) else None
     return paging.respond_with_items(
         [ticket_presenter.present_ticket_row(t) for t in page], following
@@ -122,8 +123,8 @@ def ticket(number: int) -> Response:
     """Answer a ticket with all that is on it. Its ETag is its version, for If-Match."""
     if get_session().get(Ticket, number) is None:
         raise ApiError(404, f"There is no ticket {number}.")
-    _viewed(number)
-    return shown(number)
+    _record_view(number)
+    return respond_with_ticket(number)
 
 
 @endpoint(
@@ -146,25 +147,26 @@ def write_down(once: paging.JsonObject, fields: paging.JsonObject) -> Response:
     take, emails = fields.pop("take"), fields.pop("contacts")
     call = PhoneCall(
         contacts=[Contact(email=email) for email in emails],
+        # The first contact is the caller, as the document of the API says.
         email=emails[0] if emails else "",
-        call_id=_call_id(once["key"]) if once["key"] else "",
+        call_id=_make_call_id(once["key"]) if once["key"] else "",
         **fields,
     )
     try:
-        filed = write_call_down(get_context(), call, actor=actor(), take=take)
+        result = write_call_down(get_context(), call, actor=get_actor(), take=take)
     except NotFiledYet as fault:
         answer = jsonify(detail=f"{fault}. Do not send it again.")
         answer.status_code = 202
         return answer
-    if filed.outcome is not Outcome.OPENED:  # other words under the same key: nothing is lost
+    if result.outcome is not Outcome.OPENED:  # other words under the same key: nothing is lost
         raise ApiError(
             409,
             "This Idempotency-Key was another call's. What you sent now stands on its ticket,"
-            f" {filed.ticket}.",
+            f" {result.ticket}.",
         )
-    answer = shown(filed.ticket)
+    answer = respond_with_ticket(result.ticket)
     answer.status_code = 201
-    answer.headers["Location"] = f"/api/v1/tickets/{filed.ticket}"
+    answer.headers["Location"] = f"/api/v1/tickets/{result.ticket}"
     return answer
 
 
@@ -177,9 +179,9 @@ def write_down(once: paging.JsonObject, fields: paging.JsonObject) -> Response:
     query=Export,
     kind="text/csv",
 )
-def export(wanted: paging.JsonObject, view: str) -> Response:
+def export(parameters: paging.JsonObject, view: str) -> Response:
     """Answer the tickets of a view as CSV, streamed; the export is in the audit log."""
-    columns = exports.select_columns([], with_text=wanted["text"])
+    columns = exports.select_columns([], with_text=parameters["text"])
     conditions = views.VIEWS[view].where(get_staff().name, now())
     count = get_session().scalar(select(func.count()).select_from(Ticket).where(*conditions))
     with get_context().store.transaction() as session:
@@ -207,7 +209,7 @@ def attachment(number: int) -> Response:
     return files.download(number)
 
 
-def shown(number: int) -> Response:
+def respond_with_ticket(number: int) -> Response:
     """Return the answer with a ticket as it is now, and its ETag."""
     with get_context().store.read_only() as session:
         answer = jsonify(ticket_presenter.present_ticket(session, number, get_context().settings))
@@ -215,36 +217,38 @@ def shown(number: int) -> Response:
     return answer
 
 
-def person(session: Session, name: str, field: str) -> Staff:
+def find_person(session: Session, name: str, field: str) -> Staff:
     """Return somebody on the desk, by name or address, or `me`. Raises ApiError for nobody."""
-    found = (
+    staff = (
         session.get(Staff, get_staff().id) if name == "me" else directory.find_staff(session, name)
     )
-    if found is None:
+    if staff is None:
         raise ApiError(422, fields={field: ["Nobody on the desk has this name or address."]})
-    return found
+    return staff
 
 
-def _owner(session: Session, name: str) -> int | None:
+def _find_owner_id(session: Session, name: str) -> int | None:
     if name == "nobody":
         return views.NOBODY
-    return person(session, name, "owner").id if name else None
+    return find_person(session, name, "owner").id if name else None
 
 
-def _call_id(key: str) -> str:
+def _make_call_id(key: str) -> str:
+    # With the person: programs of two people may choose the same key.
     return "api-" + hashlib.sha256(f"{get_staff().id}:{key}".encode()).hexdigest()[:40]
 
 
-def _viewed(number: int) -> None:
+def _record_view(number: int) -> None:
     """Record in the audit log who has read a ticket, once an hour (45 CFR 164.312(b))."""
-    since = now() - VIEWED_EVERY
-    lately = select(AuditEntry.id).where(
+    since = now() - VIEW_RECORD_INTERVAL
+    recent_views = select(AuditEntry.id).where(
         AuditEntry.ticket_id == number,
         AuditEntry.action == "viewed",
         AuditEntry.actor == get_staff().name,
         AuditEntry.at > since,
     )
-    if get_session().scalar(lately.limit(1)) is None:
+    # A program that reads a ticket each minute would fill the audit log.
+    if get_session().scalar(recent_views.limit(1)) is None:
         with get_context().store.transaction() as session:
             audit.record(
                 session, "viewed", by=get_staff().name, cause="API", now=now(), ticket=number

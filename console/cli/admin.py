@@ -54,7 +54,7 @@ def migrate() -> None:
 @click.command()
 @bootstrap.json_option
 @click.pass_context
-def status(ctx: click.Context, *, json_wanted: bool) -> None:
+def status(ctx: click.Context, *, as_json: bool) -> None:
     r"""Show channels, processes, backlog and what needs a person.
 
     \b
@@ -67,7 +67,7 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context:
         report = present_status(context)
-    if json_wanted:
+    if as_json:
         terminal.print_json(report)
     else:
         terminal.print_status(report)
@@ -77,7 +77,7 @@ def status(ctx: click.Context, *, json_wanted: bool) -> None:
 @click.command()
 @bootstrap.json_option
 @click.pass_context
-def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
+def ledger(ctx: click.Context, *, as_json: bool) -> None:
     r"""Prove that nothing is lost: compare what was received with the results.
 
     \b
@@ -96,7 +96,7 @@ def ledger(ctx: click.Context, *, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         balance = compute_balance(session)
-    if json_wanted:
+    if as_json:
         terminal.print_json(balance.as_dict())
     else:
         terminal.print_ledger(balance)

@@ -85,6 +85,7 @@ def _pull_once(since: datetime | None, forms: tuple[str, ...]) -> None:
                 raise CommandError(NO_FORM, EXIT_UNUSABLE)
             faults = [fault for form in form_ids if (fault := _pull(pulling, form, begin))]
     if faults:
+        # 78 before 75: trying again does not help while a form needs a person.
         raise CommandError("not everything was pulled", max(faults))
 
 

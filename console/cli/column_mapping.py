@@ -106,7 +106,7 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     name: str,
     date_order: str | None,
     time_zone: str | None,
-    json_wanted: bool,
+    as_json: bool,
     actor: str,
 ) -> None:
     """Show how a sheet would be read with the given mapping.
@@ -131,21 +131,21 @@ def map_(  # noqa: PLR0913  # a command has the options it has
     with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
         sheets = _propose_sheets(context, _read_workbook(context, file, number, actor), choices)
         sheet = _choose_sheet(sheets, sheet_name)
-        replayed = _save_profile(context, sheet, name, actor) if name else []
+        replayed_deliveries = _save_profile(context, sheet, name, actor) if name else []
     others = [other.name for other in sheets if other is not sheet]
-    if json_wanted:
+    if as_json:
         terminal.print_json(
             {
                 **column_mapping.present_sheet(sheet),
                 "other_sheets": others,
                 "saved": name or None,
-                "replayed": replayed,
+                "replayed": replayed_deliveries,
             }
         )
         return
     column_mapping.print_sheet(sheet, others)
     if name:
-        column_mapping.print_saved(name, replayed)
+        column_mapping.print_saved_profile(name, replayed_deliveries)
     else:
         column_mapping.print_next_step(sheet, f'"{file}"' if file else f"--delivery {number}")
 
@@ -259,13 +259,13 @@ def _save_profile(
         raise CommandError(f"not saved: {error}", 1) from None
     deliveries = replay_waiting(context, sheet.fingerprint, by=actor)
     with context.store.read_only() as session:
-        return [replay.present_replayed(d, list_ticket_ids(session, d.id)) for d in deliveries]
+        return [replay.present_result(d, list_ticket_ids(session, d.id)) for d in deliveries]
 
 
 @click.group(invoke_without_command=True)
 @bootstrap.json_option
 @click.pass_context
-def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
+def profiles(ctx: click.Context, *, as_json: bool) -> None:
     r"""List the profiles by which workbooks are read.
 
     Those saved with `intake map`, and those of intake.toml.
@@ -284,7 +284,7 @@ def profiles(ctx: click.Context, *, json_wanted: bool) -> None:
         rows = column_mapping.present_profiles(
             list_profiles(session), list_configured_profiles(context.settings)
         )
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         column_mapping.print_profiles(rows)

@@ -79,7 +79,7 @@ def tickets(
     columns: tuple[str, ...],
     apply: bool,
     actor: str,
-    json_wanted: bool,
+    as_json: bool,
 ) -> None:
     r"""Import tickets, with their stage, owner, company and contacts.
 
@@ -93,13 +93,13 @@ def tickets(
     Next: `intake import undo N` withdraws them.
     """
     terms = _build_terms(stages, owners, time_zone)
-    _import_file("tickets", file, columns, terms, apply=apply, actor=actor, json_wanted=json_wanted)
+    _import_file("tickets", file, columns, terms, apply=apply, actor=actor, as_json=as_json)
 
 
 @import_.command("companies")
 @_import_options
 def companies(
-    *, file: Path, columns: tuple[str, ...], apply: bool, actor: str, json_wanted: bool
+    *, file: Path, columns: tuple[str, ...], apply: bool, actor: str, as_json: bool
 ) -> None:
     r"""Import practices: name, number, mail domains, manager, consultant.
 
@@ -109,15 +109,13 @@ def companies(
     A practice that is on record gets the values it lacks; nothing is overwritten. Managers are
     people on the desk: add them first (`intake user add`).
     """
-    _import_file(
-        "companies", file, columns, None, apply=apply, actor=actor, json_wanted=json_wanted
-    )
+    _import_file("companies", file, columns, None, apply=apply, actor=actor, as_json=as_json)
 
 
 @import_.command("contacts")
 @_import_options
 def contacts(
-    *, file: Path, columns: tuple[str, ...], apply: bool, actor: str, json_wanted: bool
+    *, file: Path, columns: tuple[str, ...], apply: bool, actor: str, as_json: bool
 ) -> None:
     r"""Import contacts: name, e-mail, phone, company.
 
@@ -127,12 +125,12 @@ def contacts(
     A contact is known by its address. One that is on record gets the values it lacks; nothing is
     overwritten.
     """
-    _import_file("contacts", file, columns, None, apply=apply, actor=actor, json_wanted=json_wanted)
+    _import_file("contacts", file, columns, None, apply=apply, actor=actor, as_json=as_json)
 
 
 @import_.command("list")
 @bootstrap.json_option
-def list_(*, json_wanted: bool) -> None:
+def list_(*, as_json: bool) -> None:
     r"""List past imports, and the results of their rows.
 
     \b
@@ -143,7 +141,7 @@ def list_(*, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = [imports_presenter.present_import(one) for one in list_imports(session)]
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         imports_presenter.print_imports(rows)
@@ -183,7 +181,7 @@ def _import_file(
     *,
     apply: bool,
     actor: str,
-    json_wanted: bool,
+    as_json: bool,
 ) -> None:
     from console.presenters import imports as imports_presenter
     from ingest.crm_import.rows import Vocabulary
@@ -201,7 +199,7 @@ def _import_file(
     except ParseError as error:
         raise CommandError(f"{file}: {error}", EXIT_UNREADABLE) from None
     data = imports_presenter.present_result(kind, report)
-    if json_wanted:
+    if as_json:
         terminal.print_json(data)
     else:
         imports_presenter.print_result(data)
@@ -223,6 +221,7 @@ def _read_file(file: Path) -> bytes:
     from workflow.settings.settings import load_settings
 
     limit = load_settings().workbook_limit
+    # Before it is read: the whole file is held in memory.
     if file.stat().st_size > limit:
         raise CommandError(
             f"{file} is larger than INTAKE_WORKBOOK_LIMIT ({limit} bytes): export it in parts",

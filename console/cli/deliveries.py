@@ -87,7 +87,7 @@ def _accept(
     help="At most so many, the newest (failed: oldest); 0 for all.",
 )
 @bootstrap.json_option
-def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
+def deliveries(*, state: str | None, limit: int, as_json: bool) -> None:
     r"""List what came in, and its results.
 
     \b
@@ -103,7 +103,7 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = list_deliveries(session, state, limit, context.clock())
         more = count_deliveries(session, state) - len(rows)
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         terminal.print_deliveries(rows)
@@ -127,6 +127,7 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
 )
 @click.option(
     "--rejected",
+    "rejected_file",
     metavar="FILE",
     type=OUTPUT_FILE,
     help="Write its rejected rows into an Excel file, to correct them.",
@@ -134,7 +135,7 @@ def deliveries(*, state: str | None, limit: int, json_wanted: bool) -> None:
 @bootstrap.json_option
 @bootstrap.actor_option
 def delivery(
-    number: int, *, raw: bool, rejected: Path | None, json_wanted: bool, actor: str
+    number: int, *, raw: bool, rejected_file: Path | None, as_json: bool, actor: str
 ) -> None:
     r"""Show one delivery: how it came, how often, and the result of each item.
 
@@ -157,9 +158,9 @@ def delivery(
             raise CommandError(f"there is no delivery {number}: see `intake deliveries`", 1)
         if raw:
             _write_raw(read_original(context, number, actor, cause="delivery --raw"))
-        elif rejected is not None:
-            _write_rejected(context, number, rejected, actor)
-        elif json_wanted:
+        elif rejected_file is not None:
+            _write_rejected_rows(context, number, rejected_file, actor)
+        elif as_json:
             terminal.print_json(data)
         else:
             terminal.print_delivery(data)
@@ -186,7 +187,7 @@ def read_original(context: "AppContext", number: int, actor: str, *, cause: str)
     return raw
 
 
-def _write_rejected(context: "AppContext", number: int, file: Path, actor: str) -> None:
+def _write_rejected_rows(context: "AppContext", number: int, file: Path, actor: str) -> None:
     from ingest.folder.rejected_rows import list_rejected_rows, render_workbook
     from ingest.replay.reprocess import UnreadableError
     from workflow.audit import record as audit
@@ -198,6 +199,7 @@ def _write_rejected(context: "AppContext", number: int, file: Path, actor: str) 
     if not rows:
         raise CommandError(f"delivery {number} has no rejected rows", 1)
     with context.store.transaction() as session:
+        # Recorded before the file is written: nobody gets the rows without a trace.
         now, cause = context.clock(), "delivery --rejected"
         audit.record(session, "original read", by=actor, cause=cause, now=now, delivery=number)
     file.write_bytes(render_workbook(rows))

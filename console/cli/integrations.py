@@ -58,7 +58,7 @@ def token_add(name: str, person: str, scopes: tuple[str, ...], actor: str) -> No
 
 @token.command("list")
 @bootstrap.json_option
-def token_list(*, json_wanted: bool) -> None:
+def token_list(*, as_json: bool) -> None:
     r"""List the valid tokens, by name: nobody can see the tokens themselves again.
 
     \b
@@ -70,7 +70,7 @@ def token_list(*, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = [as_data(one) for one in api_tokens.list_tokens(session)]
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         lines = (
@@ -144,7 +144,7 @@ def hook_add(url: str, events: tuple[str, ...], actor: str) -> None:
 
 @hook.command("list")
 @bootstrap.json_option
-def hook_list(*, json_wanted: bool) -> None:
+def hook_list(*, as_json: bool) -> None:
     r"""List the webhooks: waiting events, those given up after two days, and the last error.
 
     \b
@@ -156,7 +156,7 @@ def hook_list(*, json_wanted: bool) -> None:
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = [as_data(one, counts) for one, counts in deliver.list_webhooks(session)]
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         lines = (

@@ -25,10 +25,10 @@ SECTIONS = {  # of `intake --help`, in the order in which one needs them
         "import": "console.cli.crm_import:import_",
     },
     "Work on tickets": {
-        "tickets": "console.cli.tickets:tickets",
-        "ticket": "console.cli.tickets:ticket",
-        "automated": "console.cli.automated:automated",
-        "export": "console.cli.export:export",
+        "tickets": "console.cli.tickets.tickets:tickets",
+        "ticket": "console.cli.tickets.tickets:ticket",
+        "automated": "console.cli.tickets.automated:automated",
+        "export": "console.cli.tickets.export:export",
         "process": "console.cli.admin:process",
     },
     "Who is who": {

@@ -41,7 +41,7 @@ Reader = Callable[[str, bytes], Iterator[Line]]
 @bootstrap.json_option
 @click.pass_context
 def parse(
-    ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, json_wanted: bool
+    ctx: click.Context, kind: str, files: tuple[Path, ...], *, html: bool, as_json: bool
 ) -> None:
     r"""Show what the parsers read from files; stores nothing.
 
@@ -59,16 +59,17 @@ def parse(
     if html and kind != "reply":
         raise click.UsageError("--html goes with `parse reply` only")
     reader = _make_reply_reader(html=html) if kind == "reply" else _make_item_reader(kind)
-    errors_seen = 0
+    error_count = 0
     with terminal.show_progress("files" if len(files) > 1 else "items") as step:
         for number, file in enumerate(files, 1):
-            for done, line in enumerate(_read_lines(file, reader), 1):
-                errors_seen += bool(line.get("error"))
-                terminal.print_json_line(line) if json_wanted else _print_item(line)
-                if len(files) == 1 and done % PROGRESS_STEP == 0:
-                    step(done, None)
+            for item_count, line in enumerate(_read_lines(file, reader), 1):
+                error_count += bool(line.get("error"))
+                terminal.print_json_line(line) if as_json else _print_item(line)
+                # Of many files the bar counts files; of one, perhaps a large workbook, its items.
+                if len(files) == 1 and item_count % PROGRESS_STEP == 0:
+                    step(item_count, None)
             step(number, len(files))
-    ctx.exit(errors.EXIT_UNREADABLE if errors_seen else 0)
+    ctx.exit(errors.EXIT_UNREADABLE if error_count else 0)
 
 
 def _read_lines(file: Path, reader: Reader) -> Iterator[Line]:

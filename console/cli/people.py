@@ -80,7 +80,7 @@ def user_link(name: str, actor: str) -> None:
 
 @user.command("list")
 @bootstrap.json_option
-def user_list(*, json_wanted: bool) -> None:
+def user_list(*, as_json: bool) -> None:
     r"""List the people on the desk.
 
     \b
@@ -94,7 +94,7 @@ def user_list(*, json_wanted: bool) -> None:
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         people = session.scalars(select(Staff).order_by(Staff.name))
         rows = [customers.present_staff(p) for p in people]
-    if json_wanted:
+    if as_json:
         terminal.print_json(rows)
     elif rows:
         terminal.create_console().print(
@@ -140,26 +140,19 @@ def company_add(
     the manager.
     """
     from workflow.customers import directory, records
+    from workflow.customers.records import CompanyData
     from workflow.tickets.desk import get_staff
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
         key = directory.build_company_key(name)
         row = directory.CustomerLookup(session).find_company_by_key(key)
-        data = records.CompanyData(name=name)
-        if row is not None:  # what is not given stays as it is
-            data = records.CompanyData(
-                name=row.name,
-                number=row.number or "",
-                domains=[d.domain for d in row.domains],
-                manager=row.manager,
-                consultant=row.consultant,
-            )
+        present = CompanyData(name=name) if row is None else CompanyData.from_company(row)
         data = replace(
-            data,
-            number=number or data.number,
-            domains=[*data.domains, *domains],
-            manager=get_staff(session, manager) if manager else data.manager,
-            consultant=get_staff(session, consultant) if consultant else data.consultant,
+            present,
+            number=number or present.number,
+            domains=[*present.domains, *domains],
+            manager=get_staff(session, manager) if manager else present.manager,
+            consultant=get_staff(session, consultant) if consultant else present.consultant,
         )
         records.save_company(session, row, data, by=actor, now=context.clock())
     click.echo(f"{name} is on record.")
@@ -167,7 +160,7 @@ def company_add(
 
 @company.command("list")
 @bootstrap.json_option
-def company_list(*, json_wanted: bool) -> None:
+def company_list(*, as_json: bool) -> None:
     r"""List the practices.
 
     \b
@@ -187,7 +180,7 @@ def company_list(*, json_wanted: bool) -> None:
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
         rows = session.scalars(select(Company).options(*people).order_by(Company.name))
         companies = [customers.present_company(c) for c in rows]
-    if json_wanted:
+    if as_json:
         terminal.print_json(companies)
     elif companies:
         columns = ("name", "number", "manager", "consultant", "domains")

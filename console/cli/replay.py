@@ -31,14 +31,14 @@ class ReplayOptions:
     actor: str
     dry_run: bool
     yes: bool
-    json_wanted: bool
+    as_json: bool
     is_brief: bool  # of many deliveries those without a change are only counted
 
     @property
     def is_interactive(self) -> bool:
         """Return whether to ask a person before each change."""
         return (
-            not (self.dry_run or self.yes or self.json_wanted)
+            not (self.dry_run or self.yes or self.as_json)
             and sys.stdin.isatty()
             and sys.stdout.isatty()
         )
@@ -49,7 +49,7 @@ class Selection:
     """The deliveries to read again: by id, every failed one, or processed ones by filter."""
 
     numbers: tuple[int, ...]
-    all_failed: bool
+    selects_failed: bool
     since: datetime | None
     format_name: str | None
     transport: str | None
@@ -87,7 +87,7 @@ def replay(  # noqa: PLR0913  # a command has the options it has
     transport: str | None,
     dry_run: bool,
     yes: bool,
-    json_wanted: bool,
+    as_json: bool,
     actor: str,
 ) -> None:
     r"""Read deliveries again, after a parser was repaired.
@@ -111,7 +111,7 @@ def replay(  # noqa: PLR0913  # a command has the options it has
         raise click.UsageError(
             "either numbers, or --all for the failed ones, or --since, --format, --transport"
         )
-    options = ReplayOptions(actor, dry_run, yes, json_wanted, is_brief=selection.has_filter)
+    options = ReplayOptions(actor, dry_run, yes, as_json, is_brief=selection.has_filter)
     ctx.exit(0 if _replay_all(selection, options) else 1)
 
 
@@ -121,8 +121,8 @@ def _replay_all(selection: Selection, options: ReplayOptions) -> bool:
 
     with bootstrap.open_app_context() as context, use_parser_pool(context.settings):
         ids = _select_ids(context, selection)
-        if not ids and not options.json_wanted:
-            nothing = "No delivery is failed." if selection.all_failed else NO_MATCH
+        if not ids and not options.as_json:
+            nothing = "No delivery is failed." if selection.selects_failed else NO_MATCH
             click.echo(nothing)
         results: list[DeliveryResult] = []
         bar: AbstractContextManager[Any] = terminal.show_progress("deliveries")
@@ -132,7 +132,7 @@ def _replay_all(selection: Selection, options: ReplayOptions) -> bool:
             for done, number in enumerate(ids, 1):
                 results.append(_replay_one(context, number, options))
                 step(done, len(ids))
-    if not options.json_wanted:
+    if not options.as_json:
         _print_summary(results, options)
     return all(result.is_readable for result in results)
 
@@ -141,9 +141,10 @@ def _select_ids(context: "AppContext", selection: Selection) -> list[int]:
     from console.presenters import deliveries
 
     if selection.numbers:
+        # Each once, in the order typed.
         return list(dict.fromkeys(selection.numbers))
     with context.store.read_only() as session:
-        if selection.all_failed:
+        if selection.selects_failed:
             return deliveries.list_failed_ids(session)
         return deliveries.list_processed_ids(
             session,
@@ -170,7 +171,7 @@ def _replay_one(context: "AppContext", number: int, options: ReplayOptions) -> D
         progress = deliveries.find_state(session, number)
     if progress is None:
         return _print_result(_present_unreadable(number, "unknown", NO_SUCH_DELIVERY), options)
-    state, filed = progress
+    state, filing_count = progress
     if state is DeliveryState.PROCESSED:
         return _replay_processed(context, number, options)
     if options.dry_run:
@@ -178,7 +179,11 @@ def _replay_one(context: "AppContext", number: int, options: ReplayOptions) -> D
     result = _retry_failed(context, number, options)
     # The replay continued after the items already filed: a repaired parser may read those
     # differently, too.
-    return _replay_processed(context, number, options) if result.is_readable and filed else result
+    return (
+        _replay_processed(context, number, options)
+        if result.is_readable and filing_count
+        else result
+    )
 
 
 def _retry_failed(context: "AppContext", number: int, options: ReplayOptions) -> DeliveryResult:
@@ -189,7 +194,7 @@ def _retry_failed(context: "AppContext", number: int, options: ReplayOptions) ->
     delivery = replay_failed(context, number, by=options.actor)
     assert delivery is not None  # deliveries are never deleted
     with context.store.read_only() as session:
-        data = replay_presenter.present_replayed(delivery, list_ticket_ids(session, number))
+        data = replay_presenter.present_result(delivery, list_ticket_ids(session, number))
     return _print_result(data, options)
 
 
@@ -217,14 +222,14 @@ def _replay_processed(context: "AppContext", number: int, options: ReplayOptions
         return _print_result(data, options)
     may_apply = comparison.has_changes and options.yes and not options.dry_run
     if not may_apply:
-        preview = replay_presenter.present_comparison(comparison, applied=False)
+        preview = replay_presenter.present_comparison(comparison, is_applied=False)
         result = _print_result(preview, options)
         if not (comparison.has_changes and options.is_interactive):
             return result
         if not click.confirm("Change it?"):
             return DeliveryResult(is_readable=True, has_changes=True)
-    applied = apply_replay(context, comparison, by=options.actor)
-    return _print_result(replay_presenter.present_comparison(applied, applied=True), options)
+    outcome = apply_replay(context, comparison, by=options.actor)
+    return _print_result(replay_presenter.present_comparison(outcome, is_applied=True), options)
 
 
 def _present_unreadable(number: int, state: str, reason: str) -> Data:
@@ -236,7 +241,7 @@ def _present_unreadable(number: int, state: str, reason: str) -> Data:
 def _print_result(data: Data, options: ReplayOptions) -> DeliveryResult:
     from console.presenters.replay import print_replay
 
-    if options.json_wanted:
+    if options.as_json:
         terminal.print_json_line(data)
     elif data["items"] or not (options.is_brief and data["read"]):
         print_replay(data)
@@ -244,16 +249,16 @@ def _print_result(data: Data, options: ReplayOptions) -> DeliveryResult:
 
 
 def _print_summary(results: list[DeliveryResult], options: ReplayOptions) -> None:
-    pending = sum(result.has_changes and not result.is_applied for result in results)
+    pending_count = sum(result.has_changes and not result.is_applied for result in results)
     if len(results) > 1:
-        applied = sum(result.is_applied for result in results)
-        unreadable = sum(not result.is_readable for result in results)
-        unchanged = len(results) - applied - pending - unreadable
+        changed_count = sum(result.is_applied for result in results)
+        unreadable_count = sum(not result.is_readable for result in results)
+        unchanged_count = len(results) - changed_count - pending_count - unreadable_count
         click.echo(
-            f"{len(results)} deliveries: {applied} done, {pending} would change,"
-            f" {unreadable} cannot be read, of {unchanged} nothing would change."
+            f"{len(results)} deliveries: {changed_count} done, {pending_count} would change,"
+            f" {unreadable_count} cannot be read, of {unchanged_count} nothing would change."
         )
-    if pending and not options.is_interactive:
+    if pending_count and not options.is_interactive:
         click.echo(
             "Nothing has been changed for these. To do it: the same without --dry-run, with --yes.",
             err=True,

@@ -65,12 +65,12 @@ def up() -> None:
     settings = load_settings()
     _check_ports(settings)
     with _hold_home(settings):
-        answered = bootstrap.migrate_database(settings)
+        is_database_up = bootstrap.migrate_database(settings)
         environment = prepare_home(settings)
         recorder = CrashRecorder(settings)
         supervisor = Supervisor(environment, recorder.record_end)
         supervisor.install_signal_handlers()
-        if not answered:
+        if not is_database_up:
             _migrate_later(supervisor, settings)
         url_file = None
         try:
@@ -91,6 +91,7 @@ def _check_ports(settings: "Settings") -> None:
     for name, (host, port) in get_listen_addresses(settings).items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the listeners do: connections of the last run may still be in TIME_WAIT.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -142,7 +143,7 @@ def _start_processes(
     from ingest.imap.mailboxes import list_mailboxes
 
     click.echo("starting …")
-    embedded = None if settings.redis_url else _start_valkey(supervisor, settings)
+    valkey = None if settings.redis_url else _start_valkey(supervisor, settings)
     for name in PROCESSES:
         if name == "imap" and not list_mailboxes(settings):
             supervisor.print_line(
@@ -156,15 +157,18 @@ def _start_processes(
             supervisor.add(name, build_command(name))
     ready = supervisor.wait_for(lambda: accepts_connections(settings), READY_SECONDS)
     if not supervisor.is_stopping:
-        invited = _invite_first_admin(settings) if ready else ""
+        invitation_link = _invite_first_admin(settings) if ready else ""
         click.echo(
             "\n".join(
                 build_banner(
-                    settings, environment["INTAKE_FORMSTACK_KEY"], ready=ready, invited=invited
+                    settings,
+                    environment["INTAKE_FORMSTACK_KEY"],
+                    ready=ready,
+                    invitation_link=invitation_link,
                 )
             )
         )
-    return embedded.url_file if embedded else None
+    return valkey.url_file if valkey else None
 
 
 def _invite_first_admin(settings: "Settings") -> str:
@@ -200,11 +204,14 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
     supervisor.add("valkey", valkey.command)
     if not supervisor.wait_for(valkey.is_ready, READY_SECONDS) and not supervisor.is_stopping:
         supervisor.print_line("valkey", "does not answer yet: the clock does the work meanwhile")
+    # Its port is chosen at each start: other commands find it by this file.
     valkey.url_file.write_text(valkey.url + "\n")
     return valkey
 
 
-def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = "") -> list[str]:
+def build_banner(
+    settings: "Settings", key: str, *, ready: bool, invitation_link: str = ""
+) -> list[str]:
     """Return the lines that say where to send mail, forms and Excel files, and where to sign in."""
     to = settings.sender
     server = settings.smtp_listen
@@ -232,7 +239,11 @@ def build_banner(settings: "Settings", key: str, *, ready: bool, invited: str = 
         f"           {build_signed_curl(settings, key)}",
         f"  Excel    {settings.dropbox.absolute()}",
         f"  browser  {settings.public_url}",
-        *([f"           first admin, once and within a day: {invited}"] if invited else []),
+        *(
+            [f"           first admin, once and within a day: {invitation_link}"]
+            if invitation_link
+            else []
+        ),
         f"  mails we send go to {mails}",
         "  tickets  intake tickets · intake status · intake demo",
         "Ctrl-C stops it.",

@@ -15,10 +15,10 @@ import click
 from console.bootstrap import open_app_context as open_app
 from console.demo import channels
 from console.errors import CommandError
-from console.perform import actions_of
-from console.presenters import ticket as ticket_presenter
+from console.perform import get_actions
 from console.presenters.terminal import Data, create_console
 from console.presenters.terminal import build_ticket_table as ticket_table
+from console.presenters.tickets import ticket as ticket_presenter
 from console.runtime.local_system import accepts_connections, get_formstack_key
 from workflow.context import AppContext
 from workflow.customers import directory
@@ -73,15 +73,18 @@ def _find_or_start_system() -> Iterator[Settings]:
             # ourselves
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
         try:
-            started = load_settings()
-            _wait_until(lambda: process.poll() is not None or _is_running(started), START_SECONDS)
-            if not _is_running(started):
+            new_settings = load_settings()
+            _wait_until(
+                lambda: process.poll() is not None or _is_running(new_settings), START_SECONDS
+            )
+            if not _is_running(new_settings):
                 raise CommandError(
                     f"it does not start:\n{(Path(folder) / 'up.log').read_text()[-2000:]}", 1
                 )
-            yield started
+            yield new_settings
         finally:
             process.terminate()
+            # Longer than the supervisor gives its processes to finish (DRAIN_SECONDS).
             process.wait(timeout=40)
 
 
@@ -102,7 +105,7 @@ def _is_running(settings: Settings) -> bool:
 
     Their addresses accept connections, and their heartbeats are less than a minute old.
     """
-    needed = {"smtp", "folder", "webhooks", "worker", "clock"}
+    required_processes = {"smtp", "folder", "webhooks", "worker", "clock"}
     if not accepts_connections(settings) or (
         not settings.database_url and not (settings.home / "intake.db").exists()
     ):
@@ -110,7 +113,7 @@ def _is_running(settings: Settings) -> bool:
     with open_app() as context:
         now = context.clock()
         last_seen = status.collect_status(context).last_seen
-    return needed <= {
+    return required_processes <= {
         name for name, at in last_seen.items() if (now - at).total_seconds() < HEARTBEAT_AGE
     }
 
@@ -206,7 +209,7 @@ def _complete_ticket(context: AppContext, number: int) -> None:
         Resolve(yes=True),
         SendRecap("The claims were filed again."),
     )
-    actions = actions_of(context)
+    actions = get_actions(context)
     for command in commands:
         actions.perform(number, command, actor=actor, now=context.clock())
 

@@ -45,7 +45,7 @@ COMMON_TIME_ZONES = tuple(
 @requires(Right.READ)
 def show_account() -> str:
     """Show the signed-in person's account with the forms that change it."""
-    account = get_session().scalars(select(Account).where(Account.id == _account_id())).one()
+    account = get_session().scalars(select(Account).where(Account.id == _get_account_id())).one()
     sessions = get_session().scalars(
         select(WebSession)
         .where(WebSession.account_id == account.id)
@@ -73,7 +73,9 @@ def save_time_zone() -> Response:
     if zone and zone not in available_timezones():
         abort(400)
     with get_context().store.transaction() as session:
-        session.execute(update(Account).where(Account.id == _account_id()).values(time_zone=zone))
+        session.execute(
+            update(Account).where(Account.id == _get_account_id()).values(time_zone=zone)
+        )
     flash("Times are now shown in this time zone.", "success")
     return redirect("/account")
 
@@ -86,7 +88,7 @@ def end_sessions() -> Response:
     with get_context().store.transaction() as session:
         session.execute(
             delete(WebSession).where(
-                WebSession.account_id == _account_id(), WebSession.key != this_session
+                WebSession.account_id == _get_account_id(), WebSession.key != this_session
             )
         )
         audit.record(
@@ -95,7 +97,7 @@ def end_sessions() -> Response:
             by=get_staff().name,
             cause="account",
             now=now(),
-            account=_account_id(),
+            account=_get_account_id(),
         )
     flash("You are signed out everywhere else.", "success")
     return redirect("/account")
@@ -107,6 +109,7 @@ def save_absence() -> Response:
     """Save the first and last day of an absence and who covers; no first day ends it."""
     try:
         since = _parse_day(request.form.get("since", ""))
+        # A person names the last day away; stored is the midnight after it.
         until = _parse_day(request.form.get("until", ""), days_later=1)
         with get_context().store.transaction() as session:
             person = session.get_one(Staff, get_staff().id)
@@ -148,7 +151,7 @@ def _parse_day(text: str, days_later: int = 0) -> datetime | None:
     return datetime.combine(day, time(0), get_time_zone()).astimezone(UTC)
 
 
-def _account_id() -> int:
+def _get_account_id() -> int:
     return int(session[ACCOUNT_KEY])
 
 

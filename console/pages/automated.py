@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from console.web.request import actor, get_context, get_session, requires
+from console.web.request import get_actor, get_context, get_session, requires
 from ingest.replay import automated_mail as filing
 from parsers.mail import evidence
 from workflow.database.ids import parse_id
@@ -35,7 +35,7 @@ def list_mails() -> str:
 def make_ticket(number: int) -> Response:
     """File a mail as a person's message, and show the ticket."""
     try:
-        ticket = filing.make_ticket(get_context(), number, actor=actor())
+        ticket = filing.make_ticket(get_context(), number, actor=get_actor())
     except NotPermitted:
         abort(403)
     except ActionNotAllowed as error:

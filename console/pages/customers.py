@@ -89,6 +89,7 @@ def _find_survey_mail(context: AppContext, token: str) -> OutgoingMail:
 def _store_answer(context: AppContext, mail: OutgoingMail, score: int, comment: str) -> None:
     """Store the answer to a survey mail, unless it has one: a forwarded mail counts once."""
     now = context.clock()
+    # Anybody with a forwarded mail can write it: no control characters reach terminals and exports.
     clean = "".join(c for c in comment if c.isprintable() or c == "\n")
     try:
         with context.store.transaction() as session:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from flask import Blueprint, abort, flash, redirect, render_template, request
@@ -9,9 +10,9 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
-from console.web.request import actor, get_context, get_session, get_staff, now, requires
+from console.web.request import get_actor, get_context, get_session, get_staff, now, requires
 from ingest.phone_call import InvalidAddress, PhoneCall, write_down
-from parsers.phone_call import Contact as Chosen
+from parsers.phone_call import Contact as CallContact
 from workflow.customers import directory, records
 from workflow.customers.records import CompanyData
 from workflow.database.ids import parse_id
@@ -33,12 +34,17 @@ def list_companies() -> str:
     """List fifty companies by name; with a search, those with such a name or number."""
     words, after = request.args.get("q", "")[:200], request.args.get("after", "")
     companies = records.search_companies(get_session(), words, after)
+    is_full_page = len(companies) == records.PAGE_SIZE
+    next_query = urlencode({"q": words, "after": companies[-1].key}) if is_full_page else ""
+    unknown_senders = len(records.list_unknown_senders(get_session()))
     return render_template(
         "people/companies.html",
         companies=companies,
         words=words,
         open_tickets=_count_open_tickets(get_session(), [c.id for c in companies]),
-        unknown_senders=len(records.list_unknown_senders(get_session())),
+        unknown_senders=unknown_senders,
+        has_more_senders=unknown_senders == records.PAGE_SIZE,  # where their list stops
+        next_query=next_query,
     )
 
 
@@ -54,12 +60,13 @@ def show_new_company_form() -> str:
 def show_company_form(number: int) -> str:
     """Show the form that changes a company."""
     company = _get_company(get_session(), number)
+    data = CompanyData.from_company(company)
     values = {
-        "name": company.name,
-        "number": company.number or "",
-        "domains": " ".join(d.domain for d in company.domains),
-        "manager": company.manager_id,
-        "consultant": company.consultant_id,
+        "name": data.name,
+        "number": data.number,
+        "domains": " ".join(data.domains),
+        "manager": data.manager.id if data.manager else None,
+        "consultant": data.consultant.id if data.consultant else None,
     }
     return _render_company_form(company, values)
 
@@ -113,13 +120,14 @@ def show_company(number: int) -> str:
         .limit(MAX_CONTACTS)
     )
     tickets = select(Ticket).where(Ticket.company_id == number).options(joinedload(Ticket.owner))
-    shared = and_(Ticket.company_id == number, Ticket.share_activity)
+    is_shared = and_(Ticket.company_id == number, Ticket.share_activity)
     return render_template(
         "people/company.html",
         company=company,
+        domains=[row.domain for row in company.domains],
         contacts=list(contacts),
         tickets=get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all(),
-        activity=_load_activity(get_session(), shared),
+        activity=_load_activity(get_session(), is_shared),
     )
 
 
@@ -136,12 +144,14 @@ def show_contact(number: int) -> str:
         .order_by(Ticket.id.desc())
         .limit(MAX_RECENT)
     )
-    shared = links.where(TicketContact.share_activity).with_only_columns(TicketContact.ticket_id)
+    shared_ticket_ids = links.where(TicketContact.share_activity).with_only_columns(
+        TicketContact.ticket_id
+    )
     return render_template(
         "people/contact.html",
         contact=contact,
         tickets=list(tickets),
-        activity=_load_activity(get_session(), Ticket.id.in_(shared)),
+        activity=_load_activity(get_session(), Ticket.id.in_(shared_ticket_ids)),
         companies=records.search_companies(get_session(), request.args.get("q", "")[:200]),
     )
 
@@ -178,7 +188,10 @@ def list_senders() -> str:
     companies = records.search_companies(get_session(), request.args.get("q", "")[:200])
     return render_template(
         "people/senders.html",
-        senders=records.list_unknown_senders(get_session()),
+        senders=[
+            (contact, contact.email.rpartition("@")[2], count)
+            for contact, count in records.list_unknown_senders(get_session())
+        ],
         companies=companies,
     )
 
@@ -240,6 +253,7 @@ def record_call(number: int) -> Answer:
     company = _get_company(get_session(), number)
     try:
         contacts = _get_contacts(get_session(), company)
+        # The form has no field for their address: it is that of the contact who has this name.
         name, email = _find_caller(form.get("name", ""), contacts)
         call = PhoneCall(
             contacts=contacts,
@@ -253,7 +267,7 @@ def record_call(number: int) -> Answer:
             telemedicine=form.get("telemedicine") == "yes",
             on_company=form.get("on_company") == "yes",
         )
-        ticket = write_down(get_context(), call, actor=actor(), take=True).ticket
+        ticket = write_down(get_context(), call, actor=get_actor(), take=True).ticket
     except ActionNotAllowed as error:
         return _render_call_form(number, form, str(error)), 409
     flash(f"Ticket #{ticket} is yours.", "success")
@@ -274,17 +288,18 @@ def _render_call_form(number: int, values: Mapping[str, str], error: str) -> str
         contacts=list(contacts),
         values=values,
         error=error,
+        # One id a form: pressed twice, or sent again after an error, it is still one ticket.
         call_id=values.get("call_id") or uuid4().hex,
         pipeline=PIPELINE,
         stage=STEPS[0].stage,
         type=TICKET_TYPE,
         name=TICKET_NAME.format(company=company.name),
-        chosen=request.form.getlist("contact"),
-        shared=request.form.getlist("share"),
+        chosen_ids=request.form.getlist("contact"),
+        shared_ids=request.form.getlist("share"),
     )
 
 
-def _get_contacts(session: Session, company: Company) -> list[Chosen]:
+def _get_contacts(session: Session, company: Company) -> list[CallContact]:
     """Return the ticked contacts, each with its choice about its timeline, and a new one.
 
     Raises InvalidAddress for one that is none.
@@ -292,23 +307,26 @@ def _get_contacts(session: Session, company: Company) -> list[Chosen]:
     ids = [
         number for text in request.form.getlist("contact") if (number := parse_id(text)) is not None
     ]
-    known = session.scalars(
+    contacts = session.scalars(
         select(Contact).where(Contact.id.in_(ids), Contact.company_id == company.id)
     )
-    shared = set(request.form.getlist("share"))
-    chosen = [Chosen(name=c.name, email=c.email, share_activity=str(c.id) in shared) for c in known]
-    new, name = (
+    shared_ids = set(request.form.getlist("share"))
+    call_contacts = [
+        CallContact(name=c.name, email=c.email, share_activity=str(c.id) in shared_ids)
+        for c in contacts
+    ]
+    new_email, new_name = (
         request.form.get("new_email", "").strip().casefold(),
         request.form.get("new_name", ""),
     )
-    if new and not directory.is_valid_address(new):
-        raise InvalidAddress(new)
-    if new or name.strip():
-        chosen.append(Chosen(name, new, share_activity="new" in shared))
-    return chosen
+    if new_email and not directory.is_valid_address(new_email):
+        raise InvalidAddress(new_email)
+    if new_email or new_name.strip():
+        call_contacts.append(CallContact(new_name, new_email, share_activity="new" in shared_ids))
+    return call_contacts
 
 
-def _find_caller(name: str, contacts: Sequence[Chosen]) -> tuple[str, str]:
+def _find_caller(name: str, contacts: Sequence[CallContact]) -> tuple[str, str]:
     """Return the caller's name and address.
 
     The address is that of the one chosen contact of this name, or of the only contact where it

@@ -42,7 +42,8 @@ from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
 from workflow.permissions import Right
 
-# Parameter of the address a saved form is sent to: its key, so that it can be deleted then.
+# Parameter of the address a saved form is sent to: its key, so that it can be deleted then. It and
+# the addresses of these pages have the name of the first release: people have them in open tabs.
 RESENT_KEY = "kept_form"
 LIBRARY = "security."  # endpoints of the sign-in library
 MAX_LINE_LENGTH = 60  # characters; a longer value is shown in a field of several lines
@@ -72,7 +73,7 @@ TYPED_FIELDS = {
     "until": "Until",
 }
 # Fields that some forms let people type and others choose: digits alone are a choice.
-TYPED_OR_CHOSEN = {
+MIXED_FIELDS = {
     "company",
     "into",
     "name",
@@ -80,14 +81,19 @@ TYPED_OR_CHOSEN = {
     "other",
     "row",
 }
-SIGNED_OUT = "You were signed out. Sign in: what you typed is saved and will be shown again."
-PAGE_TOO_OLD = "This page was older than your sign-in. Nothing was lost: check and send it again."
-TRY_AGAIN = "This page was open for too long, so nothing was done. Please try once more."
-NOT_SAVED = (
+LONG_FIELDS = {"text", "body"}  # of several lines, however short their value is
+SIGNED_OUT_MESSAGE = (
+    "You were signed out. Sign in: what you typed is saved and will be shown again."
+)
+PAGE_TOO_OLD_MESSAGE = (
+    "This page was older than your sign-in. Nothing was lost: check and send it again."
+)
+TRY_AGAIN_MESSAGE = "This page was open for too long, so nothing was done. Please try once more."
+NOT_SAVED_MESSAGE = (
     "You were signed out, and nothing was done. Sign in, go to the page again and repeat it."
 )
 
-pages = Blueprint("kept_forms", __name__)
+pages = Blueprint("saved_forms", __name__)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Field:
     label: str
     value: str
     is_editable: bool  # can be changed before the form is sent again
-    is_long: bool
+    is_long: bool  # shown in a field of several lines
 
 
 @pages.get("/kept-forms")
@@ -112,7 +118,7 @@ def list_forms() -> AnyResponse | str:
         session.pop(SAVED_FORMS_KEY, None)
         return redirect("/")
     return render_template(
-        "kept_forms/list.html",
+        "saved_forms/list.html",
         forms=[(form, form.at + saved_forms.KEEP_FOR) for form in forms],
         find_page=find_page,
     )
@@ -125,7 +131,7 @@ def show_newest() -> AnyResponse:
     forms = saved_forms.list_forms(
         get_session(), get_context().sealer, _get_account_id() or 0, now()
     )
-    return redirect(url_for("kept_forms.show", key=forms[0].key) if forms else "/")
+    return redirect(url_for("saved_forms.show", key=forms[0].key) if forms else "/")
 
 
 @pages.get("/kept-forms/<key>")
@@ -139,12 +145,18 @@ def show(key: str) -> str:
         abort(404)
     path, _, query = form.content.path.partition("?")
     query = urlencode([*parse_qsl(query), (RESENT_KEY, key)])
+    fields = [_build_field(name, value) for name, value in form.content.fields]
+    file_fields: dict[str, list[str]] = {}
+    for name, file in sorted(form.content.files, key=lambda pair: pair[0].lower()):
+        file_fields.setdefault(name, []).append(file)
     return render_template(
-        "kept_forms/form.html",
+        "saved_forms/form.html",
         form=form,
         action=f"{path}?{query}",
         page=find_page(path),
-        fields=[_build_field(name, value) for name, value in form.content.fields],
+        editable_fields=[field for field in fields if field.is_editable],
+        fixed_fields=[field for field in fields if not field.is_editable],
+        file_fields=file_fields,  # names of the chosen files by field
         until=form.at + saved_forms.KEEP_FOR,
     )
 
@@ -172,20 +184,20 @@ def save_late_form() -> AnyResponse | tuple[str, int] | None:
     if (
         hasattr(view, SCRIPT_ATTRIBUTE)
         or not form_tokens.is_our_token(token)
-        or _from_another_site()
+        or _is_from_another_site()
     ):
         return None
     own_answer = cast("Callable[..., AnyResponse] | None", getattr(view, EXPIRED_ATTRIBUTE, None))
     if own_answer is not None:
         return own_answer(**(request.view_args or {}))
     if (request.endpoint or "").startswith(LIBRARY):  # passwords and codes are never saved
-        flash(TRY_AGAIN, "error")
+        flash(TRY_AGAIN_MESSAGE, "error")
         return redirect(_find_library_page())
     owner, me = form_tokens.find_account_id(token), _get_account_id()
     if owner is None:  # the form of a page without sign-in: there is nobody to save it for
         if me is not None or g.get("csrf_valid"):
             return None
-        flash(NOT_SAVED, "error")
+        flash(NOT_SAVED_MESSAGE, "error")
         return redirect(url_for("security.login", next=find_page(request.path)))
     return _save(owner, me)
 
@@ -207,7 +219,8 @@ def _save(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         )
         return render_template("error.html", title="Too large", text=text), 413
     if me is None:
-        flash(SIGNED_OUT, "error")
+        flash(SIGNED_OUT_MESSAGE, "error")
+        # 303: the browser follows with a GET and does not send the form to the sign-in page.
         return redirect(url_for("security.login"), code=303)
     if me != owner:
         text = (
@@ -216,8 +229,8 @@ def _save(owner: int, me: int | None) -> AnyResponse | tuple[str, int]:
         )
         return render_template("error.html", title="This form is not yours", text=text), 403
     session[SAVED_FORMS_KEY] = FORMS_LISTED
-    flash(PAGE_TOO_OLD, "info")
-    return redirect(url_for("kept_forms.show", key=key), code=303)
+    flash(PAGE_TOO_OLD_MESSAGE, "info")
+    return redirect(url_for("saved_forms.show", key=key), code=303)
 
 
 def forget_resent_form(response: Response) -> Response:
@@ -249,11 +262,12 @@ def _read_form() -> FormContent:
     return FormContent(
         path=f"{request.path}?{urlencode(query)}" if query else request.path,
         fields=[(n, v) for n, v in request.form.items(multi=True) if n != form_tokens.CSRF_FIELD],
+        # Names only: browsers let no page fill in a file field, so the bytes would be of no use.
         files=[(n, f.filename) for n, f in request.files.items(multi=True) if f.filename],
     )
 
 
-def _from_another_site() -> bool:
+def _is_from_another_site() -> bool:
     """Return whether the browser says that a page of another site sent the request.
 
     Older browsers do not say: then the token alone has to do.
@@ -290,14 +304,14 @@ def find_page(path: str) -> str:
 
 
 def _build_field(name: str, value: str) -> Field:
-    is_choice = name in TYPED_OR_CHOSEN and value.isdigit()
+    is_choice = name in MIXED_FIELDS and value.isdigit()
     label = TYPED_FIELDS.get(name) or name.replace("_", " ").replace("-", " ").capitalize()
     return Field(
         name,
         label,
         value,
         is_editable=name in TYPED_FIELDS and not is_choice,
-        is_long="\n" in value or len(value) > MAX_LINE_LENGTH,
+        is_long=name in LONG_FIELDS or "\n" in value or len(value) > MAX_LINE_LENGTH,
     )
 
 

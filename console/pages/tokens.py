@@ -65,7 +65,7 @@ def _render_page(error: str = "", new_token: str = "") -> str:
         "tokens.html",
         tokens=api_tokens.list_tokens(get_session(), get_staff()),
         scopes=[(right, SCOPE_DESCRIPTIONS[right]) for right in Right if right in own_rights],
-        error=error,
+        error=error[:1].upper() + error[1:],
         new_token=new_token,
         values=request.form if error else {},
         chosen=request.form.getlist("scope") if error else [str(Right.READ)],

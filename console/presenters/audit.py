@@ -76,7 +76,7 @@ def describe_task(text: str, assignee: str) -> str:
 
 def describe_cause(row: AuditEntry) -> str:
     """Return the cause where it adds to the action, else ""."""
-    reasoned = {
+    actions = {
         "moved back",
         "reopened",
         str(Status.SPAM),
@@ -85,7 +85,7 @@ def describe_cause(row: AuditEntry) -> str:
         "undone",
         "relation",
     }
-    return row.cause if row.action in reasoned else ""
+    return row.cause if row.action in actions else ""
 
 
 def describe_actor(name: str) -> str:

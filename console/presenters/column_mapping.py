@@ -101,14 +101,14 @@ def print_next_step(sheet: SheetProposal, source: str) -> None:
         click.echo('It can be read as it is. To change it: --column "HEADING=FIELD" --save NAME')
 
 
-def print_saved(name: str, replayed: list[Data]) -> None:
+def print_saved_profile(name: str, deliveries: list[Data]) -> None:
     """Print that the profile is saved, and the deliveries that were read with it."""
     click.echo(
         f"saved as {shlex.quote(name)}: it reads the next file with these headings, on every host"
     )
-    for delivery in replayed:
+    for delivery in deliveries:
         replay.print_replay(delivery)
-    if not replayed:
+    if not deliveries:
         click.echo(
             "No failed delivery has these headings. Drop the file again, or: intake deliver"
             " secure-message FILE"

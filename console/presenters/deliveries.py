@@ -23,7 +23,7 @@ def list_deliveries(session: Session, state: str | None, limit: int, now: dateti
     `limit` 0 returns all of them; `state` None every state.
     """
     # the encrypted bytes may be megabytes a row: they are not loaded
-    query = select(Delivery).where(*_in_state(state)).options(defer(Delivery.content))
+    query = select(Delivery).where(*_build_state_conditions(state)).options(defer(Delivery.content))
     oldest_first = state == DeliveryState.FAILED
     query = query.order_by(Delivery.id if oldest_first else Delivery.id.desc())
     if limit:
@@ -39,7 +39,7 @@ def list_deliveries_before(
     """Return up to `limit` deliveries, newest first, with ids below `before`."""
     query = (
         select(Delivery)
-        .where(*_in_state(state))
+        .where(*_build_state_conditions(state))
         .options(defer(Delivery.content))
         .order_by(Delivery.id.desc())
     )
@@ -51,10 +51,15 @@ def list_deliveries_before(
 
 def count_deliveries(session: Session, state: str | None) -> int:
     """Return the number of deliveries in this state, of all for None."""
-    return session.scalar(select(func.count()).select_from(Delivery).where(*_in_state(state))) or 0
+    return (
+        session.scalar(
+            select(func.count()).select_from(Delivery).where(*_build_state_conditions(state))
+        )
+        or 0
+    )
 
 
-def _in_state(state: str | None) -> list[ColumnElement[bool]]:
+def _build_state_conditions(state: str | None) -> list[ColumnElement[bool]]:
     """Return the conditions for a state; "failed" includes deliveries with rejected rows."""
     if state == DeliveryState.FAILED:
         return [has_failures()]
@@ -66,7 +71,7 @@ class _FilingCounts:
     """Counts and tickets of the filed items of one delivery."""
 
     count: int = 0
-    rejected: int = 0
+    rejected_count: int = 0
     tickets: set[int] = field(default_factory=set)
 
 
@@ -77,12 +82,12 @@ def _count_filings(session: Session, ids: Sequence[int]) -> dict[int, _FilingCou
     """
     filings = {number: _FilingCounts() for number in ids}
     mine = Filing.delivery_id.in_(ids)
-    counted = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
+    query = select(Filing.delivery_id, Filing.outcome, func.count()).where(mine)
     for number, outcome, count in session.execute(
-        counted.group_by(Filing.delivery_id, Filing.outcome)
+        query.group_by(Filing.delivery_id, Filing.outcome)
     ):
         filings[number].count += count
-        filings[number].rejected += count if outcome is Outcome.REJECTED else 0
+        filings[number].rejected_count += count if outcome is Outcome.REJECTED else 0
     for number, ticket in session.execute(
         select(Filing.delivery_id, Filing.ticket_id).where(mine).distinct()
     ):
@@ -136,7 +141,7 @@ def find_delivery(session: Session, number: int, now: datetime) -> Data | None:
     }
 
 
-def _present_delivery(delivery: Delivery, filed: _FilingCounts, now: datetime) -> Data:
+def _present_delivery(delivery: Delivery, filings: _FilingCounts, now: datetime) -> Data:
     return {
         "id": delivery.id,
         "transport": delivery.transport,
@@ -149,10 +154,10 @@ def _present_delivery(delivery: Delivery, filed: _FilingCounts, now: datetime) -
         "processed_at": format_iso(delivery.processed_at),
         "attempts": delivery.attempts,
         "items": delivery.items,
-        "filed": filed.count,
-        "rejected": filed.rejected,
+        "filed": filings.count,
+        "rejected": filings.rejected_count,
         "name": delivery.envelope.get("name", ""),
-        "tickets": sorted(filed.tickets),
+        "tickets": sorted(filings.tickets),
     }
 
 
@@ -179,15 +184,15 @@ def list_processed_ids(
 def find_state(session: Session, number: int) -> tuple[DeliveryState, int] | None:
     """Return the state of a delivery and its number of filed items; None if there is none."""
     state = session.scalar(select(Delivery.state).where(Delivery.id == number))
-    filed = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
-    return (state, filed) if state is not None else None
+    filing_count = session.scalar(select(func.count()).where(Filing.delivery_id == number)) or 0
+    return (state, filing_count) if state is not None else None
 
 
 def list_ticket_ids(session: Session, number: int) -> list[int]:
     """Return the ids of the tickets that its items are on."""
-    filed = (
+    ticket_ids = (
         select(Filing.ticket_id)
         .where(Filing.delivery_id == number, Filing.ticket_id.is_not(None))
         .distinct()
     )
-    return sorted(number for number in session.scalars(filed) if number is not None)
+    return sorted(number for number in session.scalars(ticket_ids) if number is not None)

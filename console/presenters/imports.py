@@ -13,7 +13,7 @@ from workflow.models.states import RowOutcome
 if TYPE_CHECKING:
     from ingest.crm_import.run import ImportReport, ImportSummary
 
-MAX_SHOWN = 20  # rows, names and columns printed for a person; --json has all of them
+MAX_ROWS = 20  # rows, names and columns printed for a person; --json has all of them
 DRY_RUN_LABELS = {
     RowOutcome.ADDED: "would be added",
     RowOutcome.CHANGED: "would be filled in",
@@ -141,7 +141,7 @@ def _list_facts(data: Data) -> Iterator[str]:
 
 
 def _shorten(names: list[str]) -> str:
-    return ", ".join(names[:MAX_SHOWN]) + (" …" if len(names) > MAX_SHOWN else "")
+    return ", ".join(names[:MAX_ROWS]) + (" …" if len(names) > MAX_ROWS else "")
 
 
 def _group_by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
@@ -150,8 +150,8 @@ def _group_by_reason(rows: list[Data]) -> list[tuple[int, str, str]]:
     for row in rows:
         rows_of_reason.setdefault(row["reason"], []).append(row["row"])
     most = sorted(rows_of_reason.items(), key=lambda item: -len(item[1]))
-    lines = [(len(ids), terminal.format_numbers(ids), why) for why, ids in most[:MAX_SHOWN]]
-    more = sum(len(ids) for _, ids in most[MAX_SHOWN:])
+    lines = [(len(ids), terminal.format_numbers(ids), why) for why, ids in most[:MAX_ROWS]]
+    more = sum(len(ids) for _, ids in most[MAX_ROWS:])
     return [*lines, *([(more, "", "for other reasons: --json shows all")] if more else [])]
 
 

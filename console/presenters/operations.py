@@ -33,7 +33,8 @@ CHANNEL_LABELS = {
     "pipe": "command",
     "import": "moved in",
 }
-
+# The names of checks are stored and public (JSON, metrics); these have plainer labels on the page.
+CHECK_LABELS = {"dues": "deadlines", "kept forms": "saved forms"}
 PAGE_OF_COMMAND = {  # the page that shows the same as a command
     "intake deliveries --state failed": ("Deliveries", "/operations/deliveries?state=failed"),
     "intake hook list": ("Webhooks", "/operations/webhooks"),
@@ -101,8 +102,8 @@ def list_channels(status: Data, settings: Settings, now: datetime) -> list[Chann
 
 def list_unfetched_files(session: Session, backlog: Data) -> list[UnfetchedFile]:
     """Return the newest files that wait or failed; queries only when the backlog has any."""
-    any_unfetched = backlog["files_waiting"] or backlog["files_failed"]
-    files = list_unfetched(session, MAX_FILES) if any_unfetched else []
+    has_unfetched = backlog["files_waiting"] or backlog["files_failed"]
+    files = list_unfetched(session, MAX_FILES) if has_unfetched else []
     return [
         UnfetchedFile(urlsplit(link.url).hostname or "", message.ticket_id, message.at, link)
         for link, message in files
@@ -114,6 +115,7 @@ def link_commands(text: str) -> Markup:
 
     A command that has a page becomes a link to it.
     """
+    # `split` with a group: every second part is a command.
     plain_and_commands = _COMMAND.split(text)
     parts = [
         _link_page(part) if n % 2 else escape(part) for n, part in enumerate(plain_and_commands)
@@ -159,12 +161,12 @@ def present_status(context: AppContext) -> dict[str, Any]:
     status = collect_status(context)
     now = context.clock()
     spool = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
-    spooled = len(spool.list_waiting())
-    if damaged := spool.count_damaged():
+    spooled_count = len(spool.list_waiting())
+    if damaged_count := spool.count_damaged():
         status.needs.append(
-            f"{damaged} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?"
+            f"{damaged_count} forms in the spool do not open: is their key in INTAKE_SECRET_KEYS?"
         )
-    looping = {loop.process for loop in status.crash_loops}
+    crashing_processes = {loop.process for loop in status.crash_loops}
     ages = {name: (now - at).total_seconds() for name, at in status.last_seen.items()}
     return {
         "ok": not status.needs,
@@ -177,8 +179,9 @@ def present_status(context: AppContext) -> dict[str, Any]:
                 "seconds_ago": round(ages[name], 1),
                 # It sends a heartbeat whenever it starts: one that crashes in a loop is still not
                 # alive.
-                "alive": ages[name] < ALIVE_SECONDS and name.partition(" ")[0] not in looping,
-                "crash_loop": name.partition(" ")[0] in looping,
+                "alive": ages[name] < ALIVE_SECONDS
+                and name.partition(" ")[0] not in crashing_processes,
+                "crash_loop": name.partition(" ")[0] in crashing_processes,
             }
             for name, at in status.last_seen.items()
         },
@@ -207,7 +210,7 @@ def present_status(context: AppContext) -> dict[str, Any]:
         "workers": sum(
             name.partition(" ")[0] == "worker" and age < ALIVE_SECONDS for name, age in ages.items()
         ),
-        "backlog": {**_present_backlog(status), "spooled": spooled},
+        "backlog": {**_present_backlog(status), "spooled": spooled_count},
     }
 
 

@@ -44,13 +44,13 @@ def present_preview(context: AppContext, number: int, state: DeliveryState) -> D
     """Return what reading a delivery again would change, whatever its state; changes nothing."""
     try:
         if state is DeliveryState.PROCESSED:
-            return present_comparison(preview_replay(context, number), applied=False)
+            return present_comparison(preview_replay(context, number), is_applied=False)
         return present_trial(number, state, try_replay(context, number))
     except UnreadableError as error:
         return present_unreadable(number, state, str(error))
 
 
-def present_replayed(delivery: Delivery, tickets: list[int]) -> Data:
+def present_result(delivery: Delivery, tickets: list[int]) -> Data:
     """Return a failed delivery that was read again."""
     read = delivery.state is DeliveryState.PROCESSED
     reason = "" if read else delivery.reason or "it is read again shortly"
@@ -83,7 +83,7 @@ def present_trial(number: int, state: str, result: ReplayTrial) -> Data:
     }
 
 
-def present_comparison(comparison: ReplayComparison, *, applied: bool) -> Data:
+def present_comparison(comparison: ReplayComparison, *, is_applied: bool) -> Data:
     """Return the differences of a processed delivery; unchanged items are only counted."""
     findings = [f for f in comparison.findings if f.verdict is not Verdict.SAME or f.notes]
     return {
@@ -91,7 +91,7 @@ def present_comparison(comparison: ReplayComparison, *, applied: bool) -> Data:
         "state": DeliveryState.PROCESSED,
         "read": True,
         "reason": "",
-        "applied": applied,
+        "applied": is_applied,
         "changes": sum(f.has_changes for f in comparison.findings),
         "same": sum(f.verdict is Verdict.SAME for f in comparison.findings),
         "items": list(_present_items(findings, comparison.outcomes)),
@@ -145,7 +145,7 @@ def print_replay(data: Data) -> None:
     click.echo(f"{data['delivery']}: {describe_delivery(data)}")
     for item in data["items"][:MAX_ITEMS]:
         out.print(
-            terminal.escape_text(f"  {describe_item(item, applied=data['applied'])}"),
+            terminal.escape_text(f"  {describe_item(item, is_applied=data['applied'])}"),
             soft_wrap=True,
         )
         for field in [] if data["applied"] else item.get("fields", ()):
@@ -173,17 +173,17 @@ def describe_delivery(data: Data) -> str:
     return f"{items} {'read again' if data['applied'] else 'would change'}"
 
 
-def describe_item(item: Data, *, applied: bool) -> str:
+def describe_item(item: Data, *, is_applied: bool) -> str:
     """Return what would become, or has become, of an item."""
     name = f"item {item['item']}" if item["item"] else "a new item"
     if item.get("message"):
         name += f" (message {item['message']} on ticket {item['ticket']})"
     result = {
         "same": "as it is",
-        "changed": f"changed: {_list_field_names(item)}" if applied else "would read otherwise",
+        "changed": f"changed: {_list_field_names(item)}" if is_applied else "would read otherwise",
         "received": (
             f"{'was ' + item['was'] + ', ' if item.get('was') else ''}"
-            f"{_describe_outcome(item, applied=applied)}"
+            f"{_describe_outcome(item, is_applied=is_applied)}"
         ),
         "gone": "is not found any more; it stays as it is",
         "no request": "would be no request; it stays as it is",
@@ -195,14 +195,14 @@ def _list_field_names(item: Data) -> str:
     return ", ".join(field["name"] for field in item["fields"])
 
 
-def _describe_outcome(item: Data, *, applied: bool) -> str:
+def _describe_outcome(item: Data, *, is_applied: bool) -> str:
     one = item["becomes"]
     if one is None:
         return "would be filed (not tried: there are too many)"
     ticket = f"ticket {one['ticket']}" if one["ticket"] else "a ticket opened with it"
-    would = "" if applied else "would be "
+    would = "" if is_applied else "would be "
     return {
-        "opened": f"opened {ticket}" if applied else "would open a ticket",
+        "opened": f"opened {ticket}" if is_applied else "would open a ticket",
         "appended": f"{would}put on {ticket}",
         "duplicate": f"{would}a duplicate of a message on {ticket}",
         "ignored": f"{would}ignored: {one['reason']}",

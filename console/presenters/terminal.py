@@ -166,19 +166,19 @@ def _list_facts(ticket: Data) -> Iterator[str]:
 
 
 def _list_sections(ticket: Data) -> Iterator[tuple[str, list[str]]]:
-    reached = ((k, v["at"], v["by"], v["note"]) for k, v in ticket["milestones"].items())
+    milestones = ((k, v["at"], v["by"], v["note"]) for k, v in ticket["milestones"].items())
     yield (
         "done",
         [
             escape_text(f"{k} – {format_time(at)} by {by}{f': {note}' if note else ''}")
-            for k, at, by, note in reached
+            for k, at, by, note in milestones
         ],
     )
-    due = (
+    deadlines = (
         f"{d['milestone']} by {format_time(d['due_at'])}{' – task raised' if d['raised'] else ''}"
         for d in ticket["deadlines"]
     )
-    yield "deadlines", list(due) if ticket["status"] == "open" else []
+    yield "deadlines", list(deadlines) if ticket["status"] == "open" else []
     marks = {True: "done", False: "open"}
     tasks = (
         f"{t['id']}: {t['text']} → {t['assignee'] or 'the desk'} ({marks[t['done']]})"
@@ -284,12 +284,12 @@ def print_delivery(delivery: Data) -> None:
         )
     # rejected ones first: a person has to look at them
     filings = sorted(delivery["filings"], key=lambda f: f["outcome"] != "rejected")
-    filed = (
+    rows = (
         (f["item"], f["outcome"], f["ticket"] or "–", f["message"] or "–", f["reason"])
         for f in filings[:MAX_ROWS]
     )
     if filings:
-        out.print(build_table(("item", "outcome", "ticket", "message", "reason"), filed))
+        out.print(build_table(("item", "outcome", "ticket", "message", "reason"), rows))
     if (more := len(filings) - MAX_ROWS) > 0:
         out.print(f"… and {more} more items: --json shows all")
     number = delivery["id"]

@@ -10,13 +10,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from console.presenters.times import format_iso
+from workflow.audit.webhook_events import EventType
 from workflow.models.accounts import ApiToken
 from workflow.models.states import WebhookEventState
 from workflow.models.webhooks import Webhook, WebhookEvent, is_active
 from workflow.webhooks import deliver
 
 MAX_EVENTS = 10  # events shown of one webhook; their count is shown in any case
-MAX_REMOVED = 20  # deleted webhooks shown
+MAX_REMOVED_WEBHOOKS = 20  # deleted webhooks shown
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,14 @@ class WebhookRow:
     events: list[WebhookEvent]
 
     @property
+    def event_names(self) -> str:
+        """Return the events it is sent, in words."""
+        events = self.hook.events
+        return "everything" if len(events) == len(EventType) else ", ".join(events)
+
+    @property
     def more(self) -> int:
-        """Return how many unsettled events are not shown."""
+        """Return how many undelivered events are not shown."""
         return self.waiting + self.given_up - len(self.events)
 
     def next_try(self, event: WebhookEvent) -> datetime | None:
@@ -49,14 +56,14 @@ class WebhookRow:
 def list_webhooks(session: Session, *, whole: bool) -> list[WebhookRow]:
     """Return every active webhook; `whole` shows its full URL."""
     webhooks = deliver.list_webhooks(session)
-    unsettled = _list_unsettled(session, [hook.id for hook, _ in webhooks])
+    events = _list_undelivered_events(session, [hook.id for hook, _ in webhooks])
     return [
         WebhookRow(
             hook,
             shorten_address(hook.url, whole=whole),
             counts.get(WebhookEventState.WAITING, 0),
             counts.get(WebhookEventState.GIVEN_UP, 0),
-            [event for event in unsettled if event.hook_id == hook.id],
+            [event for event in events if event.hook_id == hook.id],
         )
         for hook, counts in webhooks
     ]
@@ -69,7 +76,7 @@ def list_removed_webhooks(session: Session) -> list[Webhook]:
             select(Webhook)
             .where(~is_active())
             .order_by(Webhook.removed_at.desc())
-            .limit(MAX_REMOVED)
+            .limit(MAX_REMOVED_WEBHOOKS)
         )
     )
 
@@ -84,7 +91,7 @@ def shorten_address(url: str, *, whole: bool) -> str:
     return url if whole or plain else f"{parts.scheme}://{parts.netloc}/…"
 
 
-def _list_unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
+def _list_undelivered_events(session: Session, numbers: Iterable[int]) -> list[WebhookEvent]:
     """Return a few undelivered events of each webhook: given up ones first, then the oldest."""
     given_up_first = (WebhookEvent.state != WebhookEventState.GIVEN_UP, WebhookEvent.id)
     place = (
@@ -96,13 +103,14 @@ def _list_unsettled(session: Session, numbers: Iterable[int]) -> list[WebhookEve
         WebhookEvent.hook_id.in_(list(numbers)),
         WebhookEvent.state != WebhookEventState.DELIVERED,
     )
-    ranked = select(WebhookEvent, place).where(*mine).subquery()
-    event = aliased(WebhookEvent, ranked)
+    # Ranked by the database: one webhook that fails may have thousands of events.
+    ranked_events = select(WebhookEvent, place).where(*mine).subquery()
+    event = aliased(WebhookEvent, ranked_events)
     return list(
         session.scalars(
             select(event)
-            .where(ranked.c.place <= MAX_EVENTS)
-            .order_by(ranked.c.hook_id, ranked.c.place)
+            .where(ranked_events.c.place <= MAX_EVENTS)
+            .order_by(ranked_events.c.hook_id, ranked_events.c.place)
         )
     )
 

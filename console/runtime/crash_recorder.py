@@ -17,8 +17,8 @@ from workflow.operations import crash_loops
 from workflow.runtime.clock import make_clock
 from workflow.settings.settings import Settings
 
-MAX_UNWRITTEN = 100  # records that wait for the database
-CLOSING_SECONDS = 5.0
+MAX_PENDING = 100  # records that wait for the database
+CLOSING_SECONDS = 5.0  # Ctrl-C must not hang on a database that is away
 HOST_LENGTH = 200  # characters; see ProcessEnd.host
 
 
@@ -43,17 +43,17 @@ class CrashRecorder:
         self._thread.join(CLOSING_SECONDS)
 
     def _write_all(self) -> None:
-        unwritten: list[ProcessEnd] = []
+        pending_ends: list[ProcessEnd] = []
         for end in self._iterate_ends():
-            unwritten = [*unwritten, end][-MAX_UNWRITTEN:]
+            pending_ends = [*pending_ends, end][-MAX_PENDING:]
             # opened each time: this happens a few times a day at most
             store = Store(self._settings.database)
             try:
                 with store.transaction() as session:
                     crash_loops.record_ends(
-                        session, [_copy(one) for one in unwritten], self._clock()
+                        session, [_copy(one) for one in pending_ends], self._clock()
                     )
-                unwritten = []
+                pending_ends = []
             except SQLAlchemyError:  # away: written with the next one
                 continue
             finally:

@@ -19,7 +19,7 @@ CHANNEL_SECONDS = 30  # a silent connection is cut after this long
 REQUEST_SECONDS = 60.0  # for a complete request, and more for large bodies:
 MIN_BYTES_PER_SECOND = 16 * 1024  # each so many bytes extend the deadline by a second
 THREADS = 8
-HEADER_LIMIT = 32 * 1024
+HEADER_LIMIT = 32 * 1024  # bytes; waitress would buffer 256 KiB for each connection
 
 
 class BoundedChannel(HTTPChannel):  # type: ignore[misc]
@@ -37,11 +37,11 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
             self.will_close = True
             return False
         before = self.request
-        taken: bool = super().received(data)
+        was_accepted: bool = super().received(data)
         if self.request is not before:  # the next request has begun
             self._deadline = time.monotonic() + REQUEST_SECONDS
         self._deadline += len(data) / MIN_BYTES_PER_SECOND
-        return taken
+        return was_accepted
 
 
 def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = THREADS) -> None:

@@ -19,7 +19,7 @@ from workflow.settings.settings import Settings
 if TYPE_CHECKING:
     from workflow.background_jobs import JobNotifier
 
-HEARTBEAT_SECONDS = 20.0
+HEARTBEAT_SECONDS = 20.0  # a process counts as gone after three of them
 # at one item: the largest workbook takes some minutes, three attempts included
 STALLED_SECONDS = 900.0
 

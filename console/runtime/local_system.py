@@ -17,15 +17,15 @@ def get_listen_addresses(settings: "Settings") -> dict[str, tuple[str, int]]:
 
     Port 0 is left out: it is chosen when the process starts.
     """
-    named = {
+    listens = {
         "INTAKE_SMTP_LISTEN": settings.smtp_listen,
         "INTAKE_LMTP_LISTEN": settings.lmtp_listen,
         "INTAKE_WEBHOOK_LISTEN": settings.webhook_listen,
         "INTAKE_CONSOLE_LISTEN": settings.console_listen,
     }
-    split = {name: listen.rpartition(":") for name, listen in named.items() if listen}
+    parts = {name: listen.rpartition(":") for name, listen in listens.items() if listen}
     return {
-        name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items() if int(port)
+        name: (host.strip("[]"), int(port)) for name, (host, _, port) in parts.items() if int(port)
     }
 
 
@@ -45,6 +45,7 @@ def get_formstack_key(settings: "Settings") -> str:
     key = settings.formstack_key.get_secret_value()
     path = settings.home / KEY_FILE
     if not key and not path.exists():
+        # Not `open`, then `chmod`: in between others could read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")

@@ -46,7 +46,7 @@ class Child:
     command: list[str]
     colour: str = "white"
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
+    started_at: float = 0.0
     failures: int = 0
     restart_at: float = 0.0
     reader: threading.Thread | None = field(default=None, repr=False)
@@ -60,10 +60,10 @@ class Child:
 class Supervisor:
     """Parent of the child processes: Linux ends them when its thread ends, for whatever reason."""
 
-    def __init__(self, environment: Mapping[str, str], ended: EndCallback = _ignore_end) -> None:
+    def __init__(self, environment: Mapping[str, str], on_end: EndCallback = _ignore_end) -> None:
         """Take the environment of the children and a callback.
 
-        `ended` is called for each process that ended by itself; it must neither block nor raise.
+        `on_end` is called for each process that ended by itself; it must neither block nor raise.
         """
         self.environment = {
             **environment,
@@ -73,7 +73,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._writing = threading.Lock()
         self._signals = 0
-        self._on_end = ended
+        self._on_end = on_end
 
     def add(self, name: str, command: list[str]) -> Child:
         """Start a process and keep it running."""
@@ -152,7 +152,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        child.started = time.monotonic()
+        child.started_at = time.monotonic()
         child.reader = threading.Thread(
             target=self._relay_output, args=(child, child.process), daemon=True
         )
@@ -177,8 +177,8 @@ class Supervisor:
                 self._start_child(child)
 
     def _schedule_restart(self, child: Child, code: int) -> None:
-        lived = time.monotonic() - child.started
-        child.failures = 1 if lived >= STABLE_SECONDS else child.failures + 1
+        lifetime = time.monotonic() - child.started_at
+        child.failures = 1 if lifetime >= STABLE_SECONDS else child.failures + 1
         child.process, child.restart_at = None, time.monotonic() + child.restart_delay
         how = f"signal {-code}" if code < 0 else f"exit {code}"
         self.print_line(

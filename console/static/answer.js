@@ -3,7 +3,7 @@
 
 const SAVE_AFTER = 2_000; // milliseconds after the last key
 const form = document.getElementById("answer");
-const draftStatus = document.getElementById("kept");
+const draftStatus = document.getElementById("draft-status");
 const fileInput = document.getElementById("files");
 let timer;
 let isSending = false;

@@ -29,11 +29,13 @@ def authorize_call(view: object) -> None:
     """Check token, rate limit and scope of a call. Raises ApiError: 401, 403, 429."""
     token = _authenticate()
     g.staff, g.rights = token.staff, api_tokens.get_rights(token)
+    # By token, not by address: the programs of an office share one address.
     most = RateLimitItemPerMinute(web_request.get_context().settings.api_calls_per_minute)
     if not _get_counter().count_call(most, "token", str(token.id)):
         raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
     api_tokens.record_use(web_request.get_context().store, token, now())
     right = getattr(view, RIGHT_ATTRIBUTE, None)
+    # A view without a mark: refused, as the pages do.
     if not isinstance(right, Right):
         raise ApiError(403)
     if right not in g.rights:
@@ -45,6 +47,7 @@ def authorize_call(view: object) -> None:
 
 def _authenticate() -> ApiToken:
     address = request.remote_addr or ""
+    # Before the database is asked: guessing must not cost a query each.
     if not _get_counter().is_allowed(WRONG_TOKEN_LIMIT, "wrong", address):
         raise ApiError(429, Retry_After=RETRY_AFTER_SECONDS)
     authorization = request.authorization

@@ -42,6 +42,7 @@ CONFIRMED_BY: dict[type[Exception], str] = {
     AcrossCompanies: "across_companies",
     SeemsPatientData: "checked",
 }
+# Headers that clients act on; the others describe the HTML body that werkzeug would send.
 KEPT_HEADERS = frozenset({"Allow", "Retry-After", "Location"})
 
 

@@ -60,7 +60,7 @@ from workflow.runtime import crypto
 
 SHORTEST_PASSWORD = 12  # characters
 SIGN_IN_LIMIT = "20 per minute"  # from one address
-SESSION_ENDED = "The session has ended."
+SESSION_ENDED_MESSAGE = "The session has ended."
 # without a page of ours; "" is an address that no view serves
 OPEN_ENDPOINTS = frozenset({"", "static", "bootstrap.static", "security.static"})
 LIBRARY_BLUEPRINT = "security"  # the library's blueprint; its views check permissions themselves
@@ -180,13 +180,13 @@ def _redirect_to_saved_form() -> AnyResponse | None:
     if request.method != "GET" or mode != "navigate":
         return None
     session[SAVED_FORMS_KEY] = FORMS_LISTED
-    return None if request.blueprint == "kept_forms" else redirect(url_for("kept_forms.newest"))
+    return None if request.blueprint == "saved_forms" else redirect(url_for("saved_forms.newest"))
 
 
 def _redirect_to_sign_in() -> AnyResponse:
     if request.method != "GET":
         # answered like a form whose token has expired: its fields are saved
-        raise CSRFError(SESSION_ENDED)
+        raise CSRFError(SESSION_ENDED_MESSAGE)
     back = request.full_path.rstrip("?")
     return redirect(url_for("security.login", next=back if back != "/" else None))
 
@@ -202,7 +202,7 @@ def join(token: str) -> str:
         invitation = invitations.find_valid_invitation(session, token, now())
         if invitation is None:
             abort(404)
-        name, email = _find_invited(session, invitation)
+        name, email = _find_invited_person(session, invitation)
     return render_template(
         "join.html", name=name, email=email, shortest=SHORTEST_PASSWORD, fault=""
     )
@@ -225,7 +225,7 @@ def _show_join_again(token: str) -> tuple[str, int]:
 @pages.post("/join/<token>")
 @when_expired(_show_join_again)
 @public
-def joined(token: str) -> AnyResponse | tuple[str, int]:
+def create_account_by_link(token: str) -> AnyResponse | tuple[str, int]:
     """Create the account or set the new password; the link is used up."""
     name, email = (
         request.form.get("name", "").strip()[:200],
@@ -250,7 +250,7 @@ def joined(token: str) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("security.login"))
 
 
-def _find_invited(session: Any, invitation: Invitation) -> tuple[str, str]:
+def _find_invited_person(session: Any, invitation: Invitation) -> tuple[str, str]:
     person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
     return (person.name, person.email) if person is not None else ("", "")
 
@@ -273,6 +273,7 @@ def _create_account(token: str, name: str, email: str, password: str) -> None:
         invitation = invitations.find_valid_invitation(session, token, moment)
         if invitation is None:
             abort(404)
+        # In the transaction that makes the account: a link whose use failed can be tried again.
         invitation.used_at = moment
         person = session.get(Staff, invitation.staff_id) if invitation.staff_id else None
         if person is None:
@@ -281,6 +282,7 @@ def _create_account(token: str, name: str, email: str, password: str) -> None:
         if person is None:
             person = Staff(name=name, email=email, role=invitation.role, created_at=moment)
             session.add(person)
+        # An address on record stays: reminders may go to another one than they sign in by.
         person.role, person.email = invitation.role, person.email or email
         session.flush()
         account = session.scalar(select(Account).where(Account.staff_id == person.id))

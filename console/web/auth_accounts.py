@@ -61,9 +61,11 @@ class User(UserMixin):
         del auth_type, tfa
         now = self.context.clock()
         with self.context.store.transaction() as session:
+            # Locked: of several wrong attempts at once each has to count.
             row = session.get_one(Account, self.id, with_for_update=True)
             row.failures += 1
             if row.failures >= MAX_FAILURES:
+                # From zero again, so that after the lock one wrong attempt does not lock at once.
                 row.failures, row.locked_until = 0, now + LOCK_DURATION
                 audit.record(
                     session,

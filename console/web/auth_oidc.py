@@ -79,11 +79,11 @@ class OidcClient(FlaskOAuth2App):  # type: ignore[misc]  # authlib ships no type
 
         Source: OIDC Discovery §4.3.
         """
-        issuer, configured = self.load_server_metadata().get("issuer"), get_context().settings.oidc
+        issuer, settings = self.load_server_metadata().get("issuer"), get_context().settings.oidc
         if (
-            configured is None
+            settings is None
             or not isinstance(issuer, str)
-            or issuer.rstrip("/") != configured.issuer.rstrip("/")
+            or issuer.rstrip("/") != settings.issuer.rstrip("/")
         ):
             self.server_metadata.clear()
             raise OAuthError

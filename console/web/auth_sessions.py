@@ -19,7 +19,8 @@ SEEN_INTERVAL = timedelta(
 )  # resolution of `seen_at`: not every request writes to the database
 MAX_SESSION_AGE = timedelta(hours=16)  # a working day, even when it is used all the time
 ACCOUNT_KEY = "_account"  # session key of the account's id
-# TO_SHOW at the next page; LISTED while there are any (pages/saved_forms.py)
+# TO_SHOW at the next page; LISTED while there are any (pages/saved_forms.py). Sessions of the
+# release before have this key, too: with another one an update would hide their forms.
 SAVED_FORMS_KEY = "_kept_forms"
 FORMS_TO_SHOW, FORMS_LISTED = "to show", "listed"
 _TAGS = TaggedJSONSerializer()
@@ -29,10 +30,10 @@ class Session(CallbackDict[str, Any], SessionMixin):
     """The data of a browser's session; knows whether it has to be written."""
 
     def __init__(self, initial: dict[str, Any] | None, token: str, row: WebSession | None) -> None:
-        def changed(session: "Session") -> None:
+        def mark_modified(session: "Session") -> None:
             session.modified = True
 
-        super().__init__(initial, changed)
+        super().__init__(initial, mark_modified)
         self.token, self.row = token, row
         self.modified = False
         self.new = row is None
@@ -67,7 +68,9 @@ class ServerSessions(SessionInterface):
     def open_session(self, app: Flask, request: Request) -> Session:
         """Return the session of the cookie; an empty one where it is unknown or expired."""
         token = request.cookies.get(self.get_cookie_name(app), "")
+        # Static files need no session: each of a page would read the same row again.
         if token and request.endpoint != "static":
+            # Only a digest is stored: who reads the database or a backup cannot sign in with it.
             with self._context.store.read_only() as session:
                 row = session.get(WebSession, hash_secret(token))
             if row is not None and self._is_alive(row, self._context.clock()):

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, session
 from markupsafe import Markup, escape
 
 from console.presenters.csv_text import encode_csv
-from console.web.menu import get_menu
+from console.web.auth_sessions import SAVED_FORMS_KEY
+from console.web.menu import OPERATIONS_MENU, get_menu
 from console.web.request import get_context, get_time_zone, is_allowed, now
 from parsers.item import Format
+from workflow.models.states import OutboxState, Status
 from workflow.permissions import Right
 from workflow.process import QUEUE_NAME
 
@@ -18,6 +20,20 @@ DETAILS_TITLES = {  # the heading above a message's details, by its format
     Format.FORMSTACK: "Fields of the form",
     Format.SECURE_MESSAGE: "Other columns of the row",
     Format.PHONE: "Details of the call",
+}
+DIRECTIONS = {  # of a message: its label, its icon (Bootstrap's), and what its sender did
+    "in": ("From the customer", "envelope", "wrote"),
+    "out": ("Our mail", "send", "was sent a mail"),
+    "note": ("Internal note", "sticky", "note"),
+}
+# Bootstrap's names of colours.
+ALERT_STYLES = {"error": "danger", "success": "success"}  # by category of a flashed message
+STATUS_STYLES = {Status.OPEN: "primary", Status.COMPLETED: "success"}
+MAIL_STYLES = {
+    OutboxState.SENT: "success",
+    OutboxState.WAITING: "info",
+    OutboxState.REFUSED: "danger",
+    OutboxState.BOUNCED: "danger",
 }
 DUE_SOON = timedelta(hours=12)  # due within this time is shown as a warning
 
@@ -32,16 +48,33 @@ def register_filters(app: Flask) -> None:
         "size": format_size,
     }
     template_filters |= {"from_iso": parse_iso, "details_title": get_details_title}
+    template_filters |= {
+        "direction_label": lambda direction: DIRECTIONS[direction][0],
+        "direction_icon": lambda direction: DIRECTIONS[direction][1],
+        "direction_verb": lambda direction: DIRECTIONS[direction][2],
+        "alert_style": lambda category: ALERT_STYLES.get(category, "info"),
+        "status_style": lambda status: STATUS_STYLES.get(status, "secondary"),
+        "mail_style": lambda state: MAIL_STYLES.get(state, "secondary"),
+    }
     app.jinja_env.filters |= template_filters
     app.jinja_env.globals |= {
         "allowed": is_allowed,
         "Right": Right,
         "QUEUE": QUEUE_NAME,
         "menu": get_menu,
+        "operations_menu": OPERATIONS_MENU,
     }
-    app.context_processor(
-        lambda: {"me": g.get("staff"), "idle_minutes": get_context().settings.idle_minutes}
-    )
+    app.context_processor(_build_page_variables)
+
+
+def _build_page_variables() -> dict[str, object]:
+    """Return the variables that the layout of every page shows."""
+    me = g.get("staff")
+    return {
+        "me": me,
+        "idle_minutes": get_context().settings.idle_minutes,
+        "has_saved_forms": me is not None and SAVED_FORMS_KEY in session,
+    }
 
 
 def parse_iso(text: str | None) -> datetime | None:

@@ -22,7 +22,7 @@ def create_secret(account: int) -> str:
 
 def is_our_token(token: str) -> bool:
     """Return whether we signed this token, for any session."""
-    return _secret(token) is not None
+    return _read_secret(token) is not None
 
 
 def find_account_id(token: str) -> int | None:
@@ -30,11 +30,11 @@ def find_account_id(token: str) -> int | None:
 
     None when we did not sign it, or when its page needs no sign-in.
     """
-    number, _, rest = (_secret(token) or "").partition(":")
+    number, _, rest = (_read_secret(token) or "").partition(":")
     return int(number) if rest and number.isascii() and number.isdigit() else None
 
 
-def _secret(token: str) -> str | None:
+def _read_secret(token: str) -> str | None:
     # The first key signs; a form may be older than the last change of keys. The library wants the
     # newest last.
     keys = [*reversed(current_app.config["SECRET_KEY_FALLBACKS"]), current_app.secret_key]

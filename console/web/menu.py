@@ -1,4 +1,4 @@
-"""The main menu: label, address, and the right each entry needs."""
+"""The main menu: label, address, and the right each entry needs; and the menu of Operations."""
 
 from workflow.permissions import Right
 
@@ -9,6 +9,17 @@ MENU = (
     ("Dashboard", "/dashboard", Right.READ),
     ("Operations", "/operations", Right.AUDIT),
     ("People", "/people", Right.ADMIN),
+)
+OPERATIONS_MENU = (
+    ("Overview", "/operations"),
+    ("Deliveries", "/operations/deliveries"),
+    ("Outbox", "/operations/outbox"),
+    ("Webhooks", "/operations/webhooks"),
+    ("Next week", "/operations/next-week"),
+    ("Ledger", "/operations/ledger"),
+    ("Audit log", "/operations/audit"),
+    ("Excel profiles", "/operations/profiles"),
+    ("Settings", "/operations/settings"),
 )
 
 

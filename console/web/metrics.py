@@ -60,6 +60,8 @@ def may_read_metrics(settings: Settings, peer: str, host: str, authorization: st
             token_given.strip().encode(), token.encode()
         )
     outside = urlsplit(settings.public_url).hostname or ""
+    # `host` as well: a page of another site can have its own name resolve to this machine and read
+    # what we answer (DNS rebinding).
     return all(map(_is_loopback, (peer, urlsplit(f"//{host}").hostname or "", outside)))
 
 
@@ -225,13 +227,15 @@ class _DatabaseCollector(Collector):
 
     def _measure_age(self, name: str, at: datetime | None) -> Metric:
         words = "Age of the oldest that waits; 0 when none does."
-        return GaugeMetricFamily(f"intake_{name}_seconds", words, value=self._age(at) if at else 0)
+        return GaugeMetricFamily(
+            f"intake_{name}_seconds", words, value=self._compute_age(at) if at else 0
+        )
 
     def _measure_ages(self, name: str, words: str, label: str, rows: Iterable[Any]) -> Metric:
         family = GaugeMetricFamily(f"intake_{name}_seconds", words, labels=[label])
         for value, at in rows:
-            family.add_metric([value], self._age(at))
+            family.add_metric([value], self._compute_age(at))
         return family
 
-    def _age(self, at: datetime) -> float:
+    def _compute_age(self, at: datetime) -> float:
         return max(0.0, (self._now - at).total_seconds())

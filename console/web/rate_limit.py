@@ -23,30 +23,31 @@ class CallCounter:
     """
 
     def __init__(self, url: str) -> None:
-        self._local = MovingWindowRateLimiter(MemoryStorage())
-        self._shared = MovingWindowRateLimiter(_open_redis(url)) if url else None
+        self._local_limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._shared_limiter = MovingWindowRateLimiter(_open_redis(url)) if url else None
         self._quiet_until = 0.0
         self._away = False
 
     def count_call(self, limit: RateLimitItem, *key: str) -> bool:
         """Count a call; return False, and count nothing, when the limit is reached."""
-        return self._decide(lambda counted: counted.hit(limit, *key))
+        return self._decide(lambda limiter: limiter.hit(limit, *key))
 
     def is_allowed(self, limit: RateLimitItem, *key: str) -> bool:
         """Return whether a call would be allowed; counts nothing."""
-        return self._decide(lambda counted: counted.test(limit, *key))
+        return self._decide(lambda limiter: limiter.test(limit, *key))
 
     def _decide(self, question: Callable[[MovingWindowRateLimiter], bool]) -> bool:
-        if self._shared is None or time.monotonic() < self._quiet_until:
-            return question(self._local)
+        if self._shared_limiter is None or time.monotonic() < self._quiet_until:
+            return question(self._local_limiter)
         try:
-            answer = question(self._shared)
+            answer = question(self._shared_limiter)
         except StorageError:
+            # Else each call would wait for Redis' timeout while it is away.
             self._quiet_until = time.monotonic() + REDIS_RETRY_SECONDS
             if not self._away:
                 log.rate_limit_is_local()
             self._away = True
-            return question(self._local)
+            return question(self._local_limiter)
         self._away = False
         return answer
 

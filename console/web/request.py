@@ -68,7 +68,7 @@ def get_staff() -> Staff:
     return person
 
 
-def actor() -> Actor:
+def get_actor() -> Actor:
     """Return who is asking, with the rights of their role, or of the token they present."""
     return Actor.person(get_staff(), g.get("rights"))
 

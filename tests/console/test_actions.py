@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from console.cli.main import cli
 from console.pages.tickets.ticket import BUTTONS
-from console.perform import actions_of
+from console.perform import get_actions
 from parsers import phone_call
 from parsers.item import Format
 from tests.console.api.test_api import V1
@@ -185,7 +185,7 @@ def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) 
         with context.store.read_only() as session:
             person = session.scalars(select(Staff).where(Staff.name == actor)).one()
             acting = actions.Actor.operator(actor, person)
-        actions_of(context).perform(number, case.before, actor=acting, now=context.clock())
+        get_actions(context).perform(number, case.before, actor=acting, now=context.clock())
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         return Prepared(

@@ -53,7 +53,7 @@ WORDS_ALLOWED = (
         "promised",
         "`promised_at`: a column; `answer promised`, `recap promised`: actions of the audit log",
         (
-            "console/presenters/answer.py",
+            "console/presenters/tickets/answer.py",
             "console/presenters/audit.py",
             "workflow/mail/answer.py",
             "workflow/models/core.py",
@@ -71,7 +71,7 @@ WORDS_ALLOWED = (
         (
             "console/api/tickets.py",
             "console/presenters/operations.py",
-            "console/presenters/queue.py",
+            "console/presenters/tickets/queue.py",
             "console/templates/queue/_filters.html",
             "console/web/metrics.py",
             "workflow/models/core.py",

@@ -6,6 +6,7 @@ Each change writes a row of the audit log.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -24,7 +25,7 @@ NO_COMPANY = "company not known: ask which practice this is about"
 NO_MANAGER = "the company record names no manager"
 MAX_NAME = 400  # characters
 _MAX_PHONE = 64  # characters, as long as the column
-_PAGE_SIZE = 50
+PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,17 @@ class CompanyData:
     domains: Sequence[str] = ()
     manager: Staff | None = None
     consultant: Staff | None = None
+
+    @classmethod
+    def from_company(cls, company: Company) -> Self:
+        """Return the present values of a company, for a caller that changes only some of them."""
+        return cls(
+            name=company.name,
+            number=company.number or "",
+            domains=[row.domain for row in company.domains],
+            manager=company.manager,
+            consultant=company.consultant,
+        )
 
 
 def save_company(
@@ -230,7 +242,7 @@ def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
         .where(Contact.company_id.is_(None))
         .group_by(Contact.id)
         .order_by(count.desc(), Contact.id)
-        .limit(_PAGE_SIZE)
+        .limit(PAGE_SIZE)
     )
     return [(contact, int(number)) for contact, number in session.execute(query)]
 
@@ -240,7 +252,7 @@ def search_companies(session: Session, words: str, after: str = "") -> list[Comp
 
     Returns a page of at most fifty, those after the key `after`.
     """
-    query = select(Company).where(Company.key > after).order_by(Company.key).limit(_PAGE_SIZE)
+    query = select(Company).where(Company.key > after).order_by(Company.key).limit(PAGE_SIZE)
     if words.strip():
         key = directory.build_company_key(words)
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key

@@ -142,7 +142,8 @@ def _render_page(number: int, tables: list[TablePreview], error: str = "") -> st
         orders=DATE_ORDERS,
         zones=[*COMMON_TIME_ZONES, *sorted(available_timezones() - set(COMMON_TIME_ZONES))],
         error=error,
-        values=request.form,
+        company=request.form.get("company", dict(sheet.defaults).get("company", "")),
+        profile_name=request.form.get("name", sheet.profile.name if sheet.profile else ""),
         heading_row=_get_heading_row(),
         describe_field=column_mapping.describe_field,
     )

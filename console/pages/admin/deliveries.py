@@ -42,7 +42,7 @@ from workflow.models.states import DeliveryState
 from workflow.permissions import Right
 
 MAX_LISTED, MAX_EXPORTED = 100, 10_000
-MAX_PREVIEWED = 10  # deliveries of a preview: each is parsed while the page waits
+MAX_PREVIEWS = 10  # deliveries shown at once: each is parsed while the page waits
 MAX_TEXT_LENGTH = 200_000  # characters of an original on a page
 MAX_UTF8_BYTES = 4  # of one character
 MAX_LINES = 200  # of items and filings on a page
@@ -66,7 +66,7 @@ CSV_COLUMNS = (
     "items",
 )
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-MAPPING_NEEDED = "mapping needed"  # beginning of the reason when a workbook's headings are unknown
+MAPPING_NEEDED_REASON = "mapping needed"  # its beginning, where headings are unknown
 Data = dict[str, Any]
 
 pages = Blueprint("deliveries", __name__)
@@ -97,7 +97,9 @@ def show_delivery(number: int) -> str:
     return render_template(
         "operations/delivery.html",
         delivery=delivery,
-        max_lines=MAX_LINES,
+        receipts=delivery["receipts"][:MAX_LINES],
+        filings=delivery["filings"][:MAX_LINES],
+        more_filings=len(delivery["filings"][MAX_LINES:]),
         needs_mapping=needs_column_mapping(delivery),
     )
 
@@ -113,6 +115,7 @@ def show_original(number: int) -> str | tuple[str, int]:
     return render_template(
         "operations/raw.html",
         delivery=delivery,
+        envelope=_describe_envelope(delivery["envelope"]),
         format=format_,
         text=text and text[:MAX_TEXT_LENGTH],
         is_cut=len(content) > max_bytes or len(text or "") > MAX_TEXT_LENGTH,
@@ -150,7 +153,7 @@ def preview_replay() -> AnyResponse | str:
 
     The audit log records the access.
     """
-    numbers = _get_selected()
+    numbers = _get_selected_ids()
     if not numbers:
         return _ask_to_select()
     return _render_preview(numbers)
@@ -163,9 +166,10 @@ def read_again() -> AnyResponse | tuple[str, int]:
 
     409 and a new preview when one would no longer change what was shown.
     """
-    numbers = _get_selected()
+    numbers = _get_selected_ids()
     if not numbers:
         return _ask_to_select()
+    # In the background: the page would wait for the parser of each.
     if len(numbers) > 1:
         count = enqueue_replays(get_context(), numbers, by=get_staff().name)
         flash(f"{count} deliveries are being read again.", "success")
@@ -180,16 +184,16 @@ def dismiss() -> AnyResponse | tuple[str, int]:
 
     422 and the form as it was filled in without a reason, or when one has not failed.
     """
-    numbers, reason = _get_selected(), request.form.get("reason", "").strip()
+    numbers, reason = _get_selected_ids(), request.form.get("reason", "").strip()
     if not numbers:
         return _ask_to_select()
     if not reason or len(reason) > MAX_REASON_LENGTH:
         error = "Give a reason for dismissing, in one line without patient data."
-        return _render_list(error=error, selected=numbers), 422
+        return _render_list(error=error, selected_ids=numbers), 422
     try:
         retry.dismiss(get_context(), numbers, reason, by=get_staff().name)
     except ActionNotAllowed as error:
-        return _render_list(error=str(error), selected=numbers), 422
+        return _render_list(error=str(error), selected_ids=numbers), 422
     flash(
         f"{_count(numbers)} dismissed. To undo this, open it in the list of dismissed deliveries"
         " and read it again.",
@@ -198,7 +202,7 @@ def dismiss() -> AnyResponse | tuple[str, int]:
     return redirect(url_for("deliveries.list_deliveries"))
 
 
-def _render_list(error: str = "", selected: list[int] | None = None) -> str:
+def _render_list(error: str = "", selected_ids: list[int] | None = None) -> str:
     state = _get_state()
     rows = deliveries.list_deliveries(get_session(), state, MAX_LISTED, now())
     return render_template(
@@ -208,7 +212,7 @@ def _render_list(error: str = "", selected: list[int] | None = None) -> str:
         state=state,
         states=list(DeliveryState),
         error=error,
-        selected=selected or [],
+        selected_ids=selected_ids or [],
         reason=request.form.get("reason", ""),
         may_select=is_allowed(Right.LEAD) and state == DeliveryState.FAILED,
         needs_mapping=needs_column_mapping,
@@ -220,7 +224,7 @@ def _get_state() -> str:
     return state if state in set(DeliveryState) else DeliveryState.FAILED
 
 
-def _get_selected() -> list[int]:
+def _get_selected_ids() -> list[int]:
     """Return the selected numbers, or those of all failed deliveries."""
     if request.form.get("all"):
         return deliveries.list_failed_ids(get_session())
@@ -233,16 +237,18 @@ def _ask_to_select() -> AnyResponse:
 
 
 def _render_preview(numbers: list[int]) -> str:
-    previews = [_preview(number) for number in numbers[:MAX_PREVIEWED]]
+    previews = [_preview(number) for number in numbers[:MAX_PREVIEWS]]
+    max_items = MAX_LINES // len(previews)
     return render_template(
         "operations/replay.html",
-        previews=previews,
+        # Each with the items that are shown, and how many are not.
+        previews=[(p, p["items"][:max_items], len(p["items"][max_items:])) for p in previews],
         numbers=numbers,
+        count=len(numbers),
         left=len(numbers) - len(previews),
         show=replay,
-        seen=_hash_preview(previews[0]),
+        preview_digest=_hash_preview(previews[0]),
         all_failed=bool(request.form.get("all")),
-        max_items=MAX_LINES // len(previews),
         has_changes=any(map(_would_change, previews)),
     )
 
@@ -277,19 +283,20 @@ def _would_change(preview: Data) -> bool:
 
 def _hash_preview(preview: Data) -> str:
     """Return a digest of a preview: only what was shown may then be done."""
+    # Sorted keys: equal previews give equal digests, in whichever order their keys were added.
     return hashlib.sha256(json.dumps(preview, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _read_one_again(number: int) -> AnyResponse | tuple[str, int]:
-    state, was_filed = deliveries.find_state(get_session(), number) or abort(404)
+    state, filing_count = deliveries.find_state(get_session(), number) or abort(404)
     if state is DeliveryState.PROCESSED:
         return _apply_preview(number)
     delivery = retry.replay(get_context(), number, by=get_staff().name) or abort(404)
     # A session of its own: the request's has the state before the replay.
     with get_context().store.read_only() as session:
-        result = replay.present_replayed(delivery, deliveries.list_ticket_ids(session, number))
+        result = replay.present_result(delivery, deliveries.list_ticket_ids(session, number))
     hint = ""
-    if was_filed and result["read"]:
+    if filing_count and result["read"]:
         hint = " Items that were read before may now be different: open the preview."
     flash(
         f"Delivery {number}: {replay.describe_delivery(result)}.{hint}",
@@ -305,8 +312,8 @@ def _apply_preview(number: int) -> AnyResponse | tuple[str, int]:
         return _render_preview([number]), 409
     if preview["read"]:
         comparison = reprocess.preview_replay(get_context(), number)
-        applied = reprocess.apply_replay(get_context(), comparison, by=get_staff().name)
-        result = replay.present_comparison(applied, applied=True)
+        outcome = reprocess.apply_replay(get_context(), comparison, by=get_staff().name)
+        result = replay.present_comparison(outcome, is_applied=True)
         flash(f"Delivery {number}: {replay.describe_delivery(result)}.", "success")
     return redirect(url_for("deliveries.show_delivery", number=number))
 
@@ -327,6 +334,14 @@ def _send_file(content: bytes, media_type: str, name: str) -> Response:
     response.headers["Content-Security-Policy"] = SANDBOX_POLICY
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _describe_envelope(envelope: Data) -> list[tuple[str, str]]:
+    """Return name and text of what the channel handed over beside the bytes; lists as one text."""
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in envelope.items()
+    ]
 
 
 def _make_printable(content: bytes) -> str | None:
@@ -350,7 +365,7 @@ def needs_column_mapping(delivery: Data) -> bool:
     return bool(
         delivery["state"] == DeliveryState.FAILED
         and delivery["format"] == Format.SECURE_MESSAGE
-        and delivery["reason"].startswith(MAPPING_NEEDED)
+        and delivery["reason"].startswith(MAPPING_NEEDED_REASON)
     )
 
 

@@ -1,8 +1,7 @@
 """Pages of operations: overview, ledger, outbox, deadlines, audit log, settings, metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
-from itertools import groupby
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from sqlalchemy.orm import Session
@@ -10,6 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters.operations import (
     CHANNEL_LABELS,
+    CHECK_LABELS,
     link_commands,
     list_channels,
     list_unfetched_files,
@@ -40,9 +40,16 @@ from workflow.operations import ledger, oauth_tokens
 from workflow.permissions import Right
 from workflow.settings import report
 from workflow.tickets import upcoming
+from workflow.tickets.upcoming import UpcomingTask
 
-MAIL_RETRIED = "The mail about ticket #{ticket} is being sent again."
-FILE_RETRIED = "The file of ticket #{ticket} is being fetched again."
+MAIL_RETRY_MESSAGE = "The mail about ticket #{ticket} is being sent again."
+FILE_RETRY_MESSAGE = "The file of ticket #{ticket} is being fetched again."
+EMPTY_OUTBOX_TEXTS = {
+    OutboxState.WAITING: "No mail is waiting to be sent.",
+    OutboxState.REFUSED: "No mail was refused.",
+    OutboxState.WITHHELD: "No mail was withheld.",
+    OutboxState.BOUNCED: "No mail bounced.",
+}
 MAX_WORKBOOKS = 100  # on the page; the command lists all
 
 pages = Blueprint("operations", __name__)
@@ -59,6 +66,7 @@ def show_overview() -> str:
         channels=list_channels(status, get_context().settings, now()),
         at=datetime.fromisoformat,
         labels=CHANNEL_LABELS,
+        check_labels=CHECK_LABELS,
         files=list_unfetched_files(get_session(), status["backlog"]),
         now=now(),
         alarm_days=oauth_tokens.ALARM_DAYS,
@@ -73,11 +81,17 @@ def show_ledger() -> str:
 
     A page of its own, because it counts every item there is.
     """
+    balance = _compute_balance()
+    row_kinds = ("rows", *sheet_counts.ROW_KINDS)
     return render_template(
         "operations/ledger.html",
-        balance=_compute_balance(),
-        row_kinds=("rows", *sheet_counts.ROW_KINDS),
-        max_workbooks=MAX_WORKBOOKS,
+        balance=balance,
+        channel_headings=["Channel", *_list_number_headings(balance.total.as_dict()), "adds up"],
+        workbook_headings=["Delivery", *_list_number_headings(row_kinds), "adds up"],
+        row_kinds=row_kinds,
+        workbooks=balance.workbooks[:MAX_WORKBOOKS],
+        more_workbooks=len(balance.workbooks[MAX_WORKBOOKS:]),
+        unbalanced_workbooks=balance.unbalanced_workbooks[:MAX_WORKBOOKS],
     )
 
 
@@ -106,6 +120,7 @@ def show_outbox() -> str:
         mails=mails,
         older=older,
         state=state,
+        empty_text=EMPTY_OUTBOX_TEXTS[state],
         states=failed.UNSENT_STATES,
         counts=failed.count_by_state(get_session()),
         may_retry=lambda mail: failed.may_retry(mail, now()),
@@ -145,7 +160,7 @@ def retry_mail(number: int) -> AnyResponse:
         lambda session: (
             failed.retry_mail(session, number, by=get_staff().name, now=now()).ticket_id
         ),
-        MAIL_RETRIED,
+        MAIL_RETRY_MESSAGE,
     )
     return redirect(url_for("operations.show_outbox"))
 
@@ -169,7 +184,7 @@ def retry_file(number: int) -> AnyResponse:
     """Fetch a linked file again: its server works again, or its host is allowed now."""
     _change(
         lambda session: linked_files.retry(session, number, by=get_staff().name, now=now()),
-        FILE_RETRIED,
+        FILE_RETRY_MESSAGE,
     )
     return redirect(url_for("operations.show_overview", _anchor="files"))
 
@@ -179,10 +194,12 @@ def retry_file(number: int) -> AnyResponse:
 def show_next_week() -> str:
     """Show the deadlines of the next seven days, by day and person."""
     deadlines, has_more = upcoming.list_upcoming(get_session(), get_context().settings, now())
-    days = groupby(deadlines, key=lambda d: d.at.astimezone(get_time_zone()).date())
+    days: dict[date, list[UpcomingTask]] = {}
+    for deadline in deadlines:
+        days.setdefault(deadline.at.astimezone(get_time_zone()).date(), []).append(deadline)
     return render_template(
         "operations/next_week.html",
-        days=[(day, list(deadlines_of_day)) for day, deadlines_of_day in days],
+        days=[(day, len(of_day), _group_by_person(of_day)) for day, of_day in days.items()],
         has_more=has_more,
         max_tickets=upcoming.LONGEST,
     )
@@ -284,6 +301,19 @@ def send_metrics() -> Response:
 def _compute_balance() -> ledger.Balance:
     with get_context().store.read_only() as session:
         return ledger.compute_balance(session)
+
+
+def _group_by_person(deadlines: Iterable[UpcomingTask]) -> dict[str, list[UpcomingTask]]:
+    """Return the deadlines of each person, sorted by name; "" where nobody is set up."""
+    people: dict[str, list[UpcomingTask]] = {}
+    for deadline in sorted(deadlines, key=lambda deadline: deadline.person.lower()):
+        people.setdefault(deadline.person, []).append(deadline)
+    return people
+
+
+def _list_number_headings(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return headings of columns of numbers, as the macro `table_head` takes them."""
+    return [(name, "text-end") for name in names]
 
 
 def _get_outbox_state() -> OutboxState:

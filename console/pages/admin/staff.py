@@ -3,16 +3,19 @@
 The audit log records each change.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.web.request import get_context, get_session, get_staff, now, requires
 from workflow.accounts import accounts
-from workflow.accounts.accounts import LastAdminError
+from workflow.accounts.accounts import LastAdminError, StaffMember
 from workflow.accounts.invitations import VALID_FOR
 from workflow.errors import ActionNotAllowed
+from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.models.states import Role
 from workflow.permissions import RIGHTS_BY_ROLE, Right
@@ -32,6 +35,18 @@ ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {
 }
 
 pages = Blueprint("staff", __name__)
+
+
+@dataclass(frozen=True)
+class PersonCard:
+    """A person on the page: their account, and the values of the form that changes them."""
+
+    staff: Staff
+    account: Account | None
+    link_until: datetime | None  # when their newest unused link expires
+    is_locked: bool
+    role: str
+    email: str
 
 
 @pages.get("/people")
@@ -122,18 +137,35 @@ def _render_page(error: str = "", at: int | None = None) -> str:
     """
     return render_template(
         "people_admin/people.html",
-        people=accounts.list_staff(get_session(), now()),
+        people=[
+            _build_card(member, request.form if member.staff.id == at else None)
+            for member in accounts.list_staff(get_session(), now())
+        ],
+        new_person=request.form if at is None else {},
         roles=list(Role),
+        role_headings=["Role", *map(str, Right)],
         rights=RIGHTS_BY_ROLE,
         error=error,
-        at=at,
-        values=request.form,
-        now=now(),
         second_factor=get_context().settings.second_factor,
     )
 
 
+def _build_card(member: StaffMember, form: Mapping[str, str] | None) -> PersonCard:
+    """Return a person as the page shows them; with `form` as somebody tried to change them."""
+    staff, account = member.staff, member.account
+    locked_until = account.locked_until if account else None
+    return PersonCard(
+        staff=staff,
+        account=account,
+        link_until=member.link_until,
+        is_locked=locked_until is not None and locked_until > now(),
+        role=staff.role if form is None else form.get("role", ""),
+        email=staff.email if form is None else form.get("email", ""),
+    )
+
+
 def _render_link(person: Staff, token: str) -> str:
+    # The public address, not that of the request, which a proxy or a forged Host header decides.
     address = f"{get_context().settings.public_url}/join/{token}"
     return render_template(
         "people_admin/link.html", person=person, link=address, until=now() + VALID_FOR

@@ -5,7 +5,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.presenters import webhooks
 from console.web.request import get_context, get_session, get_staff, is_allowed, now, requires
-from workflow.audit.webhook_events import EventType
 from workflow.errors import ActionNotAllowed
 from workflow.permissions import Right
 from workflow.webhooks import deliver
@@ -24,7 +23,6 @@ def list_webhooks() -> str:
         webhooks=webhooks.list_webhooks(get_session(), whole=whole),
         removed=webhooks.list_removed_webhooks(get_session()),
         now=now(),
-        event_types=len(EventType),
         address=lambda hook: webhooks.shorten_address(hook.url, whole=whole),
     )
 

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.ticket import ACROSS
-from console.perform import actions_of
-from console.presenters import answer as answer_presenter
+from console.perform import get_actions
+from console.presenters.tickets import answer as answer_presenter
 from console.web.request import (
-    actor,
+    get_actor,
     get_context,
     get_session,
     get_staff,
@@ -35,7 +35,6 @@ from workflow.mail import answer as mail_answer
 from workflow.mail import canned_responses, drafts
 from workflow.mail.drafts import DraftForm
 from workflow.models.core import AuditEntry, Ticket, WrittenFile, WrittenMail
-from workflow.models.states import OutboxState
 from workflow.permissions import Right
 from workflow.tickets import presence
 from workflow.tickets.actions import SendMail, UndoSend
@@ -104,6 +103,7 @@ def submit(number: int) -> AnyResponse | tuple[str, int]:
     if draft.queued_at is not None or button == "discard":
         # After sending, to the button that undoes it.
         anchor = f"sending-{draft.id}" if draft.queued_at else "main"
+        # A redirect, so that loading the page again does not send the form again.
         return redirect(url_for("ticket.show", number=number, _anchor=anchor))
     return _render_page(number, draft, state)
 
@@ -136,8 +136,8 @@ def save_draft(number: int) -> Response:
 def undo_sending(number: int, draft: int) -> AnyResponse:
     """Withhold a mail that is not sent yet, and make it a draft again."""
     try:
-        result = actions_of(get_context()).perform(
-            number, UndoSend(draft), actor=actor(), now=now()
+        result = get_actions(get_context()).perform(
+            number, UndoSend(draft), actor=get_actor(), now=now()
         )
     except (NoSuchTicket, NoSuchMail):
         abort(404)
@@ -165,24 +165,13 @@ def download_file(number: int) -> Response:
     return response
 
 
-@pages.app_context_processor
-def _extend_templates() -> dict[str, object]:
-    """Return the functions by which the ticket page finds drafts and mails that can be undone."""
-    return {
-        "list_undoable": lambda ticket: mail_answer.list_undoable(ticket, get_staff().name),
-        "OutboxState": OutboxState,
-        "find_draft": lambda ticket: drafts.find_latest_draft(
-            get_session(), ticket.id, get_staff()
-        ),
-    }
-
-
 # -- the form ----
 
 
 def _parse_form() -> DraftForm:
     form = request.form
     return DraftForm(
+        # Bounds for what a script may send; the page itself offers only the contacts of the ticket.
         to=[a[:MAX_ADDRESS_LENGTH] for a in form.getlist("to")[:100]],
         cc=mail_answer.parse_addresses(form.get("cc", "")[:5000]),
         subject=form.get("subject", ""),
@@ -275,7 +264,9 @@ def _perform(session: Session, ticket: Ticket, command: SendMail) -> bool:
     """Queue the mail; return False where its writer has to confirm something first."""
     try:
         with session.begin_nested():  # the draft stays saved where the mail is not sent
-            actions_of(get_context()).perform_in(session, ticket, command, actor=actor(), now=now())
+            get_actions(get_context()).perform_in(
+                session, ticket, command, actor=get_actor(), now=now()
+            )
     except (SeemsPatientData, AcrossCompanies):
         return False
     return True
@@ -331,7 +322,7 @@ def _render_page(number: int, draft: WrittenMail, state: PageState) -> tuple[str
         state=state,
         now=now(),
         callers=list_callers(get_session(), ticket),
-        seen_version=state.seen_version or page.seen,
+        seen_version=state.seen_version or page.version,
         agreed=mail_answer.content_digest(draft),
         across=mail_answer.recipients_digest(draft),
         across_field=ACROSS,

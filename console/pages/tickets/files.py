@@ -49,6 +49,7 @@ def show_html(number: int) -> Response:
     if message is None or not message.html:
         abort(404)
     _record_access(message, message=message.id)
+    # Sanitised when shown, not when stored: a hole found later is closed for old mails, too.
     cleaned = _embed_pictures(text_html.sanitise(message.html[:MAX_HTML_LENGTH]), message)
     left_out = cleaned.count("data-remote-src=")
     page = Response(render_template("ticket/mail.html", body=cleaned, left_out=left_out))
@@ -147,14 +148,14 @@ def _embed_pictures(html: str, message: Message) -> str:
             continue
         content_id = unquote(source[4:]).strip("<>")
         if content_id not in data_urls:
-            used = sum(map(len, data_urls.values()))
-            data_urls[content_id] = _make_data_url(message, content_id, used)
+            used_bytes = sum(map(len, data_urls.values()))
+            data_urls[content_id] = _make_data_url(message, content_id, used_bytes)
         image.attrs["src"] = data_urls[content_id]
     return tree.body.inner_html or "" if tree.body else ""
 
 
-def _make_data_url(message: Message, content_id: str, used: int) -> str:
-    """Return a picture of the message as a data URL; `used` bytes of the limit are taken."""
+def _make_data_url(message: Message, content_id: str, used_bytes: int) -> str:
+    """Return a picture of the message as a data URL; `used_bytes` of the limit are taken."""
     rows = select(StoredAttachment).where(
         StoredAttachment.message_id == message.id,
         func.lower(StoredAttachment.content_id) == content_id.lower(),
@@ -165,6 +166,6 @@ def _make_data_url(message: Message, content_id: str, used: int) -> str:
         return ""
     content = get_context().blob_store.read(file.content, file.blob)
     media_type = detect_media_type(content)
-    if not media_type.startswith("image/") or used + len(content) > MAX_PICTURE_BYTES:
+    if not media_type.startswith("image/") or used_bytes + len(content) > MAX_PICTURE_BYTES:
         return ""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

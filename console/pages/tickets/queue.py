@@ -19,11 +19,11 @@ from sqlalchemy import select
 from werkzeug.wrappers import Response as AnyResponse
 
 from console.pages.tickets.saved_views import DELETED_VIEW
-from console.perform import actions_of
-from console.presenters import queue as queue_presenter
-from console.presenters.queue import COUNTED_VIEWS, SORT_LABELS, STAGES, TRANSPORTS
+from console.perform import get_actions
+from console.presenters.tickets import queue as queue_presenter
+from console.presenters.tickets.queue import COUNTED_VIEWS, SORT_LABELS, STAGES, TRANSPORTS
 from console.web.request import (
-    actor,
+    get_actor,
     get_context,
     get_session,
     get_staff,
@@ -42,7 +42,7 @@ from workflow.tickets import actions, saved_views, search, views
 from workflow.tickets.actions import BulkResult, Order, SeenOwner
 
 UNDO = "undo_assign"  # in the web session: numbers of undos, which the next page offers once
-NAMED = 5  # tickets that a message names, of however many
+MAX_NAMED = 5  # tickets that a message names, of however many
 pages = Blueprint("queue", __name__)
 
 
@@ -50,7 +50,7 @@ pages = Blueprint("queue", __name__)
 @requires(Right.READ)
 def queue() -> str:
     """Show the tickets that wait for an owner, or another list."""
-    return _page(queue_presenter.parse_query(request.args))
+    return _render_page(queue_presenter.parse_query(request.args))
 
 
 @pages.get("/search")
@@ -60,7 +60,7 @@ def find() -> str | AnyResponse:
     number = search.parse_ticket_number(request.args.get("q", ""))
     if number is not None and get_session().get(Ticket, number) is not None:
         return redirect(f"/tickets/{number}")
-    return _page(queue_presenter.parse_query(request.args, otherwise="all"))
+    return _render_page(queue_presenter.parse_query(request.args, otherwise="all"))
 
 
 @pages.get("/queue/news")
@@ -68,15 +68,16 @@ def find() -> str | AnyResponse:
 def news() -> AnyResponse:
     """Answer the rows of a list as they are now; 204 where they are as the page has them."""
     mark_as_background()
-    listed = queue_presenter.load_list(
+    ticket_list = queue_presenter.load_list(
         get_session(), queue_presenter.parse_query(request.args), actor=get_staff().name, now=now()
     )
-    if request.args.get("seen") == listed.digest:
+    # Every open queue asks again and again: mostly nothing has changed, and nothing is rendered.
+    if request.args.get("seen") == ticket_list.digest:
         return Response(status=204)
     return jsonify(
-        digest=listed.digest,
-        count=str(listed.count),
-        rows=render_template("queue/_rows.html", **_rows(listed)),
+        digest=ticket_list.digest,
+        count=str(ticket_list.count),
+        rows=render_template("queue/_rows.html", **_build_row_variables(ticket_list)),
     )
 
 
@@ -84,18 +85,19 @@ def news() -> AnyResponse:
 @requires(Right.READ)  # the command says which right it takes
 def assign() -> AnyResponse:
     """Take tickets, or give them to somebody: those that still have the owner that was shown."""
-    take = request.form.get("take")
-    seen = queue_presenter.parse_selected_tickets(
-        [take] if take else request.form.getlist("ticket")
+    taken_ticket = request.form.get("take")
+    owners_seen = queue_presenter.parse_selected_tickets(
+        [taken_ticket] if taken_ticket else request.form.getlist("ticket")
     )
-    to_me = take or "mine" in request.form
+    to_me = taken_ticket or "mine" in request.form
     owner = get_session().get(Staff, get_staff().id if to_me else parse_id(request.form.get("to")))
-    if not seen or owner is None:
+    if not owners_seen or owner is None:
         flash("Choose tickets first, and whom to give them to.", "error")
         return _back()
     command = actions.Assign(owner.id)
     result = _perform_each(
-        [Order(number, command, SeenOwner(before)) for number, before in seen.items()]
+        # With the owner that was shown: of two people who take a ticket at once only one gets it.
+        [Order(number, command, SeenOwner(owner_id)) for number, owner_id in owners_seen.items()]
     )
     _flash_result(result, "yours" if owner.id == get_staff().id else f"given to {owner.name}")
     session[UNDO] = [done.undo_id for done in result.done if done.undo_id is not None]
@@ -117,51 +119,51 @@ def undo() -> AnyResponse:
 
 def _perform_each(orders: list[Order]) -> BulkResult:
     try:
-        return actions_of(get_context()).perform_each(orders, actor=actor(), now=now())
+        return get_actions(get_context()).perform_each(orders, actor=get_actor(), now=now())
     except NotPermitted:
         abort(403)
 
 
-def _page(asked: views.TicketQuery) -> str:
-    listed = queue_presenter.load_list(get_session(), asked, actor=get_staff().name, now=now())
+def _render_page(query: views.TicketQuery) -> str:
+    ticket_list = queue_presenter.load_list(get_session(), query, actor=get_staff().name, now=now())
     workers = queue_presenter.list_assignable_staff(get_session())
     return render_template(
         "queue/page.html",
-        **_rows(listed),
+        **_build_row_variables(ticket_list),
         counts=views.count_views(get_session(), COUNTED_VIEWS, actor=get_staff().name, now=now()),
         groups=views.GROUPS,
         automated=automated_mail.count_automated_mail(get_session()),
         views=views.VIEWS,
-        saved=saved_views.list_saved_views(get_session(), get_staff()),
+        saved_views=saved_views.list_saved_views(get_session(), get_staff()),
         workers=workers,
-        chosen=queue_presenter.describe_filters(asked, workers),
+        filter_words=queue_presenter.describe_filters(query, workers),
         channels=TRANSPORTS,
         stages=STAGES,
         sorts=SORT_LABELS,
-        query=queue_presenter.build_query_string(asked),
-        here=queue_presenter.build_query_string(asked, asked.page),
-        at_page=lambda n: queue_presenter.build_query_string(asked, n),
-        deleted=session.pop(DELETED_VIEW, None) if DELETED_VIEW in session else None,
-        undo=session.pop(UNDO, []) if UNDO in session else [],
+        query=queue_presenter.build_query_string(query),
+        here=queue_presenter.build_query_string(query, query.page),
+        at_page=lambda n: queue_presenter.build_query_string(query, n),
+        deleted_view=session.pop(DELETED_VIEW, None) if DELETED_VIEW in session else None,
+        undo_ids=session.pop(UNDO, []) if UNDO in session else [],
         page_size=views.PAGE,
     )
 
 
-def _rows(listed: queue_presenter.TicketList) -> dict[str, Any]:
+def _build_row_variables(ticket_list: queue_presenter.TicketList) -> dict[str, Any]:
     return {
-        "list": listed,
+        "list": ticket_list,
         "box": queue_presenter.build_checkbox_value,
         "may_take": is_allowed(Right.WORK),
     }
 
 
-def _flash_result(result: BulkResult, done: str) -> None:
+def _flash_result(result: BulkResult, outcome: str) -> None:
     """Show how many tickets were changed, and how many were left for which reason."""
     if result.done:
         numbers = [one.ticket for one in result.done]
-        more = " …" if len(numbers) > NAMED else ""
-        named = ", ".join(f"#{n}" for n in numbers[:NAMED]) + more
-        flash(f"{_count(len(numbers))} {done}: {named}.", "success")
+        more = " …" if len(numbers) > MAX_NAMED else ""
+        named = ", ".join(f"#{n}" for n in numbers[:MAX_NAMED]) + more
+        flash(f"{_count(len(numbers))} {outcome}: {named}.", "success")
     for reason, count in Counter(result.left.values()).items():
         flash(f"{_count(count)} left as before: {reason}.", "error")
 
@@ -172,7 +174,7 @@ def _count(tickets: int) -> str:
 
 def _back() -> AnyResponse:
     """Redirect to the list that was left: an address of ours, whatever the form says."""
-    left = queue_presenter.parse_query(
+    query = queue_presenter.parse_query(
         dict(parse_qsl(request.form.get("back", "")[: queue_presenter.MAX_QUERY_LENGTH]))
     )
-    return redirect(f"/?{queue_presenter.build_query_string(left, left.page)}")
+    return redirect(f"/?{queue_presenter.build_query_string(query, query.page)}")

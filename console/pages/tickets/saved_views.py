@@ -7,7 +7,7 @@ from flask import Blueprint, flash, redirect, request, session
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.presenters import queue
+from console.presenters.tickets import queue
 from console.web.request import get_context, get_staff, now, requires
 from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import SavedView

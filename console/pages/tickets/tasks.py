@@ -5,8 +5,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 from werkzeug.wrappers import Response
 
-from console.perform import actions_of
-from console.web.request import actor, get_context, get_session, get_staff, now, requires
+from console.perform import get_actions
+from console.web.request import get_actor, get_context, get_session, get_staff, now, requires
 from workflow.database.ids import parse_id
 from workflow.errors import NotPermitted
 from workflow.models.core import Staff, Task
@@ -15,6 +15,11 @@ from workflow.tickets.actions import FinishTask, ReopenTask
 
 pages = Blueprint("tasks", __name__)
 VIEWS = {"mine": "Mine", "team": "Everybody's", "done": "Done"}
+EMPTY_TEXTS = {
+    "mine": "You have no open tasks.",
+    "team": "There are no open tasks.",
+    "done": "No task is done yet.",
+}
 PAGE_SIZE = 100
 
 
@@ -24,8 +29,14 @@ def list_tasks() -> str:
     """List the open tasks, oldest first, or the done ones, newest first."""
     view = request.args.get("view", "mine")
     view = view if view in VIEWS else "mine"
+    tasks = _load_tasks(view)
     return render_template(
-        "tasks/tasks.html", tasks=_load_tasks(view), view=view, views=VIEWS, page_size=PAGE_SIZE
+        "tasks/tasks.html",
+        tasks=tasks,
+        view=view,
+        views=VIEWS,
+        empty_text=EMPTY_TEXTS[view],
+        next_after=tasks[-1].id if len(tasks) == PAGE_SIZE else None,
     )
 
 
@@ -36,7 +47,7 @@ def tick(number: int, what: str) -> Response:
     task = get_session().get(Task, number) or abort(404)
     command = FinishTask(number) if what == "done" else ReopenTask(number)
     try:
-        actions_of(get_context()).perform(task.ticket_id, command, actor=actor(), now=now())
+        get_actions(get_context()).perform(task.ticket_id, command, actor=get_actor(), now=now())
     except NotPermitted:
         abort(403)
     flash(

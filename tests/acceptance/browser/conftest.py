@@ -84,8 +84,8 @@ class BusyDesk:
     signed_in: dict[str, Any]
 
 
-def _keep_a_form(app_context: AppContext) -> str:
-    """Keep what an admin typed when their session had ended; return its key."""
+def _save_form(app_context: AppContext) -> str:
+    """Save a form that an admin sent when their session had ended; return its key."""
     fields = (("text", f"{awkward_data.SCRIPT} {awkward_data.LONG}"), ("seen", "1"))
     filled = FormContent("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
     with app_context.store.transaction() as session:
@@ -116,10 +116,10 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
     numbers = vars(fortnight.fill(app_context, clock)) | vars(awkward_data.add(app_context, clock))
     cookie = at_desk(app_context, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None
-    kept = _keep_a_form(app_context)
+    saved_form = _save_form(app_context)
     signed_in = {
         "cookies": [{"name": "session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}]
     }
     with serve(build_app(app_context)) as address:
-        yield BusyDesk(app_context, address, numbers | {"kept": kept}, signed_in)
+        yield BusyDesk(app_context, address, numbers | {"saved_form": saved_form}, signed_in)
     app_context.close()

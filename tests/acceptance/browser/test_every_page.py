@@ -39,7 +39,7 @@ PAGES = {
     "/contacts/<int:number>": ("/contacts/1",),
     "/dashboard": ("/dashboard", "/dashboard?days=7"),
     "/kept-forms": ("/kept-forms",),
-    "/kept-forms/<key>": ("/kept-forms/{kept}",),
+    "/kept-forms/<key>": ("/kept-forms/{saved_form}",),
     "/mail-texts": ("/mail-texts",),
     "/messages/<int:number>/text": ("/messages/1/text",),
     "/mf-recovery-codes": ("/mf-recovery-codes",),

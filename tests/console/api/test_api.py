@@ -27,7 +27,7 @@ from werkzeug.test import TestResponse
 
 from console.api import schemas
 from console.presenters import deliveries
-from console.presenters import ticket as ticket_presenter
+from console.presenters.tickets import ticket as ticket_presenter
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Attachment, Format

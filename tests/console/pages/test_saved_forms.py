@@ -33,7 +33,7 @@ NO_ACCOUNT = {
     "customers.save_survey",
     "customers.unsubscribe",
 }  # behind a signed link, without a session
-OWN_ANSWER = {"accounts.joined", "accounts.sign_out"}
+OWN_ANSWER = {"accounts.create_account_by_link", "accounts.sign_out"}
 
 
 def forms(app: Flask) -> list[Rule]:
@@ -66,16 +66,16 @@ def filled_in(app: Flask, rule: Rule) -> str:
 
 
 def shown_fields(page: str) -> dict[str, str]:
-    """The fields of the form on the page of a kept form, as a browser would send them."""
-    (form,) = re.findall(r'<form [^>]*id="kept-form".*?</form>', page, re.DOTALL)
+    """The fields of the form on the page of a saved form, as a browser would send them."""
+    (form,) = re.findall(r'<form [^>]*id="saved-form".*?</form>', page, re.DOTALL)
     inputs = re.findall(r'<input [^>]*name="([^"]+)"[^>]* value="([^"]*)"', form)
     texts = re.findall(r'<textarea [^>]*name="([^"]+)"[^>]*>\n(.*?)</textarea>', form, re.DOTALL)
     return {name: html.unescape(value) for name, value in [*inputs, *texts]}
 
 
 def sent_again(desk: Desk, page: str, **changed: str) -> TestResponse:
-    """Press the button of a kept form."""
-    (action,) = re.findall(r'action="([^"]+)" id="kept-form"', page)
+    """Press the button of a saved form."""
+    (action,) = re.findall(r'action="([^"]+)" id="saved-form"', page)
     return desk.post(html.unescape(action), {**shown_fields(page), **changed})
 
 
@@ -91,7 +91,7 @@ def shown_again(desk: Desk, app: Flask, rules: list[Rule]) -> list[str]:
     pages = {}
     for path in re.findall(r'href="(/kept-forms/[^"]+)"', listed):
         page = desk.get(path).text
-        (action,) = re.findall(r'action="([^"?]+)[^"]*" id="kept-form"', page)
+        (action,) = re.findall(r'action="([^"?]+)[^"]*" id="saved-form"', page)
         pages[action] = page
         assert desk.post(f"{path}/discard").status_code == 302
     assert "/kept-forms" not in desk.get("/").text
@@ -463,7 +463,7 @@ def test_every_field_that_is_typed_into_has_a_name_for_people() -> None:
     templates = [
         path
         for path in TEMPLATES.rglob("*.html")
-        if path.parent.name not in {"security", "kept_forms"}
+        if path.parent.name not in {"security", "saved_forms"}
         and path.name not in {"join.html", "survey.html"}
     ]
     typed_kinds = {"text", "tel", "email", "date", "number"}

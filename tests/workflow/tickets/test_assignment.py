@@ -2,7 +2,7 @@
 
 import pytest
 
-from console.perform import actions_of
+from console.perform import get_actions
 from tests.support.context import HandClock, audited, complete, run_in_threads, staff, ticket_of
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed, NotPermitted
@@ -25,12 +25,12 @@ def assign_tickets(
     context: AppContext, seen: dict[int, int | None], owner: int, by: str = "Lena"
 ) -> BulkResult:
     orders = [Order(number, Assign(owner), SeenOwner(before)) for number, before in seen.items()]
-    return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
+    return get_actions(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
 def undo_assignment(context: AppContext, result: BulkResult, by: str = "Lena") -> BulkResult:
     orders = [Order(done.ticket, Undo(done.undo_id)) for done in result.done]
-    return actions_of(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
+    return get_actions(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
 def list_numbers(result: BulkResult) -> list[int]:
@@ -127,7 +127,7 @@ def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppCo
     assert "Otto only looks on" in assign_tickets(any_context, {number: None}, otto).left[number]
     auditor = Actor("Otto", RIGHTS_BY_ROLE[Role.AUDITOR])
     with pytest.raises(NotPermitted):
-        actions_of(any_context).perform_each(
+        get_actions(any_context).perform_each(
             [Order(number, Assign(otto))], actor=auditor, now=any_context.clock()
         )
     assert list_owners(any_context, number) == [None]

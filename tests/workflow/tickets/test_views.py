@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console.cli import tickets as tickets_cli
+from console.cli.tickets import tickets as tickets_cli
 from tests.support.context import HandClock, complete, mail, reach, row, staff, ticket_of
 from workflow.context import AppContext
 from workflow.models.core import Staff, Ticket

@@ -8,9 +8,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.audit import AuditNames, describe_task
-from console.presenters.timeline import Entry, build_timeline
+from console.presenters.tickets.timeline import Entry, build_timeline
 from workflow import process
 from workflow.customers.callers import Caller, list_callers
+from workflow.mail import answer, drafts
 from workflow.models.core import (
     Company,
     Staff,
@@ -19,6 +20,7 @@ from workflow.models.core import (
     TicketContact,
     TicketMilestone,
     TicketRelation,
+    WrittenMail,
 )
 from workflow.models.milestones import list_reached
 from workflow.models.presence import UndoRecord
@@ -39,8 +41,8 @@ class MilestoneBox:
     milestone: Milestone
     kind: str  # box, property or automatic
     stage: Stage  # the stage that waits for it
-    done: TicketMilestone | None
-    due: "RunningDeadline | None"
+    record: TicketMilestone | None  # when and by whom it was reached
+    deadline: "RunningDeadline | None"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class RunningDeadline:
     milestone: Milestone
     task: str
     at: datetime
-    late: bool
+    is_late: bool
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,16 @@ class RelatedTicket:
     status: Status
     reason: str
     verdict: Verdict
-    mine: bool  # whether the relation was made when this ticket was opened
+    is_own_relation: bool  # whether the relation was made when this ticket was opened
+
+
+@dataclass(frozen=True)
+class UndoableMail:
+    """A mail whose writer can still undo sending it."""
+
+    written_id: int
+    to: str
+    seconds_left: int  # until it is sent, at least 1; 0 for one that waits for a sender
 
 
 @dataclass(frozen=True)
@@ -75,15 +86,26 @@ class TicketPage:
     missing: Sequence[str]  # what the stage waits for, in words
     after: Stage | None  # the stage it moves to then
     back: Sequence[Stage]  # the stages it can be moved back to
-    related: Sequence[RelatedTicket]
+    related_tickets: Sequence[RelatedTicket]
     staff: Sequence[Staff]  # who can own it
     entries: Sequence[Entry]
     older: bool
-    seen: int  # the version of the ticket this page shows
+    version: int  # the version of the ticket this page shows
     undo: UndoRecord | None
     viewers: Sequence[tuple[str, datetime]]
     callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
     telemedicine: Task | None  # the hand-over of this period, if it was made
+    undoable_mails: Sequence[UndoableMail]
+    draft: WrittenMail | None  # the viewer's reply that was not sent
+
+    @property
+    def web_link(self) -> str:
+        """Return the link to the original, "" where it is none of the web.
+
+        It comes from outside: a `javascript:` address would run as our own page.
+        """
+        link = self.ticket.link
+        return link if link.startswith(("https://", "http://")) else ""
 
     @property
     def open_tasks(self) -> list[Task]:
@@ -124,6 +146,7 @@ def build_page(
         if ticket.status is Status.OPEN
         else []
     )
+    may_write = may(me.role, Right.WORK)
     order = [s.stage for s in process.STEPS]
     here = order.index(ticket.stage)
     return TicketPage(
@@ -132,30 +155,48 @@ def build_page(
         missing=[process.describe_milestone(m) for m in waits],
         after=order[here + 1] if here + 1 < len(order) else None,
         back=order[1:here][::-1],
-        related=_list_related(session, ticket),
+        related_tickets=_list_related_tickets(session, ticket),
         staff=[s for s in staff if may(s.role, Right.WORK)],
         entries=entries,
         older=older,
-        seen=version,
+        version=version,
         undo=undo.find_undo(session, ticket.id, me.name, now),
         viewers=presence.list_viewers(session, ticket.id, me, now),
         callers=list_callers(session, ticket),
         telemedicine=next(
             (t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None
         ),
+        undoable_mails=_list_undoable_mails(ticket, me, now),
+        draft=drafts.find_latest_draft(session, ticket.id, me) if may_write else None,
     )
 
 
+def _list_undoable_mails(ticket: Ticket, me: Staff, now: datetime) -> list[UndoableMail]:
+    return [
+        UndoableMail(
+            written_id=mail.written_id or 0,
+            to=mail.to,
+            # "0 seconds" would look as if it were sent already.
+            seconds_left=max((mail.not_before - now).seconds, 1) if mail.not_before > now else 0,
+        )
+        for mail in answer.list_undoable(ticket, me.name)
+    ]
+
+
 def _build_boxes(ticket: Ticket, settings: Settings, now: datetime) -> list[MilestoneBox]:
-    recorded = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
-    due = {
+    records = {r.milestone: r for r in ticket.milestones if r.period == ticket.period}
+    deadlines = {
         d.milestone: d
         for d in _list_running_deadlines(ticket, settings, now)
-        if d.milestone not in recorded
+        if d.milestone not in records
     }
     return [
         MilestoneBox(
-            milestone=m, kind=_choose_kind(m), stage=s.stage, done=recorded.get(m), due=due.get(m)
+            milestone=m,
+            kind=_choose_kind(m),
+            stage=s.stage,
+            record=records.get(m),
+            deadline=deadlines.get(m),
         )
         for s in process.STEPS
         for m in s.waits_for
@@ -175,14 +216,14 @@ def _list_running_deadlines(
 ) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
-    falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
+    times = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
     return [
-        RunningDeadline(milestone=d.milestone, task=d.task, at=at, late=at <= now)
-        for d, at in falls
+        RunningDeadline(milestone=d.milestone, task=d.task, at=at, is_late=at <= now)
+        for d, at in times
     ]
 
 
-def _list_related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
+def _list_related_tickets(session: Session, ticket: Ticket) -> list[RelatedTicket]:
     r = TicketRelation
     other = or_(
         (r.ticket_id == ticket.id) & (Ticket.id == r.other_id),
@@ -201,7 +242,7 @@ def _list_related(session: Session, ticket: Ticket) -> list[RelatedTicket]:
             status=status,
             reason=relation.reason,
             verdict=relation.verdict,
-            mine=relation.ticket_id == ticket.id,
+            is_own_relation=relation.ticket_id == ticket.id,
         )
         for relation, number, name, stage, status in session.execute(rows.limit(20))
     ]

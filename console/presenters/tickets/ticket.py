@@ -133,12 +133,12 @@ def _present_milestones(ticket: Ticket) -> Data:
 
 
 def _present_deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
-    raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
+    task_kinds = {t.kind for t in ticket.tasks if t.period == ticket.period}
     return [
         {
             "milestone": d.milestone,
             "due_at": format_iso(due_at(d, ticket.period_started_at, settings)),
-            "raised": Desk.build_deadline_kind(d) in raised,
+            "raised": Desk.build_deadline_kind(d) in task_kinds,
         }
         for d in process.DEADLINES
     ]

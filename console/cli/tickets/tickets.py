@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from console import bootstrap
-from console.cli.numbered_group import NumberedGroup
+from console.cli.tickets.numbered_group import NumberedGroup
 from console.presenters import terminal
 
 if TYPE_CHECKING:  # `intake --help` answers at once: each command imports what it needs
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # `intake --help` answers at once: each command imports what 
     from workflow.tickets.actions import Actor, Command, Result
 
 ACROSS = "--across-companies"
-RECAP = "We have dealt with the billing issue you reported."  # unless --text says more
+RECAP = "We have dealt with the billing issue you reported."  # unless --text texts more
 VIEWS = (  # as views.VIEWS has them, without loading it
     "unassigned",
     "mine",
@@ -49,7 +49,7 @@ RELATIONS = ("linked", "not-related", "open")
 )
 @bootstrap.actor_option
 @bootstrap.json_option
-def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
+def tickets(*, view: str, actor: str, as_json: bool) -> None:
     r"""List tickets: the unassigned queue, or another view.
 
     \b
@@ -64,22 +64,22 @@ def tickets(*, view: str, actor: str, json_wanted: bool) -> None:
 
     Next: `intake ticket ID`, `intake ticket ID assign USER`.
     """
-    from console.presenters import ticket
+    from console.presenters.tickets import ticket
 
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        listed = ticket.list_view(session, view, actor=actor, now=context.clock())
-        found = [ticket.present_ticket_row(t) for t in listed]
-    if json_wanted:
-        terminal.print_json(found)
-    elif found:
+        matches = ticket.list_view(session, view, actor=actor, now=context.clock())
+        rows = [ticket.present_ticket_row(t) for t in matches]
+    if as_json:
+        terminal.print_json(rows)
+    elif rows:
         terminal.create_console().print(
-            terminal.build_ticket_table(found, f"{len(found)} · {_view_name(view, actor)}")
+            terminal.build_ticket_table(rows, f"{len(rows)} · {_describe_view(view, actor)}")
         )
     else:
-        click.echo(_empty(view, actor))
+        click.echo(_describe_empty_view(view, actor))
 
 
-def _view_name(view: str, actor: str) -> str:
+def _describe_view(view: str, actor: str) -> str:
     from workflow.process import QUEUE_NAME
 
     return {"unassigned": QUEUE_NAME, "mine": f"open tickets of {actor}"}.get(
@@ -87,11 +87,11 @@ def _view_name(view: str, actor: str) -> str:
     )
 
 
-def _empty(view: str, actor: str) -> str:
+def _describe_empty_view(view: str, actor: str) -> str:
     others = "Others: intake tickets --view open"
-    says = {
+    texts = {
         "unassigned": (
-            f'No ticket waits in "{_view_name(view, actor)}". Send one: intake demo. {others}'
+            f'No ticket waits in "{_describe_view(view, actor)}". Send one: intake demo. {others}'
         ),
         "mine": f"{actor} owns no open ticket. The queue: intake tickets",
         "open": (
@@ -102,7 +102,7 @@ def _empty(view: str, actor: str) -> str:
         "escalated": f"No ticket is escalated. {others}",
         "completed": f"No ticket is completed yet. {others}",
     }
-    return says.get(view, f"No ticket is there. {others}")
+    return texts.get(view, f"No ticket is there. {others}")
 
 
 # -- one ticket ----
@@ -141,10 +141,10 @@ class Shell:
 
     def perform(self, number: int, command: "Command") -> "Result":
         """Carry out a command. Raises ActionNotAllowed, with the option or command that helps."""
-        from console.perform import actions_of
+        from console.perform import get_actions
         from workflow.errors import AcrossCompanies, ActionNotAllowed, SeemsPatientData, WrongStatus
 
-        actions, now = actions_of(self.context), self.context.clock()
+        actions, now = get_actions(self.context), self.context.clock()
         try:
             return actions.perform(number, command, actor=self.actor, now=now)
         except AcrossCompanies as both:
@@ -158,13 +158,13 @@ class Shell:
 
 
 @contextmanager
-def shell(actor_name: str) -> Iterator[Shell]:
+def open_shell(actor_name: str) -> Iterator[Shell]:
     """Open the database for whoever acts."""
     with bootstrap.open_app_context() as context:
-        yield Shell(context, acting_person(context, actor_name))
+        yield Shell(context, find_actor(context, actor_name))
 
 
-def acting_person(context: "AppContext", name: str) -> "Actor":
+def find_actor(context: "AppContext", name: str) -> "Actor":
     """Return who acts: the person on the desk that --as or INTAKE_USER names, else an operator.
 
     An operator at the shell has an administrator's rights, also under a name that is nobody's on
@@ -176,54 +176,55 @@ def acting_person(context: "AppContext", name: str) -> "Actor":
     source = click.get_current_context().get_parameter_source("actor")
     with context.store.read_only() as session:
         staff = find_staff(session, name)
+        # Not by the login name: it may by chance be that of somebody on the desk with fewer rights.
         if staff is not None and source is not ParameterSource.DEFAULT:
             return Actor.person(staff)
         return Actor.operator(name, staff)
 
 
-def change(number: int, command: "Command", actor: str, *, json_wanted: bool) -> None:
+def change(number: int, command: "Command", actor: str, *, as_json: bool) -> None:
     """Carry out a command and print how the ticket stands then."""
-    with shell(actor) as opened:
-        change_in(opened, number, command, json_wanted=json_wanted)
+    with open_shell(actor) as shell:
+        change_in(shell, number, command, as_json=as_json)
 
 
-def change_in(opened: Shell, number: int, command: "Command", *, json_wanted: bool) -> "Result":
+def change_in(shell: Shell, number: int, command: "Command", *, as_json: bool) -> "Result":
     """Carry out a command in an opened database, and print how the ticket stands then."""
-    result = opened.perform(number, command)
+    result = shell.perform(number, command)
     if not result.changed:
         click.echo(f"{result.words}; nothing changed.", err=True)
-    _print(opened.context, number, json_wanted=json_wanted, whole=False)
+    _print(shell.context, number, as_json=as_json, whole=False)
     return result
 
 
-def _print(context: "AppContext", number: int, *, json_wanted: bool, whole: bool) -> None:
-    from console.presenters import ticket as ticket_presenter
+def _print(context: "AppContext", number: int, *, as_json: bool, whole: bool) -> None:
+    from console.presenters.tickets import ticket as ticket_presenter
 
     with context.store.read_only() as session:
-        found = ticket_presenter.present_ticket(session, number, context.settings)
-    if json_wanted:
-        terminal.print_json(found)
+        data = ticket_presenter.present_ticket(session, number, context.settings)
+    if as_json:
+        terminal.print_json(data)
     elif whole:
-        terminal.print_ticket(found, f"What can be done with it: intake ticket {number} --help")
+        terminal.print_ticket(data, f"What can be done with it: intake ticket {number} --help")
     else:
         waits = (
-            f" · waits for: {', '.join(found['missing'])}"
-            if found["missing"] and found["status"] == "open"
+            f" · waits for: {', '.join(data['missing'])}"
+            if data["missing"] and data["status"] == "open"
             else ""
         )
         click.echo(
-            f"#{number} · {found['stage']} · {found['status']} · owner:"
-            f" {found['owner'] or 'none yet'}{waits}"
+            f"#{number} · {data['stage']} · {data['status']} · owner:"
+            f" {data['owner'] or 'none yet'}{waits}"
         )
 
 
 @ticket.command("show")
 @bootstrap.json_option
 @click.pass_obj
-def show_ticket(number: int, *, json_wanted: bool) -> None:
+def show_ticket(number: int, *, as_json: bool) -> None:
     """Show everything about it, as `intake ticket ID`."""
     with bootstrap.open_app_context() as context:
-        _print(context, number, json_wanted=json_wanted, whole=True)
+        _print(context, number, as_json=as_json, whole=True)
 
 
 @ticket.command()
@@ -231,7 +232,7 @@ def show_ticket(number: int, *, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
+def assign(number: int, user: str, *, actor: str, as_json: bool) -> None:
     r"""Give the ticket to USER, who owns it through completion.
 
     \b
@@ -243,10 +244,10 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
     from workflow.tickets.actions import Assign
     from workflow.tickets.desk import get_staff
 
-    with shell(actor) as opened:
-        with opened.context.store.read_only() as session:
+    with open_shell(actor) as shell:
+        with shell.context.store.read_only() as session:
             command = Assign(get_staff(session, user).id)
-        change_in(opened, number, command, json_wanted=json_wanted)
+        change_in(shell, number, command, as_json=as_json)
 
 
 @ticket.command("follow-up")
@@ -254,7 +255,7 @@ def assign(number: int, user: str, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def follow_up(number: int, *, note: str, actor: str, json_wanted: bool) -> None:
+def follow_up(number: int, *, note: str, actor: str, as_json: bool) -> None:
     r"""Tick the box 4-Support Follow Up Sent.
 
     \b
@@ -264,7 +265,7 @@ def follow_up(number: int, *, note: str, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import FollowUp
 
-    change(number, FollowUp(note=note), actor, json_wanted=json_wanted)
+    change(number, FollowUp(note=note), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -273,7 +274,7 @@ def follow_up(number: int, *, note: str, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def tick(number: int, box: str, *, note: str, actor: str, json_wanted: bool) -> None:
+def tick(number: int, box: str, *, note: str, actor: str, as_json: bool) -> None:
     r"""Tick BOX, as the manual calls it.
 
     \b
@@ -281,7 +282,7 @@ def tick(number: int, box: str, *, note: str, actor: str, json_wanted: bool) -> 
     """
     from workflow.tickets.actions import Tick, box_named
 
-    change(number, Tick(box_named(box), note), actor, json_wanted=json_wanted)
+    change(number, Tick(box_named(box), note), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -289,7 +290,7 @@ def tick(number: int, box: str, *, note: str, actor: str, json_wanted: bool) -> 
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def untick(number: int, box: str, *, actor: str, json_wanted: bool) -> None:
+def untick(number: int, box: str, *, actor: str, as_json: bool) -> None:
     r"""Take the tick of BOX back; the ticket stays at its stage.
 
     \b
@@ -297,7 +298,7 @@ def untick(number: int, box: str, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import Untick, box_named
 
-    change(number, Untick(box_named(box)), actor, json_wanted=json_wanted)
+    change(number, Untick(box_named(box)), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -305,7 +306,7 @@ def untick(number: int, box: str, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
+def resolve(number: int, answer: str, *, actor: str, as_json: bool) -> None:
     r"""Set the property Resolution to yes or no.
 
     \b
@@ -316,7 +317,7 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import Resolve
 
-    change(number, Resolve(yes=answer == "yes"), actor, json_wanted=json_wanted)
+    change(number, Resolve(yes=answer == "yes"), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -334,7 +335,9 @@ def resolve(number: int, answer: str, *, actor: str, json_wanted: bool) -> None:
     is_flag=True,
     help="Send it to contacts of another company too, which a merge brought.",
 )
-@click.option("--checked", is_flag=True, help="You have looked: it holds no patient data.")
+@click.option(
+    "--checked", "is_checked", is_flag=True, help="You have looked: it holds no patient data."
+)
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
@@ -344,9 +347,9 @@ def recap(
     text: str,
     note: str,
     across: bool,
-    checked: bool,
+    is_checked: bool,
     actor: str,
-    json_wanted: bool,
+    as_json: bool,
 ) -> None:
     r"""Send the recap, which ticks its box.
 
@@ -365,11 +368,11 @@ def recap(
     from workflow.tickets.actions import SendRecap, Tick
 
     if note:
-        change(number, Tick(Milestone.RECAP_SENT, note), actor, json_wanted=json_wanted)
+        change(number, Tick(Milestone.RECAP_SENT, note), actor, as_json=as_json)
         return
-    command = SendRecap(text=text, across_companies=across, checked=checked)
-    with shell(actor) as opened:
-        result = change_in(opened, number, command, json_wanted=json_wanted)
+    command = SendRecap(text=text, across_companies=across, checked=is_checked)
+    with open_shell(actor) as shell:
+        result = change_in(shell, number, command, as_json=as_json)
         click.echo(f"{result.words}; the box is ticked once it is sent.", err=True)
 
 
@@ -378,7 +381,7 @@ def recap(
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def reopen(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
+def reopen(number: int, *, reason: str, actor: str, as_json: bool) -> None:
     r"""Take the ticket up again.
 
     A completed one goes back to 4-In Progress with new deadlines; spam, merge and withdraw are
@@ -389,7 +392,7 @@ def reopen(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import Reopen
 
-    change(number, Reopen(reason), actor, json_wanted=json_wanted)
+    change(number, Reopen(reason), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -403,7 +406,7 @@ def reopen(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: bool) -> None:
+def merge(number: int, other: int, *, across: bool, actor: str, as_json: bool) -> None:
     r"""End this ticket as a duplicate of OTHER.
 
     Answers to it then go there. A completed OTHER is reopened where this ticket was open.
@@ -413,7 +416,7 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
     """
     from workflow.tickets.actions import Merge
 
-    change(number, Merge(other, across), actor, json_wanted=json_wanted)
+    change(number, Merge(other, across), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -421,7 +424,7 @@ def merge(number: int, other: int, *, across: bool, actor: str, json_wanted: boo
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
+def spam(number: int, *, reason: str, actor: str, as_json: bool) -> None:
     r"""Close the ticket as spam.
 
     No deadlines, no survey; `reopen` undoes it.
@@ -431,7 +434,7 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import CloseAsSpam
 
-    change(number, CloseAsSpam(reason), actor, json_wanted=json_wanted)
+    change(number, CloseAsSpam(reason), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -439,7 +442,7 @@ def spam(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None:
+def withdraw(number: int, *, reason: str, actor: str, as_json: bool) -> None:
     r"""Close the ticket as withdrawn by the customer.
 
     No deadlines, no survey; `reopen` undoes it.
@@ -449,14 +452,14 @@ def withdraw(number: int, *, reason: str, actor: str, json_wanted: bool) -> None
     """
     from workflow.tickets.actions import Withdraw
 
-    change(number, Withdraw(reason), actor, json_wanted=json_wanted)
+    change(number, Withdraw(reason), actor, as_json=as_json)
 
 
 @ticket.command()
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
+def telemedicine(number: int, *, actor: str, as_json: bool) -> None:
     r"""Task the telemedicine specialist or group; the owner stays owner.
 
     Who that is stands in INTAKE_TELEMEDICINE.
@@ -466,7 +469,7 @@ def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import HandToTelemedicine
 
-    change(number, HandToTelemedicine(), actor, json_wanted=json_wanted)
+    change(number, HandToTelemedicine(), actor, as_json=as_json)
 
 
 @ticket.command("task-done")
@@ -474,7 +477,7 @@ def telemedicine(number: int, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
+def task_done(number: int, task: int, *, actor: str, as_json: bool) -> None:
     r"""Close a task of the ticket.
 
     `intake ticket ID` lists them with their numbers.
@@ -484,7 +487,7 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import FinishTask
 
-    change(number, FinishTask(task), actor, json_wanted=json_wanted)
+    change(number, FinishTask(task), actor, as_json=as_json)
 
 
 @ticket.command("task-open")
@@ -492,7 +495,7 @@ def task_done(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def task_open(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
+def task_open(number: int, task: int, *, actor: str, as_json: bool) -> None:
     r"""Open a task again that was closed too soon.
 
     \b
@@ -500,7 +503,7 @@ def task_open(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import ReopenTask
 
-    change(number, ReopenTask(task), actor, json_wanted=json_wanted)
+    change(number, ReopenTask(task), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -508,7 +511,7 @@ def task_open(number: int, task: int, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def note(number: int, text: str, *, actor: str, json_wanted: bool) -> None:
+def note(number: int, text: str, *, actor: str, as_json: bool) -> None:
     r"""Put a note on the timeline that only the desk sees.
 
     \b
@@ -516,7 +519,7 @@ def note(number: int, text: str, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import AddNote
 
-    change(number, AddNote(text), actor, json_wanted=json_wanted)
+    change(number, AddNote(text), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -524,7 +527,7 @@ def note(number: int, text: str, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def settle(number: int, caveat: str, *, actor: str, json_wanted: bool) -> None:
+def settle(number: int, caveat: str, *, actor: str, as_json: bool) -> None:
     r"""Say that CAVEAT was asked about; `intake ticket ID` lists them.
 
     \b
@@ -532,7 +535,7 @@ def settle(number: int, caveat: str, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import Settle
 
-    change(number, Settle(caveat), actor, json_wanted=json_wanted)
+    change(number, Settle(caveat), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -541,7 +544,7 @@ def settle(number: int, caveat: str, *, actor: str, json_wanted: bool) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def relate(number: int, other: int, verdict: str, *, actor: str, json_wanted: bool) -> None:
+def relate(number: int, other: int, verdict: str, *, actor: str, as_json: bool) -> None:
     r"""Say that ticket OTHER belongs to this one, does not, or that it is open again.
 
     \b
@@ -552,7 +555,7 @@ def relate(number: int, other: int, verdict: str, *, actor: str, json_wanted: bo
     from workflow.tickets.actions import Relate
 
     verdicts = dict(zip(RELATIONS, (Verdict.LINKED, Verdict.UNRELATED, Verdict.OPEN), strict=True))
-    change(number, Relate(other, verdicts[verdict]), actor, json_wanted=json_wanted)
+    change(number, Relate(other, verdicts[verdict]), actor, as_json=as_json)
 
 
 @ticket.command("not-automatic")
@@ -560,7 +563,7 @@ def relate(number: int, other: int, verdict: str, *, actor: str, json_wanted: bo
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
+def not_automatic(number: int, message: int | None, *, actor: str, as_json: bool) -> None:
     r"""Say that a person wrote a message that was taken for an automatic one.
 
     MESSAGE is its number in `intake ticket ID --json`; the newest such message where it is left
@@ -572,7 +575,7 @@ def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: 
     """
     from workflow.tickets.actions import MarkWrittenByPerson
 
-    change(number, MarkWrittenByPerson(message or 0), actor, json_wanted=json_wanted)
+    change(number, MarkWrittenByPerson(message or 0), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -580,7 +583,7 @@ def not_automatic(number: int, message: int | None, *, actor: str, json_wanted: 
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool) -> None:
+def automatic(number: int, message: int | None, *, actor: str, as_json: bool) -> None:
     r"""Say that a message was sent by a program: no automatic mail goes out about it.
 
     MESSAGE is its number in `intake ticket ID --json`; the customer's newest where it is left out.
@@ -590,7 +593,7 @@ def automatic(number: int, message: int | None, *, actor: str, json_wanted: bool
     """
     from workflow.tickets.actions import MarkAutomatic
 
-    change(number, MarkAutomatic(message or 0), actor, json_wanted=json_wanted)
+    change(number, MarkAutomatic(message or 0), actor, as_json=as_json)
 
 
 @ticket.command("not-duplicate")
@@ -608,8 +611,8 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     """
     from workflow.tickets.actions import FileSeparately
 
-    with shell(actor) as opened:
-        click.echo(opened.perform(number, FileSeparately(delivery or 0)).opened)
+    with open_shell(actor) as shell:
+        click.echo(shell.perform(number, FileSeparately(delivery or 0)).opened)
 
 
 @ticket.command("move-back")
@@ -618,7 +621,7 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: bool) -> None:
+def move_back(number: int, stage: str, *, reason: str, actor: str, as_json: bool) -> None:
     r"""Move the ticket back to an earlier STAGE.
 
     STAGE is 1, 4 or 5; what is waited for from there on is open again.
@@ -628,14 +631,14 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
     """
     from workflow.tickets.actions import MoveBack, stage_named
 
-    change(number, MoveBack(stage_named(stage), reason), actor, json_wanted=json_wanted)
+    change(number, MoveBack(stage_named(stage), reason), actor, as_json=as_json)
 
 
 @ticket.command()
 @bootstrap.actor_option
 @bootstrap.json_option
 @click.pass_obj
-def undo(number: int, *, actor: str, json_wanted: bool) -> None:
+def undo(number: int, *, actor: str, as_json: bool) -> None:
     r"""Undo what you did to the ticket last, within ten minutes.
 
     By page, API and command alike, as long as nobody has changed the ticket since.
@@ -645,7 +648,7 @@ def undo(number: int, *, actor: str, json_wanted: bool) -> None:
     """
     from workflow.tickets.actions import Undo
 
-    change(number, Undo(), actor, json_wanted=json_wanted)
+    change(number, Undo(), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -703,14 +706,14 @@ def new(  # noqa: PLR0913  # click's options, all named
         subject=subject,
         telemedicine=telemedicine,
     )
-    with shell(actor or bootstrap.get_login_name()) as opened:
-        take = bool(actor) and opened.actor.staff_id is not None
+    with open_shell(actor or bootstrap.get_login_name()) as shell:
+        take = bool(actor) and shell.actor.staff_id is not None
         if actor and not take:
             click.echo(
                 f"Nobody on the desk is called {actor}: the ticket waits in the unassigned queue.",
                 err=True,
             )
         try:
-            click.echo(write_down(opened.context, call, actor=opened.actor, take=take).ticket)
+            click.echo(write_down(shell.context, call, actor=shell.actor, take=take).ticket)
         except InvalidAddress as fault:
             raise CommandError(str(fault), 2) from None  # as click ends on an option it cannot use

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from console import bootstrap
-from console.cli.tickets import VIEWS
+from console.cli.tickets.tickets import VIEWS
 from console.errors import CommandError
 from console.presenters import terminal
 

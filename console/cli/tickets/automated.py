@@ -3,8 +3,8 @@
 import click
 
 from console import bootstrap
-from console.cli.numbered_group import NumberedGroup
-from console.cli.tickets import shell
+from console.cli.tickets.numbered_group import NumberedGroup
+from console.cli.tickets.tickets import open_shell
 from console.presenters import terminal
 
 
@@ -12,7 +12,7 @@ from console.presenters import terminal
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
 @bootstrap.json_option
 @click.pass_context
-def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
+def automated(ctx: click.Context, *, limit: int, as_json: bool) -> None:
     r"""List mail that is on no ticket: reports about mail that is not ours.
 
     \b
@@ -31,7 +31,7 @@ def automated(ctx: click.Context, *, limit: int, json_wanted: bool) -> None:
             present_automated_mail(mail)
             for mail in automated_mail.list_automated_mail(session, limit=limit)
         ]
-    if json_wanted:
+    if as_json:
         for mail in mails:
             terminal.print_json_line(mail)
         return
@@ -57,5 +57,5 @@ def create_ticket(number: int, *, actor: str) -> None:
     """
     from ingest.replay.automated_mail import make_ticket as file_as_ticket
 
-    with shell(actor) as opened:
-        click.echo(file_as_ticket(opened.context, number, actor=opened.actor))
+    with open_shell(actor) as shell:
+        click.echo(file_as_ticket(shell.context, number, actor=shell.actor))

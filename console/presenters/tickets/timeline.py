@@ -74,7 +74,7 @@ class MessageEntry:
     phone: str  # as given with this message
     subject: str
     text: str  # the newest words
-    quoted: str  # what follows them: quotes, signature; "" if nothing
+    quoted_text: str  # what follows them: quotes, signature; "" if nothing
     is_cut: bool  # whether there is more than the two show
     has_html: bool
     details: Sequence[tuple[str, str]]
@@ -147,6 +147,7 @@ def build_timeline(
     message_keys = _list_message_keys(session, ticket)
     waiting = (m for key, group in mails.items() if key not in message_keys for m in group)
     items += [(m.created_at, 2, m.id, m) for m in waiting]
+    # By time, then kind and number: entries of one moment keep their order from page to page.
     items.sort(key=lambda item: item[:3], reverse=True)
     page_items = items[first : first + PAGE_SIZE]
     files = _load_files(session, [number for _, kind, number, _ in page_items if kind == 0])
@@ -288,7 +289,7 @@ def _build_message(
         phone=row.phone[:200],
         subject=row.subject[:300],
         text=text,
-        quoted=rest,
+        quoted_text=rest,
         is_cut=cut,
         has_html=bool(row.html),
         details=details,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from urllib.parse import urlencode
 
@@ -47,6 +48,26 @@ class TicketList:
         )
 
     @property
+    def has_filters(self) -> bool:
+        """Return whether a filter narrows the list; words and order do not count."""
+        return self.query.filters != Filters()
+
+    @property
+    def sort(self) -> Sort:
+        """Return the order of the list: the one asked for, else the view's own."""
+        return self.query.sort or views.VIEWS[self.query.view].sort
+
+    @property
+    def last(self) -> int:
+        """Return the place of the page's last ticket in the list, from 1; 0 for an empty list."""
+        return self.page.first + len(self.page.tickets) - 1
+
+    @property
+    def unfiltered_query_string(self) -> str:
+        """Return the URL query string of the list without its filters and its order."""
+        return build_query_string(TicketQuery(self.query.view, words=self.query.words))
+
+    @cached_property
     def takeable_ids(self) -> frozenset[int]:
         """Return the ids of the tickets on the page that may be assigned in their status."""
         return frozenset(t.id for t in self.page.tickets if not refusal_by_status(t, Assign))
@@ -54,8 +75,8 @@ class TicketList:
     @property
     def digest(self) -> str:
         """Return a digest that changes with the contents of the page."""
-        shown_values = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
-        return sha256(repr((self.count.number, shown_values)).encode()).hexdigest()[:16]
+        visible_values = [(t.id, t.owner_id, t.stage, str(t.due_at)) for t in self.page.tickets]
+        return sha256(repr((self.count.number, visible_values)).encode()).hexdigest()[:16]
 
 
 def parse_query(args: Mapping[str, str], otherwise: str = "unassigned") -> TicketQuery:
@@ -151,6 +172,7 @@ def list_assignable_staff(session: Session) -> list[Staff]:
 def parse_selected_tickets(values: list[str]) -> dict[int, int | None]:
     """Return the owner id shown for each selected ticket id; None for no owner."""
     pairs = [value.partition(":")[::2] for value in values]
+    # A box that no page of ours has made is left out.
     numbers = ((parse_id(ticket), parse_id(owner)) for ticket, owner in pairs)
     return {ticket: owner or None for ticket, owner in numbers if ticket}
 

@@ -43,7 +43,7 @@ class AnswerPage:
     boxes: Sequence[tuple[Milestone, bool]]  # unticked ones, and whether this mail ticks them
     folders: Sequence[tuple[str, Sequence[CannedResponse]]]
     messages: Sequence[Message]
-    seen: int  # version of the ticket the page shows
+    version: int  # version of the ticket the page shows
     viewers: Sequence[tuple[str, datetime]]
     sender: str
     size: int  # bytes of all files
@@ -59,6 +59,7 @@ def build_page(
     now: datetime,
 ) -> AnswerPage:
     """Return everything around the form."""
+    # Read first: a change after it makes the page ask again, instead of being missed.
     version = presence.get_version(session, ticket.id)
     milestones = list_reached(ticket)
     responses = canned_responses.list_responses(session)
@@ -78,7 +79,7 @@ def build_page(
             for folder in dict.fromkeys(r.folder for r in responses)
         ],
         messages=list(session.scalars(rows.limit(MAX_MESSAGES))),
-        seen=version,
+        version=version,
         viewers=presence.list_viewers(session, ticket.id, me, now),
         sender=f"{context.settings.from_name} <{context.settings.sender}>",
         size=sum(f.size for f in draft.files),
@@ -117,9 +118,9 @@ def start_draft(
     )
 
 
-def describe_changes(session: Session, changed: Sequence[AuditEntry]) -> list[Change]:
+def describe_changes(session: Session, entries: Sequence[AuditEntry]) -> list[Change]:
     """Return the newest changes others made meanwhile, in words."""
-    newest = changed[-MAX_CHANGES:]
+    newest = entries[-MAX_CHANGES:]
     names = load_names(session, newest)
     return [_describe_change(session, c, names) for c in newest]
 
@@ -131,10 +132,10 @@ def _describe_change(session: Session, row: AuditEntry, names: AuditNames) -> Ch
     elif (draft := session.get(WrittenMail, row.detail.get("written", 0))) is not None:
         subject, text = draft.subject, draft.text
     elif row.action == "recap promised":
-        sent = select(OutgoingMail.text).where(
+        recap_texts = select(OutgoingMail.text).where(
             OutgoingMail.ticket_id == row.ticket_id, OutgoingMail.text != ""
         )
-        text = session.scalar(sent.order_by(OutgoingMail.id.desc()).limit(1)) or ""
+        text = session.scalar(recap_texts.order_by(OutgoingMail.id.desc()).limit(1)) or ""
     return Change(
         describe_change(row, names),
         describe_actor(row.actor),
