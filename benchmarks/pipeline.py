@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.support.counting_relay import CountingRelay
+from benchmarks.support.counting_relay import CountingRelay
 from tests.support.processes import Installation, OwnPostgres, until
 from tests.support.servers import Valkey
 from workflow.database.engine import migrate

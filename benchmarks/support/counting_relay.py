@@ -1,7 +1,7 @@
 """A relay in a process of its own that accepts all mail and says when each one came.
 
-`python -m tests.support.counting_relay` prints its port, then a line for each mail: the time of the
-monotonic clock, which all processes of a machine share.
+`python -m benchmarks.support.counting_relay` prints its port, then a line for each mail: the time
+of the monotonic clock, which all processes of a machine share.
 """
 
 import asyncio
