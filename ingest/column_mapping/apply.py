@@ -9,7 +9,7 @@ from ingest.replay.reprocess import UnreadableError, hide_parser_errors, read_or
 from ingest.replay.retry import replay
 from parsers.item import Format
 from parsers.options import Options
-from parsers.secure_message import columns
+from parsers.secure_message import headings
 from parsers.secure_message.preview import TablePreview
 from workflow.context import AppContext
 from workflow.filing.column_profiles import SavedProfile, save_profile
@@ -95,5 +95,5 @@ def _has_headings(
     except UnreadableError:
         return False
     return any(
-        fingerprint in columns.fingerprint_rows([row for _, row in rows]) for _, rows in previews
+        fingerprint in headings.fingerprint_rows([row for _, row in rows]) for _, rows in previews
     )

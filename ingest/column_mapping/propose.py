@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parsers.options import Options, Profile
-from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message.columns import (
+from parsers.secure_message import headings
+from parsers.secure_message.headings import (
     FIELD_LABELS,
     HEADINGS_BY_FIELD,
     MAX_SEARCHED_ROWS,
@@ -89,7 +89,7 @@ def get_field_name(text: str) -> str:
     key = normalize.fold_label(text)
     if key in {"", IGNORE}:
         return ""
-    by_word = {word: name for name, headings in HEADINGS_BY_FIELD.items() for word in headings}
+    by_word = {word: name for name, words in HEADINGS_BY_FIELD.items() for word in words}
     by_word |= {normalize.fold_label(word): name for name, word in FIELD_LABELS.items()}
     name = text.strip() if text.strip() in HEADINGS_BY_FIELD else by_word.get(key)
     if name is None:
@@ -152,9 +152,7 @@ def _propose_sheet(
         columns=tuple({**dict(base.columns), **chosen_fields}.items()),
         defaults=tuple({**dict(base.defaults), **dict(choices.defaults)}.items()),
     )
-    heading = secure_message_columns.parse_heading(
-        texts, start, merged, has_two_rows=heading_before.has_two_rows
-    )
+    heading = headings.parse_heading(texts, start, merged, has_two_rows=heading_before.has_two_rows)
     below = texts[heading.end : heading.end + SAMPLE_ROWS]
     return SheetProposal(
         name=name,
@@ -181,12 +179,12 @@ def _find_heading(
     if choices.heading_row:
         if choices.heading_row not in numbers:
             raise LookupError(f"row {choices.heading_row}")
-        return secure_message_columns.parse_heading(texts, numbers.index(choices.heading_row), None)
+        return headings.parse_heading(texts, numbers.index(choices.heading_row), None)
     chosen = Profile(name="", columns=tuple(chosen_fields.items()), defaults=choices.defaults)
-    heading = secure_message_columns.find_heading(
+    heading = headings.find_heading(
         texts, (*parser_options.profiles, chosen) if chosen_fields else parser_options.profiles
     )
-    return heading or secure_message_columns.parse_heading(texts, _find_likeliest_row(texts), None)
+    return heading or headings.parse_heading(texts, _find_likeliest_row(texts), None)
 
 
 def _find_likeliest_row(texts: list[dict[int, str]]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from parsers.item import InboundItem, ParseError, ParseResult, RejectedRow, SheetCounts
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import row
-from parsers.secure_message.columns import Heading
+from parsers.secure_message.headings import Heading
 from parsers.secure_message.layout import Layout
 from parsers.spreadsheets.reader import HIDDEN_SHEETS, open_tables
 
