@@ -304,17 +304,17 @@ def _store(session: Session, batch: list[_PendingArrival], now: datetime) -> Non
     repeats = [
         one for one in batch if one is not first_by_digest[one.digest] or one.digest not in new_ids
     ]
-    stored = {}
+    deliveries_by_digest = {}
     if repeats:
         rows = session.scalars(
             select(Delivery).where(Delivery.digest.in_([one.digest for one in repeats]))
         )
-        stored = {d.digest: d for d in rows}
+        deliveries_by_digest = {d.digest: d for d in rows}
     for one in batch:
         one.repeated = one in repeats
-        one.delivery = stored[one.digest].id if one.repeated else new_ids[one.digest]
+        one.delivery = deliveries_by_digest[one.digest].id if one.repeated else new_ids[one.digest]
     for one in repeats:
-        _requeue_failed(stored[one.digest], one.arrival, now)
+        _requeue_failed(deliveries_by_digest[one.digest], one.arrival, now)
     receipts = [
         {
             "delivery_id": one.delivery,

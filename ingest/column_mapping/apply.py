@@ -42,7 +42,7 @@ def save_mapping(context: AppContext, sheet: SheetProposal, name: str, *, by: st
     if sheet.missing:
         raise ValueError(f"no column for {' nor for '.join(sheet.missing)}")
     profile = sheet.to_profile(name)
-    saved = SavedProfile(
+    saved_profile = SavedProfile(
         name=name,
         fingerprint=profile.fingerprint,
         columns=[list(pair) for pair in profile.columns],
@@ -52,7 +52,7 @@ def save_mapping(context: AppContext, sheet: SheetProposal, name: str, *, by: st
         saved_by=by,
     )
     with context.store.transaction() as session:
-        save_profile(session, saved, now=context.clock())
+        save_profile(session, saved_profile, now=context.clock())
 
 
 def replay_waiting(context: AppContext, fingerprint: str, *, by: str) -> list[Delivery]:

@@ -147,12 +147,14 @@ def _propose_sheet(
         profile = None
     base = profile or Profile(name="", columns=(), time_zone="")
     start = heading_before.end - (2 if heading_before.has_two_rows else 1)
-    merged = Profile(
+    merged_profile = Profile(
         name=base.name,
         columns=tuple({**dict(base.columns), **chosen_fields}.items()),
         defaults=tuple({**dict(base.defaults), **dict(choices.defaults)}.items()),
     )
-    heading = headings.parse_heading(texts, start, merged, has_two_rows=heading_before.has_two_rows)
+    heading = headings.parse_heading(
+        texts, start, merged_profile, has_two_rows=heading_before.has_two_rows
+    )
     below = texts[heading.end : heading.end + SAMPLE_ROWS]
     return SheetProposal(
         name=name,
@@ -163,7 +165,7 @@ def _propose_sheet(
         columns=tuple(_propose_columns(heading, below, chosen_fields)),
         date_order=choices.date_order or base.date_order,
         time_zone=base.time_zone if choices.time_zone is None else choices.time_zone,
-        defaults=merged.defaults,
+        defaults=merged_profile.defaults,
     )
 
 

@@ -80,12 +80,12 @@ def parse_ticket(record: Record, vocabulary: Vocabulary) -> SourceTicket:
             f' --stage "{status_text}=4-In Progress"'
         )
     caveats: list[str] = []
-    created, closed = (
+    created_at, closed_at = (
         _parse_date(record, name, vocabulary, caveats) for name in ("created", "closed")
     )
-    completed = None
+    completed_at = None
     if stage is Stage.COMPLETED:
-        completed = closed or _parse_date(record, "modified", vocabulary, [])
+        completed_at = closed_at or _parse_date(record, "modified", vocabulary, [])
     owner = record.text("owner")
     return SourceTicket(
         record_id=record_id,
@@ -102,8 +102,8 @@ def parse_ticket(record: Record, vocabulary: Vocabulary) -> SourceTicket:
         contacts=_parse_contacts(record),
         phone=record.text("phone"),
         link=_parse_link(record),
-        created_at=created,
-        completed_at=completed,
+        created_at=created_at,
+        completed_at=completed_at,
         milestones=_parse_milestones(record, vocabulary),
         unresolved=fold_name(record.text("resolution")) == "no",
         caveats=tuple(caveats),
@@ -224,12 +224,12 @@ def _parse_contacts(record: Record) -> tuple[Address, ...]:
     ]
     emails = list({e.casefold(): e for e in emails}.values())
     beside = {e.casefold(): one for one in names for e in normalize.find_emails(one)}
-    paired = (
+    names_in_order = (
         dict(zip(map(str.casefold, emails), names, strict=False))
         if len(names) == len(emails)
         else {}
     )
-    names_by_email = paired | beside
+    names_by_email = names_in_order | beside
     return tuple(
         normalize.parse_sender(_TRAILING_BRACKETS.sub("", names_by_email.get(e.casefold(), "")), e)[
             0
@@ -251,7 +251,7 @@ def _parse_milestones(
 
     A box is ticked in a column of its own, in the list of actions, or by the property Resolution.
     """
-    ticked: dict[Milestone, datetime | None] = {}
+    times_by_milestone: dict[Milestone, datetime | None] = {}
     actions = {
         normalize.fold_label(one)
         for one in _LIST_SEPARATOR.split(record.text("actions"))
@@ -259,10 +259,10 @@ def _parse_milestones(
     }
     for milestone in Milestone:
         if normalize.fold_label(milestone) in actions:
-            ticked[milestone] = None
+            times_by_milestone[milestone] = None
     if fold_name(record.text("resolution")) in {"yes", "true"}:
-        ticked[Milestone.RESOLVED] = None
+        times_by_milestone[Milestone.RESOLVED] = None
     for name, milestone in MILESTONES.items():
         if fold_name(record.text(name)) not in NO_VALUES:
-            ticked[milestone] = parse_moment(record.value(name), vocabulary.time_zone)
-    return tuple(ticked.items())
+            times_by_milestone[milestone] = parse_moment(record.value(name), vocabulary.time_zone)
+    return tuple(times_by_milestone.items())

@@ -341,12 +341,12 @@ def serve(
     accept: Accept,
     stop: threading.Event,
     is_assigned: Callable[[], bool] = lambda: True,
-    round_done: Callable[[], None] = lambda: None,
+    after_round: Callable[[], None] = lambda: None,
 ) -> None:
     """Watch the folder until `stop` is set.
 
     By kernel events where there are any, and by polling every few seconds in any case. Several
-    hosts may share a folder: it is scanned only while `is_assigned` returns True. `round_done` is
+    hosts may share a folder: it is scanned only while `is_assigned` returns True. `after_round` is
     called after each round.
     """
     folder = WatchedFolder(context, accept)
@@ -359,7 +359,7 @@ def serve(
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             log.fault("folder", error)
-        round_done()
+        after_round()
 
 
 def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:

@@ -198,17 +198,17 @@ class Backfill:
 
     def _iter_pages(self, pull: "_Pull", size: int) -> Iterator[SubmissionPage]:
         """Yield the pages; one that repeats earlier ones ends a list without page numbers."""
-        seen, number = set[str](), 0
+        seen_numbers, number = set[str](), 0
         while True:
             number += 1
             page = self._api.list_submissions(
                 pull.form, pull.since, number, size, self._password(pull.form)
             )
-            fresh = {one.number for one in page.submissions} - seen
+            fresh = {one.number for one in page.submissions} - seen_numbers
             pull.without_number += page.without_number
             if fresh:
                 yield page
-            seen |= fresh
+            seen_numbers |= fresh
             if not fresh or number == page.pages:
                 return
 
@@ -217,12 +217,12 @@ class Backfill:
         if not self._is_assigned():
             raise StoppedError
         references = [f"{pull.form}/{one.number}" for one in page.submissions]
-        known = self._stored.find_known(references)
+        known_references = self._stored.find_known(references)
         for one, reference in zip(page.submissions, references, strict=True):
             if one.number not in pull.seen:
                 pull.seen.add(one.number)
                 pull.counts.seen += 1
-                if reference not in known and self._try_store(pull, one, reference):
+                if reference not in known_references and self._try_store(pull, one, reference):
                     pull.counts.new += 1
         self._advance_in_order(pull, page)
 

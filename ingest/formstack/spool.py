@@ -162,13 +162,13 @@ class SpoolDrainer:
 
     def run(self, stop: threading.Event) -> None:
         """Drain every few seconds until `stop` is set; after a failed round comes the next."""
-        spool, tidied = Spool(self._folder, self._context.sealer), False
+        spool, is_tidy = Spool(self._folder, self._context.sealer), False
         while not stop.is_set():
             try:
-                if not tidied:
+                if not is_tidy:
                     spool.retry_damaged()
                     spool.remove_leftovers()
-                    tidied = True
+                    is_tidy = True
                 drain(self._context, self._accept)
                 self._report(spool.count_damaged())
             except Exception as error:  # noqa: BLE001  # top of a thread: nothing may end it

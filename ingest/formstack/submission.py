@@ -115,12 +115,12 @@ def _render_value(answer: object, kind: str) -> object:
 
     Sub-fields, several values or a text, with the field type where it is known.
     """
-    described = answer if isinstance(answer, dict) else {"value": answer}
+    answer_fields = answer if isinstance(answer, dict) else {"value": answer}
     if kind in COMPOUND_TYPES and (
-        parts := _parse_parts(next(_non_empty(described, PART_KEYS), None))
+        parts := _parse_parts(next(_non_empty(answer_fields, PART_KEYS), None))
     ):
         return {**parts, "field_type": kind}
-    value = _to_plain(next(_non_empty(described, TEXT_KEYS), None))
+    value = _to_plain(next(_non_empty(answer_fields, TEXT_KEYS), None))
     if kind == "checkbox" and isinstance(value, str):
         value = value.split("\n")
     return {"value": value, "field_type": kind} if kind else value

@@ -227,13 +227,13 @@ def fetch_mail(client: ImapClient, uid: int, size: int, limit: int) -> FetchedMa
         if raw is None or len(raw) <= limit:
             return None if raw is None else FetchedMail(raw)
         size = len(raw)  # some servers only estimate RFC822.SIZE
-    fetched = fetch_what_fits(
+    fitting_parts = fetch_what_fits(
         lambda name, most: _section(client, uid, name, most),
         lambda: _structure(client, uid),
         size,
         limit,
     )
-    return None if fetched is None else FetchedMail(*fetched)
+    return None if fitting_parts is None else FetchedMail(*fitting_parts)
 
 
 def _structure(client: ImapClient, uid: int) -> Any:

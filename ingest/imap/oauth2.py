@@ -97,13 +97,13 @@ class AccessTokens:
 
         When the rotated one has become invalid, the one of the settings may still work.
         """
-        refused = TokenRefusedError()
+        refusal = TokenRefusedError()
         for self._refresh in tokens:
             try:
                 return self._request_with_current()
             except TokenRefusedError as error:
-                refused = error
-        raise refused
+                refusal = error
+        raise refusal
 
     def _request_with_current(self) -> None:
         """Get a token with the current refresh token.

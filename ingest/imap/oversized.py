@@ -127,18 +127,18 @@ def fetch_what_fits(
     return _assemble(header, root), OmittedParts(octets, tuple(missing))
 
 
-def _parse_node(listed: Any, number: str, depth: int) -> _Node:
+def _parse_node(structure: Any, number: str, depth: int) -> _Node:
     """Parse one part of a BODYSTRUCTURE. Raises one of UNREADABLE."""
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
-    if isinstance(listed[0], list):
-        return _parse_multipart(listed, number, depth)
-    mime = f"{_parse_word(listed[0])}/{_parse_word(listed[1])}"
+    if isinstance(structure[0], list):
+        return _parse_multipart(structure, number, depth)
+    mime = f"{_parse_word(structure[0])}/{_parse_word(structure[1])}"
     return _Node(
         number=number or "1",
         mime=mime,
-        octets=int(listed[SIZE_FIELD] or 0),
-        is_file=_is_attachment(listed, mime) or mime not in {"text/plain", "text/html"},
+        octets=int(structure[SIZE_FIELD] or 0),
+        is_file=_is_attachment(structure, mime) or mime not in {"text/plain", "text/html"},
     )
 
 
@@ -152,11 +152,11 @@ def _parse_multipart(listed: Any, number: str, depth: int) -> _Node:
     return node
 
 
-def _is_attachment(listed: Any, mime: str) -> bool:
+def _is_attachment(structure: Any, mime: str) -> bool:
     """Return whether the disposition of a part is "attachment". Raises one of UNREADABLE."""
     kind = mime.partition("/")[0]
     at = DISPOSITION_FIELD.get(mime, DISPOSITION_FIELD.get(kind, USUAL_DISPOSITION_FIELD))
-    disposition = listed[at] if len(listed) > at else None
+    disposition = structure[at] if len(structure) > at else None
     if not isinstance(disposition, tuple) or not disposition:
         return False
     return _parse_word(disposition[0]) == "attachment"

@@ -108,14 +108,14 @@ class RetryTiming:
     refused_pause: float = 60.0  # servers lock accounts after too many failed logins
     max_refused_pause: float = 300.0
 
-    def compute_pause(self, failures: int, *, refused: bool) -> float:
+    def compute_pause(self, failures: int, *, is_refused: bool) -> float:
         """Return the seconds to wait after so many failures in a row.
 
         Jittered, so that not all mailboxes of a host return at once.
         """
         first, cap = (
             (self.refused_pause, self.max_refused_pause)
-            if refused
+            if is_refused
             else (self.first_pause, self.max_pause)
         )
         backoff = Backoff(timedelta(seconds=first), timedelta(seconds=cap), jitter=0.5)
@@ -215,7 +215,7 @@ class MailboxReader:
         """Log a failure in fixed words; return the seconds to wait."""
         self._failures += 1
         pause = self._context.timing.compute_pause(
-            self._failures, refused=isinstance(error, LoginRefusedError)
+            self._failures, is_refused=isinstance(error, LoginRefusedError)
         )
         reason = _explain(error)
         if isinstance(error, NotStoredError):
@@ -312,7 +312,7 @@ class MailboxReader:
 
     def _read_new(self, client: ImapClient, folder: SelectedFolder, uids: list[int]) -> bool:
         """Read new mails; return False when the list of deferred ones became full."""
-        deferred = self._count_deferred()
+        deferred_count = self._count_deferred()
         # after a failure one by one, to find the mail at fault
         step = 1 if self._failures else SIZES_BATCH
         for at in range(0, len(uids), step):
@@ -320,9 +320,9 @@ class MailboxReader:
             with self._counting_losses(folder, batch[0]):
                 sizes = fetch_sizes(client, batch)
             for uid in batch:
-                if not self._may_go_on() or deferred >= MAX_DEFERRED:
+                if not self._may_go_on() or deferred_count >= MAX_DEFERRED:
                     return False
-                deferred += not self._take_or_defer(client, folder, uid, sizes.get(uid))
+                deferred_count += not self._take_or_defer(client, folder, uid, sizes.get(uid))
                 self._save(folder.uid_validity, uid)
         return True
 
@@ -335,13 +335,13 @@ class MailboxReader:
             with _database_errors():
                 # of another UIDVALIDITY: the checkpoint is reset, and all mail is read again
                 self._faults.delete(others)
-        recovered = False
+        has_recovered = False
         for retry in pending:
             if not self._may_go_on():
                 return
-            if retry.item not in others and (recovered or retry.is_due(self._faults.now())):
+            if retry.item not in others and (has_recovered or retry.is_due(self._faults.now())):
                 uid = int(retry.item.removeprefix(ours))
-                recovered |= self._take_or_defer(client, folder, uid, None, late=True)
+                has_recovered |= self._take_or_defer(client, folder, uid, None, late=True)
 
     def _take_or_defer(
         self,
@@ -421,11 +421,11 @@ class MailboxReader:
 
         Raises GoneError when it is no longer in the mailbox.
         """
-        fetched = None
+        mail = None
         octets = fetch_size(client, uid) if size is None else size
         if octets is not None:
-            fetched = fetch_mail(client, uid, octets, self._context.settings.mail_limit)
-        if fetched is None:
+            mail = fetch_mail(client, uid, octets, self._context.settings.mail_limit)
+        if mail is None:
             if is_mail_there(client, uid):
                 raise IMAPClientError("no text in the answer")
             raise GoneError
@@ -434,15 +434,15 @@ class MailboxReader:
             "uid": uid,
             "uid_validity": folder.uid_validity,
         }
-        if fetched.omitted is not None:
+        if mail.omitted is not None:
             place = self._box.move_to if self._box.move_to and folder.markable else self._box.folder
-            envelope["oversized"] = fetched.omitted.octets
+            envelope["oversized"] = mail.omitted.octets
             envelope["left_out"] = {
-                **fetched.omitted.to_json(),
+                **mail.omitted.to_json(),
                 "limit": self._context.settings.mail_limit,
                 "original": f"{self._box.user}@{self._box.host}/{place}",
             }
-        number = self._accept(fetched.raw, envelope)
+        number = self._accept(mail.raw, envelope)
         if folder.markable:
             self._mark(client, uid)
         return number

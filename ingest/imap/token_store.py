@@ -35,14 +35,14 @@ class DatabaseTokenStore:
     def record_refresh(self, token: str, seconds: float | None) -> None:
         """Record that a token works; `seconds`: how long it will, where its server says so."""
         now, token_digest = self._context.clock(), hash_secret(token)
-        sealed = (
+        sealed_token = (
             None if token_digest == self._configured else self._context.sealer.seal(token.encode())
         )
         with self._context.store.transaction() as session:
             row = session.get(MailboxToken, self._mailbox, with_for_update=True) or self._new()
             if row.given != self._configured or row.digest != token_digest or row.since is None:
                 row.since, row.dies_at = now, None
-            row.given, row.digest, row.sealed = self._configured, token_digest, sealed
+            row.given, row.digest, row.sealed = self._configured, token_digest, sealed_token
             row.refreshed_at, row.refused_at = now, None
             if seconds is not None:
                 row.dies_at = now + timedelta(seconds=seconds)

@@ -252,17 +252,21 @@ class _Child:
         ParserEndedError, the process then being gone, or ParseError or ParserBugError.
         """
         self._seconds, self._cpu_before = seconds, self._read_state()[1]
-        self._seconds_left, self._seconds_until_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
+        self._seconds_left, self._seconds_until_slow, item_count = (
+            seconds,
+            min(SLOW_SECONDS, seconds),
+            0,
+        )
         try:
             for part in (pickle.dumps(request), raw):
                 self._send(part)
             while (frame := self._next_frame()) is not None:
                 yield frame
-                read += len(frame.items)
+                item_count += len(frame.items)
                 self._seconds_left = min(
                     seconds, self._seconds_left + ITEM_SECONDS * len(frame.items)
                 )
-            if not read:
+            if not item_count:
                 yield Frame([])
         except TimeoutError:
             self.kill()
@@ -336,14 +340,14 @@ class _Child:
 
     def _read(self, size: int) -> bytes:
         """Read `size` octets; fewer at the end of the stream."""
-        parts, left = [], size
-        while left:
+        parts, octets_left = [], size
+        while octets_left:
             self._wait()
-            part = os.read(self._out, min(left, PIPE_BYTES))
+            part = os.read(self._out, min(octets_left, PIPE_BYTES))
             if not part:
                 break
             parts.append(part)
-            left -= len(part)
+            octets_left -= len(part)
         return b"".join(parts)
 
     def _wait(self, *, writing: bool = False) -> None:

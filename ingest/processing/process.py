@@ -127,12 +127,12 @@ class _ParseQueue:
                 answer = _begin_parsing(self._context, one.claimed)
                 answer.add_done_callback(partial(self._pass_on, one))
 
-    def _pass_on(self, one: _InProgress, done: Future[ParserAnswer]) -> None:
-        error = done.exception()
+    def _pass_on(self, one: _InProgress, future: Future[ParserAnswer]) -> None:
+        error = future.exception()
         if error is not None:
             one.parsed.set_exception(error)
         else:
-            one.parsed.set_result(done.result())
+            one.parsed.set_result(future.result())
         self._begin_next()
 
 
@@ -172,13 +172,13 @@ def process_delivery(context: AppContext, number: int, patience: float = 0.0) ->
     """
     until = time.monotonic() + patience
     while (
-        (claimed := _claim_one(context, number)) is None
+        (claim := _claim_one(context, number)) is None
         and _is_pending(context, number)
         and time.monotonic() < until
     ):
         time.sleep(POLL_SECONDS)
-    if claimed is not None:
-        in_progress = _InProgress(claimed, _begin_parsing(context, claimed))
+    if claim is not None:
+        in_progress = _InProgress(claim, _begin_parsing(context, claim))
         wait([in_progress.parsed])
         _settle(context, in_progress)
 
@@ -240,7 +240,7 @@ def _count_attempt(context: AppContext, session: Session, delivery: Delivery) ->
     """Count the attempt before it is made, so that a crash is remembered."""
     delivery.attempts = delivery.attempts + 1
     delivery.not_before = context.clock() + DELIVERY_VISIBILITY_TIMEOUT
-    filed = 0 if delivery.format is Format.MAIL else _count_filed(session, delivery.id)
+    filed_count = 0 if delivery.format is Format.MAIL else _count_filed(session, delivery.id)
     return _Claimed(
         number=delivery.id,
         attempts=delivery.attempts,
@@ -248,25 +248,25 @@ def _count_attempt(context: AppContext, session: Session, delivery: Delivery) ->
         format=delivery.format,
         content=delivery.content,
         blob=delivery.blob,
-        filed=filed,
+        filed=filed_count,
     )
 
 
-def _begin_parsing(context: AppContext, claimed: _Claimed) -> Future[ParserAnswer]:
+def _begin_parsing(context: AppContext, claim: _Claimed) -> Future[ParserAnswer]:
     """Begin to parse a delivery; errors are in the future."""
-    failed: Future[ParserAnswer] = Future()
-    if claimed.attempts > MAX_ATTEMPTS:
-        failed.set_exception(ParserEndedError("each time, the worker reading it ended"))
-        return failed
+    failed_future: Future[ParserAnswer] = Future()
+    if claim.attempts > MAX_ATTEMPTS:
+        failed_future.set_exception(ParserEndedError("each time, the worker reading it ended"))
+        return failed_future
     try:
-        raw = read_raw(context, claimed.content, claimed.blob)
-        reject_mail_url(claimed.transport, claimed.format, raw)
-        parser_options = load_parser_options(context, claimed.format)
-        return parser_pool.start_parsing(claimed.format, raw, parser_options, claimed.filed)
+        raw = read_raw(context, claim.content, claim.blob)
+        reject_mail_url(claim.transport, claim.format, raw)
+        parser_options = load_parser_options(context, claim.format)
+        return parser_pool.start_parsing(claim.format, raw, parser_options, claim.filed)
     # settled with this one: those claimed with it are parsed all the same
     except Exception as error:  # noqa: BLE001
-        failed.set_exception(error)
-    return failed
+        failed_future.set_exception(error)
+    return failed_future
 
 
 def read_raw(context: AppContext, content: bytes | None, blob: str | None) -> bytes:
@@ -330,25 +330,23 @@ def _settle(context: AppContext, one: _InProgress) -> None:
 
 def _settle_or_raise(context: AppContext, one: _InProgress) -> None:
     """File what was parsed, or record why not."""
-    claimed = one.claimed
+    claim = one.claimed
     try:
-        _file(context, claimed, one.parsed.result())
+        _file(context, claim, one.parsed.result())
     except ParseError as error:
-        _fail(context, claimed.number, str(error))
+        _fail(context, claim.number, str(error))
     except ParserEndedError as error:
-        _retry_or_fail(
-            context, claimed, f"it could not be read, tried {MAX_ATTEMPTS} times: {error}"
-        )
+        _retry_or_fail(context, claim, f"it could not be read, tried {MAX_ATTEMPTS} times: {error}")
     except ParserBugError as error:
-        log.parser_failed(claimed.number, error.kind, error.place)
-        _retry_or_fail(context, claimed, _describe_bug(error.kind))
+        log.parser_failed(claim.number, error.kind, error.place)
+        _retry_or_fail(context, claim, _describe_bug(error.kind))
     except OUTAGES as error:
         log.fault("read", error)
-        _give_back(context, [claimed])
+        _give_back(context, [claim])
     # top of the worker's loop: one poison item must not stop the others
     except Exception as error:  # noqa: BLE001
         log.fault("read", error)
-        _retry_or_fail(context, claimed, _describe_bug(type(error).__name__))
+        _retry_or_fail(context, claim, _describe_bug(type(error).__name__))
 
 
 def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
@@ -387,8 +385,8 @@ def _file_batch(
     context: AppContext, session: Session, batch: list[_Claimed], frames: list[Frame]
 ) -> None:
     """File the items of deliveries that came in one frame each, and mark those processed."""
-    numbers = [claimed.number for claimed in batch]
-    locked = (
+    numbers = [claim.number for claim in batch]
+    query = (
         select(Delivery)
         .where(Delivery.id.in_(numbers), Delivery.state == DeliveryState.PENDING)
         .options(defer(Delivery.content))
@@ -396,18 +394,18 @@ def _file_batch(
         .with_for_update()
     )
     # Another process may have completed some of them.
-    deliveries = {delivery.id: delivery for delivery in session.scalars(locked)}
+    deliveries = {delivery.id: delivery for delivery in session.scalars(query)}
     filed_counts = _count_filed_of(session, numbers)
     now = context.clock()
     pending: list[PendingItem] = []
-    for claimed, frame in zip(batch, frames, strict=True):
-        delivery = deliveries.get(claimed.number)
+    for claim, frame in zip(batch, frames, strict=True):
+        delivery = deliveries.get(claim.number)
         if delivery is None:
             continue
-        filed = max(claimed.filed, filed_counts.get(claimed.number, 0))
-        items = frame.items[filed - claimed.filed :]
-        pending += [PendingItem(item, delivery, n) for n, item in enumerate(items, filed)]
-        _complete(session, delivery, claimed.filed + len(frame.items), frame, now)
+        filed_count = max(claim.filed, filed_counts.get(claim.number, 0))
+        items = frame.items[filed_count - claim.filed :]
+        pending += [PendingItem(item, delivery, n) for n, item in enumerate(items, filed_count)]
+        _complete(session, delivery, claim.filed + len(frame.items), frame, now)
     file_pending(context.desk, session, pending, now)
 
 
@@ -427,22 +425,22 @@ def _describe_bug(kind: str) -> str:
     return f"could not be processed: an error of ours ({kind}); replay it once corrected"
 
 
-def _file(context: AppContext, claimed: _Claimed, answer: ParserAnswer) -> None:
+def _file(context: AppContext, claim: _Claimed, answer: ParserAnswer) -> None:
     """File all items as they are parsed, a transaction a frame.
 
     After a crash the next attempt goes on where this one was.
     """
-    at, last_logged = claimed.filed, time.monotonic()
+    at, logged_at = claim.filed, time.monotonic()
     with closing(answer):
         for frame, last in _mark_last(answer):
             with context.store.transaction() as session:
-                done = _file_some(context, session, claimed.number, at, frame, last=last)
+                done = _file_some(context, session, claim.number, at, frame, last=last)
             if done:
                 break
             at += len(frame.items)
-            if time.monotonic() - last_logged > PROGRESS_SECONDS:
-                last_logged = time.monotonic()
-                log.reading_progress(claimed.number, at, frame.total)
+            if time.monotonic() - logged_at > PROGRESS_SECONDS:
+                logged_at = time.monotonic()
+                log.reading_progress(claim.number, at, frame.total)
 
 
 def _mark_last(answer: ParserAnswer) -> Iterator[tuple[Frame, bool]]:
@@ -485,25 +483,25 @@ def _file_some(
 
     It may have been completed by another process.
     """
-    locked = (
+    query = (
         select(Delivery)
         .where(Delivery.id == number)
         .options(defer(Delivery.content))
         .with_for_update()
     )
-    delivery = session.scalar(locked)
+    delivery = session.scalar(query)
     if delivery is None or delivery.state is not DeliveryState.PENDING:
         return True
     now = context.clock()
-    filed = max(first, _count_filed(session, number))  # another process may have got further
-    items = enumerate(frame.items[filed - first :], filed)
+    filed_count = max(first, _count_filed(session, number))  # another process may have got further
+    items = enumerate(frame.items[filed_count - first :], filed_count)
     pending = [PendingItem(item, delivery, position) for position, item in items]
     file_pending(context.desk, session, pending, now)
-    filed = max(filed, first + len(frame.items))
+    filed_count = max(filed_count, first + len(frame.items))
     if last:
-        _complete(session, delivery, filed, frame, now)
+        _complete(session, delivery, filed_count, frame, now)
         return True
-    delivery.items = max(frame.total, filed + 1)
+    delivery.items = max(frame.total, filed_count + 1)
     delivery.not_before = now + DELIVERY_VISIBILITY_TIMEOUT
     if frame.items:
         delivery.attempts = 1  # progress: a crash from here on is a new one
@@ -525,24 +523,24 @@ def _count_filed_of(session: Session, numbers: list[int]) -> dict[int, int]:
     return {number: position + 1 for number, position in session.execute(last)}
 
 
-def _retry_or_fail(context: AppContext, claimed: _Claimed, reason: str) -> None:
+def _retry_or_fail(context: AppContext, claim: _Claimed, reason: str) -> None:
     """Schedule the next attempt, or fail the delivery after the last one."""
-    if claimed.attempts >= MAX_ATTEMPTS:
-        _fail(context, claimed.number, reason)
+    if claim.attempts >= MAX_ATTEMPTS:
+        _fail(context, claim.number, reason)
         return
-    not_before = context.clock() + RETRY_DELAY * claimed.attempts
+    not_before = context.clock() + RETRY_DELAY * claim.attempts
     with context.store.transaction() as session:
-        session.execute(_update_pending(claimed.number).values(not_before=not_before))
+        session.execute(_update_pending(claim.number).values(not_before=not_before))
 
 
 def _give_back(
-    context: AppContext, claimed: Sequence[_Claimed], delay: timedelta = RETRY_DELAY
+    context: AppContext, claims: Sequence[_Claimed], delay: timedelta = RETRY_DELAY
 ) -> None:
     """Return deliveries to the queue without counting the attempt: the fault was not their own."""
     values = {"attempts": Delivery.attempts - 1, "not_before": context.clock() + delay}
     try:
         with context.store.transaction() as session:
-            session.execute(_update_pending(*(one.number for one in claimed)).values(values))
+            session.execute(_update_pending(*(one.number for one in claims)).values(values))
     except SQLAlchemyError as error:  # still away: their visibility timeout ends
         log.fault("read", error)
 

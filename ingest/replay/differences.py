@@ -162,12 +162,12 @@ def compare_ticket(
 
 def _fillable_columns(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
     """Return the values for columns of the ticket that are filled in where they are empty."""
-    automated = item.is_automated or evidence.is_unread_address(item.contact.key)
+    is_automated = item.is_automated or evidence.is_unread_address(item.contact.key)
     return {
         "link": build_link(desk, item),
         "thread_id": item.thread_id[:200],
         "telemedicine": item.telemedicine,
-        "automated": automated,
+        "automated": is_automated,
     }
 
 

@@ -99,8 +99,8 @@ class _OtherKeys:
 
     def read(self) -> bool:
         """Parse the deliveries that were asked for; return whether there were any."""
-        requested, self._requested = self._requested, set()
-        for number in requested:
+        numbers, self._requested = self._requested, set()
+        for number in numbers:
             try:
                 items = parse_delivery(self._context, number).items
                 requests = [i for i in items if isinstance(i, InboundItem)]
@@ -109,7 +109,7 @@ class _OtherKeys:
                 }
             except UnreadableError:
                 self._known[number] = None
-        return bool(requested)
+        return bool(numbers)
 
 
 def preview_replay(context: AppContext, number: int) -> ReplayComparison:
@@ -117,14 +117,19 @@ def preview_replay(context: AppContext, number: int) -> ReplayComparison:
 
     Raises UnreadableError when it cannot be parsed, LookupError when there is no such delivery.
     """
-    read, others = parse_delivery(context, number), _OtherKeys(context)
-    items = read.items
+    parsed_delivery, others = parse_delivery(context, number), _OtherKeys(context)
+    items = parsed_delivery.items
     findings = _compare(context, number, items, others)
     if others.read():
         findings = _compare(context, number, items, others)
     received = list(islice((f for f in findings if f.verdict is Verdict.RECEIVED), MAX_TRIED))
     return ReplayComparison(
-        number, findings, _try_filing(context, number, received), items, others, read.sheets
+        number,
+        findings,
+        _try_filing(context, number, received),
+        items,
+        others,
+        parsed_delivery.sheets,
     )
 
 

@@ -159,11 +159,11 @@ class Certificate:
     def _read(self) -> None:
         """Load the certificate if its file has changed."""
         path = self._settings.tls_certificate
-        if path is None or (changed := path.stat().st_mtime_ns) == self._changed:
+        if path is None or (changed_at := path.stat().st_mtime_ns) == self._changed:
             return
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(path, self._settings.tls_key)
-        self._context, self._changed = context, changed
+        self._context, self._changed = context, changed_at
 
 
 class Listener:

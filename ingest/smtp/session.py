@@ -290,17 +290,17 @@ class GuardedSession(SMTP):
         share, self._share = self._share, MemoryShare(self._limits.memory)
         return share
 
-    async def _read_part(self, begun: float, before: int) -> bytes:
+    async def _read_part(self, began_at: float, before: int) -> bytes:
         """Return more of a message, up to its end or some 64 KiB.
 
-        `begun` and `before` are the loop's time and the count of octets received when the message
-        began. Raises TimeoutError when the client sends too slowly.
+        `began_at` and `before` are the loop's time and the count of octets received when the
+        message began. Raises TimeoutError when the client sends too slowly.
         """
         idle = self._settings.smtp_idle_seconds
         while True:
-            seen = self._received
-            latest = begun + min(
-                idle + (seen - before) / MIN_RATE, self._settings.smtp_session_seconds
+            received_before = self._received
+            latest = began_at + min(
+                idle + (received_before - before) / MIN_RATE, self._settings.smtp_session_seconds
             )
             try:
                 async with asyncio.timeout_at(min(latest, self.loop.time() + idle)):
@@ -308,7 +308,7 @@ class GuardedSession(SMTP):
             except asyncio.LimitOverrunError as full:
                 return await self._reader.read(full.consumed)
             except TimeoutError:
-                if self._received == seen:
+                if self._received == received_before:
                     raise
 
 
