@@ -214,7 +214,7 @@ def _propose_columns(
     heading: Heading, below: list[dict[int, str]], chosen_fields: dict[str, str]
 ) -> Iterator[ColumnProposal]:
     """Yield the columns in the order of the sheet."""
-    fields = _fields_by_column(heading)
+    fields = _map_fields_by_column(heading)
     free = [name for name in HEADINGS_BY_FIELD if name not in heading.columns]
     for column, key in heading.keys.items():
         name, rank = fields.get(column, ("", 0))
@@ -236,7 +236,7 @@ def _propose_columns(
         )
 
 
-def _fields_by_column(heading: Heading) -> dict[int, tuple[str, int]]:
+def _map_fields_by_column(heading: Heading) -> dict[int, tuple[str, int]]:
     """Return for each column its field, and its rank among the columns of that field."""
     return {
         column: (name, rank)

@@ -238,7 +238,7 @@ class _Pass:
         self._context = context
         self._kind = IMPORT_KINDS[request.kind]
         self._vocabulary = request.vocabulary
-        self._seen: dict[str, int] = {}  # key -> the first row with it
+        self._seen_keys: dict[str, int] = {}  # key -> the first row with it
         # a locked workbook opens with the passwords of the settings
         parser_options = load_parser_options(context, Format.SECURE_MESSAGE)
         self.export: Export = table.parse_export(
@@ -262,7 +262,7 @@ class _Pass:
             source = self._kind.parse(record, self._vocabulary)
         except InvalidRowError as error:
             return ImportResult(outcome=RowOutcome.REFUSED, reason=str(error))
-        first = self._seen.setdefault(source.key, record.number)
+        first = self._seen_keys.setdefault(source.key, record.number)
         if first != record.number:
             return ImportResult(outcome=RowOutcome.KNOWN, reason=f"it is in row {first} too")
         return self._kind.import_row(self._context.desk, session, source, self.roster, stamp)

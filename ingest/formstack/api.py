@@ -63,7 +63,7 @@ class _Dialect:
     page: str
     size: str
     since: str
-    listed: Mapping[str, str]  # further parameters of a list of submissions
+    list_parameters: Mapping[str, str]  # further parameters of a list of submissions
     about: Mapping[str, str] = field(default_factory=dict)  # and of the fields
 
 
@@ -198,7 +198,7 @@ class FormstackApi:
             dialect.page: str(number),
             dialect.size: str(size),
             dialect.since: format_wall_time_before(since),
-            **dialect.listed,
+            **dialect.list_parameters,
         }
         answer = self._get(dialect.submissions.format(form), parameters, password)
         entries = _find_list(answer, "submissions", "data")
@@ -321,13 +321,13 @@ class FormstackApi:
             seconds = float(header)
         else:
             own = self._limits.backoff.seconds(tries)
-            seconds = _seconds_until(header, self._clock()) or own
+            seconds = _compute_seconds_until(header, self._clock()) or own
         if seconds > self._limits.max_pause:
             raise ApiError(RATE_LIMITED)
         return seconds
 
 
-def _seconds_until(header: str, now: datetime) -> float:
+def _compute_seconds_until(header: str, now: datetime) -> float:
     """Return the seconds from `now` to an HTTP date, 0 when it is none or past."""
     try:
         date = parsedate_to_datetime(header)

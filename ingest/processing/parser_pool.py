@@ -163,11 +163,11 @@ class ParserPool:
 
     def _begin(self, child: "_Child", request: _Request, raw: bytes) -> ParserAnswer:
         """Send the request and wait for its end or a second frame, which shows a long answer."""
-        answer = self._frames(child, request, raw)
+        answer = self._iter_frames(child, request, raw)
         first = list(islice(answer, 2))
         return ParserAnswer(first, answer if len(first) > 1 else iter(()), has_more=len(first) > 1)
 
-    def _frames(self, child: "_Child", request: _Request, raw: bytes) -> Iterator[Frame]:
+    def _iter_frames(self, child: "_Child", request: _Request, raw: bytes) -> Iterator[Frame]:
         """Yield the frames of a child's answer, and release the child at the end."""
         alive = False
         try:
@@ -326,9 +326,9 @@ class _Child:
             return Frame([], previews=content)
         if kind == END:
             return None
-        raise self._error_of(kind, content)
+        raise self._make_error(kind, content)
 
-    def _error_of(self, kind: str, content: tuple[str, ...]) -> Exception:
+    def _make_error(self, kind: str, content: tuple[str, ...]) -> Exception:
         """Return the error that an answer stands for."""
         if kind == REFUSED:
             return ParseError(*content)

@@ -48,7 +48,7 @@ def main() -> None:
     while (request := read_frame(requests.read)) is not None and (
         raw := read_frame(requests.read)
     ) is not None:
-        seconds_at_start, item_count = _cpu_seconds(), 0
+        seconds_at_start, item_count = _get_cpu_seconds(), 0
         _set_limit(resource.RLIMIT_CPU, seconds_at_start + seconds)
         # pickled by the parent process
         for kind, content in _iter_answers(raw, *pickle.loads(request)):  # noqa: S301
@@ -136,7 +136,7 @@ def _write_frame(answers: IO[bytes], body: bytes) -> None:
     answers.write(len(body).to_bytes(LENGTH_OCTETS) + body)
 
 
-def _cpu_seconds() -> int:
+def _get_cpu_seconds() -> int:
     """Return the CPU seconds used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return int(used.ru_utime + used.ru_stime)

@@ -47,10 +47,10 @@ PROGRESS_SECONDS = 5.0  # between two log lines about a delivery that takes long
 OUTAGES = (*DATABASE_UNAVAILABLE, OSError)
 
 
-class _Claimed(NamedTuple):
+class _Claim(NamedTuple):
     """A delivery taken up for processing.
 
-    `attempts` includes this one; `filed` counts the items that an earlier attempt has filed.
+    `attempts` includes this one; `filed_count` counts the items that an earlier attempt has filed.
     """
 
     number: int
@@ -59,7 +59,7 @@ class _Claimed(NamedTuple):
     format: Format
     content: bytes | None
     blob: str | None
-    filed: int  # items that an earlier attempt has filed
+    filed_count: int  # items that an earlier attempt has filed
 
     @property
     def is_suspect(self) -> bool:
@@ -76,8 +76,8 @@ class _Claimed(NamedTuple):
 class _InProgress:
     """A claimed delivery, whose answer comes from a parser."""
 
-    claimed: _Claimed
-    parsed: Future[ParserAnswer] = field(default_factory=Future, repr=False)
+    claim: _Claim
+    answer: Future[ParserAnswer] = field(default_factory=Future, repr=False)
 
     @property
     def is_small(self) -> bool:
@@ -86,11 +86,11 @@ class _InProgress:
         Storing the files of a large one would keep the database from everybody else.
         """
         return (
-            self.claimed.format is not Format.SECURE_MESSAGE
-            and not self.claimed.is_large
-            and not self.claimed.is_suspect
-            and self.parsed.done()
-            and self.parsed.exception() is None
+            self.claim.format is not Format.SECURE_MESSAGE
+            and not self.claim.is_large
+            and not self.claim.is_suspect
+            and self.answer.done()
+            and self.answer.exception() is None
         )
 
 
@@ -103,36 +103,36 @@ class _ParseQueue:
         # Reentrant: without a pool, parsing ends before `begin_parsing` returns.
         self._lock = threading.RLock()
 
-    def add(self, claimed: _Claimed) -> _InProgress:
+    def add(self, claim: _Claim) -> _InProgress:
         """Queue a delivery."""
-        one = _InProgress(claimed)
+        one = _InProgress(claim)
         with self._lock:
             self._waiting.append(one)
         self._begin_next()
         return one
 
-    def cancel_from(self, first: _InProgress) -> list[_Claimed]:
+    def cancel_from(self, first: _InProgress) -> list[_Claim]:
         """Remove and return a delivery and all behind it; none when a parser has begun it."""
         with self._lock:
             if not (self._waiting and self._waiting[0] is first):
                 return []
-            claimed = [one.claimed for one in self._waiting]
+            claims = [one.claim for one in self._waiting]
             self._waiting.clear()
-        return claimed
+        return claims
 
     def _begin_next(self) -> None:
         with self._lock:
             while self._waiting and parser_pool.count_free_parsers():
                 one = self._waiting.popleft()
-                answer = _begin_parsing(self._context, one.claimed)
+                answer = _begin_parsing(self._context, one.claim)
                 answer.add_done_callback(partial(self._pass_on, one))
 
     def _pass_on(self, one: _InProgress, future: Future[ParserAnswer]) -> None:
         error = future.exception()
         if error is not None:
-            one.parsed.set_exception(error)
+            one.answer.set_exception(error)
         else:
-            one.parsed.set_result(future.result())
+            one.answer.set_result(future.result())
         self._begin_next()
 
 
@@ -150,11 +150,11 @@ def process_waiting(context: AppContext) -> int:
         is_late = time.monotonic() >= latest
         if not is_late:
             parsers = parser_pool.count_free_parsers()
-            large = sum(one.claimed.is_large for one in in_progress)
-            claimed = _claim(
+            large = sum(one.claim.is_large for one in in_progress)
+            claims = _claim(
                 context, parsers * AHEAD_PER_PARSER - len(in_progress), max_large=parsers - large
             )
-            in_progress.extend(parse_queue.add(one) for one in claimed)
+            in_progress.extend(parse_queue.add(claim) for claim in claims)
         if not in_progress:
             break
         count += _file_next(context, in_progress, parse_queue)
@@ -179,11 +179,11 @@ def process_delivery(context: AppContext, number: int, patience: float = 0.0) ->
         time.sleep(POLL_SECONDS)
     if claim is not None:
         in_progress = _InProgress(claim, _begin_parsing(context, claim))
-        wait([in_progress.parsed])
+        wait([in_progress.answer])
         _settle(context, in_progress)
 
 
-def _claim_one(context: AppContext, number: int) -> _Claimed | None:
+def _claim_one(context: AppContext, number: int) -> _Claim | None:
     """Take up one delivery; None when it is not pending or another process has it."""
     pending = (Delivery.id == number, Delivery.state == DeliveryState.PENDING)
     with context.store.transaction() as session:
@@ -205,7 +205,7 @@ def _is_pending(context: AppContext, number: int) -> bool:
         )
 
 
-def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claimed]:
+def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claim]:
     """Take up at most so many deliveries, and so many large ones: each is held in memory.
 
     Those that have been tried before come last, and one at a time.
@@ -219,14 +219,14 @@ def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claimed]
     )
     oldest = waiting.order_by(Delivery.attempts, Delivery.id).with_for_update(skip_locked=True)
     with context.store.transaction() as session:
-        deliveries = _limit_large(list(session.scalars(oldest.limit(most))), max_large)
+        deliveries = _limit_large_deliveries(list(session.scalars(oldest.limit(most))), max_large)
         retries = [d for d in deliveries if d.attempts]
         return [
             _count_attempt(context, session, d) for d in deliveries if d not in retries[suspects:]
         ]
 
 
-def _limit_large(deliveries: list[Delivery], most: int) -> list[Delivery]:
+def _limit_large_deliveries(deliveries: list[Delivery], most: int) -> list[Delivery]:
     """Return the deliveries before the first large one that is too many, to keep their order."""
     large = 0
     for at, delivery in enumerate(deliveries):
@@ -236,23 +236,23 @@ def _limit_large(deliveries: list[Delivery], most: int) -> list[Delivery]:
     return deliveries
 
 
-def _count_attempt(context: AppContext, session: Session, delivery: Delivery) -> _Claimed:
+def _count_attempt(context: AppContext, session: Session, delivery: Delivery) -> _Claim:
     """Count the attempt before it is made, so that a crash is remembered."""
     delivery.attempts = delivery.attempts + 1
     delivery.not_before = context.clock() + DELIVERY_VISIBILITY_TIMEOUT
     filed_count = 0 if delivery.format is Format.MAIL else _count_filed(session, delivery.id)
-    return _Claimed(
+    return _Claim(
         number=delivery.id,
         attempts=delivery.attempts,
         transport=delivery.transport,
         format=delivery.format,
         content=delivery.content,
         blob=delivery.blob,
-        filed=filed_count,
+        filed_count=filed_count,
     )
 
 
-def _begin_parsing(context: AppContext, claim: _Claimed) -> Future[ParserAnswer]:
+def _begin_parsing(context: AppContext, claim: _Claim) -> Future[ParserAnswer]:
     """Begin to parse a delivery; errors are in the future."""
     failed_future: Future[ParserAnswer] = Future()
     if claim.attempts > MAX_ATTEMPTS:
@@ -262,7 +262,7 @@ def _begin_parsing(context: AppContext, claim: _Claimed) -> Future[ParserAnswer]
         raw = read_raw(context, claim.content, claim.blob)
         reject_mail_url(claim.transport, claim.format, raw)
         parser_options = load_parser_options(context, claim.format)
-        return parser_pool.start_parsing(claim.format, raw, parser_options, claim.filed)
+        return parser_pool.start_parsing(claim.format, raw, parser_options, claim.filed_count)
     # settled with this one: those claimed with it are parsed all the same
     except Exception as error:  # noqa: BLE001
         failed_future.set_exception(error)
@@ -293,20 +293,20 @@ def _file_next(
     and not given back.
     """
     one = in_progress.popleft()
-    wait([one.parsed], timeout=0 if one.claimed.is_suspect else PATIENCE_SECONDS)
-    if not one.parsed.done():
+    wait([one.answer], timeout=0 if one.claim.is_suspect else PATIENCE_SECONDS)
+    if not one.answer.done():
         if unbegun := parse_queue.cancel_from(one):  # slow items keep every parser busy
             _give_back(context, unbegun, delay=timedelta())
             in_progress.clear()  # they were behind it
             return 0
-        one.parsed.add_done_callback(lambda _: _settle_late(context, one))
+        one.answer.add_done_callback(lambda _: _settle_late(context, one))
     elif one.is_small:
         batch = [one]
         while in_progress and len(batch) < BATCH and in_progress[0].is_small:
             batch.append(in_progress.popleft())
         _settle_batch(context, batch)
         return len(batch)
-    elif one.parsed.exception() is None and one.parsed.result().has_more:
+    elif one.answer.exception() is None and one.answer.result().has_more:
         parser_pool.run_in_background(lambda: _settle_late(context, one))
     else:
         _settle(context, one)
@@ -330,9 +330,9 @@ def _settle(context: AppContext, one: _InProgress) -> None:
 
 def _settle_or_raise(context: AppContext, one: _InProgress) -> None:
     """File what was parsed, or record why not."""
-    claim = one.claimed
+    claim = one.claim
     try:
-        _file(context, claim, one.parsed.result())
+        _file(context, claim, one.answer.result())
     except ParseError as error:
         _fail(context, claim.number, str(error))
     except ParserEndedError as error:
@@ -354,14 +354,14 @@ def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
 
     Raises nothing.
     """
-    frames = [_take_frame(one.parsed.result()) for one in batch]
+    frames = [_take_frame(one.answer.result()) for one in batch]
     if len(batch) > 1:
         try:
             with context.store.transaction() as session:
-                _file_batch(context, session, [one.claimed for one in batch], frames)
+                _file_batch(context, session, [one.claim for one in batch], frames)
         except OUTAGES as error:  # each by itself would wait for the database again
             log.fault("read", error)
-            _give_back(context, [one.claimed for one in batch])
+            _give_back(context, [one.claim for one in batch])
             return
         # Each is tried by itself, and its error is then recorded with it.
         except Exception as error:  # noqa: BLE001
@@ -371,7 +371,7 @@ def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
     for one, frame in zip(batch, frames, strict=True):
         answer: Future[ParserAnswer] = Future()
         answer.set_result(ParserAnswer([frame], iter(()), has_more=False))
-        _settle(context, _InProgress(one.claimed, answer))
+        _settle(context, _InProgress(one.claim, answer))
 
 
 def _take_frame(answer: ParserAnswer) -> Frame:
@@ -382,7 +382,7 @@ def _take_frame(answer: ParserAnswer) -> Frame:
 
 
 def _file_batch(
-    context: AppContext, session: Session, batch: list[_Claimed], frames: list[Frame]
+    context: AppContext, session: Session, batch: list[_Claim], frames: list[Frame]
 ) -> None:
     """File the items of deliveries that came in one frame each, and mark those processed."""
     numbers = [claim.number for claim in batch]
@@ -402,10 +402,10 @@ def _file_batch(
         delivery = deliveries.get(claim.number)
         if delivery is None:
             continue
-        filed_count = max(claim.filed, filed_counts.get(claim.number, 0))
-        items = frame.items[filed_count - claim.filed :]
+        filed_count = max(claim.filed_count, filed_counts.get(claim.number, 0))
+        items = frame.items[filed_count - claim.filed_count :]
         pending += [PendingItem(item, delivery, n) for n, item in enumerate(items, filed_count)]
-        _complete(session, delivery, claim.filed + len(frame.items), frame, now)
+        _complete(session, delivery, claim.filed_count + len(frame.items), frame, now)
     file_pending(context.desk, session, pending, now)
 
 
@@ -425,12 +425,12 @@ def _describe_bug(kind: str) -> str:
     return f"could not be processed: an error of ours ({kind}); replay it once corrected"
 
 
-def _file(context: AppContext, claim: _Claimed, answer: ParserAnswer) -> None:
+def _file(context: AppContext, claim: _Claim, answer: ParserAnswer) -> None:
     """File all items as they are parsed, a transaction a frame.
 
     After a crash the next attempt goes on where this one was.
     """
-    at, logged_at = claim.filed, time.monotonic()
+    at, logged_at = claim.filed_count, time.monotonic()
     with closing(answer):
         for frame, last in _mark_last(answer):
             with context.store.transaction() as session:
@@ -523,7 +523,7 @@ def _count_filed_of(session: Session, numbers: list[int]) -> dict[int, int]:
     return {number: position + 1 for number, position in session.execute(last)}
 
 
-def _retry_or_fail(context: AppContext, claim: _Claimed, reason: str) -> None:
+def _retry_or_fail(context: AppContext, claim: _Claim, reason: str) -> None:
     """Schedule the next attempt, or fail the delivery after the last one."""
     if claim.attempts >= MAX_ATTEMPTS:
         _fail(context, claim.number, reason)
@@ -534,7 +534,7 @@ def _retry_or_fail(context: AppContext, claim: _Claimed, reason: str) -> None:
 
 
 def _give_back(
-    context: AppContext, claims: Sequence[_Claimed], delay: timedelta = RETRY_DELAY
+    context: AppContext, claims: Sequence[_Claim], delay: timedelta = RETRY_DELAY
 ) -> None:
     """Return deliveries to the queue without counting the attempt: the fault was not their own."""
     values = {"attempts": Delivery.attempts - 1, "not_before": context.clock() + delay}

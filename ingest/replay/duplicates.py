@@ -32,7 +32,7 @@ class Duplicate:
     item: InboundItem
 
 
-def handlers(context: AppContext) -> Handlers:
+def build_handlers(context: AppContext) -> Handlers:
     """Return the handlers of commands that read deliveries again."""
 
     def prepare(ticket: int, command: FileSeparately) -> Duplicate:

@@ -72,9 +72,11 @@ def pair_items(
         # the same bytes hold one item, whatever is parsed differently
         return Pairs([(filed_items[0], items[0])], [], [])
     old = {
-        at: _message_traits(f.message) for at, f in enumerate(filed_items) if f.message is not None
+        at: _get_message_traits(f.message)
+        for at, f in enumerate(filed_items)
+        if f.message is not None
     }
-    new = {at: _item_traits(item) for at, item in enumerate(items)}
+    new = {at: _get_item_traits(item) for at, item in enumerate(items)}
     matches: dict[int, int] = {}
 
     def may_pair(at: int, other: int) -> bool:
@@ -133,7 +135,7 @@ def _group_by_key(side: dict[int, _Traits], match_key: MatchKey) -> dict[Hashabl
     return positions
 
 
-def _message_traits(m: Message) -> _Traits:
+def _get_message_traits(m: Message) -> _Traits:
     """Return the properties of a filed message."""
     return _Traits(
         threading.build_stored_key(m),
@@ -145,7 +147,7 @@ def _message_traits(m: Message) -> _Traits:
     )
 
 
-def _item_traits(i: InboundItem) -> _Traits:
+def _get_item_traits(i: InboundItem) -> _Traits:
     """Return the properties of a parsed item."""
     sender = (i.sender.name, i.contact.email)
     return _Traits(
