@@ -111,7 +111,7 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
         phone=normalize.to_one_line(_find_first(answers, "phone")),
         category=normalize.to_one_line(_find_first(answers, "category")),
         subject=normalize.to_one_line(_find_first(answers, "subject")),
-        text="\n".join(f"{answer.label}: {answer.text}" for answer in _list_shown(answers)),
+        text="\n".join(f"{answer.label}: {answer.text}" for answer in _list_shown_answers(answers)),
         details=tuple(
             (answer.label, answer.text)
             for name, answer in answers
@@ -181,18 +181,18 @@ def _assign_fields(fields: RawFields, form: FormMap | None) -> FieldAnswers:
     readings = _prefer_settings(readings)
     fields_by_type = _list_fields_by_type({one.name for one in readings if one.is_answered})
     return [
-        _with_label(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
+        _name_by_field(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
         for one in readings
     ]
 
 
 def _prefer_settings(readings: list[_Reading]) -> list[_Reading]:
     """Return the fields without those that only look like one the settings name, and answered."""
-    settled = {one.by_settings for one in readings if one.by_settings and one.is_answered}
-    if not settled.isdisjoint(NAME_FIELDS):
-        settled |= NAME_FIELDS
+    settled_fields = {one.by_settings for one in readings if one.by_settings and one.is_answered}
+    if not settled_fields.isdisjoint(NAME_FIELDS):
+        settled_fields |= NAME_FIELDS
     return [
-        replace(one, name="") if one.name in settled and not one.is_by_settings else one
+        replace(one, name="") if one.name in settled_fields and not one.is_by_settings else one
         for one in readings
     ]
 
@@ -206,21 +206,21 @@ def _read_field(label: str, value: Json, settings: dict[str, str]) -> _Reading:
     return _Reading(answer, name, by_settings)
 
 
-def _list_fields_by_type(answered: set[str]) -> dict[str, str]:
+def _list_fields_by_type(answered_fields: set[str]) -> dict[str, str]:
     """Return the field that a field type stands for, without those that are answered already.
 
     Files are never answered: there may be several.
     """
-    if not answered.isdisjoint(NAME_FIELDS):
-        answered = answered | {"name"}
+    if not answered_fields.isdisjoint(NAME_FIELDS):
+        answered_fields = answered_fields | {"name"}
     return {
         field_type: name
         for field_type, name in FIELDS_BY_TYPE.items()
-        if name == "file" or name not in answered
+        if name == "file" or name not in answered_fields
     }
 
 
-def _with_label(name: str, answer: Answer) -> tuple[str, Answer]:
+def _name_by_field(name: str, answer: Answer) -> tuple[str, Answer]:
     """Return the answer under our word for it where the form sends a number for a label."""
     if name and name not in ENVELOPE_FIELDS and answer.label.isdecimal():
         answer = replace(answer, label=name.replace("_", " ").capitalize())
@@ -230,13 +230,13 @@ def _with_label(name: str, answer: Answer) -> tuple[str, Answer]:
 # -- content of the item ----
 
 
-def _find_first(answers: FieldAnswers, wanted: str) -> str:
+def _find_first(answers: FieldAnswers, field_name: str) -> str:
     """Return the first answer for a field of ours, "" where there is none."""
-    return next((answer.text for name, answer in answers if name == wanted and answer.text), "")
+    return next((answer.text for name, answer in answers if name == field_name and answer.text), "")
 
 
-def _join(answers: FieldAnswers, wanted: str) -> str:
-    return " ".join(answer.text for name, answer in answers if name == wanted)
+def _join(answers: FieldAnswers, field_name: str) -> str:
+    return " ".join(answer.text for name, answer in answers if name == field_name)
 
 
 def _find_name(answers: FieldAnswers) -> str:
@@ -266,7 +266,7 @@ def _take_files(answers: FieldAnswers) -> tuple[AnswerFiles, FieldAnswers]:
     return AnswerFiles(tuple(dict.fromkeys(links)), tuple(attachments)), remaining
 
 
-def _list_shown(answers: FieldAnswers) -> list[Answer]:
+def _list_shown_answers(answers: FieldAnswers) -> list[Answer]:
     """Return every answered field of the customer, the description before the others."""
     description = [answer for name, answer in answers if name == "description"]
     others = [

@@ -154,7 +154,7 @@ class Tally:
         """Count the row of a heading, title or footer; `kind` is its plural."""
         self._places[kind].add(row)
 
-    def counts(self, sheet: str) -> SheetCounts:
+    def get_counts(self, sheet: str) -> SheetCounts:
         """Return the counts so far."""
         heading_rows, title_rows, footer_rows = self._places.values()
         return SheetCounts(
@@ -207,7 +207,7 @@ class Layout:
         self.tally = Tally()
         self._table, self._options = table, options
         self._finder = HeadingFinder(options.profiles)
-        self._rows = self._iter_filled()
+        self._rows = self._iter_filled_rows()
         self._first_rows = list(islice(self._rows, headings.MAX_SEARCHED_ROWS))
         self.heading = headings.find_heading(
             [row.texts for row in self._first_rows], options.profiles
@@ -235,7 +235,7 @@ class Layout:
 
         Of many sheets, each would hold memory until then.
         """
-        self._first_rows, self._rows = [], self._iter_filled()
+        self._first_rows, self._rows = [], self._iter_filled_rows()
         self.tally = Tally()
 
     def has_table_below(self) -> bool:
@@ -246,7 +246,7 @@ class Layout:
         self.rewind()
         candidates = (
             self._find_heading_at(row.texts, following)
-            for row, following in _with_following(self._rows)
+            for row, following in _pair_with_following(self._rows)
         )
         has_table = any(
             heading is not None and not heading.missing_fields for heading in candidates
@@ -272,7 +272,7 @@ class Layout:
 
     # -- reading ----
 
-    def _iter_filled(self) -> Iterator[SheetRow]:
+    def _iter_filled_rows(self) -> Iterator[SheetRow]:
         """Yield the rows with any value, and with the values of merged cells from above.
 
         Counts all rows as they go by, also the blank ones between those of the sheet.
@@ -280,14 +280,14 @@ class Layout:
         tally, merged_cells = self.tally, _MergedCells()
         last_number, is_after_blank = 0, False
         for row, values in self._iter_values():
-            skipped = max(row.number - last_number - 1, 0)
-            tally.rows += skipped + 1
-            tally.blank += skipped if values else skipped + 1
+            skipped_rows = max(row.number - last_number - 1, 0)
+            tally.rows += skipped_rows + 1
+            tally.blank += skipped_rows if values else skipped_rows + 1
             tally.hidden_rows += row.hidden
             last_number = max(last_number, row.number)
-            is_after_blank = is_after_blank or skipped > 0 or not values
+            is_after_blank = is_after_blank or skipped_rows > 0 or not values
             if values:
-                merged = merged_cells.reaching(row.number, values)
+                merged = merged_cells.take_reaching(row.number, values)
                 yield SheetRow(
                     row.number, row.hidden, values, merged, is_after_blank=is_after_blank
                 )
@@ -723,7 +723,9 @@ class _MergedCells:
         # Last row, first row and value of each.
         self._cells: dict[int, tuple[int, int, Value]] = {}
 
-    def reaching(self, number: int, values: Collection[int]) -> Mapping[int, tuple[int, Value]]:
+    def take_reaching(
+        self, number: int, values: Collection[int]
+    ) -> Mapping[int, tuple[int, Value]]:
         """Return first row and value of the cells that reach down to a row, and forget the others.
 
         A cell ends where its column has a value of its own, in `values`.
@@ -762,7 +764,7 @@ class _LookAhead(Iterator[SheetRow]):
         return list(islice(self._waiting, most))
 
 
-def _with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
+def _pair_with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
     """Yield each row with the one that follows it."""
     row = next(rows, None)
     while row is not None:

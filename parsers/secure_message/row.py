@@ -95,7 +95,7 @@ class _Content(NamedTuple):
     sent_at: datetime | None
     category: str
     link: str  # the text of the link column
-    linked: str  # the address a cell leads to, where that text is no link
+    web_link: str  # the address a cell leads to, where that text is no link
     external_id: str  # "" where the one in `given_id` identifies nothing
     given_id: str
     thread_id: str  # likewise
@@ -204,7 +204,7 @@ class RowReader:
             subject=content.subject or self._defaults.get("subject", ""),
             text=content.text,
             details=(*details, *self.table_details),
-            link=content.link if _is_link(content.link) else content.linked,
+            link=content.link if _is_link(content.link) else content.web_link,
             thread_id=content.thread_id,
             sent_at=content.sent_at,
             telemedicine=bool(
@@ -220,10 +220,10 @@ class RowReader:
             company = self._defaults.get("company", "")
             company_number = self._defaults.get("company_number", "")
         email, link = self._find(values, "email"), self._find(values, "link")
-        linked = ""
+        web_link = ""
         if has_links:
             email = email or self._find_mail_link(values)
-            linked = "" if _is_link(link) else self._find_web_link(values)
+            web_link = "" if _is_link(link) else self._find_web_link(values)
         sender, sender_caveats = self._parse_sender(self._find(values, "sender"), email)
         return _Content(
             text=self._join_text(values),
@@ -236,7 +236,7 @@ class RowReader:
             sent_at=self._read_moment(values),
             category=self._find_or_default(values, "category"),
             link=link,
-            linked=linked,
+            web_link=web_link,
             external_id=self._find_usable_id(values, "external_id"),
             given_id=_strip_apostrophe(self._find(values, "external_id")),
             thread_id=self._find_usable_id(values, "thread_id"),
@@ -400,7 +400,7 @@ class RowReader:
                     yield label, value.text
         for column in odd:
             address = values[column].link
-            known = {"", content.link, content.linked, values[column].text}
+            known = {"", content.link, content.web_link, values[column].text}
             if address not in known and not address.startswith("mailto:"):
                 yield f"{self._name_detail(column)}: leads to", address
 
