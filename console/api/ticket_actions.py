@@ -439,7 +439,7 @@ def perform(number: int, command: Command, expected: ExactVersions | None = None
         if missing.number != number:  # another ticket that the command names
             raise
         raise ApiError(404, f"There is no ticket {number}.") from None
-    return shown(result.opened or number)
+    return shown(result.opened_ticket or number)
 
 
 def _expected(if_match: str) -> ExactVersions | None:

@@ -190,7 +190,7 @@ def change(number: int, command: "Command", actor: str, *, json_wanted: bool) ->
 def change_in(opened: Shell, number: int, command: "Command", *, json_wanted: bool) -> "Result":
     """Carry out a command in an opened database, and print how the ticket stands then."""
     result = opened.perform(number, command)
-    if not result.changed:
+    if not result.has_changed:
         click.echo(f"{result.words}; nothing changed.", err=True)
     _print(opened.context, number, json_wanted=json_wanted, whole=False)
     return result
@@ -279,9 +279,9 @@ def tick(number: int, box: str, *, note: str, actor: str, json_wanted: bool) -> 
     \b
     Example:  intake ticket 12 tick "5-Recap of Resolution Sent" --note "by telephone"
     """
-    from workflow.tickets.actions import Tick, box_named
+    from workflow.tickets.actions import Tick, find_box
 
-    change(number, Tick(box_named(box), note), actor, json_wanted=json_wanted)
+    change(number, Tick(find_box(box), note), actor, json_wanted=json_wanted)
 
 
 @ticket.command()
@@ -295,9 +295,9 @@ def untick(number: int, box: str, *, actor: str, json_wanted: bool) -> None:
     \b
     Example:  intake ticket 12 untick "4-Support Follow Up Sent"
     """
-    from workflow.tickets.actions import Untick, box_named
+    from workflow.tickets.actions import Untick, find_box
 
-    change(number, Untick(box_named(box)), actor, json_wanted=json_wanted)
+    change(number, Untick(find_box(box)), actor, json_wanted=json_wanted)
 
 
 @ticket.command()
@@ -609,7 +609,7 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     from workflow.tickets.actions import FileSeparately
 
     with shell(actor) as opened:
-        click.echo(opened.perform(number, FileSeparately(delivery or 0)).opened)
+        click.echo(opened.perform(number, FileSeparately(delivery or 0)).opened_ticket)
 
 
 @ticket.command("move-back")
@@ -626,9 +626,9 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, json_wanted: 
     \b
     Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
     """
-    from workflow.tickets.actions import MoveBack, stage_named
+    from workflow.tickets.actions import MoveBack, find_stage
 
-    change(number, MoveBack(stage_named(stage), reason), actor, json_wanted=json_wanted)
+    change(number, MoveBack(find_stage(stage), reason), actor, json_wanted=json_wanted)
 
 
 @ticket.command()

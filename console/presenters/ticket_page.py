@@ -27,7 +27,7 @@ from workflow.permissions import Right, may
 from workflow.process import Milestone, Stage
 from workflow.settings.settings import Settings
 from workflow.tickets import presence, undo
-from workflow.tickets.deadlines import due_at
+from workflow.tickets.deadlines import compute_due_at
 
 KINDS = {True: "property", False: "box"}
 
@@ -175,7 +175,7 @@ def _list_running_deadlines(
 ) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
-    falls = [(d, due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
+    falls = [(d, compute_due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
     return [
         RunningDeadline(milestone=d.milestone, task=d.task, at=at, late=at <= now)
         for d, at in falls

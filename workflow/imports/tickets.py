@@ -281,7 +281,7 @@ def _build_ticket(
 ) -> Ticket:
     is_completed = state.stage is Stage.COMPLETED
     # A date in the future would keep the ticket above all others for as long.
-    created = min(source.created_at or now, now)
+    created_at = min(source.created_at or now, now)
     ticket = Ticket(
         # Ours, because the name in the source may be a patient's.
         name=TICKET_NAME.format(company=company.name if company else UNKNOWN_COMPANY),
@@ -298,9 +298,9 @@ def _build_ticket(
         link=source.link,
         resolution=_compute_resolution(source, state),
         caveats=_build_caveats(source, state, company, owner),
-        created_at=created,
+        created_at=created_at,
         period_started_at=now,  # deadlines count from the import
-        completed_at=(source.completed_at or created) if is_completed else None,
+        completed_at=(source.completed_at or created_at) if is_completed else None,
     )
     times = dict(source.milestones)
     for milestone in state.milestones:

@@ -208,12 +208,12 @@ def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime)
         is_one_of(session, OutgoingMail.contact_id, contacts),
         OutgoingMail.created_at > now - timedelta(hours=1),
     )
-    counted = select(OutgoingMail.contact_id, func.count()).where(
+    query = select(OutgoingMail.contact_id, func.count()).where(
         *recent, OutgoingMail.template.not_in(WRITTEN_BY_PERSON)
     )
     return {
         n: count
-        for n, count in session.execute(counted.group_by(OutgoingMail.contact_id))
+        for n, count in session.execute(query.group_by(OutgoingMail.contact_id))
         if n is not None
     }
 

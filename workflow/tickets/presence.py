@@ -69,15 +69,15 @@ def get_version(session: Session, ticket: int) -> int:
     return session.scalar(rows) or 0
 
 
-def list_changes(session: Session, ticket: int, seen: int, me: str) -> list[AuditEntry]:
-    """Return the audit rows of others' changes after the row `seen`, oldest first.
+def list_changes(session: Session, ticket: int, seen_id: int, me: str) -> list[AuditEntry]:
+    """Return the audit rows of others' changes after the row `seen_id`, oldest first.
 
     Messages of the customer are among them. One's own changes in another window, and what rules do
     by themselves, are not: they ask nobody again.
     """
     rows = select(AuditEntry).where(
         AuditEntry.ticket_id == ticket,
-        AuditEntry.id > seen,
+        AuditEntry.id > seen_id,
         AuditEntry.action.not_in((*READING, "relation")),
         AuditEntry.actor.not_in((me, CUSTOMER)),
         (AuditEntry.actor != RULE) | AuditEntry.action.in_(ALARMING),

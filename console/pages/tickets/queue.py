@@ -98,7 +98,7 @@ def assign() -> AnyResponse:
         [Order(number, command, SeenOwner(before)) for number, before in seen.items()]
     )
     _flash_result(result, "yours" if owner.id == get_staff().id else f"given to {owner.name}")
-    session[UNDO] = [done.undo_id for done in result.done if done.undo_id is not None]
+    session[UNDO] = [done.undo_id for done in result.results if done.undo_id is not None]
     return _back()
 
 
@@ -157,12 +157,12 @@ def _rows(listed: queue_presenter.TicketList) -> dict[str, Any]:
 
 def _flash_result(result: BulkResult, done: str) -> None:
     """Show how many tickets were changed, and how many were left for which reason."""
-    if result.done:
-        numbers = [one.ticket for one in result.done]
+    if result.results:
+        numbers = [one.ticket for one in result.results]
         more = " …" if len(numbers) > NAMED else ""
         named = ", ".join(f"#{n}" for n in numbers[:NAMED]) + more
         flash(f"{_count(len(numbers))} {done}: {named}.", "success")
-    for reason, count in Counter(result.left.values()).items():
+    for reason, count in Counter(result.refusals.values()).items():
         flash(f"{_count(count)} left as before: {reason}.", "error")
 
 

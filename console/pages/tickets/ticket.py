@@ -110,15 +110,15 @@ BUTTONS = {
     "assign": Button(actions.Assign, lambda form: actions.Assign(form.number("owner"))),
     "tick": Button(
         actions.Tick,
-        lambda form: actions.Tick(actions.box_named(form.word("milestone")), form.text("note")),
+        lambda form: actions.Tick(actions.find_box(form.word("milestone")), form.text("note")),
     ),
     "untick": Button(
-        actions.Untick, lambda form: actions.Untick(actions.box_named(form.word("milestone")))
+        actions.Untick, lambda form: actions.Untick(actions.find_box(form.word("milestone")))
     ),
     "resolve": Button(actions.Resolve, _resolve),
     "move-back": Button(
         actions.MoveBack,
-        lambda form: actions.MoveBack(actions.stage_named(form.word("stage")), form.text("reason")),
+        lambda form: actions.MoveBack(actions.find_stage(form.word("stage")), form.text("reason")),
     ),
     "reopen": Button(actions.Reopen, lambda form: actions.Reopen(form.text("reason"))),
     "end": Button(actions.CloseAsSpam, _end),
@@ -149,7 +149,7 @@ BUTTONS = {
 def offered(ticket: Ticket, name: str) -> bool:
     """Return whether a button is shown on the page of a ticket to who is asking."""
     kind = BUTTONS[name].kind
-    return kind.right in actor().rights and not actions.refusal_by_status(ticket, kind)
+    return kind.right in actor().rights and not actions.find_status_refusal(ticket, kind)
 
 
 # -- addresses ----
@@ -213,7 +213,7 @@ def separate(number: int) -> AnyResponse:
         flash(f"It could not be made a ticket: {missing}", "error")
         return redirect(url_for("ticket.show", number=number))
     flash(f"{result.words}.", "success")
-    return redirect(url_for("ticket.show", number=result.opened))
+    return redirect(url_for("ticket.show", number=result.opened_ticket))
 
 
 @pages.post("/tickets/<int:number>/pulse")
