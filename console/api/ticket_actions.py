@@ -408,7 +408,7 @@ def _add(name: str, action: Action) -> None:
         if "key" in headers:
             assert isinstance(command, actions.SendRecap)
             command = replace(command, key=headers["key"])
-        return perform(number, command, expected=_expected(headers["if_match"]))
+        return perform(number, command, expectation=_expected(headers["if_match"]))
 
     view.__name__ = f"ticket_{name.replace('-', '_')}"
     view.__doc__ = action.description
@@ -425,7 +425,7 @@ def _add(name: str, action: Action) -> None:
     make(view)
 
 
-def perform(number: int, command: Command, expected: ExactVersions | None = None) -> Response:
+def perform(number: int, command: Command, expectation: ExactVersions | None = None) -> Response:
     """Carry out a command and answer the ticket as it is now, or the one that it opened.
 
     Raises ApiError for a ticket that does not exist; what else stands in the way is 403, 409 or
@@ -433,7 +433,7 @@ def perform(number: int, command: Command, expected: ExactVersions | None = None
     """
     try:
         result = actions_of(get_context()).perform(
-            number, command, actor=actor(), now=now(), expected=expected
+            number, command, actor=actor(), now=now(), expectation=expectation
         )
     except NoSuchTicket as missing:
         if missing.number != number:  # another ticket that the command names

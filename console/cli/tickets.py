@@ -152,7 +152,7 @@ class Shell:
         except SeemsPatientData as warning:
             raise ActionNotAllowed(f"{warning} (--checked)") from None
         except WrongStatus as refusal:
-            if not refusal.ended:
+            if not refusal.has_ended:
                 raise
             raise ActionNotAllowed(f"{refusal} (`intake ticket {number} reopen`)") from None
 

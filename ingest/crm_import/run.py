@@ -301,7 +301,7 @@ class _Pass:
     def _count_status(self, record: Record) -> None:
         """Count the row's status, and the stage it maps to, for the report."""
         if "stage" in self._kind.known_columns:
-            status = record.text("stage")
+            status = record.get_text("stage")
             self.report.statuses[status] += 1
             self.report.stages.setdefault(
                 status, crm_import_rows.find_stage(status, self._vocabulary)

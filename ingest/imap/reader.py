@@ -93,7 +93,7 @@ class DeferredMails(Protocol):
         """Delete mails that were taken or are gone."""
         ...
 
-    def now(self) -> datetime:
+    def get_time(self) -> datetime:
         """Return the time that `not_before` is compared with."""
         ...
 
@@ -284,7 +284,7 @@ class MailboxReader:
     def _compute_seconds_to_retry(self) -> float:
         """Return the seconds until a mail may be fetched again; infinity when there is none."""
         with _convert_database_errors():
-            pending, now = self._faults.list_pending(), self._faults.now()
+            pending, now = self._faults.list_pending(), self._faults.get_time()
         if not pending:
             return float("inf")
         return 0.0 if pending[0].is_due(now) else (pending[0].not_before - now).total_seconds()
@@ -341,7 +341,9 @@ class MailboxReader:
         for retry in pending:
             if not self._may_go_on():
                 return
-            if retry.item not in others and (has_recovered or retry.is_due(self._faults.now())):
+            if retry.item not in others and (
+                has_recovered or retry.is_due(self._faults.get_time())
+            ):
                 uid = int(retry.item.removeprefix(ours))
                 has_recovered |= self._take_or_defer(client, folder, uid, None, late=True)
 

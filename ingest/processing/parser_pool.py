@@ -260,7 +260,7 @@ class _Child:
         try:
             for part in (pickle.dumps(request), raw):
                 self._send(part)
-            while (frame := self._next_frame()) is not None:
+            while (frame := self._read_next_frame()) is not None:
                 yield frame
                 item_count += len(frame.items)
                 self._seconds_left = min(
@@ -314,7 +314,7 @@ class _Child:
             self._wait(writing=True)
             left = left[os.write(self._in, left[:PIPE_BYTES]) :]
 
-    def _next_frame(self) -> Frame | None:
+    def _read_next_frame(self) -> Frame | None:
         """Return the next frame; None at the end of the answer."""
         body = read_frame(self._read)
         if body is None:

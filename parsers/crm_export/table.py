@@ -50,13 +50,13 @@ class Record:
     values: Mapping[str, Value] = field(repr=False)
     cells: tuple[tuple[str, str], ...] = field(repr=False)
 
-    def value(self, name: str) -> Value:
+    def get_value(self, name: str) -> Value:
         """Return the value of a property; a blank one where the row has none."""
         return self.values.get(name, _BLANK)
 
-    def text(self, name: str) -> str:
+    def get_text(self, name: str) -> str:
         """Return a property as text, "" where the row has none."""
-        return self.value(name).text
+        return self.get_value(name).text
 
 
 @dataclass(frozen=True, slots=True)

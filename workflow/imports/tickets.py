@@ -63,7 +63,7 @@ class SourceTicket:
     created_at: datetime | None = None
     completed_at: datetime | None = None
     milestones: tuple[tuple[Milestone, datetime | None], ...] = ()
-    unresolved: bool = False  # its Resolution is No
+    is_unresolved: bool = False  # its Resolution is No
     caveats: tuple[str, ...] = ()
 
     @property
@@ -323,7 +323,7 @@ def _compute_status(source: SourceTicket, *, is_completed: bool) -> Status:
 def _compute_resolution(source: SourceTicket, state: ImportedState) -> str | None:
     if Milestone.RESOLVED in state.milestones:
         return YES
-    return NO if source.unresolved else None
+    return NO if source.is_unresolved else None
 
 
 def _add_message(session: Session, ticket: Ticket, source: SourceTicket) -> None:

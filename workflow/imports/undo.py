@@ -22,7 +22,7 @@ UNDO_ACTION = "import undone"
 class UndoResult:
     """Number of tickets withdrawn, and ids of those left because they were changed."""
 
-    withdrawn: int
+    withdrawn_count: int
     changed_ids: list[int]
 
 

@@ -124,7 +124,7 @@ def find_patient_data(text: str, known_data: KnownPatientData | None = None) -> 
 
 
 def find_patient_data_in_subject(subject: str, known_data: KnownPatientData) -> list[Finding]:
-    """Return the same for the subject of a mail.
+    """Return what looks like patient data in the subject of a mail.
 
     Two words of a customer's subject are enough there, because nobody reads a subject twice.
     """

@@ -42,7 +42,7 @@ class Leases:
         self._names: list[str] = []
         self._safe_until: dict[str, float] = {}  # our leases
         # The leases of others: holder, counter, and since when we have seen this counter.
-        self._observed: dict[str, tuple[str, int, float]] = {}
+        self._observations: dict[str, tuple[str, int, float]] = {}
 
     def request(self, name: str) -> None:
         """Try to hold this lease from the next round on."""
@@ -124,10 +124,10 @@ class Leases:
         Its process has ended on this machine, or its counter has not changed for long enough.
         """
         now = self._steady()
-        observed = self._observed.get(name)
-        if observed is None or observed[:2] != (holder, beats):
-            self._observed[name] = observed = (holder, beats, now)
-        return now - observed[2] >= STALE_SECONDS or _has_ended_here(holder)
+        observation = self._observations.get(name)
+        if observation is None or observation[:2] != (holder, beats):
+            self._observations[name] = observation = (holder, beats, now)
+        return now - observation[2] >= STALE_SECONDS or _has_ended_here(holder)
 
 
 def _get_place() -> str:

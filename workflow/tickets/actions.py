@@ -430,7 +430,7 @@ class Order:
 
     ticket: int
     command: Command
-    expected: Expectation = None
+    expectation: Expectation = None
 
 
 @dataclass
@@ -456,12 +456,12 @@ class Actions:
         *,
         actor: Actor,
         now: datetime,
-        expected: Expectation = None,
+        expectation: Expectation = None,
     ) -> Result:
         """Carry out a command in a transaction of its own.
 
         Raises NoSuchTicket; NotPermitted; WrongStatus; ChangedSinceSeen and VersionMismatch where
-        the ticket is not as `expected`; AcrossCompanies where somebody has to confirm that two
+        the ticket is not as `expectation`; AcrossCompanies where somebody has to confirm that two
         companies come together; ActionNotAllowed with what stands in the way otherwise. Nothing is
         changed then.
         """
@@ -469,7 +469,7 @@ class Actions:
         preparation = self._prepare(number, command)
         with self._store.transaction() as session:
             ticket = get_ticket(session, number)
-            return self._carry_out(session, ticket, command, actor, now, expected, preparation)
+            return self._carry_out(session, ticket, command, actor, now, expectation, preparation)
 
     def perform_in(
         self,
@@ -479,7 +479,7 @@ class Actions:
         *,
         actor: Actor,
         now: datetime,
-        expected: Expectation = None,
+        expectation: Expectation = None,
     ) -> Result:
         """Carry out a command in the caller's transaction.
 
@@ -487,7 +487,7 @@ class Actions:
         """
         require_right(actor, command.right)
         preparation = self._prepare(ticket.id, command)
-        return self._carry_out(session, ticket, command, actor, now, expected, preparation)
+        return self._carry_out(session, ticket, command, actor, now, expectation, preparation)
 
     def perform_each(self, orders: Sequence[Order], *, actor: Actor, now: datetime) -> BulkResult:
         """Carry out a command for each of many tickets, 200 at most, in one transaction.
@@ -506,7 +506,7 @@ class Actions:
                     with session.begin_nested():
                         ticket = get_ticket(session, order.ticket)
                         order_result = self._carry_out(
-                            session, ticket, order.command, actor, now, order.expected, None
+                            session, ticket, order.command, actor, now, order.expectation, None
                         )
                 except ActionNotAllowed as refusal:
                     result.refusals[order.ticket] = str(refusal)
@@ -529,12 +529,12 @@ class Actions:
         command: Command,
         actor: Actor,
         now: datetime,
-        expected: Expectation,
+        expectation: Expectation,
         preparation: object,
     ) -> Result:
-        _require_expected(session, ticket, command, actor, expected)
+        _require_expected(session, ticket, command, actor, expectation)
         if refusal := find_status_refusal(ticket, command):
-            raise WrongStatus(refusal, ended=ticket.status not in IN_PROCESS)
+            raise WrongStatus(refusal, has_ended=ticket.status not in IN_PROCESS)
         handle = self._handlers[type(command)].handle
         execution = CommandContext(self._desk, session, ticket, actor, now, preparation)
         if not command.undoable:
@@ -564,10 +564,10 @@ def require_right(actor: Actor, right: Right) -> None:
 
 
 def _require_expected(
-    session: Session, ticket: Ticket, command: Command, actor: Actor, expected: Expectation
+    session: Session, ticket: Ticket, command: Command, actor: Actor, expectation: Expectation
 ) -> None:
     """Hold the caller to what they saw. Raises ChangedSinceSeen, VersionMismatch."""
-    match expected:
+    match expectation:
         case SeenVersion(version) if command.asks_again:
             changes = presence.list_changes(session, ticket.id, version, actor.name)
             if changes:

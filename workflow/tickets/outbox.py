@@ -76,7 +76,7 @@ def enqueue(
 ) -> OutgoingMail | None:
     """Queue a mail; return None if this rule has already acted for ticket, period and address."""
     nth = (
-        _count(session, ticket, template, contact) if text else 0
+        _count_mails(session, ticket, template, contact) if text else 0
     )  # a person may send more than one recap
     mail = OutgoingMail(
         text=text,
@@ -188,7 +188,7 @@ def release_survey(session: Session, ticket: Ticket) -> None:
     session.execute(delete(LastSurvey).where(LastSurvey.ticket_id == ticket.id))
 
 
-def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
+def _count_mails(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
     mine = (
         OutgoingMail.ticket_id == ticket.id,
         OutgoingMail.template == template,

@@ -14,11 +14,8 @@ from workflow.models.presence import Presence
 WATCHING = timedelta(seconds=75)  # the page says "still here" each half minute; one may be lost
 LATELY = timedelta(minutes=10)
 AUDITED_EVERY = timedelta(hours=1)
-READING = (
-    "viewed",
-    "file opened",
-    "original read",
-)  # changes nothing: no undo ends by it, nobody is asked again
+# Audit actions that change nothing: they end no undo, and nobody has to confirm a change again.
+READING = ("viewed", "file opened", "original read")
 # What rules do by themselves lets an action pass, but for what a consultant has to see before
 # answering again.
 ALARMING = ("appended", "reopened", "mail refused", "mail bounced")

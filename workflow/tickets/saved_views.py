@@ -31,7 +31,7 @@ def save_view(
     if len(list_saved_views(session, person)) >= MOST:
         raise ActionNotAllowed(f"you have {MOST} views already: delete one first")
     view = SavedView(
-        staff_id=person.id, name=_name(name), query=query[:LONGEST_QUERY], created_at=now
+        staff_id=person.id, name=_clean_name(name), query=query[:LONGEST_QUERY], created_at=now
     )
     try:
         with session.begin_nested():
@@ -52,7 +52,7 @@ def rename_view(
     view = get_own_view(session, person, number)
     try:
         with session.begin_nested():
-            view.name = _name(name)
+            view.name = _clean_name(name)
     except IntegrityError:
         raise ActionNotAllowed("you have a view of this name already: choose another") from None
     audit.record(session, "view renamed", by=person.name, cause="saved view", now=now, view=number)
@@ -72,14 +72,14 @@ def delete_view(session: Session, person: Staff, number: int, *, now: datetime) 
 
 def get_own_view(session: Session, person: Staff, number: int) -> SavedView:
     """Return a view of this person. Raises ActionNotAllowed for everybody else's."""
-    found = session.get(SavedView, number)
-    if found is None or found.staff_id != person.id:
+    view = session.get(SavedView, number)
+    if view is None or view.staff_id != person.id:
         raise ActionNotAllowed("that view is not there any more")
-    return found
+    return view
 
 
-def _name(typed: str) -> str:
-    name = " ".join("".join(c for c in typed if c.isprintable()).split())[:LONGEST_NAME].strip()
+def _clean_name(text: str) -> str:
+    name = " ".join("".join(c for c in text if c.isprintable()).split())[:LONGEST_NAME].strip()
     if not name:
         raise ActionNotAllowed("give the view a name")
     return name

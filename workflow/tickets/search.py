@@ -1,6 +1,6 @@
-"""Full-text search over tickets: what people type, as the two databases want it.
+"""Full-text search over tickets: parses what people type, and writes a query for each database.
 
-Nothing they type is an error.
+Any text is a valid search.
 
 The database itself keeps one row of words a ticket, by triggers (migration "views and search"):
 number, name, subject, company, contacts and messages. Words are found by how they begin, "in
@@ -42,12 +42,13 @@ from workflow.models.core import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
 SHORTEST_BEGINNING = 3  # characters; half the tickets have a word that begins with "a"
-CONDITIONS_KEY, FREQUENT_KEY = "search", "search many"  # what a session knows already
-SAMPLE, OFTEN, FEW = (
-    1000,
-    0.1,
-    1000,
-)  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
+# Keys of `session.info`: conditions by tsquery, and the tsqueries that have many hits.
+CONDITIONS_KEY, FREQUENT_KEY = "search", "search many"
+# On PostgreSQL a search looks at the newest SAMPLE tickets first. Hits in more than the share OFTEN
+# of them mean many hits; FEW is the largest number that is not many.
+SAMPLE = 1000
+OFTEN = 0.1
+FEW = 1000
 AROUND = 60  # characters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"]+)')

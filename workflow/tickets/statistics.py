@@ -52,11 +52,11 @@ class Window:
 
     @property
     def begin(self) -> datetime:
-        """The first moment."""
+        """First moment of the window."""
         return self._get_midnight(self.days[0])
 
     def list_bounds(self, step: int = 1) -> list[tuple[date, datetime, datetime]]:
-        """First day, beginning and end of each `step` days.
+        """Return first day, beginning and end of each `step` days.
 
         A day that daylight saving makes shorter is a day.
         """
@@ -77,7 +77,7 @@ class Figure:
     heads: tuple[str, ...]
     rows: list[Row] = field(repr=False)
     unit: str = "tickets"
-    stacked: bool = False
+    is_stacked: bool = False
 
     @property
     def empty(self) -> bool:
@@ -111,7 +111,7 @@ def count_arrivals(session: Session, over: Window) -> Figure:
         [day.isoformat(), *(counts[n] for counts in by_channel.values())]
         for n, (day, _, _) in enumerate(bounds)
     ]
-    return Figure("arrivals", "What came in", ("day", *by_channel), rows, stacked=True)
+    return Figure("arrivals", "What came in", ("day", *by_channel), rows, is_stacked=True)
 
 
 def count_funnel(session: Session, over: Window) -> Figure:
@@ -169,7 +169,7 @@ def _compute_percentiles(
 
 
 def count_missed_deadlines(session: Session, over: Window) -> Figure:
-    """Deadlines missed, by week."""
+    """Return the number of missed deadlines by week."""
     bounds = over.list_bounds(7)
     kinds = {Desk.build_deadline_kind(d): d.task for d in process.DEADLINES}
     count_columns = [
@@ -192,12 +192,12 @@ def count_missed_deadlines(session: Session, over: Window) -> Figure:
         ("week from", *kinds.values()),
         rows,
         unit="tasks",
-        stacked=True,
+        is_stacked=True,
     )
 
 
 def measure_satisfaction(session: Session, over: Window) -> Figure:
-    """Survey scores (1 to 5) by month, with how many answered."""
+    """Return the survey scores (1 to 5) by month, with how many answered."""
     months = sorted({day.replace(day=1) for day in over.days})
     rows: list[Row] = []
     firsts = [datetime.combine(m, time(0), over.zone) for m in months]
@@ -225,7 +225,7 @@ def measure_satisfaction(session: Session, over: Window) -> Figure:
 
 
 def count_by_consultant(session: Session, over: Window) -> Figure:
-    """Survey scores by the ticket's owner, most answers first."""
+    """Return the survey scores by the ticket's owner, most answers first."""
     owner = aliased(Staff)
     query = _select_scores(func.coalesce(owner.name, NOBODY), over).join(
         owner, owner.id == Ticket.owner_id, isouter=True
@@ -237,7 +237,7 @@ def count_by_consultant(session: Session, over: Window) -> Figure:
 
 
 def count_by_company(session: Session, over: Window) -> Figure:
-    """Survey scores by company, most answers first."""
+    """Return the survey scores by company, most answers first."""
     query = _select_scores(func.coalesce(Company.name, NO_COMPANY), over).join(
         Company, Company.id == Ticket.company_id, isouter=True
     )
@@ -248,7 +248,7 @@ def count_by_company(session: Session, over: Window) -> Figure:
 
 
 def list_oldest(session: Session) -> Sequence[Ticket]:
-    """The open tickets that have waited longest, ten of them."""
+    """Return the ten open tickets that have waited longest."""
     waiting = (
         select(Ticket)
         .where(Ticket.status == Status.OPEN)

@@ -310,7 +310,7 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord
 def _record_owner(
     session: Session, ticket: Ticket, before: int | None, by: str, now: datetime
 ) -> None:
-    """Record that an undo has changed the owner: webhooks are sent that as any other change."""
+    """Record that an undo has changed the owner, so that webhooks get an event."""
     if ticket.owner_id == before:
         return
     action, detail = "unassigned", {"before": before}

@@ -20,9 +20,10 @@ from workflow.process import Person, Stage
 from workflow.tickets import search
 from workflow.tickets.desk import Desk
 
-PAGE = 50  # tickets
-MOST = 1000  # that are counted and can be paged through: nobody reads more, a filter finds them
-NOBODY = 0  # as an owner
+PAGE = 50  # tickets a page
+# Tickets of a list that are counted and can be paged through; beyond it people use a filter.
+MOST = 1000
+NOBODY = 0  # as the owner in a filter: tickets without one
 ESCALATIONS = [Desk.build_deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
 Where = tuple[ColumnElement[bool], ...]
 

@@ -178,7 +178,7 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     try:
         command = button.build(Form(request.form))
         result = actions_of(get_context()).perform(
-            number, command, actor=actor(), now=now(), expected=expected
+            number, command, actor=actor(), now=now(), expectation=expected
         )
     except ChangedSinceSeen as changed:
         assert command is not None  # building a command looks at no ticket
