@@ -125,7 +125,7 @@ def main() -> None:
                 "bare commits",
             )
         for size in (4096, 200_000):
-            with smtp_listener.in_thread(settings, Intake(context).accept) as listener:
+            with smtp_listener.run_in_thread(settings, Intake(context).accept) as listener:
                 ours = sending(listener.ports[Transport.SMTP], size, 20)
             controller = Controller(Stock(Intake(context)), hostname="127.0.0.1", port=8026)
             controller.start()

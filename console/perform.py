@@ -19,6 +19,6 @@ def get_actions(context: AppContext) -> Actions:
         **corrections.HANDLERS,
         **answer.HANDLERS,
         **recap.HANDLERS,
-        **duplicates.handlers(context),
+        **duplicates.build_handlers(context),
     }
     return Actions(context.store, context.desk, handlers)

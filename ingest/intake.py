@@ -114,18 +114,18 @@ class _PendingArrival:
         self.digest = hashlib.sha256(arrival.format.encode() + b"\0" + arrival.raw).hexdigest()
         self.content, self.blob = blob_store.store(arrival.raw)
         self.delivery = 0
-        self.repeated = False
+        self.is_repeated = False
         self.error: Exception | None = None
-        self.done = False
+        self.is_done = False
 
     def fail(self, error: Exception) -> None:
         """Record that the arrival was not stored; the caller gets this error."""
-        self.error, self.done = _strip_error(error), True
+        self.error, self.is_done = _strip_error(error), True
 
     def log_result(self) -> int | Exception:
         """Return the delivery's id or the error, and log which of them it is."""
         if self.error is None:
-            log.delivery_stored(self.arrival.transport, self.delivery, repeated=self.repeated)
+            log.delivery_stored(self.arrival.transport, self.delivery, repeated=self.is_repeated)
             return self.delivery
         log.delivery_not_stored(self.arrival.transport, self.error)
         return self.error
@@ -169,7 +169,7 @@ class Intake:
         with self._queueing:
             self._queue.append(pending)
         with self._committing:  # the first one in commits for all who queued meanwhile
-            while not pending.done:  # more than one batch may be queued before it
+            while not pending.is_done:  # more than one batch may be queued before it
                 with self._queueing:
                     batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
                 if not batch:
@@ -272,7 +272,7 @@ class Intake:
             _store(session, batch, now)
         self._must_notify = True
         for one in batch:
-            one.done = True
+            one.is_done = True
 
 
 def _strip_error(error: Exception) -> Exception:
@@ -304,23 +304,25 @@ def _store(session: Session, batch: list[_PendingArrival], now: datetime) -> Non
     repeats = [
         one for one in batch if one is not first_by_digest[one.digest] or one.digest not in new_ids
     ]
-    stored = {}
+    deliveries_by_digest = {}
     if repeats:
         rows = session.scalars(
             select(Delivery).where(Delivery.digest.in_([one.digest for one in repeats]))
         )
-        stored = {d.digest: d for d in rows}
+        deliveries_by_digest = {d.digest: d for d in rows}
     for one in batch:
-        one.repeated = one in repeats
-        one.delivery = stored[one.digest].id if one.repeated else new_ids[one.digest]
+        one.is_repeated = one in repeats
+        one.delivery = (
+            deliveries_by_digest[one.digest].id if one.is_repeated else new_ids[one.digest]
+        )
     for one in repeats:
-        _requeue_failed(stored[one.digest], one.arrival, now)
+        _requeue_failed(deliveries_by_digest[one.digest], one.arrival, now)
     receipts = [
         {
             "delivery_id": one.delivery,
             "transport": one.arrival.transport,
             "at": now,
-            "repeated": one.repeated,
+            "repeated": one.is_repeated,
             "reference": make_storable(one.arrival.reference)[:MAX_REFERENCE],
         }
         for one in batch

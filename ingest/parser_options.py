@@ -27,7 +27,9 @@ def load_parser_options(context: AppContext, form: Format) -> Options:
     return build_options(context.settings, saved)
 
 
-def build_options(configuration: settings.Settings, saved: Sequence[Profile] = ()) -> Options:
+def build_options(
+    configuration: settings.Settings, saved_profiles: Sequence[Profile] = ()
+) -> Options:
     """Return the options for workbooks: saved profiles first, then what the settings say."""
     secrets = (
         configuration.workbook_password,
@@ -35,7 +37,7 @@ def build_options(configuration: settings.Settings, saved: Sequence[Profile] = (
     )
     passwords = (one.get_secret_value() for one in secrets)
     return Options(
-        profiles=(*saved, *list_configured_profiles(configuration).values()),
+        profiles=(*saved_profiles, *list_configured_profiles(configuration).values()),
         passwords=tuple(dict.fromkeys(password for password in passwords if password)),
         time_zone=configuration.time_zone,
     )
@@ -63,30 +65,30 @@ def list_configured_profiles(configuration: settings.Settings) -> dict[str, Prof
     return {name: _to_profile(name, one) for name, one in configuration.profile.items()}
 
 
-def _to_parser_profile(saved: SavedProfile) -> Profile:
+def _to_parser_profile(saved_profile: SavedProfile) -> Profile:
     """Convert a saved profile to the parser's type."""
     return Profile(
-        name=saved.name,
-        columns=tuple((str(heading), str(field)) for heading, field in saved.columns),
-        fingerprint=saved.fingerprint or "",
-        date_order=saved.date_order,
-        time_zone=saved.time_zone,
-        defaults=tuple((str(field), str(value)) for field, value in saved.defaults),
+        name=saved_profile.name,
+        columns=tuple((str(heading), str(field)) for heading, field in saved_profile.columns),
+        fingerprint=saved_profile.fingerprint or "",
+        date_order=saved_profile.date_order,
+        time_zone=saved_profile.time_zone,
+        defaults=tuple((str(field), str(value)) for field, value in saved_profile.defaults),
     )
 
 
-def _to_profile(name: str, configured: settings.WorkbookProfile) -> Profile:
+def _to_profile(name: str, configured_profile: settings.WorkbookProfile) -> Profile:
     """Convert a profile of intake.toml to the parser's type."""
     columns = (
         (normalize.fold_label(text), field)
-        for field, listed in configured.synonyms.items()
-        for text in listed
+        for field, texts in configured_profile.synonyms.items()
+        for text in texts
     )
     return Profile(
         name=name,
         columns=tuple(columns),
-        fingerprint=configured.fingerprint,
-        date_order=configured.date_order,
-        time_zone=configured.time_zone,
-        defaults=tuple(configured.defaults.items()),
+        fingerprint=configured_profile.fingerprint,
+        date_order=configured_profile.date_order,
+        time_zone=configured_profile.time_zone,
+        defaults=tuple(configured_profile.defaults.items()),
     )

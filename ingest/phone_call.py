@@ -90,10 +90,10 @@ def write_down(context: AppContext, call: PhoneCall, *, actor: Actor, take: bool
     arrival = Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw, envelope=envelope)
     delivery = Intake(context).accept(arrival)
     process_delivery(context, delivery, patience=PATIENCE)
-    return _filed(context, delivery)
+    return _load_filed_call(context, delivery)
 
 
-def _filed(context: AppContext, delivery: int) -> FiledCall:
+def _load_filed_call(context: AppContext, delivery: int) -> FiledCall:
     with context.store.read_only() as session:
         filed = select(Filing.ticket_id, Filing.outcome).where(Filing.delivery_id == delivery)
         row = session.execute(filed.where(Filing.ticket_id.is_not(None))).first()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Profile:
     """Column mapping for the workbooks of one source.
 
-    Fields are those of `parsers.secure_message.columns.HEADINGS_BY_FIELD`.
+    Fields are those of `parsers.secure_message.headings.HEADINGS_BY_FIELD`.
     """
 
     name: str

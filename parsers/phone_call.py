@@ -79,14 +79,14 @@ def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     return [
         InboundItem(
             format=Format.PHONE,
-            external_id=_external_id(call),
+            external_id=_get_external_id(call),
             sender=sender,
             to=people[1:],
             on_company=call.get("on_company") is not False,
-            company=normalize.to_one_line(_string(call, "company")),
-            phone=normalize.to_one_line(_string(call, "phone")),
-            subject=normalize.to_one_line(_string(call, "subject")),
-            text=normalize.clean(_string(call, "text")),
+            company=normalize.to_one_line(_get_string(call, "company")),
+            phone=normalize.to_one_line(_get_string(call, "phone")),
+            subject=normalize.to_one_line(_get_string(call, "subject")),
+            text=normalize.clean(_get_string(call, "text")),
             unshared_addresses=tuple(_list_unshared(call)),
             details=tuple(_list_details(call)),
             telemedicine=call.get("telemedicine") is True,
@@ -95,7 +95,7 @@ def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     ]
 
 
-def _string(call: dict[str, Json], key: str) -> str:
+def _get_string(call: dict[str, Json], key: str) -> str:
     value = call.get(key)
     if value is None:
         return ""
@@ -104,8 +104,8 @@ def _string(call: dict[str, Json], key: str) -> str:
     return value
 
 
-def _external_id(call: dict[str, Json]) -> str:
-    external_id = normalize.to_one_line(_string(call, "id"))
+def _get_external_id(call: dict[str, Json]) -> str:
+    external_id = normalize.to_one_line(_get_string(call, "id"))
     if not external_id:
         raise ParseError("a call without an 'id': write it down again in the console")
     return external_id
@@ -113,9 +113,9 @@ def _external_id(call: dict[str, Json]) -> str:
 
 def _list_people(call: dict[str, Json]) -> tuple[Address, ...]:
     """Return the caller and the contacts, each once, without those that are blank."""
-    caller = _make_address(_string(call, "name"), _string(call, "email"))
+    caller = _make_address(_get_string(call, "name"), _get_string(call, "email"))
     contacts = [
-        _make_address(_string(contact, "name"), _string(contact, "email"))
+        _make_address(_get_string(contact, "name"), _get_string(contact, "email"))
         for contact in _list_contacts(call)
     ]
     people: dict[str, Address] = {}
@@ -140,23 +140,23 @@ def _list_contacts(call: dict[str, Json]) -> list[dict[str, Json]]:
 
 
 def _list_details(call: dict[str, Json]) -> list[tuple[str, str]]:
-    email, subject = _string(call, "email"), _string(call, "subject")
+    email, subject = _get_string(call, "email"), _get_string(call, "subject")
     details = [
-        ("Caller", _string(call, "name")),
-        ("Call back", _string(call, "phone")),
+        ("Caller", _get_string(call, "name")),
+        ("Call back", _get_string(call, "phone")),
         # A usable address stands in `from`, a subject of usual length in `subject`.
         ("E-mail address", "" if normalize.find_emails(email) == (email.strip(),) else email),
-        ("Practice", _string(call, "company")),
+        ("Practice", _get_string(call, "company")),
         ("In a few words", subject if len(subject) > normalize.MAX_LINE_LENGTH else ""),
         *(("Contact", _describe_contact(contact)) for contact in _list_contacts(call)),
-        ("Written down by", _string(call, "created_by")),
+        ("Written down by", _get_string(call, "created_by")),
     ]
     cleaned = ((label, normalize.clean(value)) for label, value in details)
     return [(label, value) for label, value in cleaned if value]
 
 
 def _describe_contact(contact: dict[str, Json]) -> str:
-    name, email = _string(contact, "name").strip(), _string(contact, "email").strip()
+    name, email = _get_string(contact, "name").strip(), _get_string(contact, "email").strip()
     return f"{name} <{email}>" if name and email else name or email
 
 
@@ -165,16 +165,16 @@ def _list_unshared(call: dict[str, Json]) -> list[str]:
     contacts = (
         contact for contact in _list_contacts(call) if contact.get("share_activity") is False
     )
-    keys = (_make_address("", _string(contact, "email")).key for contact in contacts)
+    keys = (_make_address("", _get_string(contact, "email")).key for contact in contacts)
     return list(filter(None, keys))
 
 
 def _list_caveats(call: dict[str, Json], sender: Address) -> list[str]:
-    is_unusable = bool(_string(call, "email").strip()) and not sender.email
+    is_unusable = bool(_get_string(call, "email").strip()) and not sender.email
     missing = {
         "the e-mail address given cannot be used": is_unusable,
         "no e-mail address given": not sender.email and not is_unusable,
-        "no phone number given": not _string(call, "phone").strip(),
-        "practice not given": not _string(call, "company").strip(),
+        "no phone number given": not _get_string(call, "phone").strip(),
+        "practice not given": not _get_string(call, "company").strip(),
     }
     return [caveat for caveat, is_missing in missing.items() if is_missing]

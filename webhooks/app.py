@@ -101,21 +101,21 @@ def _make_arrival(incoming: Request, raw: bytes, form_body: Body, now: datetime)
 class _PendingForm:
     """A form that waits to be stored, and the request that waits for the answer."""
 
-    __slots__ = ("_answered", "arrival", "stored")
+    __slots__ = ("_answer_lock", "arrival", "is_stored")
 
     def __init__(self, arrival: Arrival) -> None:
-        self.arrival, self.stored = arrival, False
-        self._answered = Lock()
-        self._answered.acquire()
+        self.arrival, self.is_stored = arrival, False
+        self._answer_lock = Lock()
+        self._answer_lock.acquire()
 
-    def answer(self, *, stored: bool) -> None:
+    def answer(self, *, is_stored: bool) -> None:
         """Record whether the form is stored, and wake the request that waits."""
-        self.stored = stored
-        self._answered.release()
+        self.is_stored = is_stored
+        self._answer_lock.release()
 
     def wait(self) -> bool:
         """Return whether there is an answer within STORE_SECONDS."""
-        return self._answered.acquire(timeout=STORE_SECONDS)
+        return self._answer_lock.acquire(timeout=STORE_SECONDS)
 
 
 class _FormStore:
@@ -159,8 +159,8 @@ class _FormStore:
             self._waiting.put(form)
             if not form.wait():
                 log.delivery_not_stored(arrival.transport, TimeoutError())
-        self._away_until = 0.0 if form.stored else time.monotonic() + AWAY_SECONDS
-        return form.stored
+        self._away_until = 0.0 if form.is_stored else time.monotonic() + AWAY_SECONDS
+        return form.is_stored
 
     def _store_all(self) -> None:
         """Store queued forms, for ever; a thread's main function."""
@@ -172,7 +172,7 @@ class _FormStore:
             for form, stored in zip(
                 forms, self._store_batch([form.arrival for form in forms]), strict=True
             ):
-                form.answer(stored=stored)
+                form.answer(is_stored=stored)
 
     def _store_batch(self, arrivals: list[Arrival]) -> list[bool]:
         """Store a batch; return for each form whether it is stored."""

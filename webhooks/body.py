@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from parsers.formstack import submission as formstack_submission
+from parsers.formstack.field_labels import find_field
 from parsers.formstack.submission import Envelope
 from parsers.item import ParseError
 
@@ -61,7 +62,7 @@ def remove_handshake(raw: bytes) -> bytes:
 def _is_secret(pair: bytes) -> bool:
     """Return whether a form field is the HandshakeKey."""
     name = pair.partition(b"=")[0].decode("utf-8", errors="replace")
-    return formstack_submission.find_field(unquote_plus(name)) == HANDSHAKE_KEY
+    return find_field(unquote_plus(name)) == HANDSHAKE_KEY
 
 
 def _remove_from_json(raw: bytes) -> bytes:
@@ -82,7 +83,7 @@ def _empty_secrets(text: str) -> str:
     while (member := _MEMBER.search(text, at)) is not None:
         pieces.append(text[at : member.end()])
         at = member.end()
-        if member[2] and formstack_submission.find_field(_unescape(member[1])) == HANDSHAKE_KEY:
+        if member[2] and find_field(_unescape(member[1])) == HANDSHAKE_KEY:
             pieces.append('""')
             at = _end_of_value(text, at)
     return "".join((*pieces, text[at:]))

@@ -50,17 +50,17 @@ class SignatureKeys:
         if not set(form.list_keys(self._common)) & set(signed_with):
             return False
         return not form.handshakes or any(
-            _same(valid, given) for valid in form.handshakes for given in envelope.secrets
+            _is_same(valid, given) for valid in form.handshakes for given in envelope.secrets
         )
 
 
 def _matches(raw: bytes, key: str, given: str) -> bool:
     """Return whether a header holds this key's signature. The prefix may be left out."""
     expected = hmac.digest(key.encode(), raw, sha256).hex()
-    return _same(expected, given.strip().lower().removeprefix("sha256="))
+    return _is_same(expected, given.strip().lower().removeprefix("sha256="))
 
 
-def _same(expected: str, given: str) -> bool:
+def _is_same(expected: str, signature: str) -> bool:
     # As bytes: text outside ASCII would raise.
     """Compare in constant time."""
-    return hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
+    return hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))

@@ -31,9 +31,9 @@ class NotPermitted(ActionNotAllowed):
 class WrongStatus(ActionNotAllowed):
     """The action is not for a ticket in this status; `ended` says whether reopening would help."""
 
-    def __init__(self, text: str, *, ended: bool) -> None:
+    def __init__(self, text: str, *, has_ended: bool) -> None:
         super().__init__(text)
-        self.ended = ended
+        self.has_ended = has_ended
 
 
 class ChangedSinceSeen(ActionNotAllowed):

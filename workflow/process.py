@@ -111,18 +111,18 @@ def list_missing(stage: Stage, reached: Iterable[Milestone]) -> list[Milestone]:
     return [m for m in get_step(stage).waits_for if m not in done]
 
 
-def list_next_steps(stage: Stage, reached: Iterable[Milestone]) -> list[Step]:
+def list_next_steps(stage: Stage, reached_milestones: Iterable[Milestone]) -> list[Step]:
     """Return the stages that a ticket enters from here, in order.
 
     Empty when a milestone is missing, several when milestones were recorded early.
     """
-    done = set(reached)
-    entered = []
+    done = set(reached_milestones)
+    next_steps = []
     for step, following in pairwise(STEPS):
         if step.stage is stage and not list_missing(stage, done):
-            entered.append(following)
+            next_steps.append(following)
             stage = following.stage
-    return entered
+    return next_steps
 
 
 def list_boxes() -> list[Milestone]:

@@ -433,13 +433,13 @@ def perform(number: int, command: Command, versions: ExactVersions | None = None
     """
     try:
         result = get_actions(get_context()).perform(
-            number, command, actor=get_actor(), now=now(), expected=versions
+            number, command, actor=get_actor(), now=now(), expectation=versions
         )
     except NoSuchTicket as missing:
         if missing.number != number:  # another ticket that the command names
             raise
         raise ApiError(404, f"There is no ticket {number}.") from None
-    return respond_with_ticket(result.opened or number)
+    return respond_with_ticket(result.opened_ticket or number)
 
 
 def _parse_versions(if_match: str) -> ExactVersions | None:

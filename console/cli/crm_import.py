@@ -165,7 +165,7 @@ def undo(*, number: int, actor: str) -> None:
 
     with bootstrap.open_app_context() as context:
         result = undo_import(context, number, by=actor)
-    click.echo(f"{result.withdrawn} tickets withdrawn.")
+    click.echo(f"{result.withdrawn_count} tickets withdrawn.")
     if result.changed_ids:
         click.echo(
             "Left, because somebody has changed them since:"

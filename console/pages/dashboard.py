@@ -67,7 +67,7 @@ def download_table(name: str) -> Response:
 
 def render_chart(figure: Figure) -> bytes:
     """Return the chart of a figure as SVG: bars, stacked where the columns add up."""
-    chart_class = pygal.StackedBar if figure.stacked else pygal.Bar
+    chart_class = pygal.StackedBar if figure.is_stacked else pygal.Bar
     columns = _select_columns(figure)
     labels = [str(row[0]) for row in figure.rows]
     chart = chart_class(
@@ -111,7 +111,7 @@ def _select_columns(figure: Figure) -> list[int]:
     return [
         index
         for index, head in enumerate(figure.heads)
-        if index and (figure.stacked or head not in TABLE_ONLY)
+        if index and (figure.is_stacked or head not in TABLE_ONLY)
     ]
 
 

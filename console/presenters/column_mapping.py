@@ -9,7 +9,7 @@ from console.presenters import replay, terminal
 from console.presenters.times import format_time
 from ingest.column_mapping.propose import SheetProposal, suggest_options
 from parsers.options import Profile
-from parsers.secure_message.columns import FIELD_LABELS
+from parsers.secure_message.headings import FIELD_LABELS
 from workflow.filing.column_profiles import SavedProfile
 
 Data = dict[str, Any]

@@ -67,7 +67,7 @@ def present_result(delivery: Delivery, tickets: list[int]) -> Data:
 
 def present_trial(number: int, state: str, result: ReplayTrial) -> Data:
     """Return the trial reading of a delivery that is not processed."""
-    items = enumerate(result.outcomes, result.filed + 1)
+    items = enumerate(result.outcomes, result.filed_count + 1)
     return {
         "delivery": number,
         "state": state,
@@ -75,7 +75,7 @@ def present_trial(number: int, state: str, result: ReplayTrial) -> Data:
         "reason": "",
         "applied": False,
         "changes": result.remaining,
-        "same": result.filed,
+        "same": result.filed_count,
         "items": [
             {"item": at, "verdict": Verdict.RECEIVED, "becomes": _present_outcome(one)}
             for at, one in items

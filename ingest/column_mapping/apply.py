@@ -9,7 +9,7 @@ from ingest.replay.reprocess import UnreadableError, hide_parser_errors, read_or
 from ingest.replay.retry import replay
 from parsers.item import Format
 from parsers.options import Options
-from parsers.secure_message import columns
+from parsers.secure_message import headings
 from parsers.secure_message.preview import TablePreview
 from workflow.context import AppContext
 from workflow.filing.column_profiles import SavedProfile, save_profile
@@ -42,7 +42,7 @@ def save_mapping(context: AppContext, sheet: SheetProposal, name: str, *, by: st
     if sheet.missing:
         raise ValueError(f"no column for {' nor for '.join(sheet.missing)}")
     profile = sheet.to_profile(name)
-    saved = SavedProfile(
+    saved_profile = SavedProfile(
         name=name,
         fingerprint=profile.fingerprint,
         columns=[list(pair) for pair in profile.columns],
@@ -52,7 +52,7 @@ def save_mapping(context: AppContext, sheet: SheetProposal, name: str, *, by: st
         saved_by=by,
     )
     with context.store.transaction() as session:
-        save_profile(session, saved, now=context.clock())
+        save_profile(session, saved_profile, now=context.clock())
 
 
 def replay_waiting(context: AppContext, fingerprint: str, *, by: str) -> list[Delivery]:
@@ -95,5 +95,5 @@ def _has_headings(
     except UnreadableError:
         return False
     return any(
-        fingerprint in columns.fingerprint_rows([row for _, row in rows]) for _, rows in previews
+        fingerprint in headings.fingerprint_rows([row for _, row in rows]) for _, rows in previews
     )

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parsers.options import Options, Profile
-from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message.columns import (
+from parsers.secure_message import headings
+from parsers.secure_message.headings import (
     FIELD_LABELS,
     HEADINGS_BY_FIELD,
     MAX_SEARCHED_ROWS,
@@ -89,7 +89,7 @@ def get_field_name(text: str) -> str:
     key = normalize.fold_label(text)
     if key in {"", IGNORE}:
         return ""
-    by_word = {word: name for name, headings in HEADINGS_BY_FIELD.items() for word in headings}
+    by_word = {word: name for name, words in HEADINGS_BY_FIELD.items() for word in words}
     by_word |= {normalize.fold_label(word): name for name, word in FIELD_LABELS.items()}
     name = text.strip() if text.strip() in HEADINGS_BY_FIELD else by_word.get(key)
     if name is None:
@@ -147,13 +147,13 @@ def _propose_sheet(
         profile = None
     base = profile or Profile(name="", columns=(), time_zone="")
     start = heading_before.end - (2 if heading_before.has_two_rows else 1)
-    merged = Profile(
+    merged_profile = Profile(
         name=base.name,
         columns=tuple({**dict(base.columns), **chosen_fields}.items()),
         defaults=tuple({**dict(base.defaults), **dict(choices.defaults)}.items()),
     )
-    heading = secure_message_columns.parse_heading(
-        texts, start, merged, has_two_rows=heading_before.has_two_rows
+    heading = headings.parse_heading(
+        texts, start, merged_profile, has_two_rows=heading_before.has_two_rows
     )
     below = texts[heading.end : heading.end + SAMPLE_ROWS]
     return SheetProposal(
@@ -165,7 +165,7 @@ def _propose_sheet(
         columns=tuple(_propose_columns(heading, below, chosen_fields)),
         date_order=choices.date_order or base.date_order,
         time_zone=base.time_zone if choices.time_zone is None else choices.time_zone,
-        defaults=merged.defaults,
+        defaults=merged_profile.defaults,
     )
 
 
@@ -181,12 +181,12 @@ def _find_heading(
     if choices.heading_row:
         if choices.heading_row not in numbers:
             raise LookupError(f"row {choices.heading_row}")
-        return secure_message_columns.parse_heading(texts, numbers.index(choices.heading_row), None)
+        return headings.parse_heading(texts, numbers.index(choices.heading_row), None)
     chosen = Profile(name="", columns=tuple(chosen_fields.items()), defaults=choices.defaults)
-    heading = secure_message_columns.find_heading(
+    heading = headings.find_heading(
         texts, (*parser_options.profiles, chosen) if chosen_fields else parser_options.profiles
     )
-    return heading or secure_message_columns.parse_heading(texts, _find_likeliest_row(texts), None)
+    return heading or headings.parse_heading(texts, _find_likeliest_row(texts), None)
 
 
 def _find_likeliest_row(texts: list[dict[int, str]]) -> int:
@@ -214,7 +214,7 @@ def _propose_columns(
     heading: Heading, below: list[dict[int, str]], chosen_fields: dict[str, str]
 ) -> Iterator[ColumnProposal]:
     """Yield the columns in the order of the sheet."""
-    fields = _fields_by_column(heading)
+    fields = _map_fields_by_column(heading)
     free = [name for name in HEADINGS_BY_FIELD if name not in heading.columns]
     for column, key in heading.keys.items():
         name, rank = fields.get(column, ("", 0))
@@ -236,7 +236,7 @@ def _propose_columns(
         )
 
 
-def _fields_by_column(heading: Heading) -> dict[int, tuple[str, int]]:
+def _map_fields_by_column(heading: Heading) -> dict[int, tuple[str, int]]:
     """Return for each column its field, and its rank among the columns of that field."""
     return {
         column: (name, rank)

@@ -69,10 +69,10 @@ def find_stage(status: str, vocabulary: Vocabulary) -> Stage | None:
 
 def parse_ticket(record: Record, vocabulary: Vocabulary) -> SourceTicket:
     """Parse a row as a ticket. Raises InvalidRowError without a Record ID or a known stage."""
-    record_id = record.text("record_id")
+    record_id = record.get_text("record_id")
     if not record_id:
         raise InvalidRowError("no Record ID: by it a ticket is recognised")
-    status_text = record.text("stage")
+    status_text = record.get_text("stage")
     stage = find_stage(status_text, vocabulary)
     if stage is None:
         raise InvalidRowError(
@@ -80,67 +80,67 @@ def parse_ticket(record: Record, vocabulary: Vocabulary) -> SourceTicket:
             f' --stage "{status_text}=4-In Progress"'
         )
     caveats: list[str] = []
-    created, closed = (
+    created_at, closed_at = (
         _parse_date(record, name, vocabulary, caveats) for name in ("created", "closed")
     )
-    completed = None
+    completed_at = None
     if stage is Stage.COMPLETED:
-        completed = closed or _parse_date(record, "modified", vocabulary, [])
-    owner = record.text("owner")
+        completed_at = closed_at or _parse_date(record, "modified", vocabulary, [])
+    owner = record.get_text("owner")
     return SourceTicket(
         record_id=record_id,
         stage=stage,
         status=_parse_status(record, stage, caveats),
-        subject=normalize.to_one_line(record.text("subject") or record.text("name")),
-        text=record.text("text"),
+        subject=normalize.to_one_line(record.get_text("subject") or record.get_text("name")),
+        text=record.get_text("text"),
         details=record.cells,
         pipeline=_parse_pipeline(record),
-        type=_parse_type(record.text("type")),
+        type=_parse_type(record.get_text("type")),
         owner=vocabulary.owners.get(fold_name(owner), owner),
         company=_take_company(record, caveats),
-        company_number=record.text("company_number"),
+        company_number=record.get_text("company_number"),
         contacts=_parse_contacts(record),
-        phone=record.text("phone"),
+        phone=record.get_text("phone"),
         link=_parse_link(record),
-        created_at=created,
-        completed_at=completed,
+        created_at=created_at,
+        completed_at=completed_at,
         milestones=_parse_milestones(record, vocabulary),
-        unresolved=fold_name(record.text("resolution")) == "no",
+        is_unresolved=fold_name(record.get_text("resolution")) == "no",
         caveats=tuple(caveats),
     )
 
 
 def parse_company(record: Record, _: Vocabulary) -> SourceCompany:
     """Parse a row as a company. Raises InvalidRowError without a usable name."""
-    name = normalize.to_one_line(record.text("name"))
+    name = normalize.to_one_line(record.get_text("name"))
     if not directory.build_company_key(name):
         raise InvalidRowError("no company name")
-    words = re.split(r"[;,\s]+", record.text("domains").casefold())
+    words = re.split(r"[;,\s]+", record.get_text("domains").casefold())
     domains = dict.fromkeys(w.removeprefix("@").removeprefix("www.") for w in words if "." in w)
     return SourceCompany(
         name=name,
-        number=record.text("number"),
+        number=record.get_text("number"),
         domains=tuple(d for d in domains if directory.is_valid_address(f"x@{d}")),
-        manager=record.text("manager"),
-        consultant=record.text("consultant"),
+        manager=record.get_text("manager"),
+        consultant=record.get_text("consultant"),
     )
 
 
 def parse_contact(record: Record, _: Vocabulary) -> SourceContact:
     """Parse a row as a contact. Raises InvalidRowError without a usable e-mail address."""
-    emails = normalize.find_emails(record.text("email"))
+    emails = normalize.find_emails(record.get_text("email"))
     if not emails or not directory.is_valid_address(emails[0].casefold()):
         raise InvalidRowError(
             "no e-mail address that mail can be sent to: by it a contact is known"
         )
-    names = (record.text("first_name"), record.text("last_name"))
-    name = record.text("name") or " ".join(n for n in names if n)
+    names = (record.get_text("first_name"), record.get_text("last_name"))
+    name = record.get_text("name") or " ".join(n for n in names if n)
     return SourceContact(
         email=emails[0],
         name=normalize.to_one_line(name),
-        phone=record.text("phone"),
-        company=_take_first(record.text("company")),
-        company_number=record.text("company_number"),
+        phone=record.get_text("phone"),
+        company=_take_first(record.get_text("company")),
+        company_number=record.get_text("company_number"),
     )
 
 
@@ -148,7 +148,7 @@ def _parse_date(
     record: Record, name: str, vocabulary: Vocabulary, caveats: list[str]
 ) -> datetime | None:
     """Return a date of the row, or None; adds a caveat when it is there and cannot be read."""
-    value = record.value(name)
+    value = record.get_value(name)
     moment = parse_moment(value, vocabulary.time_zone)
     if moment is None and value.text:
         caveats.append(f"its {name} date cannot be read: {normalize.to_one_line(value.text)[:40]}")
@@ -173,7 +173,7 @@ def parse_moment(value: Value, zone: tzinfo) -> datetime | None:
 
 def _parse_status(record: Record, stage: Stage, caveats: list[str]) -> Status:
     """Return our status; a ticket merged over there counts as withdrawn, with a caveat."""
-    status = _STATES.get(fold_name(record.text("state")))
+    status = _STATES.get(fold_name(record.get_text("state")))
     if status is Status.MERGED:
         caveats.append("merged into another ticket where it came from")
         return Status.WITHDRAWN
@@ -184,7 +184,7 @@ def _parse_status(record: Record, stage: Stage, caveats: list[str]) -> Status:
 
 def _parse_pipeline(record: Record) -> str:
     """Return the pipeline's name; ours where the cell is empty or holds only an internal id."""
-    name = normalize.to_one_line(record.text("pipeline"))
+    name = normalize.to_one_line(record.get_text("pipeline"))
     # an internal id means nothing to a reader
     return process.PIPELINE if not name or name.isdigit() else name
 
@@ -204,7 +204,7 @@ def _take_first(text: str) -> str:
 
 def _take_company(record: Record, caveats: list[str]) -> str:
     """Return the row's company; adds a caveat when it belonged to several."""
-    text = record.text("company")
+    text = record.get_text("company")
     first = _take_first(text)
     if sum(bool(one.strip()) for one in _LIST_SEPARATOR.split(text)) > 1:
         caveats.append("it belonged to several companies: the first is used")
@@ -216,20 +216,20 @@ def _parse_contacts(record: Record) -> tuple[Address, ...]:
 
     Forms: `Pat Doe (pat@clinic.example)`, or a name column beside an address column.
     """
-    names = [one for one in _LIST_SEPARATOR.split(record.text("contact")) if one.strip()]
+    names = [one for one in _LIST_SEPARATOR.split(record.get_text("contact")) if one.strip()]
     emails = [
         e
-        for one in (record.text("contact_emails"), record.text("contact"))
+        for one in (record.get_text("contact_emails"), record.get_text("contact"))
         for e in normalize.find_emails(one)
     ]
     emails = list({e.casefold(): e for e in emails}.values())
     beside = {e.casefold(): one for one in names for e in normalize.find_emails(one)}
-    paired = (
+    names_in_order = (
         dict(zip(map(str.casefold, emails), names, strict=False))
         if len(names) == len(emails)
         else {}
     )
-    names_by_email = paired | beside
+    names_by_email = names_in_order | beside
     return tuple(
         normalize.parse_sender(_TRAILING_BRACKETS.sub("", names_by_email.get(e.casefold(), "")), e)[
             0
@@ -240,7 +240,7 @@ def _parse_contacts(record: Record) -> tuple[Address, ...]:
 
 def _parse_link(record: Record) -> str:
     """Return the http(s) link of the row, "" when there is no usable one."""
-    link = record.text("link")
+    link = record.get_text("link")
     return link if link.startswith(("https://", "http://")) and link.isprintable() else ""
 
 
@@ -251,18 +251,20 @@ def _parse_milestones(
 
     A box is ticked in a column of its own, in the list of actions, or by the property Resolution.
     """
-    ticked: dict[Milestone, datetime | None] = {}
+    times_by_milestone: dict[Milestone, datetime | None] = {}
     actions = {
         normalize.fold_label(one)
-        for one in _LIST_SEPARATOR.split(record.text("actions"))
+        for one in _LIST_SEPARATOR.split(record.get_text("actions"))
         if one.strip()
     }
     for milestone in Milestone:
         if normalize.fold_label(milestone) in actions:
-            ticked[milestone] = None
-    if fold_name(record.text("resolution")) in {"yes", "true"}:
-        ticked[Milestone.RESOLVED] = None
+            times_by_milestone[milestone] = None
+    if fold_name(record.get_text("resolution")) in {"yes", "true"}:
+        times_by_milestone[Milestone.RESOLVED] = None
     for name, milestone in MILESTONES.items():
-        if fold_name(record.text(name)) not in NO_VALUES:
-            ticked[milestone] = parse_moment(record.value(name), vocabulary.time_zone)
-    return tuple(ticked.items())
+        if fold_name(record.get_text(name)) not in NO_VALUES:
+            times_by_milestone[milestone] = parse_moment(
+                record.get_value(name), vocabulary.time_zone
+            )
+    return tuple(times_by_milestone.items())

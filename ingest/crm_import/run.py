@@ -175,14 +175,14 @@ def preview_import(
 
     Raises ParseError when the file cannot be read or a required column is missing.
     """
-    run = _Pass(context, request)
+    import_pass = _Pass(context, request)
     with context.store.read_only() as session:
-        run.roster = StaffRoster(session)
-        for done, record in enumerate(run.export.records(), start=1):
-            run.report.add(record.number, run.import_row(session, record, None))
-            if done % BATCH == 0:
-                step(done, run.report.rows)
-    return run.report
+        import_pass.roster = StaffRoster(session)
+        for rows_done, record in enumerate(import_pass.export.records(), start=1):
+            import_pass.report.add(record.number, import_pass.import_row(session, record, None))
+            if rows_done % BATCH == 0:
+                step(rows_done, import_pass.report.rows)
+    return import_pass.report
 
 
 def run_import(
@@ -197,34 +197,34 @@ def run_import(
     Raises ParseError before anything is written, ActionNotAllowed when the import was undone
     meanwhile.
     """
-    run = _Pass(context, request)
-    report = run.report
+    import_pass = _Pass(context, request)
+    report = import_pass.report
     with context.store.transaction() as session:
         report.number, report.was_resumed = _begin(
             session, request, report.rows, by, context.clock()
         )
-    done, records = 0, run.export.records()
+    rows_done, records = 0, import_pass.export.records()
     while batch := list(islice(records, BATCH)):
         with context.store.transaction() as session:
             _lock_import(session, report.number)
-            run.roster = StaffRoster(session)
-            written = run.import_batch(session, batch, report.number, by)
-        done += len(batch)
+            import_pass.roster = StaffRoster(session)
+            written = import_pass.import_batch(session, batch, report.number, by)
+        rows_done += len(batch)
         if written:
             context.store.pause_for_writers()
-        step(done, report.rows)
-        log.import_batch_committed(report.number, done=done, of=report.rows)
+        step(rows_done, report.rows)
+        log.import_batch_committed(report.number, done=rows_done, of=report.rows)
     with context.store.transaction() as session:
-        finished = _lock_import(session, report.number)
-        finished.finished_at = finished.finished_at or context.clock()
+        import_row = _lock_import(session, report.number)
+        import_row.finished_at = import_row.finished_at or context.clock()
         counts = {str(o): report.outcomes[o] for o in RowOutcome}
-        cause = f"import {finished.id}"
+        cause = f"import {import_row.id}"
         audit.record(
             session,
             "import finished",
             by=by,
             cause=cause,
-            now=finished.finished_at,
+            now=import_row.finished_at,
             rows=report.rows,
             **counts,
         )
@@ -238,7 +238,7 @@ class _Pass:
         self._context = context
         self._kind = IMPORT_KINDS[request.kind]
         self._vocabulary = request.vocabulary
-        self._seen: dict[str, int] = {}  # key -> the first row with it
+        self._seen_keys: dict[str, int] = {}  # key -> the first row with it
         # a locked workbook opens with the passwords of the settings
         parser_options = load_parser_options(context, Format.SECURE_MESSAGE)
         self.export: Export = table.parse_export(
@@ -262,7 +262,7 @@ class _Pass:
             source = self._kind.parse(record, self._vocabulary)
         except InvalidRowError as error:
             return ImportResult(outcome=RowOutcome.REFUSED, reason=str(error))
-        first = self._seen.setdefault(source.key, record.number)
+        first = self._seen_keys.setdefault(source.key, record.number)
         if first != record.number:
             return ImportResult(outcome=RowOutcome.KNOWN, reason=f"it is in row {first} too")
         return self._kind.import_row(self._context.desk, session, source, self.roster, stamp)
@@ -301,7 +301,7 @@ class _Pass:
     def _count_status(self, record: Record) -> None:
         """Count the row's status, and the stage it maps to, for the report."""
         if "stage" in self._kind.known_columns:
-            status = record.text("stage")
+            status = record.get_text("stage")
             self.report.statuses[status] += 1
             self.report.stages.setdefault(
                 status, crm_import_rows.find_stage(status, self._vocabulary)
@@ -314,13 +314,13 @@ def _begin(
     """Return the id of the import, and whether it resumes an interrupted one of the same file."""
     digest = sha256(request.raw).hexdigest()
     same = (Import.kind == request.kind, Import.digest == digest, Import.finished_at.is_(None))
-    known = session.scalar(
+    unfinished_id = session.scalar(
         select(Import.id).where(*same, Import.undone_at.is_(None)).order_by(Import.id).limit(1)
     )
-    if known is not None:
-        return known, True
-    started = Import(kind=request.kind, digest=digest, rows=rows, by=by, started_at=now)
-    session.add(started)
+    if unfinished_id is not None:
+        return unfinished_id, True
+    import_row = Import(kind=request.kind, digest=digest, rows=rows, by=by, started_at=now)
+    session.add(import_row)
     session.flush()
     audit.record(
         session,
@@ -328,10 +328,10 @@ def _begin(
         by=by,
         cause=f"import {request.kind}",
         now=now,
-        number=started.id,
+        number=import_row.id,
         rows=rows,
     )
-    return started.id, False
+    return import_row.id, False
 
 
 def _lock_import(session: Session, number: int) -> Import:

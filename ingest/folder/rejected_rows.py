@@ -51,7 +51,7 @@ def render_workbook(rows: Iterable[RejectedRow]) -> bytes:
     write_workbook(
         out,
         [(f"Sheet{number}", _render_lines(sheet_rows)) for number, sheet_rows in numbered],
-        cut=CUT_MARK,
+        cut_mark=CUT_MARK,
     )
     return out.getvalue()
 

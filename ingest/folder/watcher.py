@@ -99,13 +99,13 @@ class WatchedFolder:
         self._accept = accept
         self._states: dict[Path, _FileState] = {}
         # accepted, but not yet processed or moved
-        self._stored: dict[Path, tuple[_FileState, int]] = {}
-        self._failed: dict[Path, _Failure] = {}
+        self._stored_files: dict[Path, tuple[_FileState, int]] = {}
+        self._failures: dict[Path, _Failure] = {}
         self._not_files: dict[Path, str] = {}  # other entries, and why they are not taken
         # files with a temporary or hidden name
-        self._ignored: dict[Path, _FileState] = {}
+        self._ignored_files: dict[Path, _FileState] = {}
         # names recorded for `intake status`; None: not known
-        self._recorded: set[str] | None = None
+        self._recorded_names: set[str] | None = None
         for folder in (self.path, self.path / DONE, self.path / REJECTED):
             folder.mkdir(parents=True, exist_ok=True)
         name = get_folder_id(self.path)
@@ -118,7 +118,7 @@ class WatchedFolder:
         """
         before, self._states = self._states, {}
         not_files, self._not_files = self._not_files, {}
-        ignored, self._ignored = self._ignored, {}
+        ignored, self._ignored_files = self._ignored_files, {}
         failures: dict[str, str] = {}  # of this round, by name
         for path in sorted(self.path.iterdir()):
             state = _check_file(path, before.get(path) or ignored.get(path))
@@ -136,21 +136,23 @@ class WatchedFolder:
 
     def _forget_vanished(self) -> None:
         """Drop what is known of files that are no longer here."""
-        self._stored = {p: s for p, s in self._stored.items() if p in self._states}
-        self._failed = {p: f for p, f in self._failed.items() if p in self._states}
+        self._stored_files = {p: s for p, s in self._stored_files.items() if p in self._states}
+        self._failures = {p: f for p, f in self._failures.items() if p in self._states}
 
     def _record(self, failures: dict[str, str]) -> None:
         """Report the files that cannot be taken to `intake status`, as long as they lie here."""
         # Also ignored files that are not reported yet: those reported before a restart stay so.
-        present = {repair_name(path) for path in (*self._states, *self._not_files, *self._ignored)}
+        present = {
+            repair_name(path) for path in (*self._states, *self._not_files, *self._ignored_files)
+        }
         try:
             for name, reason in failures.items():
                 self._faults.record(name, reason)
-            if present != self._recorded:
+            if present != self._recorded_names:
                 self._faults.delete_others(present)
-                self._recorded = present
+                self._recorded_names = present
         except (SQLAlchemyError, OSError) as error:  # away: the next round tries again
-            self._recorded = None
+            self._recorded_names = None
             self._not_files = {}
             log.fault("folder", error)
 
@@ -185,7 +187,7 @@ class WatchedFolder:
 
     def _may_be_tried(self, path: Path, state: _FileState) -> bool:
         """Return whether a file's pause is over; a file that changed is tried at once."""
-        failure = self._failed.get(path)
+        failure = self._failures.get(path)
         return failure is None or failure.state != state or time.monotonic() >= failure.again_at
 
     def _explain_ignored(self, path: Path, state: _FileState | None) -> str:
@@ -201,7 +203,7 @@ class WatchedFolder:
             return "" if name.startswith(".") else self._explain_no_file(path)
         if name.startswith(_LOCKS) and state.size <= _LOCK_BYTES:
             return ""
-        self._ignored[path] = state
+        self._ignored_files[path] = state
         return IGNORED_REASON if time.monotonic() - state.since >= IGNORED_SECONDS else ""
 
     def _take(self, path: Path, state: _FileState) -> str:
@@ -222,15 +224,15 @@ class WatchedFolder:
         except Exception as error:  # noqa: BLE001
             log.fault("folder", error)
             return self._fail(path, state, _explain_error(error))
-        self._failed.pop(path, None)
+        self._failures.pop(path, None)
         return ""
 
     def _fail(self, path: Path, state: _FileState, reason: str) -> str:
         """Record a failed attempt and when to retry; return the reason."""
-        before = self._failed.get(path)
+        before = self._failures.get(path)
         attempts = 1 if before is None or before.state != state else before.attempts + 1
         again_at = time.monotonic() + BACKOFF.seconds(attempts)
-        self._failed[path] = _Failure(state, attempts, again_at)
+        self._failures[path] = _Failure(state, attempts, again_at)
         return reason
 
     def _store(self, path: Path, state: _FileState) -> int | None:
@@ -239,7 +241,7 @@ class WatchedFolder:
         None while the file is not to be taken: too large, still being written, or changed
         meanwhile.
         """
-        stored = self._stored.get(path)
+        stored = self._stored_files.get(path)
         if stored is not None and stored[0] == state:
             return stored[1]
         limit = self._context.settings.workbook_limit
@@ -262,7 +264,7 @@ class WatchedFolder:
             reference=f"sha256:{hashlib.sha256(raw).hexdigest()}",
         )
         number = self._accept(arrival)
-        self._stored[path] = (state, number)
+        self._stored_files[path] = (state, number)
         return number
 
     def _settle(self, path: Path, state: _FileState, number: int) -> None:
@@ -341,28 +343,28 @@ def serve(
     accept: Accept,
     stop: threading.Event,
     is_assigned: Callable[[], bool] = lambda: True,
-    round_done: Callable[[], None] = lambda: None,
+    after_round: Callable[[], None] = lambda: None,
 ) -> None:
     """Watch the folder until `stop` is set.
 
     By kernel events where there are any, and by polling every few seconds in any case. Several
-    hosts may share a folder: it is scanned only while `is_assigned` returns True. `round_done` is
+    hosts may share a folder: it is scanned only while `is_assigned` returns True. `after_round` is
     called after each round.
     """
     folder = WatchedFolder(context, accept)
     log.listener_started("folder", "watched")
     settings = context.settings
     pause = min(settings.folder_poll_seconds, max(settings.folder_settle_seconds, 0.2))
-    for _ in _rounds(folder.path, stop, pause):
+    for _ in _iter_rounds(folder.path, stop, pause):
         try:
             if is_assigned():
                 folder.scan()
         except Exception as error:  # noqa: BLE001  # the top loop: no fault may end the process
             log.fault("folder", error)
-        round_done()
+        after_round()
 
 
-def _rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
+def _iter_rounds(path: Path, stop: threading.Event, pause: float) -> Iterator[None]:
     """Yield when something changed in the folder, and every `pause` seconds, until `stop`.
 
     The watcher is only a hint. It raises for a name that is not UTF-8, when the kernel has no more
@@ -460,25 +462,25 @@ def _is_incomplete(raw: bytes) -> bool:
 
 def _write_once(folder: Path, name: str, data: bytes) -> None:
     """Write a file under a free name, unless an interrupted run has already written it."""
-    if any(path.read_bytes() == data for path in _existing_paths(folder, name)):
+    if any(path.read_bytes() == data for path in _iter_existing_paths(folder, name)):
         return
     write_synced(_find_free_path(folder, name), data)
 
 
-def _existing_paths(folder: Path, name: str) -> Iterator[Path]:
+def _iter_existing_paths(folder: Path, name: str) -> Iterator[Path]:
     """Yield the paths for this name that exist."""
-    return takewhile(Path.exists, _candidate_paths(folder, name))
+    return takewhile(Path.exists, _iter_candidate_paths(folder, name))
 
 
 def _find_free_path(folder: Path, name: str) -> Path:
     """Return a path in the folder that does not exist yet."""
-    for path in _candidate_paths(folder, name):
+    for path in _iter_candidate_paths(folder, name):
         if not path.exists():
             return path
     raise FileExistsError(folder)
 
 
-def _candidate_paths(folder: Path, name: str) -> Iterator[Path]:
+def _iter_candidate_paths(folder: Path, name: str) -> Iterator[Path]:
     """Yield paths in the folder for this name, numbered from the second on.
 
     None of them is longer than file systems allow.

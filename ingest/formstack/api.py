@@ -63,7 +63,7 @@ class _Dialect:
     page: str
     size: str
     since: str
-    listed: Mapping[str, str]  # further parameters of a list of submissions
+    list_parameters: Mapping[str, str]  # further parameters of a list of submissions
     about: Mapping[str, str] = field(default_factory=dict)  # and of the fields
 
 
@@ -198,17 +198,17 @@ class FormstackApi:
             dialect.page: str(number),
             dialect.size: str(size),
             dialect.since: format_wall_time_before(since),
-            **dialect.listed,
+            **dialect.list_parameters,
         }
         answer = self._get(dialect.submissions.format(form), parameters, password)
         entries = _find_list(answer, "submissions", "data")
         if entries is None or not isinstance(answer, dict):
             raise ApiError(UNEXPECTED_ANSWER, is_permanent=True)
-        parsed = [submission.parse_submission(one) for one in entries]
-        submissions = tuple(one for one in parsed if one is not None)
+        results = [submission.parse_submission(one) for one in entries]
+        submissions = tuple(one for one in results if one is not None)
         return SubmissionPage(
             submissions,
-            len(parsed) - len(submissions),
+            len(results) - len(submissions),
             _find_count(answer, "total"),
             _find_count(answer, "pages", "totalPages"),
         )
@@ -232,8 +232,8 @@ class FormstackApi:
 
     def list_forms(self) -> Iterator[tuple[str, str]]:
         """Yield number and name of every form that the token may see."""
-        dialect, seen, number = self._dialect, set[str](), 0
-        while len(seen) < MAX_FORMS:
+        dialect, seen_ids, number = self._dialect, set[str](), 0
+        while len(seen_ids) < MAX_FORMS:
             number += 1
             answer = self._get(
                 dialect.forms, {dialect.page: str(number), dialect.size: str(PAGE_SIZES[0])}, ""
@@ -249,10 +249,10 @@ class FormstackApi:
             fresh = {
                 key: name
                 for key, name in names.items()
-                if NUMBER_PATTERN.fullmatch(key) and key not in seen
+                if NUMBER_PATTERN.fullmatch(key) and key not in seen_ids
             }
             yield from fresh.items()
-            seen |= fresh.keys()
+            seen_ids |= fresh.keys()
             if not fresh:  # a list that ignores the page number would never end
                 return
 
@@ -321,13 +321,13 @@ class FormstackApi:
             seconds = float(header)
         else:
             own = self._limits.backoff.seconds(tries)
-            seconds = _seconds_until(header, self._clock()) or own
+            seconds = _compute_seconds_until(header, self._clock()) or own
         if seconds > self._limits.max_pause:
             raise ApiError(RATE_LIMITED)
         return seconds
 
 
-def _seconds_until(header: str, now: datetime) -> float:
+def _compute_seconds_until(header: str, now: datetime) -> float:
     """Return the seconds from `now` to an HTTP date, 0 when it is none or past."""
     try:
         date = parsedate_to_datetime(header)

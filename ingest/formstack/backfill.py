@@ -49,7 +49,7 @@ class PullCounts:
     new: int = 0
 
 
-def _silent(done: int, of: int) -> None:
+def _ignore_progress(done: int, of: int) -> None:
     """Report no progress."""
     del done, of
 
@@ -134,7 +134,10 @@ class Backfill:
         return all_well
 
     def pull_form(
-        self, form: str, since: datetime | None = None, step: Callable[[int, int], None] = _silent
+        self,
+        form: str,
+        since: datetime | None = None,
+        step: Callable[[int, int], None] = _ignore_progress,
     ) -> PullCounts:
         """Pull a form's submissions sent since the last one seen minus a day, or since `since`.
 
@@ -149,7 +152,7 @@ class Backfill:
         faults = ItemFaults(self._context.store, self._context.clock, Transport.BACKFILL, form)
         try:
             self._read_list(pull)
-            faults.delete_others(pull.failed)
+            faults.delete_others(pull.failures)
         except ApiError as error:
             self._checkpoints.record_failure(
                 form, error.message, self._context.clock(), lasting=error.is_permanent
@@ -157,7 +160,7 @@ class Backfill:
             log.backfill_failed(form, error.message)
             raise
         finally:
-            for number, reason in pull.failed.items():
+            for number, reason in pull.failures.items():
                 faults.record(number, reason)
         if pull.is_complete:
             self._advance(pull, pull.newest)
@@ -198,17 +201,17 @@ class Backfill:
 
     def _iter_pages(self, pull: "_Pull", size: int) -> Iterator[SubmissionPage]:
         """Yield the pages; one that repeats earlier ones ends a list without page numbers."""
-        seen, number = set[str](), 0
+        seen_numbers, number = set[str](), 0
         while True:
             number += 1
             page = self._api.list_submissions(
-                pull.form, pull.since, number, size, self._password(pull.form)
+                pull.form, pull.since, number, size, self._get_password(pull.form)
             )
-            fresh = {one.number for one in page.submissions} - seen
+            fresh = {one.number for one in page.submissions} - seen_numbers
             pull.without_number += page.without_number
             if fresh:
                 yield page
-            seen |= fresh
+            seen_numbers |= fresh
             if not fresh or number == page.pages:
                 return
 
@@ -217,12 +220,12 @@ class Backfill:
         if not self._is_assigned():
             raise StoppedError
         references = [f"{pull.form}/{one.number}" for one in page.submissions]
-        known = self._stored.find_known(references)
+        known_references = self._stored.find_known(references)
         for one, reference in zip(page.submissions, references, strict=True):
-            if one.number not in pull.seen:
-                pull.seen.add(one.number)
+            if one.number not in pull.seen_numbers:
+                pull.seen_numbers.add(one.number)
                 pull.counts.seen += 1
-                if reference not in known and self._try_store(pull, one, reference):
+                if reference not in known_references and self._try_store(pull, one, reference):
                     pull.counts.new += 1
         self._advance_in_order(pull, page)
 
@@ -266,21 +269,21 @@ class Backfill:
             reason = describe_unexpected_error(error)
         else:
             return True
-        pull.failed[one.number] = reason
+        pull.failures[one.number] = reason
         pull.is_complete = pull.is_in_order = False
         return False
 
     def _store(self, pull: "_Pull", one: Submission, reference: str) -> None:
         """Fetch what the list left out, and hand the submission to the intake."""
         if one.answers is None:
-            one = self._api.get_submission(one.number, self._password(pull.form))
+            one = self._api.get_submission(one.number, self._get_password(pull.form))
         if pull.fields is None and any(not own.label for own, _ in one.answers or ()):
-            pull.fields = self._fields(pull.form)
+            pull.fields = self._load_fields(pull.form)
         envelope: dict[str, object] = {"form": pull.form, "submission": one.number}
         if one.at is not None:
             envelope["submitted_at"] = one.at.isoformat()
         body = render_webhook_body(
-            pull.form, one, pull.fields or {}, by_number=self._form_settings(pull.form).fields
+            pull.form, one, pull.fields or {}, by_number=self._get_form_settings(pull.form).fields
         )
         self._accept(
             Arrival(
@@ -292,7 +295,7 @@ class Backfill:
             )
         )
 
-    def _fields(self, form: str) -> dict[str, SubmissionField]:
+    def _load_fields(self, form: str) -> dict[str, SubmissionField]:
         """Return the form's fields, {} where the token may not read them.
 
         A ticket with numbers for labels is better than none.
@@ -304,11 +307,11 @@ class Backfill:
                 raise
             return {}
 
-    def _password(self, form: str) -> str:
+    def _get_password(self, form: str) -> str:
         """Return the form's encryption password, "" without one."""
-        return self._form_settings(form).encryption_password.get_secret_value()
+        return self._get_form_settings(form).encryption_password.get_secret_value()
 
-    def _form_settings(self, form: str) -> Form:
+    def _get_form_settings(self, form: str) -> Form:
         """Return the settings of a form."""
         return self._context.settings.form.get(form, Form())
 
@@ -321,11 +324,11 @@ class _Pull:
     since: datetime
     step: Callable[[int, int], None]
     counts: PullCounts = field(default_factory=PullCounts)
-    seen: set[str] = field(default_factory=set)
+    seen_numbers: set[str] = field(default_factory=set)
     # fetched once, when an answer lacks its label
     fields: dict[str, SubmissionField] | None = None
     # submissions that could not be stored, and why
-    failed: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     without_number: int = 0  # entries that lack a submission number
     is_complete: bool = True  # nothing between the checkpoint and `since` is left out
     is_in_order: bool = True  # ordered by time so far

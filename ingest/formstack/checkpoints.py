@@ -82,12 +82,12 @@ class StoredSubmissions:
 
     def find_known(self, references: list[str]) -> set[str]:
         """Return the references that were received by any channel, or that are on a ticket."""
-        received = select(Receipt.reference).where(Receipt.reference.in_(references))
-        filed = select(Message.message_id).where(
+        receipts = select(Receipt.reference).where(Receipt.reference.in_(references))
+        messages = select(Message.message_id).where(
             Message.format == Format.FORMSTACK, Message.message_id.in_(references)
         )
         with self._store.read_only() as session:
-            return {*session.scalars(received), *session.scalars(filed)}
+            return {*session.scalars(receipts), *session.scalars(messages)}
 
     def list_forms(self) -> set[str]:
         """Return the forms that the webhook has brought; each receipt is read once a process."""

@@ -158,17 +158,17 @@ class SpoolDrainer:
         self._context = context
         self._accept = accept
         self._folder = context.settings.home / SPOOL_FOLDER
-        self._reported: int | None = None  # damaged files reported to `intake status`
+        self._reported_count: int | None = None  # damaged files reported to `intake status`
 
     def run(self, stop: threading.Event) -> None:
         """Drain every few seconds until `stop` is set; after a failed round comes the next."""
-        spool, tidied = Spool(self._folder, self._context.sealer), False
+        spool, is_tidy = Spool(self._folder, self._context.sealer), False
         while not stop.is_set():
             try:
-                if not tidied:
+                if not is_tidy:
                     spool.retry_damaged()
                     spool.remove_leftovers()
-                    tidied = True
+                    is_tidy = True
                 drain(self._context, self._accept)
                 self._report(spool.count_damaged())
             except Exception as error:  # noqa: BLE001  # top of a thread: nothing may end it
@@ -177,13 +177,13 @@ class SpoolDrainer:
 
     def _report(self, count: int) -> None:
         """Report the number of damaged files to `intake status` when it changed."""
-        if count == self._reported or (not count and not self._folder.is_dir()):
+        if count == self._reported_count or (not count and not self._folder.is_dir()):
             return
         fault = DOES_NOT_OPEN.format(count=count, host=gethostname()) if count else ""
         with self._context.store.transaction() as session:
             name = f"spool {get_folder_id(self._folder)}"
             session.merge(SelfCheck(name=name, at=self._context.clock(), fault=fault))
-        self._reported = count
+        self._reported_count = count
 
 
 @contextmanager

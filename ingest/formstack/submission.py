@@ -49,11 +49,11 @@ class Submission:
 def parse_submission(data: object) -> Submission | None:
     """Parse a submission, one of a list or a single one; None when it has no number."""
     if not isinstance(data, dict) or not NUMBER_PATTERN.fullmatch(
-        number := _text_or_empty(data.get("id"))
+        number := _get_text(data.get("id"))
     ):
         return None
     at = next(
-        (moment for name in TIME_KEYS if (moment := parse_moment(_text_or_empty(data.get(name))))),
+        (moment for name in TIME_KEYS if (moment := parse_moment(_get_text(data.get(name))))),
         None,
     )
     return Submission(
@@ -67,9 +67,9 @@ def parse_field(data: object) -> SubmissionField | None:
     """Parse what the API says about a field; None when it has no number."""
     if not isinstance(data, dict):
         return None
-    number = _text_or_empty(data.get("field")) or _text_or_empty(data.get("id"))
+    number = _get_text(data.get("field")) or _get_text(data.get("id"))
     return (
-        SubmissionField(number, _text_or_empty(data.get("label")), _text_or_empty(data.get("type")))
+        SubmissionField(number, _get_text(data.get("label")), _get_text(data.get("type")))
         if number
         else None
     )
@@ -115,20 +115,20 @@ def _render_value(answer: object, kind: str) -> object:
 
     Sub-fields, several values or a text, with the field type where it is known.
     """
-    described = answer if isinstance(answer, dict) else {"value": answer}
+    answer_fields = answer if isinstance(answer, dict) else {"value": answer}
     if kind in COMPOUND_TYPES and (
-        parts := _parse_parts(next(_non_empty(described, PART_KEYS), None))
+        parts := _parse_parts(next(_iter_non_empty(answer_fields, PART_KEYS), None))
     ):
         return {**parts, "field_type": kind}
-    value = _to_plain(next(_non_empty(described, TEXT_KEYS), None))
+    value = _to_plain(next(_iter_non_empty(answer_fields, TEXT_KEYS), None))
     if kind == "checkbox" and isinstance(value, str):
         value = value.split("\n")
     return {"value": value, "field_type": kind} if kind else value
 
 
-def _non_empty(described: Mapping[str, object], names: tuple[str, ...]) -> Iterator[object]:
+def _iter_non_empty(values: Mapping[str, object], names: tuple[str, ...]) -> Iterator[object]:
     """Yield the values under these names that are not empty."""
-    return (described[name] for name in names if described.get(name) not in (None, "", [], {}))
+    return (values[name] for name in names if values.get(name) not in (None, "", [], {}))
 
 
 def _parse_parts(value: object) -> dict[str, str]:
@@ -163,10 +163,10 @@ def _iter_texts(value: object, depth: int = 5) -> Iterator[str]:
 
 def _to_text(value: object) -> str:
     """Return a scalar as text: yes or no for a boolean, "" for anything but text."""
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else _text_or_empty(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else _get_text(value)
 
 
-def _text_or_empty(value: object) -> str:
+def _get_text(value: object) -> str:
     """Return the value if it is text, else ""."""
     return value if isinstance(value, str) else ""
 

@@ -223,25 +223,25 @@ def fetch_mail(client: ImapClient, uid: int, size: int, limit: int) -> FetchedMa
     when the server does not deliver.
     """
     if size <= limit:
-        raw = _section(client, uid, "")
+        raw = _fetch_section(client, uid, "")
         if raw is None or len(raw) <= limit:
             return None if raw is None else FetchedMail(raw)
         size = len(raw)  # some servers only estimate RFC822.SIZE
-    fetched = fetch_what_fits(
-        lambda name, most: _section(client, uid, name, most),
-        lambda: _structure(client, uid),
+    fitting_parts = fetch_what_fits(
+        lambda name, most: _fetch_section(client, uid, name, most),
+        lambda: _fetch_structure(client, uid),
         size,
         limit,
     )
-    return None if fetched is None else FetchedMail(*fetched)
+    return None if fitting_parts is None else FetchedMail(*fitting_parts)
 
 
-def _structure(client: ImapClient, uid: int) -> Any:
+def _fetch_structure(client: ImapClient, uid: int) -> Any:
     """Fetch the BODYSTRUCTURE of a mail."""
     return client.fetch([uid], ["BODYSTRUCTURE"])[uid][b"BODYSTRUCTURE"]
 
 
-def _section(client: ImapClient, uid: int, section: str, max_octets: int = 0) -> bytes | None:
+def _fetch_section(client: ImapClient, uid: int, section: str, max_octets: int = 0) -> bytes | None:
     """Fetch a section of a mail, or its first `max_octets` (RFC 3501 §6.4.5).
 
     None when it is gone.

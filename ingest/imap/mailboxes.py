@@ -20,7 +20,7 @@ def list_mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
     boxes = list(settings.mailbox)
     for at, url in enumerate(settings.imap_urls.get_secret_value().split(), 1):
         try:
-            boxes.append(_from_url(url))
+            boxes.append(_parse_url(url))
         except ValueError:
             faults.append(
                 f"INTAKE_IMAP_URLS: entry {at}: expected imaps://user:password@host:port/folder"
@@ -29,13 +29,13 @@ def list_mailboxes(settings: Settings) -> tuple[Mailbox, ...]:
     faults += [
         f"{key}: the same mailbox twice" for key in dict.fromkeys(keys) if keys.count(key) > 1
     ]
-    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in boxes for fault in _faults(box)]
+    faults += [f"{repr(box.key)[1:-1]}: {fault}" for box in boxes for fault in _find_faults(box)]
     if faults:
         raise SettingsError("\n".join(faults))
     return tuple(boxes)
 
 
-def _from_url(url: str) -> Mailbox:
+def _parse_url(url: str) -> Mailbox:
     """Parse one entry of INTAKE_IMAP_URLS. Raises ValueError."""
     parts = urlsplit(url)
     if not (
@@ -55,7 +55,7 @@ def _from_url(url: str) -> Mailbox:
     )
 
 
-def _faults(box: Mailbox) -> Iterator[str]:
+def _find_faults(box: Mailbox) -> Iterator[str]:
     """Yield what is wrong with a mailbox's settings."""
     password = box.password.get_secret_value()
     if not (password or box.oauth2):

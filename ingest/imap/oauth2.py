@@ -53,9 +53,9 @@ class AccessTokens:
         self._settings = settings
         self._store = store
         self._now = now
-        self._configured = self._refresh = settings.refresh_token.get_secret_value()
+        self._configured_token = self._refresh = settings.refresh_token.get_secret_value()
         # refresh token and its life that are not stored yet
-        self._unstored: tuple[str, float | None] | None = None
+        self._unstored_token: tuple[str, float | None] | None = None
         self._token = ""
         self._expires_at = 0.0
 
@@ -77,16 +77,16 @@ class AccessTokens:
 
     def _remember(self) -> None:
         """Store the refresh token that the endpoint gave last, unless it is stored."""
-        if self._store and self._unstored:
-            self._store.record_refresh(*self._unstored)
-        self._unstored = None
+        if self._store and self._unstored_token:
+            self._store.record_refresh(*self._unstored_token)
+        self._unstored_token = None
 
     def _request_token(self) -> None:
         """Get a token from the endpoint, with the stored refresh token or that of the settings."""
         if self._store:  # each time: another host may have refreshed it meanwhile
-            self._refresh = self._store.load() or self._configured
+            self._refresh = self._store.load() or self._configured_token
         try:
-            self._request_with_any(dict.fromkeys((self._refresh, self._configured)))
+            self._request_with_any(dict.fromkeys((self._refresh, self._configured_token)))
         except TokenRefusedError:
             if self._store:
                 self._store.record_refusal()
@@ -97,13 +97,13 @@ class AccessTokens:
 
         When the rotated one has become invalid, the one of the settings may still work.
         """
-        refused = TokenRefusedError()
+        refusal = TokenRefusedError()
         for self._refresh in tokens:
             try:
                 return self._request_with_current()
             except TokenRefusedError as error:
-                refused = error
-        raise refused
+                refusal = error
+        raise refusal
 
     def _request_with_current(self) -> None:
         """Get a token with the current refresh token.
@@ -111,7 +111,7 @@ class AccessTokens:
         Raises TokenRefusedError and httpx.HTTPError.
         """
         asked_at = self._now()
-        response = httpx.post(self._settings.token_url, data=self._form(), timeout=TIMEOUT)
+        response = httpx.post(self._settings.token_url, data=self._build_form(), timeout=TIMEOUT)
         if response.status_code in {400, 401, 403}:
             # RFC 6749 §5.2; any other status may pass (429, 5xx, a proxy's page)
             raise TokenRefusedError
@@ -123,9 +123,9 @@ class AccessTokens:
         self._expires_at = asked_at + _parse_lifetime(answer.get("expires_in")) - EXPIRY_MARGIN
         # not in a standard, but some servers return it
         lifetime = str(answer.get("refresh_token_expires_in", ""))
-        self._unstored = self._refresh, float(lifetime) if lifetime.isdigit() else None
+        self._unstored_token = self._refresh, float(lifetime) if lifetime.isdigit() else None
 
-    def _form(self) -> dict[str, str]:
+    def _build_form(self) -> dict[str, str]:
         """Return the form data of the token request (RFC 6749 §6)."""
         form = {
             "grant_type": "refresh_token",

@@ -98,12 +98,12 @@ class _Node:
         """Return whether the part has parts of its own."""
         return self.mime.startswith("multipart/")
 
-    def leaves(self) -> Iterator["_Node"]:
+    def iter_leaves(self) -> Iterator["_Node"]:
         """Yield the parts that are no multiparts, in order."""
         if not self.is_multipart:
             yield self
         for child in self.children:
-            yield from child.leaves()
+            yield from child.iter_leaves()
 
 
 def fetch_what_fits(
@@ -127,36 +127,36 @@ def fetch_what_fits(
     return _assemble(header, root), OmittedParts(octets, tuple(missing))
 
 
-def _parse_node(listed: Any, number: str, depth: int) -> _Node:
+def _parse_node(structure: Any, number: str, depth: int) -> _Node:
     """Parse one part of a BODYSTRUCTURE. Raises one of UNREADABLE."""
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
-    if isinstance(listed[0], list):
-        return _parse_multipart(listed, number, depth)
-    mime = f"{_parse_word(listed[0])}/{_parse_word(listed[1])}"
+    if isinstance(structure[0], list):
+        return _parse_multipart(structure, number, depth)
+    mime = f"{_parse_word(structure[0])}/{_parse_word(structure[1])}"
     return _Node(
         number=number or "1",
         mime=mime,
-        octets=int(listed[SIZE_FIELD] or 0),
-        is_file=_is_attachment(listed, mime) or mime not in {"text/plain", "text/html"},
+        octets=int(structure[SIZE_FIELD] or 0),
+        is_file=_is_attachment(structure, mime) or mime not in {"text/plain", "text/html"},
     )
 
 
-def _parse_multipart(listed: Any, number: str, depth: int) -> _Node:
+def _parse_multipart(structure: Any, number: str, depth: int) -> _Node:
     """Parse a multipart of a BODYSTRUCTURE. Raises one of UNREADABLE."""
-    node = _Node(number, f"multipart/{_parse_word(listed[1])}")
-    for at, child in enumerate(listed[0], 1):
+    node = _Node(number, f"multipart/{_parse_word(structure[1])}")
+    for at, child in enumerate(structure[0], 1):
         node.children.append(_parse_node(child, f"{number}.{at}".lstrip("."), depth + 1))
-    if not depth and sum(1 for _ in node.leaves()) > MAX_PARTS:
+    if not depth and sum(1 for _ in node.iter_leaves()) > MAX_PARTS:
         raise ValueError("too many parts")
     return node
 
 
-def _is_attachment(listed: Any, mime: str) -> bool:
+def _is_attachment(structure: Any, mime: str) -> bool:
     """Return whether the disposition of a part is "attachment". Raises one of UNREADABLE."""
     kind = mime.partition("/")[0]
     at = DISPOSITION_FIELD.get(mime, DISPOSITION_FIELD.get(kind, USUAL_DISPOSITION_FIELD))
-    disposition = listed[at] if len(listed) > at else None
+    disposition = structure[at] if len(structure) > at else None
     if not isinstance(disposition, tuple) or not disposition:
         return False
     return _parse_word(disposition[0]) == "attachment"
@@ -174,7 +174,7 @@ def _fetch_parts(root: _Node, section: FetchSection, octets_left: int) -> list[M
     Return the parts that are missing.
     """
     missing: list[MissingPart] = []
-    for number, leaf in enumerate(sorted(root.leaves(), key=_fetch_order), 1):
+    for number, leaf in enumerate(sorted(root.iter_leaves(), key=_fetch_order), 1):
         if root.is_multipart:
             leaf.header = section(f"{leaf.number}.MIME", PART_HEADER_LIMIT) or b""
         if leaf.is_file and leaf.octets > octets_left:

@@ -93,7 +93,7 @@ class DeferredMails(Protocol):
         """Delete mails that were taken or are gone."""
         ...
 
-    def now(self) -> datetime:
+    def get_time(self) -> datetime:
         """Return the time that `not_before` is compared with."""
         ...
 
@@ -108,14 +108,14 @@ class RetryTiming:
     refused_pause: float = 60.0  # servers lock accounts after too many failed logins
     max_refused_pause: float = 300.0
 
-    def compute_pause(self, failures: int, *, refused: bool) -> float:
+    def compute_pause(self, failures: int, *, is_refused: bool) -> float:
         """Return the seconds to wait after so many failures in a row.
 
         Jittered, so that not all mailboxes of a host return at once.
         """
         first, cap = (
             (self.refused_pause, self.max_refused_pause)
-            if refused
+            if is_refused
             else (self.first_pause, self.max_pause)
         )
         backoff = Backoff(timedelta(seconds=first), timedelta(seconds=cap), jitter=0.5)
@@ -193,7 +193,7 @@ class MailboxReader:
             AccessTokens(box.oauth2, context.get_token_store(box)) if box.oauth2 else None
         )
         self._failures = 0  # in a row
-        self._lost = (0, 0)  # the UID over which connections were lost, and how many
+        self._lost_connections = (0, 0)  # the UID over which connections were lost, and how many
         self._logged_facts: set[str] = set()
 
     def run(self) -> None:
@@ -215,7 +215,7 @@ class MailboxReader:
         """Log a failure in fixed words; return the seconds to wait."""
         self._failures += 1
         pause = self._context.timing.compute_pause(
-            self._failures, refused=isinstance(error, LoginRefusedError)
+            self._failures, is_refused=isinstance(error, LoginRefusedError)
         )
         reason = _explain(error)
         if isinstance(error, NotStoredError):
@@ -234,10 +234,10 @@ class MailboxReader:
             self._create_target(client)
             log.listener_started("imap", key)
             while self._may_go_on():
-                while self._look(client):
+                while self._read_folder(client):
                     pass
                 if self._may_go_on():
-                    with _database_errors():
+                    with _convert_database_errors():
                         context.record_look(key)
                     self._failures = 0
                     self._wait(client)
@@ -266,7 +266,9 @@ class MailboxReader:
     def _wait(self, client: ImapClient) -> None:
         """Wait until mail is announced, a poll or a deferred mail is due, or `stop` is set."""
         settings, stop = self._context.settings, self._context.stop
-        seconds = min(settings.imap_idle_seconds, settings.imap_poll_seconds, self._next_attempt())
+        seconds = min(
+            settings.imap_idle_seconds, settings.imap_poll_seconds, self._compute_seconds_to_retry()
+        )
         if client.has_announced():
             seconds = min(seconds, SLICE_SECONDS)
         if not client.has_capability("IDLE"):
@@ -279,15 +281,15 @@ class MailboxReader:
                 break
         client.idle_done()
 
-    def _next_attempt(self) -> float:
+    def _compute_seconds_to_retry(self) -> float:
         """Return the seconds until a mail may be fetched again; infinity when there is none."""
-        with _database_errors():
-            pending, now = self._faults.list_pending(), self._faults.now()
+        with _convert_database_errors():
+            pending, now = self._faults.list_pending(), self._faults.get_time()
         if not pending:
             return float("inf")
         return 0.0 if pending[0].is_due(now) else (pending[0].not_before - now).total_seconds()
 
-    def _look(self, client: ImapClient) -> bool:
+    def _read_folder(self, client: ImapClient) -> bool:
         """Read new mails and those that are due again; return True when there were new ones.
 
         Selects the folder each time: it costs a round trip, and no change of UIDVALIDITY goes
@@ -307,41 +309,43 @@ class MailboxReader:
 
     def _count_deferred(self) -> int:
         """Return how many mails are to be fetched again."""
-        with _database_errors():
+        with _convert_database_errors():
             return len(self._faults.list_pending())
 
     def _read_new(self, client: ImapClient, folder: SelectedFolder, uids: list[int]) -> bool:
         """Read new mails; return False when the list of deferred ones became full."""
-        deferred = self._count_deferred()
+        deferred_count = self._count_deferred()
         # after a failure one by one, to find the mail at fault
         step = 1 if self._failures else SIZES_BATCH
         for at in range(0, len(uids), step):
             batch = uids[at : at + step]
-            with self._counting_losses(folder, batch[0]):
+            with self._count_losses(folder, batch[0]):
                 sizes = fetch_sizes(client, batch)
             for uid in batch:
-                if not self._may_go_on() or deferred >= MAX_DEFERRED:
+                if not self._may_go_on() or deferred_count >= MAX_DEFERRED:
                     return False
-                deferred += not self._take_or_defer(client, folder, uid, sizes.get(uid))
+                deferred_count += not self._take_or_defer(client, folder, uid, sizes.get(uid))
                 self._save(folder.uid_validity, uid)
         return True
 
     def _fetch_again(self, client: ImapClient, folder: SelectedFolder) -> None:
         """Fetch the mails that are due, and all the others as soon as one of them came."""
-        with _database_errors():
+        with _convert_database_errors():
             pending = self._faults.list_pending()
         ours = f"{folder.uid_validity}/"
         if others := [retry.item for retry in pending if not retry.item.startswith(ours)]:
-            with _database_errors():
+            with _convert_database_errors():
                 # of another UIDVALIDITY: the checkpoint is reset, and all mail is read again
                 self._faults.delete(others)
-        recovered = False
+        has_recovered = False
         for retry in pending:
             if not self._may_go_on():
                 return
-            if retry.item not in others and (recovered or retry.is_due(self._faults.now())):
+            if retry.item not in others and (
+                has_recovered or retry.is_due(self._faults.get_time())
+            ):
                 uid = int(retry.item.removeprefix(ours))
-                recovered |= self._take_or_defer(client, folder, uid, None, late=True)
+                has_recovered |= self._take_or_defer(client, folder, uid, None, late=True)
 
     def _take_or_defer(
         self,
@@ -359,14 +363,14 @@ class MailboxReader:
         """
         item = f"{folder.uid_validity}/{uid}"
         try:
-            with self._counting_losses(folder, uid, at_once=late):
+            with self._count_losses(folder, uid, at_once=late):
                 number = self._take(client, folder, uid, size)
         except GoneError:
             if late:
                 log.mailbox_notice(
                     self._box.key, "a mail that could not be fetched is no longer there", uid
                 )
-                with _database_errors():
+                with _convert_database_errors():
                     self._faults.delete([item])
             return True
         except (IMAPClientAbortError, OSError, NotStoredError):
@@ -382,7 +386,7 @@ class MailboxReader:
             self._defer(folder.uid_validity, uid, describe_unexpected_error(cause))
             return False
         if late:
-            with _database_errors():
+            with _convert_database_errors():
                 self._context.record_late_fetch(
                     _make_reference(self._box.key, folder.uid_validity, uid), number
                 )
@@ -401,7 +405,7 @@ class MailboxReader:
 
     def _resume(self, uid_validity: int) -> Checkpoint:
         """Return where to go on; from the start when the server has numbered all mail anew."""
-        with _database_errors():
+        with _convert_database_errors():
             checkpoint = self._context.checkpoints.load(self._box.key)
         if checkpoint and checkpoint.uid_validity == uid_validity:
             return checkpoint
@@ -413,7 +417,7 @@ class MailboxReader:
 
     def _save(self, uid_validity: int, uid: int) -> None:
         """Save the checkpoint."""
-        with _database_errors():
+        with _convert_database_errors():
             self._context.checkpoints.save(self._box.key, Checkpoint(uid_validity, uid))
 
     def _take(self, client: ImapClient, folder: SelectedFolder, uid: int, size: int | None) -> int:
@@ -421,11 +425,11 @@ class MailboxReader:
 
         Raises GoneError when it is no longer in the mailbox.
         """
-        fetched = None
+        mail = None
         octets = fetch_size(client, uid) if size is None else size
         if octets is not None:
-            fetched = fetch_mail(client, uid, octets, self._context.settings.mail_limit)
-        if fetched is None:
+            mail = fetch_mail(client, uid, octets, self._context.settings.mail_limit)
+        if mail is None:
             if is_mail_there(client, uid):
                 raise IMAPClientError("no text in the answer")
             raise GoneError
@@ -434,15 +438,15 @@ class MailboxReader:
             "uid": uid,
             "uid_validity": folder.uid_validity,
         }
-        if fetched.omitted is not None:
+        if mail.omitted is not None:
             place = self._box.move_to if self._box.move_to and folder.markable else self._box.folder
-            envelope["oversized"] = fetched.omitted.octets
+            envelope["oversized"] = mail.omitted.octets
             envelope["left_out"] = {
-                **fetched.omitted.to_json(),
+                **mail.omitted.to_json(),
                 "limit": self._context.settings.mail_limit,
                 "original": f"{self._box.user}@{self._box.host}/{place}",
             }
-        number = self._accept(fetched.raw, envelope)
+        number = self._accept(mail.raw, envelope)
         if folder.markable:
             self._mark(client, uid)
         return number
@@ -464,7 +468,7 @@ class MailboxReader:
             raise MailNotStorableError from error
 
     @contextmanager
-    def _counting_losses(
+    def _count_losses(
         self, folder: SelectedFolder, uid: int, *, at_once: bool = False
     ) -> Iterator[None]:
         """Count the connections lost over one mail.
@@ -474,9 +478,9 @@ class MailboxReader:
         try:
             yield
         except (IMAPClientAbortError, OSError) as error:
-            last, failures = self._lost
-            self._lost = (uid, failures + 1 if last == uid else 1)
-            if at_once or self._lost[1] >= MAX_LOST_CONNECTIONS:
+            last, failures = self._lost_connections
+            self._lost_connections = (uid, failures + 1 if last == uid else 1)
+            if at_once or self._lost_connections[1] >= MAX_LOST_CONNECTIONS:
                 self._defer(folder.uid_validity, uid, _explain(error))
                 if not at_once:
                     self._save(folder.uid_validity, uid)
@@ -484,7 +488,7 @@ class MailboxReader:
 
     def _defer(self, uid_validity: int, uid: int, reason: str) -> None:
         """Record durably that a mail is to be fetched again; it stays in the mailbox unmarked."""
-        with _database_errors():
+        with _convert_database_errors():
             attempts = self._faults.record(f"{uid_validity}/{uid}", reason)
         if attempts == 1:  # `intake status` shows it as long as it lasts
             log.mailbox_notice(self._box.key, "a mail could not be fetched: it is tried again", uid)
@@ -506,7 +510,7 @@ class MailboxReader:
 
 
 @contextmanager
-def _database_errors() -> Iterator[None]:
+def _convert_database_errors() -> Iterator[None]:
     """Raise NotStoredError for the database's errors.
 
     Its OSError would otherwise be taken for one of the mail server's socket.

@@ -75,12 +75,12 @@ def _claim(context: AppContext) -> list[_Claim]:
     The attempt is counted and the lease set before any download begins.
     """
     lease = timedelta(seconds=context.settings.file_seconds) + LEASE_MARGIN
-    due = (
+    due_files = (
         select(LinkedFile, Message)
         .join(Message, Message.id == LinkedFile.message_id)
         .where(is_due(context.clock()))
     )
-    oldest = due.order_by(LinkedFile.attempts, LinkedFile.id).limit(BATCH)
+    oldest = due_files.order_by(LinkedFile.attempts, LinkedFile.id).limit(BATCH)
     with context.store.transaction() as session:
         rows = session.execute(oldest.with_for_update(skip_locked=True, of=LinkedFile)).all()
         for link, _ in rows:

@@ -163,11 +163,11 @@ class ParserPool:
 
     def _begin(self, child: "_Child", request: _Request, raw: bytes) -> ParserAnswer:
         """Send the request and wait for its end or a second frame, which shows a long answer."""
-        answer = self._frames(child, request, raw)
+        answer = self._iter_frames(child, request, raw)
         first = list(islice(answer, 2))
         return ParserAnswer(first, answer if len(first) > 1 else iter(()), has_more=len(first) > 1)
 
-    def _frames(self, child: "_Child", request: _Request, raw: bytes) -> Iterator[Frame]:
+    def _iter_frames(self, child: "_Child", request: _Request, raw: bytes) -> Iterator[Frame]:
         """Yield the frames of a child's answer, and release the child at the end."""
         alive = False
         try:
@@ -252,17 +252,21 @@ class _Child:
         ParserEndedError, the process then being gone, or ParseError or ParserBugError.
         """
         self._seconds, self._cpu_before = seconds, self._read_state()[1]
-        self._seconds_left, self._seconds_until_slow, read = seconds, min(SLOW_SECONDS, seconds), 0
+        self._seconds_left, self._seconds_until_slow, item_count = (
+            seconds,
+            min(SLOW_SECONDS, seconds),
+            0,
+        )
         try:
             for part in (pickle.dumps(request), raw):
                 self._send(part)
-            while (frame := self._next_frame()) is not None:
+            while (frame := self._read_next_frame()) is not None:
                 yield frame
-                read += len(frame.items)
+                item_count += len(frame.items)
                 self._seconds_left = min(
                     seconds, self._seconds_left + ITEM_SECONDS * len(frame.items)
                 )
-            if not read:
+            if not item_count:
                 yield Frame([])
         except TimeoutError:
             self.kill()
@@ -310,7 +314,7 @@ class _Child:
             self._wait(writing=True)
             left = left[os.write(self._in, left[:PIPE_BYTES]) :]
 
-    def _next_frame(self) -> Frame | None:
+    def _read_next_frame(self) -> Frame | None:
         """Return the next frame; None at the end of the answer."""
         body = read_frame(self._read)
         if body is None:
@@ -322,9 +326,9 @@ class _Child:
             return Frame([], previews=content)
         if kind == END:
             return None
-        raise self._error_of(kind, content)
+        raise self._make_error(kind, content)
 
-    def _error_of(self, kind: str, content: tuple[str, ...]) -> Exception:
+    def _make_error(self, kind: str, content: tuple[str, ...]) -> Exception:
         """Return the error that an answer stands for."""
         if kind == REFUSED:
             return ParseError(*content)
@@ -336,14 +340,14 @@ class _Child:
 
     def _read(self, size: int) -> bytes:
         """Read `size` octets; fewer at the end of the stream."""
-        parts, left = [], size
-        while left:
+        parts, octets_left = [], size
+        while octets_left:
             self._wait()
-            part = os.read(self._out, min(left, PIPE_BYTES))
+            part = os.read(self._out, min(octets_left, PIPE_BYTES))
             if not part:
                 break
             parts.append(part)
-            left -= len(part)
+            octets_left -= len(part)
         return b"".join(parts)
 
     def _wait(self, *, writing: bool = False) -> None:

@@ -48,14 +48,16 @@ def main() -> None:
     while (request := read_frame(requests.read)) is not None and (
         raw := read_frame(requests.read)
     ) is not None:
-        started, read = _cpu_seconds(), 0
-        _set_limit(resource.RLIMIT_CPU, started + seconds)
+        seconds_at_start, item_count = _get_cpu_seconds(), 0
+        _set_limit(resource.RLIMIT_CPU, seconds_at_start + seconds)
         # pickled by the parent process
         for kind, content in _iter_answers(raw, *pickle.loads(request)):  # noqa: S301
-            read += len(content[0]) if kind == ITEMS else 0
-            _set_limit(resource.RLIMIT_CPU, started + seconds + int(read * ITEM_SECONDS))
+            item_count += len(content[0]) if kind == ITEMS else 0
+            _set_limit(
+                resource.RLIMIT_CPU, seconds_at_start + seconds + int(item_count * ITEM_SECONDS)
+            )
             _write_frame(answers, pickle.dumps((kind, content), pickle.HIGHEST_PROTOCOL))
-            if kind != ITEMS or read >= MAX_FRAME_ITEMS:
+            if kind != ITEMS or item_count >= MAX_FRAME_ITEMS:
                 # a short answer and its end are flushed together
                 answers.flush()
 
@@ -79,13 +81,13 @@ def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Itera
     With each batch comes the total number of items, or 0; with the last one the counts of a
     workbook's sheets. That batch may be empty. Raises what `parsers.stream` does.
     """
-    stream, read, damage = parsers.stream(form, raw, options), skip, None
-    left = islice(stream, skip, None)
+    stream, item_count, damage = parsers.stream(form, raw, options), skip, None
+    remaining = islice(stream, skip, None)
     sheets: tuple[SheetCounts, ...] = ()
     while damage is None and not sheets:
         items: list[ParseResult] = []
         try:
-            items.extend(map(make_storable, islice(left, MAX_FRAME_ITEMS)))
+            items.extend(map(make_storable, islice(remaining, MAX_FRAME_ITEMS)))
         except ParseError as error:  # items read before come first
             damage = error
         else:
@@ -93,9 +95,9 @@ def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Itera
             sheets = make_storable(parsers.get_sheet_counts(stream))
         if not (items or sheets):
             break
-        read += len(items)
+        item_count += len(items)
         more = length_hint(stream)
-        yield items, read + more if more else 0, sheets
+        yield items, item_count + more if more else 0, sheets
     if damage is not None:
         raise damage
 
@@ -134,7 +136,7 @@ def _write_frame(answers: IO[bytes], body: bytes) -> None:
     answers.write(len(body).to_bytes(LENGTH_OCTETS) + body)
 
 
-def _cpu_seconds() -> int:
+def _get_cpu_seconds() -> int:
     """Return the CPU seconds used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return int(used.ru_utime + used.ru_stime)

@@ -47,10 +47,10 @@ PROGRESS_SECONDS = 5.0  # between two log lines about a delivery that takes long
 OUTAGES = (*DATABASE_UNAVAILABLE, OSError)
 
 
-class _Claimed(NamedTuple):
+class _Claim(NamedTuple):
     """A delivery taken up for processing.
 
-    `attempts` includes this one; `filed` counts the items that an earlier attempt has filed.
+    `attempts` includes this one; `filed_count` counts the items that an earlier attempt has filed.
     """
 
     number: int
@@ -59,7 +59,7 @@ class _Claimed(NamedTuple):
     format: Format
     content: bytes | None
     blob: str | None
-    filed: int  # items that an earlier attempt has filed
+    filed_count: int  # items that an earlier attempt has filed
 
     @property
     def is_suspect(self) -> bool:
@@ -76,8 +76,8 @@ class _Claimed(NamedTuple):
 class _InProgress:
     """A claimed delivery, whose answer comes from a parser."""
 
-    claimed: _Claimed
-    parsed: Future[ParserAnswer] = field(default_factory=Future, repr=False)
+    claim: _Claim
+    answer: Future[ParserAnswer] = field(default_factory=Future, repr=False)
 
     @property
     def is_small(self) -> bool:
@@ -86,11 +86,11 @@ class _InProgress:
         Storing the files of a large one would keep the database from everybody else.
         """
         return (
-            self.claimed.format is not Format.SECURE_MESSAGE
-            and not self.claimed.is_large
-            and not self.claimed.is_suspect
-            and self.parsed.done()
-            and self.parsed.exception() is None
+            self.claim.format is not Format.SECURE_MESSAGE
+            and not self.claim.is_large
+            and not self.claim.is_suspect
+            and self.answer.done()
+            and self.answer.exception() is None
         )
 
 
@@ -103,36 +103,36 @@ class _ParseQueue:
         # Reentrant: without a pool, parsing ends before `begin_parsing` returns.
         self._lock = threading.RLock()
 
-    def add(self, claimed: _Claimed) -> _InProgress:
+    def add(self, claim: _Claim) -> _InProgress:
         """Queue a delivery."""
-        one = _InProgress(claimed)
+        one = _InProgress(claim)
         with self._lock:
             self._waiting.append(one)
         self._begin_next()
         return one
 
-    def cancel_from(self, first: _InProgress) -> list[_Claimed]:
+    def cancel_from(self, first: _InProgress) -> list[_Claim]:
         """Remove and return a delivery and all behind it; none when a parser has begun it."""
         with self._lock:
             if not (self._waiting and self._waiting[0] is first):
                 return []
-            claimed = [one.claimed for one in self._waiting]
+            claims = [one.claim for one in self._waiting]
             self._waiting.clear()
-        return claimed
+        return claims
 
     def _begin_next(self) -> None:
         with self._lock:
             while self._waiting and parser_pool.count_free_parsers():
                 one = self._waiting.popleft()
-                answer = _begin_parsing(self._context, one.claimed)
+                answer = _begin_parsing(self._context, one.claim)
                 answer.add_done_callback(partial(self._pass_on, one))
 
-    def _pass_on(self, one: _InProgress, done: Future[ParserAnswer]) -> None:
-        error = done.exception()
+    def _pass_on(self, one: _InProgress, future: Future[ParserAnswer]) -> None:
+        error = future.exception()
         if error is not None:
-            one.parsed.set_exception(error)
+            one.answer.set_exception(error)
         else:
-            one.parsed.set_result(done.result())
+            one.answer.set_result(future.result())
         self._begin_next()
 
 
@@ -150,11 +150,11 @@ def process_waiting(context: AppContext) -> int:
         is_late = time.monotonic() >= latest
         if not is_late:
             parsers = parser_pool.count_free_parsers()
-            large = sum(one.claimed.is_large for one in in_progress)
-            claimed = _claim(
+            large = sum(one.claim.is_large for one in in_progress)
+            claims = _claim(
                 context, parsers * AHEAD_PER_PARSER - len(in_progress), max_large=parsers - large
             )
-            in_progress.extend(parse_queue.add(one) for one in claimed)
+            in_progress.extend(parse_queue.add(claim) for claim in claims)
         if not in_progress:
             break
         count += _file_next(context, in_progress, parse_queue)
@@ -172,18 +172,18 @@ def process_delivery(context: AppContext, number: int, patience: float = 0.0) ->
     """
     until = time.monotonic() + patience
     while (
-        (claimed := _claim_one(context, number)) is None
+        (claim := _claim_one(context, number)) is None
         and _is_pending(context, number)
         and time.monotonic() < until
     ):
         time.sleep(POLL_SECONDS)
-    if claimed is not None:
-        in_progress = _InProgress(claimed, _begin_parsing(context, claimed))
-        wait([in_progress.parsed])
+    if claim is not None:
+        in_progress = _InProgress(claim, _begin_parsing(context, claim))
+        wait([in_progress.answer])
         _settle(context, in_progress)
 
 
-def _claim_one(context: AppContext, number: int) -> _Claimed | None:
+def _claim_one(context: AppContext, number: int) -> _Claim | None:
     """Take up one delivery; None when it is not pending or another process has it."""
     pending = (Delivery.id == number, Delivery.state == DeliveryState.PENDING)
     with context.store.transaction() as session:
@@ -205,7 +205,7 @@ def _is_pending(context: AppContext, number: int) -> bool:
         )
 
 
-def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claimed]:
+def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claim]:
     """Take up at most so many deliveries, and so many large ones: each is held in memory.
 
     Those that have been tried before come last, and one at a time.
@@ -219,14 +219,14 @@ def _claim(context: AppContext, most: int, max_large: int = 1) -> list[_Claimed]
     )
     oldest = waiting.order_by(Delivery.attempts, Delivery.id).with_for_update(skip_locked=True)
     with context.store.transaction() as session:
-        deliveries = _limit_large(list(session.scalars(oldest.limit(most))), max_large)
+        deliveries = _limit_large_deliveries(list(session.scalars(oldest.limit(most))), max_large)
         retries = [d for d in deliveries if d.attempts]
         return [
             _count_attempt(context, session, d) for d in deliveries if d not in retries[suspects:]
         ]
 
 
-def _limit_large(deliveries: list[Delivery], most: int) -> list[Delivery]:
+def _limit_large_deliveries(deliveries: list[Delivery], most: int) -> list[Delivery]:
     """Return the deliveries before the first large one that is too many, to keep their order."""
     large = 0
     for at, delivery in enumerate(deliveries):
@@ -236,37 +236,37 @@ def _limit_large(deliveries: list[Delivery], most: int) -> list[Delivery]:
     return deliveries
 
 
-def _count_attempt(context: AppContext, session: Session, delivery: Delivery) -> _Claimed:
+def _count_attempt(context: AppContext, session: Session, delivery: Delivery) -> _Claim:
     """Count the attempt before it is made, so that a crash is remembered."""
     delivery.attempts = delivery.attempts + 1
     delivery.not_before = context.clock() + DELIVERY_VISIBILITY_TIMEOUT
-    filed = 0 if delivery.format is Format.MAIL else _count_filed(session, delivery.id)
-    return _Claimed(
+    filed_count = 0 if delivery.format is Format.MAIL else _count_filed(session, delivery.id)
+    return _Claim(
         number=delivery.id,
         attempts=delivery.attempts,
         transport=delivery.transport,
         format=delivery.format,
         content=delivery.content,
         blob=delivery.blob,
-        filed=filed,
+        filed_count=filed_count,
     )
 
 
-def _begin_parsing(context: AppContext, claimed: _Claimed) -> Future[ParserAnswer]:
+def _begin_parsing(context: AppContext, claim: _Claim) -> Future[ParserAnswer]:
     """Begin to parse a delivery; errors are in the future."""
-    failed: Future[ParserAnswer] = Future()
-    if claimed.attempts > MAX_ATTEMPTS:
-        failed.set_exception(ParserEndedError("each time, the worker reading it ended"))
-        return failed
+    failed_future: Future[ParserAnswer] = Future()
+    if claim.attempts > MAX_ATTEMPTS:
+        failed_future.set_exception(ParserEndedError("each time, the worker reading it ended"))
+        return failed_future
     try:
-        raw = read_raw(context, claimed.content, claimed.blob)
-        reject_mail_url(claimed.transport, claimed.format, raw)
-        parser_options = load_parser_options(context, claimed.format)
-        return parser_pool.start_parsing(claimed.format, raw, parser_options, claimed.filed)
+        raw = read_raw(context, claim.content, claim.blob)
+        reject_mail_url(claim.transport, claim.format, raw)
+        parser_options = load_parser_options(context, claim.format)
+        return parser_pool.start_parsing(claim.format, raw, parser_options, claim.filed_count)
     # settled with this one: those claimed with it are parsed all the same
     except Exception as error:  # noqa: BLE001
-        failed.set_exception(error)
-    return failed
+        failed_future.set_exception(error)
+    return failed_future
 
 
 def read_raw(context: AppContext, content: bytes | None, blob: str | None) -> bytes:
@@ -293,20 +293,20 @@ def _file_next(
     and not given back.
     """
     one = in_progress.popleft()
-    wait([one.parsed], timeout=0 if one.claimed.is_suspect else PATIENCE_SECONDS)
-    if not one.parsed.done():
+    wait([one.answer], timeout=0 if one.claim.is_suspect else PATIENCE_SECONDS)
+    if not one.answer.done():
         if unbegun := parse_queue.cancel_from(one):  # slow items keep every parser busy
             _give_back(context, unbegun, delay=timedelta())
             in_progress.clear()  # they were behind it
             return 0
-        one.parsed.add_done_callback(lambda _: _settle_late(context, one))
+        one.answer.add_done_callback(lambda _: _settle_late(context, one))
     elif one.is_small:
         batch = [one]
         while in_progress and len(batch) < BATCH and in_progress[0].is_small:
             batch.append(in_progress.popleft())
         _settle_batch(context, batch)
         return len(batch)
-    elif one.parsed.exception() is None and one.parsed.result().has_more:
+    elif one.answer.exception() is None and one.answer.result().has_more:
         parser_pool.run_in_background(lambda: _settle_late(context, one))
     else:
         _settle(context, one)
@@ -330,25 +330,23 @@ def _settle(context: AppContext, one: _InProgress) -> None:
 
 def _settle_or_raise(context: AppContext, one: _InProgress) -> None:
     """File what was parsed, or record why not."""
-    claimed = one.claimed
+    claim = one.claim
     try:
-        _file(context, claimed, one.parsed.result())
+        _file(context, claim, one.answer.result())
     except ParseError as error:
-        _fail(context, claimed.number, str(error))
+        _fail(context, claim.number, str(error))
     except ParserEndedError as error:
-        _retry_or_fail(
-            context, claimed, f"it could not be read, tried {MAX_ATTEMPTS} times: {error}"
-        )
+        _retry_or_fail(context, claim, f"it could not be read, tried {MAX_ATTEMPTS} times: {error}")
     except ParserBugError as error:
-        log.parser_failed(claimed.number, error.kind, error.place)
-        _retry_or_fail(context, claimed, _describe_bug(error.kind))
+        log.parser_failed(claim.number, error.kind, error.place)
+        _retry_or_fail(context, claim, _describe_bug(error.kind))
     except OUTAGES as error:
         log.fault("read", error)
-        _give_back(context, [claimed])
+        _give_back(context, [claim])
     # top of the worker's loop: one poison item must not stop the others
     except Exception as error:  # noqa: BLE001
         log.fault("read", error)
-        _retry_or_fail(context, claimed, _describe_bug(type(error).__name__))
+        _retry_or_fail(context, claim, _describe_bug(type(error).__name__))
 
 
 def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
@@ -356,14 +354,14 @@ def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
 
     Raises nothing.
     """
-    frames = [_take_frame(one.parsed.result()) for one in batch]
+    frames = [_take_frame(one.answer.result()) for one in batch]
     if len(batch) > 1:
         try:
             with context.store.transaction() as session:
-                _file_batch(context, session, [one.claimed for one in batch], frames)
+                _file_batch(context, session, [one.claim for one in batch], frames)
         except OUTAGES as error:  # each by itself would wait for the database again
             log.fault("read", error)
-            _give_back(context, [one.claimed for one in batch])
+            _give_back(context, [one.claim for one in batch])
             return
         # Each is tried by itself, and its error is then recorded with it.
         except Exception as error:  # noqa: BLE001
@@ -373,7 +371,7 @@ def _settle_batch(context: AppContext, batch: list[_InProgress]) -> None:
     for one, frame in zip(batch, frames, strict=True):
         answer: Future[ParserAnswer] = Future()
         answer.set_result(ParserAnswer([frame], iter(()), has_more=False))
-        _settle(context, _InProgress(one.claimed, answer))
+        _settle(context, _InProgress(one.claim, answer))
 
 
 def _take_frame(answer: ParserAnswer) -> Frame:
@@ -384,11 +382,11 @@ def _take_frame(answer: ParserAnswer) -> Frame:
 
 
 def _file_batch(
-    context: AppContext, session: Session, batch: list[_Claimed], frames: list[Frame]
+    context: AppContext, session: Session, batch: list[_Claim], frames: list[Frame]
 ) -> None:
     """File the items of deliveries that came in one frame each, and mark those processed."""
-    numbers = [claimed.number for claimed in batch]
-    locked = (
+    numbers = [claim.number for claim in batch]
+    query = (
         select(Delivery)
         .where(Delivery.id.in_(numbers), Delivery.state == DeliveryState.PENDING)
         .options(defer(Delivery.content))
@@ -396,18 +394,18 @@ def _file_batch(
         .with_for_update()
     )
     # Another process may have completed some of them.
-    deliveries = {delivery.id: delivery for delivery in session.scalars(locked)}
+    deliveries = {delivery.id: delivery for delivery in session.scalars(query)}
     filed_counts = _count_filed_of(session, numbers)
     now = context.clock()
     pending: list[PendingItem] = []
-    for claimed, frame in zip(batch, frames, strict=True):
-        delivery = deliveries.get(claimed.number)
+    for claim, frame in zip(batch, frames, strict=True):
+        delivery = deliveries.get(claim.number)
         if delivery is None:
             continue
-        filed = max(claimed.filed, filed_counts.get(claimed.number, 0))
-        items = frame.items[filed - claimed.filed :]
-        pending += [PendingItem(item, delivery, n) for n, item in enumerate(items, filed)]
-        _complete(session, delivery, claimed.filed + len(frame.items), frame, now)
+        filed_count = max(claim.filed_count, filed_counts.get(claim.number, 0))
+        items = frame.items[filed_count - claim.filed_count :]
+        pending += [PendingItem(item, delivery, n) for n, item in enumerate(items, filed_count)]
+        _complete(session, delivery, claim.filed_count + len(frame.items), frame, now)
     file_pending(context.desk, session, pending, now)
 
 
@@ -427,22 +425,22 @@ def _describe_bug(kind: str) -> str:
     return f"could not be processed: an error of ours ({kind}); replay it once corrected"
 
 
-def _file(context: AppContext, claimed: _Claimed, answer: ParserAnswer) -> None:
+def _file(context: AppContext, claim: _Claim, answer: ParserAnswer) -> None:
     """File all items as they are parsed, a transaction a frame.
 
     After a crash the next attempt goes on where this one was.
     """
-    at, last_logged = claimed.filed, time.monotonic()
+    at, logged_at = claim.filed_count, time.monotonic()
     with closing(answer):
         for frame, last in _mark_last(answer):
             with context.store.transaction() as session:
-                done = _file_some(context, session, claimed.number, at, frame, last=last)
+                done = _file_some(context, session, claim.number, at, frame, last=last)
             if done:
                 break
             at += len(frame.items)
-            if time.monotonic() - last_logged > PROGRESS_SECONDS:
-                last_logged = time.monotonic()
-                log.reading_progress(claimed.number, at, frame.total)
+            if time.monotonic() - logged_at > PROGRESS_SECONDS:
+                logged_at = time.monotonic()
+                log.reading_progress(claim.number, at, frame.total)
 
 
 def _mark_last(answer: ParserAnswer) -> Iterator[tuple[Frame, bool]]:
@@ -485,25 +483,25 @@ def _file_some(
 
     It may have been completed by another process.
     """
-    locked = (
+    query = (
         select(Delivery)
         .where(Delivery.id == number)
         .options(defer(Delivery.content))
         .with_for_update()
     )
-    delivery = session.scalar(locked)
+    delivery = session.scalar(query)
     if delivery is None or delivery.state is not DeliveryState.PENDING:
         return True
     now = context.clock()
-    filed = max(first, _count_filed(session, number))  # another process may have got further
-    items = enumerate(frame.items[filed - first :], filed)
+    filed_count = max(first, _count_filed(session, number))  # another process may have got further
+    items = enumerate(frame.items[filed_count - first :], filed_count)
     pending = [PendingItem(item, delivery, position) for position, item in items]
     file_pending(context.desk, session, pending, now)
-    filed = max(filed, first + len(frame.items))
+    filed_count = max(filed_count, first + len(frame.items))
     if last:
-        _complete(session, delivery, filed, frame, now)
+        _complete(session, delivery, filed_count, frame, now)
         return True
-    delivery.items = max(frame.total, filed + 1)
+    delivery.items = max(frame.total, filed_count + 1)
     delivery.not_before = now + DELIVERY_VISIBILITY_TIMEOUT
     if frame.items:
         delivery.attempts = 1  # progress: a crash from here on is a new one
@@ -525,24 +523,24 @@ def _count_filed_of(session: Session, numbers: list[int]) -> dict[int, int]:
     return {number: position + 1 for number, position in session.execute(last)}
 
 
-def _retry_or_fail(context: AppContext, claimed: _Claimed, reason: str) -> None:
+def _retry_or_fail(context: AppContext, claim: _Claim, reason: str) -> None:
     """Schedule the next attempt, or fail the delivery after the last one."""
-    if claimed.attempts >= MAX_ATTEMPTS:
-        _fail(context, claimed.number, reason)
+    if claim.attempts >= MAX_ATTEMPTS:
+        _fail(context, claim.number, reason)
         return
-    not_before = context.clock() + RETRY_DELAY * claimed.attempts
+    not_before = context.clock() + RETRY_DELAY * claim.attempts
     with context.store.transaction() as session:
-        session.execute(_update_pending(claimed.number).values(not_before=not_before))
+        session.execute(_update_pending(claim.number).values(not_before=not_before))
 
 
 def _give_back(
-    context: AppContext, claimed: Sequence[_Claimed], delay: timedelta = RETRY_DELAY
+    context: AppContext, claims: Sequence[_Claim], delay: timedelta = RETRY_DELAY
 ) -> None:
     """Return deliveries to the queue without counting the attempt: the fault was not their own."""
     values = {"attempts": Delivery.attempts - 1, "not_before": context.clock() + delay}
     try:
         with context.store.transaction() as session:
-            session.execute(_update_pending(*(one.number for one in claimed)).values(values))
+            session.execute(_update_pending(*(one.number for one in claims)).values(values))
     except SQLAlchemyError as error:  # still away: their visibility timeout ends
         log.fault("read", error)
 

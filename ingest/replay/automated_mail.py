@@ -48,15 +48,15 @@ def make_ticket(context: AppContext, number: int, *, actor: Actor) -> int:
         session.flush()
         for position, item in enumerate(items):
             assert isinstance(item, InboundItem)  # one mail is one item
-            filed: Filing = file_item(context.desk, session, item, delivery, position, now)
-            mail.ticket_id = filed.ticket_id
+            new_filing: Filing = file_item(context.desk, session, item, delivery, position, now)
+            mail.ticket_id = new_filing.ticket_id
             audit.record(
                 session,
                 corrections.ACTION_NOT_AUTOMATIC,
                 by=actor.name,
                 cause="automated mail",
                 now=now,
-                ticket=filed.ticket_id,
+                ticket=new_filing.ticket_id,
                 delivery=delivery.id,
             )
         ticket = mail.ticket_id

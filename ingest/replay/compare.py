@@ -83,11 +83,11 @@ def compare(
 
 
 def _pair_requests(
-    session: Session, filed: Sequence[FiledItem], parsed: Sequence[ParseResult]
+    session: Session, filed_items: Sequence[FiledItem], results: Sequence[ParseResult]
 ) -> Pairs:
     """Match the requests among the items with the filings of requests."""
-    filed_requests = [f for f in filed if f.filing.outcome not in REJECTED_OUTCOMES]
-    requests = [item for item in parsed if isinstance(item, InboundItem)]
+    filed_requests = [f for f in filed_items if f.filing.outcome not in REJECTED_OUTCOMES]
+    requests = [item for item in results if isinstance(item, InboundItem)]
     return pair_items(filed_requests, requests, partial(_fits, directory.CustomerLookup(session)))
 
 
@@ -100,25 +100,27 @@ def _fits(records: directory.CustomerLookup, filed: FiledItem, item: InboundItem
 
 
 def _compare_rejected(
-    filed: Sequence[FiledItem], parsed: Sequence[ParseResult], requests: Sequence[InboundItem]
+    filed_items: Sequence[FiledItem],
+    results: Sequence[ParseResult],
+    requests: Sequence[InboundItem],
 ) -> tuple[list[Finding], list[ParseResult]]:
     """Compare rejected rows; return their findings, and the rows and requests that are new.
 
     A row is identified by its place in the file. One that is no longer rejected is among the new
     requests, which are assigned in order, because a request does not say which row it was.
     """
-    rows = [row for row in parsed if isinstance(row, RejectedRow)]
+    rows = [row for row in results if isinstance(row, RejectedRow)]
     by_place = {describe_row_place(row): row for row in rows}
     findings = []
-    unmatched = []
-    for filing in (f.filing for f in filed if f.filing.outcome in REJECTED_OUTCOMES):
+    unmatched_filings = []
+    for filing in (f.filing for f in filed_items if f.filing.outcome in REJECTED_OUTCOMES):
         row = _take_row(by_place, filing)
         if row is None:
-            unmatched.append(filing)
+            unmatched_filings.append(filing)
         else:
             findings.append(_make_finding(filing, row, is_same=_is_rejected_alike(filing, row)))
-    findings += _assign_requests(unmatched, requests)
-    return findings, [*requests[len(unmatched) :], *by_place.values()]
+    findings += _assign_requests(unmatched_filings, requests)
+    return findings, [*requests[len(unmatched_filings) :], *by_place.values()]
 
 
 def _assign_requests(
@@ -166,8 +168,8 @@ def apply_findings(
     No message or ticket is deleted; of a message's files, those that are no longer found. Safe to
     repeat: the next comparison finds nothing to change.
     """
-    changed = [f for f in findings if f.verdict is Verdict.CHANGED]
-    for finding in changed:
+    changed_findings = [f for f in findings if f.verdict is Verdict.CHANGED]
+    for finding in changed_findings:
         for change in finding.fields:
             change.apply(session, now)
         assert finding.filing is not None
@@ -184,14 +186,14 @@ def apply_findings(
             message=finding.filing.message_id,
             fields=names,
         )
-    received = file_received(desk, session, delivery, findings, now)
-    if changed or received:
-        counts = {"changed": len(changed), "received": len(received)}
+    new_filings = file_received(desk, session, delivery, findings, now)
+    if changed_findings or new_filings:
+        counts = {"changed": len(changed_findings), "received": len(new_filings)}
         audit.record(
             session, "re-read", by=by, cause="replay", now=now, delivery=delivery.id, **counts
         )
         log.delivery_reprocessed(delivery.id, **counts)
-    return received
+    return new_filings
 
 
 def file_received(
@@ -206,18 +208,18 @@ def file_received(
         if finding.verdict is not Verdict.RECEIVED:
             continue
         assert finding.item is not None
-        position, automated = _count_items(session, delivery), None
+        position, automated_mail = _count_items(session, delivery), None
         if finding.filing is not None:
             position = finding.filing.position
             # until now it may have been listed as automated mail, on no ticket
             of_delivery = AutomatedMail.delivery_id == delivery.id
-            automated = session.scalar(select(AutomatedMail).where(of_delivery))
+            automated_mail = session.scalar(select(AutomatedMail).where(of_delivery))
             session.delete(session.get_one(Filing, (delivery.id, position)))
             session.flush()
         filing = file_item(desk, session, finding.item, delivery, position, now)
         filings.append(filing)
-        if automated is not None:
-            automated.ticket_id = filing.ticket_id
+        if automated_mail is not None:
+            automated_mail.ticket_id = filing.ticket_id
         session.flush()
     if filings:
         delivery.items = _count_items(session, delivery)
@@ -250,48 +252,52 @@ def _compare_item(
     session: Session,
     delivery: Delivery,
     pairs: Pairs,
-    filed: FiledItem,
+    filed_item: FiledItem,
     item: InboundItem,
     get_keys: GetKeys,
 ) -> Finding:
     """Compare one item with its filing."""
     item = signs.add_envelope_signs(desk.settings, item, delivery)
-    filing, (expected, _) = filed.filing, add_caveats(desk, item, delivery)
+    filing, (expected_item, _) = filed_item.filing, add_caveats(desk, item, delivery)
     report = delivery_reports.find_report(desk, session, item, delivery)
-    ignored = report.make_filing(session) if report is not None else None
+    ignored_filing = report.make_filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:
-        return _make_finding(filing, item, is_same=_is_ignored_alike(filing, ignored))
-    if ignored is not None:
-        note = f"read now, it is {ignored.reason}"
+        return _make_finding(filing, item, is_same=_is_ignored_alike(filing, ignored_filing))
+    if ignored_filing is not None:
+        note = f"read now, it is {ignored_filing.reason}"
         return Finding(verdict=Verdict.NO_REQUEST, filing=filing, notes=(note,))
     if filing.outcome is Outcome.DUPLICATE:
-        is_duplicate = _is_still_duplicate(delivery, pairs, filed, item, get_keys)
+        is_duplicate = _is_still_duplicate(delivery, pairs, filed_item, item, get_keys)
         return _make_finding(filing, item, is_same=is_duplicate)
-    assert filed.message is not None
-    fields = list(differences.compare_message(desk, filed.message, expected))
-    identity_changes, notes = differences.compare_identity(session, filed.message, expected)
+    assert filed_item.message is not None
+    fields = list(differences.compare_message(desk, filed_item.message, expected_item))
+    identity_changes, notes = differences.compare_identity(
+        session, filed_item.message, expected_item
+    )
     fields += identity_changes
-    if filing.outcome is Outcome.OPENED and filed.ticket is not None:
-        fields += differences.compare_ticket(desk, session, filed.ticket, filed.message, expected)
+    if filing.outcome is Outcome.OPENED and filed_item.ticket is not None:
+        fields += differences.compare_ticket(
+            desk, session, filed_item.ticket, filed_item.message, expected_item
+        )
     verdict = Verdict.CHANGED if fields else Verdict.SAME
     return Finding(verdict=verdict, filing=filing, fields=tuple(fields), notes=tuple(notes))
 
 
-def _is_ignored_alike(filing: Filing, ignored: Filing | None) -> bool:
+def _is_ignored_alike(filing: Filing, ignored_filing: Filing | None) -> bool:
     """Return whether an item would be ignored for the same reason, on the same ticket."""
-    if ignored is None:
+    if ignored_filing is None:
         return False
-    return (ignored.ticket_id, ignored.reason) == (filing.ticket_id, filing.reason)
+    return (ignored_filing.ticket_id, ignored_filing.reason) == (filing.ticket_id, filing.reason)
 
 
 def _is_still_duplicate(
-    delivery: Delivery, pairs: Pairs, filed: FiledItem, item: InboundItem, get_keys: GetKeys
+    delivery: Delivery, pairs: Pairs, filed_item: FiledItem, item: InboundItem, get_keys: GetKeys
 ) -> bool:
     """Return whether an item is still a duplicate of the message it was filed as.
 
     Both are parsed by today's parser.
     """
-    key, message = threading.build_message_key(item), filed.message
+    key, message = threading.build_message_key(item), filed_item.message
     if message is None or message.delivery_id is None or key == threading.build_stored_key(message):
         return True
     if _has_content_of(message, item):

@@ -67,7 +67,7 @@ def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator
                 _to_text(value),
                 partial(_apply_column, message, column, value),
             )
-    before_files = _describe_files(_own_attachments(message))
+    before_files = _describe_files(_list_own_attachments(message))
     after_files = _describe_files(item.attachments)
     if before_files != after_files:
         yield FieldChange(
@@ -139,14 +139,14 @@ def compare_ticket(
     if company is not None:
         yield FieldChange("practice", "", company.name, partial(_apply_company, ticket, item))
     caveats = _Caveats(message, item, company)
-    if set(after := caveats.merged(ticket.caveats)) != set(ticket.caveats):
+    if set(after := caveats.merge(ticket.caveats)) != set(ticket.caveats):
         yield FieldChange(
             "ticket's caveats",
             _to_text(ticket.caveats),
             _to_text(after),
             partial(caveats.apply, ticket),
         )
-    for column, value in _fillable_columns(desk, item).items():
+    for column, value in _list_fillable_columns(desk, item).items():
         if value and not getattr(ticket, column):
             yield FieldChange(
                 column.partition("_")[0],
@@ -160,14 +160,14 @@ def compare_ticket(
         )
 
 
-def _fillable_columns(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
+def _list_fillable_columns(desk: Desk, item: InboundItem) -> dict[str, str | bool]:
     """Return the values for columns of the ticket that are filled in where they are empty."""
-    automated = item.is_automated or evidence.is_unread_address(item.contact.key)
+    is_automated = item.is_automated or evidence.is_unread_address(item.contact.key)
     return {
         "link": build_link(desk, item),
         "thread_id": item.thread_id[:200],
         "telemedicine": item.telemedicine,
-        "automated": automated,
+        "automated": is_automated,
     }
 
 
@@ -191,7 +191,7 @@ class _Caveats:
             self._old.add(NO_COMPANY)
             self._new += [NO_MANAGER] if company.manager_id is None else []
 
-    def merged(self, caveats: Sequence[str]) -> list[str]:
+    def merge(self, caveats: Sequence[str]) -> list[str]:
         """Return the ticket's caveats as they should be."""
         return list(dict.fromkeys([*self._new, *(c for c in caveats if c not in self._old)]))
 
@@ -199,7 +199,7 @@ class _Caveats:
         """Write the merged caveats."""
         del now
         lock_ticket(session, ticket)  # a caveat added meanwhile must not get lost
-        ticket.caveats = self.merged(ticket.caveats)
+        ticket.caveats = self.merge(ticket.caveats)
 
 
 # -- applying ----
@@ -222,7 +222,7 @@ def _apply_files(
 ) -> None:
     """Replace a message's files; rows of files still in it stay, since links hold their ids."""
     del now
-    remaining = _own_attachments(message)
+    remaining = _list_own_attachments(message)
     for attachment in item.attachments:
         same = next((row for row in remaining if row.sha256 == attachment.sha256), None)
         if same is None:
@@ -270,7 +270,7 @@ def _apply_contact(
         )
 
 
-def _own_attachments(message: Message) -> list[StoredAttachment]:
+def _list_own_attachments(message: Message) -> list[StoredAttachment]:
     """Return the files that came with the bytes of a message.
 
     Those fetched by its links are not in the bytes, and stay.

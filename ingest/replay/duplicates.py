@@ -17,7 +17,7 @@ from workflow.tickets.actions import (
     FileSeparately,
     HandlerResult,
     Handlers,
-    handler,
+    make_handler,
 )
 
 SEPARATED = "not a duplicate"  # the action in the audit log
@@ -32,13 +32,13 @@ class Duplicate:
     item: InboundItem
 
 
-def handlers(context: AppContext) -> Handlers:
+def build_handlers(context: AppContext) -> Handlers:
     """Return the handlers of commands that read deliveries again."""
 
     def prepare(ticket: int, command: FileSeparately) -> Duplicate:
         return _read_duplicate(context, ticket, command.delivery_id)
 
-    return dict([handler(FileSeparately, _file_separately, prepare)])
+    return dict([make_handler(FileSeparately, _file_separately, prepare)])
 
 
 def _read_duplicate(context: AppContext, ticket: int, delivery_id: int) -> Duplicate:
@@ -70,7 +70,7 @@ def _read_duplicate(context: AppContext, ticket: int, delivery_id: int) -> Dupli
 
 def _file_separately(run: CommandContext, _: FileSeparately) -> HandlerResult:
     """Open a ticket of the duplicate; the two tickets are related."""
-    duplicate = run.prepared
+    duplicate = run.preparation
     assert isinstance(duplicate, Duplicate)
     session, number = run.session, duplicate.delivery_id
     filing = session.get(Filing, (number, duplicate.position), with_for_update=True)
@@ -91,5 +91,5 @@ def _file_separately(run: CommandContext, _: FileSeparately) -> HandlerResult:
     )
     return HandlerResult(
         f"It is ticket #{message.ticket_id} now; the other one is #{run.ticket.id}",
-        opened=message.ticket_id,
+        opened_ticket=message.ticket_id,
     )

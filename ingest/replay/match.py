@@ -58,7 +58,7 @@ MayPair = Callable[[FiledItem, InboundItem], bool]
 
 
 def pair_items(
-    filed: Sequence[FiledItem],
+    filed_items: Sequence[FiledItem],
     items: Sequence[InboundItem],
     fits: MayPair = lambda _filed, _item: True,
 ) -> Pairs:
@@ -68,24 +68,28 @@ def pair_items(
     differently replaces the text on the ticket, and an id that several practices share, or a sender
     and a time, do not prove whose it is.
     """
-    if len(filed) == len(items) == 1:
+    if len(filed_items) == len(items) == 1:
         # the same bytes hold one item, whatever is parsed differently
-        return Pairs([(filed[0], items[0])], [], [])
-    old = {at: _message_traits(f.message) for at, f in enumerate(filed) if f.message is not None}
-    new = {at: _item_traits(item) for at, item in enumerate(items)}
+        return Pairs([(filed_items[0], items[0])], [], [])
+    old = {
+        at: _get_message_traits(f.message)
+        for at, f in enumerate(filed_items)
+        if f.message is not None
+    }
+    new = {at: _get_item_traits(item) for at, item in enumerate(items)}
     matches: dict[int, int] = {}
 
     def may_pair(at: int, other: int) -> bool:
-        return old[at].text == new[other].text or fits(filed[at], items[other])
+        return old[at].text == new[other].text or fits(filed_items[at], items[other])
 
     for match_key in ID_KEYS:
         _match(matches, old, new, match_key, may_pair)
     for match_key in CONTENT_KEYS:
         _match(matches, old, new, match_key, may_pair, unique=True)
-    _match_by_position(matches, filed, new)
+    _match_by_position(matches, filed_items, new)
     return Pairs(
-        matched=[(filed[at], items[matches[at]]) for at in sorted(matches)],
-        gone=[one for at, one in enumerate(filed) if at not in matches],
+        matched=[(filed_items[at], items[matches[at]]) for at in sorted(matches)],
+        gone=[one for at, one in enumerate(filed_items) if at not in matches],
         new=[items[at] for at in new],
     )
 
@@ -131,7 +135,7 @@ def _group_by_key(side: dict[int, _Traits], match_key: MatchKey) -> dict[Hashabl
     return positions
 
 
-def _message_traits(m: Message) -> _Traits:
+def _get_message_traits(m: Message) -> _Traits:
     """Return the properties of a filed message."""
     return _Traits(
         threading.build_stored_key(m),
@@ -143,7 +147,7 @@ def _message_traits(m: Message) -> _Traits:
     )
 
 
-def _item_traits(i: InboundItem) -> _Traits:
+def _get_item_traits(i: InboundItem) -> _Traits:
     """Return the properties of a parsed item."""
     sender = (i.sender.name, i.contact.email)
     return _Traits(

@@ -71,11 +71,11 @@ class ReplayComparison:
 class ReplayTrial:
     """An unprocessed delivery, parsed and filed for trial.
 
-    `filed` items were filed before, for good; `remaining` are yet to be filed; `outcomes` has the
-    first MAX_TRIED of those.
+    `filed_count` items were filed before, for good; `remaining` are yet to be filed; `outcomes` has
+    the first MAX_TRIED of those.
     """
 
-    filed: int  # items filed before, for good
+    filed_count: int  # items filed before, for good
     remaining: int  # yet to be filed
     outcomes: list[ReplayOutcome]  # of those, the first MAX_TRIED
 
@@ -89,27 +89,27 @@ class _OtherKeys:
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
-        self._known: dict[int, set[str] | None] = {}
-        self._requested: set[int] = set()
+        self._keys_by_delivery: dict[int, set[str] | None] = {}
+        self._requested_numbers: set[int] = set()
 
     def __call__(self, number: int) -> set[str] | None:
-        if number not in self._known:
-            self._requested.add(number)
-        return self._known.get(number)
+        if number not in self._keys_by_delivery:
+            self._requested_numbers.add(number)
+        return self._keys_by_delivery.get(number)
 
     def read(self) -> bool:
         """Parse the deliveries that were asked for; return whether there were any."""
-        requested, self._requested = self._requested, set()
-        for number in requested:
+        numbers, self._requested_numbers = self._requested_numbers, set()
+        for number in numbers:
             try:
                 items = parse_delivery(self._context, number).items
                 requests = [i for i in items if isinstance(i, InboundItem)]
-                self._known[number] = {
+                self._keys_by_delivery[number] = {
                     key for i in requests if (key := threading.build_message_key(i))
                 }
             except UnreadableError:
-                self._known[number] = None
-        return bool(requested)
+                self._keys_by_delivery[number] = None
+        return bool(numbers)
 
 
 def preview_replay(context: AppContext, number: int) -> ReplayComparison:
@@ -117,14 +117,19 @@ def preview_replay(context: AppContext, number: int) -> ReplayComparison:
 
     Raises UnreadableError when it cannot be parsed, LookupError when there is no such delivery.
     """
-    read, others = parse_delivery(context, number), _OtherKeys(context)
-    items = read.items
+    parsed_delivery, others = parse_delivery(context, number), _OtherKeys(context)
+    items = parsed_delivery.items
     findings = _compare(context, number, items, others)
     if others.read():
         findings = _compare(context, number, items, others)
     received = list(islice((f for f in findings if f.verdict is Verdict.RECEIVED), MAX_TRIED))
     return ReplayComparison(
-        number, findings, _try_filing(context, number, received), items, others, read.sheets
+        number,
+        findings,
+        _try_filing(context, number, received),
+        items,
+        others,
+        parsed_delivery.sheets,
     )
 
 
@@ -257,7 +262,7 @@ def _try_filing(
         return []
     blob_store = _NullStore(context.settings.blobs, context.sealer, context.settings.inline_limit)
     desk = Desk(context.settings, context.signer, blob_store)
-    with _rolled_back(context) as session, log.mark_trial():
+    with _open_trial_session(context) as session, log.mark_trial():
         filings = compare.file_received(
             desk, session, _get_delivery(session, number, hold=True), findings, context.clock()
         )
@@ -269,7 +274,7 @@ def _try_filing(
 
 
 @contextmanager
-def _rolled_back(context: AppContext) -> Iterator[Session]:
+def _open_trial_session(context: AppContext) -> Iterator[Session]:
     """Yield a session that is rolled back."""
     with Session(context.store.engine) as session:
         yield session

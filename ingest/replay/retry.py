@@ -83,14 +83,14 @@ def dismiss(context: AppContext, numbers: Sequence[int], reason: str, *, by: str
     ActionNotAllowed when one of them does not exist or nothing of it failed.
     """
     now, ids = context.clock(), sorted(set(numbers))
-    selected = (
+    query = (
         select(Delivery)
         .where(Delivery.id.in_(ids))
         .order_by(Delivery.id)
         .options(defer(Delivery.content))
     )
     with context.store.transaction() as session:
-        deliveries = {d.id: d for d in session.scalars(selected.with_for_update())}
+        deliveries = {d.id: d for d in session.scalars(query.with_for_update())}
         rows = {
             n: _dismiss_rows(session, d)
             for n, d in deliveries.items()

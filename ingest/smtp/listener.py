@@ -121,7 +121,7 @@ class Handler:
             transport=self._transport,
             format=Format.MAIL,
             raw=raw,
-            envelope=_envelope(server, session, envelope),
+            envelope=_build_envelope(server, session, envelope),
             reference=secrets.token_hex(8),
         )
         try:
@@ -144,11 +144,11 @@ class Certificate:
     def __init__(self, settings: Settings) -> None:
         """Load the certificate. Raises OSError (SSLError is one) when it cannot be used."""
         self._settings = settings
-        self._changed = 0
+        self._changed_at = 0
         self._context: ssl.SSLContext | None = None
         self._read()
 
-    def context(self) -> ssl.SSLContext | None:
+    def get_context(self) -> ssl.SSLContext | None:
         """Return the context for a new connection, None without a certificate."""
         try:
             self._read()
@@ -159,11 +159,11 @@ class Certificate:
     def _read(self) -> None:
         """Load the certificate if its file has changed."""
         path = self._settings.tls_certificate
-        if path is None or (changed := path.stat().st_mtime_ns) == self._changed:
+        if path is None or (changed_at := path.stat().st_mtime_ns) == self._changed_at:
             return
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(path, self._settings.tls_key)
-        self._context, self._changed = context, changed
+        self._context, self._changed_at = context, changed_at
 
 
 class Listener:
@@ -199,7 +199,7 @@ class Listener:
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
         host, _, port = address.rpartition(":")
         server = await asyncio.get_running_loop().create_server(
-            lambda: kind(handler, limits, name, self._certificate.context()),
+            lambda: kind(handler, limits, name, self._certificate.get_context()),
             host.strip("[]"),
             int(port),
             backlog=512,
@@ -249,7 +249,7 @@ async def _serve(settings: Settings, accept: Accept, report: ReportFault) -> Non
 
 
 @contextmanager
-def in_thread(
+def run_in_thread(
     settings: Settings, accept: Accept, report: ReportFault = log.fault
 ) -> Iterator[Listener]:
     """Run the listeners in a thread while the block lasts: for tests and demonstrations."""
@@ -267,7 +267,7 @@ def in_thread(
             thread.join()
 
 
-def _envelope(server: GuardedSMTP, session: Session, envelope: Envelope) -> dict[str, object]:
+def _build_envelope(server: GuardedSMTP, session: Session, envelope: Envelope) -> dict[str, object]:
     """Return the envelope of a message as values for JSON.
 
     Without control characters and lone surrogates.

@@ -22,17 +22,17 @@ class MemoryBudget:
     def __init__(self, limit: int) -> None:
         """Create a budget; `limit` is the size of the largest message, in octets."""
         self.held_octets = 0
-        self._shared = SHARED_FACTOR * limit
+        self._shared_limit = SHARED_FACTOR * limit
         # an ordered set: the message that grew large first comes first
         self._large: dict[MemoryShare, None] = {}
-        self._released = asyncio.Event()
+        self._release_event = asyncio.Event()
 
     def may_hold(self, share: "MemoryShare", octets: int) -> bool:
         """Return whether a message may hold so many octets more."""
         if share.octets + octets <= SMALL_OCTETS:
             return True
         self._large.setdefault(share)
-        return self.held_octets + octets <= self._shared or share in islice(
+        return self.held_octets + octets <= self._shared_limit or share in islice(
             self._large, UNLIMITED_MESSAGES
         )
 
@@ -43,12 +43,12 @@ class MemoryBudget:
         self.held_octets -= share.octets
         share.octets = 0
         self._large.pop(share, None)
-        self._released.set()
-        self._released = asyncio.Event()
+        self._release_event.set()
+        self._release_event = asyncio.Event()
 
     async def wait_for_release(self) -> None:
         """Return once some memory was released."""
-        await self._released.wait()
+        await self._release_event.wait()
 
 
 class MemoryShare:

@@ -124,7 +124,7 @@ class GuardedSession(SMTP):
         )
         self.host = ""
         self._limits = limits
-        self._error_count = self._junk_count = self._received = 0
+        self._error_count = self._junk_count = self._octets_received = 0
         self._share = MemoryShare(limits.memory)  # of the message being received
         self._owed_replies = 1  # replies that the next answer counts for
         self._is_between = False  # waiting for a command, outside a transaction
@@ -133,15 +133,15 @@ class GuardedSession(SMTP):
         """Greet and answer commands until the session ends; this replaces aiosmtpd's loop."""
         self._session_ends = self.loop.time() + self._settings.smtp_session_seconds
         try:
-            self.host = _host_key(self.session.peer)
+            self.host = _make_host_key(self.session.peer)
             self._limits.admit(self)
             await self._greet()
             while True:
                 await self._answer_command(await self._read_command())
         except CloseSession as closing:
-            self._say_last(str(closing))
+            self._write_last_reply(str(closing))
         except TimeoutError:
-            self._say_last("421 4.4.2 too slow, try again later")
+            self._write_last_reply("421 4.4.2 too slow, try again later")
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -149,7 +149,7 @@ class GuardedSession(SMTP):
             if self.transport is not None:
                 self._reset_timeout(LINGER_SECONDS)
 
-    def _say_last(self, reply: str) -> None:
+    def _write_last_reply(self, reply: str) -> None:
         """Write the last reply."""
         if not reply.startswith("221"):
             log.delivery_refused(self.channel, reply)
@@ -232,7 +232,7 @@ class GuardedSession(SMTP):
 
     def data_received(self, data: bytes) -> None:
         """Count the octets received: the rate of a message is computed from them."""
-        self._received += len(data)
+        self._octets_received += len(data)
         super().data_received(data)
 
     def eof_received(self) -> bool:
@@ -268,10 +268,10 @@ class GuardedSession(SMTP):
         """
         limit, size, refusal = self._settings.mail_limit, 0, ""
         self._share = MemoryShare(self._limits.memory)
-        begun, before = self.loop.time(), self._received
+        began_at, before = self.loop.time(), self._octets_received
         parts: list[bytes] = []
         while not parts or not parts[-1].endswith(END_OF_DATA):
-            part = await self._read_part(begun, before)
+            part = await self._read_part(began_at, before)
             size += len(part)
             if size > limit + 2 + 3:  # the CRLF fed above, and the dot's line
                 refusal = f"552 5.3.4 message larger than {limit} octets"
@@ -290,17 +290,17 @@ class GuardedSession(SMTP):
         share, self._share = self._share, MemoryShare(self._limits.memory)
         return share
 
-    async def _read_part(self, begun: float, before: int) -> bytes:
+    async def _read_part(self, began_at: float, before: int) -> bytes:
         """Return more of a message, up to its end or some 64 KiB.
 
-        `begun` and `before` are the loop's time and the count of octets received when the message
-        began. Raises TimeoutError when the client sends too slowly.
+        `began_at` and `before` are the loop's time and the count of octets received when the
+        message began. Raises TimeoutError when the client sends too slowly.
         """
         idle = self._settings.smtp_idle_seconds
         while True:
-            seen = self._received
-            latest = begun + min(
-                idle + (seen - before) / MIN_RATE, self._settings.smtp_session_seconds
+            received_before = self._octets_received
+            latest = began_at + min(
+                idle + (received_before - before) / MIN_RATE, self._settings.smtp_session_seconds
             )
             try:
                 async with asyncio.timeout_at(min(latest, self.loop.time() + idle)):
@@ -308,7 +308,7 @@ class GuardedSession(SMTP):
             except asyncio.LimitOverrunError as full:
                 return await self._reader.read(full.consumed)
             except TimeoutError:
-                if self._received == seen:
+                if self._octets_received == received_before:
                     raise
 
 
@@ -328,7 +328,7 @@ def _remove_dot_stuffing(parts: list[bytes]) -> tuple[bytes, str]:
     return raw.replace(b"\r\n.", b"\r\n"), ""
 
 
-def _host_key(peer: object) -> str:
+def _make_host_key(peer: object) -> str:
     """Return the key that connections are counted by: IPv4 address, or /64 of an IPv6 one."""
     if not isinstance(peer, tuple):
         raise ConnectionResetError  # gone before it was greeted

@@ -50,13 +50,13 @@ class Record:
     values: Mapping[str, Value] = field(repr=False)
     cells: tuple[tuple[str, str], ...] = field(repr=False)
 
-    def value(self, name: str) -> Value:
+    def get_value(self, name: str) -> Value:
         """Return the value of a property; a blank one where the row has none."""
         return self.values.get(name, _BLANK)
 
-    def text(self, name: str) -> str:
+    def get_text(self, name: str) -> str:
         """Return a property as text, "" where the row has none."""
-        return self.value(name).text
+        return self.get_value(name).text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Heading:
     columns: tuple[Column, ...]
 
     @property
-    def known(self) -> int:
+    def known_count(self) -> int:
         """Number of properties that have a column."""
         return len({column.property for column in self.columns} - {""})
 
@@ -91,7 +91,7 @@ _Ranks = Mapping[str, tuple[str, int]]
 def parse_export(
     raw: bytes,
     words: ColumnNames,
-    needed: Sequence[str],
+    needed_properties: Sequence[str],
     columns: Mapping[str, str],
     options: Options = DEFAULT_OPTIONS,
 ) -> Export:
@@ -99,7 +99,7 @@ def parse_export(
 
     `columns` maps headings of the file to properties of ours; it goes before `words`.
 
-    Raises ParseError when the file is none we read, when no column holds a `needed` property, or
+    Raises ParseError when the file is none we read, when no column holds a needed property, or
     when `columns` names a column or property that is not there; later, from `records`, when the
     file turns out to be damaged.
     """
@@ -109,11 +109,11 @@ def parse_export(
     with_heading = [(table, heading) for table, heading in headings if heading is not None]
     if not with_heading:
         raise ParseError(
-            f"no row of headings found: a column for {_in_words(needed[0])} is needed, under a name"
-            " we know"
+            f"no row of headings found: a column for {_write_as_words(needed_properties[0])}"
+            " is needed, under a name we know"
         )
-    table, heading = max(with_heading, key=lambda pair: pair[1].known)  # the first of equals
-    _check(heading, words, needed, columns)
+    table, heading = max(with_heading, key=lambda pair: pair[1].known_count)  # the first of equals
+    _check(heading, words, needed_properties, columns)
     if len(tables) > 1:
         notes = [*notes, f"{len(tables) - 1} other sheets of the file were not read"]
     return Export(heading.columns, tuple(notes), partial(_iter_records, table, heading, ranks))
@@ -143,12 +143,15 @@ def _rank_headings(words: ColumnNames, columns: Mapping[str, str]) -> dict[str, 
     return ranks | chosen
 
 
-def _in_words(name: str) -> str:
+def _write_as_words(name: str) -> str:
     return name.replace("_", " ")
 
 
 def _check(
-    heading: _Heading, words: ColumnNames, needed: Sequence[str], columns: Mapping[str, str]
+    heading: _Heading,
+    words: ColumnNames,
+    needed_properties: Sequence[str],
+    columns: Mapping[str, str],
 ) -> None:
     """Raise ParseError where a chosen column or property, or a needed property, is missing."""
     labels = {normalize.fold_label(column.label) for column in heading.columns}
@@ -158,10 +161,10 @@ def _check(
         if normalize.fold_label(label) not in labels:
             raise ParseError(f"the file has no column {label}")
     properties = {column.property for column in heading.columns}
-    for name in needed:
+    for name in needed_properties:
         if name not in properties:
             raise ParseError(
-                f"no column holds the {_in_words(name)}: say which does, as in"
+                f"no column holds the {_write_as_words(name)}: say which does, as in"
                 f' --map "Column={name}"'
             )
 
@@ -170,8 +173,8 @@ def _find_heading(table: Table, ranks: _Ranks) -> _Heading | None:
     """Return the one of the first rows that has most of our words; None where none has any."""
     rows = islice(table.rows(), _MAX_SEARCHED_ROWS)
     candidates = [_make_heading(row, table.cells, ranks) for row in rows]
-    best = max(candidates, key=lambda heading: heading.known, default=None)
-    return best if best is not None and best.known else None
+    best = max(candidates, key=lambda heading: heading.known_count, default=None)
+    return best if best is not None and best.known_count else None
 
 
 def _make_heading(row: Row, reader: CellReader, ranks: _Ranks) -> _Heading:
@@ -191,7 +194,7 @@ def _iter_records(table: Table, heading: _Heading, ranks: _Ranks) -> Iterator[Re
         """Return the rank of a column's heading among those of its property."""
         return ranks[normalize.fold_label(column.label, ranks)][1]
 
-    ranked = sorted((column for column in heading.columns if column.property), key=rank)
+    ranked_columns = sorted((column for column in heading.columns if column.property), key=rank)
     labels = {column.number: column.label for column in heading.columns}
     for row in table.rows():
         if row.number <= heading.row:
@@ -203,7 +206,7 @@ def _iter_records(table: Table, heading: _Heading, ranks: _Ranks) -> Iterator[Re
             (labels.get(number, f"column {number}"), value.text)
             for number, value in sorted(values.items())
         )
-        yield Record(row.number, _assign_properties(ranked, values), tuple(cells))
+        yield Record(row.number, _assign_properties(ranked_columns, values), tuple(cells))
 
 
 def _read_values(reader: CellReader, row: Row) -> dict[int, Value]:
@@ -212,13 +215,16 @@ def _read_values(reader: CellReader, row: Row) -> dict[int, Value]:
     return {number: value for number, value in values.items() if value.text or value.flaw}
 
 
-def _assign_properties(ranked: Sequence[Column], values: Mapping[int, Value]) -> dict[str, Value]:
+def _assign_properties(
+    ranked_columns: Sequence[Column], values: Mapping[int, Value]
+) -> dict[str, Value]:
     """Return the value of each property.
 
-    Of two columns for one property the first that has a value counts; `ranked` are in that order.
+    Of two columns for one property the first that has a value counts; `ranked_columns` are in that
+    order.
     """
     properties: dict[str, Value] = {}
-    for column in ranked:
+    for column in ranked_columns:
         if column.number in values:
             properties.setdefault(column.property, values[column.number])
     return properties
@@ -251,7 +257,7 @@ def _count_known(table: Table, ranks: _Ranks) -> int:
         heading = _find_heading(table, ranks)
     except ParseError:
         return 0
-    return heading.known if heading else 0
+    return heading.known_count if heading else 0
 
 
 def _decode(raw: bytes) -> str:
@@ -268,11 +274,11 @@ def _iter_text_rows(text: str, delimiter: str) -> Iterator[Row]:
     lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
     try:
         for number, line in enumerate(lines, start=1):
-            filled = {
+            cells = {
                 column: Cell("s", value) for column, value in enumerate(line, start=1) if value
             }
-            if filled:
-                yield Row(number, hidden=False, cells=filled)
+            if cells:
+                yield Row(number, hidden=False, cells=cells)
     except csv.Error as error:
         raise ParseError(
             "a text file whose quotes do not match: export it again, or as .xlsx"

@@ -72,11 +72,11 @@ def _decode_files(
     whole = _LINE_ENDS.sub("", text).replace(" ", "+")
     for pieces in (parts, [whole]):
         files = [_decode_file(piece, is_file_field=is_file_field) for piece in pieces]
-        decoded = [file for file in files if file is not None]
-        if len(decoded) == len(pieces):
+        decoded_files = [file for file in files if file is not None]
+        if len(decoded_files) == len(pieces):
             return tuple(
                 Attachment(name=filenames.make_name(mime, place), mime=mime, content=content)
-                for place, (mime, content) in enumerate(decoded, number)
+                for place, (mime, content) in enumerate(decoded_files, number)
             )
     return ()
 
@@ -95,11 +95,11 @@ def _decode_file(text: str, *, is_file_field: bool) -> tuple[str, bytes] | None:
         body, mime = text, ""
         if len(body) < _MIN_LENGTH:
             return None
-    detected = _detect_type(_decode_base64(body[:_MIN_LENGTH]))
-    if data_uri is None and not is_file_field and not detected:
+    detected_type = _detect_type(_decode_base64(body[:_MIN_LENGTH]))
+    if data_uri is None and not is_file_field and not detected_type:
         return None
     content = _decode_base64(body)
-    return (mime or detected or _UNKNOWN, content) if content else None
+    return (mime or detected_type or _UNKNOWN, content) if content else None
 
 
 def _decode_base64(text: str) -> bytes:

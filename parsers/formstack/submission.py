@@ -2,9 +2,15 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from urllib.parse import parse_qsl
 
+from parsers.formstack.field_labels import (
+    ENVELOPE_FIELDS,
+    FIELDS_BY_TYPE,
+    HIDDEN_FIELDS,
+    NAME_FIELDS,
+    find_field,
+)
 from parsers.formstack.files import AnswerFiles, find_files
 from parsers.formstack.values import Answer, parse_answer
 from parsers.item import Attachment, Format, InboundItem, ParseError
@@ -12,150 +18,8 @@ from parsers.options import DEFAULT_OPTIONS, FormMap, Options
 from parsers.text import json, normalize
 from parsers.text.json import Json
 
-# A form's label, folded by `normalize.fold_label` -> our field. Others are kept in `details`.
-LABELS = {
-    synonym: ours
-    for ours, synonyms in {
-        "form": ["form id", "formid"],
-        "submission": ["unique id", "uniqueid"],
-        "secret": ["handshake key", "handshakekey"],
-        "name": [
-            "name",
-            "full name",
-            "contact",
-            "contact name",
-            "contact person",
-            "submitted by",
-            "requester",
-            "requested by",
-            "caller",
-            "from",
-            "sender",
-        ],
-        "first_name": ["first name", "firstname", "given name"],
-        "last_name": ["last name", "lastname", "surname", "family name"],
-        "email": [
-            "email",
-            "e mail",
-            "email address",
-            "e mail address",
-            "contact email",
-            "contact email address",
-            "work email",
-            "business email",
-            "reply email",
-        ],
-        "phone": [
-            "phone",
-            "phone number",
-            "telephone",
-            "telephone number",
-            "contact phone",
-            "contact phone number",
-            "callback",
-            "callback number",
-            "call back number",
-            "best phone number",
-            "mobile",
-            "cell phone",
-            "work phone",
-            "office phone",
-            "daytime phone",
-        ],
-        "company": [
-            "practice",
-            "practice name",
-            "company",
-            "company name",
-            "clinic",
-            "clinic name",
-            "organization",
-            "organisation",
-            "account name",
-            "client",
-            "client name",
-            "customer",
-            "customer name",
-            "office",
-            "office name",
-            "business name",
-            "facility",
-            "facility name",
-        ],
-        "company_number": [
-            "practice id",
-            "practice number",
-            "practice no",
-            "kareo practice id",
-            "kareo id",
-            "company id",
-            "company number",
-            "customer id",
-            "account",
-            "account id",
-            "account number",
-            "client id",
-        ],
-        "subject": ["subject", "title", "topic", "re", "summary"],
-        "description": [
-            "message",
-            "description",
-            "question",
-            "questions",
-            "details",
-            "issue",
-            "problem",
-            "comments",
-            "comment",
-            "notes",
-            "body",
-            "request",
-            "inquiry",
-            "billing issue",
-            "billing question",
-            "issue description",
-            "description of issue",
-            "description of the issue",
-            "message body",
-            "describe issue",
-            "describe the issue",
-            "describe problem",
-            "additional information",
-            "how can we help",
-            "how can we help you",
-            "what can we help you with",
-        ],
-        "category": [
-            "category",
-            "issue type",
-            "type of issue",
-            "type of request",
-            "request type",
-            "ticket type",
-            "reason",
-            "reason for request",
-            "department",
-        ],
-        "telemedicine": [
-            "telemedicine",
-            "telehealth",
-            "is this about telemedicine",
-            "telemedicine issue",
-            "telehealth issue",
-        ],
-    }.items()
-    for synonym in synonyms
-}
-# With "include field type" a form has the type of a field whose label means nothing ("Q3", a bare
-# field id).
-FIELDS_BY_TYPE = {"email": "email", "phone": "phone", "name": "name", "file": "file"}
-# Formstack's own, not the customer's: never part of the text.
-ENVELOPE_FIELDS = {"form", "submission", "secret"}
-HIDDEN_FIELDS = {*ENVELOPE_FIELDS, "ignore"}  # and those that our settings leave out
-NAME_FIELDS = {"name", "first_name", "last_name"}
 NO_FILES = AnswerFiles()
 
-_LEADING = re.compile(r"^(?:(?:your|my|our|the|please|enter|provide|select|choose|best) )+")
 _ID = re.compile(r"\w{1,64}", re.ASCII)
 _NO = {"", "no", "n", "false", "0", "none", "off", "unchecked"}
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json")
@@ -247,7 +111,7 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
         phone=normalize.to_one_line(_find_first(answers, "phone")),
         category=normalize.to_one_line(_find_first(answers, "category")),
         subject=normalize.to_one_line(_find_first(answers, "subject")),
-        text="\n".join(f"{answer.label}: {answer.text}" for answer in _list_shown(answers)),
+        text="\n".join(f"{answer.label}: {answer.text}" for answer in _list_shown_answers(answers)),
         details=tuple(
             (answer.label, answer.text)
             for name, answer in answers
@@ -317,18 +181,18 @@ def _assign_fields(fields: RawFields, form: FormMap | None) -> FieldAnswers:
     readings = _prefer_settings(readings)
     fields_by_type = _list_fields_by_type({one.name for one in readings if one.is_answered})
     return [
-        _with_label(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
+        _name_by_field(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
         for one in readings
     ]
 
 
 def _prefer_settings(readings: list[_Reading]) -> list[_Reading]:
     """Return the fields without those that only look like one the settings name, and answered."""
-    settled = {one.by_settings for one in readings if one.by_settings and one.is_answered}
-    if not settled.isdisjoint(NAME_FIELDS):
-        settled |= NAME_FIELDS
+    settled_fields = {one.by_settings for one in readings if one.by_settings and one.is_answered}
+    if not settled_fields.isdisjoint(NAME_FIELDS):
+        settled_fields |= NAME_FIELDS
     return [
-        replace(one, name="") if one.name in settled and not one.is_by_settings else one
+        replace(one, name="") if one.name in settled_fields and not one.is_by_settings else one
         for one in readings
     ]
 
@@ -342,48 +206,37 @@ def _read_field(label: str, value: Json, settings: dict[str, str]) -> _Reading:
     return _Reading(answer, name, by_settings)
 
 
-def _list_fields_by_type(answered: set[str]) -> dict[str, str]:
+def _list_fields_by_type(answered_fields: set[str]) -> dict[str, str]:
     """Return the field that a field type stands for, without those that are answered already.
 
     Files are never answered: there may be several.
     """
-    if not answered.isdisjoint(NAME_FIELDS):
-        answered = answered | {"name"}
+    if not answered_fields.isdisjoint(NAME_FIELDS):
+        answered_fields = answered_fields | {"name"}
     return {
         field_type: name
         for field_type, name in FIELDS_BY_TYPE.items()
-        if name == "file" or name not in answered
+        if name == "file" or name not in answered_fields
     }
 
 
-def _with_label(name: str, answer: Answer) -> tuple[str, Answer]:
+def _name_by_field(name: str, answer: Answer) -> tuple[str, Answer]:
     """Return the answer under our word for it where the form sends a number for a label."""
     if name and name not in ENVELOPE_FIELDS and answer.label.isdecimal():
         answer = replace(answer, label=name.replace("_", " ").capitalize())
     return name, answer
 
 
-def find_field(label: str) -> str:
-    """Return our field for a label, "" if the label means nothing to us."""
-    return _find_field(label[: normalize.MAX_LINE_LENGTH])
-
-
-@lru_cache(maxsize=1024)  # the same few forms, again and again
-def _find_field(label: str) -> str:
-    folded = normalize.fold_label(label, LABELS)
-    return LABELS.get(folded) or LABELS.get(_LEADING.sub("", folded), "")
-
-
 # -- content of the item ----
 
 
-def _find_first(answers: FieldAnswers, wanted: str) -> str:
+def _find_first(answers: FieldAnswers, field_name: str) -> str:
     """Return the first answer for a field of ours, "" where there is none."""
-    return next((answer.text for name, answer in answers if name == wanted and answer.text), "")
+    return next((answer.text for name, answer in answers if name == field_name and answer.text), "")
 
 
-def _join(answers: FieldAnswers, wanted: str) -> str:
-    return " ".join(answer.text for name, answer in answers if name == wanted)
+def _join(answers: FieldAnswers, field_name: str) -> str:
+    return " ".join(answer.text for name, answer in answers if name == field_name)
 
 
 def _find_name(answers: FieldAnswers) -> str:
@@ -413,7 +266,7 @@ def _take_files(answers: FieldAnswers) -> tuple[AnswerFiles, FieldAnswers]:
     return AnswerFiles(tuple(dict.fromkeys(links)), tuple(attachments)), remaining
 
 
-def _list_shown(answers: FieldAnswers) -> list[Answer]:
+def _list_shown_answers(answers: FieldAnswers) -> list[Answer]:
     """Return every answered field of the customer, the description before the others."""
     description = [answer for name, answer in answers if name == "description"]
     others = [

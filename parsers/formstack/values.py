@@ -60,13 +60,13 @@ def _split(value: str, field_type: str) -> Json:
     type_at_end = _TYPE_AT_END.search(value[-100:])
     if not type_at_end:
         return _split_known_lines(value) or _split_one_line(value, field_type) or value
-    stated = type_at_end[1]
+    stated_type = type_at_end[1]
     body = value[: len(value) - len(type_at_end[0])]
-    parts = _split_one_line(body, stated.casefold())
-    parts = parts or _split_lines(body, any_key=stated in _ANY_KEY)
+    parts = _split_one_line(body, stated_type.casefold())
+    parts = parts or _split_lines(body, any_key=stated_type in _ANY_KEY)
     if not parts and body.strip():
         return value
-    return (*parts, ("field_type", stated))
+    return (*parts, ("field_type", stated_type))
 
 
 def _split_one_line(value: str, field_type: str) -> Pairs:

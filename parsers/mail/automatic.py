@@ -109,10 +109,10 @@ def _find_field_signs(fields: Fields) -> Iterator[Sign]:
 
 def _find_combined_signs(fields: Fields, names: set[str]) -> Iterator[Sign]:
     """Yield the signs of fields that mean something only beside another one."""
-    is_generated = _first_word(fields, "auto-submitted") == "auto-generated"
+    is_generated = _find_first_word(fields, "auto-submitted") == "auto-generated"
     if is_generated and fields.find_first("in-reply-to").strip():
         yield _get_sign("auto-submitted-answer")  # Exchange marks its out-of-office notes so
-    suppresses_all = _first_word(fields, "x-auto-response-suppress") == "all"
+    suppresses_all = _find_first_word(fields, "x-auto-response-suppress") == "all"
     if "x-ms-exchange-inbox-rules-loop" in names and suppresses_all:
         yield _get_sign("inbox-rule-answer")
 
@@ -120,10 +120,10 @@ def _find_combined_signs(fields: Fields, names: set[str]) -> Iterator[Sign]:
 def _matches_field(sign: Sign, fields: Fields, name: str) -> bool:
     if sign.value is None:
         return bool(fields.find_first(name).strip())
-    return sign.value.fullmatch(_first_word(fields, name)) is not None
+    return sign.value.fullmatch(_find_first_word(fields, name)) is not None
 
 
-def _first_word(fields: Fields, name: str) -> str:
+def _find_first_word(fields: Fields, name: str) -> str:
     """Return the first word of a field, lower case and without comments."""
     return re.split(r"[\s;,(]", fields.find_text(name).strip().lower(), maxsplit=1)[0]
 

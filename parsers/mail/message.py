@@ -44,9 +44,9 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         format=Format.MAIL,
         external_id=ids[0].strip("<>") if ids else "",
         sender=sender,
-        reply_to=_people(fields, "reply-to", hint),
-        to=_people(fields, "to", hint),
-        cc=_people(fields, "cc", hint),
+        reply_to=_list_people(fields, "reply-to", hint),
+        to=_list_people(fields, "to", hint),
+        cc=_list_people(fields, "cc", hint),
         subject=subject,
         text=body_text,
         reply_text=_extract_newest(content, role),
@@ -62,7 +62,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
-        loop_addresses=tuple(address.key for address in _people(fields, "x-loop", hint)),
+        loop_addresses=tuple(address.key for address in _list_people(fields, "x-loop", hint)),
         signs=verdict.signs,
     )
     return _add_caveats(item, (*tree.caveats, *content.caveats))
@@ -102,7 +102,7 @@ def _parse_people(fields: Fields, name: str, hint: str) -> list[Address]:
     return [person for value in fields.find_all(name) for person in addresses.parse(value, hint)]
 
 
-def _people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
+def _list_people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
     return tuple(_parse_people(fields, name, hint)[: addresses.MAX_ADDRESSES])
 
 

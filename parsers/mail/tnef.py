@@ -103,7 +103,7 @@ def parse(content: bytes) -> TnefContent | None:
     reader = _Reader()
     for number, data in _iter_attributes(memoryview(content)):
         reader.take(number, data)
-    return reader.content()
+    return reader.get_content()
 
 
 class _Reader:
@@ -127,7 +127,7 @@ class _Reader:
             case _ if self._files:
                 self._fill(self._files[-1], number, data)
 
-    def content(self) -> TnefContent:
+    def get_content(self) -> TnefContent:
         """Return what was read."""
         files = [(file.name, file.content) for file in self._files if file.content or file.name]
         return TnefContent(self._plain, self._html, files)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from parsers.item import REJECTION_HEADING, SheetCounts
 from parsers.options import Options
-from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message.columns import Heading, HeadingFinder
+from parsers.secure_message import headings
+from parsers.secure_message.headings import Heading, HeadingFinder
 from parsers.secure_message.row import (
     NO_MERGED_VALUES,
     RowReader,
@@ -154,23 +154,23 @@ class Tally:
         """Count the row of a heading, title or footer; `kind` is its plural."""
         self._places[kind].add(row)
 
-    def counts(self, sheet: str) -> SheetCounts:
+    def get_counts(self, sheet: str) -> SheetCounts:
         """Return the counts so far."""
-        headings, titles, footers = self._places.values()
+        heading_rows, title_rows, footer_rows = self._places.values()
         return SheetCounts(
             sheet=sheet,
             rows=self.rows,
             items=self.items,
             repeated=self.repeated,
             rejected=self.rejected,
-            headings=headings.count,
-            titles=titles.count,
-            footers=footers.count,
+            headings=heading_rows.count,
+            titles=title_rows.count,
+            footers=footer_rows.count,
             blank=self.blank,
             hidden_rows=self.hidden_rows,
-            heading_places=str(headings),
-            title_places=str(titles),
-            footer_places=str(footers),
+            heading_places=str(heading_rows),
+            title_places=str(title_rows),
+            footer_places=str(footer_rows),
         )
 
 
@@ -207,9 +207,9 @@ class Layout:
         self.tally = Tally()
         self._table, self._options = table, options
         self._finder = HeadingFinder(options.profiles)
-        self._rows = self._iter_filled()
-        self._first_rows = list(islice(self._rows, secure_message_columns.MAX_SEARCHED_ROWS))
-        self.heading = secure_message_columns.find_heading(
+        self._rows = self._iter_filled_rows()
+        self._first_rows = list(islice(self._rows, headings.MAX_SEARCHED_ROWS))
+        self.heading = headings.find_heading(
             [row.texts for row in self._first_rows], options.profiles
         )
         self._open: _OpenTables | None = None
@@ -235,7 +235,7 @@ class Layout:
 
         Of many sheets, each would hold memory until then.
         """
-        self._first_rows, self._rows = [], self._iter_filled()
+        self._first_rows, self._rows = [], self._iter_filled_rows()
         self.tally = Tally()
 
     def has_table_below(self) -> bool:
@@ -244,11 +244,13 @@ class Layout:
         It reads the whole sheet, and rewinds it.
         """
         self.rewind()
-        headings = (
+        candidates = (
             self._find_heading_at(row.texts, following)
-            for row, following in _with_following(self._rows)
+            for row, following in _pair_with_following(self._rows)
         )
-        has_table = any(heading is not None and not heading.missing_fields for heading in headings)
+        has_table = any(
+            heading is not None and not heading.missing_fields for heading in candidates
+        )
         self.rewind()
         return has_table
 
@@ -270,7 +272,7 @@ class Layout:
 
     # -- reading ----
 
-    def _iter_filled(self) -> Iterator[SheetRow]:
+    def _iter_filled_rows(self) -> Iterator[SheetRow]:
         """Yield the rows with any value, and with the values of merged cells from above.
 
         Counts all rows as they go by, also the blank ones between those of the sheet.
@@ -278,14 +280,14 @@ class Layout:
         tally, merged_cells = self.tally, _MergedCells()
         last_number, is_after_blank = 0, False
         for row, values in self._iter_values():
-            skipped = max(row.number - last_number - 1, 0)
-            tally.rows += skipped + 1
-            tally.blank += skipped if values else skipped + 1
+            skipped_rows = max(row.number - last_number - 1, 0)
+            tally.rows += skipped_rows + 1
+            tally.blank += skipped_rows if values else skipped_rows + 1
             tally.hidden_rows += row.hidden
             last_number = max(last_number, row.number)
-            is_after_blank = is_after_blank or skipped > 0 or not values
+            is_after_blank = is_after_blank or skipped_rows > 0 or not values
             if values:
-                merged = merged_cells.reaching(row.number, values)
+                merged = merged_cells.take_reaching(row.number, values)
                 yield SheetRow(
                     row.number, row.hidden, values, merged, is_after_blank=is_after_blank
                 )
@@ -302,7 +304,7 @@ class Layout:
                 value = read_value(cell)
                 if value.text or value.flaw:
                     values[column] = value
-            if place < secure_message_columns.MAX_SEARCHED_ROWS:
+            if place < headings.MAX_SEARCHED_ROWS:
                 our_columns.update(_find_our_columns(values))
             if our_columns:
                 values = {c: value for c, value in values.items() if c not in our_columns}
@@ -439,7 +441,7 @@ class Layout:
         inside = {column: text for column, text in row.texts.items() if column in table.labels}
         if not inside:
             return following is not None and not following.values.keys().isdisjoint(table.labels)
-        recognised = secure_message_columns.parse_heading([inside], 0, None).recognised_count
+        recognised = headings.parse_heading([inside], 0, None).recognised_count
         return 2 * recognised < len(inside)
 
     def _begin_beside(self, heading: Heading, row: SheetRow) -> Iterator[RequestRow]:
@@ -464,7 +466,7 @@ class Layout:
             )
             tables.append(_TableColumns(block, reader, 1, None, row.number))
         tables.sort(key=lambda one: min(one.heading.labels))
-        spans = secure_message_columns.find_column_spans([one.heading for one in tables])
+        spans = headings.find_column_spans([one.heading for one in tables])
         tables = [
             one._replace(first=first, last=last)
             for one, (first, last) in zip(tables, spans, strict=True)
@@ -567,7 +569,7 @@ class Layout:
             reader = self._make_reader(blocks[0], self.name, details)
             yield _TableColumns(blocks[0], reader, 1, None)
             return
-        spans = secure_message_columns.find_column_spans(blocks)
+        spans = headings.find_column_spans(blocks)
         is_of_sheet = all(column < spans[1][0] for title in titles for column in title.values)
         for block, (first, last) in zip(blocks, spans, strict=True):
             details = self._list_details(titles, (1, None) if is_of_sheet else (first, last))
@@ -587,9 +589,7 @@ class Layout:
 
         The rows that follow show which ids count rows.
         """
-        following = [
-            row.values for row in self._ahead.peek(secure_message_columns.MAX_SEARCHED_ROWS)
-        ]
+        following = [row.values for row in self._ahead.peek(headings.MAX_SEARCHED_ROWS)]
         if heading.has_two_rows:  # its second row has not been taken yet
             following = following[1:]
         counting = find_counting_fields(heading, following)
@@ -603,7 +603,7 @@ class Layout:
             yield self._reject(row)
             return
         self._pending.append(row)
-        if len(self._pending) > secure_message_columns.MAX_SEARCHED_ROWS:
+        if len(self._pending) > headings.MAX_SEARCHED_ROWS:
             yield self._reject(self._pending.pop(0))
 
     def _take_inside(self, row: SheetRow) -> Iterator[RequestRow]:
@@ -723,7 +723,9 @@ class _MergedCells:
         # Last row, first row and value of each.
         self._cells: dict[int, tuple[int, int, Value]] = {}
 
-    def reaching(self, number: int, values: Collection[int]) -> Mapping[int, tuple[int, Value]]:
+    def take_reaching(
+        self, number: int, values: Collection[int]
+    ) -> Mapping[int, tuple[int, Value]]:
         """Return first row and value of the cells that reach down to a row, and forget the others.
 
         A cell ends where its column has a value of its own, in `values`.
@@ -762,7 +764,7 @@ class _LookAhead(Iterator[SheetRow]):
         return list(islice(self._waiting, most))
 
 
-def _with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
+def _pair_with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetRow | None]]:
     """Yield each row with the one that follows it."""
     row = next(rows, None)
     while row is not None:
@@ -774,7 +776,7 @@ def _with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, SheetR
 def _is_long(row: SheetRow, column: int) -> bool:
     """Return whether a text is too long for a heading or a count."""
     value = row.values.get(column)
-    return value is not None and len(value.text) > secure_message_columns.MAX_HEADING_LENGTH
+    return value is not None and len(value.text) > headings.MAX_HEADING_LENGTH
 
 
 def _join_texts(row: SheetRow) -> str:
@@ -816,7 +818,7 @@ def _is_short_title(row: SheetRow) -> bool:
     """Return whether a row has few words, or a label of ours with its value ("Practice: Elm")."""
     text = _join_texts(row)
     label, colon, _ = text.partition(":")
-    if colon and secure_message_columns.is_sender_label(label):
+    if colon and headings.is_sender_label(label):
         return True
     return len(text.split()) <= _MAX_TITLE_WORDS and not _SENTENCE_END.search(text)
 

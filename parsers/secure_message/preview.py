@@ -5,7 +5,7 @@ from itertools import islice
 
 from parsers.item import ParseError
 from parsers.options import Options
-from parsers.secure_message.columns import MAX_SEARCHED_ROWS
+from parsers.secure_message.headings import MAX_SEARCHED_ROWS
 from parsers.spreadsheets.reader import Table, find_tables
 
 SAMPLE_ROWS = 3  # rows below a heading, wherever it is found

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from parsers.item import Address, Format, InboundItem, ParseResult, RejectedRow
 from parsers.options import DEFAULT_OPTIONS, Options
-from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message.columns import FIELD_LABELS, Heading
+from parsers.secure_message import headings
+from parsers.secure_message.headings import FIELD_LABELS, Heading
 from parsers.spreadsheets.cell_values import ERROR, NOT_A_DATE, UNSOLVED, CellReader, Value
 from parsers.spreadsheets.formats.delimited import QUOTES
 from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
@@ -95,7 +95,7 @@ class _Content(NamedTuple):
     sent_at: datetime | None
     category: str
     link: str  # the text of the link column
-    linked: str  # the address a cell leads to, where that text is no link
+    web_link: str  # the address a cell leads to, where that text is no link
     external_id: str  # "" where the one in `given_id` identifies nothing
     given_id: str
     thread_id: str  # likewise
@@ -144,8 +144,7 @@ class RowReader:
         self._heading, self._sheet, self._cells = heading, sheet, cells
         self.table_details = table_details
         self._columns = {
-            name: tuple(heading.columns.get(name, ()))
-            for name in secure_message_columns.HEADINGS_BY_FIELD
+            name: tuple(heading.columns.get(name, ())) for name in headings.HEADINGS_BY_FIELD
         }
         self._defaults = dict(profile.defaults) if profile else {}
         self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
@@ -153,12 +152,12 @@ class RowReader:
         self._senders: dict[tuple[str, str], tuple[Address, tuple[str, ...]]] = {}
         self._recipients: dict[str, tuple[Address, ...]] = {"": ()}
         self._labels = self._make_labels()
-        self._detail_columns = frozenset(self._list_columns(*secure_message_columns.DETAIL_FIELDS))
+        self._detail_columns = frozenset(self._list_columns(*headings.DETAIL_FIELDS))
         ours = {column for columns in heading.columns.values() for column in columns}
         # Their content is in a field of the item, so it is no detail.
         self._field_columns = frozenset(ours - self._detail_columns)
         self._has_several_columns = any(
-            len(columns) > 1 and name not in secure_message_columns.DETAIL_FIELDS
+            len(columns) > 1 and name not in headings.DETAIL_FIELDS
             for name, columns in self._columns.items()
         )
 
@@ -167,7 +166,7 @@ class RowReader:
         labels = {
             column: normalize.to_one_line(text) for column, text in self._heading.labels.items()
         }
-        for column in self._list_columns(*secure_message_columns.PATIENT_FIELDS):
+        for column in self._list_columns(*headings.PATIENT_FIELDS):
             labels[column] = PATIENT.format(label=labels[column])
         return labels
 
@@ -205,7 +204,7 @@ class RowReader:
             subject=content.subject or self._defaults.get("subject", ""),
             text=content.text,
             details=(*details, *self.table_details),
-            link=content.link if _is_link(content.link) else content.linked,
+            link=content.link if _is_link(content.link) else content.web_link,
             thread_id=content.thread_id,
             sent_at=content.sent_at,
             telemedicine=bool(
@@ -221,10 +220,10 @@ class RowReader:
             company = self._defaults.get("company", "")
             company_number = self._defaults.get("company_number", "")
         email, link = self._find(values, "email"), self._find(values, "link")
-        linked = ""
+        web_link = ""
         if has_links:
             email = email or self._find_mail_link(values)
-            linked = "" if _is_link(link) else self._find_web_link(values)
+            web_link = "" if _is_link(link) else self._find_web_link(values)
         sender, sender_caveats = self._parse_sender(self._find(values, "sender"), email)
         return _Content(
             text=self._join_text(values),
@@ -237,7 +236,7 @@ class RowReader:
             sent_at=self._read_moment(values),
             category=self._find_or_default(values, "category"),
             link=link,
-            linked=linked,
+            web_link=web_link,
             external_id=self._find_usable_id(values, "external_id"),
             given_id=_strip_apostrophe(self._find(values, "external_id")),
             thread_id=self._find_usable_id(values, "thread_id"),
@@ -259,7 +258,7 @@ class RowReader:
             if not content.text:
                 return self._reject(row, NO_TEXT, bodies)
         if not content.has_sender:
-            senders = self._list_columns(*secure_message_columns.SENDER_FIELDS)
+            senders = self._list_columns(*headings.SENDER_FIELDS)
             return self._reject(row, NO_SENDER, senders)
         return None
 
@@ -401,7 +400,7 @@ class RowReader:
                     yield label, value.text
         for column in odd:
             address = values[column].link
-            known = {"", content.link, content.linked, values[column].text}
+            known = {"", content.link, content.web_link, values[column].text}
             if address not in known and not address.startswith("mailto:"):
                 yield f"{self._name_detail(column)}: leads to", address
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from parsers.item import InboundItem, ParseError, ParseResult, RejectedRow, SheetCounts
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import row
-from parsers.secure_message.columns import Heading
+from parsers.secure_message.headings import Heading
 from parsers.secure_message.layout import Layout
 from parsers.spreadsheets.reader import HIDDEN_SHEETS, open_tables
 
@@ -23,18 +23,18 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     Raises ParseError as `stream` does, and when there is no item.
     """
     items: list[InboundItem] = []
-    rejected: list[RejectedRow] = []
+    rejected_rows: list[RejectedRow] = []
     for result in stream(raw, options):
         if isinstance(result, RejectedRow):
-            rejected.append(result)
+            rejected_rows.append(result)
         else:
             items.append(result)
-    if not rejected:
+    if not rejected_rows:
         return items
-    first = f"row {rejected[0].row}: {rejected[0].reason}"
+    first = f"row {rejected_rows[0].row}: {rejected_rows[0].reason}"
     if not items:
         raise ParseError(f"no row of the file is a request: {first}")
-    caveat = f"{len(rejected)} rows of the file are no requests and were not read: {first}"
+    caveat = f"{len(rejected_rows)} rows of the file are no requests and were not read: {first}"
     return [replace(items[0], caveats=(*items[0].caveats, caveat)), *items[1:]]
 
 
@@ -66,8 +66,8 @@ class MessageStream(Iterator[ParseResult]):
         return next(self._results)
 
     def _iter_results(self, raw: bytes, options: Options) -> Iterator[ParseResult]:
-        tables, hidden = open_tables(raw, options)
-        notes = [HIDDEN_SHEETS] if hidden else []
+        tables, hidden_sheets = open_tables(raw, options)
+        notes = [HIDDEN_SHEETS] if hidden_sheets else []
         layouts = [Layout(table, options) for table in tables]
         _check_layouts(layouts)
         results = _parse_rows(layouts, notes)
@@ -76,8 +76,8 @@ class MessageStream(Iterator[ParseResult]):
             raise ParseError("no rows found under the heading: export the messages again")
         yield first
         yield from results
-        counts = [layout.tally.counts(layout.name) for layout in layouts]
-        self.sheets = (*counts, *(SheetCounts(sheet=name, hidden=True) for name in hidden))
+        counts = [layout.tally.get_counts(layout.name) for layout in layouts]
+        self.sheets = (*counts, *(SheetCounts(sheet=name, hidden=True) for name in hidden_sheets))
 
 
 def _check_layouts(layouts: list[Layout]) -> None:
@@ -132,7 +132,7 @@ class _UniqueItems:
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}  # of content, by id
-        self._held: InboundItem | None = None
+        self._held_item: InboundItem | None = None
         self._count = 1  # consecutive rows with the content of the held one
         self._repeats = 0  # rows with the content of an earlier one
 
@@ -156,7 +156,7 @@ class _UniqueItems:
         if external_id not in self._digests:
             self._digests[external_id] = digest
             return item
-        if self._held is not None and self._held.external_id == external_id:
+        if self._held_item is not None and self._held_item.external_id == external_id:
             self._count += 1
         else:
             self._repeats += 1
@@ -169,7 +169,7 @@ class _UniqueItems:
         """
         if len(self._digests) > MAX_ROWS:
             raise ParseError(f"more than {MAX_ROWS} messages: export fewer at a time")
-        earlier, self._held = self._release(notes), item
+        earlier, self._held_item = self._release(notes), item
         return earlier
 
     def release_last(self, notes: list[str]) -> InboundItem | None:
@@ -183,14 +183,14 @@ class _UniqueItems:
 
     def _release(self, notes: list[str]) -> InboundItem | None:
         """Return the held item with the notes as caveats, and clear them; None without one."""
-        held, caveats = self._held, list(dict.fromkeys(notes))
-        if held is None:
+        item, caveats = self._held_item, list(dict.fromkeys(notes))
+        if item is None:
             return None
         if self._count > 1:
             caveats.insert(0, f"this message stands in the file {self._count} times")
         notes.clear()
-        self._held, self._count = None, 1
-        return replace(held, caveats=(*held.caveats, *caveats)) if caveats else held
+        self._held_item, self._count = None, 1
+        return replace(item, caveats=(*item.caveats, *caveats)) if caveats else item
 
 
 def _explain_missing(headings: list[Heading]) -> str:

@@ -30,13 +30,13 @@ def write_workbook(
     out: IO[bytes],
     sheets: Iterable[tuple[str, Iterable[Sequence[str]]]],
     *,
-    cut: str = "…",
+    cut_mark: str = "…",
 ) -> None:
     """Write sheets, each a title and its rows, to a stream.
 
     The first row of a sheet stays in sight. Blank texts leave their cell out. A text longer than a
-    cell holds ends with `cut`. Rows are taken one by one while they are written. The same rows give
-    the same bytes.
+    cell holds ends with `cut_mark`. Rows are taken one by one while they are written. The same rows
+    give the same bytes.
     """
     book = Workbook(write_only=True)
     book.properties.created = book.properties.modified = _SAVED
@@ -44,7 +44,7 @@ def write_workbook(
     if not rows:
         rows[book.create_sheet("Sheet1")] = ()
     with _Archive(out, "w", ZIP_DEFLATED) as archive:
-        _Writer(book, archive, rows, cut).write_data()
+        _Writer(book, archive, rows, cut_mark).write_data()
 
 
 class _Archive(ZipFile):
@@ -72,10 +72,10 @@ class _Writer(ExcelWriter):
         book: Workbook,
         archive: _Archive,
         rows: dict[WriteOnlyWorksheet, Iterable[Sequence[str]]],
-        cut: str,
+        cut_mark: str,
     ) -> None:
         super().__init__(book, archive)
-        self._zip, self._rows, self._cut = archive, rows, cut
+        self._zip, self._rows, self._cut_mark = archive, rows, cut_mark
 
     def write_worksheet(self, ws: WriteOnlyWorksheet) -> None:  # type: ignore[override]
         """Write one sheet; openpyxl calls this for each, in their order."""
@@ -87,27 +87,29 @@ class _Writer(ExcelWriter):
             writer.write_top()
             try:
                 for line in self._rows[ws]:
-                    ws.append([*_iter_cells(ws, line, self._cut)])
+                    ws.append([*_iter_cells(ws, line, self._cut_mark)])
             finally:  # openpyxl has to write the end of the part before the member closes
                 ws.close()
         self.manifest.append(ws)
 
 
-def _iter_cells(sheet: WriteOnlyWorksheet, line: Sequence[str], cut: str) -> Iterator[Cell | None]:
+def _iter_cells(
+    sheet: WriteOnlyWorksheet, line: Sequence[str], cut_mark: str
+) -> Iterator[Cell | None]:
     for text in line:
         if text:
-            cell = WriteOnlyCell(sheet, _make_storable(text, cut))
+            cell = WriteOnlyCell(sheet, _make_storable(text, cut_mark))
             cell.data_type = "s"  # openpyxl takes "=1" for a formula, "#N/A" for an error
             yield cell
         else:
             yield None
 
 
-def _make_storable(text: str, cut: str) -> str:
-    """Return a text that a cell can hold; one that is too long is cut and ends with `cut`."""
+def _make_storable(text: str, cut_mark: str) -> str:
+    """Return a text that a cell can hold; one that is too long is cut and ends with `cut_mark`."""
     escaped = _escape(text[: MAX_TEXT + 1])
     if len(text) > MAX_TEXT or len(escaped) > MAX_TEXT:
-        escaped = _PARTIAL.sub("", escaped[: MAX_TEXT - len(cut)]) + cut
+        escaped = _PARTIAL.sub("", escaped[: MAX_TEXT - len(cut_mark)]) + cut_mark
     return escaped
 
 

@@ -205,9 +205,13 @@ def _decode_high(data: bytes, codec: str, hint: str) -> str:
     if codec.startswith(("utf-16", "utf-32")):
         return _decode_wide(data, codec)
     if codec in {"", "utf-8"}:
-        return data.decode("utf-8", "replace") if _is_mostly_utf8(data) else _guess(data, hint)
+        return (
+            data.decode("utf-8", "replace")
+            if _is_mostly_utf8(data)
+            else _decode_by_guess(data, hint)
+        )
     if codec == "cp1252":
-        return _decode_latin(data) if _looks_latin(data) else _guess(data, hint)
+        return _decode_latin(data) if _looks_latin(data) else _decode_by_guess(data, hint)
     text = _decode_strict(data, codec)
     return text if text is not None else _decode_mislabelled(data, codec, hint)
 
@@ -245,10 +249,10 @@ def _decode_mislabelled(data: bytes, codec: str, hint: str) -> str:
     text = data.decode(codec, "replace")
     if codec in MULTIBYTE or text.count("\ufffd") * 10 < len(data):
         return text
-    return _guess(data, hint)
+    return _decode_by_guess(data, hint)
 
 
-def _guess(data: bytes, hint: str) -> str:
+def _decode_by_guess(data: bytes, hint: str) -> str:
     """Decode bytes without a label that can be trusted, by the hint or the likeliest charset."""
     if hint and hint not in {"utf-8", "cp1252"} and not hint.startswith(("utf-16", "utf-32")):
         text = _decode_strict(data, hint)

@@ -54,38 +54,38 @@ def parse_moment(text: str, order: str = "mdy") -> datetime | time | None:
     match = _DATE.match(plain)
     try:
         if not match:
-            return _clock(plain)
+            return _parse_time(plain)
         rest = plain[match.end() :].removeprefix(",").removeprefix("t").removeprefix(" at ")
         rest = rest.strip(" -")
-        clock = _clock(rest) if rest else time(0)
-        return None if clock is None else datetime.combine(_day(match, order), clock)
+        clock = _parse_time(rest) if rest else time(0)
+        return None if clock is None else datetime.combine(_parse_day(match, order), clock)
     except ValueError:
         return None
 
 
-def _day(match: re.Match[str], order: str) -> datetime:
+def _parse_day(match: re.Match[str], order: str) -> datetime:
     if match["a"]:
-        return _day_of_numbers(match["a"], match["b"], match["c"], order)
+        return _parse_numeric_day(match["a"], match["b"], match["c"], order)
     groups = {key[0]: value for key, value in match.groupdict().items() if value}
     month = _MONTHS[groups["m"]] if groups["m"] in _MONTHS else int(groups["m"])
     # The zone comes with the time.
-    return datetime(_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001
+    return datetime(_parse_year(groups["y"]), month, int(groups["d"]))  # noqa: DTZ001
 
 
-def _day_of_numbers(first: str, second: str, last: str, order: str) -> datetime:
+def _parse_numeric_day(first: str, second: str, last: str, order: str) -> datetime:
     if order == "ymd" and len(first) == len(last) == len("yy"):
-        return datetime(_year(first), int(second), int(last))  # noqa: DTZ001
+        return datetime(_parse_year(first), int(second), int(last))  # noqa: DTZ001
     month, day = (int(second), int(first)) if order == "dmy" else (int(first), int(second))
     if month > 12 >= day:  # noqa: PLR2004 - months of a year
         month, day = day, month
-    return datetime(_year(last), month, day)  # noqa: DTZ001
+    return datetime(_parse_year(last), month, day)  # noqa: DTZ001
 
 
-def _year(digits: str) -> int:
+def _parse_year(digits: str) -> int:
     return int(digits) + (2000 if len(digits) == len("yy") else 0)
 
 
-def _clock(text: str) -> time | None:
+def _parse_time(text: str) -> time | None:
     match = _TIME.fullmatch(text)
     if not match or not (match["min"] or match["half"]):
         return None
@@ -95,11 +95,11 @@ def _clock(text: str) -> time | None:
             return None
         hour = hour % 12 + (12 if match["half"][0] == "p" else 0)
     return time(
-        hour, int(match["min"] or 0), int(match["s"] or 0), tzinfo=_zone(match["zone"] or "")
+        hour, int(match["min"] or 0), int(match["s"] or 0), tzinfo=_parse_zone(match["zone"] or "")
     )
 
 
-def _zone(name: str) -> timezone | ZoneInfo | None:
+def _parse_zone(name: str) -> timezone | ZoneInfo | None:
     if name[:1] in {"+", "-"} and name:
         offset = timedelta(hours=int(name[1:3]), minutes=int(name[-2:]))
         return timezone(offset if name[0] == "+" else -offset)

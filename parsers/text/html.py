@@ -194,7 +194,7 @@ def node_to_text(
             current = child
             continue
         current = _leave(writer, current, open_tags)
-    return writer.text()
+    return writer.get_text()
 
 
 def _enter(writer: "_Writer", node: LexborNode, tag: str) -> LexborNode | None:
@@ -238,21 +238,21 @@ class _Writer:
         if tag == "br":
             self._break()
         elif tag in BLOCKS:
-            self._block(tag)
+            self._begin_block(tag)
             self._pre += tag == "pre"
             self._quote += tag == "blockquote"
             if tag == "li":
                 self.write("- ")
             elif tag == "hr":
                 self.write("---")
-                self._block(tag)
+                self._begin_block(tag)
         elif tag in CELLS:
             self._begin_cell()
 
     def close(self, tag: str) -> None:
         """End an element."""
         if tag in BLOCKS:
-            self._block(tag)
+            self._begin_block(tag)
             self._pre -= tag == "pre"
             self._quote -= tag == "blockquote"
 
@@ -270,7 +270,7 @@ class _Writer:
         if text:
             self._add(text)
 
-    def text(self) -> str:
+    def get_text(self) -> str:
         """Return the text collected so far."""
         self._end_line()
         return _GAPS.sub("\n\n", "\n".join(self._lines)).strip("\n")
@@ -293,7 +293,7 @@ class _Writer:
         if text:
             self._line.append(text)
 
-    def _block(self, tag: str) -> None:
+    def _begin_block(self, tag: str) -> None:
         self._end_line()
         self._gap = max(self._gap, 2 if tag in SPACED else 1)
 

@@ -81,7 +81,7 @@ def is_too_complex(html: str) -> bool:
         return False
     if _count_attribute_steps(html) > MAX_STEPS:
         return True
-    return not has_few_tags and _cost_too_much(html)
+    return not has_few_tags and _costs_too_much(html)
 
 
 def _count_attribute_steps(html: str) -> int:
@@ -98,7 +98,7 @@ def _count_attribute_steps(html: str) -> int:
     return steps + of_single * of_single
 
 
-def _cost_too_much(html: str) -> bool:
+def _costs_too_much(html: str) -> bool:
     """Return whether the tags of HTML together cost more than a limit."""
     # In SVG and MathML elements nest that are closed by their siblings in HTML.
     has_foreign = re.search(r"<(?:svg|math)\b", html, re.IGNORECASE) is not None

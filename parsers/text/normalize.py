@@ -46,15 +46,15 @@ def to_one_line(text: str) -> str:
     return " ".join(beginning.split())[:MAX_LINE_LENGTH].rstrip()
 
 
-def fold_label(text: str, known: Container[str] = ()) -> str:
+def fold_label(text: str, known_labels: Container[str] = ()) -> str:
     """Return a heading or form label as a key: folded, without marks, blanks collapsed.
 
-    camelCase is split, unless the label is `known` unsplit. `" dAtE:"`, `"Date"` and `"DATE *"` are
-    one key; so are `"PracticeName"`, `"practice_name"` and `"Practice Name"`.
+    camelCase is split, unless the label is among `known_labels` unsplit. `" dAtE:"`, `"Date"` and
+    `"DATE *"` are one key; so are `"PracticeName"`, `"practice_name"` and `"Practice Name"`.
     """
     plain = _NUMBER_SIGN.sub(" number", unicodedata.normalize("NFKC", text[:MAX_LINE_LENGTH]))
     folded = _fold(plain)
-    return folded if folded in known else _fold(_CAMEL.sub(" ", plain))
+    return folded if folded in known_labels else _fold(_CAMEL.sub(" ", plain))
 
 
 def _fold(text: str) -> str:

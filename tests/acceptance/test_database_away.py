@@ -372,4 +372,4 @@ def test_a_database_that_goes_away_while_a_bad_arrival_is_isolated_is_asked_only
     with pytest.raises(OperationalError):
         accepting.accept(call())
     assert tries == [6, 1]
-    assert all(pending.done and pending.error for pending in queued)
+    assert all(pending.is_done and pending.error for pending in queued)

@@ -159,7 +159,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def desk(context: AppContext) -> Iterator[Desk]:
-    with smtp_listener.in_thread(context.settings, Intake(context).accept) as listener:
+    with smtp_listener.run_in_thread(context.settings, Intake(context).accept) as listener:
         yield Desk(context, listener.ports["smtp"])
 
 

@@ -138,14 +138,18 @@ def message() -> EmailMessage:
 
 
 def through_smtp(story: Story) -> None:
-    with smtp_listener.in_thread(story.context.settings, Intake(story.context).accept) as listener:
+    with smtp_listener.run_in_thread(
+        story.context.settings, Intake(story.context).accept
+    ) as listener:
         with smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client:
             client.send_message(message(), PAT, [SUPPORT])
         assert story.stored("smtp"), "acknowledged before the commit"
 
 
 def through_lmtp(story: Story) -> None:
-    with smtp_listener.in_thread(story.context.settings, Intake(story.context).accept) as listener:
+    with smtp_listener.run_in_thread(
+        story.context.settings, Intake(story.context).accept
+    ) as listener:
         with smtplib.LMTP("127.0.0.1", listener.ports["lmtp"]) as client:
             client.send_message(message(), PAT, [SUPPORT])
         assert story.stored("lmtp"), "acknowledged before the commit"

@@ -665,7 +665,7 @@ ONLY_FOR_COMMANDS = {
     *(
         function.__name__
         for function in (
-            undo.reversible,
+            undo.record_undo,
             undo.undo_action,
             mail_answer.enqueue,
             mail_answer.undo_send,

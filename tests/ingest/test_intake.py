@@ -87,7 +87,7 @@ def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(context: AppC
     before = [intake._PendingArrival(call(), context.blob_store) for _ in range(intake.BATCH * 2)]
     shared_intake._queue.extend(before)
     number = shared_intake.accept(mine)
-    assert all(one.done and one.delivery for one in before)
+    assert all(one.is_done and one.delivery for one in before)
     assert context.blob_store.read(load_delivery(context, number).content, None) == mine.raw
 
 

@@ -5,7 +5,7 @@ import pytest
 from ingest.parser_options import load_parser_options
 from parsers.item import Format
 from parsers.options import Options, Profile
-from parsers.secure_message import columns as secure_message_columns
+from parsers.secure_message import headings
 from tests.support.context import HandClock
 from workflow.context import AppContext, open_context
 from workflow.filing.column_profiles import (
@@ -135,5 +135,5 @@ def test_the_fields_of_the_settings_are_those_of_the_parser() -> None:
     fields = settings_module.WorkbookProfile.model_json_schema()["properties"]["synonyms"][
         "propertyNames"
     ]["enum"]
-    assert set(fields) == set(secure_message_columns.HEADINGS_BY_FIELD)
+    assert set(fields) == set(headings.HEADINGS_BY_FIELD)
     assert Settings().profile == {}

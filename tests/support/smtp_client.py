@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ingest.intake import Accept, Arrival, Transport
-from ingest.smtp.listener import Listener, in_thread
+from ingest.smtp.listener import Listener, run_in_thread
 from workflow.settings.settings import Settings
 
 REPLY_SECONDS = 30.0  # more than the busiest machine takes
@@ -50,7 +50,7 @@ class Stored:
 @contextmanager
 def running_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
     defaults = {"smtp_listen": "127.0.0.1:0", "lmtp_listen": "127.0.0.1:0", "addresses": (DESK,)}
-    with in_thread(Settings(**(defaults | settings)), accept) as listener:
+    with run_in_thread(Settings(**(defaults | settings)), accept) as listener:
         yield listener
 
 

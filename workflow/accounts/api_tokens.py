@@ -35,10 +35,10 @@ def create_token(
     clean_name = " ".join(name.split())
     if not clean_name or len(clean_name) > MAX_NAME_LENGTH or not clean_name.isprintable():
         raise ActionNotAllowed("name the program that will use it")
-    wanted = [right for right in Right if right in scopes]
-    if not wanted or set(scopes) - set(Right):
+    rights = [right for right in Right if right in scopes]
+    if not rights or set(scopes) - set(Right):
         raise ActionNotAllowed(f"choose what it may do: {', '.join(Right)}")
-    if beyond := [right for right in wanted if not may(person.role, right)]:
+    if beyond := [right for right in rights if not may(person.role, right)]:
         raise ActionNotAllowed(
             f"{person.name} has not the right to {beyond[0]}, so no program of theirs can have it"
         )
@@ -51,7 +51,7 @@ def create_token(
         staff_id=person.id,
         name=clean_name,
         key=hash_secret(token),
-        scopes=[str(r) for r in wanted],
+        scopes=[str(r) for r in rights],
         created_at=now,
     )
     session.add(row)

@@ -70,13 +70,13 @@ def find_form(
     if row is None or row.account_id != account or row.created_at <= now - KEEP_FOR:
         return None
     try:
-        stored = json.loads(sealer.unseal(row.content))
+        stored_content = json.loads(sealer.unseal(row.content))
     except ValueError:  # its encryption key was removed: nobody can read it any more
         return None
     content = FormContent(
-        path=stored["path"],
-        fields=[(name, value) for name, value in stored["fields"]],
-        files=[(name, file) for name, file in stored["files"]],
+        path=stored_content["path"],
+        fields=[(name, value) for name, value in stored_content["fields"]],
+        files=[(name, file) for name, file in stored_content["files"]],
     )
     return SavedForm(key=row.key, at=row.created_at, content=content)
 

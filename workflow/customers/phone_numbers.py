@@ -33,13 +33,13 @@ _SIGNS = re.compile(r"\D+")
 def find_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield (begin, end) of the numbers in a text, in order."""
     text = text[:MAX_TEXT]
-    searched = 0
+    searched_until = 0
     for stretch in _STRETCH.finditer(text):
-        begin = max(searched, stretch.start() - MAX_PREFIX)
+        begin = max(searched_until, stretch.start() - MAX_PREFIX)
         for match in _NUMBER.finditer(text, begin, stretch.end()):
             if MIN_DIGITS <= len(_extract_digits(match[0])) <= MAX_DIGITS:
                 yield match.span()
-        searched = stretch.end()
+        searched_until = stretch.end()
 
 
 def find_numbers(text: str) -> list[str]:

@@ -207,14 +207,14 @@ def set_contact_company(
         )
         .order_by(Ticket.id)  # in one order, so that two at once do not wait for each other
     )
-    changed = 0
+    changed_count = 0
     for ticket in session.scalars(without_company).all():
         # Another transaction may have given it a company, or ended it, since it was selected.
         lock_ticket(session, ticket)
         if ticket.company_id is None and ticket.status is Status.OPEN:
             set_ticket_company(session, ticket, company, by=by, now=now)
-            changed += 1
-    return changed
+            changed_count += 1
+    return changed_count
 
 
 def set_ticket_company(

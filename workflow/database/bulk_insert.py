@@ -91,11 +91,11 @@ def _bind_runs(values: Iterable[Any], bind: Any) -> Iterator[Any]:
     Most rows of a batch share one time, stage or status.
     """
     last: Any = object()
-    bound: Any = None
+    bound_value: Any = None
     for value in values:
         if value is not last:
-            last, bound = value, bind(value)
-        yield bound
+            last, bound_value = value, bind(value)
+        yield bound_value
 
 
 def is_one_of(

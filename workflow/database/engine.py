@@ -117,13 +117,13 @@ def _create_engine(url: str) -> Engine:
     engine = create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}, **options
     )
-    event.listen(engine, "connect", _sqlite_connect)
-    event.listen(engine, "begin", _sqlite_begin)
-    event.listen(engine, "handle_error", _sqlite_error)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "handle_error", _handle_sqlite_error)
     return engine
 
 
-def _sqlite_connect(connection: Any, record: object) -> None:
+def _configure_sqlite(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # _sqlite_begin begins the transactions
     busy_timeout = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
@@ -131,14 +131,14 @@ def _sqlite_connect(connection: Any, record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _sqlite_begin(connection: Connection) -> None:
+def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that begins to write fails at once when another one wrote meanwhile; an
     # immediate one waits for its turn.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
     connection.exec_driver_sql(f"BEGIN {mode}")
 
 
-def _sqlite_error(context: ExceptionContext) -> None:
+def _handle_sqlite_error(context: ExceptionContext) -> None:
     # A connection opened while the disk was read-only stays read-only when the disk is writable
     # again: replace it. The cursor is closed because it would keep the old connection half open,
     # and SQLite shares one open file between all connections of a process.

@@ -60,7 +60,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         if self.statement_seconds is None:
             return super().wait(gen, *args, **more)
         try:
-            return super().wait(_bounded(gen, self.statement_seconds), *args, **more)
+            return super().wait(_limit_time(gen, self.statement_seconds), *args, **more)
         except NoAnswerError:
             return self._cancel(gen)
 
@@ -71,7 +71,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             if not capabilities.has_cancel_safe():
                 raise NoAnswerError
             self.cancel_safe(timeout=CANCEL_SECONDS)
-            return super().wait(_bounded(gen, CANCEL_SECONDS))
+            return super().wait(_limit_time(gen, CANCEL_SECONDS))
         except psycopg.errors.QueryCanceled:
             raise
         except psycopg.Error as error:
@@ -79,7 +79,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise NoAnswerError from error
 
 
-def _bounded(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]:
+def _limit_time(gen: PQGen[RV], seconds: float) -> Generator[Wait, Ready | int, RV]:
     """Yield the steps of `gen`, with one time limit for all of them together.
 
     Raises NoAnswerError when it is exceeded.

@@ -54,15 +54,15 @@ def _clean_tuple(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _clean_dataclass(record: Any) -> Any:
     """Return a dataclass with its fields cleaned; any other value as it is."""
     names, get_values = _get_fields(record.__class__)
-    changed = {}
+    changed_fields = {}
     for name, old in zip(names, get_values(record), strict=True):
         # Nearly every field is empty or plain ASCII: a call for each would cost most of the time.
         if not old or (old.__class__ is str and old.isascii() and "\0" not in old):
             continue
         new = _clean(old)
         if new is not old:
-            changed[name] = new
-    return replace(record, **changed) if changed else record
+            changed_fields[name] = new
+    return replace(record, **changed_fields) if changed_fields else record
 
 
 @cache

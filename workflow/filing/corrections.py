@@ -26,7 +26,7 @@ from workflow.tickets.actions import (
     Handlers,
     MarkAutomatic,
     MarkWrittenByPerson,
-    handler,
+    make_handler,
 )
 from workflow.tickets.desk import Desk
 
@@ -249,7 +249,7 @@ def _mark_automatic(run: CommandContext, command: MarkAutomatic) -> HandlerResul
 
 HANDLERS: Handlers = dict(
     [
-        handler(MarkWrittenByPerson, _mark_written_by_person),
-        handler(MarkAutomatic, _mark_automatic),
+        make_handler(MarkWrittenByPerson, _mark_written_by_person),
+        make_handler(MarkAutomatic, _mark_automatic),
     ]
 )

@@ -63,7 +63,7 @@ class SourceTicket:
     created_at: datetime | None = None
     completed_at: datetime | None = None
     milestones: tuple[tuple[Milestone, datetime | None], ...] = ()
-    unresolved: bool = False  # its Resolution is No
+    is_unresolved: bool = False  # its Resolution is No
     caveats: tuple[str, ...] = ()
 
     @property
@@ -281,7 +281,7 @@ def _build_ticket(
 ) -> Ticket:
     is_completed = state.stage is Stage.COMPLETED
     # A date in the future would keep the ticket above all others for as long.
-    created = min(source.created_at or now, now)
+    created_at = min(source.created_at or now, now)
     ticket = Ticket(
         # Ours, because the name in the source may be a patient's.
         name=TICKET_NAME.format(company=company.name if company else UNKNOWN_COMPANY),
@@ -298,9 +298,9 @@ def _build_ticket(
         link=source.link,
         resolution=_compute_resolution(source, state),
         caveats=_build_caveats(source, state, company, owner),
-        created_at=created,
+        created_at=created_at,
         period_started_at=now,  # deadlines count from the import
-        completed_at=(source.completed_at or created) if is_completed else None,
+        completed_at=(source.completed_at or created_at) if is_completed else None,
     )
     times = dict(source.milestones)
     for milestone in state.milestones:
@@ -323,7 +323,7 @@ def _compute_status(source: SourceTicket, *, is_completed: bool) -> Status:
 def _compute_resolution(source: SourceTicket, state: ImportedState) -> str | None:
     if Milestone.RESOLVED in state.milestones:
         return YES
-    return NO if source.unresolved else None
+    return NO if source.is_unresolved else None
 
 
 def _add_message(session: Session, ticket: Ticket, source: SourceTicket) -> None:

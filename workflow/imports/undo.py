@@ -22,7 +22,7 @@ UNDO_ACTION = "import undone"
 class UndoResult:
     """Number of tickets withdrawn, and ids of those left because they were changed."""
 
-    withdrawn: int
+    withdrawn_count: int
     changed_ids: list[int]
 
 
@@ -39,14 +39,14 @@ def undo_import(context: AppContext, number: int, *, by: str) -> UndoResult:
         if row.finished_at is None:  # the ledger must not wait for the rest of its rows
             written = select(func.count()).where(ImportRow.import_id == number)
             row.rows = session.scalar(written) or 0
-    withdrawn = 0
+    withdrawn_count = 0
     while count := _withdraw_batch(context, number, by):
-        withdrawn += count
+        withdrawn_count += count
         context.store.pause_for_writers()
     with context.store.read_only() as session:
         remaining = _select_tickets(number).where(Ticket.origin.is_not(None))
         changed = list(session.scalars(remaining))
-    return UndoResult(withdrawn, changed)
+    return UndoResult(withdrawn_count, changed)
 
 
 def _get_import(session: Session, number: int) -> Import:
@@ -61,11 +61,11 @@ def _get_import(session: Session, number: int) -> Import:
 def _withdraw_batch(context: AppContext, number: int, by: str) -> int:
     """Withdraw some unchanged tickets of an import; return how many, 0 when none are left."""
     now = context.clock()
-    unchanged = (
+    query = (
         _select_tickets(number).where(Ticket.origin.is_not(None), ~_is_changed()).limit(BATCH_SIZE)
     )
     with context.store.transaction() as session:
-        ids = list(session.scalars(unchanged))
+        ids = list(session.scalars(query))
         tickets = session.scalars(select(Ticket).where(Ticket.id.in_(ids)).with_for_update()).all()
         for ticket in tickets:
             _withdraw(session, context.desk, ticket, f"import {number} undone", by, now)
@@ -86,11 +86,11 @@ def _withdraw(
 
 # The type of this Select would be spelled out column by column.
 def _select_tickets(number: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    added = (ImportRow.import_id == number, ImportRow.outcome == RowOutcome.ADDED)
+    conditions = (ImportRow.import_id == number, ImportRow.outcome == RowOutcome.ADDED)
     return (
         select(Ticket.id)
         .join(ImportRow, ImportRow.ticket_id == Ticket.id)
-        .where(*added)
+        .where(*conditions)
         .order_by(Ticket.id)
     )
 

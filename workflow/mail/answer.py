@@ -42,8 +42,8 @@ from workflow.tickets.actions import (
     Handlers,
     SendMail,
     UndoSend,
-    handler,
-    refusal_by_status,
+    find_status_refusal,
+    make_handler,
 )
 from workflow.tickets.desk import Desk, require_one_company
 from workflow.tickets.outbox import SEND
@@ -102,21 +102,23 @@ def _find_obstacle(contact: Contact) -> str:
     return ""
 
 
-def list_companies(session: Session, ticket: Ticket, written: WrittenMail) -> list[str]:
+def list_companies(session: Session, ticket: Ticket, written_mail: WrittenMail) -> list[str]:
     """Return the companies of a mail's recipients; more than one needs a person's confirmation."""
-    return mixed_companies.list_recipient_companies(session, ticket, [*written.to, *written.cc])
+    return mixed_companies.list_recipient_companies(
+        session, ticket, [*written_mail.to, *written_mail.cc]
+    )
 
 
-def list_faults(ticket: Ticket, written: WrittenMail, settings: Settings) -> list[str]:
+def list_faults(ticket: Ticket, written_mail: WrittenMail, settings: Settings) -> list[str]:
     """Return everything that prevents sending the mail, as texts that say what to do."""
-    if refusal := refusal_by_status(ticket, SendMail):
+    if refusal := find_status_refusal(ticket, SendMail):
         return [refusal]
-    return [*_find_address_faults(written, settings), *_find_content_faults(written)]
+    return [*_find_address_faults(written_mail, settings), *_find_content_faults(written_mail)]
 
 
-def _find_address_faults(written: WrittenMail, settings: Settings) -> Iterator[str]:
-    addresses = [*written.to, *written.cc]
-    if not written.to:
+def _find_address_faults(written_mail: WrittenMail, settings: Settings) -> Iterator[str]:
+    addresses = [*written_mail.to, *written_mail.cc]
+    if not written_mail.to:
         yield "choose who gets it"
     if len(addresses) > MAX_RECIPIENTS:
         yield f"it goes to more than {MAX_RECIPIENTS} addresses: leave some out"
@@ -141,14 +143,14 @@ def _join(addresses: list[str]) -> str:
     return ", ".join(addresses)[:200]
 
 
-def _find_content_faults(written: WrittenMail) -> Iterator[str]:
-    if not written.subject:
+def _find_content_faults(written_mail: WrittenMail) -> Iterator[str]:
+    if not written_mail.subject:
         yield "the subject is empty"
-    if not written.text.strip():
+    if not written_mail.text.strip():
         yield "the text is empty: write what the customer should know"
-    if len(written.text) > MAX_TEXT_LENGTH:
+    if len(written_mail.text) > MAX_TEXT_LENGTH:
         yield f"the text is longer than {MAX_TEXT_LENGTH:,} characters: attach a file instead"
-    if sum(f.size for f in written.files) > drafts.MAX_BYTES:
+    if sum(f.size for f in written_mail.files) > drafts.MAX_BYTES:
         yield f"all files together may be {drafts.MAX_BYTES // 1_000_000} MB: leave some out"
 
 
@@ -156,29 +158,30 @@ def enqueue(
     session: Session,
     desk: Desk,
     ticket: Ticket,
-    written: WrittenMail,
+    written_mail: WrittenMail,
     *,
     by: str,
     now: datetime,
-    warned: Sequence[str] = (),
+    warned_kinds: Sequence[str] = (),
     across_companies: bool = False,
 ) -> list[OutgoingMail]:
     """Queue the mail once for each recipient, to be sent after SEND_DELAY; return the rows.
 
-    `warned` are the kinds of patient data that its writer was warned about; `across_companies` says
-    that the writer has confirmed that people of two companies get it. Raises ActionNotAllowed when
-    the mail has faults or was queued before, AcrossCompanies when the confirmation is missing.
+    `warned_kinds` are the kinds of patient data that its writer was warned about;
+    `across_companies` says that the writer has confirmed that people of two companies get it.
+    Raises ActionNotAllowed when the mail has faults or was queued before, AcrossCompanies when the
+    confirmation is missing.
     """
     lock_ticket(session, ticket)
-    if written.queued_at is not None:
+    if written_mail.queued_at is not None:
         raise ActionNotAllowed("it was sent already")
-    for fault in list_faults(ticket, written, desk.settings):
+    for fault in list_faults(ticket, written_mail, desk.settings):
         raise ActionNotAllowed(fault)
     if not across_companies:
-        require_one_company(session, ticket, [*written.to, *written.cc])
-    written.queued_at = now
+        require_one_company(session, ticket, [*written_mail.to, *written_mail.cc])
+    written_mail.queued_at = now
     lookup = directory.CustomerLookup(session)
-    addresses = [*written.to, *(a for a in written.cc if a not in written.to)]
+    addresses = [*written_mail.to, *(a for a in written_mail.cc if a not in written_mail.to)]
     contact_ids = {
         email: contact.id
         for email in addresses
@@ -186,25 +189,25 @@ def enqueue(
     }
     mails = [
         OutgoingMail(
-            rule_key=f"written:{written.id}:{number}",
+            rule_key=f"written:{written_mail.id}:{number}",
             ticket_id=ticket.id,
             contact_id=contact_ids.get(email),
             to=email,
-            template=choose_template(written),
+            template=choose_template(written_mail),
             period=ticket.period,
             state=OutboxState.WAITING,
             not_before=now + SEND_DELAY,
             created_at=now,
             by=by,
-            written_id=written.id,
+            written_id=written_mail.id,
         )
         for number, email in enumerate(addresses)
     ]
     session.add_all(mails)
     session.flush()
-    details: dict[str, Any] = {"written": written.id, "mails": len(mails)}
-    if warned:
-        details["warned"] = list(warned)
+    details: dict[str, Any] = {"written": written_mail.id, "mails": len(mails)}
+    if warned_kinds:
+        details["warned"] = list(warned_kinds)
     audit.record(
         session, "answer promised", by=by, cause="answer", now=now, ticket=ticket.id, **details
     )
@@ -212,12 +215,14 @@ def enqueue(
     return mails
 
 
-def choose_template(written: WrittenMail) -> Template:
+def choose_template(written_mail: WrittenMail) -> Template:
     """Return the kind of the mail: the recap when it ticks the recap's box, else an answer."""
-    return Template.RECAP if Milestone.RECAP_SENT.name in written.ticks else Template.ANSWER
+    return Template.RECAP if Milestone.RECAP_SENT.name in written_mail.ticks else Template.ANSWER
 
 
-def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime) -> WrittenMail:
+def undo_send(
+    session: Session, written_mail: WrittenMail, *, by: str, now: datetime
+) -> WrittenMail:
     """Withhold a queued mail from all recipients, and return its text and files as a new draft.
 
     Raises ActionNotAllowed when the sending has begun, or the mail is somebody else's. A caller
@@ -225,7 +230,9 @@ def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime)
     while it waits for the rows of the outbox: else the two could wait for each other.
     """
     rows = (
-        select(OutgoingMail).where(OutgoingMail.written_id == written.id).order_by(OutgoingMail.id)
+        select(OutgoingMail)
+        .where(OutgoingMail.written_id == written_mail.id)
+        .order_by(OutgoingMail.id)
     )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
     if not mails or any(m.by != by for m in mails):
@@ -237,17 +244,17 @@ def undo_send(session: Session, written: WrittenMail, *, by: str, now: datetime)
         raise ActionNotAllowed(TOO_LATE_MESSAGE)
     for mail in mails:
         mail.state, mail.reason = OutboxState.WITHHELD, f"undone by {by}"
-    details = {"written": written.id, "mails": len(mails)}
+    details = {"written": written_mail.id, "mails": len(mails)}
     audit.record(
         session,
         "answer taken back",
         by=by,
         cause="answer",
         now=now,
-        ticket=written.ticket_id,
+        ticket=written_mail.ticket_id,
         **details,
     )
-    return drafts.copy_to_draft(session, written, now=now)
+    return drafts.copy_to_draft(session, written_mail, now=now)
 
 
 def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
@@ -265,31 +272,31 @@ def list_undoable(ticket: Ticket, by: str) -> list[OutgoingMail]:
 
 
 def _send(run: CommandContext, command: SendMail) -> HandlerResult:
-    written = _get_written(run, command.written_id)
-    lock_ticket(run.session, written)  # what is checked here is what is sent
-    warnings = find_warnings(run.session, run.ticket, written)
+    written_mail = _get_written_mail(run, command.written_id)
+    lock_ticket(run.session, written_mail)  # what is checked here is what is sent
+    warnings = find_warnings(run.session, run.ticket, written_mail)
     mails = enqueue(
         run.session,
         run.desk,
         run.ticket,
-        written,
+        written_mail,
         by=run.actor.name,
         now=run.now,
-        warned=require_checked(
-            warnings, checked=command.confirmed_content == content_digest(written)
+        warned_kinds=require_checked(
+            warnings, is_checked=command.confirmed_content == compute_content_digest(written_mail)
         ),
-        across_companies=command.confirmed_recipients == recipients_digest(written),
+        across_companies=command.confirmed_recipients == compute_recipients_digest(written_mail),
     )
     return HandlerResult(f"The mail goes to {', '.join(mail.to for mail in mails)}")
 
 
 def _undo_send(run: CommandContext, command: UndoSend) -> HandlerResult:
-    written = _get_written(run, command.written_id)
-    undo_send(run.session, written, by=run.actor.name, now=run.now)
+    written_mail = _get_written_mail(run, command.written_id)
+    undo_send(run.session, written_mail, by=run.actor.name, now=run.now)
     return HandlerResult("Sending is undone: nobody got the mail. It is a draft again")
 
 
-def _get_written(run: CommandContext, number: int) -> WrittenMail:
+def _get_written_mail(run: CommandContext, number: int) -> WrittenMail:
     """Return a mail that a person wrote on this ticket. Raises NoSuchMail."""
     written = run.session.get(WrittenMail, number)
     if written is None or written.ticket_id != run.ticket.id:
@@ -297,7 +304,7 @@ def _get_written(run: CommandContext, number: int) -> WrittenMail:
     return written
 
 
-HANDLERS: Handlers = dict([handler(SendMail, _send), handler(UndoSend, _undo_send)])
+HANDLERS: Handlers = dict([make_handler(SendMail, _send), make_handler(UndoSend, _undo_send)])
 
 
 # -- patient data ----
@@ -317,25 +324,29 @@ def collect_known_patient_data(session: Session, ticket: Ticket) -> KnownPatient
     other_names = [link.contact.name for link in ticket.contacts if link.contact.name]
     if ticket.company:
         other_names.append(ticket.company.name)
-    return phi_check.collect_known(
+    return phi_check.collect_known_data(
         details, [ticket.subject, *(row.subject for row in rows)], other_names
     )
 
 
 def find_warnings(
-    session: Session, ticket: Ticket, written: WrittenMail
+    session: Session, ticket: Ticket, written_mail: WrittenMail
 ) -> list[PatientDataWarning]:
     """Return the parts of a mail that may contain patient data."""
     patient_data = collect_known_patient_data(session, ticket)
     parts = [
         (
             "the subject",
-            written.subject,
-            phi_check.find_patient_data_in_subject(written.subject, patient_data),
+            written_mail.subject,
+            phi_check.find_patient_data_in_subject(written_mail.subject, patient_data),
         ),
-        ("the text", written.text, phi_check.find_patient_data(written.text, patient_data)),
+        (
+            "the text",
+            written_mail.text,
+            phi_check.find_patient_data(written_mail.text, patient_data),
+        ),
     ]
-    for file in written.files:
+    for file in written_mail.files:
         file_name = file.name.replace("_", " ")
         parts.append(
             (
@@ -351,12 +362,12 @@ def find_warnings(
     ]
 
 
-def require_checked(warnings: Sequence[PatientDataWarning], *, checked: bool) -> list[str]:
+def require_checked(warnings: Sequence[PatientDataWarning], *, is_checked: bool) -> list[str]:
     """Return the names of the kinds of data in the warnings, for the audit log.
 
-    Raises SeemsPatientData where there are warnings and nobody has looked at them (`checked`).
+    Raises SeemsPatientData where there are warnings and nobody has looked at them (`is_checked`).
     """
-    if warnings and not checked:
+    if warnings and not is_checked:
         raise SeemsPatientData(warnings)
     return sorted({PatientDataKind(kind).name for warning in warnings for kind in warning.kinds})
 
@@ -373,28 +384,29 @@ class Questions:
 
 
 def list_questions(
-    session: Session, ticket: Ticket, written: WrittenMail, command: SendMail
+    session: Session, ticket: Ticket, written_mail: WrittenMail, command: SendMail
 ) -> Questions:
     """Return everything that the writer has to confirm before the command sends the mail."""
-    warnings = find_warnings(session, ticket, written)
-    if command.confirmed_content == content_digest(written):
+    warnings = find_warnings(session, ticket, written_mail)
+    if command.confirmed_content == compute_content_digest(written_mail):
         warnings = []
-    companies = list_companies(session, ticket, written)
-    if len(companies) < 2 or command.confirmed_recipients == recipients_digest(written):  # noqa: PLR2004
+    companies = list_companies(session, ticket, written_mail)
+    is_confirmed = command.confirmed_recipients == compute_recipients_digest(written_mail)
+    if is_confirmed or len(companies) < 2:  # noqa: PLR2004
         companies = []
     return Questions(warnings, companies)
 
 
-def recipients_digest(written: WrittenMail) -> str:
+def compute_recipients_digest(written_mail: WrittenMail) -> str:
     """Return a digest of the recipients: who confirms two companies confirms these addresses."""
-    everybody = sorted({*written.to, *written.cc})
+    everybody = sorted({*written_mail.to, *written_mail.cc})
     return hashlib.sha256("\0".join(everybody).encode()).hexdigest()[:32]
 
 
-def content_digest(written: WrittenMail) -> str:
+def compute_content_digest(written_mail: WrittenMail) -> str:
     """Return a digest of text and files: who confirms a warning confirms exactly these."""
-    files = (file.name + file.sha256 for file in written.files)
-    content = "\0".join([written.subject, written.text, *files])
+    files = (file.name + file.sha256 for file in written_mail.files)
+    content = "\0".join([written_mail.subject, written_mail.text, *files])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -410,7 +422,7 @@ def open_files(blob_store: BlobStore, mail: OutgoingMail) -> list[OpenedFile]:
     return [OpenedFile(f.name, f.mime, blob_store.read(f.content, f.blob)) for f in files]
 
 
-def make_attachments(written: WrittenMail) -> list[StoredAttachment]:
+def make_attachments(written_mail: WrittenMail) -> list[StoredAttachment]:
     """Return the files of a mail as attachments of its message on the timeline.
 
     They share the encrypted bytes.
@@ -419,19 +431,19 @@ def make_attachments(written: WrittenMail) -> list[StoredAttachment]:
         StoredAttachment(
             name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob
         )
-        for f in written.files
+        for f in written_mail.files
     ]
 
 
-def parse_addresses(typed: str) -> list[str]:
+def parse_addresses(text: str) -> list[str]:
     """Return the addresses of a line as people write it, case-folded, each once.
 
     An example is `Ann <ann@x.example>; bob@x.example`. Text that is not an address is returned as
     it is, for the message that refuses it.
     """
-    separator = r"[;\n]" if ";" in typed else r"[,\n]"
+    separator = r"[;\n]" if ";" in text else r"[,\n]"
     addresses = []
-    for part in re.split(separator, typed):
+    for part in re.split(separator, text):
         in_brackets = re.search(r"<([^<>]*)>\s*$", part)
         address = in_brackets[1] if in_brackets else part
         addresses.append(address.strip().casefold())

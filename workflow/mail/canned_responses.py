@@ -128,22 +128,22 @@ def fill_variables(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(partial(_get_value, values), text)
 
 
-def save_response(session: Session, typed: CannedResponse, *, by: str, now: datetime) -> None:
+def save_response(session: Session, draft: CannedResponse, *, by: str, now: datetime) -> None:
     """Save a canned response, as a new version when there is one of this name.
 
     Raises ActionNotAllowed when it has a fault.
     """
-    body = to_plain_text(typed.body).strip("\n") + "\n"
-    response = CannedResponse(
-        to_one_line(typed.folder) or DEFAULT_FOLDER,
-        to_one_line(typed.name),
-        to_one_line(typed.subject),
+    body = to_plain_text(draft.body).strip("\n") + "\n"
+    clean_response = CannedResponse(
+        to_one_line(draft.folder) or DEFAULT_FOLDER,
+        to_one_line(draft.name),
+        to_one_line(draft.subject),
         body,
-        typed.ticks,
+        draft.ticks,
     )
-    for fault in _find_faults(response):
+    for fault in _find_faults(clean_response):
         raise ActionNotAllowed(fault)
-    _insert_version(session, response, by, now)
+    _insert_version(session, clean_response, by, now)
     audit.record(session, "mail text saved", by=by, cause="mail texts", now=now)
 
 
@@ -200,13 +200,13 @@ def _to_response(row: CannedResponseVersion) -> CannedResponse:
 
 
 def _insert_version(session: Session, response: CannedResponse, by: str, now: datetime) -> None:
-    replaced = session.scalar(
+    previous = session.scalar(
         select(CannedResponseVersion)
         .where(CannedResponseVersion.current == response.name)
         .with_for_update()
     )
-    if replaced is not None:
-        replaced.current = None
+    if previous is not None:
+        previous.current = None
         session.flush()
     row = CannedResponseVersion(
         current=response.name,
@@ -248,14 +248,14 @@ def _find_faults(response: CannedResponse) -> Iterator[str]:
 
 
 def _find_variable_faults(text: str) -> Iterator[str]:
-    allowed = ", ".join(f"{{{{ {name} }}}}" for name in VARIABLES)
+    variable_names = ", ".join(f"{{{{ {name} }}}}" for name in VARIABLES)
     for match in _VARIABLE.finditer(text):
         if match[2] not in VARIABLES:
-            yield f"nothing is known by {{{{ {match[2]} }}}}: use {allowed}"
+            yield f"nothing is known by {{{{ {match[2]} }}}}: use {variable_names}"
     left = _VARIABLE.sub("", text)
     stray_mark = next((mark for mark in ("{{", "}}", "{%", "{#") if mark in left), "")
     if stray_mark:
-        yield f"{stray_mark} stands there without a variable: use {allowed}"
+        yield f"{stray_mark} stands there without a variable: use {variable_names}"
 
 
 def make_default_subject(ticket: Ticket) -> str:
@@ -267,7 +267,7 @@ def make_default_subject(ticket: Ticket) -> str:
 
 
 def apply_canned_response(
-    offered: Sequence[CannedResponse],
+    responses: Sequence[CannedResponse],
     ticket: Ticket,
     draft: WrittenMail,
     response: CannedResponse,
@@ -281,17 +281,17 @@ def apply_canned_response(
     It replaces another one that nobody has edited; otherwise it goes below the typed text.
     """
     values = _build_variables(ticket, draft, settings, signer, by)
-    texts = {fill_variables(other.body, values).strip() for other in offered}
+    texts = {fill_variables(other.body, values).strip() for other in responses}
     typed, text = draft.text.strip(), fill_variables(response.body, values)
     draft.text = text if not typed or typed in texts else f"{draft.text.rstrip()}\n\n{text}"
     subjects = {
         make_default_subject(ticket),
         "",
-        *(fill_variables(other.subject, values) for other in offered),
+        *(fill_variables(other.subject, values) for other in responses),
     }
     if draft.subject in subjects:
         draft.subject = fill_variables(response.subject, values) or make_default_subject(ticket)
-    offered_ticks = {other.ticks for other in offered}
+    offered_ticks = {other.ticks for other in responses}
     draft.ticks = [name for name in draft.ticks if name not in offered_ticks]
     ticks_recap = response.ticks == Milestone.RECAP_SENT.name
     if response.ticks and (settings.recap_ticks_box or not ticks_recap):

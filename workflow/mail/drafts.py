@@ -62,7 +62,7 @@ def find_latest_draft(session: Session, ticket: int, by: Staff) -> WrittenMail |
 
 
 def save_draft(
-    session: Session, ticket: Ticket, key: str, typed: DraftForm, *, by: Staff, now: datetime
+    session: Session, ticket: Ticket, key: str, form: DraftForm, *, by: Staff, now: datetime
 ) -> WrittenMail:
     """Save what is typed and return the mail of this form; a mail that was queued stays as it is.
 
@@ -70,24 +70,24 @@ def save_draft(
     """
     if not _KEY.fullmatch(key):
         raise ActionNotAllowed("the form is incomplete: load the page again")
-    written = _lock_draft(session, key) or _create_draft(session, ticket, key, by, now)
-    if (written.ticket_id, written.staff_id) != (ticket.id, by.id):
+    written_mail = _lock_draft(session, key) or _create_draft(session, ticket, key, by, now)
+    if (written_mail.ticket_id, written_mail.staff_id) != (ticket.id, by.id):
         raise ActionNotAllowed("the form is of another ticket: load the page again")
-    if written.queued_at is None:
+    if written_mail.queued_at is None:
         box_names = {m.name for m in process.list_boxes()}
-        written.to = list(dict.fromkeys(typed.to))
-        written.cc = list(dict.fromkeys(typed.cc))
-        written.subject = to_one_line(typed.subject)[:300]
-        written.text = to_plain_text(typed.text)[:MAX_DRAFT_LENGTH]
-        written.ticks = [name for name in typed.ticks if name in box_names]
-        written.changed_at = now
-    return written
+        written_mail.to = list(dict.fromkeys(form.to))
+        written_mail.cc = list(dict.fromkeys(form.cc))
+        written_mail.subject = to_one_line(form.subject)[:300]
+        written_mail.text = to_plain_text(form.text)[:MAX_DRAFT_LENGTH]
+        written_mail.ticks = [name for name in form.ticks if name in box_names]
+        written_mail.changed_at = now
+    return written_mail
 
 
 def attach_file(
     session: Session,
     blob_store: BlobStore,
-    written: WrittenMail,
+    written_mail: WrittenMail,
     name: str,
     mime: str,
     content: bytes,
@@ -99,23 +99,24 @@ def attach_file(
     """
     if not content:
         raise ActionNotAllowed(f"{name} is empty")
-    if len(written.files) >= MAX_FILES:
+    if len(written_mail.files) >= MAX_FILES:
         raise ActionNotAllowed(f"{name} is left out: a mail takes {MAX_FILES} files")
-    if sum(f.size for f in written.files) + len(content) > MAX_BYTES:
+    if sum(f.size for f in written_mail.files) + len(content) > MAX_BYTES:
         raise ActionNotAllowed(
             f"{name} is left out: all files together may be {MAX_BYTES // 1_000_000} MB"
         )
     digest = hashlib.sha256(content).hexdigest()
-    if any((f.name, f.sha256) == (name, digest) for f in written.files):  # form submitted twice
+    # The form may be submitted twice.
+    if any((f.name, f.sha256) == (name, digest) for f in written_mail.files):
         return
-    sealed, blob = blob_store.store(content)
-    written.files.append(
+    sealed_content, blob = blob_store.store(content)
+    written_mail.files.append(
         WrittenFile(
             name=to_one_line(name),
             mime=mime if _MIME.fullmatch(mime) else "application/octet-stream",
             size=len(content),
             sha256=digest,
-            content=sealed,
+            content=sealed_content,
             blob=blob,
         )
     )
@@ -135,24 +136,24 @@ def delete_draft(session: Session, written: WrittenMail) -> None:
         session.delete(written)
 
 
-def copy_to_draft(session: Session, written: WrittenMail, *, now: datetime) -> WrittenMail:
+def copy_to_draft(session: Session, written_mail: WrittenMail, *, now: datetime) -> WrittenMail:
     """Create a draft with the same text and files, for a new form."""
     draft = WrittenMail(
         key=make_key(),
-        ticket_id=written.ticket_id,
-        staff_id=written.staff_id,
-        to=written.to,
-        cc=written.cc,
-        subject=written.subject,
-        text=written.text,
-        ticks=written.ticks,
+        ticket_id=written_mail.ticket_id,
+        staff_id=written_mail.staff_id,
+        to=written_mail.to,
+        cc=written_mail.cc,
+        subject=written_mail.subject,
+        text=written_mail.text,
+        ticks=written_mail.ticks,
         changed_at=now,
     )
     draft.files = [
         WrittenFile(
             name=f.name, mime=f.mime, size=f.size, sha256=f.sha256, content=f.content, blob=f.blob
         )
-        for f in written.files
+        for f in written_mail.files
     ]
     session.add(draft)
     session.flush()
@@ -186,12 +187,12 @@ def _lock_draft(session: Session, key: str) -> WrittenMail | None:
 def _create_draft(
     session: Session, ticket: Ticket, key: str, by: Staff, now: datetime
 ) -> WrittenMail:
-    written = WrittenMail(key=key, ticket_id=ticket.id, staff_id=by.id, changed_at=now)
+    draft = WrittenMail(key=key, ticket_id=ticket.id, staff_id=by.id, changed_at=now)
     try:
         with session.begin_nested():
-            session.add(written)
+            session.add(draft)
     except IntegrityError:  # the page saved the draft at the moment its button was pressed
         return session.scalars(
             select(WrittenMail).where(WrittenMail.key == key).with_for_update()
         ).one()
-    return written
+    return draft

@@ -94,13 +94,13 @@ def retry_mail(session: Session, number: int, *, by: str, now: datetime) -> Outg
 
 def retry_waiting_mails(session: Session, *, by: str, now: datetime) -> int:
     """Retry now every mail that pauses between two attempts; return how many."""
-    retried = session.execute(
+    result = session.execute(
         update(OutgoingMail)
         .where(_is_paused(now))
         .values(not_before=now)
         .returning(OutgoingMail.id)
     )
-    count = len(retried.all())
+    count = len(result.all())
     if count:
         audit.record(session, "mails retried", by=by, cause=AUDIT_CAUSE, now=now, mails=count)
         notify_workers(session, SEND)

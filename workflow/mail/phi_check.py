@@ -109,35 +109,35 @@ _WORDS = 2  # a name or a subject of one word is a word like any other
 _LONG = 4  # words of a subject that ordinary text does not have by chance
 
 
-def find_patient_data(text: str, known: KnownPatientData | None = None) -> list[Finding]:
+def find_patient_data(text: str, known_data: KnownPatientData | None = None) -> list[Finding]:
     """Return what looks like patient data, in the order of the text, without overlaps."""
-    known = known or KnownPatientData()
+    known_data = known_data or KnownPatientData()
     findings = [
         *_find_by_rules(text),
-        *_find_names(text, known.names),
-        *_find_values(text, known.values),
+        *_find_names(text, known_data.names),
+        *_find_values(text, known_data.values),
     ]
-    for subject in known.subjects:
+    for subject in known_data.subjects:
         if _count_words(subject) >= _LONG:
             findings += _find_literally(text, subject, PatientDataKind.SUBJECT)
     return _drop_overlaps(findings)
 
 
-def find_patient_data_in_subject(subject: str, known: KnownPatientData) -> list[Finding]:
-    """Return the same for the subject of a mail.
+def find_patient_data_in_subject(subject: str, known_data: KnownPatientData) -> list[Finding]:
+    """Return what looks like patient data in the subject of a mail.
 
     Two words of a customer's subject are enough there, because nobody reads a subject twice.
     """
-    quoted = (
+    quotations = (
         f
-        for s in known.subjects
+        for s in known_data.subjects
         if _count_words(s) >= _WORDS
         for f in _find_literally(subject, s, PatientDataKind.SUBJECT)
     )
-    return _drop_overlaps([*find_patient_data(subject, known), *quoted])
+    return _drop_overlaps([*find_patient_data(subject, known_data), *quotations])
 
 
-def collect_known(
+def collect_known_data(
     details: Iterable[tuple[str, str]], subjects: Iterable[str], other_names: Iterable[str] = ()
 ) -> KnownPatientData:
     """Return the patient data in the fields of a ticket's forms and exports.

@@ -16,7 +16,7 @@ from workflow.tickets.actions import (
     HandlerResult,
     Handlers,
     SendRecap,
-    handler,
+    make_handler,
 )
 
 NOBODY = (
@@ -28,28 +28,28 @@ NOBODY = (
 def _send(run: CommandContext, command: SendRecap) -> HandlerResult:
     if run.actor.staff_id is None:
         return _send_as_operator(run, command)
-    written = _draft(run, command, run.session.get_one(Staff, run.actor.staff_id))
-    if written.queued_at is None:
-        warnings = answer.find_warnings(run.session, run.ticket, written)
+    written_mail = _prepare_draft(run, command, run.session.get_one(Staff, run.actor.staff_id))
+    if written_mail.queued_at is None:
+        warnings = answer.find_warnings(run.session, run.ticket, written_mail)
         answer.enqueue(
             run.session,
             run.desk,
             run.ticket,
-            written,
+            written_mail,
             by=run.actor.name,
             now=run.now,
-            warned=answer.require_checked(warnings, checked=command.checked),
+            warned_kinds=answer.require_checked(warnings, is_checked=command.checked),
             across_companies=command.across_companies,
         )
-        changed = True
-    elif all(mail.state is OutboxState.WITHHELD for mail in written.mails):
+        is_changed = True
+    elif all(mail.state is OutboxState.WITHHELD for mail in written_mail.mails):
         raise ActionNotAllowed(
             "the recap of this Idempotency-Key was undone: send it under another one"
         )
     else:
-        changed = False
-    everybody = [*written.to, *written.cc]
-    return HandlerResult(f"The recap goes to {', '.join(everybody)}", changed=changed)
+        is_changed = False
+    everybody = [*written_mail.to, *written_mail.cc]
+    return HandlerResult(f"The recap goes to {', '.join(everybody)}", has_changed=is_changed)
 
 
 def _send_as_operator(run: CommandContext, command: SendRecap) -> HandlerResult:
@@ -62,7 +62,7 @@ def _send_as_operator(run: CommandContext, command: SendRecap) -> HandlerResult:
         raise ActionNotAllowed("the text is empty: write what the customer should know")
     unsaved = WrittenMail(subject="", text=command.text, to=[], cc=[], files=[])
     warnings = answer.find_warnings(run.session, run.ticket, unsaved)
-    answer.require_checked(warnings, checked=command.checked)
+    answer.require_checked(warnings, is_checked=command.checked)
     mails = run.desk.recap(
         run.session,
         run.ticket,
@@ -74,7 +74,7 @@ def _send_as_operator(run: CommandContext, command: SendRecap) -> HandlerResult:
     return HandlerResult(f"The recap goes to {', '.join(mail.to for mail in mails)}")
 
 
-def _draft(run: CommandContext, command: SendRecap, author: Staff) -> WrittenMail:
+def _prepare_draft(run: CommandContext, command: SendRecap, author: Staff) -> WrittenMail:
     """Return the mail of this key: as it was sent, or drafted now to the ticket's contacts."""
     settings, session, ticket = run.desk.settings, run.session, run.ticket
     contacts = answer.list_recipients(session, ticket, settings)
@@ -86,39 +86,37 @@ def _draft(run: CommandContext, command: SendRecap, author: Staff) -> WrittenMai
     subject, text = canned_responses.make_default_subject(ticket), command.text
     if not command.template and text.strip():
         subject, text = compose.render_recap(text.strip(), ticket.id, settings)
-    typed = DraftForm(
-        to=to, cc=[a for a in cc if a not in to], subject=subject, text=text, ticks=[]
-    )
-    key = _key(run.actor, ticket, command.key)
-    written = drafts.save_draft(session, ticket, key, typed, by=author, now=run.now)
-    if written.queued_at is None:
+    form = DraftForm(to=to, cc=[a for a in cc if a not in to], subject=subject, text=text, ticks=[])
+    key = _make_key(run.actor, ticket, command.key)
+    written_mail = drafts.save_draft(session, ticket, key, form, by=author, now=run.now)
+    if written_mail.queued_at is None:
         if command.template:
-            _begin_with(run, written, command.template)
-        written.ticks = [Milestone.RECAP_SENT.name] * settings.recap_ticks_box
+            _apply_template(run, written_mail, command.template)
+        written_mail.ticks = [Milestone.RECAP_SENT.name] * settings.recap_ticks_box
         for file in command.files:
             drafts.attach_file(
-                session, run.desk.blob_store, written, file.name, file.mime, file.content
+                session, run.desk.blob_store, written_mail, file.name, file.mime, file.content
             )
-    return written
+    return written_mail
 
 
-def _key(actor: Actor, ticket: Ticket, key: str) -> str:
+def _make_key(actor: Actor, ticket: Ticket, key: str) -> str:
     """Return the key of the draft: nobody else's and no other ticket's, whatever the caller's."""
     if not key:
         return drafts.make_key()
     return "api-" + hash_secret(f"{actor.staff_id}:{ticket.id}:{key}")[:40]
 
 
-def _begin_with(run: CommandContext, written: WrittenMail, name: str) -> None:
+def _apply_template(run: CommandContext, written_mail: WrittenMail, name: str) -> None:
     wording = canned_responses.find_response(run.session, name)
-    offered = canned_responses.list_responses(run.session)
+    responses = canned_responses.list_responses(run.session)
     if wording is None:
-        names = ", ".join(one.name for one in offered)
+        names = ", ".join(one.name for one in responses)
         raise ActionNotAllowed(f"there is no text of this name, but {names}")
     canned_responses.apply_canned_response(
-        offered,
+        responses,
         run.ticket,
-        written,
+        written_mail,
         wording,
         settings=run.desk.settings,
         signer=run.desk.signer,
@@ -126,4 +124,4 @@ def _begin_with(run: CommandContext, written: WrittenMail, name: str) -> None:
     )
 
 
-HANDLERS: Handlers = dict([handler(SendRecap, _send)])
+HANDLERS: Handlers = dict([make_handler(SendRecap, _send)])

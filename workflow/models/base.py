@@ -51,7 +51,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value
 
 
-def _string_enum(kind: type[StrEnum]) -> Enum:
+def _make_string_enum(kind: type[StrEnum]) -> Enum:
     # The values are stored, not the member names, so that the database reads like the operations
     # manual; as plain strings, so that a new stage needs no ALTER TYPE.
     return Enum(kind, native_enum=False, values_callable=lambda e: [m.value for m in e], length=64)
@@ -82,18 +82,18 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[Any]: JSON,
-        Format: _string_enum(Format),
-        Stage: _string_enum(Stage),
-        Milestone: _string_enum(Milestone),
-        Template: _string_enum(Template),
-        DeliveryState: _string_enum(DeliveryState),
-        Outcome: _string_enum(Outcome),
-        RowOutcome: _string_enum(RowOutcome),
-        Judgement: _string_enum(Judgement),
-        Status: _string_enum(Status),
-        LinkState: _string_enum(LinkState),
-        OutboxState: _string_enum(OutboxState),
-        Role: _string_enum(Role),
-        WebhookEventState: _string_enum(WebhookEventState),
-        Verdict: _string_enum(Verdict),
+        Format: _make_string_enum(Format),
+        Stage: _make_string_enum(Stage),
+        Milestone: _make_string_enum(Milestone),
+        Template: _make_string_enum(Template),
+        DeliveryState: _make_string_enum(DeliveryState),
+        Outcome: _make_string_enum(Outcome),
+        RowOutcome: _make_string_enum(RowOutcome),
+        Judgement: _make_string_enum(Judgement),
+        Status: _make_string_enum(Status),
+        LinkState: _make_string_enum(LinkState),
+        OutboxState: _make_string_enum(OutboxState),
+        Role: _make_string_enum(Role),
+        WebhookEventState: _make_string_enum(WebhookEventState),
+        Verdict: _make_string_enum(Verdict),
     }

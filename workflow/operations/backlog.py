@@ -58,13 +58,13 @@ class Backlog:
 
 def count_backlog(session: Session) -> Backlog:
     """Count all queues in one query."""
-    registered = WebhookEvent.hook_id.in_(select(Webhook.id).where(is_active()))
+    is_registered = WebhookEvent.hook_id.in_(select(Webhook.id).where(is_active()))
     of_message = Message.id == LinkedFile.message_id
     rows = session.execute(
         union_all(
             _count_by_state("mails", OutgoingMail.state, MAIL_STATES, OutgoingMail.created_at),
             _count_by_state(
-                "events", WebhookEvent.state, EVENT_STATES, WebhookEvent.created_at, registered
+                "events", WebhookEvent.state, EVENT_STATES, WebhookEvent.created_at, is_registered
             ),
             _count_by_state("files", LinkedFile.state, FILE_STATES, Message.at, of_message),
         )

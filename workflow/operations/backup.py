@@ -206,15 +206,15 @@ def _run_postgres_tool(tool: str, url: URL, arguments: list[str]) -> None:
     database = url.set(drivername="postgresql", password=None).render_as_string()
     # The password is not on the command line, which every user of the host can read.
     environment = {**os.environ, "PGPASSWORD": str(url.password or "")}
-    finished = subprocess.run(  # noqa: S603  # a fixed tool, no shell
+    result = subprocess.run(  # noqa: S603  # a fixed tool, no shell
         [path, f"--dbname={database}", *arguments],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    if finished.returncode:
-        output = finished.stderr.strip()
+    if result.returncode:
+        output = result.stderr.strip()
         advice = "its version must be the server's or newer: " if "version" in output else ""
         raise BackupError(f"{tool} failed: {advice}{output[-500:]}")
 
@@ -235,7 +235,7 @@ def _restore_blobs(settings: Settings, folder: Path, step: ProgressCallback) -> 
     """Copy the blobs that are not here yet; return how many there were."""
     files = sorted(p for p in folder.glob("*/*") if p.is_file())
     new = 0
-    for done, path in enumerate(files, 1):
+    for number, path in enumerate(files, 1):
         target = Path(settings.blobs) / path.relative_to(folder)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -243,7 +243,7 @@ def _restore_blobs(settings: Settings, folder: Path, step: ProgressCallback) -> 
             shutil.copyfile(path, part)
             part.replace(target)
             new += 1
-        step(done, len(files))
+        step(number, len(files))
     return new
 
 

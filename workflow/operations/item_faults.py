@@ -216,7 +216,7 @@ class ItemFaults:
         names = {truncate_item_name(item) for item in items}
         self.delete([one.item for one in self.list_pending() if one.item not in names])
 
-    def now(self) -> datetime:
+    def get_time(self) -> datetime:
         """Return the time to compare `PendingRetry.not_before` with."""
         return self._clock()
 

@@ -129,23 +129,23 @@ def compute_balance(session: Session) -> Balance:
         workbooks=list(list_workbooks(session)),
     )
     for word, rows in (
-        ("received", session.execute(_count_received(repeated=False))),
-        ("received", session.execute(_count_received(repeated=True))),
-        ("duplicate", session.execute(_count_received(repeated=True))),
+        ("received", session.execute(_count_received(is_repeated=False))),
+        ("received", session.execute(_count_received(is_repeated=True))),
+        ("duplicate", session.execute(_count_received(is_repeated=True))),
     ):
         _add_counts(balance, ((channel, word, count) for channel, count in rows))
-    filed = (
+    filed_items = (
         select(Delivery.transport, Filing.outcome, func.count())
         .join(Delivery, Delivery.id == Filing.delivery_id)
         .group_by(Delivery.transport, Filing.outcome)
     )
-    _add_counts(balance, session.execute(filed))
-    unfiled = (
+    _add_counts(balance, session.execute(filed_items))
+    unfiled_items = (
         select(Delivery.transport, Delivery.state, func.sum(Delivery.items - _count_filings()))
         .where(Delivery.state.in_(UNFILED_STATES))
         .group_by(Delivery.transport, Delivery.state)
     )
-    _add_counts(balance, session.execute(unfiled))
+    _add_counts(balance, session.execute(unfiled_items))
     _add_counts(balance, _count_imported(session))
     balance.channels = dict(sorted(balance.channels.items()))
     return balance
@@ -164,7 +164,7 @@ def _freeze_view(session: Session) -> None:
 def _count_imported(session: Session) -> Iterator[tuple[str, str, int]]:
     """Yield the counts of imported tickets; the rest of an interrupted import is pending."""
     of_tickets = Import.kind == "tickets"
-    received = session.scalar(select(func.sum(Import.rows)).where(of_tickets)) or 0
+    row_count = session.scalar(select(func.sum(Import.rows)).where(of_tickets)) or 0
     outcomes = (
         select(ImportRow.outcome, func.count())
         .join(Import, Import.id == ImportRow.import_id)
@@ -173,9 +173,9 @@ def _count_imported(session: Session) -> Iterator[tuple[str, str, int]]:
     )
     counts = dict(session.execute(outcomes).all())
     lost = _count_unaccounted(session)
-    if received:
-        yield IMPORT, "received", received
-        yield IMPORT, "pending", received - sum(counts.values()) - lost
+    if row_count:
+        yield IMPORT, "received", row_count
+        yield IMPORT, "pending", row_count - sum(counts.values()) - lost
     yield from ((IMPORT, WORD_OF_ROW_OUTCOME[outcome], count) for outcome, count in counts.items())
 
 
@@ -206,11 +206,11 @@ def _select_unbalanced() -> Select[int]:
 
 
 # The type of this Select would be spelled out column by column.
-def _count_received(*, repeated: bool):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _count_received(*, is_repeated: bool):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return (
         select(Receipt.transport, func.sum(Delivery.items))
         .join(Delivery, Delivery.id == Receipt.delivery_id)
-        .where(Receipt.repeated.is_(repeated))
+        .where(Receipt.repeated.is_(is_repeated))
         .group_by(Receipt.transport)
     )
 

@@ -35,7 +35,8 @@ class OrphanedBlobs:
     ) -> None:
         self._context = context
         self._monotonic = monotonic
-        self._unowned: dict[str, float] = {}  # digest -> monotonic time when first seen unowned
+        # digest -> monotonic time when first seen unowned
+        self._unowned_since: dict[str, float] = {}
 
     def collect(self) -> str:
         """Delete the blobs that have had no owner for long enough.
@@ -43,30 +44,30 @@ class OrphanedBlobs:
         Returns a fault when blobs that rows own are missing, else "". Raises OSError or
         SQLAlchemyError when blob store or database are away.
         """
-        missing, unowned = 0, dict[str, float]()
+        missing, unowned_since = 0, dict[str, float]()
         for shard in SHARDS:
             blobs = dict(self._context.blob_store.list_shard(shard))
-            owned = set(self._list_owned(shard))
+            owned = set(self._list_owned_digests(shard))
             # Looked up once more, because one may have been written since the shard was listed.
             missing += sum(not self._context.blob_store.has_blob(d) for d in owned - blobs.keys())
-            unowned |= self._delete_old({d: at for d, at in blobs.items() if d not in owned})
-        self._unowned = unowned
+            unowned_since |= self._delete_old({d: at for d, at in blobs.items() if d not in owned})
+        self._unowned_since = unowned_since
         return MISSING_BLOBS_FAULT.format(missing) if missing else ""
 
-    def _delete_old(self, unowned: dict[str, datetime]) -> dict[str, float]:
+    def _delete_old(self, unowned_blobs: dict[str, datetime]) -> dict[str, float]:
         """Delete the old ones of these blobs; return since when the others have had no owner."""
         now, latest = self._monotonic(), self._context.blob_store.get_time() - MIN_BLOB_AGE
-        since = {digest: self._unowned.get(digest, now) for digest in unowned}
+        since = {digest: self._unowned_since.get(digest, now) for digest in unowned_blobs}
         old = {
             digest
-            for digest, at in unowned.items()
+            for digest, at in unowned_blobs.items()
             if at < latest and now - since[digest] >= MIN_UNOWNED_SECONDS
         }
         for digest in old:
             self._context.blob_store.delete_blob(digest, unless_since=latest)
         return {digest: at for digest, at in since.items() if digest not in old}
 
-    def _list_owned(self, shard: str) -> Iterator[str]:
+    def _list_owned_digests(self, shard: str) -> Iterator[str]:
         with self._context.store.read_only() as session:
             for table in (Delivery, StoredAttachment, WrittenFile):
                 digests = session.scalars(_select_blobs(table, shard))

@@ -81,15 +81,15 @@ def raise_tasks(context: AppContext, now: datetime) -> int:
 
     A ticket gets one task for each deadline and period, however often this runs.
     """
-    raised, after = 0, 0
+    raised_count, after = 0, 0
     while numbers := _list_overdue(context, now, after):
         after = numbers[-1]
         waiting = deque(numbers)
         while waiting:
-            raised += _raise_some(context, waiting, now)
+            raised_count += _raise_some(context, waiting, now)
             if waiting:
                 context.store.pause_for_writers()
-    return raised
+    return raised_count
 
 
 def _list_overdue(context: AppContext, now: datetime, after: int) -> list[int]:
@@ -103,11 +103,11 @@ def _list_overdue(context: AppContext, now: datetime, after: int) -> list[int]:
         Task.period == Ticket.period,
         Task.kind.in_(kinds),
     )
-    raised = select(func.count()).where(*deadline_tasks).correlate(Ticket).scalar_subquery()
+    task_count = select(func.count()).where(*deadline_tasks).correlate(Ticket).scalar_subquery()
     query = (
         select(Ticket.id)
         .where(Ticket.status == Status.OPEN, Ticket.due_at <= now, Ticket.id > after)
-        .where(raised < len(kinds))
+        .where(task_count < len(kinds))
         .order_by(Ticket.id)
         .limit(BATCH_SIZE)
     )
@@ -120,7 +120,7 @@ def _raise_some(context: AppContext, waiting: deque[int], now: datetime) -> int:
 
     After a weekend's stop there may be thousands, and senders wait for the database meanwhile.
     """
-    raised = 0
+    raised_count = 0
     until = time.monotonic() + HOLD_SECONDS
     with context.store.transaction() as session:
         while waiting:
@@ -130,10 +130,10 @@ def _raise_some(context: AppContext, waiting: deque[int], now: datetime) -> int:
                 options=[selectinload(Ticket.milestones), selectinload(Ticket.tasks)],
             )
             if ticket is not None:
-                raised += len(context.desk.raise_overdue_tasks(session, ticket, now))
+                raised_count += len(context.desk.raise_overdue_tasks(session, ticket, now))
             if time.monotonic() >= until:
                 break
-    return raised
+    return raised_count
 
 
 # -- tickets stuck in 1-Submitted ----
@@ -151,11 +151,14 @@ def advance_stuck_tickets(context: AppContext) -> int:
         Ticket.stage == process.STEPS[0].stage,
         OutgoingMail.period == Ticket.period,
     )
-    finished = (OutgoingMail.template.in_(NOTICE_TEMPLATES), OutgoingMail.state.in_(FINAL_STATES))
+    finished_notices = (
+        OutgoingMail.template.in_(NOTICE_TEMPLATES),
+        OutgoingMail.state.in_(FINAL_STATES),
+    )
     notices = (
         select(OutgoingMail.id)
         .join(Ticket)
-        .where(*in_first_stage, *finished)
+        .where(*in_first_stage, *finished_notices)
         .order_by(OutgoingMail.id)
     )
     with context.store.read_only() as session:

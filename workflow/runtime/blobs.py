@@ -38,13 +38,13 @@ class BlobStore:
         Returns (encrypted content for the row, None), or (None, digest of the blob). Raises
         OSError when the blob cannot be written.
         """
-        sealed = self._sealer.seal(plain)
+        sealed_content = self._sealer.seal(plain)
         if len(plain) <= self._inline_limit:
-            return sealed, None
+            return sealed_content, None
         digest = hashlib.sha256(plain).hexdigest()
-        path = self._path(digest)
+        path = self._get_path(digest)
         if not self._refresh(path):
-            self._write(path, sealed)
+            self._write(path, sealed_content)
         return None, digest
 
     def read(self, content: bytes | None, blob: str | None) -> bytes:
@@ -56,8 +56,8 @@ class BlobStore:
             return self._sealer.unseal(content)
         if blob is None:
             raise ValueError("neither content nor blob")
-        sealed: bytes = self._files.cat_file(self._path(blob))
-        return self._sealer.unseal(sealed)
+        sealed_content: bytes = self._files.cat_file(self._get_path(blob))
+        return self._sealer.unseal(sealed_content)
 
     def list_shard(self, shard: str) -> Iterator[tuple[str, datetime]]:
         """Yield digest and time of storing of each blob whose digest begins with `shard`.
@@ -77,17 +77,17 @@ class BlobStore:
             ):
                 continue
             try:
-                modified = self._files.modified(path)
+                modified_at = self._files.modified(path)
             except FileNotFoundError:  # deleted since it was listed
                 continue
             if re.fullmatch(DIGEST_PATTERN, digest):
-                yield digest, modified
-            elif self.get_time() - modified > LEFTOVER_AGE:  # of a process that was killed
+                yield digest, modified_at
+            elif self.get_time() - modified_at > LEFTOVER_AGE:  # of a process that was killed
                 self._files.rm_file(path)
 
     def has_blob(self, digest: str) -> bool:
         """Return whether a blob with this digest is stored."""
-        return bool(self._files.exists(self._path(digest)))
+        return bool(self._files.exists(self._get_path(digest)))
 
     def get_time(self) -> datetime:
         """Return the time to compare the times of `list_shard` with.
@@ -98,7 +98,7 @@ class BlobStore:
 
     def delete_blob(self, digest: str, *, unless_since: datetime) -> None:
         """Delete a blob that no row refers to, unless it was stored again since `unless_since`."""
-        path = self._path(digest)
+        path = self._get_path(digest)
         if not self._local:
             if self._files.modified(path) < unless_since:
                 self._files.rm_file(path)
@@ -106,13 +106,13 @@ class BlobStore:
         # Move the file away first, then check its time once more: whoever stores the same bytes
         # meanwhile has either touched the file before the move, which shows in its time, or does
         # not find it any more and writes a new one.
-        moved = Path(f"{path}{DELETING_SUFFIX}")
+        moved_path = Path(f"{path}{DELETING_SUFFIX}")
         try:
-            Path(path).rename(moved)
-            if datetime.fromtimestamp(moved.stat().st_mtime, UTC) >= unless_since:
-                moved.rename(path)
+            Path(path).rename(moved_path)
+            if datetime.fromtimestamp(moved_path.stat().st_mtime, UTC) >= unless_since:
+                moved_path.rename(path)
             else:
-                moved.unlink()
+                moved_path.unlink()
         except FileNotFoundError:  # the clock of another host has deleted it
             return
 
@@ -132,14 +132,14 @@ class BlobStore:
         _sync_name(Path(path))
         return True
 
-    def _path(self, digest: str) -> str:
+    def _get_path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest[2:]}"
 
-    def _write(self, path: str, sealed: bytes) -> None:
+    def _write(self, path: str, sealed_content: bytes) -> None:
         if self._local:
-            write_synced(Path(path), sealed)
+            write_synced(Path(path), sealed_content)
         else:  # an object store's put is atomic and durable, or fails
-            self._files.pipe_file(path, sealed)
+            self._files.pipe_file(path, sealed_content)
 
 
 def write_synced(path: Path, data: bytes) -> None:

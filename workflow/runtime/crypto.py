@@ -49,8 +49,8 @@ class Sealer:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._fernet = MultiFernet([Fernet(key) for key in keys])
         derived = [_derive_key(key) for key in keys]
-        self._ciphers = {_fingerprint(key): AESGCM(key) for key in derived}
-        self._first = _fingerprint(derived[0])
+        self._ciphers = {_compute_fingerprint(key): AESGCM(key) for key in derived}
+        self._first = _compute_fingerprint(derived[0])
 
     def seal(self, plain: bytes) -> bytes:
         """Encrypt bytes of any length below 2 GiB."""
@@ -59,25 +59,25 @@ class Sealer:
         nonce = os.urandom(_NONCE_SIZE)
         return header + nonce + self._ciphers[self._first].encrypt(nonce, plain, header)
 
-    def unseal(self, sealed: bytes) -> bytes:
+    def unseal(self, ciphertext: bytes) -> bytes:
         """Decrypt.
 
         Raises ValueError when no key fits or a byte was changed.
         """
         try:
-            if sealed[:1] == GCM_VERSION:
-                return self._unseal_gcm(sealed)
-            return self._fernet.decrypt(sealed)
+            if ciphertext[:1] == GCM_VERSION:
+                return self._unseal_gcm(ciphertext)
+            return self._fernet.decrypt(ciphertext)
         except (InvalidTag, InvalidToken, KeyError):
             raise ValueError("sealed with a key we do not have, or damaged") from None
 
-    def _unseal_gcm(self, sealed: bytes) -> bytes:
-        header = sealed[:_HEADER_SIZE]
-        nonce = sealed[_HEADER_SIZE : _HEADER_SIZE + _NONCE_SIZE]
+    def _unseal_gcm(self, ciphertext: bytes) -> bytes:
+        header = ciphertext[:_HEADER_SIZE]
+        nonce = ciphertext[_HEADER_SIZE : _HEADER_SIZE + _NONCE_SIZE]
         if len(nonce) < _NONCE_SIZE:
             raise InvalidTag
         cipher = self._ciphers[header[len(GCM_VERSION) :]]
-        return cipher.decrypt(nonce, memoryview(sealed)[_HEADER_SIZE + _NONCE_SIZE :], header)
+        return cipher.decrypt(nonce, memoryview(ciphertext)[_HEADER_SIZE + _NONCE_SIZE :], header)
 
 
 def _derive_key(key: bytes) -> bytes:
@@ -88,7 +88,7 @@ def _derive_key(key: bytes) -> bytes:
     return hashlib.sha256(b"support-intake sealing\0" + base64.urlsafe_b64decode(key)).digest()
 
 
-def _fingerprint(derived: bytes) -> bytes:
+def _compute_fingerprint(derived: bytes) -> bytes:
     return hashlib.sha256(b"support-intake key\0" + derived).digest()[:_FINGERPRINT_SIZE]
 
 
@@ -129,7 +129,9 @@ def load_keys(settings: Settings) -> list[bytes]:
     The key file is created on first use, with mode 0600. Raises SettingsError when a key is not a
     Fernet key.
     """
-    text = settings.secret_keys.get_secret_value() or _key_file(settings.home / KEY_FILE)
+    text = settings.secret_keys.get_secret_value() or _read_or_make_key_file(
+        settings.home / KEY_FILE
+    )
     keys = [k.encode() for k in text.replace(",", " ").split()]
     try:
         Sealer(keys)
@@ -140,7 +142,7 @@ def load_keys(settings: Settings) -> list[bytes]:
     return keys
 
 
-def _key_file(path: Path) -> str:
+def _read_or_make_key_file(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{KEY_FILE}.{os.getpid()}.{os.urandom(4).hex()}.new")
     if not path.exists():

@@ -39,14 +39,14 @@ class Leases:
         self._clock = clock
         self._steady = steady
         self.holder = f"{_get_place()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._wanted: list[str] = []
+        self._names: list[str] = []
         self._safe_until: dict[str, float] = {}  # our leases
         # The leases of others: holder, counter, and since when we have seen this counter.
-        self._observed: dict[str, tuple[str, int, float]] = {}
+        self._observations: dict[str, tuple[str, int, float]] = {}
 
     def request(self, name: str) -> None:
         """Try to hold this lease from the next round on."""
-        self._wanted.append(name)
+        self._names.append(name)
 
     def is_held(self, name: str) -> bool:
         """Return whether this process holds the lease now, with certainty."""
@@ -57,13 +57,13 @@ class Leases:
 
         Raises SQLAlchemyError when the database is unavailable.
         """
-        for name in self._wanted:
-            started = self._steady()
+        for name in self._names:
+            started_at = self._steady()
             was_held = name in self._safe_until
             with self._store.transaction() as session:
                 is_held = self._renew(session, name) if was_held else self._take(session, name)
             if is_held:
-                self._safe_until[name] = started + SAFE_SECONDS
+                self._safe_until[name] = started_at + SAFE_SECONDS
             else:
                 self._safe_until.pop(name, None)
             if is_held != was_held:
@@ -124,10 +124,10 @@ class Leases:
         Its process has ended on this machine, or its counter has not changed for long enough.
         """
         now = self._steady()
-        observed = self._observed.get(name)
-        if observed is None or observed[:2] != (holder, beats):
-            self._observed[name] = observed = (holder, beats, now)
-        return now - observed[2] >= STALE_SECONDS or _has_ended_here(holder)
+        observation = self._observations.get(name)
+        if observation is None or observation[:2] != (holder, beats):
+            self._observations[name] = observation = (holder, beats, now)
+        return now - observation[2] >= STALE_SECONDS or _has_ended_here(holder)
 
 
 def _get_place() -> str:

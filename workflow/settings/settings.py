@@ -353,7 +353,7 @@ class Settings(BaseSettings):
 
     @field_validator("file_hosts", "hook_hosts", mode="before")
     @classmethod
-    def _places(cls, value: object) -> object:
+    def _split_hosts(cls, value: object) -> object:
         return split_hosts(value)
 
     @field_validator("formstack_key_previous")

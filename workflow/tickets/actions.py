@@ -57,8 +57,10 @@ class Actor:
     @classmethod
     def person(cls, staff: Staff, rights: frozenset[Right] | None = None) -> Self:
         """Return somebody on the desk; with fewer `rights` where a token has fewer."""
-        held = RIGHTS_BY_ROLE[staff.role] if rights is None else RIGHTS_BY_ROLE[staff.role] & rights
-        return cls(staff.name, held, staff.email, staff.id)
+        rights_held = (
+            RIGHTS_BY_ROLE[staff.role] if rights is None else RIGHTS_BY_ROLE[staff.role] & rights
+        )
+        return cls(staff.name, rights_held, staff.email, staff.id)
 
     @classmethod
     def operator(cls, name: str, staff: Staff | None = None) -> Self:
@@ -372,7 +374,7 @@ class CommandContext:
     ticket: Ticket
     actor: Actor
     now: datetime
-    prepared: object = None  # what the handler's `prepare` returned
+    preparation: object = None  # what the handler's `prepare` returned
 
 
 @dataclass(frozen=True)
@@ -380,8 +382,8 @@ class HandlerResult:
     """The answer of a handler: what was done, in words that begin a sentence."""
 
     words: str
-    changed: bool = True  # False: it was so already, and nothing was recorded
-    opened: int | None = None  # the ticket that it opened, if it opened one
+    has_changed: bool = True  # False: it was so already, and nothing was recorded
+    opened_ticket: int | None = None  # the ticket that it opened, if it opened one
 
 
 @dataclass(frozen=True)
@@ -390,9 +392,9 @@ class Result:
 
     ticket: int
     words: str
-    changed: bool
+    has_changed: bool
     undo_id: int | None  # what the actor can undo now
-    opened: int | None
+    opened_ticket: int | None
 
 
 C = TypeVar("C", bound=Command)
@@ -406,20 +408,20 @@ class Handler:
     reading a delivery locks nothing.
     """
 
-    run: Callable[[CommandContext, Any], HandlerResult]
+    handle: Callable[[CommandContext, Any], HandlerResult]
     prepare: Callable[[int, Any], object] | None = None
 
 
 Handlers: TypeAlias = Mapping[type[Command], Handler]
 
 
-def handler(
+def make_handler(
     kind: type[C],
-    run: Callable[[CommandContext, C], HandlerResult],
+    handle: Callable[[CommandContext, C], HandlerResult],
     prepare: Callable[[int, C], object] | None = None,
 ) -> tuple[type[Command], Handler]:
     """Return an entry of a table of handlers; the types of command and function have to agree."""
-    return kind, Handler(run, prepare)
+    return kind, Handler(handle, prepare)
 
 
 @dataclass(frozen=True)
@@ -428,15 +430,15 @@ class Order:
 
     ticket: int
     command: Command
-    expected: Expectation = None
+    expectation: Expectation = None
 
 
 @dataclass
 class BulkResult:
     """The outcome of a bulk operation: what was done; the tickets left alone, with the reason."""
 
-    done: list[Result] = field(default_factory=list)
-    left: dict[int, str] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    refusals: dict[int, str] = field(default_factory=dict)
 
 
 class Actions:
@@ -454,20 +456,20 @@ class Actions:
         *,
         actor: Actor,
         now: datetime,
-        expected: Expectation = None,
+        expectation: Expectation = None,
     ) -> Result:
         """Carry out a command in a transaction of its own.
 
         Raises NoSuchTicket; NotPermitted; WrongStatus; ChangedSinceSeen and VersionMismatch where
-        the ticket is not as `expected`; AcrossCompanies where somebody has to confirm that two
+        the ticket is not as `expectation`; AcrossCompanies where somebody has to confirm that two
         companies come together; ActionNotAllowed with what stands in the way otherwise. Nothing is
         changed then.
         """
         require_right(actor, command.right)
-        prepared = self._prepared(number, command)
+        preparation = self._prepare(number, command)
         with self._store.transaction() as session:
             ticket = get_ticket(session, number)
-            return self._carry_out(session, ticket, command, actor, now, expected, prepared)
+            return self._carry_out(session, ticket, command, actor, now, expectation, preparation)
 
     def perform_in(
         self,
@@ -477,15 +479,15 @@ class Actions:
         *,
         actor: Actor,
         now: datetime,
-        expected: Expectation = None,
+        expectation: Expectation = None,
     ) -> Result:
         """Carry out a command in the caller's transaction.
 
         Raises as `perform` does; the caller rolls back then, at least to a savepoint of before.
         """
         require_right(actor, command.right)
-        prepared = self._prepared(ticket.id, command)
-        return self._carry_out(session, ticket, command, actor, now, expected, prepared)
+        preparation = self._prepare(ticket.id, command)
+        return self._carry_out(session, ticket, command, actor, now, expectation, preparation)
 
     def perform_each(self, orders: Sequence[Order], *, actor: Actor, now: datetime) -> BulkResult:
         """Carry out a command for each of many tickets, 200 at most, in one transaction.
@@ -495,28 +497,28 @@ class Actions:
         """
         result = BulkResult()
         # in the order of their numbers, so that two at once do not wait for each other
-        ordered = sorted(orders, key=lambda order: order.ticket)
-        for order in ordered[:MOST_AT_ONCE]:
+        sorted_orders = sorted(orders, key=lambda order: order.ticket)
+        for order in sorted_orders[:MOST_AT_ONCE]:
             require_right(actor, order.command.right)
         with self._store.transaction() as session:
-            for order in ordered[:MOST_AT_ONCE]:
+            for order in sorted_orders[:MOST_AT_ONCE]:
                 try:
                     with session.begin_nested():
                         ticket = get_ticket(session, order.ticket)
-                        done = self._carry_out(
-                            session, ticket, order.command, actor, now, order.expected, None
+                        order_result = self._carry_out(
+                            session, ticket, order.command, actor, now, order.expectation, None
                         )
-                except ActionNotAllowed as missing:
-                    result.left[order.ticket] = str(missing)
+                except ActionNotAllowed as refusal:
+                    result.refusals[order.ticket] = str(refusal)
                     continue
-                if done.changed:
-                    result.done.append(done)
+                if order_result.has_changed:
+                    result.results.append(order_result)
                 else:
-                    result.left[order.ticket] = done.words
-        result.left |= {o.ticket: "too many at once" for o in ordered[MOST_AT_ONCE:]}
+                    result.refusals[order.ticket] = order_result.words
+        result.refusals |= {o.ticket: "too many at once" for o in sorted_orders[MOST_AT_ONCE:]}
         return result
 
-    def _prepared(self, number: int, command: Command) -> object:
+    def _prepare(self, number: int, command: Command) -> object:
         prepare = self._handlers[type(command)].prepare
         return prepare(number, command) if prepare is not None else None
 
@@ -527,27 +529,29 @@ class Actions:
         command: Command,
         actor: Actor,
         now: datetime,
-        expected: Expectation,
-        prepared: object,
+        expectation: Expectation,
+        preparation: object,
     ) -> Result:
-        _require_expected(session, ticket, command, actor, expected)
-        if refusal := refusal_by_status(ticket, command):
-            raise WrongStatus(refusal, ended=ticket.status not in IN_PROCESS)
-        run = self._handlers[type(command)].run
-        execution = CommandContext(self._desk, session, ticket, actor, now, prepared)
+        _require_expected(session, ticket, command, actor, expectation)
+        if refusal := find_status_refusal(ticket, command):
+            raise WrongStatus(refusal, has_ended=ticket.status not in IN_PROCESS)
+        handle = self._handlers[type(command)].handle
+        execution = CommandContext(self._desk, session, ticket, actor, now, preparation)
         if not command.undoable:
-            done = run(execution, command)
-            return Result(ticket.id, done.words, done.changed, None, done.opened)
+            result = handle(execution, command)
+            return Result(ticket.id, result.words, result.has_changed, None, result.opened_ticket)
         other = session.get(Ticket, command.other_ticket) if command.other_ticket else None
-        with undo.reversible(
+        with undo.record_undo(
             session, ticket, command.label, by=actor.name, now=now, other=other
         ) as recording:
             stage = ticket.stage
-            done = run(execution, command)
-            recording.words = done.words
+            result = handle(execution, command)
+            recording.words = result.words
             if ticket.stage is not stage:
                 recording.words += f" – now at {ticket.stage}"
-        return Result(ticket.id, recording.words, done.changed, recording.undo_id, done.opened)
+        return Result(
+            ticket.id, recording.words, result.has_changed, recording.undo_id, result.opened_ticket
+        )
 
 
 # -- the rules that all commands share ----
@@ -560,10 +564,10 @@ def require_right(actor: Actor, right: Right) -> None:
 
 
 def _require_expected(
-    session: Session, ticket: Ticket, command: Command, actor: Actor, expected: Expectation
+    session: Session, ticket: Ticket, command: Command, actor: Actor, expectation: Expectation
 ) -> None:
     """Hold the caller to what they saw. Raises ChangedSinceSeen, VersionMismatch."""
-    match expected:
+    match expectation:
         case SeenVersion(version) if command.asks_again:
             changes = presence.list_changes(session, ticket.id, version, actor.name)
             if changes:
@@ -576,7 +580,7 @@ def _require_expected(
                 raise ChangedSinceSeen([])
 
 
-def refusal_by_status(ticket: Ticket, command: Command | type[Command]) -> str:
+def find_status_refusal(ticket: Ticket, command: Command | type[Command]) -> str:
     """Return why a command is not for a ticket in this status; "" where it is."""
     if ticket.status in command.statuses:
         return ""
@@ -591,7 +595,7 @@ def refusal_by_status(ticket: Ticket, command: Command | type[Command]) -> str:
             return f"the ticket is closed as {ticket.status}: reopen it first"
 
 
-def one_line(text: str) -> str:
+def make_one_line(text: str) -> str:
     """Return a text as one line of printable characters.
 
     Raises ActionNotAllowed where it is longer than a reason may be.
@@ -604,13 +608,13 @@ def one_line(text: str) -> str:
     return line
 
 
-def _required_reason(text: str) -> str:
-    if not (reason := one_line(text)):
+def _require_reason(text: str) -> str:
+    if not (reason := make_one_line(text)):
         raise ActionNotAllowed("say why, in a few words: the next person has to understand it")
     return reason
 
 
-def box_named(name: str) -> Milestone:
+def find_box(name: str) -> Milestone:
     """Return the box that a person ticks, by its name on the page or in the code.
 
     Raises ActionNotAllowed where there is none.
@@ -621,7 +625,7 @@ def box_named(name: str) -> Milestone:
     raise ActionNotAllowed(f"there is no such box; the boxes: {', '.join(process.list_boxes())}")
 
 
-def stage_named(name: str) -> Stage:
+def find_stage(name: str) -> Stage:
     """Return a stage by its name on the page or in the code, or by its number alone.
 
     Raises ActionNotAllowed where there is none.
@@ -632,7 +636,7 @@ def stage_named(name: str) -> Stage:
     raise ActionNotAllowed(f"no stage is called {name}; the stages: {', '.join(Stage)}")
 
 
-def can_own(person: Staff) -> Staff:
+def require_may_own(person: Staff) -> Staff:
     """Return the person.
 
     Raises ActionNotAllowed where their role only looks on: nobody would work it.
@@ -651,46 +655,46 @@ def _assign(run: CommandContext, command: Assign) -> HandlerResult:
     owner = run.session.get(Staff, command.owner_id)
     if owner is None:
         raise ActionNotAllowed("choose who is to own the ticket")
-    can_own(owner)
+    require_may_own(owner)
     if run.ticket.owner_id == owner.id:
-        return HandlerResult(f"Assigned to {owner.name} already", changed=False)
+        return HandlerResult(f"Assigned to {owner.name} already", has_changed=False)
     run.desk.assign(run.session, run.ticket, owner, by=run.actor.name, now=run.now)
     return HandlerResult(f"Assigned to {owner.name}")
 
 
 def _tick(run: CommandContext, command: Tick) -> HandlerResult:
-    milestone, note = _box(command.milestone), one_line(command.note)
+    milestone, note = _check_box(command.milestone), make_one_line(command.note)
     recorded = run.desk.record_milestone(
         run.session, run.ticket, milestone, by=run.actor.name, now=run.now, note=note
     )
     if not recorded:
-        return HandlerResult(f"{milestone} was recorded before", changed=False)
+        return HandlerResult(f"{milestone} was recorded before", has_changed=False)
     return HandlerResult(f"Ticked {milestone}")
 
 
 def _untick(run: CommandContext, command: Untick) -> HandlerResult:
-    milestone = _box(command.milestone)
+    milestone = _check_box(command.milestone)
     if not run.desk.retract_milestone(
         run.session, run.ticket, milestone, by=run.actor.name, now=run.now
     ):
-        return HandlerResult(f"{milestone} is not ticked", changed=False)
+        return HandlerResult(f"{milestone} is not ticked", has_changed=False)
     return HandlerResult(f"Unticked {milestone}")
 
 
-def _box(milestone: Milestone) -> Milestone:
-    return box_named(milestone.name)
+def _check_box(milestone: Milestone) -> Milestone:
+    return find_box(milestone.name)
 
 
 def _resolve(run: CommandContext, command: Resolve) -> HandlerResult:
     word = YES if command.yes else NO
     if run.ticket.resolution == word:
-        return HandlerResult(f"{Milestone.RESOLVED} is {word} already", changed=False)
+        return HandlerResult(f"{Milestone.RESOLVED} is {word} already", has_changed=False)
     run.desk.resolve(run.session, run.ticket, yes=command.yes, by=run.actor.name, now=run.now)
     return HandlerResult(f"{Milestone.RESOLVED} set to {word}")
 
 
 def _move_back(run: CommandContext, command: MoveBack) -> HandlerResult:
-    reason = _required_reason(command.reason)
+    reason = _require_reason(command.reason)
     run.desk.move_back(
         run.session, run.ticket, command.stage, by=run.actor.name, reason=reason, now=run.now
     )
@@ -698,7 +702,7 @@ def _move_back(run: CommandContext, command: MoveBack) -> HandlerResult:
 
 
 def _reopen(run: CommandContext, command: Reopen) -> HandlerResult:
-    reason = _required_reason(command.reason)
+    reason = _require_reason(command.reason)
     run.desk.reopen(run.session, run.ticket, by=run.actor.name, cause=reason, now=run.now)
     return HandlerResult("Reopened")
 
@@ -712,7 +716,7 @@ def _withdraw(run: CommandContext, command: Withdraw) -> HandlerResult:
 
 
 def _close(run: CommandContext, status: Status, reason: str) -> HandlerResult:
-    reason = _required_reason(reason)
+    reason = _require_reason(reason)
     run.desk.close(run.session, run.ticket, status, by=run.actor.name, reason=reason, now=run.now)
     return HandlerResult(f"Closed as {status}")
 
@@ -735,32 +739,34 @@ def _hand_to_telemedicine(run: CommandContext, _: HandToTelemedicine) -> Handler
         run.session, run.ticket, by=run.actor.name, now=run.now
     )
     if task is None:
-        return HandlerResult("It was handed over before: see its tasks", changed=False)
+        return HandlerResult("It was handed over before: see its tasks", has_changed=False)
     if run.ticket.owner is None:
         return HandlerResult(f"Task for {task.assignee}")
     return HandlerResult(f"Handed over to {task.assignee}; {run.ticket.owner.name} stays the owner")
 
 
 def _finish_task(run: CommandContext, command: FinishTask) -> HandlerResult:
-    task = _task(run, command.task_id)
+    task = _find_task(run, command.task_id)
     if not run.desk.finish_task(run.session, task, by=run.actor.name, now=run.now):
-        return HandlerResult("The task is done already", changed=False)
+        return HandlerResult("The task is done already", has_changed=False)
     return HandlerResult(f"Task done: {task.text}")
 
 
 def _reopen_task(run: CommandContext, command: ReopenTask) -> HandlerResult:
-    task = _task(run, command.task_id)
+    task = _find_task(run, command.task_id)
     if not run.desk.reopen_task(run.session, task, by=run.actor.name, now=run.now):
-        return HandlerResult("The task is open already", changed=False)
+        return HandlerResult("The task is open already", has_changed=False)
     return HandlerResult(f"Task open again: {task.text}")
 
 
-def _task(run: CommandContext, number: int) -> Task:
+def _find_task(run: CommandContext, number: int) -> Task:
     for task in run.ticket.tasks:
         if task.id == number:
             return task
-    listed = ", ".join(str(task.id) for task in run.ticket.tasks) or "none"
-    raise ActionNotAllowed(f"ticket {run.ticket.id} has no task {number}; its tasks: {listed}")
+    task_numbers = ", ".join(str(task.id) for task in run.ticket.tasks) or "none"
+    raise ActionNotAllowed(
+        f"ticket {run.ticket.id} has no task {number}; its tasks: {task_numbers}"
+    )
 
 
 def _add_note(run: CommandContext, command: AddNote) -> HandlerResult:
@@ -784,10 +790,12 @@ RELATION_WORDS = {
 
 
 def _relate(run: CommandContext, command: Relate) -> HandlerResult:
-    changed = relations.relate_tickets(
+    has_changed = relations.relate_tickets(
         run.session, run.ticket, command.other, command.verdict, by=run.actor.name, now=run.now
     )
-    return HandlerResult(f"{RELATION_WORDS[command.verdict]} #{command.other}", changed=changed)
+    return HandlerResult(
+        f"{RELATION_WORDS[command.verdict]} #{command.other}", has_changed=has_changed
+    )
 
 
 def _undo(run: CommandContext, command: Undo) -> HandlerResult:
@@ -799,22 +807,22 @@ def _undo(run: CommandContext, command: Undo) -> HandlerResult:
 
 HANDLERS: Handlers = dict(
     [
-        handler(Assign, _assign),
-        handler(Tick, _tick),
-        handler(FollowUp, _tick),
-        handler(Untick, _untick),
-        handler(Resolve, _resolve),
-        handler(MoveBack, _move_back),
-        handler(Reopen, _reopen),
-        handler(CloseAsSpam, _close_as_spam),
-        handler(Withdraw, _withdraw),
-        handler(Merge, _merge),
-        handler(HandToTelemedicine, _hand_to_telemedicine),
-        handler(FinishTask, _finish_task),
-        handler(ReopenTask, _reopen_task),
-        handler(AddNote, _add_note),
-        handler(Settle, _settle),
-        handler(Relate, _relate),
-        handler(Undo, _undo),
+        make_handler(Assign, _assign),
+        make_handler(Tick, _tick),
+        make_handler(FollowUp, _tick),
+        make_handler(Untick, _untick),
+        make_handler(Resolve, _resolve),
+        make_handler(MoveBack, _move_back),
+        make_handler(Reopen, _reopen),
+        make_handler(CloseAsSpam, _close_as_spam),
+        make_handler(Withdraw, _withdraw),
+        make_handler(Merge, _merge),
+        make_handler(HandToTelemedicine, _hand_to_telemedicine),
+        make_handler(FinishTask, _finish_task),
+        make_handler(ReopenTask, _reopen_task),
+        make_handler(AddNote, _add_note),
+        make_handler(Settle, _settle),
+        make_handler(Relate, _relate),
+        make_handler(Undo, _undo),
     ]
 )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHUNK = 500  # tickets a transaction
 
 
-def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> datetime:
+def compute_due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> datetime:
     """Return the moment a deadline falls, as aware UTC.
 
     By default 2 days are 48 elapsed hours, whatever the wall clock does in between. With
@@ -36,7 +36,7 @@ def due_at(deadline: Deadline, started_at: datetime, settings: Settings) -> date
     if not settings.business_days:
         return started_at + deadline.within
     zone = ZoneInfo(settings.time_zone)
-    calendar = _calendar(settings.holiday_country)
+    calendar = _load_calendar(settings.holiday_country)
     day = started_at.astimezone(zone)
     left = deadline.within.days
     while left:
@@ -50,7 +50,7 @@ def compute_next_due(
 ) -> datetime | None:
     """Return the earliest deadline whose milestone is not recorded; None when none is left."""
     open_ones = (d for d in DEADLINES if d.milestone not in recorded)
-    return min((due_at(d, started_at, settings) for d in open_ones), default=None)
+    return min((compute_due_at(d, started_at, settings) for d in open_ones), default=None)
 
 
 def set_due_at(ticket: Ticket, settings: Settings) -> bool:
@@ -58,14 +58,14 @@ def set_due_at(ticket: Ticket, settings: Settings) -> bool:
 
     Return whether that changed it.
     """
-    due = (
+    next_due = (
         compute_next_due(ticket.period_started_at, list_reached(ticket), settings)
         if ticket.status is Status.OPEN
         else None
     )
-    if ticket.due_at == due:
+    if ticket.due_at == next_due:
         return False
-    ticket.due_at = due
+    ticket.due_at = next_due
     return True
 
 
@@ -75,21 +75,23 @@ def recompute_due_dates(store: Store, settings: Settings) -> int:
     Needed after a setting, a holiday or the table of deadlines has changed. Tickets are locked a
     few hundred at a time.
     """
-    changed, after = 0, 0
+    changed_count, after = 0, 0
     while True:
         with store.transaction() as session:
-            due = Ticket.due_at.is_not(None) | (Ticket.status == Status.OPEN)
-            query = select(Ticket).where(due, Ticket.id > after).order_by(Ticket.id).limit(CHUNK)
-            held = query.with_for_update(key_share=True).options(selectinload(Ticket.milestones))
-            tickets = list(session.scalars(held))
-            changed += sum(set_due_at(ticket, settings) for ticket in tickets)
+            may_change = Ticket.due_at.is_not(None) | (Ticket.status == Status.OPEN)
+            query = (
+                select(Ticket).where(may_change, Ticket.id > after).order_by(Ticket.id).limit(CHUNK)
+            )
+            rows = query.with_for_update(key_share=True).options(selectinload(Ticket.milestones))
+            tickets = list(session.scalars(rows))
+            changed_count += sum(set_due_at(ticket, settings) for ticket in tickets)
         if len(tickets) < CHUNK:
-            return changed
+            return changed_count
         after = tickets[-1].id
 
 
 @lru_cache(maxsize=4)
-def _calendar(country: str) -> "HolidayBase":
+def _load_calendar(country: str) -> "HolidayBase":
     import holidays  # noqa: PLC0415  # a tenth of a second that only business days have to wait for
 
     return holidays.country_holidays(country)

@@ -36,7 +36,7 @@ from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets import merged_messages, outbox
-from workflow.tickets.deadlines import due_at, set_due_at
+from workflow.tickets.deadlines import compute_due_at, set_due_at
 from workflow.tickets.outbox import (
     NO_ADDRESS_REASON,
     NOTIFY_TASK,
@@ -92,8 +92,8 @@ class Desk:
         brought_by: Ticket | None = None,
     ) -> None:
         """Put a contact on the ticket, once; `brought_by` is the ticket whose merge brings them."""
-        known = next((link for link in ticket.contacts if link.contact is contact), None)
-        if known is None:
+        existing_link = next((link for link in ticket.contacts if link.contact is contact), None)
+        if existing_link is None:
             came_from = brought_by.id if brought_by is not None else None
             link = TicketContact(
                 contact=contact, share_activity=share_activity, from_ticket_id=came_from
@@ -101,7 +101,7 @@ class Desk:
             ticket.contacts.append(link)
             session.flush()
         elif brought_by is None:
-            known.from_ticket_id = (
+            existing_link.from_ticket_id = (
                 None  # somebody put them on this ticket itself: undoing a merge leaves them
             )
 
@@ -213,14 +213,14 @@ class Desk:
         Raises ActionNotAllowed when there is nobody to write to, AcrossCompanies when the others
         are of two companies too.
         """
-        chosen = (
+        contacts = (
             [one.contact for one in ticket.contacts]
             if across_companies
             else mixed_companies.list_own_contacts(session, ticket)
         )
         able = [
             contact
-            for contact in chosen
+            for contact in contacts
             if not contact.unreachable and not evidence.is_unread_address(contact.email)
         ]
         if not able:
@@ -249,11 +249,11 @@ class Desk:
         if ticket.status is Status.OPEN:
             raise ActionNotAllowed("the ticket is open already")
         if ticket.status is Status.COMPLETED:
-            self._new_period(session, ticket, now)
+            self._begin_period(session, ticket, now)
         ticket.status = Status.COMPLETED if ticket.completed_at else Status.OPEN
         came = self._leave_merge(session, ticket, by=by, now=now)
         if ticket.status is Status.COMPLETED and any(not evidence.has_proof(m.signs) for m in came):
-            self._new_period(session, ticket, now)  # what came for it meanwhile is to be answered
+            self._begin_period(session, ticket, now)  # what came for it meanwhile is to be answered
             ticket.status = Status.OPEN
         audit.record(
             session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period
@@ -327,12 +327,12 @@ class Desk:
         into, ticket.merged_into_id = ticket.merged_into_id, None
         source, contacts = ticket.id, {link.contact_id for link in ticket.contacts}
         while into is not None and contacts:  # that one may be merged again, and has handed them on
-            brought = select(TicketContact).where(
+            brought_links = select(TicketContact).where(
                 TicketContact.ticket_id == into,
                 TicketContact.from_ticket_id == source,
                 TicketContact.contact_id.in_(contacts),
             )
-            links = list(session.scalars(brought))
+            links = list(session.scalars(brought_links))
             contacts = {link.contact_id for link in links}
             for link in links:
                 session.delete(link)
@@ -441,14 +441,14 @@ class Desk:
 
         The unique index decides whether a task is raised; looking here spares a write.
         """
-        reached = list_reached(ticket)
-        raised = {t.kind for t in ticket.tasks if t.period == ticket.period}
+        reached_milestones = list_reached(ticket)
+        raised_kinds = {t.kind for t in ticket.tasks if t.period == ticket.period}
         return [
             deadline
             for deadline in process.DEADLINES
-            if deadline.milestone not in reached
-            and self.build_deadline_kind(deadline) not in raised
-            and due_at(deadline, ticket.period_started_at, self.settings) <= now
+            if deadline.milestone not in reached_milestones
+            and self.build_deadline_kind(deadline) not in raised_kinds
+            and compute_due_at(deadline, ticket.period_started_at, self.settings) <= now
         ]
 
     def raise_task(
@@ -527,12 +527,12 @@ class Desk:
         if mail.template is Template.SURVEY:
             outbox.release_survey(session, ticket)
             return
-        self._tell_otherwise(
+        self._raise_notify_task(
             session, ticket, f"mail {mail.id}: {reason}", now, kind=f"tell-customer:{mail.id}"
         )
         still_waiting = any(m.state is OutboxState.WAITING and m is not mail for m in ticket.outbox)
         if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
-            self._not_notified(session, ticket, reason, now)
+            self._record_not_notified(session, ticket, reason, now)
 
     def record_mail_arrived(
         self, session: Session, mail: OutgoingMail, *, by: str, now: datetime
@@ -544,11 +544,11 @@ class Desk:
         mail.state, mail.reason = OutboxState.SENT, ""
         session.flush()
         if mail.contact is not None:
-            failed = select(OutgoingMail.id).where(
+            failed_mails = select(OutgoingMail.id).where(
                 OutgoingMail.contact_id == mail.contact_id,
                 OutgoingMail.state.in_([OutboxState.BOUNCED, OutboxState.REFUSED]),
             )
-            mail.contact.unreachable = session.scalar(failed.limit(1)) is not None
+            mail.contact.unreachable = session.scalar(failed_mails.limit(1)) is not None
         kind = f"{NOTIFY_TASK_KIND}:{mail.id}"
         self._close_tasks(session, mail.ticket, kind, by=by, now=now)
         for task in mail.ticket.tasks:
@@ -608,7 +608,7 @@ class Desk:
         )
         log.stage_entered(ticket.id, step.stage.name)
         if mail is Template.SURVEY:
-            self._survey(session, ticket, now)
+            self._enqueue_survey(session, ticket, now)
         elif mail is not None:
             self._notify(session, ticket, mail, now)
 
@@ -622,16 +622,18 @@ class Desk:
             outbox.enqueue(session, ticket, template, contact, by=RULE, now=now)
         if not able:
             why = next(iter(reasons.values()), NO_ADDRESS_REASON)
-            self._tell_otherwise(session, ticket, why, now)
-            self._not_notified(session, ticket, why, now)
+            self._raise_notify_task(session, ticket, why, now)
+            self._record_not_notified(session, ticket, why, now)
 
-    def _not_notified(self, session: Session, ticket: Ticket, reason: str, now: datetime) -> None:
+    def _record_not_notified(
+        self, session: Session, ticket: Ticket, reason: str, now: datetime
+    ) -> None:
         note = describe_unnotified(reason)
         self.record_milestone(
             session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note
         )
 
-    def _tell_otherwise(
+    def _raise_notify_task(
         self,
         session: Session,
         ticket: Ticket,
@@ -641,7 +643,7 @@ class Desk:
     ) -> None:
         self.raise_task(session, ticket, kind, NOTIFY_TASK, now=now, cause=reason)
 
-    def _survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
+    def _enqueue_survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
         for contact in mixed_companies.list_own_contacts(session, ticket):
             if contact.unsubscribed or outbox.find_obstacle(
                 session, ticket, contact, self.settings, now
@@ -659,12 +661,14 @@ class Desk:
         manager = ticket.company.manager if ticket.company else None
         escalates = deadline.person is Person.MANAGER
         if escalates and manager is None:
-            self._caveat(
+            self._add_caveat(
                 ticket, "no manager on the company record: escalated to the fallback supervisor"
             )
-        named = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
+        fallback_name = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
         person = manager if escalates else ticket.owner
-        doer = directory.find_acting_staff(person or directory.find_staff(session, named), now)
+        doer = directory.find_acting_staff(
+            person or directory.find_staff(session, fallback_name), now
+        )
         task = self.raise_task(
             session,
             ticket,
@@ -673,15 +677,15 @@ class Desk:
             now=now,
             cause=cause,
             milestone=deadline.milestone,
-            assignee=doer.name if doer else named,
+            assignee=doer.name if doer else fallback_name,
         )
         if task is not None:
             task.follows_owner = not escalates
             outbox.notify_staff(session, task, doer, now=now)
         return task
 
-    def _new_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
-        carried = [
+    def _begin_period(self, session: Session, ticket: Ticket, now: datetime) -> None:
+        carried_milestones = [
             r
             for r in ticket.milestones
             if r.period == ticket.period and r.milestone in process.list_carried_on_reopening()
@@ -689,7 +693,7 @@ class Desk:
         ticket.period += 1
         ticket.period_started_at = now
         ticket.stage, ticket.resolution, ticket.completed_at = process.REOPENING_STAGE, None, None
-        for r in carried:
+        for r in carried_milestones:
             again = TicketMilestone(
                 period=ticket.period, milestone=r.milestone, at=r.at, by=r.by, note=r.note
             )
@@ -706,7 +710,7 @@ class Desk:
         set_due_at(ticket, self.settings)
 
     @staticmethod
-    def _caveat(ticket: Ticket, text: str) -> None:
+    def _add_caveat(ticket: Ticket, text: str) -> None:
         if text not in ticket.caveats:
             ticket.caveats = [*ticket.caveats, text]
 

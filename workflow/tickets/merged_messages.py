@@ -32,12 +32,12 @@ def get_merge(session: Session, ticket: Ticket) -> RecordedMerge:
     while following is not None and following not in targets:
         targets.append(following)
         following = session.scalar(select(Ticket.merged_into_id).where(Ticket.id == following))
-    brought = select(TicketContact.contact_id).where(
+    brought_contacts = select(TicketContact.contact_id).where(
         TicketContact.ticket_id.in_(targets),
         TicketContact.from_ticket_id.in_([ticket.id, *targets]),
         TicketContact.contact_id.in_([link.contact_id for link in ticket.contacts]),
     )
-    return RecordedMerge(tuple(targets), frozenset(session.scalars(brought)))
+    return RecordedMerge(tuple(targets), frozenset(session.scalars(brought_contacts)))
 
 
 def restore_messages(
@@ -50,17 +50,17 @@ def restore_messages(
     """
     if not merge.targets:
         return []
-    group = _merged_into(session, ticket)
+    group = _list_merged_tickets(session, ticket)
     rows = select(Message).where(
         Message.addressed_ticket_id.in_(group), Message.ticket_id != ticket.id
     )
-    moved = list(session.scalars(rows.order_by(Message.id)))
-    left: dict[int, list[int]] = {}  # the messages of each ticket that they leave
-    for message in moved:
-        left.setdefault(message.ticket_id, []).append(message.id)
+    moved_messages = list(session.scalars(rows.order_by(Message.id)))
+    message_ids_by_ticket: dict[int, list[int]] = {}  # the messages of each ticket that they leave
+    for message in moved_messages:
+        message_ids_by_ticket.setdefault(message.ticket_id, []).append(message.id)
         addressed = message.addressed_ticket_id
         move_message(session, message, ticket.id, None if addressed == ticket.id else addressed)
-    for number, messages in left.items():
+    for number, messages in message_ids_by_ticket.items():
         for one, other in ((ticket.id, number), (number, ticket.id)):
             detail = {"other": other, "messages": messages, "to": ticket.id}
             audit.record(
@@ -77,7 +77,7 @@ def restore_messages(
                 f"#{ticket.id} was merged into this ticket: some of this may be about that one",
             )
     session.expire(ticket, ["messages"])
-    return moved
+    return moved_messages
 
 
 def move_message(session: Session, message: Message, ticket: int, addressed: int | None) -> None:
@@ -86,13 +86,15 @@ def move_message(session: Session, message: Message, ticket: int, addressed: int
     session.execute(update(Filing).where(Filing.message_id == message.id).values(ticket_id=ticket))
 
 
-def _merged_into(session: Session, ticket: Ticket) -> list[int]:
+def _list_merged_tickets(session: Session, ticket: Ticket) -> list[int]:
     """Return a ticket and those that are merged into it, also by way of others."""
-    found = [ticket.id]
-    for number in found:  # grows while it is read
-        into = select(Ticket.id).where(Ticket.merged_into_id == number, Ticket.id.not_in(found))
-        found += session.scalars(into)
-    return found
+    ticket_ids = [ticket.id]
+    for number in ticket_ids:  # grows while it is read
+        into = select(Ticket.id).where(
+            Ticket.merged_into_id == number, Ticket.id.not_in(ticket_ids)
+        )
+        ticket_ids += session.scalars(into)
+    return ticket_ids
 
 
 def _stays_behind(session: Session, ticket: Ticket, target: Ticket, merge: RecordedMerge) -> bool:
@@ -107,19 +109,21 @@ def _stays_behind(session: Session, ticket: Ticket, target: Ticket, merge: Recor
     since = session.scalar(merged.order_by(AuditEntry.id.desc()).limit(1))
     if not emails or since is None:
         return False
-    received = select(Message.id).where(
+    received_messages = select(Message.id).where(
         Message.ticket_id == target.id,
         Message.direction == "in",
         Message.from_email.in_(emails),
         Message.at >= since,
     )
-    sent = select(OutgoingMail.id).where(
+    sent_mails = select(OutgoingMail.id).where(
         OutgoingMail.ticket_id == target.id,
         OutgoingMail.contact_id.in_(merge.contacts),
         OutgoingMail.created_at >= since,
         OutgoingMail.state != OutboxState.WITHHELD,
     )
-    return any(session.scalar(rows.limit(1)) is not None for rows in (received, sent))
+    return any(
+        session.scalar(rows.limit(1)) is not None for rows in (received_messages, sent_mails)
+    )
 
 
 def _add_caveat(ticket: Ticket, text: str) -> None:

@@ -76,7 +76,7 @@ def enqueue(
 ) -> OutgoingMail | None:
     """Queue a mail; return None if this rule has already acted for ticket, period and address."""
     nth = (
-        _count(session, ticket, template, contact) if text else 0
+        _count_mails(session, ticket, template, contact) if text else 0
     )  # a person may send more than one recap
     mail = OutgoingMail(
         text=text,
@@ -188,7 +188,7 @@ def release_survey(session: Session, ticket: Ticket) -> None:
     session.execute(delete(LastSurvey).where(LastSurvey.ticket_id == ticket.id))
 
 
-def _count(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
+def _count_mails(session: Session, ticket: Ticket, template: Template, contact: Contact) -> int:
     mine = (
         OutgoingMail.ticket_id == ticket.id,
         OutgoingMail.template == template,
@@ -208,12 +208,12 @@ def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime)
         is_one_of(session, OutgoingMail.contact_id, contacts),
         OutgoingMail.created_at > now - timedelta(hours=1),
     )
-    counted = select(OutgoingMail.contact_id, func.count()).where(
+    query = select(OutgoingMail.contact_id, func.count()).where(
         *recent, OutgoingMail.template.not_in(WRITTEN_BY_PERSON)
     )
     return {
         n: count
-        for n, count in session.execute(counted.group_by(OutgoingMail.contact_id))
+        for n, count in session.execute(query.group_by(OutgoingMail.contact_id))
         if n is not None
     }
 

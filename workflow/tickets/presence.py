@@ -14,11 +14,8 @@ from workflow.models.presence import Presence
 WATCHING = timedelta(seconds=75)  # the page says "still here" each half minute; one may be lost
 LATELY = timedelta(minutes=10)
 AUDITED_EVERY = timedelta(hours=1)
-READING = (
-    "viewed",
-    "file opened",
-    "original read",
-)  # changes nothing: no undo ends by it, nobody is asked again
+# Audit actions that change nothing: they end no undo, and nobody has to confirm a change again.
+READING = ("viewed", "file opened", "original read")
 # What rules do by themselves lets an action pass, but for what a consultant has to see before
 # answering again.
 ALARMING = ("appended", "reopened", "mail refused", "mail bounced")
@@ -69,15 +66,15 @@ def get_version(session: Session, ticket: int) -> int:
     return session.scalar(rows) or 0
 
 
-def list_changes(session: Session, ticket: int, seen: int, me: str) -> list[AuditEntry]:
-    """Return the audit rows of others' changes after the row `seen`, oldest first.
+def list_changes(session: Session, ticket: int, seen_id: int, me: str) -> list[AuditEntry]:
+    """Return the audit rows of others' changes after the row `seen_id`, oldest first.
 
     Messages of the customer are among them. One's own changes in another window, and what rules do
     by themselves, are not: they ask nobody again.
     """
     rows = select(AuditEntry).where(
         AuditEntry.ticket_id == ticket,
-        AuditEntry.id > seen,
+        AuditEntry.id > seen_id,
         AuditEntry.action.not_in((*READING, "relation")),
         AuditEntry.actor.not_in((me, CUSTOMER)),
         (AuditEntry.actor != RULE) | AuditEntry.action.in_(ALARMING),

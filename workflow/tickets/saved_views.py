@@ -30,16 +30,16 @@ def save_view(
     """
     if len(list_saved_views(session, person)) >= MOST:
         raise ActionNotAllowed(f"you have {MOST} views already: delete one first")
-    made = SavedView(
-        staff_id=person.id, name=_name(name), query=query[:LONGEST_QUERY], created_at=now
+    view = SavedView(
+        staff_id=person.id, name=_clean_name(name), query=query[:LONGEST_QUERY], created_at=now
     )
     try:
         with session.begin_nested():
-            session.add(made)
+            session.add(view)
     except IntegrityError:
         raise ActionNotAllowed("you have a view of this name already: choose another") from None
-    audit.record(session, "view saved", by=person.name, cause="saved view", now=now, view=made.id)
-    return made
+    audit.record(session, "view saved", by=person.name, cause="saved view", now=now, view=view.id)
+    return view
 
 
 def rename_view(
@@ -49,14 +49,14 @@ def rename_view(
 
     Raises ActionNotAllowed where it is not theirs, or the name is taken.
     """
-    found = get_own_view(session, person, number)
+    view = get_own_view(session, person, number)
     try:
         with session.begin_nested():
-            found.name = _name(name)
+            view.name = _clean_name(name)
     except IntegrityError:
         raise ActionNotAllowed("you have a view of this name already: choose another") from None
     audit.record(session, "view renamed", by=person.name, cause="saved view", now=now, view=number)
-    return found
+    return view
 
 
 def delete_view(session: Session, person: Staff, number: int, *, now: datetime) -> SavedView:
@@ -72,14 +72,14 @@ def delete_view(session: Session, person: Staff, number: int, *, now: datetime) 
 
 def get_own_view(session: Session, person: Staff, number: int) -> SavedView:
     """Return a view of this person. Raises ActionNotAllowed for everybody else's."""
-    found = session.get(SavedView, number)
-    if found is None or found.staff_id != person.id:
+    view = session.get(SavedView, number)
+    if view is None or view.staff_id != person.id:
         raise ActionNotAllowed("that view is not there any more")
-    return found
+    return view
 
 
-def _name(typed: str) -> str:
-    name = " ".join("".join(c for c in typed if c.isprintable()).split())[:LONGEST_NAME].strip()
+def _clean_name(text: str) -> str:
+    name = " ".join("".join(c for c in text if c.isprintable()).split())[:LONGEST_NAME].strip()
     if not name:
         raise ActionNotAllowed("give the view a name")
     return name

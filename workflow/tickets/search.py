@@ -1,6 +1,6 @@
-"""Full-text search over tickets: what people type, as the two databases want it.
+"""Full-text search over tickets: parses what people type, and writes a query for each database.
 
-Nothing they type is an error.
+Any text is a valid search.
 
 The database itself keeps one row of words a ticket, by triggers (migration "views and search"):
 number, name, subject, company, contacts and messages. Words are found by how they begin, "in
@@ -42,19 +42,20 @@ from workflow.models.core import Ticket
 
 MOST_WORDS, LONGEST_WORD = 12, 60
 SHORTEST_BEGINNING = 3  # characters; half the tickets have a word that begins with "a"
-KNOWN, MANY = "search", "search many"  # what a session knows already
-SAMPLE, OFTEN, FEW = (
-    1000,
-    0.1,
-    1000,
-)  # on PostgreSQL: tickets looked at first, share that is many, tickets that are few
+# Keys of `session.info`: conditions by tsquery, and the tsqueries that have many hits.
+CONDITIONS_KEY, FREQUENT_KEY = "search", "search many"
+# On PostgreSQL a search looks at the newest SAMPLE tickets first. Hits in more than the share OFTEN
+# of them mean many hits; FEW is the largest number that is not many.
+SAMPLE = 1000
+OFTEN = 0.1
+FEW = 1000
 AROUND = 60  # characters of a snippet on each side of what was found
 _WORD = re.compile(r"[^\W_]+")
 _PART = re.compile(r'"([^"]*)"?|([^"]+)')
 _NUMBER = re.compile(r"\s*#?\s*(\d{1,9})\s*")
-_words = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
-_fts = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
-_documents = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
+_words_table = table("ticket_words", column("ticket_id", Integer), column("words", TSVECTOR))
+_fts_table = table("ticket_words", column("rowid", Integer), column("ticket_words", Text))
+_documents_table = table("ticket_documents", column("ticket_id", Integer), column("words", Text))
 
 _INDEX_POSTGRES = text(
     "INSERT INTO ticket_words SELECT ticket_id, to_tsvector('simple', search_folded(words)) FROM"
@@ -92,7 +93,7 @@ class Phrase:
     """
 
     words: tuple[str, ...]
-    beginning: bool
+    is_prefix: bool
     numbers: tuple[str, ...] = ()
 
 
@@ -104,60 +105,62 @@ class Piece:
     is_hit: bool
 
 
-def parse_ticket_number(typed: str) -> int | None:
+def parse_ticket_number(search_text: str) -> int | None:
     """Return the ticket number typed as `123` or `#123`; None for anything else."""
-    match = _NUMBER.fullmatch(typed)
+    match = _NUMBER.fullmatch(search_text)
     return int(match[1]) if match and match[1].isascii() else None
 
 
-def parse_phrases(typed: str) -> list[Phrase]:
+def parse_phrases(search_text: str) -> list[Phrase]:
     """Parse what somebody typed into phrases, MOST_WORDS at most.
 
     Quotes keep words together; every other sign separates words, as in what is searched.
     """
-    found: list[Phrase] = []
-    for quoted, plain in _PART.findall(typed):
-        found += _quoted(quoted) if quoted else _plain(plain)
-    return found[:MOST_WORDS]
+    phrases: list[Phrase] = []
+    for quotation, plain_text in _PART.findall(search_text):
+        phrases += _parse_quotation(quotation) if quotation else _parse_plain_text(plain_text)
+    return phrases[:MOST_WORDS]
 
 
-def _quoted(text: str) -> list[Phrase]:
+def _parse_quotation(text: str) -> list[Phrase]:
     numbers = phone_numbers.find_numbers(text)
     if numbers == [text.strip()]:
-        return _number_phrase(text)
-    return _phrase(text, beginning=False)
+        return _make_number_phrases(text)
+    return _make_phrases(text, is_prefix=False)
 
 
-def _plain(text: str) -> list[Phrase]:
+def _parse_plain_text(text: str) -> list[Phrase]:
     """Return the phrases outside quotes: telephone numbers whole, the rest word by word."""
-    found: list[Phrase] = []
+    phrases: list[Phrase] = []
     at = 0
     for begin, end in phone_numbers.find_spans(text):
-        found += [
-            phrase for part in text[at:begin].split() for phrase in _phrase(part, beginning=True)
+        phrases += [
+            phrase
+            for part in text[at:begin].split()
+            for phrase in _make_phrases(part, is_prefix=True)
         ]
-        found += _number_phrase(text[begin:end])
+        phrases += _make_number_phrases(text[begin:end])
         at = end
-    return found + [
-        phrase for part in text[at:].split() for phrase in _phrase(part, beginning=True)
+    return phrases + [
+        phrase for part in text[at:].split() for phrase in _make_phrases(part, is_prefix=True)
     ]
 
 
-def _phrase(text: str, *, beginning: bool, numbers: Iterable[str] = ()) -> list[Phrase]:
+def _make_phrases(text: str, *, is_prefix: bool, numbers: Iterable[str] = ()) -> list[Phrase]:
     words = tuple(w[:LONGEST_WORD] for w in _WORD.findall(fold_words(text)))
     if not words:
         return []
     return [
         Phrase(
             words,
-            beginning=beginning and len(words[-1]) >= SHORTEST_BEGINNING,
+            is_prefix=is_prefix and len(words[-1]) >= SHORTEST_BEGINNING,
             numbers=tuple(numbers),
         )
     ]
 
 
-def _number_phrase(text: str) -> list[Phrase]:
-    return _phrase(text, beginning=True, numbers=phone_numbers.list_search_forms(text))
+def _make_number_phrases(text: str) -> list[Phrase]:
+    return _make_phrases(text, is_prefix=True, numbers=phone_numbers.list_search_forms(text))
 
 
 def fold_words(text: str) -> str:
@@ -167,45 +170,47 @@ def fold_words(text: str) -> str:
     return unicodedata.normalize("NFC", bare).lower()
 
 
-def build_condition(session: Session, typed: str) -> ColumnElement[bool]:
+def build_condition(session: Session, search_text: str) -> ColumnElement[bool]:
     """Return the condition that a ticket has all phrases in it; false where there is none."""
-    wanted = parse_phrases(typed)
-    if not wanted:
+    phrases = parse_phrases(search_text)
+    if not phrases:
         return false()
     if session.get_bind().dialect.name == "postgresql":
-        return _on_postgres(session, _postgres(wanted))
+        return _build_postgres_condition(session, _write_tsquery(phrases))
     # As a list of numbers: joined, SQLite may ask the index anew for each ticket.
     return Ticket.id.in_(
-        select(_fts.c.rowid).where(_fts.c.ticket_words.bool_op("MATCH")(_sqlite(wanted)))
+        select(_fts_table.c.rowid).where(
+            _fts_table.c.ticket_words.bool_op("MATCH")(_write_fts_query(phrases))
+        )
     )
 
 
-def _on_postgres(session: Session, asked: str) -> ColumnElement[bool]:
+def _build_postgres_condition(session: Session, tsquery: str) -> ColumnElement[bool]:
     """Return the condition for a tsquery: few tickets by their numbers, many by the index.
 
     With many hits PostgreSQL reads the newest tickets until a page is full. It cannot tell the two
     cases apart itself: it takes a prefix for frequent, and would read every ticket for a word that
     nobody has ever written. So the newest tickets are sampled first, then the index is asked.
     """
-    known: dict[str, ColumnElement[bool]] = session.info.setdefault(
-        KNOWN, {}
+    conditions: dict[str, ColumnElement[bool]] = session.info.setdefault(
+        CONDITIONS_KEY, {}
     )  # for page and count alike
-    if asked not in known:
-        query = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), asked)
-        few = _few(session, query)
+    if tsquery not in conditions:
+        query = func.to_tsquery(cast(literal("simple", literal_execute=True), REGCONFIG), tsquery)
+        few = _find_few(session, query)
         if few is None:
-            known[asked] = Ticket.id.in_(
-                select(_words.c.ticket_id).where(_words.c.words.bool_op("@@")(query))
+            conditions[tsquery] = Ticket.id.in_(
+                select(_words_table.c.ticket_id).where(_words_table.c.words.bool_op("@@")(query))
             )
-            session.info.setdefault(MANY, set()).add(asked)
+            session.info.setdefault(FREQUENT_KEY, set()).add(tsquery)
         else:
-            known[asked] = Ticket.id == any_(cast(literal(few), ARRAY(Integer)))
-    return known[asked]
+            conditions[tsquery] = Ticket.id == any_(cast(literal(few), ARRAY(Integer)))
+    return conditions[tsquery]
 
 
-def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
+def _find_few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
     """Return the numbers of all tickets that match; None where those are more than FEW."""
-    newest = select(_words).order_by(_words.c.ticket_id.desc()).limit(SAMPLE).subquery()
+    newest = select(_words_table).order_by(_words_table.c.ticket_id.desc()).limit(SAMPLE).subquery()
     often = select(func.count()).select_from(newest).where(newest.c.words.bool_op("@@")(query))
     if (session.scalar(often) or 0) > SAMPLE * OFTEN:
         return None
@@ -213,9 +218,12 @@ def _few(session: Session, query: ColumnElement[Any]) -> list[int] | None:
     return numbers if len(numbers) <= FEW else None
 
 
-def has_too_many_hits(session: Session, typed: str) -> bool:
+def has_too_many_hits(session: Session, search_text: str) -> bool:
     """Return whether a search has too many hits to count: that takes longer than showing some."""
-    return bool(session.info.get(MANY)) and _postgres(parse_phrases(typed)) in session.info[MANY]
+    return (
+        bool(session.info.get(FREQUENT_KEY))
+        and _write_tsquery(parse_phrases(search_text)) in session.info[FREQUENT_KEY]
+    )
 
 
 @contextmanager
@@ -227,58 +235,60 @@ def pause_index(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql(end)
 
 
-def index_tickets(session: Session, opened: Sequence[int], grown: Sequence[int]) -> None:
+def index_tickets(session: Session, opened_ids: Sequence[int], grown_ids: Sequence[int]) -> None:
     """Index the tickets that this transaction has opened, or added to, while that was paused."""
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(_INDEX_POSTGRES, {"numbers": list(opened)})
-        if grown:
-            connection.execute(_KEEP_POSTGRES, {"numbers": list(grown)})
+        connection.execute(_INDEX_POSTGRES, {"numbers": list(opened_ids)})
+        if grown_ids:
+            connection.execute(_KEEP_POSTGRES, {"numbers": list(grown_ids)})
         return
-    connection.execute(_FORGET_SQLITE, {"numbers": list(grown)})
-    connection.execute(_INDEX_SQLITE, {"numbers": [*opened, *grown]})
+    connection.execute(_FORGET_SQLITE, {"numbers": list(grown_ids)})
+    connection.execute(_INDEX_SQLITE, {"numbers": [*opened_ids, *grown_ids]})
 
 
-def _postgres(wanted: list[Phrase]) -> str:
+def _write_tsquery(phrases: list[Phrase]) -> str:
     # Alphanumeric only, so nothing in it is an operator or a quote.
-    found = []
-    for p in wanted:
-        words = " <-> ".join(p.words) + (":*" if p.beginning else "")
-        found.append(f"({' | '.join((words, *p.numbers))})" if p.numbers else words)
-    return " & ".join(found)
+    terms = []
+    for phrase in phrases:
+        words = " <-> ".join(phrase.words) + (":*" if phrase.is_prefix else "")
+        terms.append(f"({' | '.join((words, *phrase.numbers))})" if phrase.numbers else words)
+    return " & ".join(terms)
 
 
-def _sqlite(wanted: list[Phrase]) -> str:
-    found = []
-    for p in wanted:
-        words = f'"{" ".join(p.words)}"{"*" if p.beginning else ""}'
-        found.append(f"({' OR '.join((words, *p.numbers))})" if p.numbers else words)
-    return " AND ".join(found)  # in full: beside a parenthesis FTS5 takes no white space for it
+def _write_fts_query(phrases: list[Phrase]) -> str:
+    terms = []
+    for phrase in phrases:
+        words = f'"{" ".join(phrase.words)}"{"*" if phrase.is_prefix else ""}'
+        terms.append(f"({' OR '.join((words, *phrase.numbers))})" if phrase.numbers else words)
+    return " AND ".join(terms)  # in full: beside a parenthesis FTS5 takes no white space for it
 
 
 def list_snippets(
-    session: Session, numbers: Iterable[int], wanted: list[Phrase]
+    session: Session, numbers: Iterable[int], phrases: list[Phrase]
 ) -> dict[int, list[Piece]]:
     """Return for each ticket the text around a hit. It is patient data, as its message is."""
-    rows = session.execute(select(_documents).where(_documents.c.ticket_id.in_(list(numbers))))
-    return {ticket: _build_snippet(words, wanted) for ticket, words in rows}
+    rows = session.execute(
+        select(_documents_table).where(_documents_table.c.ticket_id.in_(list(numbers)))
+    )
+    return {ticket: _build_snippet(words, phrases) for ticket, words in rows}
 
 
-def _build_snippet(text: str, wanted: list[Phrase]) -> list[Piece]:
+def _build_snippet(text: str, phrases: list[Phrase]) -> list[Piece]:
     """Return the text around the last hit, in pieces: found and not found in turn; [] without one.
 
     The last hit is in a message if any is: name and subject stand before it, and are shown anyway.
     """
-    prefixes = {number: False for p in wanted for number in p.numbers}
-    prefixes |= {p.words[0]: p.beginning and len(p.words) == 1 for p in wanted}
+    prefixes = {number: False for phrase in phrases for number in phrase.numbers}
+    prefixes |= {phrase.words[0]: phrase.is_prefix and len(phrase.words) == 1 for phrase in phrases}
     hits = sorted(_find_hits(text, prefixes))
     if not hits:
         return []
     begin, end = _choose_bounds(text, hits[-1])
-    shown = [(first, after) for first, after in hits if first >= begin]
-    before = text[begin : shown[0][0]]
+    shown_hits = [(first, after) for first, after in hits if first >= begin]
+    before = text[begin : shown_hits[0][0]]
     pieces = [Piece(f"…{before}" if begin else before, is_hit=False)]
-    for (first, after), (next_hit, _) in pairwise([*shown, (end, end)]):
+    for (first, after), (next_hit, _) in pairwise([*shown_hits, (end, end)]):
         pieces += [
             Piece(text[first:after], is_hit=True),
             Piece(text[after:next_hit], is_hit=False),
@@ -295,12 +305,12 @@ def _choose_bounds(text: str, hit: tuple[int, int]) -> tuple[int, int]:
     return begin, min(len(text), after + AROUND)
 
 
-def _find_hits(text: str, wanted: dict[str, bool]) -> Iterable[tuple[int, int]]:
+def _find_hits(text: str, prefixes: dict[str, bool]) -> Iterable[tuple[int, int]]:
     """Yield the span of each word that is wanted, or begins with a wanted prefix.
 
-    `wanted` has for each word whether it is a prefix.
+    `prefixes` has for each word whether it is a prefix.
     """
     for match in _WORD.finditer(text):
         word = fold_words(match[0])
-        if any(word.startswith(w) if beginning else word == w for w, beginning in wanted.items()):
+        if any(word.startswith(w) if is_prefix else word == w for w, is_prefix in prefixes.items()):
             yield match.span()

@@ -52,19 +52,19 @@ class Window:
 
     @property
     def begin(self) -> datetime:
-        """The first moment."""
-        return self._midnight(self.days[0])
+        """First moment of the window."""
+        return self._get_midnight(self.days[0])
 
-    def bounds(self, step: int = 1) -> list[tuple[date, datetime, datetime]]:
-        """First day, beginning and end of each `step` days.
+    def list_bounds(self, step: int = 1) -> list[tuple[date, datetime, datetime]]:
+        """Return first day, beginning and end of each `step` days.
 
         A day that daylight saving makes shorter is a day.
         """
         firsts = self.days[::step]
-        ends = [self._midnight(d + timedelta(days=step)) for d in firsts]
-        return [(d, self._midnight(d), end) for d, end in zip(firsts, ends, strict=True)]
+        ends = [self._get_midnight(d + timedelta(days=step)) for d in firsts]
+        return [(d, self._get_midnight(d), end) for d, end in zip(firsts, ends, strict=True)]
 
-    def _midnight(self, day: date) -> datetime:
+    def _get_midnight(self, day: date) -> datetime:
         return datetime.combine(day, time(0), self.zone)
 
 
@@ -77,7 +77,7 @@ class Figure:
     heads: tuple[str, ...]
     rows: list[Row] = field(repr=False)
     unit: str = "tickets"
-    stacked: bool = False
+    is_stacked: bool = False
 
     @property
     def empty(self) -> bool:
@@ -94,12 +94,13 @@ def make_window(now: datetime, zone: ZoneInfo, days: int) -> Window:
 def count_arrivals(session: Session, over: Window) -> Figure:
     """Return the tickets opened, by channel and day (by week beyond a month)."""
     # more bars than those of a month would be too narrow to read
-    bounds = over.bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004
-    counted = [
-        func.count().filter(_within(Ticket.created_at, begin, end)) for _, begin, end in bounds
+    bounds = over.list_bounds(1 if len(over.days) <= 31 else 7)  # noqa: PLR2004
+    count_columns = [
+        func.count().filter(_build_range_condition(Ticket.created_at, begin, end))
+        for _, begin, end in bounds
     ]
     query = (
-        select(Ticket.transport, *counted)
+        select(Ticket.transport, *count_columns)
         .where(Ticket.created_at >= over.begin)
         .group_by(Ticket.transport)
     )
@@ -110,7 +111,7 @@ def count_arrivals(session: Session, over: Window) -> Figure:
         [day.isoformat(), *(counts[n] for counts in by_channel.values())]
         for n, (day, _, _) in enumerate(bounds)
     ]
-    return Figure("arrivals", "What came in", ("day", *by_channel), rows, stacked=True)
+    return Figure("arrivals", "What came in", ("day", *by_channel), rows, is_stacked=True)
 
 
 def count_funnel(session: Session, over: Window) -> Figure:
@@ -133,7 +134,8 @@ def measure_durations(session: Session, over: Window) -> Figure:
     Columns are the median, the 90th percentile, and how many were counted.
     """
     rows: list[Row] = [
-        [str(d.milestone), *_percentiles(session, d.milestone, over)] for d in process.DEADLINES
+        [str(d.milestone), *_compute_percentiles(session, d.milestone, over)]
+        for d in process.DEADLINES
     ]
     return Figure(
         "durations",
@@ -144,9 +146,11 @@ def measure_durations(session: Session, over: Window) -> Figure:
     )
 
 
-def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[float | int | None]:
-    seconds = _seconds(session, Ticket.period_started_at, TicketMilestone.at)
-    taken = (
+def _compute_percentiles(
+    session: Session, milestone: Milestone, over: Window
+) -> list[float | int | None]:
+    seconds = _build_seconds(session, Ticket.period_started_at, TicketMilestone.at)
+    ranks = (
         select(
             seconds.label("s"),
             func.row_number().over(order_by=seconds).label("n"),
@@ -159,20 +163,21 @@ def _percentiles(session: Session, milestone: Milestone, over: Window) -> list[f
         .where(TicketMilestone.milestone == milestone, TicketMilestone.at >= over.begin)
         .subquery()
     )
-    at = [func.min(taken.c.s).filter(taken.c.n * 10 >= taken.c.of * tenths) for tenths in (5, 9)]
-    median, most, count = tuple(session.execute(select(*at, func.count()).select_from(taken)).one())
-    return [_hours(median), _hours(most), int(count)]
+    at = [func.min(ranks.c.s).filter(ranks.c.n * 10 >= ranks.c.of * tenths) for tenths in (5, 9)]
+    median, most, count = tuple(session.execute(select(*at, func.count()).select_from(ranks)).one())
+    return [_convert_to_hours(median), _convert_to_hours(most), int(count)]
 
 
 def count_missed_deadlines(session: Session, over: Window) -> Figure:
-    """Deadlines missed, by week."""
-    bounds = over.bounds(7)
+    """Return the number of missed deadlines by week."""
+    bounds = over.list_bounds(7)
     kinds = {Desk.build_deadline_kind(d): d.task for d in process.DEADLINES}
-    counted = [
-        func.count().filter(_within(Task.created_at, begin, end)) for _, begin, end in bounds
+    count_columns = [
+        func.count().filter(_build_range_condition(Task.created_at, begin, end))
+        for _, begin, end in bounds
     ]
     query = (
-        select(Task.kind, *counted)
+        select(Task.kind, *count_columns)
         .where(Task.kind.in_(kinds), Task.created_at >= over.begin)
         .group_by(Task.kind)
     )
@@ -187,17 +192,20 @@ def count_missed_deadlines(session: Session, over: Window) -> Figure:
         ("week from", *kinds.values()),
         rows,
         unit="tasks",
-        stacked=True,
+        is_stacked=True,
     )
 
 
 def measure_satisfaction(session: Session, over: Window) -> Figure:
-    """Survey scores (1 to 5) by month, with how many answered."""
+    """Return the survey scores (1 to 5) by month, with how many answered."""
     months = sorted({day.replace(day=1) for day in over.days})
     rows: list[Row] = []
     firsts = [datetime.combine(m, time(0), over.zone) for m in months]
     ends = [*firsts[1:], datetime.combine(over.days[-1] + timedelta(days=1), time(0), over.zone)]
-    within = [_within(SurveyAnswer.at, begin, end) for begin, end in zip(firsts, ends, strict=True)]
+    within = [
+        _build_range_condition(SurveyAnswer.at, begin, end)
+        for begin, end in zip(firsts, ends, strict=True)
+    ]
     columns = [
         c for w in within for c in (func.avg(case((w, SurveyAnswer.score))), func.count().filter(w))
     ]
@@ -217,28 +225,30 @@ def measure_satisfaction(session: Session, over: Window) -> Figure:
 
 
 def count_by_consultant(session: Session, over: Window) -> Figure:
-    """Survey scores by the ticket's owner, most answers first."""
+    """Return the survey scores by the ticket's owner, most answers first."""
     owner = aliased(Staff)
-    query = _scores(func.coalesce(owner.name, NOBODY), over).join(
+    query = _select_scores(func.coalesce(owner.name, NOBODY), over).join(
         owner, owner.id == Ticket.owner_id, isouter=True
     )
     heads = ("consultant", "mean score", "answers")
     return Figure(
-        "by-consultant", "Scores by consultant", heads, _scored(session, query), unit="of 5"
+        "by-consultant", "Scores by consultant", heads, _load_scores(session, query), unit="of 5"
     )
 
 
 def count_by_company(session: Session, over: Window) -> Figure:
-    """Survey scores by company, most answers first."""
-    query = _scores(func.coalesce(Company.name, NO_COMPANY), over).join(
+    """Return the survey scores by company, most answers first."""
+    query = _select_scores(func.coalesce(Company.name, NO_COMPANY), over).join(
         Company, Company.id == Ticket.company_id, isouter=True
     )
     heads = ("company", "mean score", "answers")
-    return Figure("by-company", "Scores by company", heads, _scored(session, query), unit="of 5")
+    return Figure(
+        "by-company", "Scores by company", heads, _load_scores(session, query), unit="of 5"
+    )
 
 
 def list_oldest(session: Session) -> Sequence[Ticket]:
-    """The open tickets that have waited longest, ten of them."""
+    """Return the ten open tickets that have waited longest."""
     waiting = (
         select(Ticket)
         .where(Ticket.status == Status.OPEN)
@@ -248,35 +258,35 @@ def list_oldest(session: Session) -> Sequence[Ticket]:
     return session.scalars(waiting).all()
 
 
-def _scores(who: ColumnElement[str], over: Window) -> Select[str, float, int]:
-    answered = select(who.label("who"), func.avg(SurveyAnswer.score), func.count()).select_from(
+def _select_scores(who: ColumnElement[str], over: Window) -> Select[str, float, int]:
+    answers = select(who.label("who"), func.avg(SurveyAnswer.score), func.count()).select_from(
         SurveyAnswer
     )
-    joined = answered.join(OutgoingMail, OutgoingMail.id == SurveyAnswer.outbox_id).join(
+    joined = answers.join(OutgoingMail, OutgoingMail.id == SurveyAnswer.outbox_id).join(
         Ticket, Ticket.id == OutgoingMail.ticket_id
     )
     grouped = joined.where(SurveyAnswer.at >= over.begin).group_by("who")
     return grouped.order_by(func.count().desc(), "who").limit(LONGEST_LIST)
 
 
-def _scored(session: Session, query: Select[str, float, int]) -> list[Row]:
+def _load_scores(session: Session, query: Select[str, float, int]) -> list[Row]:
     return [
         [str(who), round(float(mean), 2), int(count)] for who, mean, count in session.execute(query)
     ]
 
 
-def _within(moment: When, begin: datetime, end: datetime) -> ColumnElement[bool]:
+def _build_range_condition(moment: When, begin: datetime, end: datetime) -> ColumnElement[bool]:
     return and_(moment >= begin, moment < end)
 
 
-def _seconds(session: Session, begin: When, end: When) -> ColumnElement[float]:
+def _build_seconds(session: Session, begin: When, end: When) -> ColumnElement[float]:
     if session.get_bind().dialect.name == "sqlite":
         days = func.julianday(end, type_=Float) - func.julianday(begin, type_=Float)
         return days * literal(24 * HOUR)
     return cast(extract("epoch", end - begin), Float)
 
 
-def _hours(seconds: float | None) -> float | None:
+def _convert_to_hours(seconds: float | None) -> float | None:
     return round(float(seconds) / HOUR, 1) if seconds is not None else None
 
 

@@ -67,7 +67,7 @@ class RunningAction:
 
 
 @contextmanager
-def reversible(
+def record_undo(
     session: Session,
     ticket: Ticket,
     words: str,
@@ -88,22 +88,22 @@ def reversible(
         other = None
     if other is not None:
         lock_ticket(session, other)
-    before, seen = _snapshot(session, ticket, other), get_version(session, ticket.id)
-    its_before, its_seen = (
-        (_state(other), get_version(session, other.id)) if other is not None else ({}, 0)
+    before, seen_version = _take_snapshot(session, ticket, other), get_version(session, ticket.id)
+    other_before, other_seen_version = (
+        (_copy_rows(other), get_version(session, other.id)) if other is not None else ({}, 0)
     )
     yield action
     session.flush()
-    fresh = _new_mails(session, ticket, before)
-    if other is not None and (its_last := get_version(session, other.id)) > its_seen:
-        before["other"] = {"id": other.id, "audit_id": its_last, **its_before}
-        fresh += _new_mails(session, other, its_before)
+    fresh = _list_new_mails(session, ticket, before)
+    if other is not None and (other_version := get_version(session, other.id)) > other_seen_version:
+        before["other"] = {"id": other.id, "audit_id": other_version, **other_before}
+        fresh += _list_new_mails(session, other, other_before)
     if fresh:
         session.execute(
             update(OutgoingMail).where(OutgoingMail.id.in_(fresh)).values(not_before=now + DELAY)
         )
     last = get_version(session, ticket.id)
-    if last > seen:
+    if last > seen_version:
         session.execute(
             delete(UndoRecord).where(
                 UndoRecord.ticket_id == ticket.id, UndoRecord.at < now - KEEP_FOR
@@ -119,11 +119,11 @@ def reversible(
 
 def find_undo(session: Session, ticket: int, by: str, now: datetime) -> UndoRecord | None:
     """Return the undo of a ticket that this person can use now, if there is one."""
-    found = _last(session, ticket)
-    return found if found is not None and not _obstacle(session, found, by, now) else None
+    found = _find_last_undo(session, ticket)
+    return found if found is not None and not _find_obstacle(session, found, by, now) else None
 
 
-def _last(session: Session, ticket: int) -> UndoRecord | None:
+def _find_last_undo(session: Session, ticket: int) -> UndoRecord | None:
     rows = (
         select(UndoRecord)
         .where(UndoRecord.ticket_id == ticket, UndoRecord.undone_at.is_(None))
@@ -141,25 +141,29 @@ def undo_action(
     it cannot be undone any more.
     """
     lock_ticket(session, ticket)
-    undo = session.get(UndoRecord, number) if number is not None else _last(session, ticket.id)
+    undo = (
+        session.get(UndoRecord, number)
+        if number is not None
+        else _find_last_undo(session, ticket.id)
+    )
     if undo is None or undo.ticket_id != ticket.id:
         raise ActionNotAllowed("there is nothing to undo")
-    if fault := _obstacle(session, undo, by, now):
+    if fault := _find_obstacle(session, undo, by, now):
         raise ActionNotAllowed(fault)
-    restored = [(ticket, undo.before)]
+    snapshots = [(ticket, undo.before)]
     if (its := undo.before.get("other")) is not None:
         other = session.get_one(Ticket, its["id"])
         lock_ticket(session, other)
-        restored.append((other, its))
-    for one, before in restored:
+        snapshots.append((other, its))
+    for one, before in snapshots:
         _withhold(session, one, before, undo)
     merge = merged_messages.get_merge(session, ticket)
     _restore_links(session, undo.before)
     _restore_relations(session, ticket, undo.before)
-    for one, before in restored:
+    for one, before in snapshots:
         _restore_rows(session, one, before, undo, by, now)
         owner_id = one.owner_id
-        _put(one, before["ticket"])
+        _set_columns(one, before["ticket"])
         audit.record(
             session, "undone", by=by, cause=undo.words, now=now, ticket=one.id, undo=undo.id
         )
@@ -174,24 +178,24 @@ def undo_action(
     return undo.words
 
 
-def _obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str:
+def _find_obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str:
     if undo.by != by:
         return f"only {undo.by} can undo this"
     if undo.undone_at is not None:
         return "it is undone already"
     if now - undo.at > VALID:
         return "it can be undone for ten minutes; now move the ticket back, or reopen it"
-    since = _happened_since(session, undo.ticket_id, undo.audit_id)
+    since = _describe_later_change(session, undo.ticket_id, undo.audit_id)
     its = undo.before.get("other")
     if not since and its is not None:
-        since = _happened_since(session, its["id"], its["audit_id"])
+        since = _describe_later_change(session, its["id"], its["audit_id"])
         since = f"{since} on #{its['id']}" if since else ""
-    if not since and _message_would_be_hidden(session, undo):
+    if not since and _would_hide_message(session, undo):
         since = "a message came, which has to be answered"
     return f"since then: {since}. Move the ticket back, or reopen it" if since else ""
 
 
-def _message_would_be_hidden(session: Session, undo: UndoRecord) -> bool:
+def _would_hide_message(session: Session, undo: UndoRecord) -> bool:
     """Return whether a message has come since that an undo would leave on an ended ticket.
 
     A merged ticket that was completed before its merge would be completed again, one whose
@@ -199,19 +203,19 @@ def _message_would_be_hidden(session: Session, undo: UndoRecord) -> bool:
     """
     before = undo.before["ticket"]
     if before["status"] == Status.MERGED:
-        appended = select(AuditEntry.id).where(
+        appended_entries = select(AuditEntry.id).where(
             AuditEntry.ticket_id == undo.ticket_id,
             AuditEntry.id > undo.audit_id,
             AuditEntry.action == "appended",
         )
-        return session.scalar(appended.limit(1)) is not None
+        return session.scalar(appended_entries.limit(1)) is not None
     if before["status"] == Status.COMPLETED:
-        came = select(Message.id).where(Message.addressed_ticket_id == undo.ticket_id)
-        return session.scalar(came.limit(1)) is not None
+        messages = select(Message.id).where(Message.addressed_ticket_id == undo.ticket_id)
+        return session.scalar(messages.limit(1)) is not None
     return False
 
 
-def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
+def _describe_later_change(session: Session, ticket: int, audit_id: int) -> str:
     """Return in words what was done to a ticket after an audit row; "" for nothing that matters."""
     rows = select(AuditEntry.action, AuditEntry.actor).where(
         AuditEntry.ticket_id == ticket, AuditEntry.id > audit_id, AuditEntry.action.not_in(HARMLESS)
@@ -223,54 +227,54 @@ def _happened_since(session: Session, ticket: int, audit_id: int) -> str:
 # -- the snapshot ----
 
 
-def _snapshot(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
+def _take_snapshot(session: Session, ticket: Ticket, other: Ticket | None) -> Values:
     """Return the rows of a ticket, and contacts and relations of all that an action may touch."""
-    touched = {ticket.id} | ({other.id} if other is not None else set())
+    ticket_ids = {ticket.id} | ({other.id} if other is not None else set())
     # reopening a merged ticket takes its contacts out of these
-    touched |= _merged_chain(session, ticket)
-    links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(touched)))
+    ticket_ids |= _list_merge_targets(session, ticket)
+    links = session.scalars(select(TicketContact).where(TicketContact.ticket_id.in_(ticket_ids)))
     return {
-        **_state(ticket),
-        "relations": [_values(r, _RELATION) for r in _relations(session, ticket)],
-        "tickets": sorted(touched),
-        "links": [_values(link, _LINK) for link in links],
+        **_copy_rows(ticket),
+        "relations": [_copy_columns(r, _RELATION) for r in _list_relations(session, ticket)],
+        "tickets": sorted(ticket_ids),
+        "links": [_copy_columns(link, _LINK) for link in links],
         "messages": [
-            _values(message, _MESSAGE)
+            _copy_columns(message, _MESSAGE)
             for message in session.scalars(
                 select(Message).where(
-                    Message.ticket_id.in_(touched), Message.addressed_ticket_id.is_not(None)
+                    Message.ticket_id.in_(ticket_ids), Message.addressed_ticket_id.is_not(None)
                 )
             )
         ],
     }
 
 
-def _state(ticket: Ticket) -> Values:
+def _copy_rows(ticket: Ticket) -> Values:
     """Return the rows of one ticket."""
     return {
-        "ticket": _values(ticket, _TICKET),
-        "milestones": [_values(r, _REACHED) for r in ticket.milestones],
-        "tasks": {str(t.id): _values(t, _TASK) for t in ticket.tasks},
+        "ticket": _copy_columns(ticket, _TICKET),
+        "milestones": [_copy_columns(r, _REACHED) for r in ticket.milestones],
+        "tasks": {str(t.id): _copy_columns(t, _TASK) for t in ticket.tasks},
         "mails": [m.id for m in ticket.outbox],
     }
 
 
-def _merged_chain(session: Session, ticket: Ticket) -> set[int]:
+def _list_merge_targets(session: Session, ticket: Ticket) -> set[int]:
     """Return the tickets that a ticket is merged into, one after the other."""
-    found: set[int] = set()
+    ticket_ids: set[int] = set()
     following = ticket.merged_into_id
-    while following is not None and following not in found:
-        found.add(following)
+    while following is not None and following not in ticket_ids:
+        ticket_ids.add(following)
         following = session.scalar(select(Ticket.merged_into_id).where(Ticket.id == following))
-    return found
+    return ticket_ids
 
 
-def _relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
+def _list_relations(session: Session, ticket: Ticket) -> list[TicketRelation]:
     either = or_(TicketRelation.ticket_id == ticket.id, TicketRelation.other_id == ticket.id)
     return list(session.scalars(select(TicketRelation).where(either)))
 
 
-def _new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
+def _list_new_mails(session: Session, ticket: Ticket, before: Values) -> list[int]:
     rows = select(OutgoingMail.id).where(
         OutgoingMail.ticket_id == ticket.id, OutgoingMail.id.not_in(before["mails"])
     )
@@ -286,7 +290,7 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord
     """
     rows = (
         select(OutgoingMail)
-        .where(OutgoingMail.id.in_(_new_mails(session, ticket, before)))
+        .where(OutgoingMail.id.in_(_list_new_mails(session, ticket, before)))
         .order_by(OutgoingMail.id)
     )
     mails = list(session.scalars(rows.with_for_update().execution_options(populate_existing=True)))
@@ -306,7 +310,7 @@ def _withhold(session: Session, ticket: Ticket, before: Values, undo: UndoRecord
 def _record_owner(
     session: Session, ticket: Ticket, before: int | None, by: str, now: datetime
 ) -> None:
-    """Record that an undo has changed the owner: webhooks are sent that as any other change."""
+    """Record that an undo has changed the owner, so that webhooks get an event."""
     if ticket.owner_id == before:
         return
     action, detail = "unassigned", {"before": before}
@@ -321,7 +325,7 @@ def _restore_rows(
     _restore_milestones(session, ticket, before["milestones"])
     for task in ticket.tasks:
         if (was := before["tasks"].get(str(task.id))) is not None:
-            _put(task, was)
+            _set_columns(task, was)
         else:  # closed, not removed: somebody may have read of it
             task.kind, task.done_at, task.done_by = f"{task.kind[:80]}:undone:{undo.id}", now, by
 
@@ -347,7 +351,7 @@ def _restore_links(session: Session, before: Values) -> None:
     session.flush()
     for number, values in were.items():
         link = there.get(number) or TicketContact()
-        _put(link, values)
+        _set_columns(link, values)
         session.add(link)
     session.flush()
 
@@ -356,16 +360,16 @@ def _restore_messages(
     session: Session, ticket: Ticket, before: Values, *, by: str, now: datetime
 ) -> None:
     """Move the messages that a reopening has moved back to where they were."""
-    moved: list[int] = []
+    moved_ids: list[int] = []
     for values in before.get("messages", ()):
         message = session.get_one(Message, values["id"])
         if message.ticket_id != values["ticket_id"]:
             merged_messages.move_message(
                 session, message, values["ticket_id"], values["addressed_ticket_id"]
             )
-            moved.append(message.id)
-    if moved:
-        detail = {"messages": moved, "to": ticket.merged_into_id}
+            moved_ids.append(message.id)
+    if moved_ids:
+        detail = {"messages": moved_ids, "to": ticket.merged_into_id}
         for number in (ticket.id, ticket.merged_into_id):
             action = merged_messages.MOVED
             audit.record(
@@ -375,12 +379,12 @@ def _restore_messages(
 
 def _restore_relations(session: Session, ticket: Ticket, before: Values) -> None:
     were = {(r["ticket_id"], r["other_id"]): r for r in before["relations"]}
-    for relation in _relations(session, ticket):
+    for relation in _list_relations(session, ticket):
         was = were.get((relation.ticket_id, relation.other_id))
         if was is None:
             session.delete(relation)
         else:
-            _put(relation, was)
+            _set_columns(relation, was)
 
 
 def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) -> None:
@@ -391,18 +395,18 @@ def _restore_milestones(session: Session, ticket: Ticket, before: list[Values]) 
     session.flush()
     for key in were.keys() - there.keys():
         again = TicketMilestone(ticket_id=ticket.id)
-        _put(again, were[key])
+        _set_columns(again, were[key])
         session.add(again)
 
 
-def _values(row: Base, names: tuple[str, ...]) -> Values:
+def _copy_columns(row: Base, names: tuple[str, ...]) -> Values:
     """Return columns of a row as JSON can hold them."""
     values = {name: getattr(row, name) for name in names}
     return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in values.items()}
 
 
-def _put(row: Base, values: Values) -> None:
-    """Set columns to values that `_values` has returned, each as its type has it."""
+def _set_columns(row: Base, values: Values) -> None:
+    """Set columns to values that `_copy_columns` has returned, each as its type has it."""
     table = inspect(type(row)).local_table
     assert isinstance(table, Table)
     for name, value in values.items():

@@ -12,7 +12,7 @@ from workflow.models.milestones import list_reached
 from workflow.models.states import Status
 from workflow.process import Deadline, Person
 from workflow.settings.settings import Settings
-from workflow.tickets.deadlines import due_at
+from workflow.tickets.deadlines import compute_due_at
 
 AHEAD = timedelta(days=7)
 LONGEST = 500  # tickets looked at: a list nobody reads to its end helps nobody
@@ -56,25 +56,25 @@ def list_upcoming(
         .limit(LONGEST + 1)
     )
     tickets = list(session.scalars(query))
-    found = [one for ticket in tickets[:LONGEST] for one in _of(ticket, settings, now)]
+    found = [one for ticket in tickets[:LONGEST] for one in _list_of_ticket(ticket, settings, now)]
     return sorted(found, key=lambda f: (f.at, f.ticket.id)), len(tickets) > LONGEST
 
 
-def _of(ticket: Ticket, settings: Settings, now: datetime) -> list[UpcomingTask]:
-    done = list_reached(ticket)
+def _list_of_ticket(ticket: Ticket, settings: Settings, now: datetime) -> list[UpcomingTask]:
+    reached_milestones = list_reached(ticket)
     falls = [
-        (due_at(d, ticket.period_started_at, settings), d)
+        (compute_due_at(d, ticket.period_started_at, settings), d)
         for d in process.DEADLINES
-        if d.milestone not in done
+        if d.milestone not in reached_milestones
     ]
     return [
-        UpcomingTask(at, ticket, d, _person(ticket, d, settings))
+        UpcomingTask(at, ticket, d, _find_person(ticket, d, settings))
         for at, d in falls
         if now < at <= now + AHEAD
     ]
 
 
-def _person(ticket: Ticket, deadline: Deadline, settings: Settings) -> str:
+def _find_person(ticket: Ticket, deadline: Deadline, settings: Settings) -> str:
     """Return who gets the task, as the desk decides it when the deadline has passed."""
     if deadline.person is Person.MANAGER:
         manager = ticket.company.manager if ticket.company else None

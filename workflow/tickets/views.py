@@ -20,9 +20,10 @@ from workflow.process import Person, Stage
 from workflow.tickets import search
 from workflow.tickets.desk import Desk
 
-PAGE = 50  # tickets
-MOST = 1000  # that are counted and can be paged through: nobody reads more, a filter finds them
-NOBODY = 0  # as an owner
+PAGE = 50  # tickets a page
+# Tickets of a list that are counted and can be paged through; beyond it people use a filter.
+MOST = 1000
+NOBODY = 0  # as the owner in a filter: tickets without one
 ESCALATIONS = [Desk.build_deadline_kind(d) for d in process.DEADLINES if d.person is Person.MANAGER]
 Where = tuple[ColumnElement[bool], ...]
 
@@ -88,30 +89,30 @@ class ViewPage:
     further: bool  # whether there is a next page
 
 
-def _open(*more: ColumnElement[bool]) -> Where:
+def _build_open_conditions(*more: ColumnElement[bool]) -> Where:
     return (Ticket.status == Status.OPEN, *more)
 
 
-def _mine(actor: str) -> ColumnElement[bool]:
-    named = or_(Staff.name == actor, and_(Staff.email == actor.casefold(), Staff.email != ""))
-    return Ticket.owner_id == select(Staff.id).where(named).limit(1).scalar_subquery()
+def _build_owner_condition(actor: str) -> ColumnElement[bool]:
+    is_actor = or_(Staff.name == actor, and_(Staff.email == actor.casefold(), Staff.email != ""))
+    return Ticket.owner_id == select(Staff.id).where(is_actor).limit(1).scalar_subquery()
 
 
-def _escalated() -> ColumnElement[bool]:
+def _build_escalated_condition() -> ColumnElement[bool]:
     return Ticket.tasks.any(
         (Task.period == Ticket.period) & Task.kind.in_(ESCALATIONS) & Task.done_at.is_(None)
     )
 
 
-def _at(stage: Stage) -> View:
-    return View(str(stage), lambda _actor, _now: _open(Ticket.stage == stage))
+def _make_stage_view(stage: Stage) -> View:
+    return View(str(stage), lambda _actor, _now: _build_open_conditions(Ticket.stage == stage))
 
 
-def _ended(status: Status, title: str) -> View:
+def _make_ended_view(status: Status, title: str) -> View:
     return View(title, lambda _actor, _now: (Ticket.status == status,), Sort.NEWEST)
 
 
-def stage_name(stage: Stage) -> str:
+def make_stage_view_name(stage: Stage) -> str:
     """Return what the view of a stage is called: `4-in-progress`."""
     return stage.lower().replace(" ", "-")
 
@@ -119,53 +120,65 @@ def stage_name(stage: Stage) -> str:
 VIEWS: dict[str, View] = {
     "unassigned": View(
         process.QUEUE_NAME,
-        lambda _actor, _now: _open(Ticket.owner_id.is_(None)),
+        lambda _actor, _now: _build_open_conditions(Ticket.owner_id.is_(None)),
         empty="No ticket waits for an owner.",
     ),
     "mine": View(
-        "My tickets", lambda actor, _now: _open(_mine(actor)), empty="You own no open ticket."
+        "My tickets",
+        lambda actor, _now: _build_open_conditions(_build_owner_condition(actor)),
+        empty="You own no open ticket.",
     ),
-    "open": View("All open", lambda _actor, _now: _open(), empty="No ticket is open."),
+    "open": View(
+        "All open", lambda _actor, _now: _build_open_conditions(), empty="No ticket is open."
+    ),
     "overdue": View(
         "Overdue",
-        lambda _actor, now: _open(Ticket.due_at <= now),
+        lambda _actor, now: _build_open_conditions(Ticket.due_at <= now),
         Sort.DUE,
         empty="No deadline has passed.",
     ),
     "escalated": View(
-        "Escalated", lambda _actor, _now: _open(_escalated()), empty="No ticket is escalated."
+        "Escalated",
+        lambda _actor, _now: _build_open_conditions(_build_escalated_condition()),
+        empty="No ticket is escalated.",
     ),
-    **{stage_name(s.stage): _at(s.stage) for s in process.STEPS if s.waits_for},
-    "completed": _ended(Status.COMPLETED, "Completed"),
-    "spam": _ended(Status.SPAM, "Spam"),
-    "merged": _ended(Status.MERGED, "Merged"),
-    "withdrawn": _ended(Status.WITHDRAWN, "Withdrawn"),
+    **{
+        make_stage_view_name(s.stage): _make_stage_view(s.stage)
+        for s in process.STEPS
+        if s.waits_for
+    },
+    "completed": _make_ended_view(Status.COMPLETED, "Completed"),
+    "spam": _make_ended_view(Status.SPAM, "Spam"),
+    "merged": _make_ended_view(Status.MERGED, "Merged"),
+    "withdrawn": _make_ended_view(Status.WITHDRAWN, "Withdrawn"),
     "all": View("Every ticket", lambda _actor, _now: (), Sort.NEWEST),
 }
 GROUPS = (  # as a menu shows them; `all` is what a search looks through
     ("", ("unassigned", "mine", "open", "overdue", "escalated")),
-    ("By stage", tuple(stage_name(s.stage) for s in process.STEPS if s.waits_for)),
+    ("By stage", tuple(make_stage_view_name(s.stage) for s in process.STEPS if s.waits_for)),
     ("Ended", ("completed", "spam", "merged", "withdrawn")),
 )
 
 
 def build_select(
-    session: Session, asked: TicketQuery, *, actor: str, now: datetime
+    session: Session, query: TicketQuery, *, actor: str, now: datetime
 ) -> Select[Ticket]:
     """Return the query for all tickets of a request, in order, with owner and company loaded."""
-    found = select(Ticket).where(*VIEWS[asked.view].where(actor, now), *_wanted(asked.filters))
-    if asked.words:
-        found = found.where(search.build_condition(session, asked.words))
-    return found.order_by(*_order(asked)).options(
+    statement = select(Ticket).where(
+        *VIEWS[query.view].where(actor, now), *_build_filter_conditions(query.filters)
+    )
+    if query.words:
+        statement = statement.where(search.build_condition(session, query.words))
+    return statement.order_by(*_build_order(query)).options(
         joinedload(Ticket.owner), joinedload(Ticket.company)
     )
 
 
-def load_page(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> ViewPage:
+def load_page(session: Session, query: TicketQuery, *, actor: str, now: datetime) -> ViewPage:
     """Return the page of a request; the first MOST tickets of a list can be paged through."""
-    at = min(max(asked.page, 1), MOST // PAGE)
+    at = min(max(query.page, 1), MOST // PAGE)
     rows = (
-        build_select(session, asked, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
+        build_select(session, query, actor=actor, now=now).offset((at - 1) * PAGE).limit(PAGE + 1)
     )
     tickets = list(session.scalars(rows))
     return ViewPage(
@@ -173,64 +186,70 @@ def load_page(session: Session, asked: TicketQuery, *, actor: str, now: datetime
     )
 
 
-def count_tickets(session: Session, asked: TicketQuery, *, actor: str, now: datetime) -> Count:
+def count_tickets(session: Session, query: TicketQuery, *, actor: str, now: datetime) -> Count:
     """Return how many tickets are asked for, up to MOST."""
-    return _counted(session.scalar(select(_bounded(session, asked, actor, now))) or 0)
+    return _make_count(
+        session.scalar(select(_build_bounded_count(session, query, actor, now))) or 0
+    )
 
 
 def count_views(
     session: Session, names: Iterable[str], *, actor: str, now: datetime
 ) -> dict[str, Count]:
     """Return how many tickets are on each of these views, in one query."""
-    each = [_bounded(session, TicketQuery(name), actor, now).label(name) for name in names]
+    each = [
+        _build_bounded_count(session, TicketQuery(name), actor, now).label(name) for name in names
+    ]
     return {
-        name: _counted(number)
+        name: _make_count(number)
         for name, number in session.execute(select(*each)).one()._mapping.items()  # noqa: SLF001
     }  # the public way to a row's names
 
 
-def _counted(number: int) -> Count:
+def _make_count(number: int) -> Count:
     return Count(min(number, MOST), more=number > MOST)
 
 
-def _bounded(session: Session, asked: TicketQuery, actor: str, now: datetime) -> ColumnElement[int]:
-    few = (
-        build_select(session, asked, actor=actor, now=now)
+def _build_bounded_count(
+    session: Session, query: TicketQuery, actor: str, now: datetime
+) -> ColumnElement[int]:
+    bounded_select = (
+        build_select(session, query, actor=actor, now=now)
         .with_only_columns(Ticket.id)
         .order_by(None)
         .limit(MOST + 1)
     )
-    return select(func.count()).select_from(few.subquery()).scalar_subquery()
+    return select(func.count()).select_from(bounded_select.subquery()).scalar_subquery()
 
 
-def _wanted(filters: Filters) -> Where:
-    found: list[ColumnElement[bool]] = []
+def _build_filter_conditions(filters: Filters) -> Where:
+    conditions: list[ColumnElement[bool]] = []
     if key := build_company_key(filters.company):
-        found.append(
+        conditions.append(
             Ticket.company_id.in_(
                 select(Company.id).where(Company.key.startswith(key, autoescape=True))
             )
         )
     if filters.channel:
-        found.append(Ticket.transport == filters.channel)
+        conditions.append(Ticket.transport == filters.channel)
     if filters.owner is not None:
-        found.append(
+        conditions.append(
             Ticket.owner_id == filters.owner if filters.owner else Ticket.owner_id.is_(None)
         )
     if filters.telemedicine:
-        found.append(Ticket.telemedicine == true())
+        conditions.append(Ticket.telemedicine == true())
     if filters.stage is not None:
-        found.append(Ticket.stage == filters.stage)
-    return tuple(found)
+        conditions.append(Ticket.stage == filters.stage)
+    return tuple(conditions)
 
 
-def _order(asked: TicketQuery) -> tuple[ColumnElement[Any], ...]:
-    match asked.sort or VIEWS[asked.view].sort:
+def _build_order(query: TicketQuery) -> tuple[ColumnElement[Any], ...]:
+    match query.sort or VIEWS[query.view].sort:
         case Sort.DUE:
             return (Ticket.due_at.asc().nulls_last(), Ticket.id.asc())
         case Sort.NEWEST:
             return (Ticket.id.desc(),)
-        case _ if asked.view == "unassigned":
+        case _ if query.view == "unassigned":
             # nobody owns any of them: in this order PostgreSQL need not sort
             return (Ticket.owner_id.asc(), Ticket.id.asc())
         case _:

@@ -78,19 +78,19 @@ def create_webhook(
     Returns the webhook and the secret that signs its requests, which cannot be read again later.
     Raises ActionNotAllowed when the address cannot be used, no event is named or one is unknown.
     """
-    subscribed = [e for e in EventType if e in events]
+    event_types = [e for e in EventType if e in events]
     if unknown := set(events) - set(EventType):
         raise ActionNotAllowed(
             f"there is no event {min(unknown)}: there are {', '.join(EventType)}"
         )
-    if not subscribed:
+    if not event_types:
         raise ActionNotAllowed(f"name at least one event: there are {', '.join(EventType)}")
     # Sealed and not hashed, because every request is signed with it.
     secret = f"whsec_{secrets.token_urlsafe(32)}"
     hook = Webhook(
         url=_check_url(url, context.settings),
         secret=context.sealer.seal(secret.encode()),
-        events=[str(e) for e in subscribed],
+        events=[str(e) for e in event_types],
         created_at=now,
         created_by=by,
         not_before=now,
@@ -264,7 +264,7 @@ def _claim(context: AppContext) -> list[_Claim]:
     repeat an event at once and for ever.
     """
     now = context.clock()
-    due = (
+    query = (
         select(WebhookEvent)
         .where(is_due(now))
         .order_by(WebhookEvent.attempts, WebhookEvent.id)
@@ -273,7 +273,7 @@ def _claim(context: AppContext) -> list[_Claim]:
         .options(joinedload(WebhookEvent.hook, innerjoin=True))
     )
     with context.store.transaction() as session:
-        events = list(session.scalars(due))
+        events = list(session.scalars(query))
         for event in events:
             event.attempts, event.not_before = event.attempts + 1, now + LEASE
         return [

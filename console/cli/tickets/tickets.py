@@ -152,7 +152,7 @@ class Shell:
         except SeemsPatientData as warning:
             raise ActionNotAllowed(f"{warning} (--checked)") from None
         except WrongStatus as refusal:
-            if not refusal.ended:
+            if not refusal.has_ended:
                 raise
             raise ActionNotAllowed(f"{refusal} (`intake ticket {number} reopen`)") from None
 
@@ -191,7 +191,7 @@ def change(number: int, command: "Command", actor: str, *, as_json: bool) -> Non
 def change_in(shell: Shell, number: int, command: "Command", *, as_json: bool) -> "Result":
     """Carry out a command in an opened database, and print how the ticket stands then."""
     result = shell.perform(number, command)
-    if not result.changed:
+    if not result.has_changed:
         click.echo(f"{result.words}; nothing changed.", err=True)
     _print(shell.context, number, as_json=as_json, whole=False)
     return result
@@ -280,9 +280,9 @@ def tick(number: int, box: str, *, note: str, actor: str, as_json: bool) -> None
     \b
     Example:  intake ticket 12 tick "5-Recap of Resolution Sent" --note "by telephone"
     """
-    from workflow.tickets.actions import Tick, box_named
+    from workflow.tickets.actions import Tick, find_box
 
-    change(number, Tick(box_named(box), note), actor, as_json=as_json)
+    change(number, Tick(find_box(box), note), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -296,9 +296,9 @@ def untick(number: int, box: str, *, actor: str, as_json: bool) -> None:
     \b
     Example:  intake ticket 12 untick "4-Support Follow Up Sent"
     """
-    from workflow.tickets.actions import Untick, box_named
+    from workflow.tickets.actions import Untick, find_box
 
-    change(number, Untick(box_named(box)), actor, as_json=as_json)
+    change(number, Untick(find_box(box)), actor, as_json=as_json)
 
 
 @ticket.command()
@@ -612,7 +612,7 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
     from workflow.tickets.actions import FileSeparately
 
     with open_shell(actor) as shell:
-        click.echo(shell.perform(number, FileSeparately(delivery or 0)).opened)
+        click.echo(shell.perform(number, FileSeparately(delivery or 0)).opened_ticket)
 
 
 @ticket.command("move-back")
@@ -629,9 +629,9 @@ def move_back(number: int, stage: str, *, reason: str, actor: str, as_json: bool
     \b
     Example:  intake ticket 12 move-back 4 --reason "the follow up went to the wrong person"
     """
-    from workflow.tickets.actions import MoveBack, stage_named
+    from workflow.tickets.actions import MoveBack, find_stage
 
-    change(number, MoveBack(stage_named(stage), reason), actor, as_json=as_json)
+    change(number, MoveBack(find_stage(stage), reason), actor, as_json=as_json)
 
 
 @ticket.command()

@@ -15,7 +15,7 @@ from ingest.parser_options import list_configured_profiles, load_parser_options
 from ingest.replay import reprocess
 from ingest.replay.reprocess import UnreadableError
 from parsers.item import Format
-from parsers.secure_message.columns import FIELD_LABELS, HEADINGS_BY_FIELD
+from parsers.secure_message.headings import FIELD_LABELS, HEADINGS_BY_FIELD
 from parsers.secure_message.preview import TablePreview
 from workflow.errors import ActionNotAllowed
 from workflow.filing import column_profiles

@@ -100,7 +100,7 @@ def assign() -> AnyResponse:
         [Order(number, command, SeenOwner(owner_id)) for number, owner_id in owners_seen.items()]
     )
     _flash_result(result, "yours" if owner.id == get_staff().id else f"given to {owner.name}")
-    session[UNDO] = [done.undo_id for done in result.done if done.undo_id is not None]
+    session[UNDO] = [done.undo_id for done in result.results if done.undo_id is not None]
     return _back()
 
 
@@ -159,12 +159,12 @@ def _build_row_variables(ticket_list: queue_presenter.TicketList) -> dict[str, A
 
 def _flash_result(result: BulkResult, outcome: str) -> None:
     """Show how many tickets were changed, and how many were left for which reason."""
-    if result.done:
-        numbers = [one.ticket for one in result.done]
+    if result.results:
+        numbers = [one.ticket for one in result.results]
         more = " …" if len(numbers) > MAX_NAMED else ""
         named = ", ".join(f"#{n}" for n in numbers[:MAX_NAMED]) + more
         flash(f"{_count(len(numbers))} {outcome}: {named}.", "success")
-    for reason, count in Counter(result.left.values()).items():
+    for reason, count in Counter(result.refusals.values()).items():
         flash(f"{_count(count)} left as before: {reason}.", "error")
 
 

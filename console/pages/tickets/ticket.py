@@ -112,17 +112,17 @@ BUTTONS = {
     "tick": Button(
         actions.Tick,
         lambda form: actions.Tick(
-            actions.box_named(form.get_word("milestone")), form.get_text("note")
+            actions.find_box(form.get_word("milestone")), form.get_text("note")
         ),
     ),
     "untick": Button(
-        actions.Untick, lambda form: actions.Untick(actions.box_named(form.get_word("milestone")))
+        actions.Untick, lambda form: actions.Untick(actions.find_box(form.get_word("milestone")))
     ),
     "resolve": Button(actions.Resolve, _resolve),
     "move-back": Button(
         actions.MoveBack,
         lambda form: actions.MoveBack(
-            actions.stage_named(form.get_word("stage")), form.get_text("reason")
+            actions.find_stage(form.get_word("stage")), form.get_text("reason")
         ),
     ),
     "reopen": Button(actions.Reopen, lambda form: actions.Reopen(form.get_text("reason"))),
@@ -158,7 +158,7 @@ BUTTONS = {
 def is_offered(ticket: Ticket, name: str) -> bool:
     """Return whether a button is shown on the page of a ticket to who is asking."""
     kind = BUTTONS[name].kind
-    return kind.right in get_actor().rights and not actions.refusal_by_status(ticket, kind)
+    return kind.right in get_actor().rights and not actions.find_status_refusal(ticket, kind)
 
 
 # -- addresses ----
@@ -187,7 +187,7 @@ def do(number: int, name: str) -> AnyResponse | tuple[str, int]:
     try:
         command = button.build(Form(request.form))
         result = get_actions(get_context()).perform(
-            number, command, actor=get_actor(), now=now(), expected=seen_version
+            number, command, actor=get_actor(), now=now(), expectation=seen_version
         )
     except ChangedSinceSeen as conflict:
         assert command is not None  # building a command looks at no ticket
@@ -222,7 +222,7 @@ def separate(number: int) -> AnyResponse:
         flash(f"It could not be made a ticket: {error}", "error")
         return redirect(url_for("ticket.show", number=number))
     flash(f"{result.words}.", "success")
-    return redirect(url_for("ticket.show", number=result.opened))
+    return redirect(url_for("ticket.show", number=result.opened_ticket))
 
 
 @pages.post("/tickets/<int:number>/pulse")

@@ -17,7 +17,7 @@ from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right
 from workflow.process import STEPS
 from workflow.tickets import search, views
-from workflow.tickets.actions import Assign, refusal_by_status
+from workflow.tickets.actions import Assign, find_status_refusal
 from workflow.tickets.views import Count, Filters, Sort, TicketQuery, ViewPage
 
 MAX_QUERY_LENGTH = 2000
@@ -70,7 +70,7 @@ class TicketList:
     @cached_property
     def takeable_ids(self) -> frozenset[int]:
         """Return the ids of the tickets on the page that may be assigned in their status."""
-        return frozenset(t.id for t in self.page.tickets if not refusal_by_status(t, Assign))
+        return frozenset(t.id for t in self.page.tickets if not find_status_refusal(t, Assign))
 
     @property
     def digest(self) -> str:

@@ -84,7 +84,7 @@ class BounceFacts:
 
     action: str = ""
     status: str = ""
-    failed: tuple[str, ...] = ()
+    failed_addresses: tuple[str, ...] = ()
     reason: str = field(default="", repr=False)
 
     def fill_gaps_from(self, other: "BounceFacts") -> "BounceFacts":
@@ -92,7 +92,7 @@ class BounceFacts:
         return BounceFacts(
             self.action or other.action,
             _choose_status(self.status, other.status),
-            self.failed or other.failed,
+            self.failed_addresses or other.failed_addresses,
             self.reason or other.reason,
         )
 
@@ -120,16 +120,16 @@ def parse(fields: Fields, root: Part, subject: str, body_text: str) -> BounceFac
         for email in _list_emails(original, "to", "cc", "bcc", "apparently-to")
         if email not in own
     ]
-    failed = (
+    failed_addresses = (
         _find_failed(notice, own, recipients)
         or _find_failed(text, own, recipients)
         or _find_failed(notice, set(), recipients)
     )
-    if not failed and len(recipients) == 1 and not any(map(_DAEMON.match, writers)):
-        failed = tuple(recipients)
-    reason = find_reason(notice, failed)
+    if not failed_addresses and len(recipients) == 1 and not any(map(_DAEMON.match, writers)):
+        failed_addresses = tuple(recipients)
+    reason = find_reason(notice, failed_addresses)
     action = find_action(f"{subject}\n{notice}")
-    return BounceFacts(action, find_status(notice, reason, action), failed, reason)
+    return BounceFacts(action, find_status(notice, reason, action), failed_addresses, reason)
 
 
 def _find_returned_mail(text: str) -> int:
@@ -242,7 +242,7 @@ def _find_cause(text: str) -> str:
     return ""
 
 
-def find_reason(notice: str, failed: tuple[str, ...]) -> str:
+def find_reason(notice: str, failed_addresses: tuple[str, ...]) -> str:
     """Return the answer of the other server as one line, "" where there is none.
 
     Without a line that looks like an answer, the words behind a failed address are taken.
@@ -252,7 +252,7 @@ def find_reason(notice: str, failed: tuple[str, ...]) -> str:
     if any(weights):
         return to_short_line(_join_paragraph(lines, weights.index(max(weights))))
     for number, line in enumerate(lines):
-        if any(address in line.casefold() for address in failed):
+        if any(address in line.casefold() for address in failed_addresses):
             paragraph = _join_paragraph(lines, number)
             return to_short_line(_THROUGH_ADDRESS.sub("", paragraph, count=1))
     return ""

@@ -72,7 +72,7 @@ def parse(fields: Fields, root: Part, subject: str, body_text: str) -> Bounce:
     return Bounce(
         action=facts.action or "failed",
         status=facts.status,
-        failed=facts.failed,
+        failed=facts.failed_addresses,
         reason=facts.reason,
     )
 
@@ -90,7 +90,7 @@ def _parse_field(fields: Fields) -> BounceFacts:
     values = b",".join(fields.find_all("x-failed-recipients")[:MAX_FAILED])
     text = values[:20_000].decode("utf-8", "replace")
     emails = [plain_text.clean_address(address) for address in re.split(r"[,;\s]+", text)]
-    return BounceFacts(failed=_select_addresses(emails))
+    return BounceFacts(failed_addresses=_select_addresses(emails))
 
 
 def _select_addresses(emails: list[str]) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _parse_report(root: Part, body_text: str) -> BounceFacts:
     for part in parts[:10]:
         facts = facts.fill_gaps_from(_find_worst(charsets.decode(part.content[:MAX_REPORT])))
     start = _STARTS.search(body_text[:MAX_REPORT])
-    if facts.failed or start is None:
+    if facts.failed_addresses or start is None:
         return facts
     unquoted = re.sub(r"(?m)^[ \t>]+", "", body_text[start.start() : MAX_REPORT])
     return facts.fill_gaps_from(_find_worst(unquoted))
@@ -118,12 +118,12 @@ def _find_worst(report: str) -> BounceFacts:
     rank = {action: number for number, action in enumerate(ORDER)}
     actions = (recipient.action for recipient in recipients)
     worst = min(actions, key=lambda action: rank.get(action, len(ORDER)), default="")
-    concerned = [recipient for recipient in recipients if recipient.action == worst]
+    worst_recipients = [recipient for recipient in recipients if recipient.action == worst]
     facts = BounceFacts()
-    for recipient in concerned[:MAX_FAILED]:
+    for recipient in worst_recipients[:MAX_FAILED]:
         facts = facts.fill_gaps_from(recipient)
-    failed = [email for recipient in concerned for email in recipient.failed]
-    return BounceFacts(worst, facts.status, _select_addresses(failed), facts.reason)
+    emails = [email for recipient in worst_recipients for email in recipient.failed_addresses]
+    return BounceFacts(worst, facts.status, _select_addresses(emails), facts.reason)
 
 
 def _split_recipients(report: str) -> list[dict[str, str]]:
@@ -186,7 +186,7 @@ def _parse_recipient(group: dict[str, str]) -> BounceFacts:
     return BounceFacts(
         action=action or ACTIONS_BY_CLASS.get(status[:1], ""),
         status=status,
-        failed=_select_addresses([next(filter(None, emails), "")]),
+        failed_addresses=_select_addresses([next(filter(None, emails), "")]),
         reason=plain_text.to_short_line(_remove_type(group.get("diagnostic-code", ""))),
     )
 
@@ -218,23 +218,26 @@ def _parse_json(body_text: str) -> BounceFacts:
     except ParseError:
         return BounceFacts()
     kind = next((kind for kind in NOTICES if kind in notice), None)
-    return _parse_notice(_members(notice[kind]), *NOTICES[kind]) if kind else BounceFacts()
+    return _parse_notice(_get_members(notice[kind]), *NOTICES[kind]) if kind else BounceFacts()
 
 
 def _parse_notice(notice: dict[str, Json], list_name: str, action: str) -> BounceFacts:
     """Return the facts in the member of a notice that is named as its kind."""
     recipients = notice.get(list_name)
     people = recipients[:MAX_FAILED] if isinstance(recipients, list) else []
-    first = _members(people[0]) if people else {}
+    first = _get_members(people[0]) if people else {}
     if notice.get("bounceType") == "Transient":
         action = "delayed"
-    status = _STATUS.search(_text(first.get("status")) or _text(notice.get("smtpResponse")))
-    emails = [_text(person) or _text(_members(person).get("emailAddress")) for person in people]
+    status = _STATUS.search(_get_text(first.get("status")) or _get_text(notice.get("smtpResponse")))
+    emails = [
+        _get_text(person) or _get_text(_get_members(person).get("emailAddress"))
+        for person in people
+    ]
     return BounceFacts(
-        action=ACTIONS.get(_text(first.get("action")).lower(), action),
+        action=ACTIONS.get(_get_text(first.get("action")).lower(), action),
         status=status[0] if status is not None else "",
-        failed=_select_addresses(list(map(plain_text.clean_address, emails))),
-        reason=plain_text.to_short_line(_remove_type(_text(first.get("diagnosticCode")))),
+        failed_addresses=_select_addresses(list(map(plain_text.clean_address, emails))),
+        reason=plain_text.to_short_line(_remove_type(_get_text(first.get("diagnosticCode")))),
     )
 
 
@@ -244,11 +247,11 @@ def _parse_object(text: str) -> json.Pairs:
     return json.parse_object(bare.encode("utf-8", "replace"))
 
 
-def _members(value: Json) -> dict[str, Json]:
+def _get_members(value: Json) -> dict[str, Json]:
     """Return the members of an object, {} for any other value."""
     return dict(value) if isinstance(value, tuple) else {}
 
 
-def _text(value: Json) -> str:
+def _get_text(value: Json) -> str:
     """Return a value that is text, "" for any other."""
     return value if isinstance(value, str) else ""

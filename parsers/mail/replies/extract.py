@@ -4,9 +4,9 @@ The kinds of a text's lines (`quote_markers.LineKind`) make up a *pattern*, a ch
 which regular expressions search: `tteqq` is two lines of text, an empty one and two of a quote. A
 block of fields that is the header of an older message is marked `H`.
 
-One rule guards all others (`_or_whole`): the text that is shown is never empty, nor a quote or a
-signature alone, while other words are folded. Whatever the other rules make of a message, its words
-are then shown whole.
+One rule guards all others (`_choose_newest_or_whole`): the text that is shown is never empty, nor a
+quote or a signature alone, while other words are folded. Whatever the other rules make of a
+message, its words are then shown whole.
 """
 
 import re
@@ -61,10 +61,10 @@ def extract_newest(
     lines = quote_markers.split_glued_answers(every[:MAX_LINES])
     newest = _select_newest(lines, role, quotes_are_own=quotes_are_own)
     if len(newest) < len(lines):
-        return _or_whole(newest, whole)
+        return _choose_newest_or_whole(newest, whole)
     if len(every) > MAX_LINES or len(beginning) < len(whole):
         return whole.strip("\n ")
-    return _or_whole(newest, beginning)
+    return _choose_newest_or_whole(newest, beginning)
 
 
 def _split_lines(text: str) -> list[str]:
@@ -77,7 +77,7 @@ def _split_lines(text: str) -> list[str]:
     return text.split("\n")
 
 
-def _or_whole(newest: list[str], whole: str) -> str:
+def _choose_newest_or_whole(newest: list[str], whole: str) -> str:
     """Return the newest lines; all of the text where they hold no words of the writer."""
     shown = "\n".join(newest).strip("\n ")
     return shown if has_own_words(shown) else whole.strip()
@@ -280,7 +280,7 @@ def _mark_new(pattern: str, *, quotes_are_own: bool) -> list[bool]:
     has_text, is_announced = "t" in pattern, "b" in pattern
     forward = pattern.find("f") if "f" in pattern else len(pattern)
     tail = _find_tail(pattern, quotes_are_own=quotes_are_own)
-    wrapped = _find_wrapped(pattern) if is_announced else set()
+    wrapped_lines = _find_wrapped(pattern) if is_announced else set()
 
     def is_old(index: int, kind: str) -> bool:
         """Return whether the line of this kind is older text."""
@@ -297,7 +297,7 @@ def _mark_new(pattern: str, *, quotes_are_own: bool) -> list[bool]:
             case "d":
                 return index >= tail
             case _:
-                return index in wrapped
+                return index in wrapped_lines
 
     return [index >= forward or not is_old(index, kind) for index, kind in enumerate(pattern)]
 
@@ -346,11 +346,13 @@ def extract_newest_from_html(html: str, role: ThreadRole = ThreadRole.REPLY) -> 
     # In a message that answers none a mark alone proves nothing: people quote, and paste, within
     # their own text.
     marks_are_proof = is_reply or _has_old_text(whole)
-    unmarked = replies_html.remove_quotes(
+    unquoted_text = replies_html.remove_quotes(
         html, headers_are_old=is_reply, marks_are_proof=marks_are_proof
     )
-    newest = extract_newest(unmarked, role, quotes_are_own=True) if unmarked.strip() else ""
-    if len(unmarked) < len(whole) and _needs_rest(newest):
+    newest = (
+        extract_newest(unquoted_text, role, quotes_are_own=True) if unquoted_text.strip() else ""
+    )
+    if len(unquoted_text) < len(whole) and _needs_rest(newest):
         return whole
     return newest if has_own_words(newest) else whole
 

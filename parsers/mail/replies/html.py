@@ -103,12 +103,12 @@ def remove_quotes(html: str, *, headers_are_old: bool = True, marks_are_proof: b
     quote: then only signatures are left out.
     """
     tree = text_html.parse_tree(html)
-    removed = _find_marked(tree, _QUOTES_AND_SIGNATURES if marks_are_proof else _SIGNATURES)
+    removed_nodes = _find_marked(tree, _QUOTES_AND_SIGNATURES if marks_are_proof else _SIGNATURES)
     if marks_are_proof:
-        removed |= _find_unmarked(tree)
+        removed_nodes |= _find_unmarked(tree)
     until = _find_cuts(tree) if headers_are_old else frozenset()
     body = tree.body or tree.root
-    return charsets.clean(text_html.node_to_text(body, without=removed, until=until))
+    return charsets.clean(text_html.node_to_text(body, without=removed_nodes, until=until))
 
 
 def _find_marked(tree: LexborHTMLParser, selector: str) -> frozenset[int]:

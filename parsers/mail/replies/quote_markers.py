@@ -262,7 +262,7 @@ def split_glued_answers(lines: list[str]) -> list[str]:
     `Yes, please. On Wed, Mar 4, 2026 at 3:59 PM, Support <…> wrote:` hides the answer otherwise.
     The announcement may go on over the next lines.
     """
-    separated: list[str] = []
+    separate_lines: list[str] = []
     attempts = 0
     near_an_end = _list_near_ends(lines)
     for index, line in enumerate(lines):
@@ -273,10 +273,10 @@ def split_glued_answers(lines: list[str]) -> list[str]:
         attempts += bool(starts)
         start = next((at for at in starts if _is_announced_from(lines, index, at)), 0)
         if start > 0:
-            separated += [line[:start].rstrip(), line[start:]]
+            separate_lines += [line[:start].rstrip(), line[start:]]
         else:
-            separated.append(line)
-    return separated
+            separate_lines.append(line)
+    return separate_lines
 
 
 def _list_near_ends(lines: list[str]) -> set[int]:
@@ -294,7 +294,7 @@ def _find_glued_starts(line: str) -> list[int]:
 
     The last one comes first.
     """
-    dated = {
+    dated_starts = {
         start.start() for start in _GLUED_START.finditer(line) if not line[start.start()].islower()
     }
     sentences = {
@@ -304,7 +304,7 @@ def _find_glued_starts(line: str) -> list[int]:
     }
     # A line that announces from its beginning hides an answer only where a sentence ends before.
     is_announcement = ANNOUNCEMENT_START.match(line) or DATED_ADDRESS_LINE.match(line)
-    starts = dated & sentences if is_announcement else dated | sentences
+    starts = dated_starts & sentences if is_announcement else dated_starts | sentences
     behind_words = (start for start in starts if _WORD.search(line[:start]))
     return sorted(behind_words, reverse=True)[:MAX_SPAN]
 

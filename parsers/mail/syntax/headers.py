@@ -216,7 +216,7 @@ def decode_words(value: bytes, hint: str = "") -> str:
     """
     last = value.rfind(b"?=")
     if last < 0 or b"=?" not in value:
-        return _tail(value, hint)
+        return _decode_tail(value, hint)
     pieces: list[tuple[str, bytes]] = []
     position = 0
     for word in _WORD.finditer(value, 0, last + len(b"?=")):
@@ -225,7 +225,7 @@ def decode_words(value: bytes, hint: str = "") -> str:
     text = "".join(
         charsets.decode(content, label, "" if label else hint) for label, content in pieces
     )
-    return text + _tail(value[position:], hint)
+    return text + _decode_tail(value[position:], hint)
 
 
 def _add_word(pieces: list[tuple[str, bytes]], gap: bytes, word: re.Match[bytes]) -> None:
@@ -244,7 +244,7 @@ def _add_word(pieces: list[tuple[str, bytes]], gap: bytes, word: re.Match[bytes]
         pieces.append((label, content))
 
 
-def _tail(value: bytes, hint: str) -> str:
+def _decode_tail(value: bytes, hint: str) -> str:
     """Decode bytes behind the last whole encoded word, which may end in one that was cut off."""
     word = _CUT_WORD.search(value, max(0, len(value) - 2000)) if b"=?" in value else None
     if word is None:
@@ -309,11 +309,11 @@ def parse_parameters(value: bytes) -> tuple[str, dict[str, str]]:
             continue
         position = parameter.end()
         name = parameter[1].decode("ascii", "replace").lower()
-        raw.setdefault(name, _parameter_value(name, parameter))
+        raw.setdefault(name, _unquote_parameter(name, parameter))
     return head[1].decode("ascii", "replace").lower(), _join_continuations(raw)
 
 
-def _parameter_value(name: str, parameter: re.Match[bytes]) -> bytes:
+def _unquote_parameter(name: str, parameter: re.Match[bytes]) -> bytes:
     quoted = next((group for group in parameter.group(2, 3, 4) if group is not None), None)
     if quoted is not None:
         return re.sub(rb"\\([\"\\])", rb"\1", quoted)
@@ -334,7 +334,7 @@ def _join_continuations(raw: dict[str, bytes]) -> dict[str, str]:
     for name, value in raw.items():
         base, star, rest = name.partition("*")
         if not star:
-            plain[base] = _parameter_text(value)
+            plain[base] = _decode_parameter(value)
             continue
         digits = rest.rstrip("*")
         number = int(digits) if digits.isdecimal() else 0
@@ -342,7 +342,7 @@ def _join_continuations(raw: dict[str, bytes]) -> dict[str, str]:
     return plain | {base: _decode_sections(parts) for base, parts in sections.items()}
 
 
-def _parameter_text(value: bytes) -> str:
+def _decode_parameter(value: bytes) -> str:
     """Decode a plain value.
 
     Senders put encoded words into it, although RFC 2047 forbids that, and percent forms without the

@@ -151,7 +151,7 @@ class _Scan:
     depth: dict[bytes, int] = field(default_factory=dict)  # of each boundary in force
     caveats: list[str] = field(default_factory=list)
     outside: list[tuple[int, int]] = field(default_factory=list)  # stretches outside of all parts
-    searched: int = 0  # bytes read in search of delimiters that were not there
+    searched_bytes: int = 0  # bytes read in search of delimiters that were not there
     candidates: int = 0  # lines that began like a delimiter
     last_result: _SearchResult | None = None
     current: bytes = b""  # boundary of the multipart that the part in hand belongs to
@@ -272,12 +272,12 @@ def _keep_rest(scan: _Scan, delimiter: _Delimiter) -> None:
     Nobody reads a mail of more parts, and nothing of it is lost.
     """
     scan.caveats.append(f"more than {MAX_PARTS} parts: the rest is attached as {REST_NAME}")
-    scan.skeleton.append(b"\r\n--" + delimiter.boundary + b"\r\n" + _next_piece(scan))
+    scan.skeleton.append(b"\r\n--" + delimiter.boundary + b"\r\n" + _write_piece_header(scan))
     label = b'text/plain; name="' + REST_NAME.encode() + b'"'
     scan.pieces.append((Fields([("content-type", label)]), delimiter.start, len(scan.raw)))
 
 
-def _next_piece(scan: _Scan) -> bytes:
+def _write_piece_header(scan: _Scan) -> bytes:
     """Return the header of a leaf in the skeleton: the number its body will have."""
     return b"%s: %d\r\n\r\n" % (PIECE.encode(), len(scan.pieces))
 
@@ -308,7 +308,7 @@ def _open(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
     lost_header = _find_lost_header(scan, fields, start, end) if scan.depth else -1
     if lost_header >= 0:
         scan.resume = end = lost_header
-    scan.skeleton.append(_next_piece(scan))
+    scan.skeleton.append(_write_piece_header(scan))
     scan.pieces.append((fields, start, end))
     return end
 
@@ -424,17 +424,17 @@ def _guess_boundary(scan: _Scan, start: int, *, is_multipart: bool) -> bytes:
         is_multipart or _PART_HEADER.match(raw, raw.find(b"\n", line.start(1)) + 1)
     ):
         return line[1]
-    if not is_multipart or scan.searched > MAX_SEARCHED:
+    if not is_multipart or scan.searched_bytes > MAX_SEARCHED:
         return b""
     line = _LATER.search(raw, start, start + MAX_PREAMBLE)
     end = line.end() if line is not None else min(len(raw), start + MAX_PREAMBLE)
-    scan.searched += end - start
+    scan.searched_bytes += end - start
     return line[1] if line is not None else b""
 
 
 def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
     """Return whether a whole line of a body is a delimiter of this boundary, opening or closing."""
-    if scan.searched > MAX_SEARCHED:
+    if scan.searched_bytes > MAX_SEARCHED:
         return False
     line = re.compile(
         rb"(?:\A|(?<=\n))--" + re.escape(boundary) + rb"[ \t]*(?:--[ \t]*)?(?=[\r\n]|\Z)"
@@ -443,7 +443,7 @@ def _occurs(scan: _Scan, boundary: bytes, start: int) -> bool:
         return True
     end = min(len(scan.raw), start + MAX_PREAMBLE)
     delimiter = line.search(scan.raw, max(0, start - 1), end)
-    scan.searched += (delimiter.end() if delimiter is not None else end) - start
+    scan.searched_bytes += (delimiter.end() if delimiter is not None else end) - start
     return delimiter is not None
 
 
@@ -530,12 +530,13 @@ def _write_multipart_header(fields: Fields, boundary: bytes) -> bytes:
     mime, parameters = fields.find_parameters("content-type")
     subtype = (mime.partition("/")[2] or "mixed").encode("ascii", "replace")
     others = [(name, value) for name, value in parameters.items() if name != "boundary"]
-    named = [
+    encoded_parameters = [
         (name.encode("ascii", "replace"), value.encode("ascii", "replace"))
         for name, value in others
     ]
     parameters_text = b"".join(
-        b'; %s="%s"' % (name, _escape(value)) for name, value in [(b"boundary", boundary), *named]
+        b'; %s="%s"' % (name, _escape(value))
+        for name, value in [(b"boundary", boundary), *encoded_parameters]
     )
     return b"Content-Type: multipart/" + _flatten(subtype + parameters_text) + b"\r\n\r\n"
 
@@ -548,22 +549,24 @@ def _flatten(value: bytes) -> bytes:
     return value[:MAX_FIELD].translate(None, b"\r\n\0")
 
 
-def _make_part(message: Message, scan: _Scan, seen: set[int], default: str = "") -> Part:
+def _make_part(message: Message, scan: _Scan, body_numbers: set[int], default: str = "") -> Part:
     """Return the tree of a walked skeleton with our fields and bodies.
 
-    Adds the numbers of its bodies to `seen`. `default` is the type of a leaf that names none, ""
-    for text/plain.
+    Adds the numbers of its bodies to `body_numbers`. `default` is the type of a leaf that names
+    none, "" for text/plain.
     """
     number = message.get(PIECE)
     if number is not None:
-        seen.add(int(str(number)))
+        body_numbers.add(int(str(number)))
         return _make_leaf(scan, int(str(number)), default)
     payload = message.get_payload()
     children = payload if isinstance(payload, list) else []
     # Parts of a digest are messages unless they say otherwise (RFC 2046 §5.1.5).
     default = "message/rfc822" if message.get_content_type() == "multipart/digest" else ""
     parts = tuple(
-        _make_part(child, scan, seen, default) for child in children if isinstance(child, Message)
+        _make_part(child, scan, body_numbers, default)
+        for child in children
+        if isinstance(child, Message)
     )
     fields = Fields(
         [(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()]
@@ -578,11 +581,11 @@ def _make_leaf(scan: _Scan, number: int, default: str = "") -> Part:
     if not mime and default and not fields.find_first("content-type"):
         mime = default
     return Part(
-        fields, mime, parameters, scan.raw, start, _without_last_line_end(scan.raw, start, end)
+        fields, mime, parameters, scan.raw, start, _trim_last_line_end(scan.raw, start, end)
     )
 
 
-def _without_last_line_end(raw: bytes, start: int, end: int) -> int:
+def _trim_last_line_end(raw: bytes, start: int, end: int) -> int:
     """Return the end of a body without the line end that belongs to the delimiter behind it.
 
     Source: RFC 2046 §5.1.1.

@@ -123,14 +123,14 @@ def _is_one_run(raw: bytes, start: int, end: int) -> bool:
 
 def _decode_in_steps(raw: bytes, start: int, end: int) -> bytes:
     """Decode base64 a quarter of a mebibyte at a time, whatever else stands in it."""
-    decoded, rest = io.BytesIO(), b""
+    output, rest = io.BytesIO(), b""
     for position in range(start, end, STEP):
         bare = rest + raw[position : min(position + STEP, end)].translate(None, NOT_ALPHABET)
         whole = len(bare) & ~3
-        decoded.write(binascii.a2b_base64(bare[:whole]))
+        output.write(binascii.a2b_base64(bare[:whole]))
         rest = bare[whole:]
-    decoded.write(decode_base64(rest))
-    return decoded.getvalue()
+    output.write(decode_base64(rest))
+    return output.getvalue()
 
 
 def _is_base64(sample: bytes) -> bool:

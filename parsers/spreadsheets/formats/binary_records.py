@@ -38,12 +38,12 @@ def decode_rk(data: bytes, at: int) -> float:
     They are an integer or the upper half of a float, or a hundred times the number. Raises
     struct.error where there are fewer.
     """
-    (stored,) = struct.unpack_from("<I", data, at)
-    if stored & 2:
-        value = float((stored >> 2) - (1 << 30 if stored & 0x80000000 else 0))
+    (bits,) = struct.unpack_from("<I", data, at)
+    if bits & 2:
+        value = float((bits >> 2) - (1 << 30 if bits & 0x80000000 else 0))
     else:
-        value = float(struct.unpack("<d", struct.pack("<Q", (stored & 0xFFFFFFFC) << 32))[0])
-    return value / 100 if stored & 1 else value
+        value = float(struct.unpack("<d", struct.pack("<Q", (bits & 0xFFFFFFFC) << 32))[0])
+    return value / 100 if bits & 1 else value
 
 
 def make_error(code: int, style: int) -> Cell:

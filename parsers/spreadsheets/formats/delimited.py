@@ -48,10 +48,11 @@ def open_text(raw: bytes) -> Book:
     return Book([Sheet("", iter_rows)])
 
 
-def _iter_rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Iterator[Row]:
+def _iter_rows(raw: bytes, encoding: str, delimiter: str, skip_count: int) -> Iterator[Row]:
     """Yield the records as rows of text cells, numbered from 1 as Excel does, blank ones left out.
 
-    The first `skipped` records are about the file itself. Raises ParseError for an unclosed quote.
+    The first `skip_count` records are about the file itself. Raises ParseError for an unclosed
+    quote.
     """
     lines = _RememberedLines(raw, encoding)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -72,7 +73,7 @@ def _iter_rows(raw: bytes, encoding: str, delimiter: str, skipped: int) -> Itera
         if fields is None:
             return
         cells = {column: Cell("s", value) for column, value in enumerate(fields, start=1) if value}
-        if cells and number > skipped:
+        if cells and number > skip_count:
             yield Row(number, hidden=False, cells=cells)
 
 

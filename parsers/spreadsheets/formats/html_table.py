@@ -105,7 +105,7 @@ def _iter_rows(_page: LexborHTMLParser, table: LexborNode) -> Iterator[Row]:
             yield Row(number, _is_hidden(tr), cells, merged)
 
 
-def _place_boxes(tr: LexborNode, covered: dict[int, int]) -> Iterator[_Box]:
+def _place_boxes(tr: LexborNode, covered_columns: dict[int, int]) -> Iterator[_Box]:
     """Yield the cells of a row in their places, up to the last column that a sheet has.
 
     A cell goes into the next column that no cell of a row above covers (HTML Standard §4.9.12).
@@ -114,7 +114,7 @@ def _place_boxes(tr: LexborNode, covered: dict[int, int]) -> Iterator[_Box]:
     for node in tr.iter():
         if node.tag not in {"td", "th"}:
             continue
-        while column in covered:
+        while column in covered_columns:
             column += 1
         across = _read_span(node, "colspan", _MAX_COLSPAN)
         down = _read_span(node, "rowspan", _MAX_ROWSPAN)
@@ -124,13 +124,13 @@ def _place_boxes(tr: LexborNode, covered: dict[int, int]) -> Iterator[_Box]:
         column += across
 
 
-def _cover_below(boxes: list[_Box], covered: dict[int, int]) -> dict[int, int]:
+def _cover_below(boxes: list[_Box], covered_columns: dict[int, int]) -> dict[int, int]:
     """Return the columns of the next row that this row's cells, or cells above it, cover.
 
-    The value of each is the number of rows it is still covered in, from 1; `covered` is the same of
-    this row.
+    The value of each is the number of rows it is still covered in, from 1; `covered_columns` is the
+    same of this row.
     """
-    below = {column: rows - 1 for column, rows in covered.items() if rows > 1}
+    below = {column: rows - 1 for column, rows in covered_columns.items() if rows > 1}
     for box in boxes:
         if box.down > 1:
             columns = range(box.column, box.column + box.across)
@@ -141,15 +141,15 @@ def _cover_below(boxes: list[_Box], covered: dict[int, int]) -> dict[int, int]:
 def _read_boxes(boxes: list[_Box], number: int) -> tuple[dict[int, Cell], dict[int, int]]:
     """Return the cells of a row by column, and the last row of each that covers rows below."""
     cells: dict[int, Cell] = {}
-    merged: dict[int, int] = {}
+    last_rows: dict[int, int] = {}
     for box in boxes:
         cell = _read_cell(box.node)
         if cell is None:
             continue
         cells[box.column] = cell
-        if box.down > 1 and len(merged) < MAX_MERGED_COLUMNS:
-            merged[box.column] = number + box.down - 1
-    return cells, merged
+        if box.down > 1 and len(last_rows) < MAX_MERGED_COLUMNS:
+            last_rows[box.column] = number + box.down - 1
+    return cells, last_rows
 
 
 def _read_span(node: LexborNode, name: str, most: int) -> int:

@@ -241,16 +241,16 @@ class _Table:
 
     def _end_cell(self) -> None:
         """Add the cell at hand to its row, as often as it is repeated."""
-        repeated = parse_count(self._cell.get("number-columns-repeated", ""), otherwise=1)
+        repeat_count = parse_count(self._cell.get("number-columns-repeated", ""), otherwise=1)
         cell = self._make_cell("".join(self._pieces))
         if cell is not None:
             first = self._column + 1
-            last = min(self._column + min(repeated, _MAX_REPEATED), LAST_COLUMN)
+            last = min(self._column + min(repeat_count, _MAX_REPEATED), LAST_COLUMN)
             self._cells.update(dict.fromkeys(range(first, last + 1), cell))
             spanned = parse_count(self._cell.get("number-rows-spanned", ""), otherwise=1)
             if spanned > 1 and len(self._merged) < MAX_MERGED_COLUMNS:
                 self._merged[first] = min(self._number + spanned, LAST_ROW)
-        self._column += repeated
+        self._column += repeat_count
 
     def _make_cell(self, text: str) -> Cell | None:
         """Return the cell at hand with the text that is shown of it, None for a blank one."""
@@ -279,13 +279,13 @@ class _Table:
 
     def _end_row(self) -> None:
         """Complete the row at hand, as often as it is repeated; one without cells is left out."""
-        repeated = parse_count(self._row.get("number-rows-repeated", ""), otherwise=1)
+        repeat_count = parse_count(self._row.get("number-rows-repeated", ""), otherwise=1)
         if self._cells:
             is_hidden = self._row.get("visibility") in {"collapse", "filter"}
-            last = min(self._number + min(repeated, _MAX_REPEATED), LAST_ROW)
+            last = min(self._number + min(repeat_count, _MAX_REPEATED), LAST_ROW)
             for number in range(self._number + 1, last + 1):
                 self._rows.append(Row(number, is_hidden, self._cells, self._merged))
-        self._number += repeated
+        self._number += repeat_count
 
 
 def _is_error(text: str, *, has_formula: bool) -> bool:

@@ -144,16 +144,18 @@ def _unlock_stream(raw: bytes, stream: bytes, passwords: Sequence[str]) -> bytes
     raise ParseError(NOT_UNLOCKED if passwords else LOCKED)
 
 
-def _decrypt(locked: Xls97File, stream: bytes) -> bytes:
+def _decrypt(encrypted_file: Xls97File, stream: bytes) -> bytes:
     """Return a stream decrypted, with the parts that were never encrypted as they are.
 
     Those are the heads of records, a few whole records, and the places of sheets.
     """
-    if locked.type == "rc4":
-        clear = DocumentRC4.decrypt(locked.key, locked.salt, BytesIO(stream), _BLOCK).read()
-    elif locked.type == "rc4_cryptoapi":
+    if encrypted_file.type == "rc4":
+        clear = DocumentRC4.decrypt(
+            encrypted_file.key, encrypted_file.salt, BytesIO(stream), _BLOCK
+        ).read()
+    elif encrypted_file.type == "rc4_cryptoapi":
         clear = DocumentRC4CryptoAPI.decrypt(
-            locked.key, locked.salt, locked.keySize, BytesIO(stream), _BLOCK
+            encrypted_file.key, encrypted_file.salt, encrypted_file.keySize, BytesIO(stream), _BLOCK
         ).read()
     else:
         raise exceptions.DecryptionError

@@ -44,7 +44,7 @@ def open_spreadsheet(raw: bytes) -> Book:
     book = Book(formats=list(outline.styles.values()))
     styles = {name: number for number, name in enumerate(outline.styles)}
     for number, name in enumerate(outline.names):
-        if number in outline.hidden:
+        if number in outline.hidden_sheets:
             book.hidden.append(name)
         else:
             book.sheets.append(Sheet(name, partial(_iter_rows, raw, number, styles)))
@@ -76,7 +76,7 @@ class _Outline:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.hidden: set[int] = set()
+        self.hidden_sheets: set[int] = set()
         self.styles: dict[str, str] = {"Default": "General"}
         self._style = ""
         self._in_visible = False
@@ -108,7 +108,7 @@ class _Outline:
         if tag == "Visible":
             self._in_visible = False
             if self._visible.strip() in {"SheetHidden", "SheetVeryHidden"}:
-                self.hidden.add(len(self.names) - 1)
+                self.hidden_sheets.add(len(self.names) - 1)
 
 
 class _Table:

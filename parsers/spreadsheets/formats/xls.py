@@ -148,12 +148,12 @@ def _read_globals(stream: bytes) -> _Globals:
     Raises struct.error or IndexError where a record is too short.
     """
     head = _Globals()
-    shared: list[bytes] = []  # the record of shared texts, and those that continue it
+    string_records: list[bytes] = []  # the record of shared texts, and those that continue it
     last = 0
     for kind, start, end in binary_records.iter_records(stream, 0, whole=False):
         data = stream[start:end]
         if kind == _SST or (kind == _CONTINUE and last == _SST):
-            shared.append(data)
+            string_records.append(data)
         elif kind == _DATE_MODE:
             head.date_1904 = data[0] == 1
         elif kind == _FORMAT:
@@ -165,7 +165,7 @@ def _read_globals(stream: bytes) -> _Globals:
             head.sheets.append(_BoundSheet(place, data[4] & 3, data[5], _parse_name(data[6:])))
         if kind != _CONTINUE:
             last = kind
-    head.strings = _parse_shared_strings(shared)
+    head.strings = _parse_shared_strings(string_records)
     return head
 
 
@@ -318,7 +318,7 @@ class _Sheet:
         self._strings = strings
         self._links = links
         self._merges = merges
-        self._hidden: set[int] = set()  # numbers of hidden rows
+        self._hidden_rows: set[int] = set()  # numbers of hidden rows
         self._row = _RowMaker(0, strings)
         # Text of a formula, in one record and those that continue it.
         self._result: list[bytes] = []
@@ -331,7 +331,7 @@ class _Sheet:
             return None
         self._end_result()
         if kind == _ROW:
-            self._note_hidden(data)
+            self._note_hidden_row(data)
         elif kind == _STRING:
             self._result.append(data)
         elif kind in _CELLS and len(data) >= _CELL_HEAD:
@@ -343,21 +343,21 @@ class _Sheet:
         self._end_result()
         number = self._row.number
         links, merged = self._links.get(number, {}), self._merges.get(number, UNMERGED)
-        return self._row.complete(links, merged, is_hidden=number in self._hidden)
+        return self._row.complete(links, merged, is_hidden=number in self._hidden_rows)
 
     def _add_cell(self, kind: int, data: bytes) -> Row | None:
-        completed = None
+        completed_row = None
         number = (data[0] | data[1] << 8) + 1
         if number != self._row.number:
-            completed = self.end_row()
+            completed_row = self.end_row()
             flaw = MISNUMBERED if number < self._row.number else ""
             self._row = _RowMaker(number, self._strings, flaw)
         self._row.add(kind, data)
-        return completed
+        return completed_row
 
-    def _note_hidden(self, data: bytes) -> None:
+    def _note_hidden_row(self, data: bytes) -> None:
         if len(data) > _ROW_FLAGS + 1 and data[_ROW_FLAGS] & _HIDDEN_ROW:
-            self._hidden.add((data[0] | data[1] << 8) + 1)
+            self._hidden_rows.add((data[0] | data[1] << 8) + 1)
 
     def _end_result(self) -> None:
         """Add the collected text, if any, as the result of the formula before it."""
@@ -375,13 +375,13 @@ class _RowMaker:
         self._flaw = flaw
         self._cells: dict[int, Cell] = {}
         # Column and style of a formula whose text is still to come.
-        self._awaited: tuple[int, int] | None = None
+        self._awaited_cell: tuple[int, int] | None = None
 
     def complete(
         self, links: Mapping[int, str], merged: Mapping[int, int], *, is_hidden: bool
     ) -> Row | None:
         """Return the row with the links of its cells, None where it has no cells."""
-        self._end_awaited()
+        self._end_awaited_cell()
         cells = self._cells
         if not cells:
             return None
@@ -395,13 +395,13 @@ class _RowMaker:
 
     def add(self, kind: int, data: bytes) -> None:
         """Add the record of one cell, or of several numbers beside each other."""
-        self._end_awaited()
+        self._end_awaited_cell()
         column, style = (data[2] | data[3] << 8) + 1, data[4] | data[5] << 8
         try:
             if kind == _MULTIPLE_RK:
                 self._put_numbers(column, data)
             elif kind == _FORMULA and _has_text(data):
-                self._awaited = (column, style)
+                self._awaited_cell = (column, style)
             else:
                 self._put(column, self._make_cell(kind, data, style))
         except struct.error:
@@ -409,19 +409,19 @@ class _RowMaker:
 
     def add_result(self, parts: list[bytes]) -> None:
         """Add the text of the formula before it."""
-        if self._awaited is None:
+        if self._awaited_cell is None:
             return
-        (column, style), self._awaited = self._awaited, None
+        (column, style), self._awaited_cell = self._awaited_cell, None
         try:
             cell = binary_records.make_text(_ContinuedRecord(parts).read_text(), style)
         except (struct.error, IndexError):
             cell = Cell("s", "", style, DAMAGED_CELL)
         self._put(column, cell)
 
-    def _end_awaited(self) -> None:
+    def _end_awaited_cell(self) -> None:
         """Add a damaged cell for a formula whose text never came."""
-        if self._awaited is not None:
-            (column, style), self._awaited = self._awaited, None
+        if self._awaited_cell is not None:
+            (column, style), self._awaited_cell = self._awaited_cell, None
             self._put(column, Cell("s", "", style, DAMAGED_CELL))
 
     def _put_numbers(self, first: int, data: bytes) -> None:

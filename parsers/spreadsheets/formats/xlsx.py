@@ -90,7 +90,7 @@ def _iter_totals(package: Package, part: str) -> Iterator[int]:
     """
     for kind, target in package.list_relationships(part).values():
         name = target.casefold()
-        if kind != "table" or name not in package.names or name in package.damaged:
+        if kind != "table" or name not in package.names or name in package.damaged_parts:
             continue
         for _, tag, attrs in package.list_elements(target):
             if tag == "table":

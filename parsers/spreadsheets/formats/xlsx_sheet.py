@@ -170,9 +170,9 @@ class _Sheet(_TextCollector):
         self._merges = merges
         self._rows: list[Row] = []
         self._number = 0
-        self._hidden = False
+        self._is_hidden = False
         self._flaw = ""
-        self._stored: list[dict[str, str]] = []
+        self._raw_cells: list[dict[str, str]] = []
         self._cells = _CellMaker(strings)
         self.feed.expat.StartElementHandler = self._await_data
 
@@ -190,7 +190,7 @@ class _Sheet(_TextCollector):
 
     def _start(self, tag: str, attrs: dict[str, str]) -> None:
         if tag == "c":
-            self._stored.append(attrs)
+            self._raw_cells.append(attrs)
         elif tag in {"v", "t", "f"}:
             self.pieces.clear()
         elif tag == "row":
@@ -205,8 +205,8 @@ class _Sheet(_TextCollector):
         if tag == "c":
             return
         if tag in {"v", "t"}:
-            if self._stored and not self.phonetic:
-                cell, pieces = self._stored[-1], self.pieces
+            if self._raw_cells and not self.phonetic:
+                cell, pieces = self._raw_cells[-1], self.pieces
                 if len(pieces) == 1 and "" not in cell:
                     cell[""] = pieces[0]
                 else:
@@ -219,8 +219,8 @@ class _Sheet(_TextCollector):
             case "row":
                 self._end_row()
             case "f":
-                if self._stored:
-                    self._stored[-1]["="] = self.join("")
+                if self._raw_cells:
+                    self._raw_cells[-1]["="] = self.join("")
             case "rPh":
                 self.phonetic = False
             case "sheetData":
@@ -233,12 +233,12 @@ class _Sheet(_TextCollector):
         self._flaw = "" if self._number < number <= LAST_ROW else MISNUMBERED
         if not self._flaw:  # one wrong number must not make the rows below it wrong
             self._number = number
-        self._hidden = attrs.get("hidden") in _TRUE
-        self._stored.clear()
+        self._is_hidden = attrs.get("hidden") in _TRUE
+        self._raw_cells.clear()
 
     def _end_row(self) -> None:
-        cells = self._cells.make_cells(self._stored)
-        self._stored.clear()
+        cells = self._cells.make_cells(self._raw_cells)
+        self._raw_cells.clear()
         if not cells:
             return
         if self._flaw:
@@ -251,7 +251,7 @@ class _Sheet(_TextCollector):
         merged = UNMERGED
         if self._merges and not self._flaw:
             merged = self._merges.get(self._number, UNMERGED)
-        self._rows.append(Row(self._number, self._hidden, cells, merged))
+        self._rows.append(Row(self._number, self._is_hidden, cells, merged))
 
 
 class _CellMaker:
@@ -276,17 +276,17 @@ class _CellMaker:
         columns, styles, strings = self._columns, self._styles, self._strings
         new = tuple.__new__  # half the time of calling Cell
         last = 0
-        for stored in row:
-            column = columns.get(stored["r"].rstrip(_DIGITS), 0) if "r" in stored else last + 1
-            style = styles.get(stored.get("s", "0"), -1)
-            if not 0 < column <= LAST_COLUMN or column in cells or style < 0 or "=" in stored:
-                last = self._add_unusual(stored, last, cells)
+        for raw_cell in row:
+            column = columns.get(raw_cell["r"].rstrip(_DIGITS), 0) if "r" in raw_cell else last + 1
+            style = styles.get(raw_cell.get("s", "0"), -1)
+            if not 0 < column <= LAST_COLUMN or column in cells or style < 0 or "=" in raw_cell:
+                last = self._add_unusual(raw_cell, last, cells)
                 continue
             last = column
-            text = stored.get("", "")
+            text = raw_cell.get("", "")
             if not text:
                 continue
-            kind = stored.get("t", "n")
+            kind = raw_cell.get("t", "n")
             if (
                 kind == "s"
                 and text.isdecimal()
@@ -300,19 +300,19 @@ class _CellMaker:
             if 0 < len(text) <= MAX_TEXT:
                 cells[column] = new(Cell, (kind, text, style, "", ""))
             else:
-                _add_cut(cells, column, text, style)
+                _add_cut_cell(cells, column, text, style)
         return cells
 
-    def _add_unusual(self, stored: dict[str, str], last: int, cells: dict[int, Cell]) -> int:
+    def _add_unusual(self, raw_cell: dict[str, str], last: int, cells: dict[int, Cell]) -> int:
         """Add a cell that is a formula, the first of its column or style, or damaged.
 
         Returns its column; `last` is the column of the cell before it.
         """
-        column = self._find_column(stored.get("r", ""), last)
+        column = self._find_column(raw_cell.get("r", ""), last)
         is_misplaced = not 0 < column <= LAST_COLUMN or column in cells
         if is_misplaced:
             column = max(cells, default=0) + 1
-        cell = self._make_unusual(stored)
+        cell = self._make_unusual(raw_cell)
         if cell is not None:
             cells[column] = cell._replace(flaw=MISPLACED) if is_misplaced else cell
         return column
@@ -328,12 +328,12 @@ class _CellMaker:
         """Return the id of a style, 0 for one that is no number."""
         return self._styles.setdefault(number, parse_count(number, otherwise=0))
 
-    def _make_unusual(self, stored: dict[str, str]) -> Cell | None:
+    def _make_unusual(self, raw_cell: dict[str, str]) -> Cell | None:
         """Return the cell of a formula or of any other content, None for a blank one."""
-        style = self._find_style(stored.get("s", "0"))
-        text, kind = stored.get("", ""), stored.get("t", "n")
+        style = self._find_style(raw_cell.get("s", "0"))
+        text, kind = raw_cell.get("", ""), raw_cell.get("t", "n")
         cell = self._make_cell(kind, text, style) if text else None
-        formula = stored.get("=")
+        formula = raw_cell.get("=")
         if formula is None:
             return cell
         if cell is None:  # a formula that comes to a blank text, or was never calculated
@@ -354,7 +354,7 @@ class _CellMaker:
         return Cell(kind, text, style) if len(text) <= MAX_TEXT else _make_cut_cell(text, style)
 
 
-def _add_cut(cells: dict[int, Cell], column: int, text: str, style: int) -> None:
+def _add_cut_cell(cells: dict[int, Cell], column: int, text: str, style: int) -> None:
     """Add a cell whose text is too long, cut; none for a blank text."""
     if text:
         cells[column] = _make_cut_cell(text, style)

@@ -28,16 +28,16 @@ class Feed:
         self.expat = expat.ParserCreate()
         self.expat.StartDoctypeDeclHandler = _refuse
         self.expat.EntityDeclHandler = _refuse
-        self._fed = 0
+        self._octets_fed = 0
 
     def feed(self, chunk: bytes, *, last: bool = False) -> None:
         """Parse a piece; `last` closes the document."""
-        self._fed += len(chunk)
+        self._octets_fed += len(chunk)
         try:
             self.expat.Parse(chunk, last)
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise error if isinstance(error, ParseError) else ParseError(DAMAGED) from error
-        if self._fed - self.expat.CurrentByteIndex > MAX_TOKEN:
+        if self._octets_fed - self.expat.CurrentByteIndex > MAX_TOKEN:
             raise ParseError(DAMAGED)
 
     def parse_all(self, chunks: Iterable[bytes]) -> None:
@@ -95,12 +95,12 @@ class Probe:
         self._balance = 0  # opening tags without closing ones
         self._last = b""  # the last byte of the piece before
         self.root = ""
-        self.damaged = False
+        self.is_damaged = False
         self.deep = False
 
     def feed(self, chunk: bytes, *, last: bool = False) -> None:
         """Parse a piece. Raises ParseError at a document type."""
-        if self.damaged:
+        if self.is_damaged:
             return
         seam = self._last + chunk[:1]  # a tag may begin in one piece and go on in the next
         self._last = chunk[-1:]
@@ -113,7 +113,7 @@ class Probe:
         except ParseError as error:
             if str(error) != DAMAGED:
                 raise
-            self.damaged = True
+            self.is_damaged = True
 
     def _note_root(self, tag: str, _: dict[str, str]) -> None:
         self.root = strip_prefix(tag)

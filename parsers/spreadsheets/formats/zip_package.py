@@ -37,14 +37,14 @@ class Package:
     """An opened zip whose parts have all been unpacked once, to check them.
 
     Part names are in lower case, as they ignore case (OPC §6.2): those of `names`, of `roots`, the
-    root elements of XML parts, of `damaged`, the parts that are not well-formed, and of `merging`.
+    root elements of XML parts, of `damaged_parts`, which are not well-formed, and of `merging`.
     """
 
     archive: zipfile.ZipFile = field(repr=False)
-    packed: int  # bytes of the file: no entry can be larger, whatever it says
+    packed_size: int  # bytes of the file: no entry can be larger, whatever it says
     names: dict[str, zipfile.ZipInfo] = field(repr=False)
     roots: dict[str, str] = field(default_factory=dict, repr=False)
-    damaged: set[str] = field(default_factory=set, repr=False)
+    damaged_parts: set[str] = field(default_factory=set, repr=False)
     merging: set[str] = field(default_factory=set, repr=False)  # parts that may name merged cells
 
     def unpack(self, name: str) -> Iterator[bytes]:
@@ -55,7 +55,7 @@ class Package:
         info = self.names.get(name.casefold())
         if info is None:
             raise ParseError(DAMAGED)
-        packed = min(info.compress_size, self.packed)
+        packed = min(info.compress_size, self.packed_size)
         most = min(MAX_PART, max(_SMALL, MAX_RATIO * packed))
         size = 0
         try:
@@ -85,7 +85,7 @@ class Package:
         Raises ParseError when the part is missing or not well-formed.
         """
         key = name.casefold()
-        if key not in self.names or key in self.damaged:
+        if key not in self.names or key in self.damaged_parts:
             raise ParseError(DAMAGED)
         return self.roots.get(key, "")
 
@@ -200,5 +200,5 @@ def _end_probe(package: Package, name: str, probe: xml.Probe) -> None:
     """Note the root of an XML part, and whether it is damaged or nested too deep."""
     probe.feed(b"", last=True)
     package.roots[name] = probe.root
-    if probe.damaged or (probe.deep and not xml.is_shallow(package.unpack(name))):
-        package.damaged.add(name)
+    if probe.is_damaged or (probe.deep and not xml.is_shallow(package.unpack(name))):
+        package.damaged_parts.add(name)

@@ -38,7 +38,7 @@ def send_mail(app_context: AppContext, _: BrowserUser) -> None:
 
 def _send(app_context: AppContext) -> None:
     with (
-        smtp_listener.in_thread(app_context.settings, Intake(app_context).accept) as listener,
+        smtp_listener.run_in_thread(app_context.settings, Intake(app_context).accept) as listener,
         smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client,
     ):
         client.sendmail(RUBY[1], [SUPPORT], make_mail(RUBY, SUBJECT, f"{TEXT}\n\nRuby\n"))

@@ -412,7 +412,7 @@ def test_undone_what_nobody_touched_is_withdrawn_and_may_come_again(
     second = list_tickets(context)[1].id
     reach(context, second, Milestone.FOLLOW_UP_SENT)
     done = undo_import(context, 1, by="Lena")
-    assert (done.withdrawn, done.changed_ids) == (2, [second])
+    assert (done.withdrawn_count, done.changed_ids) == (2, [second])
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
     assert [t.status for t in list_tickets(context)] == [
@@ -420,7 +420,7 @@ def test_undone_what_nobody_touched_is_withdrawn_and_may_come_again(
         Status.OPEN,
         Status.WITHDRAWN,
     ]
-    assert undo_import(context, 1, by="Lena").withdrawn == 0
+    assert undo_import(context, 1, by="Lena").withdrawn_count == 0
     assert get_counts(import_rows(context, [make_row(n) for n in range(3)])) == (2, 1, 0)
     with pytest.raises(ActionNotAllowed):
         undo_import(context, 77, by="Lena")

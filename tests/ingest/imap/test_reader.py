@@ -605,11 +605,11 @@ def test_an_unforeseen_fault_does_not_end_a_reader(
 
 def test_failures_are_spaced_out_up_to_a_cap() -> None:
     pace = RetryTiming()
-    assert all(0.5 <= pace.compute_pause(1, refused=False) <= 1 for _ in range(20))
-    assert all(4 <= pace.compute_pause(4, refused=False) <= 8 for _ in range(20))
-    assert all(30 <= pace.compute_pause(10**6, refused=False) <= 60 for _ in range(20))
-    assert all(30 <= pace.compute_pause(1, refused=True) <= 60 for _ in range(20))
-    assert all(150 <= pace.compute_pause(50, refused=True) <= 300 for _ in range(20))
+    assert all(0.5 <= pace.compute_pause(1, is_refused=False) <= 1 for _ in range(20))
+    assert all(4 <= pace.compute_pause(4, is_refused=False) <= 8 for _ in range(20))
+    assert all(30 <= pace.compute_pause(10**6, is_refused=False) <= 60 for _ in range(20))
+    assert all(30 <= pace.compute_pause(1, is_refused=True) <= 60 for _ in range(20))
+    assert all(150 <= pace.compute_pause(50, is_refused=True) <= 300 for _ in range(20))
 
 
 def test_tls_is_verified(

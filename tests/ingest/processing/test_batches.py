@@ -120,7 +120,7 @@ def test_a_delivery_that_another_process_has_filed_is_left_alone(context: AppCon
     numbers = receive(context, *(make_mail() for _ in range(3)))
     batch = [process._InProgress(one) for one in process._claim(context, 3)]
     for one in batch:
-        one.parsed = process._begin_parsing(context, one.claimed)
+        one.answer = process._begin_parsing(context, one.claim)
     with context.store.transaction() as session:
         session.get_one(Delivery, numbers[1]).state = DeliveryState.DISMISSED
     process._settle_batch(context, batch)

@@ -35,7 +35,7 @@ from ingest.linked_files import fetch as linked_files_fetch
 from ingest.linked_files.download import DownloadedFile
 from ingest.processing.process import process_waiting
 from ingest.smtp import listener as smtp_listener
-from ingest.smtp.listener import Listener, in_thread
+from ingest.smtp.listener import Listener, run_in_thread
 from parsers.item import Format
 from tests.support.context import HandClock, counted
 from tests.support.smtp_client import DESK, Client
@@ -106,7 +106,7 @@ def list_named_items(context: AppContext, channel: str) -> list[str]:
 
 @contextmanager
 def run_listener(context: AppContext, accept: Callable[[Arrival], int]) -> Iterator[Listener]:
-    with in_thread(
+    with run_in_thread(
         context.settings, accept, partial(record_unexpected_fault, context.store, context.clock)
     ) as listener:
         yield listener
@@ -146,14 +146,14 @@ def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
 def test_a_session_that_breaks_us_is_answered_and_named_for_a_day(
     context: AppContext, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, fault = smtp_listener._envelope, KeyError("words of a customer")
+    whole, fault = smtp_listener._build_envelope, KeyError("words of a customer")
 
     def envelope(server: Any, session: Any, smtp_envelope: Any) -> dict[str, object]:
         if smtp_envelope.mail_from == "poison@clinic.example":
             raise fault
         return whole(server, session, smtp_envelope)
 
-    monkeypatch.setattr(smtp_listener, "_envelope", envelope)
+    monkeypatch.setattr(smtp_listener, "_build_envelope", envelope)
     with run_listener(context, Intake(context).accept) as listener, Client(listener) as client:
         client.say("EHLO me", "MAIL FROM:<poison@clinic.example>", f"RCPT TO:<{DESK}>", "DATA")
         client.send(b"Subject: x\r\n\r\ny\r\n.\r\n")

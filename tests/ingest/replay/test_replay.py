@@ -255,7 +255,7 @@ def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
     reads(known, more, replace(more, text="other"), reply, *threaded)
     before, woken[:] = dump_tables(context), []
     tried = try_replay(context, number)
-    assert (tried.filed, tried.remaining) == (0, 6)
+    assert (tried.filed_count, tried.remaining) == (0, 6)
     assert tried.outcomes == [
         ReplayOutcome(Outcome.DUPLICATE, 1),
         ReplayOutcome(Outcome.OPENED),
@@ -292,7 +292,7 @@ def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
     monkeypatch.setattr(reprocess, "MAX_TRIED", 2)
     reads(*[row(str(n)) for n in range(5)])
     tried = try_replay(context, number)
-    assert (tried.filed, tried.remaining, len(tried.outcomes)) == (1, 4, 2)
+    assert (tried.filed_count, tried.remaining, len(tried.outcomes)) == (1, 4, 2)
 
 
 # -- nothing to change ----

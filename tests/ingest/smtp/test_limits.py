@@ -45,9 +45,9 @@ def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
         client.envelope()
         (session,) = listener._limits[0].sessions
         for octets, held in ((2 * CHUNK, True), (3 * CHUNK, False)):
-            seen = session._received
+            seen = session._octets_received
             client.send(b"x" * octets)
-            until(lambda want=seen + octets: session._received == want)  # type: ignore[misc]
+            until(lambda want=seen + octets: session._octets_received == want)  # type: ignore[misc]
             assert client.silent(0.05)
             assert bool(listener._memory.held_octets) is held
         client.send(b"x" * 4 * GIVE_UP_FACTOR * CHUNK)

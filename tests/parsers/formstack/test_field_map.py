@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.parser_options import build_form_maps
-from parsers.formstack import files, submission
+from parsers.formstack import field_labels, files, submission
 from parsers.item import Address, InboundItem
 from parsers.options import FormMap, Options
 from workflow.settings.forms import FormDefault, FormField
@@ -35,8 +35,8 @@ def read(form_options: Options = Options(), **body: object) -> InboundItem:  # n
 
 def test_settings_and_parser_have_the_same_words() -> None:
     assert {f.value for f in FormField} - {"ignore"} == set(
-        submission.LABELS.values()
-    ) - submission.ENVELOPE_FIELDS | {"file"}
+        field_labels.FIELDS_BY_LABEL.values()
+    ) - field_labels.ENVELOPE_FIELDS | {"file"}
     settings = FormMap(form="77", defaults=tuple((d.value, "Yes") for d in FormDefault))
     item = read(Options(forms=(settings,)))
     assert all(getattr(item, d.value) in {"Yes", True} for d in FormDefault)

@@ -10,8 +10,7 @@ import pytest
 
 from parsers.item import Address, InboundItem, ParseError, RejectedRow
 from parsers.options import Options, Profile
-from parsers.secure_message import columns as secure_message_columns
-from parsers.secure_message import workbook
+from parsers.secure_message import headings, workbook
 from parsers.secure_message.row import NO_SENDER, NO_TEXT, name_column
 from parsers.spreadsheets.cell_values import CellReader
 from parsers.spreadsheets.formats import xlsx_sheet
@@ -38,9 +37,7 @@ def under(profile: Profile, *rows: list[object], zone: str = "America/New_York")
 
 def fingerprint(*rows: list[object]) -> str:
     texts = [{at: str(text) for at, text in enumerate(row, start=1) if text} for row in rows]
-    return secure_message_columns.parse_heading(
-        texts, 0, None, has_two_rows=len(rows) > 1
-    ).fingerprint
+    return headings.parse_heading(texts, 0, None, has_two_rows=len(rows) > 1).fingerprint
 
 
 def saved(**more: object) -> Profile:

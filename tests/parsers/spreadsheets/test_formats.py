@@ -315,7 +315,7 @@ def test_nesting_is_counted_right_wherever_a_part_is_cut() -> None:
     for byte in part:
         probe.feed(bytes([byte]))
     probe.feed(b"", last=True)
-    assert (probe.root, probe.damaged, probe.deep) == ("a", False, False)
+    assert (probe.root, probe.is_damaged, probe.deep) == ("a", False, False)
     with pytest.raises(ParseError):
         find_tables(sheet("<a>" * 10_000 + "</a>" * 10_000), DEFAULT_OPTIONS)
 

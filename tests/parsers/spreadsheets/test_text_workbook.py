@@ -33,7 +33,7 @@ DANGEROUS = [
 def written(*sheets: list[list[str]], cut: str = "…") -> bytes:
     out = io.BytesIO()
     write_workbook(
-        out, [(f"Sheet{number}", rows) for number, rows in enumerate(sheets, 1)], cut=cut
+        out, [(f"Sheet{number}", rows) for number, rows in enumerate(sheets, 1)], cut_mark=cut
     )
     return out.getvalue()
 

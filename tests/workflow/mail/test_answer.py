@@ -341,13 +341,13 @@ def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail
     assert str(refusal.value).startswith("the text seems to hold a date of birth: leave it out")
     assert "1961" not in f"{refusal.value} {refusal.value!r} {refusal.value.warnings}"
     with relayed.store.read_only() as session:
-        earlier = mail_answer.content_digest(session.get_one(WrittenMail, written))
+        earlier = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
     write_answer(relayed, number, send=False, text="DOB 04/12/1962")
     with pytest.raises(SeemsPatientData):
         send_command(relayed, number, SendMail(written, confirmed_content=earlier))
     assert list_mails(relayed) == []
     with relayed.store.read_only() as session:
-        now = mail_answer.content_digest(session.get_one(WrittenMail, written))
+        now = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
     send_command(relayed, number, SendMail(written, confirmed_content=now))
     assert len(list_mails(relayed)) == 1
     assert audited(relayed, number, "answer promised")[0].detail["warned"] == ["BIRTH"]
@@ -366,7 +366,7 @@ def test_two_companies_get_it_only_after_its_writer_has_confirmed_these_addresse
             send_command(relayed, number, SendMail(written, confirmed_recipients=digest))
     assert list_mails(relayed) == []
     with relayed.store.read_only() as session:
-        digest = mail_answer.recipients_digest(session.get_one(WrittenMail, written))
+        digest = mail_answer.compute_recipients_digest(session.get_one(WrittenMail, written))
     send_command(relayed, number, SendMail(written, confirmed_recipients=digest))
     assert len(list_mails(relayed)) == 2
 

@@ -7,7 +7,7 @@ import pytest
 from workflow.mail.phi_check import (
     KnownPatientData,
     PatientDataKind,
-    collect_known,
+    collect_known_data,
     find_patient_data,
     find_patient_data_in_subject,
     split_by_finding,
@@ -118,7 +118,7 @@ def test_ordinary_billing_words_raise_no_alarm(text: str) -> None:
     assert [text[f.start : f.end] for f in find_patient_data(text)] == []
 
 
-KNOWN = collect_known(
+KNOWN = collect_known_data(
     [
         ("Patient Name", "Zebulon Q. Quackenbush"),
         ("Patient", "Roe, Jane"),

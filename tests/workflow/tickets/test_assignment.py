@@ -29,12 +29,12 @@ def assign_tickets(
 
 
 def undo_assignment(context: AppContext, result: BulkResult, by: str = "Lena") -> BulkResult:
-    orders = [Order(done.ticket, Undo(done.undo_id)) for done in result.done]
+    orders = [Order(done.ticket, Undo(done.undo_id)) for done in result.results]
     return get_actions(context).perform_each(orders, actor=Actor(by, AGENT), now=context.clock())
 
 
 def list_numbers(result: BulkResult) -> list[int]:
-    return [done.ticket for done in result.done]
+    return [done.ticket for done in result.results]
 
 
 def list_owners(context: AppContext, *numbers: int) -> list[int | None]:
@@ -53,12 +53,12 @@ def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
         any_context, {first: None, second: None, third: None, done: None, 999: None}, olga
     )
     assert list_numbers(made) == [first, third, done]  # a completed one, as on its page
-    assert made.left == {second: "somebody has changed what you saw", 999: "no ticket 999"}
+    assert made.refusals == {second: "somebody has changed what you saw", 999: "no ticket 999"}
     assert list_owners(any_context, first, second, third, done) == [olga, dana, olga, olga]
     (row,) = audited(any_context, first, "assigned")
     assert (row.actor, row.detail) == ("Lena", {"owner": olga, "before": None})
     again = assign_tickets(any_context, {first: olga}, olga)
-    assert (list_numbers(again), again.left) == ([], {first: "Assigned to Olga already"})
+    assert (list_numbers(again), again.refusals) == ([], {first: "Assigned to Olga already"})
 
 
 def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster(
@@ -72,8 +72,8 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
     assign_tickets(any_context, {third: dana}, olga, by="Dana")  # as it was, but not by us
     undone = undo_assignment(any_context, made)
     assert list_numbers(undone) == [first, second]
-    assert "only Dana can undo this" not in undone.left[third]
-    assert "assigned, by Dana" in undone.left[third]
+    assert "only Dana can undo this" not in undone.refusals[third]
+    assert "assigned, by Dana" in undone.refusals[third]
     assert list_owners(any_context, first, second, third) == [dana, None, olga]
     assert [row.detail for row in audited(any_context, second, "unassigned")] == [{"before": olga}]
     assert list_numbers(undo_assignment(any_context, made)) == []
@@ -124,7 +124,9 @@ def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) ->
 
 def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppContext) -> None:
     number, otto = ticket_of(any_context), person(any_context, "Otto", Role.AUDITOR)
-    assert "Otto only looks on" in assign_tickets(any_context, {number: None}, otto).left[number]
+    assert (
+        "Otto only looks on" in assign_tickets(any_context, {number: None}, otto).refusals[number]
+    )
     auditor = Actor("Otto", RIGHTS_BY_ROLE[Role.AUDITOR])
     with pytest.raises(NotPermitted):
         get_actions(any_context).perform_each(

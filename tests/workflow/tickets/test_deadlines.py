@@ -26,7 +26,7 @@ from workflow.models.states import Status
 from workflow.operations import sweep
 from workflow.process import DEADLINES, Milestone, Stage
 from workflow.settings.settings import Settings
-from workflow.tickets.deadlines import due_at
+from workflow.tickets.deadlines import compute_due_at
 
 FOLLOW_UP, ESCALATION = DEADLINES
 NEW_YORK = ZoneInfo("America/New_York")
@@ -44,7 +44,7 @@ def raise_tasks_now(context: AppContext) -> int:
 @pytest.mark.parametrize("day", [(3, 7), (10, 31)], ids=["spring forward", "fall back"])
 def test_two_days_are_48_elapsed_hours_whatever_the_wall_clock_does(day: tuple[int, int]) -> None:
     started = datetime(2026, *day, 12, 0, tzinfo=NEW_YORK).astimezone(UTC)
-    due = due_at(FOLLOW_UP, started, Settings())
+    due = compute_due_at(FOLLOW_UP, started, Settings())
     assert due - started == timedelta(hours=48)
     assert due.astimezone(NEW_YORK).hour != 12
 
@@ -66,9 +66,9 @@ def test_two_days_are_48_elapsed_hours_whatever_the_wall_clock_does(day: tuple[i
 def test_business_days_leave_out_weekends_and_holidays(started: str, due: str, why: str) -> None:
     settings = Settings(business_days=True)
     moment = datetime.fromisoformat(started).replace(tzinfo=UTC)
-    assert due_at(FOLLOW_UP, moment, settings) == datetime.fromisoformat(due).replace(tzinfo=UTC), (
-        why
-    )
+    assert compute_due_at(FOLLOW_UP, moment, settings) == datetime.fromisoformat(due).replace(
+        tzinfo=UTC
+    ), why
 
 
 def test_the_deadline_runs_from_our_receipt_and_not_from_the_senders_date(

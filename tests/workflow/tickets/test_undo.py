@@ -70,7 +70,7 @@ def do_reversibly(context: AppContext, number: int, words: str, action: Any, oth
     with context.store.transaction() as session:
         found = get_ticket(session, number)
         second = session.get(Ticket, other) if other else None
-        with undo.reversible(session, found, words, by=ME, now=context.clock(), other=second):
+        with undo.record_undo(session, found, words, by=ME, now=context.clock(), other=second):
             action(session, found)
     with context.store.read_only() as session:
         last = undo.find_undo(session, number, ME, context.clock())

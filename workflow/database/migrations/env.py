@@ -33,10 +33,10 @@ TABLES = (
 (EVERY_TABLE,) = {model.metadata for model in TABLES}
 
 
-def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[False]:
-    """A migration must not change when our classes do.
+def render_plain_type(kind: str, thing: object, autogen: object) -> str | Literal[False]:
+    """Render the types of times and enums as plain ones; False leaves a type to Alembic.
 
-    Times and words of ours are written as what they are.
+    A migration must not change when our classes do.
     """
     del autogen
     if kind == "type" and isinstance(thing, UtcDateTime):
@@ -46,8 +46,8 @@ def as_plain_types(kind: str, thing: object, autogen: object) -> str | Literal[F
     return False
 
 
-def written_by_us(name: str | None, kind: str, parents: object) -> bool:
-    """The words of tickets and what SQLite keeps of them are the database's own."""
+def is_defined_by_model(name: str | None, kind: str, parents: object) -> bool:
+    """Return whether a model defines the object: the tables of the search index have none."""
     del parents
     return kind != "table" or not search.is_index_table(name or "")
 
@@ -60,8 +60,8 @@ with patient.connect() as connection:
         target_metadata=EVERY_TABLE,
         render_as_batch=True,
         compare_type=True,
-        render_item=as_plain_types,
-        include_name=written_by_us,
+        render_item=render_plain_type,
+        include_name=is_defined_by_model,
     )
     with context.begin_transaction():
         context.run_migrations()

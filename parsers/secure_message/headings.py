@@ -387,15 +387,15 @@ class Heading:
         its left. Where none does, a second column of text is more likely the last of the left table
         than the first of the right one.
         """
-        filled = sorted(column for column, text in block.labels.items() if text)
-        if len(filled) < 4:  # noqa: PLR2004 - two tables of two columns each
+        filled_columns = sorted(column for column, text in block.labels.items() if text)
+        if len(filled_columns) < 4:  # noqa: PLR2004 - two tables of two columns each
             return None
-        first, last = filled[0], filled[-1]
+        first, last = filled_columns[0], filled_columns[-1]
         names, fields = _list_names(block), _list_fields(block)
         starts: list[tuple[int, int, int]] = []
-        for place, column in enumerate(filled[1:], start=1):
+        for place, column in enumerate(filled_columns[1:], start=1):
             name, field_name = names[column], fields.get(column)
-            on_left = filled[:place]
+            on_left = filled_columns[:place]
             is_name_again = any(name == names[c] for c in on_left)
             is_field_again = field_name and any(field_name == fields.get(c) for c in on_left)
             if not is_name_again and not is_field_again:
@@ -512,7 +512,7 @@ def _find_best(rows: Sequence[dict[int, str]], profiles: Sequence[Profile]) -> H
         for heading in _iter_readings(rows, meanings)
         if _is_candidate(heading)
     ]
-    return min(candidates, key=_rate, default=None)
+    return min(candidates, key=_rate_heading, default=None)
 
 
 class HeadingFinder:
@@ -536,14 +536,14 @@ class HeadingFinder:
         """Return quickly whether a row may be the beginning of a heading."""
         if not all(map(self._may_be_label, row.values())):
             return False
-        unknown, most_unknown, has_exact_word = 0, len(row) // 2, False
+        unknown_count, max_unknown, has_exact_word = 0, len(row) // 2, False
         for text in row.values():
             word = normalize.fold_label(text, self._words)
             has_exact_word = has_exact_word or word in self._exact_words
-            unknown += word not in self._words
-            if unknown > most_unknown and not self._exact:
+            unknown_count += word not in self._words
+            if unknown_count > max_unknown and not self._exact:
                 return False
-        return has_exact_word or (unknown <= most_unknown and len(row) > 1)
+        return has_exact_word or (unknown_count <= max_unknown and len(row) > 1)
 
     def _may_be_label(self, text: str) -> bool:
         if len(text) > MAX_HEADING_LENGTH:
@@ -580,17 +580,17 @@ class HeadingFinder:
             for heading in _iter_readings(rows, meanings)
             if heading.start == 0 and _is_candidate(heading) and _is_certain(heading)
         ]
-        return min(candidates, key=_rate, default=None)
+        return min(candidates, key=_rate_heading, default=None)
 
 
 def _is_certain(heading: Heading) -> bool:
     """Return whether a row is headings, and no request whose cells happen to be such words."""
-    known, all_headings = heading.recognised_count, len(heading.keys)
-    if known == all_headings:
+    known_count, heading_count = heading.recognised_count, len(heading.keys)
+    if known_count == heading_count:
         # Two words may be anything, unless they are for the text and for who asks.
-        has_many = all_headings >= MANY_HEADINGS
-        return all_headings > 1 and (has_many or not heading.missing_fields)
-    if heading.missing_fields or 2 * known < all_headings:
+        has_many = heading_count >= MANY_HEADINGS
+        return heading_count > 1 and (has_many or not heading.missing_fields)
+    if heading.missing_fields or 2 * known_count < heading_count:
         return False
     unknown = (text for column, text in heading.labels.items() if not heading.is_recognised(column))
     return not any(_NO_LABEL.search(text) for text in unknown if text)
@@ -637,14 +637,14 @@ def _list_keys(heading: Heading, name: str) -> set[str]:
 
 def _iter_runs(labels: dict[int, str]) -> Iterator[tuple[int, int]]:
     """Yield first and last column of each run of columns with a heading, without blank ones."""
-    filled = sorted(column for column, text in labels.items() if text)
-    first = last = filled[0] if filled else 0
-    for column in filled[1:]:
+    filled_columns = sorted(column for column, text in labels.items() if text)
+    first = last = filled_columns[0] if filled_columns else 0
+    for column in filled_columns[1:]:
         if column > last + 1:
             yield first, last
             first = column
         last = column
-    if filled:
+    if filled_columns:
         yield first, last
 
 
@@ -688,7 +688,7 @@ def _is_candidate(heading: Heading) -> bool:
     return heading.profile is None or heading.profile_columns > 0 or not heading.profile.columns
 
 
-def _rate(heading: Heading) -> tuple[int, int, int, int, bool]:
+def _rate_heading(heading: Heading) -> tuple[int, int, int, int, bool]:
     """Return a key that sorts the best heading first.
 
     Of two readings that are as good, two rows are one heading only where they make up a label
@@ -726,11 +726,11 @@ def _spread(upper: dict[int, str], lower: dict[int, str]) -> dict[int, str]:
 
     Excel keeps its text in the first of them.
     """
-    spread, last = dict(upper), ""
+    labels, last = dict(upper), ""
     for column in sorted(upper.keys() | lower.keys()):
         last = upper.get(column) or last
-        spread[column] = last
-    return spread
+        labels[column] = last
+    return labels
 
 
 def _join_labels(
@@ -741,18 +741,18 @@ def _join_labels(
     A label is both texts together where that is a known heading and the lower text differs from it,
     else the lower one, else the upper one. Without a lower row the labels are the upper one's.
     """
-    spread = _spread(upper, lower) if lower else upper
-    joined: dict[int, str] = {}
+    upper_labels = _spread(upper, lower) if lower else upper
+    joined_labels: dict[int, str] = {}
     for column, text in lower.items():
-        if column in spread:
-            both = f"{spread[column]} {text}".strip()
+        if column in upper_labels:
+            both = f"{upper_labels[column]} {text}".strip()
             if both != text and meanings.is_known(meanings.fold(both)):
-                joined[column] = both
+                joined_labels[column] = both
     labels = {
-        column: joined.get(column) or lower.get(column) or spread[column]
-        for column in sorted({*spread, *lower})
+        column: joined_labels.get(column) or lower.get(column) or upper_labels[column]
+        for column in sorted({*upper_labels, *lower})
     }
-    return labels, len(joined)
+    return labels, len(joined_labels)
 
 
 def _assign_columns(
@@ -762,20 +762,20 @@ def _assign_columns(
 
     `keys` are the labels folded, without blank ones. A label that is too long is no heading.
     """
-    ranked: dict[str, list[tuple[int, int]]] = {}
+    ranked_columns: dict[str, list[tuple[int, int]]] = {}
     for column, key in keys.items():
         meaning = meanings.find(key) if len(labels[column]) <= MAX_HEADING_LENGTH else None
         if meaning is not None:
             name, rank = meaning
-            ranked.setdefault(name, []).append((rank, column))
-    return {name: [column for _, column in sorted(pairs)] for name, pairs in ranked.items()}
+            ranked_columns.setdefault(name, []).append((rank, column))
+    return {name: [column for _, column in sorted(pairs)] for name, pairs in ranked_columns.items()}
 
 
 def _make_heading(
     upper: dict[int, str], lower: dict[int, str], end: int, meanings: _Meanings
 ) -> Heading:
     """Return a heading of two rows, or of the upper one alone where the lower one is empty."""
-    labels, joined = _join_labels(upper, lower, meanings)
+    labels, joined_count = _join_labels(upper, lower, meanings)
     keys = {column: meanings.fold(text) for column, text in labels.items() if text}
     return Heading(
         columns=_assign_columns(labels, keys, meanings),
@@ -785,7 +785,7 @@ def _make_heading(
         fingerprint=_make_fingerprint(upper, lower),
         profile=meanings.profile,
         profile_columns=sum(map(meanings.is_in_profile, keys.values())),
-        joined_labels=joined,
+        joined_labels=joined_count,
         has_two_rows=bool(lower),
         meanings=meanings,
         label_rows=(upper, lower) if lower else (upper,),
