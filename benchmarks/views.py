@@ -205,7 +205,13 @@ def add_people(session: Session) -> None:
         [{"name": f"Practice {n}", "key": f"practice {n}", "created_at": NOW} for n in numbers],
     )
     contacts = [
-        {"email": f"pat{n}@clinic.example", "name": f"Pat {n}", "phone": "", "created_at": NOW}
+        {
+            "email": f"pat{n}@clinic.example",
+            "name": f"Pat {n}",
+            "phone": "",
+            "company_id": n if n % 20 else None,
+            "created_at": NOW,
+        }
         for n in numbers
     ]
     session.execute(insert(Contact), contacts)

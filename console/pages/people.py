@@ -36,7 +36,7 @@ def list_companies() -> str:
     companies = records.search_companies(get_session(), words, after)
     is_full_page = len(companies) == records.PAGE_SIZE
     next_query = urlencode({"q": words, "after": companies[-1].key}) if is_full_page else ""
-    unknown_senders = len(records.list_unknown_senders(get_session()))
+    unknown_senders = records.count_unknown_senders(get_session())
     return render_template(
         "people/companies.html",
         companies=companies,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -245,6 +245,13 @@ def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
         .limit(PAGE_SIZE)
     )
     return [(contact, int(number)) for contact, number in session.execute(query)]
+
+
+def count_unknown_senders(session: Session) -> int:
+    """Count the contacts that `list_unknown_senders` lists, up to a page of them."""
+    has_ticket = exists().where(TicketContact.contact_id == Contact.id)
+    unknown = select(Contact.id).where(Contact.company_id.is_(None), has_ticket).limit(PAGE_SIZE)
+    return session.scalar(select(func.count()).select_from(unknown.subquery())) or 0
 
 
 def search_companies(session: Session, words: str, after: str = "") -> list[Company]:

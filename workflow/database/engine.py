@@ -26,7 +26,7 @@ READ_TIMEOUT_SECONDS = 60.0  # for statements that count whole tables
 BUSY_TIMEOUT_SECONDS = 20  # how long a writer waits for the one writer that SQLite has at a time
 WRITER_PAUSE_SECONDS = 0.15  # SQLite's waiting writers ask again every tenth of a second
 # The newest migration. A test compares it with the scripts, so that no command has to load Alembic.
-SCHEMA_VERSION = "0022"
+SCHEMA_VERSION = "0023"
 
 
 def _notify_nobody(name: str) -> None:

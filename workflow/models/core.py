@@ -106,6 +106,9 @@ class Ticket(Base):
         Index("ix_tickets_by_company", "company_id", "status", "id"),
         Index("ix_tickets_telemedicine", "status", "telemedicine", "id"),
         Index("ix_tickets_due", "status", "due_at", "id"),
+        Index("ix_tickets_by_age", "status", "created_at", "id"),
+        # all that the dashboard's figures of arrivals read of a ticket
+        Index("ix_tickets_arrivals", "created_at", "transport", "status", "stage"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
@@ -130,7 +133,7 @@ class Ticket(Base):
     share_activity: Mapped[bool] = mapped_column(default=True, server_default=true())
     caveats: Mapped[list[Any]] = mapped_column(default=list)
     # When it was stored durably; of an imported ticket, its original time.
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
     # Counts reopenings; each rule acts once in a period.
     period: Mapped[int] = mapped_column(default=1)
     period_started_at: Mapped[datetime] = mapped_column(index=True)
@@ -184,7 +187,11 @@ class TicketMilestone(Base):
     """A milestone that a ticket has reached, recorded once in a period with who and when."""
 
     __tablename__ = "milestones"
-    __table_args__ = (UniqueConstraint("ticket_id", "period", "milestone"),)
+    __table_args__ = (
+        UniqueConstraint("ticket_id", "period", "milestone"),
+        # for the dashboard's durations, which read the milestones of some weeks
+        Index("ix_milestones_by_time", "milestone", "at", "ticket_id", "period"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
     period: Mapped[int]
