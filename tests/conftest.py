@@ -11,8 +11,10 @@ import structlog
 from redis import Redis
 
 from tests.support.context import HandClock, Woken
-from tests.support.servers import Postgres, Relay, Valkey, memory_folder, migrated
+from tests.support.engines import StatementCache
+from tests.support.servers import TEMPLATE, Postgres, Relay, Valkey, memory_folder, migrated
 from workflow.context import AppContext, open_context
+from workflow.database import engine as database_engine
 from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
@@ -95,6 +97,16 @@ def _log_as_it_was() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _statement_cache() -> Iterator[StatementCache]:
+    """Compile each SQL statement once a process instead of once a test."""
+    cache = StatementCache(database_engine._create_engine)
+    cache.add_dialect("sqlite://")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_engine, "_create_engine", cache.create_engine)
+        yield cache
+
+
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
     """A folder in memory where possible: most tests are not about a disk's fsync."""
@@ -111,8 +123,10 @@ def sqlite_template(fast_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _postgres() -> Iterator[Postgres | str]:
+def _postgres(_statement_cache: StatementCache) -> Iterator[Postgres | str]:
     with migrated(Postgres) as server:
+        if isinstance(server, Postgres):
+            _statement_cache.add_dialect(server.url(TEMPLATE))
         yield server
 
 
