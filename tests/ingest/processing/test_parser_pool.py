@@ -150,6 +150,8 @@ def test_the_end_of_a_parser_is_reported_and_the_next_item_has_another(
     del poison
     with pytest.raises(ParserEndedError, match=words):
         parse(Format.MAIL, make_mail(f"poison: {deed}"))
+    assert parser_pool._pool is not None
+    parser_pool._pool._seconds = 30.0  # a harmless item may take as long as a busy machine needs
     [item] = parse(Format.MAIL, make_mail("hello"))
     assert item.text == "hello"
 
