@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from parsers.item import Bounce, InboundItem
 from parsers.mail import message
 
-FIXTURES = Path(__file__).parents[1].joinpath("fixtures", "mail")
+FIXTURES = Path(__file__).parents[2].joinpath("fixtures", "mail")
 WHOLE = [path.read_bytes() for path in sorted(FIXTURES.glob("bounce*.eml"))]
 
 
