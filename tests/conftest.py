@@ -14,11 +14,11 @@ import structlog
 from redis import Redis
 
 from tests.support.context import HandClock, Woken
-from tests.support.engines import StatementCache
 from tests.support.servers import (
     TEMPLATE,
     Postgres,
     Relay,
+    StatementCache,
     Valkey,
     create_memory_folder,
     run_migrated,

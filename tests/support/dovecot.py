@@ -270,7 +270,7 @@ def _create_certificate(certificate: Path, key_file: Path) -> None:
     names = x509.SubjectAlternativeName(
         [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(ALL))]
     )
-    signed = (
+    certificate_object = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
@@ -278,7 +278,7 @@ def _create_certificate(certificate: Path, key_file: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(certificate_object.public_bytes(serialization.Encoding.PEM))
     form = (
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

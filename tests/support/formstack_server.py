@@ -33,8 +33,8 @@ def format_wall_time(moment: datetime) -> str:
     return moment.astimezone(EASTERN).strftime(WALL)
 
 
-def parse_wall_time(asked: str, fold: int) -> datetime:
-    return datetime.strptime(asked, WALL).replace(tzinfo=EASTERN, fold=fold).astimezone(UTC)
+def parse_wall_time(text: str, fold: int) -> datetime:
+    return datetime.strptime(text, WALL).replace(tzinfo=EASTERN, fold=fold).astimezone(UTC)
 
 
 def compare_as_text(asked: str, sent: datetime) -> bool:

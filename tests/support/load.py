@@ -71,14 +71,14 @@ def send_many(installation: Installation, count: int, connections: int) -> Answe
 
     Each connection stays open for all of its mails.
     """
-    left = iter(range(count))
+    remaining = iter(range(count))
     lock = threading.Lock()
 
     def client(answers: Answers) -> None:
         with smtplib.SMTP("127.0.0.1", installation.smtp, timeout=LATEST) as smtp:
             while True:
                 with lock:
-                    if next(left, None) is None:
+                    if next(remaining, None) is None:
                         return
                 began = time.monotonic()
                 smtp.ehlo_or_helo_if_needed()

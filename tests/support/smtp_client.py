@@ -145,14 +145,14 @@ def create_certificate(folder: Path, name: str = "mx.billing.example") -> dict[s
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    signed = (
+    certificate_object = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(day)
         .not_valid_after(day + dt.timedelta(days=36500))
         .sign(key, hashes.SHA256())
     )
     pem, nothing = serialization.Encoding.PEM, serialization.NoEncryption()
-    (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
+    (folder / "cert.pem").write_bytes(certificate_object.public_bytes(pem))
     (folder / "key.pem").write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing)
     )

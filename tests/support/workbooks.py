@@ -37,18 +37,18 @@ Change = Callable[[bytes], bytes | None]
 
 
 def build_book(*rows: list[object], edit: Edit | None = None) -> bytes:
-    made = openpyxl.Workbook()
+    workbook = openpyxl.Workbook()
     for row in rows:
-        made.worksheets[0].append(row)
+        workbook.worksheets[0].append(row)
     if edit:
-        edit(made)
+        edit(workbook)
     out = io.BytesIO()
-    made.save(out)
+    workbook.save(out)
     return out.getvalue()
 
 
 def build_book_with_shared_texts(*headers: list[str]) -> bytes:
-    """A workbook whose texts stand in a part of their own, as Excel saves it.
+    """Return a workbook whose texts are in a part of their own, as Excel saves it.
 
     There is a sheet for each of these first rows. openpyxl writes texts into their cells, so the
     parts are changed here.
@@ -85,7 +85,7 @@ def build_book_with_shared_texts(*headers: list[str]) -> bytes:
 
 
 def add_part(raw: bytes, part: str, content: bytes) -> bytes:
-    """The zip with one part more."""
+    """Return the zip with one part more."""
     out = io.BytesIO(raw)
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as made:
         made.writestr(part, content)
@@ -93,22 +93,22 @@ def add_part(raw: bytes, part: str, content: bytes) -> bytes:
 
 
 def build_hoarding_book(*header: str) -> bytes:
-    """A workbook of four megabytes that takes two hundred to open.
+    """Return a workbook of four megabytes that takes two hundred to open.
 
     It counts to a million and a half.
     """
     more = b"".join(b"<si><t>%d</t></si>" % n for n in range(1_500_000))
-    changed = rewrite_part(
+    new_parts = rewrite_part(
         build_book_with_shared_texts([*header]),
         "xl/sharedStrings.xml",
         lambda old: old.replace(b"</sst>", more + b"</sst>"),
     )
-    assert len(changed) < 5_000_000
-    return changed
+    assert len(new_parts) < 5_000_000
+    return new_parts
 
 
 def rewrite_part(raw: bytes, part: str, change: Change) -> bytes:
-    """The zip with one part changed, or left out where `change` returns None."""
+    """Return the zip with one part changed, or left out where `change` returns None."""
     out = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(raw)) as old,
@@ -183,7 +183,7 @@ def read(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list
 
 
 def read_texts(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list[list[str]]:
-    """The texts of a table, row by row, blank ones left out."""
+    """Return the texts of a table, row by row, blank ones left out."""
     return [[value.text for value in row.values()] for row in read(raw, options, table)]
 
 
