@@ -186,8 +186,8 @@ def databases(folder: Path, stack: list[Postgres]) -> Iterator[tuple[str, str]]:
     for server in stack:
         name = f"excel{time.monotonic_ns()}"
         server.run(f"CREATE DATABASE {name}")
-        migrate(server.url(name))
-        yield "PostgreSQL", server.url(name)
+        migrate(server.build_url(name))
+        yield "PostgreSQL", server.build_url(name)
 
 
 def measure(folder: Path, servers: list[Postgres]) -> dict[str, list[dict[str, float]]]:

@@ -121,7 +121,10 @@ def open_databases(folder: Path) -> Iterator[dict[str, str]]:
     postgres = OwnPostgres()
     try:
         postgres.run("CREATE DATABASE filing")
-        yield {"SQLite": f"sqlite:///{folder / 'intake.db'}", "PostgreSQL": postgres.url("filing")}
+        yield {
+            "SQLite": f"sqlite:///{folder / 'intake.db'}",
+            "PostgreSQL": postgres.build_url("filing"),
+        }
     finally:
         postgres.stop()
 

@@ -180,7 +180,7 @@ def main() -> None:
                 database = f"sqlite:///{home}/intake.db"
                 if name == "PostgreSQL":
                     postgres.run("CREATE DATABASE pipeline")
-                    database = postgres.url("pipeline")
+                    database = postgres.build_url("pipeline")
                 measure(name, home, database, table)
         finally:
             postgres.stop()

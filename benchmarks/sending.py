@@ -154,7 +154,7 @@ def main() -> None:
         for name in ("SQLite", "PostgreSQL"):
             home = Path(folder, name)
             home.mkdir()
-            url = f"sqlite:///{home}/i.db" if name == "SQLite" else postgres.url("sending")
+            url = f"sqlite:///{home}/i.db" if name == "SQLite" else postgres.build_url("sending")
             with open_installation(url, home, relay_url) as context:
                 open_tickets(context, MAILS)
                 alone = measure(context, lambda context=context: send_alone(context))

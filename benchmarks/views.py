@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Format
 from tests.support.servers import Postgres
-from tests.support.signed_in_client import at_desk
+from tests.support.signed_in_client import sign_in_at_desk
 from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
 from workflow.models.core import (
@@ -328,7 +328,7 @@ def measure(context: AppContext, name: str, count: int) -> bool:
 
 
 def measure_pages(context: AppContext, title: str) -> bool:
-    desk = at_desk(context, Role.LEAD, "Agent Zero")
+    desk = sign_in_at_desk(context, Role.LEAD, "Agent Zero")
     with context.store.transaction() as session:  # as much as somebody can own
         run_mine = text(
             "UPDATE tickets SET owner_id = (SELECT max(id) FROM staff) WHERE owner_id = 3 AND"
@@ -385,7 +385,7 @@ def main() -> int:
         server = Postgres()
         try:
             server.run("CREATE DATABASE views")
-            quick &= measure_database(server.url("views"), "PostgreSQL", postgres)
+            quick &= measure_database(server.build_url("views"), "PostgreSQL", postgres)
         finally:
             server.stop()
     return 0 if quick else 1

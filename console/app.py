@@ -20,7 +20,7 @@ from console.pages.admin import (
     webhooks,
 )
 from console.pages.tickets import answer, files, queue, saved_views, tasks, ticket
-from console.web import api_errors, auth, filters
+from console.web import api_errors, auth, filters, url_rules
 from console.web import request as web_request
 from workflow.context import AppContext
 from workflow.runtime import log
@@ -97,6 +97,7 @@ def create_app(context: AppContext) -> Flask:
     """
     console = Path(__file__).parent
     app = Flask("console", root_path=str(console))
+    app.url_rule_class = url_rules.LazyRule
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_FORM_BYTES,
         MAX_FORM_MEMORY_SIZE=2 * 1024 * 1024,  # text fields, which stay in memory

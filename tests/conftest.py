@@ -1,9 +1,12 @@
 """Fixtures of the whole suite: databases, the application context, Valkey and an SMTP relay."""
 
 import gc
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,17 @@ import structlog
 from redis import Redis
 
 from tests.support.context import HandClock, Woken
-from tests.support.servers import Postgres, Relay, Valkey, memory_folder, migrated
+from tests.support.servers import (
+    TEMPLATE,
+    Postgres,
+    Relay,
+    StatementCache,
+    Valkey,
+    create_memory_folder,
+    run_migrated,
+)
 from workflow.context import AppContext, open_context
+from workflow.database import engine as database_engine
 from workflow.database.engine import migrate
 from workflow.settings.settings import Settings
 
@@ -20,6 +32,10 @@ _numbers = count(1)
 # Left out by --fast: stories, browser and chaos; pages, each by an app of its own with somebody
 # signed in; and modules with thousands of files or generated cases, whole processes or limits.
 SLOW_FOLDERS = {"acceptance", "pages"}
+# Tests of up to two minutes, most of it spent waiting.
+LONGEST_MODULES = {"test_chaos.py", "test_database_away.py"}
+MEMORY_DISK = "/dev/shm"  # noqa: S108  # pytest names its folders by number and user
+MEMORY_NEEDED = 4 * 1024**3  # bytes; a run of all tests writes less than one
 SLOW_MODULES = {
     "test_actions.py",
     "test_auth_oidc.py",
@@ -50,13 +66,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what takes long")
 
 
+def pytest_configure() -> None:
+    """Keep temporary folders in memory where there is room: an fsync on a disk takes 5 ms."""
+    with suppress(OSError):
+        if shutil.disk_usage(MEMORY_DISK).free > MEMORY_NEEDED:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY_DISK)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, if asked: stories, browser, chaos, and runs on PostgreSQL."""
-    if not config.getoption("--fast"):
-        return
-    slow = [item for item in items if _is_slow(item)]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in set(slow)]
+    """Leave out what takes long, if asked; else put the longest tests first."""
+    if config.getoption("--fast"):
+        slow = [item for item in items if _is_slow(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
+    else:
+        workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+        _spread_longest(items, workers)
+
+
+def _spread_longest(items: list[pytest.Item], workers: int) -> None:
+    """Move the longest tests to where the workers begin, so that none ends the run alone.
+
+    Each worker begins with its share of the list: as many tests as the others, in a row.
+    """
+    longest = [item for item in items if item.path.name in LONGEST_MODULES]
+    items[:] = [item for item in items if item.path.name not in LONGEST_MODULES]
+    share = (len(items) + len(longest)) / workers
+    for number, item in enumerate(longest):
+        # One more than the share's edge, which is rounded: the worker's first or second test.
+        items.insert(ceil(share * (number % workers)), item)
 
 
 def pytest_collection_finish() -> None:
@@ -95,10 +133,20 @@ def _log_as_it_was() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _statement_cache() -> Iterator[StatementCache]:
+    """Compile each SQL statement once a process instead of once a test."""
+    cache = StatementCache(database_engine._create_engine)
+    cache.add_dialect("sqlite://")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_engine, "_create_engine", cache.create_engine)
+        yield cache
+
+
 @pytest.fixture(scope="session")
 def fast_folder() -> Iterator[Path]:
     """A folder in memory where possible: most tests are not about a disk's fsync."""
-    with memory_folder("intake-") as folder:
+    with create_memory_folder("intake-") as folder:
         yield Path(folder)
 
 
@@ -111,14 +159,16 @@ def sqlite_template(fast_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _postgres() -> Iterator[Postgres | str]:
-    with migrated(Postgres) as server:
+def _postgres(_statement_cache: StatementCache) -> Iterator[Postgres | str]:
+    with run_migrated(Postgres) as server:
+        if isinstance(server, Postgres):
+            _statement_cache.add_dialect(server.build_url(TEMPLATE))
         yield server
 
 
 @pytest.fixture
 def postgres(_postgres: Postgres | str) -> Postgres:
-    """The PostgreSQL server of this session, its database `migrated` the template.
+    """The PostgreSQL server of this session, its database `run_migrated` the template.
 
     Skips where none can run.
     """

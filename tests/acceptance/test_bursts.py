@@ -15,7 +15,7 @@ import pytest
 from ingest.intake import MAX_SEALING, Arrival, Intake, Transport
 from ingest.smtp.memory import SHARED_FACTOR, SMALL_OCTETS, UNLIMITED_MESSAGES
 from parsers.item import Format
-from tests.support.context import call, run_in_threads
+from tests.support.context import make_call_arrival, run_in_threads
 from tests.support.load import LATEST, Answers, MemoryWatch, send_large, send_many
 from tests.support.processes import Installation, until
 from workflow.context import AppContext
@@ -148,4 +148,4 @@ def test_few_large_arrivals_are_sealed_at_once_and_small_ones_do_not_wait_for_th
     with ExitStack() as others:
         for _ in range(MAX_SEALING):
             others.enter_context(intake._sealing)
-        assert intake.accept(call())
+        assert intake.accept(make_call_arrival())

@@ -21,9 +21,9 @@ from sqlalchemy.exc import OperationalError
 from ingest import intake
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, call, run_in_threads
+from tests.support.context import HandClock, make_call_arrival, run_in_threads
 from tests.support.processes import Cable, Installation, OwnPostgres, until
-from tests.support.servers import TEMPLATE, migrated
+from tests.support.servers import TEMPLATE, run_migrated
 from webhooks.app import STORE_SECONDS
 from workflow.context import AppContext, open_context
 from workflow.database import engine
@@ -37,7 +37,7 @@ REFUSAL_SECONDS = 30  # 451 is guaranteed by then
 
 @pytest.fixture(scope="module")
 def _server() -> Iterator[OwnPostgres | str]:
-    with migrated(OwnPostgres) as server:
+    with run_migrated(OwnPostgres) as server:
         yield server
 
 
@@ -87,10 +87,10 @@ def test_channels_open_while_the_database_is_away_and_catch_up_when_it_comes(
         installation.process("smtp", opens=installation.smtp),
         installation.process("webhooks", opens=installation.webhook),
     ):
-        assert installation.mail() == 451
-        assert installation.form() == 202
-        assert installation.form() == 202
-        status, health = installation.health()
+        assert installation.send_mail() == 451
+        assert installation.post_form() == 202
+        assert installation.post_form() == 202
+        status, health = installation.get_health()
         assert (status, health["database"], health["spool"], health["spooled"]) == (
             200,
             False,
@@ -98,12 +98,12 @@ def test_channels_open_while_the_database_is_away_and_catch_up_when_it_comes(
             2,
         )
         server.begin()
-        until(lambda: installation.mail() == 250, 120)
+        until(lambda: installation.send_mail() == 250, 120)
         until(
             lambda: count_deliveries(installation) == 3, 120
         )  # no clock runs: `webhooks` drains its own spool
-        until(lambda: installation.health()[1]["spooled"] == 0)
-        assert installation.health() == (200, {**health, "database": True, "spooled": 0})
+        until(lambda: installation.get_health()[1]["spooled"] == 0)
+        assert installation.get_health() == (200, {**health, "database": True, "spooled": 0})
 
 
 def test_a_database_that_hangs_is_refused_in_time_and_nothing_is_left_hanging(
@@ -113,38 +113,42 @@ def test_a_database_that_hangs_is_refused_in_time_and_nothing_is_left_hanging(
         installation.process("smtp", opens=installation.smtp) as mails,
         installation.process("webhooks", opens=installation.webhook) as forms,
     ):
-        assert (installation.mail(), installation.form(), count_deliveries(installation)) == (
+        assert (
+            installation.send_mail(),
+            installation.post_form(),
+            count_deliveries(installation),
+        ) == (
             250,
             202,
             2,
         )
         server.freeze()
-        code, seconds = measure(installation.mail)
+        code, seconds = measure(installation.send_mail)
         assert (code, seconds < REFUSAL_SECONDS) == (451, True)
-        forms_during_outage = [measure(installation.form) for _ in range(4)]
+        forms_during_outage = [measure(installation.post_form) for _ in range(4)]
         assert [status for status, _ in forms_during_outage] == [202] * 4
         durations = [seconds for _, seconds in forms_during_outage]
         assert max(durations) < REFUSAL_SECONDS
         # once the outage is known, a form goes into the spool without waiting for the database
         assert min(durations) < STORE_SECONDS
-        (status, health), seconds = measure(installation.health)
+        (status, health), seconds = measure(installation.get_health)
         assert (status, health["database"], health["spooled"]) == (200, False, 4)
         assert seconds < REFUSAL_SECONDS
         server.thaw()
-        until(lambda: installation.mail() == 250, 120)
-        until(lambda: installation.health()[1]["spooled"] == 0, 120)
+        until(lambda: installation.send_mail() == 250, 120)
+        until(lambda: installation.get_health()[1]["spooled"] == 0, 120)
         assert count_deliveries(installation) == 7
         threads_before = [p.num_threads() for p in (mails, forms)]
         server.freeze()
         answers: list[int] = []
         run_in_threads(
-            *[lambda: answers.append(installation.mail())] * 5,
-            *[lambda: answers.append(installation.form())] * 5,
+            *[lambda: answers.append(installation.send_mail())] * 5,
+            *[lambda: answers.append(installation.post_form())] * 5,
         )
         assert sorted(answers) == [202] * 5 + [451] * 5
         server.thaw()
-        until(lambda: installation.mail() == 250, 120)
-        until(lambda: installation.health()[1]["spooled"] == 0, 120)
+        until(lambda: installation.send_mail() == 250, 120)
+        until(lambda: installation.get_health()[1]["spooled"] == 0, 120)
         for process, threads in zip((mails, forms), threads_before, strict=True):
             until(lambda p=process, most=threads + 10: p.num_threads() <= most)
             until(lambda p=process: count_connections(p) <= 3)
@@ -161,21 +165,21 @@ def test_up_starts_without_its_database_and_makes_the_tables_when_it_comes(
     server.run("CREATE DATABASE fresh")
     server.end()
     installation, log = (
-        Installation(tmp_path / "home", database_url=server.url("fresh")),
+        Installation(tmp_path / "home", database_url=server.build_url("fresh")),
         tmp_path / "up.log",
     )
     with installation.process("up", opens=installation.webhook, log=log):
         until(lambda: "support-intake is running" in log.read_text())
         assert "the database does not answer" in log.read_text()
-        assert (installation.mail(), installation.form()) == (451, 202)
+        assert (installation.send_mail(), installation.post_form()) == (451, 202)
         server.begin()
         until(lambda: "has the newest schema" in log.read_text(), 120)
-        until(lambda: installation.mail() == 250, 120)
+        until(lambda: installation.send_mail() == 250, 120)
         until(lambda: count_tickets(installation) == 2, 120)
 
 
 def count_tickets(installation: Installation) -> int:
-    listing = installation.command("tickets", "--json")
+    listing = installation.run_command("tickets", "--json")
     assert listing.returncode == 0, listing.stderr
     return listing.stdout.count('"stage"')
 
@@ -186,7 +190,7 @@ def test_a_process_ends_at_once_when_the_database_answers_without_our_tables(
 ) -> None:
     server.run("DROP DATABASE IF EXISTS bare")
     server.run("CREATE DATABASE bare")
-    ended = Installation(tmp_path / "home", database_url=server.url("bare")).command(name)
+    ended = Installation(tmp_path / "home", database_url=server.build_url("bare")).run_command(name)
     assert ended.returncode == 75
     assert "intake migrate" in ended.stderr
 
@@ -201,7 +205,7 @@ def impatient(server: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(bounded, "PING_SECONDS", 1.0)
     monkeypatch.setattr(bounded.BoundedConnection, "statement_seconds", 1.0)
     monkeypatch.setattr(bounded, "CANCEL_SECONDS", 0.5)
-    store = Store(server.url(TEMPLATE))
+    store = Store(server.build_url(TEMPLATE))
     yield store
     server.thaw()
     store.close()
@@ -271,7 +275,7 @@ def test_every_connection_is_bounded(impatient: Store) -> None:
 
 
 def test_connection_options_in_the_url_override_ours(server: OwnPostgres) -> None:
-    store = Store(server.url(TEMPLATE) + "&connect_timeout=7")
+    store = Store(server.build_url(TEMPLATE) + "&connect_timeout=7")
     with store.engine.connect() as connection:
         driven: Any = connection.connection.dbapi_connection
         parameters = driven.info.get_parameters()
@@ -301,10 +305,10 @@ def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_its_repeat_is_one
     server.copy(name)
     with TemporaryDirectory() as folder:  # a short path, as Unix sockets want it
         cable = Cable(server.sockets, Path(folder))
-        url = server.url(name).replace(str(server.sockets), folder)
+        url = server.build_url(name).replace(str(server.sockets), folder)
         context = open_context(settings.model_copy(update={"database_url": url}), clock=clock)
-        accept, arrival = Intake(context).accept, replace(call(), reference="7")
-        accept(call())
+        accept, arrival = Intake(context).accept, replace(make_call_arrival(), reference="7")
+        accept(make_call_arrival())
         cable.bad = True
         with pytest.raises(OperationalError):
             accept(arrival)
@@ -324,7 +328,7 @@ def test_a_commit_whose_answer_is_lost_is_not_acknowledged_and_its_repeat_is_one
 def test_every_arrival_has_a_receipt_with_the_reference_of_its_channel(
     any_context: AppContext,
 ) -> None:
-    arrival = call()
+    arrival = make_call_arrival()
     names = ["inbox;1/7", "", "inbox;2/9", "\0odd" + "x" * 900]
     for name in names:
         Intake(any_context).accept(replace(arrival, reference=name))
@@ -367,9 +371,9 @@ def test_a_database_that_goes_away_while_a_bad_arrival_is_isolated_is_asked_only
         raise OperationalError("", {}, Exception()) if len(batch) == 1 else ValueError
 
     monkeypatch.setattr(accepting, "_commit_together", away)
-    queued = [intake._PendingArrival(call(), context.blob_store) for _ in range(5)]
+    queued = [intake._PendingArrival(make_call_arrival(), context.blob_store) for _ in range(5)]
     accepting._queue.extend(queued)
     with pytest.raises(OperationalError):
-        accepting.accept(call())
+        accepting.accept(make_call_arrival())
     assert tries == [6, 1]
     assert all(pending.is_done and pending.error for pending in queued)

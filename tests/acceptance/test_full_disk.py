@@ -26,7 +26,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support import dovecot
-from tests.support.context import Woken, call, counted, run_in_threads
+from tests.support.context import Woken, count_rows, make_call_arrival, run_in_threads
 from tests.support.processes import ROOT, Installation, until
 from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
@@ -95,7 +95,7 @@ def fill(disk: Path) -> Path:
     return path
 
 
-def large() -> Arrival:
+def make_large_arrival() -> Arrival:
     return Arrival(
         transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\n" + b"y" * 400_000
     )
@@ -105,31 +105,33 @@ def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
     disk_context: AppContext, disk: Path
 ) -> None:
     intake, spool = Intake(disk_context), Spool(disk / SPOOL_FOLDER, disk_context.sealer)
-    assert intake.accept(call())
+    assert intake.accept(make_call_arrival())
     rubbish = fill(disk)
-    arrivals = [large(), *(call("x" * 20_000) for _ in range(20))]
+    arrivals = [make_large_arrival(), *(make_call_arrival("x" * 20_000) for _ in range(20))]
     refused = []
     for arrival in arrivals:
         try:
             intake.accept(arrival)
         except REFUSED:
             refused.append(arrival)
-    assert large().raw in {a.raw for a in refused}
+    assert make_large_arrival().raw in {a.raw for a in refused}
     assert len(refused) > 10
     with pytest.raises(OSError, match=r"."):
-        spool.store(call("z" * 100_000))  # then the webhook says 503
-    before = counted(disk_context, Delivery)
+        spool.store(make_call_arrival("z" * 100_000))  # then the webhook says 503
+    before = count_rows(disk_context, Delivery)
     rubbish.unlink()
     for arrival in refused:
         assert intake.accept(arrival)
     assert (
-        counted(disk_context, Delivery) == counted(disk_context, Receipt) == before + len(refused)
+        count_rows(disk_context, Delivery)
+        == count_rows(disk_context, Receipt)
+        == before + len(refused)
     )
-    spool.store(call())
+    spool.store(make_call_arrival())
     assert drain(disk_context) == 1
     while process_waiting(disk_context):
         pass
-    assert counted(disk_context, Ticket) == counted(disk_context, Delivery)
+    assert count_rows(disk_context, Ticket) == count_rows(disk_context, Delivery)
 
 
 def test_a_file_stays_in_the_folder_while_the_disk_is_full(
@@ -146,19 +148,19 @@ def test_a_file_stays_in_the_folder_while_the_disk_is_full(
     rubbish.unlink()
     folder.scan()
     assert not path.exists()
-    assert counted(disk_context, Ticket) == 1
+    assert count_rows(disk_context, Ticket) == 1
 
 
 def test_a_disk_that_turns_read_only_refuses_for_now(disk_context: AppContext, disk: Path) -> None:
     intake = Intake(disk_context)
-    intake.accept(call())
+    intake.accept(make_call_arrival())
     disk_context.store.close()  # a file open for writing keeps a disk from turning read-only
     with read_only(disk):
-        for arrival in (call(), large()):
+        for arrival in (make_call_arrival(), make_large_arrival()):
             with pytest.raises(REFUSED):
                 intake.accept(arrival)
-    assert intake.accept(call())
-    assert intake.accept(large())
+    assert intake.accept(make_call_arrival())
+    assert intake.accept(make_large_arrival())
 
 
 def test_files_opened_while_the_disk_was_read_only_are_opened_again_when_it_is_writable(
@@ -180,14 +182,14 @@ def test_files_opened_while_the_disk_was_read_only_are_opened_again_when_it_is_w
     with read_only(disk):
         for _ in range(3):
             with pytest.raises(REFUSED):
-                Intake(context).accept(call())
-            assert counted(context, Delivery) == 0
+                Intake(context).accept(make_call_arrival())
+            assert count_rows(context, Delivery) == 0
     tries = 0
-    while not counted(context, Delivery):
+    while not count_rows(context, Delivery):
         tries += 1
         assert tries < 4
         with suppress(SQLAlchemyError):
-            Intake(context).accept(call())
+            Intake(context).accept(make_call_arrival())
     context.close()
 
 
@@ -197,13 +199,13 @@ def test_a_spool_on_a_read_only_disk_is_not_stored_again_and_again(
     """The database lies elsewhere and stores the form, but its file could not be removed."""
     here = replace(context, settings=context.settings.model_copy(update={"home": disk}))
     spool = Spool(disk / SPOOL_FOLDER, context.sealer)
-    spool.store(call())
+    spool.store(make_call_arrival())
     with read_only(disk):
         assert [drain(here) for _ in range(3)] == [0] * 3
         assert not spool.has_space(1)
     assert spool.has_space(1)
     assert drain(here) == 1
-    assert counted(context, Receipt) == 1
+    assert count_rows(context, Receipt) == 1
 
 
 # -- real processes ----
@@ -216,21 +218,21 @@ def test_channels_on_a_full_disk_answer_try_again_and_work_afterwards_without_a_
         installation.process("smtp", opens=installation.smtp),
         installation.process("webhooks", opens=installation.webhook),
     ):
-        assert (installation.mail(), installation.form()) == (250, 202)
+        assert (installation.send_mail(), installation.post_form()) == (250, 202)
         acknowledged, rubbish = 2, fill(disk)
         answers = []
         for _ in range(12):  # the first few find room in the pages that SQLite has already
-            answers += [installation.mail("x" * 50_000), installation.form("x" * 50_000)]
+            answers += [installation.send_mail("x" * 50_000), installation.post_form("x" * 50_000)]
         assert set(answers) <= {250, 202, 451, 503}
         assert set(answers[-4:]) == {451, 503}
-        status, health = installation.health()
+        status, health = installation.get_health()
         assert (status, health["spool"]) == (200, False)
         acknowledged += answers.count(250) + answers.count(202)
         rubbish.unlink()
-        assert (installation.mail(), installation.form()) == (250, 202)
+        assert (installation.send_mail(), installation.post_form()) == (250, 202)
         acknowledged += 2
-        until(lambda: installation.health()[1]["spooled"] == 0)
-        assert installation.health()[1]["spool"]
+        until(lambda: installation.get_health()[1]["spooled"] == 0)
+        assert installation.get_health()[1]["spool"]
     store = Store(f"sqlite:///{installation.home / 'intake.db'}")
     with store.read_only() as session:
         assert session.scalar(select(func.count()).select_from(Delivery)) == acknowledged
@@ -252,13 +254,17 @@ def test_channels_started_on_a_read_only_disk_open_and_work_afterwards(
             stack.enter_context(
                 installation.process("webhooks", opens=installation.webhook, log=logs / "webhooks")
             )
-            assert (installation.mail(), installation.form(), installation.health()[0]) == (
+            assert (
+                installation.send_mail(),
+                installation.post_form(),
+                installation.get_health()[0],
+            ) == (
                 451,
                 503,
                 503,
             )
-        until(lambda: installation.mail() == 250)
-        until(lambda: installation.form() == 202)
+        until(lambda: installation.send_mail() == 250)
+        until(lambda: installation.post_form() == 202)
 
 
 def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
@@ -269,7 +275,7 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
             "Dovecot is not installed (Debian: dovecot-imapd): mail on a full disk is NOT tested"
         )
     stop = threading.Event()
-    with dovecot.running() as server, capture_logs() as lines:
+    with dovecot.run_dovecot() as server, capture_logs() as lines:
         user = "full@example.org"
         box = Mailbox(
             host=dovecot.ALL,
@@ -294,13 +300,13 @@ def test_mail_stays_in_its_mailbox_unmarked_while_the_disk_is_full(
         try:
             # tried, refused and tried again
             until(lambda: [line["event"] for line in lines].count("not stored") > 1)
-            assert (server.flags(user), looks) == ({1: set()}, [])
+            assert (server.read_flags(user), looks) == ({1: set()}, [])
             rubbish.unlink()
-            until(lambda: server.flags(user) == {1: {b"$Intake"}})
+            until(lambda: server.read_flags(user) == {1: {b"$Intake"}})
         finally:
             stop.set()
             reader.join(30)
-    assert counted(disk_context, Delivery) == counted(disk_context, Receipt) == 1
+    assert count_rows(disk_context, Delivery) == count_rows(disk_context, Receipt) == 1
 
 
 def test_a_database_without_a_page_left_refuses_for_now(context: AppContext) -> None:
@@ -310,17 +316,17 @@ def test_a_database_without_a_page_left_refuses_for_now(context: AppContext) -> 
         context.store.engine, "connect", lambda c, _: c.execute(f"PRAGMA max_page_count={pages[0]}")
     )
     context.store.close()
-    intake, first = Intake(context), call()
+    intake, first = Intake(context), make_call_arrival()
     number = intake.accept(first)
     pages[0] = 1  # SQLite takes what is in use already for the least
     context.store.close()
-    others = [call("x" * 100_000) for _ in range(20)]
+    others = [make_call_arrival("x" * 100_000) for _ in range(20)]
     errors = run_in_threads(*(lambda a=a: intake.accept(a) for a in others))
     assert errors
     assert all(isinstance(e, OperationalError) for e in errors)
-    before = counted(context, Delivery)
+    before = count_rows(context, Delivery)
     assert before == len(others) - len(errors) + 1
     pages[0] = 20_000
     context.store.close()
     assert {intake.accept(a) for a in [first, *others]} >= {number}
-    assert counted(context, Delivery) == len(others) + 1
+    assert count_rows(context, Delivery) == len(others) + 1

@@ -19,7 +19,7 @@ import pytest
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
-from tests.support.context import counted
+from tests.support.context import count_rows
 from workflow.context import AppContext
 from workflow.mail import sender
 from workflow.models.core import Message, OutgoingMail, Ticket
@@ -47,13 +47,13 @@ def settings(tmp_path: Path) -> Settings:
 def deliver(context: AppContext, raw: bytes, envelope: dict[str, object]) -> tuple[int, int, int]:
     """Receive a mail; return how many tickets, messages and outgoing mails it has added."""
     models = (Ticket, Message, OutgoingMail)
-    before = [counted(context, model) for model in models]
+    before = [count_rows(context, model) for model in models]
     Intake(context).accept(
         Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw, envelope=envelope)
     )
     process_waiting(context)
     tickets, messages, mails = (
-        counted(context, model) - n for model, n in zip(models, before, strict=True)
+        count_rows(context, model) - n for model, n in zip(models, before, strict=True)
     )
     return tickets, messages, mails
 

@@ -21,7 +21,7 @@ from ingest.processing import process
 from ingest.replay.automated_mail import make_ticket
 from ingest.smtp import listener as smtp_listener
 from parsers.mail import evidence
-from tests.support.context import contact, counted, staff
+from tests.support.context import count_rows, create_staff, get_contact
 from workflow.context import AppContext
 from workflow.filing import corrections
 from workflow.mail import compose
@@ -83,7 +83,7 @@ class Desk:
         process.process_waiting(self.context)
         mail_sender.send_waiting(self.context)
 
-    def notice(self) -> EmailMessage:
+    def get_newest_notice(self) -> EmailMessage:
         """Return the newest mail of ours."""
         folder = Path(self.context.settings.home) / "outbox"
         newest = max(folder.iterdir(), key=lambda f: int(f.name.split("-")[1]))
@@ -91,19 +91,21 @@ class Desk:
         assert isinstance(found, EmailMessage)
         return found
 
-    def opened(self, text: str = "Where is my statement?", *fields: str, sender: str = IVY) -> int:
+    def open_ticket(
+        self, text: str = "Where is my statement?", *fields: str, sender: str = IVY
+    ) -> int:
         """Open a ticket whose notice has gone out; return its number."""
         filing = self.send(text, *fields, sender=sender)
         assert filing.outcome is Outcome.OPENED
         assert filing.ticket_id is not None
         return filing.ticket_id
 
-    def completed(self) -> int:
+    def complete_ticket(self) -> int:
         """Take a ticket to 6-Completed; return its number."""
-        number = self.opened()
+        number = self.open_ticket()
         with self.context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
-            owner = staff(session, f"Owner {number}", Role.AGENT)
+            owner = create_staff(session, f"Owner {number}", Role.AGENT)
             self.context.desk.assign(
                 session, ticket, owner, by=owner.name, now=self.context.clock()
             )
@@ -115,25 +117,25 @@ class Desk:
         self.work()
         return number
 
-    def status(self, number: int) -> Status:
+    def get_status(self, number: int) -> Status:
         with self.context.store.read_only() as session:
             return session.get_one(Ticket, number).status
 
-    def words(self, number: int) -> list[tuple[str, str]]:
+    def list_messages(self, number: int) -> list[tuple[str, str]]:
         """Return direction and text of the messages of a ticket."""
         with self.context.store.read_only() as session:
             rows = select(Message).where(Message.ticket_id == number).order_by(Message.id)
             return [(m.direction, m.text) for m in session.scalars(rows)]
 
-    def notices(self, number: int) -> int:
-        return counted(
+    def count_notices(self, number: int) -> int:
+        return count_rows(
             self.context,
             OutgoingMail,
             OutgoingMail.ticket_id == number,
             OutgoingMail.template == Template.NOTICE,
         )
 
-    def mail(self, number: int) -> OutgoingMail:
+    def get_first_mail(self, number: int) -> OutgoingMail:
         """Return the first mail of ours on a ticket."""
         with self.context.store.read_only() as session:
             rows = (
@@ -143,7 +145,7 @@ class Desk:
             )
             return session.scalars(rows.limit(1)).one()
 
-    def correct(self, number: int) -> None:
+    def mark_as_written_by_person(self, number: int) -> None:
         with self.context.store.transaction() as session:
             ticket = session.get_one(Ticket, number)
             message = corrections.get_automatic_message(session, ticket)
@@ -189,8 +191,8 @@ BOUNCE_WORDS = [
 def test_an_answer_with_the_words_of_a_bounce_is_the_customers(
     desk: Desk, subject: str, words: str, way: str
 ) -> None:
-    number = desk.opened()
-    notice = desk.notice()
+    number = desk.open_ticket()
+    notice = desk.get_newest_notice()
     fields = {
         "token": [],
         "in-reply-to": [f"In-Reply-To: {notice['Message-ID']}"],
@@ -199,17 +201,17 @@ def test_an_answer_with_the_words_of_a_bounce_is_the_customers(
     to = str(notice["Reply-To"]) if way == "token" else SUPPORT
     filing = desk.send(words, f"Subject: {subject}", *fields, to=to)
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
-    assert ("in", words) in [(d, t.strip()) for d, t in desk.words(number)]
-    assert not contact(desk.context, IVY).unreachable
-    assert desk.mail(number).state is OutboxState.SENT
+    assert ("in", words) in [(d, t.strip()) for d, t in desk.list_messages(number)]
+    assert not get_contact(desk.context, IVY).unreachable
+    assert desk.get_first_mail(number).state is OutboxState.SENT
 
 
 @pytest.mark.parametrize(("subject", "words"), BOUNCE_WORDS)
 def test_it_reopens_a_completed_ticket(desk: Desk, subject: str, words: str) -> None:
-    number = desk.completed()
-    to = str(desk.notice()["Reply-To"])
+    number = desk.complete_ticket()
+    to = str(desk.get_newest_notice()["Reply-To"])
     desk.send(words, f"Subject: {subject}", to=to)
-    assert desk.status(number) is Status.OPEN
+    assert desk.get_status(number) is Status.OPEN
 
 
 # -- a person is never a program ----
@@ -239,8 +241,8 @@ PEOPLE = [
 def test_who_writes_through_such_programs_is_notified(
     desk: Desk, fields: list[str], sender: str
 ) -> None:
-    number = desk.opened("Please send the itemized bill.", *fields, sender=sender)
-    assert desk.notices(number) == 1
+    number = desk.open_ticket("Please send the itemized bill.", *fields, sender=sender)
+    assert desk.count_notices(number) == 1
     with desk.context.store.read_only() as session:
         assert not session.get_one(Ticket, number).automated
 
@@ -249,9 +251,11 @@ def test_who_writes_through_such_programs_is_notified(
 def test_such_an_answer_reopens_a_completed_ticket(
     desk: Desk, fields: list[str], sender: str
 ) -> None:
-    number = desk.completed()
-    desk.send("It is not done yet.", *fields, sender=sender, to=str(desk.notice()["Reply-To"]))
-    assert desk.status(number) is Status.OPEN
+    number = desk.complete_ticket()
+    desk.send(
+        "It is not done yet.", *fields, sender=sender, to=str(desk.get_newest_notice()["Reply-To"])
+    )
+    assert desk.get_status(number) is Status.OPEN
 
 
 HINTS = [
@@ -265,24 +269,24 @@ HINTS = [
 
 @pytest.mark.parametrize("fields", HINTS)
 def test_a_hint_holds_back_the_notice_and_nothing_else(desk: Desk, fields: list[str]) -> None:
-    number = desk.opened("Please call me.", *fields)
-    assert desk.notices(number) == 0
+    number = desk.open_ticket("Please call me.", *fields)
+    assert desk.count_notices(number) == 0
     with desk.context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert any("perhaps sent automatically" in caveat for caveat in ticket.caveats)
         assert [task.kind for task in ticket.tasks] == ["tell-customer"]
-    completed = desk.completed()
-    desk.send("It is not done yet.", *fields, to=str(desk.notice()["Reply-To"]))
-    assert desk.status(completed) is Status.OPEN
+    completed = desk.complete_ticket()
+    desk.send("It is not done yet.", *fields, to=str(desk.get_newest_notice()["Reply-To"]))
+    assert desk.get_status(completed) is Status.OPEN
 
 
 @pytest.mark.parametrize("fields", HINTS)
 def test_one_click_sends_the_notice_that_was_held_back(desk: Desk, fields: list[str]) -> None:
-    number = desk.opened("Please call me.", *fields)
-    desk.correct(number)
+    number = desk.open_ticket("Please call me.", *fields)
+    desk.mark_as_written_by_person(number)
     desk.work()
-    assert desk.notices(number) == 1
-    assert desk.mail(number).state is OutboxState.SENT
+    assert desk.count_notices(number) == 1
+    assert desk.get_first_mail(number).state is OutboxState.SENT
     with desk.context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert not ticket.automated
@@ -302,17 +306,17 @@ PROOFS = [
 def test_an_answer_that_proves_itself_automatic_keeps_a_ticket_completed_and_can_be_read(
     desk: Desk, fields: list[str]
 ) -> None:
-    number = desk.completed()
-    desk.send("I am away until Friday.", *fields, to=str(desk.notice()["Reply-To"]))
-    assert desk.status(number) is Status.COMPLETED
-    assert "I am away until Friday." in desk.words(number)[-1][1]
-    desk.correct(number)
-    assert desk.status(number) is Status.OPEN
+    number = desk.complete_ticket()
+    desk.send("I am away until Friday.", *fields, to=str(desk.get_newest_notice()["Reply-To"]))
+    assert desk.get_status(number) is Status.COMPLETED
+    assert "I am away until Friday." in desk.list_messages(number)[-1][1]
+    desk.mark_as_written_by_person(number)
+    assert desk.get_status(number) is Status.OPEN
 
 
 def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: Desk) -> None:
-    number = desk.opened()
-    notice = desk.notice()
+    number = desk.open_ticket()
+    notice = desk.get_newest_notice()
     filing = desk.send(
         "Back on Monday.",
         "Subject: Out of Office",
@@ -322,10 +326,10 @@ def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: 
         to=str(notice["Reply-To"]),
     )
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
-    direction, text = desk.words(number)[-1]
+    direction, text = desk.list_messages(number)[-1]
     assert direction == "note"
     assert "Back on Monday." in text
-    assert counted(desk.context, Ticket) == 1
+    assert count_rows(desk.context, Ticket) == 1
 
 
 # -- the envelope ----
@@ -335,9 +339,9 @@ def test_a_strangers_automatic_answer_to_our_mail_is_a_note_on_its_ticket(desk: 
 def test_a_mail_without_an_envelope_sender_gets_no_automatic_mail(desk: Desk, subject: str) -> None:
     filing = desk.send("Please call me.", f"Subject: {subject}", envelope="")
     assert filing.outcome is Outcome.OPENED
-    assert counted(desk.context, OutgoingMail) == 0
+    assert count_rows(desk.context, OutgoingMail) == 0
     assert ("in", "Please call me.") in [
-        (d, t.strip()) for d, t in desk.words(filing.ticket_id or 0)
+        (d, t.strip()) for d, t in desk.list_messages(filing.ticket_id or 0)
     ]
 
 
@@ -347,8 +351,8 @@ def test_a_mail_without_an_envelope_sender_gets_no_automatic_mail(desk: Desk, su
 def test_a_mail_that_has_been_with_us_before_gets_no_automatic_mail(
     desk: Desk, loop: str, notices: int
 ) -> None:
-    number = desk.opened("Please call me.", f"X-Loop: {loop}")
-    assert desk.notices(number) == notices
+    number = desk.open_ticket("Please call me.", f"X-Loop: {loop}")
+    assert desk.count_notices(number) == notices
 
 
 # -- proven reports ----
@@ -377,8 +381,8 @@ REPORT = 'Content-Type: multipart/report; report-type=delivery-status; boundary=
 
 def report(desk: Desk, way: str) -> Filing:
     """Send a bounce of the newest mail, as mail systems of several kinds do."""
-    notice = desk.notice()
-    sent = desk.mail(1)
+    notice = desk.get_newest_notice()
+    sent = desk.get_first_mail(1)
     name = str(notice["Message-ID"])
     daemon = "MAILER-DAEMON@mx.oakhill.example"
     if way == "report":
@@ -398,23 +402,23 @@ def report(desk: Desk, way: str) -> Filing:
 
 @pytest.mark.parametrize("way", ["report", "return path", "original"])
 def test_a_proven_bounce_marks_the_mail_and_its_words_stay(desk: Desk, way: str) -> None:
-    number = desk.opened()
+    number = desk.open_ticket()
     filing = report(desk, way)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
-    assert desk.mail(number).state is OutboxState.BOUNCED
-    assert contact(desk.context, IVY).unreachable
-    direction, text = desk.words(number)[-1]
+    assert desk.get_first_mail(number).state is OutboxState.BOUNCED
+    assert get_contact(desk.context, IVY).unreachable
+    direction, text = desk.list_messages(number)[-1]
     assert direction == "note"
     assert "no such user here" in text
 
 
 @pytest.mark.parametrize("way", ["report", "return path", "original"])
 def test_a_bounce_that_was_none_is_undone_whole(desk: Desk, way: str) -> None:
-    number = desk.opened()
+    number = desk.open_ticket()
     report(desk, way)
-    desk.correct(number)
-    assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.context, IVY).unreachable
+    desk.mark_as_written_by_person(number)
+    assert desk.get_first_mail(number).state is OutboxState.SENT
+    assert not get_contact(desk.context, IVY).unreachable
     with desk.context.store.read_only() as session:
         message = session.scalars(select(Message).order_by(Message.id.desc()).limit(1)).one()
         assert (message.direction, message.judgement) == ("in", Judgement.NONE)
@@ -429,23 +433,23 @@ BOUNCED_ELSEWHERE = STATUS.replace("ivy.long@oakhill", "claims@payer")
 
 
 def test_a_bounce_of_somebody_elses_mail_that_refers_to_ours_marks_nobody(desk: Desk) -> None:
-    number = desk.opened()
-    name = f"<theirs@desk.example>\nReferences: {desk.notice()['Message-ID']}"
+    number = desk.open_ticket()
+    name = f"<theirs@desk.example>\nReferences: {desk.get_newest_notice()['Message-ID']}"
     text = BOUNCED_ELSEWHERE.format(name=name)
     desk.send(text, REPORT, "MIME-Version: 1.0", sender="postmaster@mx.payer.example", envelope="")
-    assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.context, IVY).unreachable
+    assert desk.get_first_mail(number).state is OutboxState.SENT
+    assert not get_contact(desk.context, IVY).unreachable
 
 
 def test_a_customer_who_sends_our_mail_back_can_be_written_to(desk: Desk) -> None:
-    number = desk.opened()
-    name = str(desk.notice()["Message-ID"])
+    number = desk.open_ticket()
+    name = str(desk.get_newest_notice()["Message-ID"])
     attached = f"Content-Type: message/rfc822\n\nMessage-ID: {name}\n\nx"
     text = f"--b\n\nUser unknown, said the payer; your mail is attached\n--b\n{attached}\n--b--"
     mixed = 'Content-Type: multipart/mixed; boundary="b"'
     desk.send(text, mixed, "MIME-Version: 1.0", "Subject: Undeliverable statements", envelope="")
-    assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.context, IVY).unreachable
+    assert desk.get_first_mail(number).state is OutboxState.SENT
+    assert not get_contact(desk.context, IVY).unreachable
 
 
 def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> None:
@@ -460,16 +464,16 @@ def test_a_report_that_a_person_passes_on_is_the_persons_message(desk: Desk) -> 
 
 def return_path(desk: Desk, number: int) -> str:
     return compose.make_return_path(
-        desk.mail(number).id, desk.context.settings, desk.context.signer
+        desk.get_first_mail(number).id, desk.context.settings, desk.context.signer
     )
 
 
 def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk: Desk) -> None:
-    number = desk.completed()
+    number = desk.complete_ticket()
     words = "We are another practice. Claim 99 was denied."
     filing = desk.send(words, sender="cy@other.example", to=return_path(desk, number))
     assert filing.outcome is Outcome.OPENED
-    assert all("another practice" not in text for _, text in desk.words(number))
+    assert all("another practice" not in text for _, text in desk.list_messages(number))
     with desk.context.store.read_only() as session:
         assert session.get(TicketRelation, (filing.ticket_id, number)) is not None
 
@@ -477,46 +481,55 @@ def test_a_stranger_who_writes_to_a_return_path_gets_a_ticket_of_their_own(desk:
 def test_a_strangers_automatic_answer_that_is_corrected_gets_a_ticket_of_its_own(
     desk: Desk,
 ) -> None:
-    number = desk.opened()
-    fields = ["Auto-Submitted: auto-replied", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    number = desk.open_ticket()
+    fields = [
+        "Auto-Submitted: auto-replied",
+        f"In-Reply-To: {desk.get_newest_notice()['Message-ID']}",
+    ]
     desk.send("Claim 9 of our practice.", *fields, sender="cy@other.example")
-    desk.correct(number)
-    assert [direction for direction, _ in desk.words(number)] == ["in", "out"]
-    assert "Claim 9 of our practice." in desk.words(number + 1)[0][1]
-    assert desk.status(number + 1) is Status.OPEN
+    desk.mark_as_written_by_person(number)
+    assert [direction for direction, _ in desk.list_messages(number)] == ["in", "out"]
+    assert "Claim 9 of our practice." in desk.list_messages(number + 1)[0][1]
+    assert desk.get_status(number + 1) is Status.OPEN
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
 def test_a_corrected_answer_to_an_ended_ticket_opens_one_that_follows_it(
     desk: Desk, status: Status
 ) -> None:
-    number = desk.opened()
-    fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
+    number = desk.open_ticket()
+    fields = [
+        "Auto-Submitted: auto-generated",
+        f"In-Reply-To: {desk.get_newest_notice()['Message-ID']}",
+    ]
     with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         desk.context.desk.close(
             session, ticket, status, by="Dana", reason="x", now=desk.context.clock()
         )
     desk.send("It must go on after all.", *fields)
-    desk.correct(number)
-    assert "It must go on after all." in desk.words(number + 1)[0][1]
-    assert desk.status(number + 1) is Status.OPEN
+    desk.mark_as_written_by_person(number)
+    assert "It must go on after all." in desk.list_messages(number + 1)[0][1]
+    assert desk.get_status(number + 1) is Status.OPEN
 
 
 def test_an_answer_to_a_merged_ticket_stands_on_the_one_that_goes_on(desk: Desk) -> None:
-    first = desk.opened()
-    fields = ["Auto-Submitted: auto-generated", f"In-Reply-To: {desk.notice()['Message-ID']}"]
-    second = desk.opened("And another question.")
+    first = desk.open_ticket()
+    fields = [
+        "Auto-Submitted: auto-generated",
+        f"In-Reply-To: {desk.get_newest_notice()['Message-ID']}",
+    ]
+    second = desk.open_ticket("And another question.")
     with desk.context.store.transaction() as session:
         one, two = (session.get_one(Ticket, n) for n in (first, second))
         desk.context.desk.merge(session, one, two, by="Dana", now=desk.context.clock())
     desk.send("Claim 11 is still open.", *fields)
-    assert "Claim 11 is still open." in desk.words(second)[-1][1]
+    assert "Claim 11 is still open." in desk.list_messages(second)[-1][1]
 
 
 def test_marking_a_later_message_leaves_the_ticket_as_it_is(desk: Desk) -> None:
-    number = desk.opened()
-    desk.send("I am away till Monday.", to=str(desk.notice()["Reply-To"]))
+    number = desk.open_ticket()
+    desk.send("I am away till Monday.", to=str(desk.get_newest_notice()["Reply-To"]))
     with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         later = ticket.messages[-1]
@@ -525,7 +538,7 @@ def test_marking_a_later_message_leaves_the_ticket_as_it_is(desk: Desk) -> None:
 
 
 def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: Desk) -> None:
-    number = desk.opened()
+    number = desk.open_ticket()
     report(desk, "report")
     report(desk, "return path")
     with desk.context.store.transaction() as session:
@@ -534,43 +547,43 @@ def test_a_second_report_keeps_a_mail_bounced_when_the_first_is_corrected(desk: 
         corrections.mark_not_automatic(
             desk.context.desk, session, ticket, first, by="Dana", now=desk.context.clock()
         )
-    assert desk.mail(number).state is OutboxState.BOUNCED
+    assert desk.get_first_mail(number).state is OutboxState.BOUNCED
 
 
 def test_correcting_both_reports_makes_the_mail_sent_again(desk: Desk) -> None:
-    number = desk.opened()
+    number = desk.open_ticket()
     report(desk, "report")
     report(desk, "return path")
-    desk.correct(number)
-    desk.correct(number)
-    assert desk.mail(number).state is OutboxState.SENT
-    assert not contact(desk.context, IVY).unreachable
+    desk.mark_as_written_by_person(number)
+    desk.mark_as_written_by_person(number)
+    assert desk.get_first_mail(number).state is OutboxState.SENT
+    assert not get_contact(desk.context, IVY).unreachable
 
 
 def test_a_mail_that_comes_back_again_after_a_correction_gives_a_task_again(desk: Desk) -> None:
-    number = desk.opened()
+    number = desk.open_ticket()
     report(desk, "report")
-    desk.correct(number)
+    desk.mark_as_written_by_person(number)
     report(desk, "return path")
     with desk.context.store.read_only() as session:
         assert [t.text for t in session.get_one(Ticket, number).tasks if t.done_at is None]
 
 
 def test_who_writes_can_be_written_to_again(desk: Desk) -> None:
-    number = desk.opened()
+    number = desk.open_ticket()
     report(desk, "report")
-    desk.send("Here I am.", to=str(desk.notice()["Reply-To"]))
-    assert desk.status(number) is Status.OPEN
-    assert not contact(desk.context, IVY).unreachable
+    desk.send("Here I am.", to=str(desk.get_newest_notice()["Reply-To"]))
+    assert desk.get_status(number) is Status.OPEN
+    assert not get_contact(desk.context, IVY).unreachable
 
 
 def test_the_envelope_knows_better_than_a_field_of_the_mail(desk: Desk) -> None:
-    number = desk.opened("Please call me.", "Return-Path: <>")
-    assert desk.notices(number) == 1
+    number = desk.open_ticket("Please call me.", "Return-Path: <>")
+    assert desk.count_notices(number) == 1
 
 
 def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(desk: Desk) -> None:
-    number = desk.completed()
+    number = desk.complete_ticket()
     with desk.context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         ticket.completed_at = desk.context.clock() + timedelta(hours=1)
@@ -579,7 +592,7 @@ def test_correcting_what_came_before_a_ticket_was_completed_does_not_reopen_it(d
         corrections.mark_not_automatic(
             desk.context.desk, session, ticket, first, by="Dana", now=desk.context.clock()
         )
-    assert desk.status(number) is Status.COMPLETED
+    assert desk.get_status(number) is Status.COMPLETED
 
 
 def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: Desk) -> None:
@@ -592,20 +605,20 @@ def test_a_report_about_no_mail_of_ours_is_listed_and_can_become_a_ticket(desk: 
         envelope="",
     )
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
-    assert counted(desk.context, Ticket) == 0
+    assert count_rows(desk.context, Ticket) == 0
     with desk.context.store.read_only() as session:
         listed = session.scalars(select(AutomatedMail)).one()
     assert "what became of your message" in listed.text
     number = make_ticket(desk.context, listed.id, actor=Actor.operator("Dana"))
-    assert "what became of your message" in desk.words(number)[0][1]
+    assert "what became of your message" in desk.list_messages(number)[0][1]
     with desk.context.store.read_only() as session:
         assert session.scalars(select(Filing)).one().outcome is Outcome.OPENED
 
 
 def test_our_own_mail_that_comes_back_is_a_note_on_its_ticket(desk: Desk) -> None:
-    number = desk.opened()
-    notice = desk.notice()
+    number = desk.open_ticket()
+    notice = desk.get_newest_notice()
     filing = desk.send("a gateway's words", f"Message-ID: {notice['Message-ID']}", sender=SUPPORT)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
-    assert "a gateway's words" in desk.words(number)[-1][1]
-    assert counted(desk.context, Ticket) == 1
+    assert "a gateway's words" in desk.list_messages(number)[-1][1]
+    assert count_rows(desk.context, Ticket) == 1

@@ -34,9 +34,9 @@ from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.intake import Intake, Transport
 from ingest.smtp import listener as smtp_listener
 from parsers.item import Format
-from tests.ingest.folder.test_watcher import workbook
+from tests.ingest.folder.test_watcher import build_workbook
 from tests.support import dovecot
-from tests.support.context import counted
+from tests.support.context import count_rows
 from tests.support.servers import Relay, Valkey
 from webhooks.app import create_app
 from workflow import background_jobs
@@ -77,10 +77,10 @@ class Story:
             assert time.monotonic() < deadline, "it did not happen"
             time.sleep(0.02)
 
-    def stored(self, transport: str) -> bool:
-        return counted(self.context, Delivery, Delivery.transport == transport) == 1
+    def is_stored(self, transport: str) -> bool:
+        return count_rows(self.context, Delivery, Delivery.transport == transport) == 1
 
-    def ticket(self) -> Ticket:
+    def get_ticket(self) -> Ticket:
         with self.context.store.read_only() as session:
             return session.scalars(select(Ticket)).one()
 
@@ -91,7 +91,7 @@ class Story:
                 session, ticket, milestone, by="dana", now=self.context.clock()
             )
 
-    def recap(self) -> None:
+    def send_recap(self) -> None:
         with self.context.store.transaction() as session:
             ticket = session.scalars(select(Ticket)).one()
             self.context.desk.recap(
@@ -126,7 +126,7 @@ def story(
     context.close()
 
 
-def message() -> EmailMessage:
+def make_message() -> EmailMessage:
     mail = EmailMessage()
     mail["From"] = f"Pat Doe <{PAT}>"
     mail["To"] = SUPPORT
@@ -137,29 +137,29 @@ def message() -> EmailMessage:
     return mail
 
 
-def through_smtp(story: Story) -> None:
+def send_by_smtp(story: Story) -> None:
     with smtp_listener.run_in_thread(
         story.context.settings, Intake(story.context).accept
     ) as listener:
         with smtplib.SMTP("127.0.0.1", listener.ports["smtp"]) as client:
-            client.send_message(message(), PAT, [SUPPORT])
-        assert story.stored("smtp"), "acknowledged before the commit"
+            client.send_message(make_message(), PAT, [SUPPORT])
+        assert story.is_stored("smtp"), "acknowledged before the commit"
 
 
-def through_lmtp(story: Story) -> None:
+def send_by_lmtp(story: Story) -> None:
     with smtp_listener.run_in_thread(
         story.context.settings, Intake(story.context).accept
     ) as listener:
         with smtplib.LMTP("127.0.0.1", listener.ports["lmtp"]) as client:
-            client.send_message(message(), PAT, [SUPPORT])
-        assert story.stored("lmtp"), "acknowledged before the commit"
+            client.send_message(make_message(), PAT, [SUPPORT])
+        assert story.is_stored("lmtp"), "acknowledged before the commit"
 
 
-def through_imap(story: Story) -> None:
+def append_by_imap(story: Story) -> None:
     if dovecot.BINARY is None:
         pytest.skip("Dovecot is not installed (Debian: dovecot-imapd)")
-    with dovecot.running() as server, ExitStack() as stack:
-        server.deliver("support", bytes(message()))
+    with dovecot.run_dovecot() as server, ExitStack() as stack:
+        server.deliver("support", bytes(make_message()))
         box = Mailbox(
             host=dovecot.ALL,
             port=server.port,
@@ -177,18 +177,18 @@ def through_imap(story: Story) -> None:
             record_look=seen.add,
             stop=stop,
         )
-        _running(stack, stop, reader.serve, (reader_context,))
+        _start_process(stack, stop, reader.serve, (reader_context,))
         story.until(
             lambda: (
                 bool(seen)
-                and any(b"$Intake" in flags for flags in server.flags("support").values())
+                and any(b"$Intake" in flags for flags in server.read_flags("support").values())
             )
         )
-        assert story.stored("imap"), "marked before the commit"
-        assert not any(b"\\Seen" in flags for flags in server.flags("support").values())
+        assert story.is_stored("imap"), "marked before the commit"
+        assert not any(b"\\Seen" in flags for flags in server.read_flags("support").values())
 
 
-def through_formstack(story: Story) -> None:
+def post_by_formstack(story: Story) -> None:
     form = {
         "FormID": "1",
         "UniqueID": "77",
@@ -216,20 +216,22 @@ def through_formstack(story: Story) -> None:
     )
     thread.join()
     server.server_close()
-    assert story.stored("formstack"), "acknowledged before the commit"
+    assert story.is_stored("formstack"), "acknowledged before the commit"
 
 
-def through_folder(story: Story) -> None:
+def drop_into_folder(story: Story) -> None:
     dropbox = story.context.settings.dropbox
     with ExitStack() as stack:
         stop = threading.Event()
-        _running(stack, stop, watcher.serve, (story.context, Intake(story.context).accept, stop))
+        _start_process(
+            stack, stop, watcher.serve, (story.context, Intake(story.context).accept, stop)
+        )
         story.until((dropbox / "rejected").is_dir)
-        (dropbox / "export.xlsx").write_bytes(workbook("Please call back."))
+        (dropbox / "export.xlsx").write_bytes(build_workbook("Please call back."))
         story.until((dropbox / "done" / "export.xlsx").exists)
 
 
-def through_call(story: Story) -> None:
+def write_down_call(story: Story) -> None:
     arguments = [
         "ticket",
         "new",
@@ -240,22 +242,22 @@ def through_call(story: Story) -> None:
         "--text",
         "Asks about denials",
     ]
-    assert _intake(arguments).strip() == str(story.ticket().id)
+    assert _run_intake(arguments).strip() == str(story.get_ticket().id)
 
 
-def through_pipe(story: Story) -> None:
+def send_by_pipe(story: Story) -> None:
     path = story.context.settings.home / "mail.eml"
-    path.write_bytes(bytes(message()))
-    _intake(["deliver", "mail", str(path)])
+    path.write_bytes(bytes(make_message()))
+    _run_intake(["deliver", "mail", str(path)])
 
 
-def _intake(arguments: list[str]) -> str:
+def _run_intake(arguments: list[str]) -> str:
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def _running(
+def _start_process(
     stack: ExitStack, stop: threading.Event, serve: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     thread = threading.Thread(target=serve, args=arguments)
@@ -265,13 +267,13 @@ def _running(
 
 
 SENDERS = {
-    "smtp": through_smtp,
-    "lmtp": through_lmtp,
-    "imap": through_imap,
-    "formstack": through_formstack,
-    "folder": through_folder,
-    "call": through_call,
-    "pipe": through_pipe,
+    "smtp": send_by_smtp,
+    "lmtp": send_by_lmtp,
+    "imap": append_by_imap,
+    "formstack": post_by_formstack,
+    "folder": drop_into_folder,
+    "call": write_down_call,
+    "pipe": send_by_pipe,
 }
 
 
@@ -280,7 +282,7 @@ def test_a_request_becomes_a_ticket_and_walks_to_completed(story: Story, channel
     SENDERS[channel](story)
     story.work()
 
-    ticket = story.ticket()
+    ticket = story.get_ticket()
     assert (ticket.stage, ticket.owner_id, ticket.status) == (Stage.IN_PROGRESS, None, "open")
     assert [e.rcpt_tos for e in story.relay.taken] == [[PAT]]
     notice = bytes(story.relay.taken[0].content or b"").decode()
@@ -289,11 +291,11 @@ def test_a_request_becomes_a_ticket_and_walks_to_completed(story: Story, channel
 
     story.tick(Milestone.FOLLOW_UP_SENT)
     story.tick(Milestone.RESOLVED)
-    assert story.ticket().stage is Stage.AUDIT
-    story.recap()
+    assert story.get_ticket().stage is Stage.AUDIT
+    story.send_recap()
     story.work()
 
-    assert (story.ticket().stage, story.ticket().status) == (Stage.COMPLETED, "completed")
+    assert (story.get_ticket().stage, story.get_ticket().status) == (Stage.COMPLETED, "completed")
     with story.context.store.read_only() as session:
         stages = session.scalars(
             select(AuditEntry.detail).where(AuditEntry.action == "stage").order_by(AuditEntry.id)
@@ -305,7 +307,7 @@ def test_a_request_becomes_a_ticket_and_walks_to_completed(story: Story, channel
     assert mails == [
         (t, OutboxState.SENT) for t in (Template.NOTICE, Template.RECAP, Template.SURVEY)
     ]
-    assert counted(story.context, Receipt) == counted(story.context, Delivery) == 1
+    assert count_rows(story.context, Receipt) == count_rows(story.context, Delivery) == 1
 
 
 def test_all_channels_together_make_one_ticket_each_and_one_survey_for_one_customer(
@@ -313,11 +315,11 @@ def test_all_channels_together_make_one_ticket_each_and_one_survey_for_one_custo
 ) -> None:
     for channel in ("smtp", "formstack", "folder", "pipe"):
         SENDERS[channel](story)
-    _intake(
+    _run_intake(
         ["ticket", "new", "--company", "Sunrise", "--contact", PAT, "--text", "Asks about denials"]
     )
     story.work()
-    assert counted(story.context, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 5
+    assert count_rows(story.context, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 5
     with story.context.store.transaction() as session:
         for ticket in session.scalars(select(Ticket).order_by(Ticket.id)):
             for milestone in (Milestone.RESOLVED, Milestone.RECAP_SENT, Milestone.FOLLOW_UP_SENT):
@@ -325,6 +327,6 @@ def test_all_channels_together_make_one_ticket_each_and_one_survey_for_one_custo
                     session, ticket, milestone, by="dana", now=story.context.clock()
                 )
     story.work()
-    assert counted(story.context, Ticket, Ticket.stage == Stage.COMPLETED) == 5
-    assert counted(story.context, OutgoingMail, OutgoingMail.template == Template.SURVEY) == 1
-    assert counted(story.context, Ticket, Ticket.format == Format.MAIL) == 2
+    assert count_rows(story.context, Ticket, Ticket.stage == Stage.COMPLETED) == 5
+    assert count_rows(story.context, OutgoingMail, OutgoingMail.template == Template.SURVEY) == 1
+    assert count_rows(story.context, Ticket, Ticket.format == Format.MAIL) == 2

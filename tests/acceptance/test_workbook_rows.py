@@ -37,7 +37,7 @@ ROWS = [
 ]
 
 
-def workbook() -> bytes:
+def build_workbook() -> bytes:
     made, out = openpyxl.Workbook(), io.BytesIO()
     for row in (HEADER, *ROWS):
         made.worksheets[0].append(row)
@@ -50,7 +50,7 @@ def test_patients_are_on_the_ticket_and_in_no_notice_log_task_or_subject(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     log.configure("test", as_json=True)
-    raw = workbook()
+    raw = build_workbook()
     Intake(any_context).accept(
         Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=raw)
     )

@@ -29,7 +29,7 @@ from parsers.item import Format
 from tests.console.api.test_api import V1
 from tests.support.command import Intake
 from tests.support.context import reach
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.accounts import api_tokens
 from workflow.context import AppContext, open_context
 from workflow.customers import records
@@ -81,7 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         context = open_context(load_settings())
         desks, tokens = {}, {}
         for name, role in PEOPLE.items():
-            desks[name] = at_desk(context, role, name)
+            desks[name] = sign_in_at_desk(context, role, name)
             with context.store.transaction() as session:
                 person = session.scalars(select(Staff).where(Staff.name == name)).one()
                 scopes = sorted(RIGHTS_BY_ROLE[role])
@@ -219,36 +219,36 @@ class Case:
     before: Command | None = None  # what the actor did to the ticket before
 
 
-def do(action: str, **fields: Any) -> Callable[[Prepared], tuple[str, dict[str, Any]]]:
+def press_button(action: str, **fields: Any) -> Callable[[Prepared], tuple[str, dict[str, Any]]]:
     """A button of the ticket page; a field that names one of `Prepared` is its number."""
 
     def form(it: Prepared) -> tuple[str, dict[str, Any]]:
-        return f"/tickets/{it.number}/do/{action}", filled(fields, it) | {"seen": it.version}
+        return f"/tickets/{it.number}/do/{action}", fill_in(fields, it) | {"seen": it.version}
 
     return form
 
 
-def post(action: str, **fields: Any) -> Callable[[Prepared], tuple[str, dict[str, Any]]]:
-    return lambda it: (f"/tickets/{it.number}/{action}", filled(fields, it))
+def call_api(action: str, **fields: Any) -> Callable[[Prepared], tuple[str, dict[str, Any]]]:
+    return lambda it: (f"/tickets/{it.number}/{action}", fill_in(fields, it))
 
 
-def run(*words: Any) -> Callable[[Prepared], tuple[object, ...]]:
-    return lambda it: tuple(filled(dict(enumerate(words)), it).values())
+def run_command(*words: Any) -> Callable[[Prepared], tuple[object, ...]]:
+    return lambda it: tuple(fill_in(dict(enumerate(words)), it).values())
 
 
-def filled(fields: dict[Any, Any], it: Prepared) -> dict[Any, Any]:
+def fill_in(fields: dict[Any, Any], it: Prepared) -> dict[Any, Any]:
     return {name: value(it) if callable(value) else value for name, value in fields.items()}
 
 
-def other(it: Prepared) -> int:
+def get_other(it: Prepared) -> int:
     return it.other
 
 
-def task(it: Prepared) -> int:
+def get_task(it: Prepared) -> int:
     return it.task
 
 
-def done_task(it: Prepared) -> int:
+def get_done_task(it: Prepared) -> int:
     return it.done_task
 
 
@@ -256,165 +256,175 @@ BOX = str(Milestone.FOLLOW_UP_SENT)
 CASES = (
     Case(
         actions.Assign,
-        do("assign", owner=lambda it: it.new_owner),
-        post("assign", owner="Lea Lead"),
-        run("assign", "Lea Lead"),
+        press_button("assign", owner=lambda it: it.new_owner),
+        call_api("assign", owner="Lea Lead"),
+        run_command("assign", "Lea Lead"),
         queue=lambda it: {"ticket": f"{it.number}:{it.owner or 0}", "to": it.new_owner},
     ),
     Case(
         actions.Tick,
-        do("tick", milestone="RECAP_SENT", note="by phone"),
-        post("tick", milestone=str(Milestone.RECAP_SENT), note="by phone"),
-        run("recap", "--note", "by phone"),
+        press_button("tick", milestone="RECAP_SENT", note="by phone"),
+        call_api("tick", milestone=str(Milestone.RECAP_SENT), note="by phone"),
+        run_command("recap", "--note", "by phone"),
     ),
     Case(
         actions.FollowUp,
-        do("tick", milestone="FOLLOW_UP_SENT", note="by phone"),
-        post("follow-up", note="by phone"),
-        run("follow-up", "--note", "by phone"),
+        press_button("tick", milestone="FOLLOW_UP_SENT", note="by phone"),
+        call_api("follow-up", note="by phone"),
+        run_command("follow-up", "--note", "by phone"),
     ),
     Case(
         actions.Untick,
-        do("untick", milestone="FOLLOW_UP_SENT"),
-        post("untick", milestone=BOX),
-        run("untick", BOX),
+        press_button("untick", milestone="FOLLOW_UP_SENT"),
+        call_api("untick", milestone=BOX),
+        run_command("untick", BOX),
     ),
     Case(
         actions.Resolve,
-        do("resolve", resolution="yes"),
-        post("resolve", resolution="yes"),
-        run("resolve", "yes"),
+        press_button("resolve", resolution="yes"),
+        call_api("resolve", resolution="yes"),
+        run_command("resolve", "yes"),
     ),
     Case(
         actions.Resolve,
-        do("resolve", resolution="no"),
-        post("resolve", resolution="no"),
-        run("resolve", "no"),
+        press_button("resolve", resolution="no"),
+        call_api("resolve", resolution="no"),
+        run_command("resolve", "no"),
     ),
     Case(
         actions.MoveBack,
-        do("move-back", stage="IN_PROGRESS", reason="wrong person"),
-        post("move-back", stage="4-In Progress", reason="wrong person"),
-        run("move-back", "4", "--reason", "wrong person"),
+        press_button("move-back", stage="IN_PROGRESS", reason="wrong person"),
+        call_api("move-back", stage="4-In Progress", reason="wrong person"),
+        run_command("move-back", "4", "--reason", "wrong person"),
     ),
     Case(
         actions.Reopen,
-        do("reopen", reason="called again"),
-        post("reopen", reason="called again"),
-        run("reopen", "--reason", "called again"),
+        press_button("reopen", reason="called again"),
+        call_api("reopen", reason="called again"),
+        run_command("reopen", "--reason", "called again"),
     ),
     Case(
         actions.CloseAsSpam,
-        do("end", status="spam", reason="an advert"),
-        post("end", status="spam", reason="an advert"),
-        run("spam", "--reason", "an advert"),
+        press_button("end", status="spam", reason="an advert"),
+        call_api("end", status="spam", reason="an advert"),
+        run_command("spam", "--reason", "an advert"),
     ),
     Case(
         actions.Withdraw,
-        do("end", status="withdrawn", reason="found it"),
-        post("end", status="withdrawn", reason="found it"),
-        run("withdraw", "--reason", "found it"),
+        press_button("end", status="withdrawn", reason="found it"),
+        call_api("end", status="withdrawn", reason="found it"),
+        run_command("withdraw", "--reason", "found it"),
     ),
     Case(
         actions.Withdraw,
-        do("end", status="withdrawn", reason="  "),
-        post("end", status="withdrawn", reason="  "),
-        run("withdraw", "--reason", "  "),
+        press_button("end", status="withdrawn", reason="  "),
+        call_api("end", status="withdrawn", reason="  "),
+        run_command("withdraw", "--reason", "  "),
     ),
     Case(
         actions.Merge,
-        do("merge", into=other),
-        post("merge", into=other),
-        run("merge", other),
-    ),
-    Case(actions.HandToTelemedicine, do("telemedicine"), post("telemedicine"), run("telemedicine")),
-    Case(
-        actions.FinishTask,
-        do("finish-task", task=task),
-        post("finish-task", task=task),
-        run("task-done", task),
+        press_button("merge", into=get_other),
+        call_api("merge", into=get_other),
+        run_command("merge", get_other),
     ),
     Case(
+        actions.HandToTelemedicine,
+        press_button("telemedicine"),
+        call_api("telemedicine"),
+        run_command("telemedicine"),
+    ),
+    Case(
         actions.FinishTask,
-        do("finish-task", task=999_999),
-        post("finish-task", task=999_999),
-        run("task-done", 999_999),
+        press_button("finish-task", task=get_task),
+        call_api("finish-task", task=get_task),
+        run_command("task-done", get_task),
+    ),
+    Case(
+        actions.FinishTask,
+        press_button("finish-task", task=999_999),
+        call_api("finish-task", task=999_999),
+        run_command("task-done", 999_999),
     ),
     Case(
         actions.ReopenTask,
-        do("reopen-task", task=done_task),
-        post("reopen-task", task=done_task),
-        run("task-open", done_task),
+        press_button("reopen-task", task=get_done_task),
+        call_api("reopen-task", task=get_done_task),
+        run_command("task-open", get_done_task),
     ),
     Case(
         actions.AddNote,
-        do("note", text="she calls back"),
-        post("note", text="she calls back"),
-        run("note", "she calls back"),
+        press_button("note", text="she calls back"),
+        call_api("note", text="she calls back"),
+        run_command("note", "she calls back"),
     ),
     Case(
         actions.Settle,
-        do("settle", caveat=CAVEAT),
-        post("settle", caveat=CAVEAT),
-        run("settle", CAVEAT),
+        press_button("settle", caveat=CAVEAT),
+        call_api("settle", caveat=CAVEAT),
+        run_command("settle", CAVEAT),
     ),
     Case(
         actions.Relate,
-        do("link", other=other),
-        post("relate", other=other, verdict="linked"),
-        run("relate", other),
+        press_button("link", other=get_other),
+        call_api("relate", other=get_other, verdict="linked"),
+        run_command("relate", get_other),
     ),
     Case(
         actions.Relate,
-        do("relation", other=other, verdict="not related"),
-        post("relate", other=other, verdict="not related"),
-        run("relate", other, "not-related"),
+        press_button("relation", other=get_other, verdict="not related"),
+        call_api("relate", other=get_other, verdict="not related"),
+        run_command("relate", get_other, "not-related"),
     ),
     Case(
         actions.MarkWrittenByPerson,
-        do("not-automatic"),
-        post("not-automatic"),
-        run("not-automatic"),
+        press_button("not-automatic"),
+        call_api("not-automatic"),
+        run_command("not-automatic"),
         judged=True,
     ),
-    Case(actions.MarkAutomatic, do("automatic"), post("automatic"), run("automatic")),
+    Case(
+        actions.MarkAutomatic,
+        press_button("automatic"),
+        call_api("automatic"),
+        run_command("automatic"),
+    ),
     Case(
         actions.FileSeparately,
         lambda it: (f"/tickets/{it.number}/separate", {"delivery": it.delivery}),
-        post("not-duplicate", delivery=lambda it: it.delivery),
-        run("not-duplicate", lambda it: it.delivery),
+        call_api("not-duplicate", delivery=lambda it: it.delivery),
+        run_command("not-duplicate", lambda it: it.delivery),
     ),
     Case(
         actions.Undo,
-        do("undo"),
-        post("undo"),
-        run("undo"),
+        press_button("undo"),
+        call_api("undo"),
+        run_command("undo"),
     ),
     Case(
         actions.Undo,
-        do("undo"),
-        post("undo"),
-        run("undo"),
+        press_button("undo"),
+        call_api("undo"),
+        run_command("undo"),
         before=actions.AddNote("it is nobody's to undo"),
     ),
     Case(
         actions.Undo,
-        do("undo"),
-        post("undo"),
-        run("undo"),
+        press_button("undo"),
+        call_api("undo"),
+        run_command("undo"),
         before=actions.HandToTelemedicine(),
     ),
     Case(
         actions.SendRecap,
         None,
-        post("recap", text="It was filed again."),
-        run("recap", "--text", "It was filed again."),
+        call_api("recap", text="It was filed again."),
+        run_command("recap", "--text", "It was filed again."),
     ),
     Case(
         actions.SendRecap,
         None,
-        post("recap", text="Born 1/2/1970."),
-        run("recap", "--text", "Born 1/2/1970."),
+        call_api("recap", text="Born 1/2/1970."),
+        run_command("recap", "--text", "Born 1/2/1970."),
     ),
 )
 ONLY_BY = {
@@ -424,14 +434,14 @@ ONLY_BY = {
 }
 
 
-def leaves(kind: type[Command]) -> Iterator[type[Command]]:
+def iterate_leaves(kind: type[Command]) -> Iterator[type[Command]]:
     yield kind
     for sub in kind.__subclasses__():
-        yield from leaves(sub)
+        yield from iterate_leaves(sub)
 
 
 def test_every_command_has_its_callers_here() -> None:
-    for kind in set(leaves(Command)) - {Command}:
+    for kind in set(iterate_leaves(Command)) - {Command}:
         cases = [case for case in CASES if case.command is kind]
         if kind in ONLY_BY:
             continue
@@ -457,11 +467,11 @@ class Answer:
     undo: str | None
 
 
-def blank(text: str) -> str:
+def blank_numbers(text: str) -> str:
     return re.sub(r"\d+", "N", text)
 
 
-def state_of(session: Session, number: int) -> dict[str, Any]:
+def read_state(session: Session, number: int) -> dict[str, Any]:
     ticket = session.get_one(Ticket, number)
     return {
         "stage": ticket.stage,
@@ -470,13 +480,14 @@ def state_of(session: Session, number: int) -> dict[str, Any]:
         "owner": ticket.owner.name if ticket.owner else None,
         "period": ticket.period,
         "merged": ticket.merged_into_id is not None,
-        "caveats": [blank(caveat) for caveat in ticket.caveats],
+        "caveats": [blank_numbers(caveat) for caveat in ticket.caveats],
         "automated": ticket.automated,
         "milestones": sorted(
             (row.period, row.milestone, row.by, row.note) for row in ticket.milestones
         ),
         "tasks": sorted(
-            (blank(row.kind), row.text, row.assignee, row.done_by or "") for row in ticket.tasks
+            (blank_numbers(row.kind), row.text, row.assignee, row.done_by or "")
+            for row in ticket.tasks
         ),
         "mails": sorted((row.template, row.state, row.by) for row in ticket.outbox),
         "messages": [
@@ -486,7 +497,7 @@ def state_of(session: Session, number: int) -> dict[str, Any]:
     }
 
 
-def answer_of(world: World, it: Prepared, actor: str, refusal: str | None) -> Answer:
+def read_answer(world: World, it: Prepared, actor: str, refusal: str | None) -> Answer:
     with world.context.store.read_only() as session:
         rows = session.scalars(
             select(AuditEntry)
@@ -502,15 +513,15 @@ def answer_of(world: World, it: Prepared, actor: str, refusal: str | None) -> An
         found = undo.find_undo(session, it.number, actor, world.context.clock())
         return Answer(
             allowed=refusal is None,
-            refusal=blank(refusal or ""),
-            ticket=state_of(session, it.number),
-            other=state_of(session, it.other),
+            refusal=blank_numbers(refusal or ""),
+            ticket=read_state(session, it.number),
+            other=read_state(session, it.other),
             audit=audit,
-            undo=blank(found.words) if found else None,
+            undo=blank_numbers(found.words) if found else None,
         )
 
 
-def by_page(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_page(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     assert case.page is not None
     desk, (path, form) = world.desks[actor], case.page(it)
     if case.command is actions.Undo:  # as the button on the page says it
@@ -526,7 +537,7 @@ def by_page(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     return html.unescape(found_text[1]) if found_text else ""
 
 
-def by_queue(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_queue(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     assert case.queue is not None
     desk = world.desks[actor]
     answer = desk.post("/queue/assign", case.queue(it))
@@ -537,7 +548,7 @@ def by_queue(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     return left[1] if left else None
 
 
-def by_api(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_api(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     assert case.api is not None
     path, body = case.api(it)
     heads = {"Authorization": f"Bearer {world.tokens[actor]}"}
@@ -550,7 +561,7 @@ def by_api(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     return re.sub(r"\. Send \w+ = true to confirm it\.$", "", answer.json["detail"])
 
 
-def by_shell(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_shell(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     del world  # the command opens the database itself
     assert case.shell is not None
     words = [str(word) for word in ("ticket", it.number, *case.shell(it), "--as", actor)]
@@ -560,7 +571,7 @@ def by_shell(world: World, case: Case, it: Prepared, actor: str) -> str | None:
     return None if result.exit_code == 0 else re.sub(r" \(--[\w-]+\)$", "", refusal)
 
 
-CALLERS = {"page": by_page, "queue": by_queue, "api": by_api, "shell": by_shell}
+CALLERS = {"page": ask_by_page, "queue": ask_by_queue, "api": ask_by_api, "shell": ask_by_shell}
 
 
 def compare(world: World, case: Case, situation: str, owner: str, actor: str) -> None:
@@ -569,7 +580,7 @@ def compare(world: World, case: Case, situation: str, owner: str, actor: str) ->
         if getattr(case, name) is None:
             continue
         it = prepare(world, situation, owner, case, actor)
-        answers[name] = answer_of(world, it, actor, ask(world, case, it, actor))
+        answers[name] = read_answer(world, it, actor, ask(world, case, it, actor))
     (first, expected), *others = answers.items()
     where = f"{case.command.__name__}, {situation}, {actor} on a ticket of {owner}"
     for name, answer in others:
@@ -614,8 +625,8 @@ def test_the_page_shows_the_buttons_that_its_commands_allow(world: World) -> Non
 
 
 def test_what_was_done_by_one_caller_is_undone_by_another(world: World) -> None:
-    for done_by in (by_page, by_api, by_shell, by_queue):
-        for undone_by in (by_page, by_api, by_shell):
+    for done_by in (ask_by_page, ask_by_api, ask_by_shell, ask_by_queue):
+        for undone_by in (ask_by_page, ask_by_api, ask_by_shell):
             assign = CASES[0]
             it = prepare(world, "open", OWNER, assign, OWNER)
             assert done_by(world, assign, it, OWNER) is None
@@ -646,11 +657,11 @@ def test_an_operator_at_the_shell_acts_as_an_administrator(world: World) -> None
     it = prepare(world, "open", OWNER, follow_up, OWNER)
     world.intake("ticket", it.number, "follow-up")  # whoever runs the tests
     world.intake("ticket", it.number, "untick", BOX, "--as", "nobody on the desk")
-    assert "nobody on the desk" in {row[1] for row in audited_rows(world, it)}
+    assert "nobody on the desk" in {row[1] for row in list_audit_rows(world, it)}
     world.intake("ticket", it.number, "untick", BOX, "--as", "Otto Auditor", code=1)
 
 
-def audited_rows(world: World, it: Prepared) -> list[tuple[str, str]]:
+def list_audit_rows(world: World, it: Prepared) -> list[tuple[str, str]]:
     with world.context.store.read_only() as session:
         rows = session.execute(
             select(AuditEntry.action, AuditEntry.actor).where(AuditEntry.ticket_id == it.number)
@@ -678,7 +689,7 @@ ONLY_FOR_COMMANDS = {
 }
 
 
-def names_used(path: Path) -> set[str | None]:
+def list_names_used(path: Path) -> set[str | None]:
     """Every attribute and every imported name of a module."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
@@ -691,6 +702,8 @@ def test_callers_change_tickets_by_commands_only() -> None:
     console = Path(__file__).parents[2] / "console"
     files = [p for p in console.rglob("*.py") if p.name != "perform.py"]
     assert len(files) > 50
-    assert ONLY_FOR_COMMANDS & names_used(console / "perform.py")  # the test finds what is used
+    assert ONLY_FOR_COMMANDS & list_names_used(
+        console / "perform.py"
+    )  # the test finds what is used
     for path in files:
-        assert not names_used(path) & ONLY_FOR_COMMANDS, path
+        assert not list_names_used(path) & ONLY_FOR_COMMANDS, path

@@ -6,7 +6,7 @@ import pytest
 
 from ingest.smtp.listener import Listener
 from tests.support import token_endpoint
-from tests.support.smtp_client import Client, Stored, running_listener
+from tests.support.smtp_client import Client, Stored, run_listener
 from tests.support.token_endpoint import Endpoint
 
 
@@ -19,7 +19,7 @@ def stored() -> Stored:
 @pytest.fixture
 def listener(stored: Stored) -> Iterator[Listener]:
     """A listener on ports of its own."""
-    with running_listener(stored) as listener:
+    with run_listener(stored) as listener:
         yield listener
 
 
@@ -33,5 +33,5 @@ def client(listener: Listener) -> Iterator[Client]:
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     """A token endpoint whose answers a test sets."""
-    with token_endpoint.running() as state:
+    with token_endpoint.run_endpoint() as state:
         yield state

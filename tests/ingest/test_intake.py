@@ -15,7 +15,15 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import process
 from ingest.processing.process import process_waiting
 from parsers.item import Format, InboundItem, ParseError
-from tests.support.context import ANN, HandClock, Woken, call, counted, mail, run_in_threads
+from tests.support.context import (
+    ANN,
+    HandClock,
+    Woken,
+    count_rows,
+    make_call_arrival,
+    make_mail,
+    run_in_threads,
+)
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
@@ -49,7 +57,7 @@ def test_what_accept_returned_is_stored_and_a_worker_is_woken(
     any_context: AppContext, woken: Woken
 ) -> None:
     context = any_context
-    arrival = call()
+    arrival = make_call_arrival()
     number = Intake(context).accept(arrival)
     stored = load_delivery(context, number)
     assert (stored.state, stored.transport, stored.size) == (
@@ -66,7 +74,7 @@ def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) 
     context = any_context
     commits: list[Any] = []
     event.listen(context.store.engine, "commit", commits.append)
-    shared_intake, arrivals = Intake(context), [call() for _ in range(THREADS)]
+    shared_intake, arrivals = Intake(context), [make_call_arrival() for _ in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as threads:
         with shared_intake._committing:  # somebody's commit takes its time
             stored = [threads.submit(shared_intake.accept, one) for one in arrivals]
@@ -76,15 +84,18 @@ def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) 
     assert (
         len(numbers)
         == THREADS
-        == counted(context, Delivery, Delivery.id.in_(numbers))
-        == counted(context, Receipt)
+        == count_rows(context, Delivery, Delivery.id.in_(numbers))
+        == count_rows(context, Receipt)
     )
 
 
 def test_nobody_hears_yes_before_the_commit_that_holds_their_bytes(context: AppContext) -> None:
     """More wait than a batch takes: whoever commits a batch must not take it for their own."""
-    shared_intake, mine = Intake(context), call()
-    before = [intake._PendingArrival(call(), context.blob_store) for _ in range(intake.BATCH * 2)]
+    shared_intake, mine = Intake(context), make_call_arrival()
+    before = [
+        intake._PendingArrival(make_call_arrival(), context.blob_store)
+        for _ in range(intake.BATCH * 2)
+    ]
     shared_intake._queue.extend(before)
     number = shared_intake.accept(mine)
     assert all(one.is_done and one.delivery for one in before)
@@ -95,21 +106,25 @@ def test_the_same_bytes_five_times_at_once_are_one_delivery_and_five_receipts(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    shared_intake, arrival, numbers = Intake(context), call(), list[int]()
+    shared_intake, arrival, numbers = Intake(context), make_call_arrival(), list[int]()
     assert run_in_threads(*[lambda: numbers.append(shared_intake.accept(arrival))] * 5) == []
     assert len(set(numbers)) == 1
-    assert (counted(context, Delivery), counted(context, Receipt)) == (1, 5)
-    assert counted(context, Receipt, Receipt.repeated) == 4
+    assert (count_rows(context, Delivery), count_rows(context, Receipt)) == (1, 5)
+    assert count_rows(context, Receipt, Receipt.repeated) == 4
 
 
 def test_the_same_bytes_through_two_processes_at_once_are_one_delivery(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    intakes, arrival, numbers = [Intake(context) for _ in range(4)], call(), list[int]()
+    intakes, arrival, numbers = (
+        [Intake(context) for _ in range(4)],
+        make_call_arrival(),
+        list[int](),
+    )
     assert run_in_threads(*(lambda d=d: numbers.append(d.accept(arrival)) for d in intakes)) == []
     assert len(set(numbers)) == 1
-    assert (counted(context, Delivery), counted(context, Receipt)) == (1, 4)
+    assert (count_rows(context, Delivery), count_rows(context, Receipt)) == (1, 4)
 
 
 def test_the_same_bytes_as_another_format_are_another_delivery(context: AppContext) -> None:
@@ -129,7 +144,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
     bad = Arrival(
         transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()}
     )
-    arrivals = [call(), bad, call(), call()]
+    arrivals = [make_call_arrival(), bad, make_call_arrival(), make_call_arrival()]
     queued = Barrier(len(arrivals) + 1)
 
     def work(one: Arrival) -> None:
@@ -149,7 +164,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
             pass
     runner.join(30)
     assert len(numbers) == 3
-    assert counted(context, Delivery) == 3
+    assert count_rows(context, Delivery) == 3
     assert len(with_errors) == 1
 
 
@@ -195,7 +210,7 @@ def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
         notifier=woken,
     )
     with pytest.raises(SQLAlchemyError):
-        Intake(away).accept(call())
+        Intake(away).accept(make_call_arrival())
     away.close()
     assert woken == []
 
@@ -204,25 +219,25 @@ def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
     context: AppContext, woken: Woken
 ) -> None:
     event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
-    shared_intake, arrivals = Intake(context), [call() for _ in range(8)]
+    shared_intake, arrivals = Intake(context), [make_call_arrival() for _ in range(8)]
     with context.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
         holder.execute(text("SELECT 1"))
         errors = run_in_threads(*(lambda a=a: shared_intake.accept(a) for a in arrivals))
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
-    assert counted(context, Delivery) == counted(context, Receipt) == 0
+    assert count_rows(context, Delivery) == count_rows(context, Receipt) == 0
     assert woken == []
     for arrival in arrivals:
         shared_intake.accept(arrival)
-    assert counted(context, Delivery) == 8
+    assert count_rows(context, Delivery) == 8
 
 
 def test_a_postgresql_that_goes_away_raises_and_takes_it_when_it_is_back(
     postgres: Postgres, postgres_context: AppContext
 ) -> None:
     context = postgres_context
-    shared_intake, arrival = Intake(context), call()
-    shared_intake.accept(call())
+    shared_intake, arrival = Intake(context), make_call_arrival()
+    shared_intake.accept(make_call_arrival())
     name = make_url(context.settings.database).database
     postgres.drop(str(name))  # with every connection to it
     with pytest.raises(SQLAlchemyError):
@@ -239,7 +254,7 @@ def test_a_blob_store_that_is_away_raises_and_stores_nothing(
         Intake(context).accept(
             Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"x" * 300_000)
         )
-    assert counted(context, Delivery) == 0
+    assert count_rows(context, Delivery) == 0
 
 
 # -- read ----
@@ -249,7 +264,7 @@ def test_reading_files_each_item_and_is_done_once(
     any_context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = any_context
-    items = [mail(str(n)) for n in range(3)]
+    items = [make_mail(str(n)) for n in range(3)]
     set_parser(monkeypatch, Format.MAIL, lambda *_: items)
     number = Intake(context).accept(
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"three")
@@ -264,12 +279,12 @@ def test_reading_files_each_item_and_is_done_once(
         "",
         context.clock(),
     )
-    assert (counted(context, Filing), counted(context, Ticket)) == (3, 3)
+    assert (count_rows(context, Filing), count_rows(context, Ticket)) == (3, 3)
 
 
 def test_a_real_call_becomes_a_ticket(any_context: AppContext) -> None:
     context = any_context
-    number = Intake(context).accept(call("she cannot post payments", name="Ann"))
+    number = Intake(context).accept(make_call_arrival("she cannot post payments", name="Ann"))
     process_waiting(context)
     with context.store.read_only() as session:
         ticket = session.scalars(select(Ticket)).one()
@@ -293,7 +308,7 @@ def test_what_cannot_be_read_is_failed_with_its_reason_and_never_disappears(
         DeliveryState.FAILED,
         "not a message: ask for it once more",
     )
-    assert counted(context, Ticket) == 0
+    assert count_rows(context, Ticket) == 0
     assert process_waiting(context) == 0
 
 
@@ -319,13 +334,13 @@ def test_an_item_that_cannot_be_filed_leaves_none_of_its_delivery_filed(
     any_context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = any_context
-    bad = mail(sent_at=None)
+    bad = make_mail(sent_at=None)
     object.__setattr__(bad, "details", (1, 2))  # not what a parser may give
-    set_parser(monkeypatch, Format.MAIL, lambda *_: [mail(), bad])
+    set_parser(monkeypatch, Format.MAIL, lambda *_: [make_mail(), bad])
     number = Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
     process_waiting(context)
     assert load_delivery(context, number).state is DeliveryState.PENDING
-    assert counted(context, Ticket) == counted(context, Filing) == 0
+    assert count_rows(context, Ticket) == count_rows(context, Filing) == 0
 
 
 def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
@@ -338,7 +353,7 @@ def test_the_same_bytes_once_more_give_a_failed_delivery_another_look(
     )
     number = shared_intake.accept(arrival)
     process_waiting(context)
-    set_parser(monkeypatch, Format.MAIL, lambda *_: [mail()])
+    set_parser(monkeypatch, Format.MAIL, lambda *_: [make_mail()])
     assert shared_intake.accept(arrival) == number
     process_waiting(context)
     assert load_delivery(context, number).state is DeliveryState.PROCESSED
@@ -351,7 +366,7 @@ def test_a_poison_delivery_is_failed_after_three_attempts_and_stops_no_other(
     set_parser(monkeypatch, Format.MAIL, raise_bug)
     shared_intake = Intake(context)
     number = shared_intake.accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"?"))
-    good = shared_intake.accept(call())
+    good = shared_intake.accept(make_call_arrival())
     for attempt in (1, 2, 3):
         process_waiting(context)
         assert load_delivery(context, good).state is DeliveryState.PROCESSED
@@ -370,7 +385,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
     postgres_context: AppContext, monkeypatch: pytest.MonkeyPatch, clock: HandClock
 ) -> None:
     context = postgres_context
-    item = mail()
+    item = make_mail()
     object.__setattr__(item, "link", "https://x/" + "\0")
     set_parser(monkeypatch, Format.MAIL, lambda *_: [item])
     for place in ("ingest.processing.parser_process", "workflow.filing.file_item"):
@@ -385,7 +400,7 @@ def test_what_the_database_will_never_take_is_failed_too_and_not_tried_for_ever(
 def test_a_worker_that_died_while_reading_is_made_up_for_after_a_minute(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = Intake(context).accept(call())
+    number = Intake(context).accept(make_call_arrival())
     assert [one.number for one in process._claim(context, 1)] == [number]  # and then it died
     assert process_waiting(context) == 0
     clock.turn(seconds=60)
@@ -399,22 +414,24 @@ def test_workers_at_once_share_the_work_and_read_nothing_twice(
     context = postgres_context
     shared_intake = Intake(context)
     for _ in range(12):
-        shared_intake.accept(call())
+        shared_intake.accept(make_call_arrival())
     done: list[int] = []
     assert run_in_threads(*[lambda: done.append(process_waiting(context))] * 4) == []
     assert sum(done) == 12
-    assert counted(context, Delivery, Delivery.attempts == 1) == counted(context, Ticket) == 12
+    assert (
+        count_rows(context, Delivery, Delivery.attempts == 1) == count_rows(context, Ticket) == 12
+    )
 
 
 def test_a_backlog_larger_than_a_batch_is_read_to_its_end(context: AppContext) -> None:
     shared_intake = Intake(context)
     for _ in range(7):
-        shared_intake.accept(call())
+        shared_intake.accept(make_call_arrival())
     assert process_waiting(context) == 7
 
 
 def test_the_contact_of_a_call_hears_of_it(context: AppContext) -> None:
-    Intake(context).accept(call(email=ANN.email))
+    Intake(context).accept(make_call_arrival(email=ANN.email))
     process_waiting(context)
     with context.store.read_only() as session:
         assert [m.to for m in session.scalars(select(Ticket)).one().outbox] == [ANN.email]

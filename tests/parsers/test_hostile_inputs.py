@@ -23,7 +23,7 @@ HOSTILE = Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[3] / "
 Case = dict[str, Any]  # an entry of a manifest, as JSON gives it
 
 
-def cases(kind: str) -> list[Any]:
+def list_cases(kind: str) -> list[Any]:
     """The entries of a manifest as parameters.
 
     One that is skipped and says why where there is no manifest.
@@ -72,7 +72,7 @@ def has_file(item: InboundItem, file: Case) -> bool:
     )
 
 
-@pytest.mark.parametrize("case", cases("badmail"))
+@pytest.mark.parametrize("case", list_cases("badmail"))
 def test_hostile_mail_is_an_item(case: Case) -> None:
     raw = (HOSTILE / "badmail" / case["file"]).read_bytes()
     started = time.process_time()
@@ -81,7 +81,7 @@ def test_hostile_mail_is_an_item(case: Case) -> None:
     assert list_faults(item, case["expect"]) == []
 
 
-@pytest.mark.parametrize("case", cases("badxlsx"))
+@pytest.mark.parametrize("case", list_cases("badxlsx"))
 def test_a_hostile_workbook_is_read_or_refused(case: Case) -> None:
     expected, raw = case["expect"], (HOSTILE / "badxlsx" / case["file"]).read_bytes()
     started = time.process_time()

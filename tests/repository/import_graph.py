@@ -126,14 +126,14 @@ def render_mermaid(graph: Graph) -> str:
     reduced = reduce_graph(graph)
     for part in sorted(graph):
         label = part.partition(".")[2] or part
-        lines.append(f'    {_mermaid_id(part)}["{label}"]')
+        lines.append(f'    {_make_mermaid_id(part)}["{label}"]')
     lines += [
-        f"    {_mermaid_id(part)} --> {_mermaid_id(target)}"
+        f"    {_make_mermaid_id(part)} --> {_make_mermaid_id(target)}"
         for part in sorted(graph)
         for target in sorted(reduced[part])
     ]
     return "\n".join([*lines, "```"])
 
 
-def _mermaid_id(part: str) -> str:
+def _make_mermaid_id(part: str) -> str:
     return part.replace(".", "_")

@@ -64,7 +64,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def called(path: Path) -> Iterator[tuple[str, str]]:
+def list_calls(path: Path) -> Iterator[tuple[str, str]]:
     """(owner, attribute) of every dotted name a file uses."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Attribute):
@@ -156,7 +156,7 @@ def test_parsers_are_pure(path: Path) -> None:
 def test_only_the_edge_asks_the_clock(path: Path) -> None:
     if name_of(path) == "workflow/runtime/clock.py":
         return
-    assert not set(called(path)) & CLOCKS
+    assert not set(list_calls(path)) & CLOCKS
     assert not {"time.time", "datetime.now"} & set(imported(path))
 
 
@@ -172,7 +172,7 @@ def test_only_the_journal_writes_a_log(path: Path) -> None:
         "logging",
         "structlog",
     }:  # the process that starts may silence a library, never write
-        assert not {attribute for _, attribute in called(path)} & WRITES
+        assert not {attribute for _, attribute in list_calls(path)} & WRITES
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -91,7 +91,7 @@ WORDS_ALLOWED = (
 )
 
 
-def commands() -> list[click.Command]:
+def list_commands() -> list[click.Command]:
     context = click.Context(cli)
     return [c for name in COMMANDS if (c := cli.get_command(context, name)) is not None]
 
@@ -122,7 +122,7 @@ def test_no_setting_in_the_docs_is_made_up(page: Path) -> None:
 
 
 def test_every_command_teaches() -> None:
-    for command in commands():
+    for command in list_commands():
         assert len(command.help or "") > 60, f"`intake {command.name} --help` teaches nothing"
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from enum import Enum
 from threading import Event, Thread
 
-from tests.support.servers import free_port
+from tests.support.servers import find_free_port
 
 
 class Do(Enum):
@@ -51,7 +51,7 @@ class BadRelay:
         self.taken: list[tuple[str, bytes]] = []
         self.offered: list[str] = []  # recipients, as they were named
         self.connections = 0
-        self.port = free_port()
+        self.port = find_free_port()
         self.url = f"smtp://127.0.0.1:{self.port}"
         self._extensions, self._tls = extensions, tls
         self._stopped = Event()

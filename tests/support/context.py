@@ -83,10 +83,10 @@ class Posts:
         self.taken.append((message, sender, to))
 
 
-def mail(
+def make_mail(
     text: str = "please help", *, name: str = "", sender: Address = ANN, **more: Any
 ) -> InboundItem:
-    """A customer's mail as the parser gives it.
+    """Return a customer's mail as the parser gives it.
 
     `name` is its Message-ID without brackets, made up if empty.
     """
@@ -109,8 +109,8 @@ def mail(
     )
 
 
-def phoned(*others: Address, **more: Any) -> InboundItem:
-    """A call as its parser gives it, with Ann as the caller and further contacts."""
+def make_phone_call(*others: Address, **more: Any) -> InboundItem:
+    """Return a call as its parser gives it, with Ann as the caller and further contacts."""
     return InboundItem(
         format=Format.PHONE,
         external_id=f"p{next(_numbers)}",
@@ -121,8 +121,8 @@ def phoned(*others: Address, **more: Any) -> InboundItem:
     )
 
 
-def row(text: str = "please help", **more: Any) -> InboundItem:
-    """A row of a secure-message export as the parser gives it."""
+def make_row(text: str = "please help", **more: Any) -> InboundItem:
+    """Return a row of a secure-message export as the parser gives it."""
     fields: dict[str, Any] = {
         "external_id": f"s{next(_numbers)}",
         "company": "Sunrise Family Practice",
@@ -138,10 +138,7 @@ def deliver(
     *,
     transport: str = "smtp",
 ) -> Filing:
-    """File an item through the desk, as the intake does for one it has read.
-
-    What has become of it.
-    """
+    """File an item through the desk, as the intake does; return the outcome."""
     with context.store.transaction() as session:
         return file_in(context, session, item, envelope, transport=transport)
 
@@ -172,17 +169,17 @@ def file_in(
     return file_item(context.desk, session, item, delivery, 0, now)
 
 
-def ticket_of(
+def open_ticket(
     context: AppContext, item: InboundItem | None = None, envelope: dict[str, Any] | None = None
 ) -> int:
-    """Open a ticket from a mail; its number."""
-    number = deliver(context, item or mail(), envelope).ticket_id
+    """Open a ticket from a mail; return its number."""
+    number = deliver(context, item or make_mail(), envelope).ticket_id
     assert number is not None
     return number
 
 
-def call(text: str = "please call back", **more: Any) -> Arrival:
-    """A call written down by staff, as bytes: the format whose parser is all ours."""
+def make_call_arrival(text: str = "please call back", **more: Any) -> Arrival:
+    """Return a call written down by staff, as bytes: the format whose parser is all ours."""
     fields = {
         "call_id": f"c{next(_numbers)}",
         "email": "ann@practice.example",
@@ -193,20 +190,22 @@ def call(text: str = "please call back", **more: Any) -> Arrival:
     return Arrival(transport=Transport.CONSOLE, format=Format.PHONE, raw=raw)
 
 
-def staff(session: Session, name: str, role: Role = Role.AGENT) -> Staff:
+def create_staff(session: Session, name: str, role: Role = Role.AGENT) -> Staff:
     person = Staff(name=name, email=f"{name.casefold()}@desk.example", role=role, created_at=START)
     session.add(person)
     session.flush()
     return person
 
 
-def company(session: Session, name: str, *, manager: Staff | None = None, **more: Any) -> Company:
-    made = Company(
+def create_company(
+    session: Session, name: str, *, manager: Staff | None = None, **more: Any
+) -> Company:
+    record = Company(
         name=name, key=build_company_key(name), manager=manager, created_at=START, **more
     )
-    session.add(made)
+    session.add(record)
     session.flush()
-    return made
+    return record
 
 
 def reach(context: AppContext, number: int, *milestones: Milestone, by: str = "Olga") -> None:
@@ -222,38 +221,38 @@ def complete(context: AppContext, number: int) -> None:
     reach(context, number, *Milestone)
 
 
-def audited(context: AppContext, number: int, action: str) -> list[AuditEntry]:
+def list_audit_entries(context: AppContext, number: int, action: str) -> list[AuditEntry]:
     with context.store.read_only() as session:
         rows = select(AuditEntry).where(AuditEntry.ticket_id == number, AuditEntry.action == action)
         return list(session.scalars(rows.order_by(AuditEntry.id)))
 
 
-def stages_passed(context: AppContext, number: int) -> list[str]:
-    """The stages a ticket has entered, as the audit rows say, in order."""
-    return [row.detail["stage"] for row in audited(context, number, "stage")]
+def list_stages_passed(context: AppContext, number: int) -> list[str]:
+    """Return the stages a ticket has entered, as the audit rows say, in order."""
+    return [row.detail["stage"] for row in list_audit_entries(context, number, "stage")]
 
 
-def counted(context: AppContext, *of: Any) -> int:
+def count_rows(context: AppContext, *of: Any) -> int:
     """Return how many rows of a model there are: `of` is the model, then conditions."""
     with context.store.read_only() as session:
         model, *where = of
         return session.scalar(select(func.count()).select_from(model).where(*where)) or 0
 
 
-def contact(context: AppContext, email: str) -> Contact:
+def get_contact(context: AppContext, email: str) -> Contact:
     with context.store.read_only() as session:
         return session.scalars(select(Contact).where(Contact.email == email)).one()
 
 
 def run_in_threads(*work: Any) -> list[BaseException]:
     """Run each function in a thread of its own, all at once; return what they raised."""
-    raised: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def run(function: Any) -> None:
         try:
             function()
         except BaseException as error:  # noqa: BLE001  # handed to the test
-            raised.append(error)
+            errors.append(error)
 
     threads = [Thread(target=run, args=(function,)) for function in work]
     for thread in threads:
@@ -261,4 +260,4 @@ def run_in_threads(*work: Any) -> list[BaseException]:
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive(), "a thread hangs"
-    return raised
+    return errors

@@ -128,7 +128,7 @@ class Dovecot:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.port, self.tls_port = _free_port(), _free_port()
+        self.port, self.tls_port = _find_free_port(), _find_free_port()
         self.certificate = root / "cert.pem"
         self._names = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -153,11 +153,11 @@ class Dovecot:
         (self.root / "dovecot.conf").write_text(
             CONFIG.format(root=self.root, **names, **ports, **ids)
         )
-        _certify(self.certificate, self.root / "key.pem")
+        _create_certificate(self.certificate, self.root / "key.pem")
         for path in [self.root, *self.root.rglob("*")]:
-            self._own(path)
+            self._change_owner(path)
 
-    def _own(self, path: Path) -> None:
+    def _change_owner(self, path: Path) -> None:
         if os.geteuid() == 0:
             os.chown(path, self._as, self._group)
 
@@ -169,12 +169,12 @@ class Dovecot:
         command = [BINARY, "-F", "-c", str(self.root / "dovecot.conf")]
         self._process = subprocess.Popen(command, **options)
         deadline = time.monotonic() + 60
-        while not self._answers():
+        while not self._is_answering():
             assert self._process.poll() is None, (self.root / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def _answers(self) -> bool:
+    def _is_answering(self) -> bool:
         try:
             with socket.create_connection((ALL, self.port), timeout=5) as connection:
                 return connection.recv(4) == b"* OK"
@@ -188,39 +188,39 @@ class Dovecot:
             self._process.wait()
             self._process = None
 
-    def maildir(self, user: str) -> Path:
+    def get_maildir(self, user: str) -> Path:
         folder = self.root / "mail" / user
         for part in (folder, *(folder / name for name in ("cur", "new", "tmp"))):
             if not part.exists():
                 part.mkdir()
-                self._own(part)
+                self._change_owner(part)
         return folder
 
     def deliver(self, user: str, raw: bytes) -> Path:
         """Drop a mail into a user's INBOX as a delivery agent would."""
         name = f"{time.monotonic_ns()}.{next(self._names)}.test"
-        waiting = self.maildir(user) / "tmp" / name
+        waiting = self.get_maildir(user) / "tmp" / name
         waiting.write_bytes(raw)
-        self._own(waiting)
-        return waiting.rename(self.maildir(user) / "new" / name)
+        self._change_owner(waiting)
+        return waiting.rename(self.get_maildir(user) / "new" / name)
 
     def read_only(self, user: str) -> None:
         """Take from a user the right to change anything in the INBOX (RFC 4314)."""
-        rights = self.maildir(user) / "dovecot-acl"
+        rights = self.get_maildir(user) / "dovecot-acl"
         rights.write_text("owner lr\n")
-        self._own(rights)
+        self._change_owner(rights)
 
     @contextmanager
-    def client(self, user: str, folder: str = "INBOX") -> Iterator[IMAPClient]:
+    def connect_client(self, user: str, folder: str = "INBOX") -> Iterator[IMAPClient]:
         """A second client, as a person beside the reader."""
         with IMAPClient(ALL, self.port, ssl=False, timeout=10) as client:
             client.login(user, PASSWORD)
             client.select_folder(folder)
             yield client
 
-    def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[bytes]]:
+    def read_flags(self, user: str, folder: str = "INBOX") -> dict[int, set[bytes]]:
         """UID -> flags, without the server's own \\Recent."""
-        with self.client(user, folder) as client:
+        with self.connect_client(user, folder) as client:
             found = client.get_flags(client.search("ALL"))
         return {uid: set(flags) - {b"\\Recent"} for uid, flags in found.items()}
 
@@ -229,7 +229,7 @@ class Dovecot:
 
 
 @contextmanager
-def running() -> Iterator[Dovecot]:
+def run_dovecot() -> Iterator[Dovecot]:
     """A server in a temporary folder: a short path (Unix sockets) that every user can enter."""
     root = Path(tempfile.mkdtemp(prefix="dovecot-"))
     root.chmod(0o755)
@@ -242,34 +242,35 @@ def running() -> Iterator[Dovecot]:
         shutil.rmtree(root)
 
 
-def jwt(user: str, key: bytes = JWT_KEY) -> str:
+def sign_jwt(user: str, key: bytes = JWT_KEY) -> str:
     """A token this Dovecot believes (RFC 7519, HS256), unless signed with another key."""
     now = int(time.time())
     claims = {"sub": user, "iat": now, "nbf": now - 5, "exp": now + 600}
     signed = b".".join(
-        _base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)
+        _encode_base64(json.dumps(part).encode())
+        for part in ({"alg": "HS256", "typ": "JWT"}, claims)
     )
-    return (signed + b"." + _base64(hmac.new(key, signed, hashlib.sha256).digest())).decode()
+    return (signed + b"." + _encode_base64(hmac.new(key, signed, hashlib.sha256).digest())).decode()
 
 
-def _base64(raw: bytes) -> bytes:
+def _encode_base64(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((ALL, 0))
         return int(probe.getsockname()[1])
 
 
-def _certify(certificate: Path, key_file: Path) -> None:
+def _create_certificate(certificate: Path, key_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
     names = x509.SubjectAlternativeName(
         [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(ALL))]
     )
-    signed = (
+    certificate_object = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
@@ -277,7 +278,7 @@ def _certify(certificate: Path, key_file: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(certificate_object.public_bytes(serialization.Encoding.PEM))
     form = (
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

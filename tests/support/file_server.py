@@ -21,13 +21,13 @@ from cryptography.x509.oid import NameOID
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-def certificate(folder: Path) -> Path:
-    """Certificate and key in one PEM file."""
+def create_certificate(folder: Path) -> Path:
+    """Write certificate and key into one PEM file; return its path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "files")])
     names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
@@ -39,7 +39,7 @@ def certificate(folder: Path) -> Path:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path = folder / "files.pem"
-    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
     return path
 
 
@@ -53,7 +53,7 @@ class FileServer:
         self.answers: dict[str, Answer] = {}
         self.asked: list[tuple[str, str]] = []
         self.over = Event()
-        pem = certificate(folder)
+        pem = create_certificate(folder)
         self.trusting = ssl.create_default_context(cafile=pem)
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ours.load_cert_chain(pem)
@@ -62,7 +62,7 @@ class FileServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append((self.path, self.headers["Host"]))
-                outer.answers.get(self.path, status(404))(self)
+                outer.answers.get(self.path, answer_with_status(404))(self)
 
             def log_message(self, *_: Any) -> None:
                 return
@@ -86,7 +86,7 @@ class FileServer:
         self._server.server_close()
 
 
-def gives(content: bytes, **headers: str) -> Answer:
+def answer_with(content: bytes, **headers: str) -> Answer:
     """200 with this content; `Content_Type` is a header, and so on."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -99,7 +99,7 @@ def gives(content: bytes, **headers: str) -> Answer:
     return answer
 
 
-def status(code: int, **headers: str) -> Answer:
+def answer_with_status(code: int, **headers: str) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
         for name, value in headers.items():
@@ -109,7 +109,7 @@ def status(code: int, **headers: str) -> Answer:
     return answer
 
 
-def trickles(over: Event, *, head: bool) -> Answer:
+def answer_slowly(over: Event, *, head: bool) -> Answer:
     """A byte now and then, without end: of the content, or of the header before it."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

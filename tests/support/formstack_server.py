@@ -29,25 +29,25 @@ FIELDS = {  # number: label, type, the answer as the API has it
 }
 
 
-def wall(moment: datetime) -> str:
+def format_wall_time(moment: datetime) -> str:
     return moment.astimezone(EASTERN).strftime(WALL)
 
 
-def moment(asked: str, fold: int) -> datetime:
-    return datetime.strptime(asked, WALL).replace(tzinfo=EASTERN, fold=fold).astimezone(UTC)
+def parse_wall_time(text: str, fold: int) -> datetime:
+    return datetime.strptime(text, WALL).replace(tzinfo=EASTERN, fold=fold).astimezone(UTC)
 
 
-def by_text(asked: str, sent: datetime) -> bool:
+def compare_as_text(asked: str, sent: datetime) -> bool:
     """A server that keeps wall times and compares them as they stand."""
-    return wall(sent) >= asked
+    return format_wall_time(sent) >= asked
 
 
-def first_of_two(asked: str, sent: datetime) -> bool:
-    return sent >= moment(asked, 0)
+def compare_with_first(asked: str, sent: datetime) -> bool:
+    return sent >= parse_wall_time(asked, 0)
 
 
-def second_of_two(asked: str, sent: datetime) -> bool:
-    return sent >= moment(asked, 1)
+def compare_with_second(asked: str, sent: datetime) -> bool:
+    return sent >= parse_wall_time(asked, 1)
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Formstack:
     password: str = ""
     forms: dict[str, list[Sent]] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
-    later: Callable[[str, datetime], bool] = by_text
+    later: Callable[[str, datetime], bool] = compare_as_text
     labels: bool = True  # whether a list has them
     data: bool = True  # whether a list has the answers
     newest_first: bool = False  # whatever is asked
@@ -96,7 +96,7 @@ class Formstack:
         ]
 
 
-def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resources
+def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resources
     made = Flask("formstack")
 
     @made.before_request
@@ -105,10 +105,12 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         if formstack.answers and (fault := formstack.answers.pop(0)) is not None:
             return fault
         if request.headers.get("Authorization") != f"Bearer {formstack.token}":
-            return json_answer({"status": "error", "error": "The OAuth2 token is invalid"}, 401)
+            return make_json_answer(
+                {"status": "error", "error": "The OAuth2 token is invalid"}, 401
+            )
         password_in_request = request.headers.get("X-FS-ENCRYPTION-PASSWORD", "")
         if "submission" in request.path and password_in_request != formstack.password:
-            return json_answer(
+            return make_json_answer(
                 {"status": "error", "error": "An error occurred while decrypting the submissions"},
                 400,
             )
@@ -119,12 +121,12 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     def forms() -> Response:
         listed = [{"id": form, "name": f"Form {form}"} for form in formstack.forms]
         first = request.args.get("page") == "1" or request.args.get("pageNumber") == "1"
-        return json_answer({"forms": listed if first else [], "total": len(listed)})
+        return make_json_answer({"forms": listed if first else [], "total": len(listed)})
 
     @made.get("/api/v2/form/<form>/field.json")
     def fields(form: str) -> Response:
         del form
-        return json_answer(
+        return make_json_answer(
             [{"id": n, "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()]
         )
 
@@ -133,7 +135,7 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         listed = [
             {"id": int(n), "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()
         ]
-        return json_answer(
+        return make_json_answer(
             {
                 "id": int(form),
                 "fields": listed if request.args.get("withFields") == "true" else None,
@@ -151,8 +153,12 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     @made.get("/api/v2/submission/<number>.json")
     def submission(number: str) -> Response:
         one = next(s for sent in formstack.forms.values() for s in sent if s.number == number)
-        return json_answer(
-            {"id": number, "timestamp": wall(one.at), "data": list(answered(one).values())}
+        return make_json_answer(
+            {
+                "id": number,
+                "timestamp": format_wall_time(one.at),
+                "data": list(answered(one).values()),
+            }
         )
 
     def page(
@@ -160,11 +166,11 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     ) -> Response:
         formstack.before()
         if form in formstack.forbidden:
-            return json_answer({"error": "You do not have access to this form"}, 403)
+            return make_json_answer({"error": "You do not have access to this form"}, 403)
         if form not in formstack.forms:
-            return json_answer({"error": "The form was not found"}, 404)
+            return make_json_answer({"error": "The form was not found"}, 404)
         asked = request.args
-        assert moment(asked[since], 0), "not a wall time"
+        assert parse_wall_time(asked[since], 0), "not a wall time"
         found = [s for s in formstack.forms[form] if formstack.later(asked[since], s.at)]
         found.sort(key=lambda s: s.at, reverse=formstack.newest_first or asked.get(order) != "ASC")
         step = min(int(asked[size]), 100)
@@ -172,12 +178,12 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
         listed = [
             {
                 "id": s.number,
-                "timestamp": wall(s.at),
+                "timestamp": format_wall_time(s.at),
                 **({"data": shape(s)} if formstack.data else {}),
             }
             for s in part
         ]
-        return json_answer(
+        return make_json_answer(
             {"submissions": listed, "total": len(found), "pages": -(-len(found) // step)}
         )
 
@@ -196,7 +202,7 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
                 "label": label,
                 "type": kind,
                 "parsedValue": value,
-                "displayValue": _shown(value),
+                "displayValue": _format_value(value),
             }
             for n, (label, kind, value) in FIELDS.items()
         ]
@@ -207,17 +213,17 @@ def app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resourc
     return made
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(value.values())
     return "\n".join(value) if isinstance(value, list) else value or ""
 
 
-def json_answer(content: Any, status: int = 200, **headers: str) -> Response:
+def make_json_answer(content: Any, status: int = 200, **headers: str) -> Response:
     return Response(json.dumps(content), status, {"Content-Type": "application/json", **headers})
 
 
-def webhook_says(one: Sent, form: str = "77") -> bytes:
+def build_webhook_body(one: Sent, form: str = "77") -> bytes:
     """Return what the webhook posts of a submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():
@@ -230,9 +236,9 @@ def webhook_says(one: Sent, form: str = "77") -> bytes:
 
 
 @contextmanager
-def running(base: str = "/api/v2") -> Iterator[Formstack]:
+def run_formstack(base: str = "/api/v2") -> Iterator[Formstack]:
     formstack = Formstack()
-    server = make_server("127.0.0.1", 0, app(formstack), threaded=True)
+    server = make_server("127.0.0.1", 0, create_app(formstack), threaded=True)
     formstack.url = f"http://127.0.0.1:{server.port}{base}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -244,5 +250,5 @@ def running(base: str = "/api/v2") -> Iterator[Formstack]:
         server.server_close()
 
 
-def utc(*when: int) -> datetime:
+def make_utc(*when: int) -> datetime:
     return datetime(*when, tzinfo=UTC)  # type: ignore[misc]

@@ -29,7 +29,7 @@ class Proxy:
 
 
 @contextmanager
-def running(host: str, port: int) -> Iterator[Proxy]:
+def run_proxy(host: str, port: int) -> Iterator[Proxy]:
     """Run a proxy on a port of its own while the block lasts."""
     with socket.create_server((host, 0)) as listener:
         proxy = Proxy(listener.getsockname()[1])
@@ -43,8 +43,8 @@ def running(host: str, port: int) -> Iterator[Proxy]:
                     server = socket.create_connection((host, port))
                     connections.extend((client, server))
                     for work in (
-                        lambda c=client, s=server: _down(c, s),
-                        lambda c=client, s=server: _up(proxy, c, s),
+                        lambda c=client, s=server: _forward_to_client(c, s),
+                        lambda c=client, s=server: _forward_to_server(proxy, c, s),
                     ):
                         threads.append(threading.Thread(target=work, daemon=True))
                         threads[-1].start()
@@ -69,14 +69,14 @@ def _end(connection: socket.socket) -> None:
     connection.close()
 
 
-def _down(client: socket.socket, server: socket.socket) -> None:
+def _forward_to_client(client: socket.socket, server: socket.socket) -> None:
     with suppress(OSError):
         while data := server.recv(65536):
             client.sendall(data)
     _end(client)
 
 
-def _up(proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+def _forward_to_server(proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
     with suppress(OSError, ValueError), client.makefile("rb") as lines:
         while line := lines.readline():
             proxy.client_lines.append(line)

@@ -38,7 +38,7 @@ def until(true: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def mail(subject: str, body: str = "hello") -> bytes:
+def make_raw_mail(subject: str, body: str = "hello") -> bytes:
     return f"From: ann@example.com\r\nTo: desk\r\nSubject: {subject}\r\n\r\n{body}\r\n".encode()
 
 
@@ -70,7 +70,7 @@ class Reader:
     timing: RetryTiming = QUICK
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def run(self) -> Iterator[None]:
         context, pause = self.context, timedelta(seconds=self.pause)
         reader_context = ReaderContext(
             settings=context.settings.model_copy(update={"imap_poll_seconds": 0.1}),
@@ -87,22 +87,22 @@ class Reader:
         with read_in_thread((self.box,), reader_context):
             yield
 
-    def looked(self, times: int = 2) -> None:
+    def wait_for_looks(self, times: int = 2) -> None:
         enough = len(self.looks) + times
         until(lambda: len(self.looks) >= enough, 20)
 
 
-def subjects(context: AppContext) -> list[str]:
+def list_subjects(context: AppContext) -> list[str]:
     process_waiting(context)
     with context.store.read_only() as session:
         return sorted(session.scalars(select(Ticket.subject)))
 
 
-def troubles(context: AppContext) -> list[tuple[int, str]]:
+def list_troubles(context: AppContext) -> list[tuple[int, str]]:
     return [(one["count"], one["reason"]) for one in present_status(context)["troubles"]]
 
 
-def spoiling(answer: bytes, *uids: int, what: bytes = b"") -> imap_proxy.Spoil:
+def make_spoiler(answer: bytes, *uids: int, what: bytes = b"") -> imap_proxy.Spoil:
     """Answer each FETCH that asks for one of these mails, of all mails if none is named."""
 
     def spoil(line: bytes) -> bytes | None:

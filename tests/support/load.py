@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-from tests.support.processes import Installation, mail
+from tests.support.processes import Installation, make_raw_mail
 
 HELLO = (
     b"EHLO clinic.example",
@@ -46,7 +46,7 @@ class MemoryWatch:
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
+        self._thread = threading.Thread(target=self._take_sample)
         self.before = self.peak = self.now
 
     @property
@@ -61,7 +61,7 @@ class MemoryWatch:
         self._ended.set()
         self._thread.join()
 
-    def _sample(self) -> None:
+    def _take_sample(self) -> None:
         while not self._ended.wait(0.02):
             self.peak = max(self.peak, self.now)
 
@@ -71,20 +71,20 @@ def send_many(installation: Installation, count: int, connections: int) -> Answe
 
     Each connection stays open for all of its mails.
     """
-    left = iter(range(count))
+    remaining = iter(range(count))
     lock = threading.Lock()
 
     def client(answers: Answers) -> None:
         with smtplib.SMTP("127.0.0.1", installation.smtp, timeout=LATEST) as smtp:
             while True:
                 with lock:
-                    if next(left, None) is None:
+                    if next(remaining, None) is None:
                         return
                 began = time.monotonic()
                 smtp.ehlo_or_helo_if_needed()
                 smtp.mail("a@clinic.example")
                 smtp.rcpt("support@localhost")
-                answers.add(smtp.data(mail())[0], time.monotonic() - began)
+                answers.add(smtp.data(make_raw_mail())[0], time.monotonic() - began)
 
     return _run_clients(client, connections)
 
@@ -94,7 +94,7 @@ def send_large(installation: Installation, sessions: int, octets: int) -> Answer
 
     def client(answers: Answers) -> None:
         began = time.monotonic()
-        head = mail()
+        head = make_raw_mail()
         rest = octets - len(head) - 2
         with socket.create_connection(
             ("127.0.0.1", installation.smtp), timeout=LATEST

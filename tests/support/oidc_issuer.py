@@ -9,7 +9,7 @@ import httpx
 import oidc_provider_mock
 
 from tests.acceptance.browser.browser import serve
-from tests.support.signed_in_client import Desk, invited
+from tests.support.signed_in_client import Desk, invite
 from workflow.context import AppContext
 from workflow.settings.settings import Oidc
 
@@ -35,10 +35,10 @@ class Issuer:
             {**environ, "HTTP_HOST": self.called.get(path, environ["HTTP_HOST"])}, start
         )
 
-    def knows(self, subject: str, **claims: object) -> None:
+    def add_subject(self, subject: str, **claims: object) -> None:
         httpx.put(f"{self.url}/users/{subject}", json=claims).raise_for_status()
 
-    def lets_in(self, address: str, subject: str) -> str:
+    def sign_in(self, address: str, subject: str) -> str:
         """Sign in at the issuer; return the address that it redirects the browser to."""
         answer = httpx.post(address, data={"sub": subject})
         assert answer.status_code == 302, answer.text
@@ -46,16 +46,16 @@ class Issuer:
 
 
 @contextmanager
-def issuing() -> Iterator[Issuer]:
+def run_issuer() -> Iterator[Issuer]:
     """Run an issuer while the block lasts."""
     issuer = Issuer(oidc_provider_mock.app(require_nonce=True))
     with serve(issuer) as issuer.url:
         yield issuer
 
 
-def with_issuer(context: AppContext, url: str, **more: object) -> AppContext:
+def add_issuer(context: AppContext, url: str, **more: object) -> AppContext:
     """Return the context with this issuer; ann has an account."""
     oidc = Oidc(name="the clinic's sign-in", issuer=url, client_id="us", client_secret="s")
     made = replace(context, settings=context.settings.model_copy(update={"oidc": oidc, **more}))
-    assert Desk(made).join(invited(made), "Ann Lee", ANN).status_code == 302
+    assert Desk(made).join(invite(made), "Ann Lee", ANN).status_code == 302
     return made

@@ -13,7 +13,7 @@ from workflow.models.core import OutgoingMail
 
 
 @contextmanager
-def sending_through(context: AppContext, url: str) -> Iterator[AppContext]:
+def send_through(context: AppContext, url: str) -> Iterator[AppContext]:
     """Give the same context, opened again with this relay."""
     settings = context.settings.model_copy(update={"relay_url": SecretStr(url)})
     opened = open_context(settings, notifier=Woken(), clock=context.clock)
@@ -21,7 +21,7 @@ def sending_through(context: AppContext, url: str) -> Iterator[AppContext]:
     opened.close()
 
 
-def outgoing(context: AppContext, number: int = 1) -> OutgoingMail:
+def get_outgoing_mail(context: AppContext, number: int = 1) -> OutgoingMail:
     with context.store.read_only() as session:
         return session.get_one(OutgoingMail, number)
 

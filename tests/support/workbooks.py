@@ -36,26 +36,26 @@ Edit = Callable[[openpyxl.Workbook], object]
 Change = Callable[[bytes], bytes | None]
 
 
-def book(*rows: list[object], edit: Edit | None = None) -> bytes:
-    made = openpyxl.Workbook()
+def build_book(*rows: list[object], edit: Edit | None = None) -> bytes:
+    workbook = openpyxl.Workbook()
     for row in rows:
-        made.worksheets[0].append(row)
+        workbook.worksheets[0].append(row)
     if edit:
-        edit(made)
+        edit(workbook)
     out = io.BytesIO()
-    made.save(out)
+    workbook.save(out)
     return out.getvalue()
 
 
-def book_with_shared_texts(*headers: list[str]) -> bytes:
-    """A workbook whose texts stand in a part of their own, as Excel saves it.
+def build_book_with_shared_texts(*headers: list[str]) -> bytes:
+    """Return a workbook whose texts are in a part of their own, as Excel saves it.
 
     There is a sheet for each of these first rows. openpyxl writes texts into their cells, so the
     parts are changed here.
     """
-    raw = book(*([headers[0]] if headers else []))
+    raw = build_book(*([headers[0]] if headers else []))
     if headers[1:]:
-        raw = book(
+        raw = build_book(
             headers[0],
             edit=lambda made: [made.create_sheet().append(header) for header in headers[1:]],
         )
@@ -69,46 +69,46 @@ def book_with_shared_texts(*headers: list[str]) -> bytes:
         return re.sub(rb'<c([^>]*) t="inlineStr"><is><t>([^<]*)</t></is></c>', number, part)
 
     for count in range(1, len(headers) + 1):
-        raw = rewritten(raw, f"xl/worksheets/sheet{count}.xml", share)
+        raw = rewrite_part(raw, f"xl/worksheets/sheet{count}.xml", share)
     items = b"".join(b"<si><t>%s</t></si>" % text for text in texts)
     main = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    raw = added(raw, "xl/sharedStrings.xml", b'<sst xmlns="%s">%s</sst>' % (main, items))
-    raw = rewritten(
+    raw = add_part(raw, "xl/sharedStrings.xml", b'<sst xmlns="%s">%s</sst>' % (main, items))
+    raw = rewrite_part(
         raw, "[Content_Types].xml", lambda old: old.replace(b"</Types>", SHARED_TYPE + b"</Types>")
     )
     link = f'<Relationship Id="shared" Type="{RELATED}/sharedStrings" Target="sharedStrings.xml"/>'
-    return rewritten(
+    return rewrite_part(
         raw,
         "xl/_rels/workbook.xml.rels",
         lambda old: old.replace(b"</Relationships>", link.encode() + b"</Relationships>"),
     )
 
 
-def added(raw: bytes, part: str, content: bytes) -> bytes:
-    """The zip with one part more."""
+def add_part(raw: bytes, part: str, content: bytes) -> bytes:
+    """Return the zip with one part more."""
     out = io.BytesIO(raw)
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as made:
         made.writestr(part, content)
     return out.getvalue()
 
 
-def hoarding(*header: str) -> bytes:
-    """A workbook of four megabytes that takes two hundred to open.
+def build_hoarding_book(*header: str) -> bytes:
+    """Return a workbook of four megabytes that takes two hundred to open.
 
     It counts to a million and a half.
     """
     more = b"".join(b"<si><t>%d</t></si>" % n for n in range(1_500_000))
-    changed = rewritten(
-        book_with_shared_texts([*header]),
+    new_parts = rewrite_part(
+        build_book_with_shared_texts([*header]),
         "xl/sharedStrings.xml",
         lambda old: old.replace(b"</sst>", more + b"</sst>"),
     )
-    assert len(changed) < 5_000_000
-    return changed
+    assert len(new_parts) < 5_000_000
+    return new_parts
 
 
-def rewritten(raw: bytes, part: str, change: Change) -> bytes:
-    """The zip with one part changed, or left out where `change` returns None."""
+def rewrite_part(raw: bytes, part: str, change: Change) -> bytes:
+    """Return the zip with one part changed, or left out where `change` returns None."""
     out = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(raw)) as old,
@@ -121,7 +121,7 @@ def rewritten(raw: bytes, part: str, change: Change) -> bytes:
     return out.getvalue()
 
 
-def saved_as(kind: str, raw: bytes, folder: Path) -> bytes:
+def save_as(kind: str, raw: bytes, folder: Path) -> bytes:
     """Return a workbook as LibreOffice saves it in another format."""
     (folder / "made.xlsx").write_bytes(raw)
     home = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
@@ -140,14 +140,14 @@ def saved_as(kind: str, raw: bytes, folder: Path) -> bytes:
     return next(out.glob("made.*")).read_bytes()
 
 
-def locked(raw: bytes, password: str) -> bytes:
+def lock_workbook(raw: bytes, password: str) -> bytes:
     """The workbook as Excel saves it with a password (ECMA-376 agile encryption)."""
     out = io.BytesIO()
     msoffcrypto.format.ooxml.OOXMLFile(io.BytesIO(raw)).encrypt(password, out)
     return out.getvalue()
 
 
-def locked_old(raw: bytes, password: str) -> bytes:
+def lock_old_workbook(raw: bytes, password: str) -> bytes:
     """Write an .xls whose records are encrypted.
 
     RC4, MS-XLS §2.2.10; the record of who saved it is the one on the lock.
@@ -182,8 +182,8 @@ def read(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list
     ]
 
 
-def texts(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list[list[str]]:
-    """The texts of a table, row by row, blank ones left out."""
+def read_texts(raw: bytes, options: Options = DEFAULT_OPTIONS, table: int = 0) -> list[list[str]]:
+    """Return the texts of a table, row by row, blank ones left out."""
     return [[value.text for value in row.values()] for row in read(raw, options, table)]
 
 
@@ -200,15 +200,15 @@ def record(kind: int, data: bytes = b"") -> bytes:
             return head + size + data
 
 
-def wide(text: str) -> bytes:
+def encode_wide(text: str) -> bytes:
     return struct.pack("<I", len(text)) + text.encode("utf-16-le")
 
 
-def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
+def build_cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
     return record(kind, struct.pack("<II", column, style) + data)
 
 
-def row(number: int, *cells: bytes, hidden: bool = False) -> bytes:
+def build_row(number: int, *cells: bytes, hidden: bool = False) -> bytes:
     return record(
         0, struct.pack("<IIHBBBI", number, 0, 300, 0, 0x10 if hidden else 0, 0, 0)
     ) + b"".join(cells)
@@ -219,7 +219,7 @@ RELATED = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 PACKAGED = "http://schemas.openxmlformats.org/package/2006"
 
 
-def related(**to: str) -> str:
+def build_relationships(**to: str) -> str:
     inner = "".join(
         f'<Relationship Id="{key}" Type="{RELATED}/{key[:-1]}" Target="{at}"/>'
         for key, at in to.items()
@@ -227,7 +227,7 @@ def related(**to: str) -> str:
     return f'<Relationships xmlns="{PACKAGED}/relationships">{inner}</Relationships>'
 
 
-def xlsb(
+def build_xlsb(
     rows: bytes,
     strings: list[str],
     formats: list[str],
@@ -239,11 +239,14 @@ def xlsb(
     """A binary workbook whose first sheet has these rows; style n+1 has the n-th format."""
     names = [f"Sheet{number + 1}" for number in range(len(states))]
     sheets = b"".join(
-        record(156, struct.pack("<II", state, at + 1) + wide("worksheet1") + wide(name))
+        record(
+            156, struct.pack("<II", state, at + 1) + encode_wide("worksheet1") + encode_wide(name)
+        )
         for at, (name, state) in enumerate(zip(names, states, strict=True))
     )
     codes = b"".join(
-        record(44, struct.pack("<H", 164 + at) + wide(code)) for at, code in enumerate(formats)
+        record(44, struct.pack("<H", 164 + at) + encode_wide(code))
+        for at, code in enumerate(formats)
     )
     xfs = b"".join(
         record(47, struct.pack("<HH12x", 0, code)) for code in (0, *range(164, 164 + len(formats)))
@@ -253,8 +256,8 @@ def xlsb(
             f'<Types xmlns="{PACKAGED}/content-types"><Default Extension="bin" '
             f'ContentType="{TYPE}.sheet.binary.macroEnabled.main"/></Types>'
         ),
-        "_rels/.rels": related(officeDocument1="xl/workbook.bin"),
-        "xl/_rels/workbook.bin.rels": related(
+        "_rels/.rels": build_relationships(officeDocument1="xl/workbook.bin"),
+        "xl/_rels/workbook.bin.rels": build_relationships(
             worksheet1="worksheets/sheet1.bin",
             sharedStrings1="sharedStrings.bin",
             styles1="styles.bin",
@@ -279,7 +282,7 @@ def xlsb(
         ),
         "xl/sharedStrings.bin": (
             record(159, struct.pack("<II", len(strings), len(strings)))
-            + b"".join(record(19, b"\0" + wide(text)) for text in strings)
+            + b"".join(record(19, b"\0" + encode_wide(text)) for text in strings)
             + record(160)
         ),
         "xl/worksheets/sheet1.bin": (

@@ -18,7 +18,7 @@ from werkzeug.test import Client, TestResponse
 from ingest.intake import Intake
 from ingest.processing.process import process_waiting
 from parsers.formstack.values import Json
-from tests.support.context import counted
+from tests.support.context import count_rows
 from webhooks.app import create_app
 from webhooks.body import remove_handshake
 from webhooks.signature import _matches
@@ -154,7 +154,7 @@ def test_the_handshake_key_is_never_stored_however_it_is_written(
     sender = Sender(context, formstack_key="k")
     kind = "application/x-www-form-urlencoded" if b"=" in body else "application/json"
     assert sender.post("k", body, kind=kind) in {202, 415}
-    assert counted(context, Delivery) == 1
+    assert count_rows(context, Delivery) == 1
     with context.store.read_only() as session:
         kept = session.get_one(Delivery, 1)
     raw = context.blob_store.read(kept.content, kept.blob)

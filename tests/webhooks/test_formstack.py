@@ -21,7 +21,7 @@ from ingest.formstack.spool import Spool
 from ingest.intake import AcceptAll, Arrival, Intake
 from ingest.processing.process import process_waiting
 from parsers.item import Format
-from tests.support.context import counted
+from tests.support.context import count_rows
 from tests.support.smtp_client import until
 from webhooks import app
 from webhooks.app import create_app
@@ -113,7 +113,7 @@ def test_a_signed_form_is_stored_before_the_yes_and_becomes_a_ticket_with_its_li
     webhook: WebhookServer,
 ) -> None:
     assert webhook.form().status_code == 202
-    assert counted(webhook.context, Delivery) == 1
+    assert count_rows(webhook.context, Delivery) == 1
     process_waiting(webhook.context)
     with webhook.context.store.read_only() as session:
         ticket = session.scalars(select(Ticket)).one()
@@ -131,7 +131,7 @@ def test_json_is_taken_like_a_form(webhook: WebhookServer) -> None:
     body = json.dumps(FORM).encode()
     assert webhook.post(body, kind="application/json; charset=utf-8").status_code == 202
     process_waiting(webhook.context)
-    assert counted(webhook.context, Ticket) == 1
+    assert count_rows(webhook.context, Ticket) == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_form_without_the_right_signature_is_401_and_nothing_is_stored(
     headers = {"X-FS-Signature": signature.encode()} if signature else {}
     answer = httpx.post(f"{webhook.url}/formstack", content=body, headers=headers)
     assert answer.status_code == 401
-    assert counted(webhook.context, Delivery) == 0
+    assert count_rows(webhook.context, Delivery) == 0
 
 
 def test_the_raw_bytes_are_verified_not_what_they_mean(webhook: WebhookServer) -> None:
@@ -185,7 +185,7 @@ def test_the_handshake_key_is_never_stored(webhook: WebhookServer, kind: str) ->
 
 def test_a_form_over_the_limit_is_413(webhook: WebhookServer) -> None:
     assert webhook.form(Message="M" * 11_000).status_code == 413
-    assert counted(webhook.context, Delivery) == 0
+    assert count_rows(webhook.context, Delivery) == 0
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_signed_body_that_cannot_be_read_is_415_and_kept_as_failed(
 ) -> None:
     assert webhook.post(body, kind=kind).status_code == 415
     process_waiting(webhook.context)
-    assert counted(webhook.context, Ticket) == 0
+    assert count_rows(webhook.context, Ticket) == 0
     with webhook.context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     assert delivery.state is DeliveryState.FAILED
@@ -217,7 +217,7 @@ def test_bytes_once_refused_for_their_content_type_are_read_when_they_come_again
     webhook.post(body, kind="text/plain")
     assert webhook.post(body).status_code == 202
     process_waiting(webhook.context)
-    assert counted(webhook.context, Ticket) == 1
+    assert count_rows(webhook.context, Ticket) == 1
 
 
 def test_without_a_key_the_webhook_answers_503_to_everybody(
@@ -244,9 +244,9 @@ def test_the_same_submission_five_times_at_once_and_in_two_encodings_is_one_tick
         t.join()
     assert webhook.post(json.dumps(FORM).encode(), kind="application/json").status_code == 202
     process_waiting(any_context)
-    assert counted(any_context, Ticket) == 1
-    assert counted(any_context, Delivery) == 2
-    assert counted(any_context, Receipt) == 6
+    assert count_rows(any_context, Ticket) == 1
+    assert count_rows(any_context, Delivery) == 2
+    assert count_rows(any_context, Receipt) == 6
 
 
 def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_home(
@@ -258,7 +258,7 @@ def test_with_the_database_away_the_form_goes_into_the_sealed_spool_and_later_ho
     assert b"secret" not in files[0].read_bytes()
     assert spool.drain(context) == 1
     process_waiting(context)
-    assert counted(context, Ticket, Ticket.format == Format.FORMSTACK) == 1
+    assert count_rows(context, Ticket, Ticket.format == Format.FORMSTACK) == 1
     assert not list((context.settings.home / "spool").iterdir())
 
 
@@ -367,7 +367,7 @@ def test_with_a_full_spool_the_database_is_asked_again_though_it_was_away(
     assert webhook.form().status_code == 503
     failing.clear()
     assert webhook.form().status_code == 202
-    assert counted(context, Delivery) == 1
+    assert count_rows(context, Delivery) == 1
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])

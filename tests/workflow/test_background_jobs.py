@@ -15,8 +15,15 @@ from rq.serializers import JSONSerializer
 from ingest.formstack.spool import SPOOL_FOLDER, Spool
 from ingest.intake import READ_QUEUE, Arrival, Intake, Transport
 from parsers.item import Address, Format
-from tests.support.context import HandClock, Woken, call, counted, mail, ticket_of
-from tests.support.servers import Valkey, free_port
+from tests.support.context import (
+    HandClock,
+    Woken,
+    count_rows,
+    make_call_arrival,
+    make_mail,
+    open_ticket,
+)
+from tests.support.servers import Valkey, find_free_port
 from workflow import background_jobs
 from workflow.background_jobs import JobNotifier
 from workflow.context import AppContext, open_context
@@ -75,7 +82,7 @@ def burst(
 def test_a_job_that_an_earlier_release_queued_still_runs(
     woken_context: AppContext, redis: Redis, burst: Any
 ) -> None:
-    delivery = ticketless_mail(woken_context)
+    delivery = store_ticketless_mail(woken_context)
     redis.flushall()  # only the job of the earlier release is left
     queue = Queue(READ_QUEUE, connection=redis, serializer=JSONSerializer)
     queue.enqueue("workflow.jobs.run", READ_QUEUE)
@@ -84,7 +91,7 @@ def test_a_job_that_an_earlier_release_queued_still_runs(
         assert session.get_one(Delivery, delivery).state is DeliveryState.PROCESSED
 
 
-def ticketless_mail(context: AppContext) -> int:
+def store_ticketless_mail(context: AppContext) -> int:
     """Store a mail that no worker has processed yet; return its delivery."""
     raw = b"From: ann@practice.example\r\nSubject: a question\r\n\r\nplease help\r\n"
     arrival = Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)
@@ -116,11 +123,11 @@ def decompress(data: bytes) -> bytes:
 
 
 def count_pending(context: AppContext) -> int:
-    return counted(context, Delivery, Delivery.state == DeliveryState.PENDING)
+    return count_rows(context, Delivery, Delivery.state == DeliveryState.PENDING)
 
 
 def count_unsent(context: AppContext) -> int:
-    return counted(context, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
+    return count_rows(context, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
 
 
 # -- hints ----
@@ -153,9 +160,12 @@ def test_a_wake_fires_after_the_commit_and_not_without_one(
 def test_redis_holds_names_and_not_a_word_of_a_customers(
     woken_context: AppContext, redis: Redis
 ) -> None:
-    Intake(woken_context).accept(call(WORDS, name=WORDS, email="jane@practice.example"))
-    ticket_of(
-        woken_context, mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example"))
+    Intake(woken_context).accept(
+        make_call_arrival(WORDS, name=WORDS, email="jane@practice.example")
+    )
+    open_ticket(
+        woken_context,
+        make_mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example")),
     )
     held = dump_redis(redis)
     for word in ("Jane", "1970", "practice"):
@@ -171,11 +181,11 @@ def test_redis_holds_names_and_not_a_word_of_a_customers(
 def test_a_worker_drains_everything_that_waits(woken_context: AppContext, burst: Any) -> None:
     intake = Intake(woken_context)
     for n in range(20):
-        intake.accept(call(WORDS, email=f"c{n}@practice.example"))
+        intake.accept(make_call_arrival(WORDS, email=f"c{n}@practice.example"))
     burst()
     assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
     assert (
-        counted(woken_context, Ticket)
+        count_rows(woken_context, Ticket)
         == len(list((woken_context.settings.home / "outbox").glob("*.eml")))
         == 20
     )
@@ -204,7 +214,7 @@ def test_flushall_loses_nothing_because_the_sweep_hints_again(
 ) -> None:
     intake = Intake(woken_context)
     for n in range(5):
-        intake.accept(call(email=f"c{n}@practice.example"))
+        intake.accept(make_call_arrival(email=f"c{n}@practice.example"))
     redis.flushall()
     burst()
     assert count_pending(woken_context) == 5
@@ -217,7 +227,7 @@ def test_flushall_loses_nothing_because_the_sweep_hints_again(
 def test_what_no_worker_takes_the_sweep_does_itself(
     woken_context: AppContext, redis: Redis, clock: HandClock
 ) -> None:
-    Intake(woken_context).accept(call())
+    Intake(woken_context).accept(make_call_arrival())
     redis.flushall()
     clock.turn(seconds=21)
     sweep.sweep(woken_context, redis_away=lambda: False)
@@ -229,18 +239,18 @@ def test_what_no_worker_takes_the_sweep_does_itself(
 def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
     settings: Settings, sqlite_url: str, clock: HandClock
 ) -> None:
-    notifier = JobNotifier(f"redis://127.0.0.1:{free_port()}")
+    notifier = JobNotifier(f"redis://127.0.0.1:{find_free_port()}")
     context = open_context(
         settings.model_copy(update={"database_url": sqlite_url}), notifier=notifier, clock=clock
     )
-    Intake(context).accept(call())
+    Intake(context).accept(make_call_arrival())
     assert notifier.is_redis_away
     sweep.sweep(context, redis_away=lambda: notifier.is_redis_away)
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
     sweep.sweep(
         context, redis_away=lambda: notifier.is_redis_away
     )  # the next round sends what the first one has queued
-    assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 1
+    assert count_rows(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 1
     context.close()
     notifier.close()
 
@@ -278,19 +288,19 @@ def test_a_redis_that_is_away_is_left_alone_for_a_while() -> None:
 def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(
     context: AppContext, clock: HandClock
 ) -> None:
-    ticket_of(context)
+    open_ticket(context)
     clock.turn(hours=73)
     sweep.sweep(context, redis_away=lambda: False)
     sweep.sweep(context, redis_away=lambda: False)
-    assert counted(context, Task) == 2
+    assert count_rows(context, Task) == 2
     with context.store.read_only() as session:
         assert session.get_one(Heartbeat, "clock").at == clock()
 
 
 def test_a_sweep_drains_the_spool(context: AppContext, woken: Woken) -> None:
-    Spool(context.settings.home / SPOOL_FOLDER, context.sealer).store(call())
+    Spool(context.settings.home / SPOOL_FOLDER, context.sealer).store(make_call_arrival())
     sweep.sweep(context, redis_away=lambda: True)
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
     assert "read" in woken
 
 

@@ -13,7 +13,7 @@ import parsers
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Address, Attachment, Format, InboundItem, ParseError
-from tests.support.context import HandClock, call, complete, counted, mail
+from tests.support.context import HandClock, complete, count_rows, make_call_arrival, make_mail
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
 from workflow.mail import sender
@@ -35,7 +35,7 @@ def logged() -> None:
 
 def make_marked_item() -> InboundItem:
     file = Attachment(FILE, "application/pdf", f"{FULL_NAME}".encode())
-    return mail(
+    return make_mail(
         f"{FULL_NAME} {CLAIM}",
         subject=f"about {FULL_NAME}",
         sender=Address(FULL_NAME, EMAIL),
@@ -81,7 +81,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
                 envelope={"mail_from": EMAIL},
             )
         )
-    intake.accept(call(f"{FULL_NAME} {CLAIM}", name=FULL_NAME, email=EMAIL))
+    intake.accept(make_call_arrival(f"{FULL_NAME} {CLAIM}", name=FULL_NAME, email=EMAIL))
     relay.answers = [
         f"450 4.2.0 <{EMAIL}> greylisted {FULL_NAME}",
         f"550 5.1.1 <{EMAIL}> unknown {FULL_NAME}",
@@ -99,8 +99,8 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     sender.send_waiting(context)
 
     assert len(tickets) == 2
-    assert counted(context, Delivery, Delivery.state == DeliveryState.FAILED) == 2
-    assert counted(context, OutgoingMail) >= 2
+    assert count_rows(context, Delivery, Delivery.state == DeliveryState.FAILED) == 2
+    assert count_rows(context, OutgoingMail) >= 2
     with context.store.read_only() as session:
         for model in (AuditEntry, Task):
             for kept in session.scalars(select(model)):
@@ -133,9 +133,9 @@ def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[st
 
 
 def test_an_item_and_an_arrival_do_not_show_their_text_when_printed() -> None:
-    arrival = call(FULL_NAME)
+    arrival = make_call_arrival(FULL_NAME)
     assert NAME not in repr(arrival)
-    item = mail(
+    item = make_mail(
         FULL_NAME,
         html=FULL_NAME,
         details=(("Patient", FULL_NAME),),

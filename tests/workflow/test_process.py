@@ -6,13 +6,13 @@ import pytest
 
 from tests.support.context import (
     HandClock,
-    audited,
     complete,
     file_in,
-    mail,
+    list_audit_entries,
+    list_stages_passed,
+    make_mail,
+    open_ticket,
     reach,
-    stages_passed,
-    ticket_of,
 )
 from workflow import process
 from workflow.context import AppContext
@@ -97,18 +97,18 @@ def test_a_reopened_ticket_keeps_only_what_belongs_to_the_stages_before() -> Non
 
 
 def run_on_the_desk(context: AppContext, ordering: tuple[Milestone, ...]) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     reach(context, number, *ordering[:-1])
     with context.store.read_only() as session:
         assert session.get_one(Ticket, number).status is Status.OPEN
     reach(context, number, ordering[-1])
-    assert stages_passed(context, number) == MANUAL
+    assert list_stages_passed(context, number) == MANUAL
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert (ticket.stage, ticket.status) == (Stage.COMPLETED, Status.COMPLETED)
         assert ticket.completed_at == context.clock()
         assert [m.template for m in ticket.outbox] == [Template.NOTICE, Template.SURVEY]
-    assert [a.actor for a in audited(context, number, "reached")] == ["Olga"] * 4
+    assert [a.actor for a in list_audit_entries(context, number, "reached")] == ["Olga"] * 4
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda o: "-".join(m.name for m in o))
@@ -130,7 +130,7 @@ def test_no_incomplete_ordering_completes_a_ticket_on_the_desk(
 ) -> None:
     with context.store.transaction() as session:
         for ordering in INCOMPLETE:
-            ticket = session.get_one(Ticket, file_in(context, session, mail()).ticket_id)
+            ticket = session.get_one(Ticket, file_in(context, session, make_mail()).ticket_id)
             for milestone in ordering:
                 context.desk.record_milestone(session, ticket, milestone, by="Olga", now=clock())
             clock.turn(hours=2)  # the budget of notices to one address is an hour's
@@ -143,7 +143,7 @@ def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_mi
     any_context: AppContext,
 ) -> None:
     context = any_context
-    number = ticket_of(context)
+    number = open_ticket(context)
     reach(context, number, Milestone.CUSTOMER_NOTIFIED, Milestone.RECAP_SENT, Milestone.RESOLVED)
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
@@ -152,8 +152,8 @@ def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_mi
             Milestone.FOLLOW_UP_SENT
         ]
     reach(context, number, Milestone.FOLLOW_UP_SENT)
-    assert stages_passed(context, number) == MANUAL
-    causes = [a.cause for a in audited(context, number, "stage")]
+    assert list_stages_passed(context, number) == MANUAL
+    causes = [a.cause for a in list_audit_entries(context, number, "stage")]
     assert (
         causes[2:] == ["reached 4-Support Follow Up Sent"] * 2
     )  # one tick carried it through both
@@ -162,7 +162,7 @@ def test_recap_and_resolution_before_the_follow_up_stay_in_4_and_show_what_is_mi
 def test_a_milestone_is_recorded_once_and_by_the_first(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     reach(context, number, Milestone.FOLLOW_UP_SENT, by="Olga")
     first = clock()
     clock.turn(hours=1)
@@ -170,11 +170,11 @@ def test_a_milestone_is_recorded_once_and_by_the_first(
     with context.store.read_only() as session:
         (row,) = session.get_one(Ticket, number).milestones
         assert (row.by, row.at) == ("Olga", first)
-    assert len(audited(context, number, "reached")) == 1
+    assert len(list_audit_entries(context, number, "reached")) == 1
 
 
 def test_nothing_is_sent_or_raised_twice_by_walking_a_ticket_through(context: AppContext) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     complete(context, number)
     complete(context, number)
     with context.store.read_only() as session:

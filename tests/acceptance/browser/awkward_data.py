@@ -10,7 +10,7 @@ from parsers.item import Format
 from tests.acceptance.browser.fortnight import ME, SUNRISE, Desk
 from tests.acceptance.browser.messages import HEADINGS, make_form, make_mail
 from tests.support.context import HandClock
-from tests.support.workbooks import book
+from tests.support.workbooks import build_book
 from workflow.audit.webhook_events import EventType
 from workflow.context import AppContext
 from workflow.models.core import Contact, OutgoingMail, Staff
@@ -48,7 +48,7 @@ Action: failed
 """.encode()
 
 
-def hostile_mail() -> bytes:
+def build_hostile_mail() -> bytes:
     """A mail whose every part would like to run in the browser of who reads it."""
     files = (("picture.svg", "image/svg+xml", SVG), ("invoice.pdf.html", "text/html", PAGE))
     return make_mail(
@@ -78,7 +78,7 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
             by=ME,
             now=app_context.clock(),
         )
-    hostile = desk.receive_mail(hostile_mail())
+    hostile = desk.receive_mail(build_hostile_mail())
     desk.receive_form(
         make_form(
             SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT}
@@ -113,7 +113,7 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
         Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=REPORT, envelope={})
     )
     process_waiting(app_context)
-    unmapped = _broken(app_context)
+    unmapped = _add_broken_deliveries(app_context)
     with app_context.store.transaction() as session:
         me = session.scalars(select(Staff).where(Staff.name == ME)).one()
         saved_views.save_view(session, me, SCRIPT[:60], "view=open", now=app_context.clock())
@@ -135,12 +135,12 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
     return HostileData(hostile, taken, unmapped, automatic)
 
 
-def _broken(app_context: AppContext) -> int:
+def _add_broken_deliveries(app_context: AppContext) -> int:
     """Deliveries that failed, and a workbook with rows that are no requests.
 
     The one that waits for a map.
     """
-    strange = book(
+    strange = build_book(
         ["Datum", LONG[:200], SCRIPT, "Nr"], ["5/1/2026 10:00", "Nordklinik", "Hilfe", 7]
     )
     arrivals = [
@@ -149,7 +149,7 @@ def _broken(app_context: AppContext) -> int:
         (Format.SECURE_MESSAGE, strange),
         (
             Format.SECURE_MESSAGE,
-            book(
+            build_book(
                 HEADINGS,
                 ["A-1", "2026-03-02 09:30", SUNRISE, "", "", "", ""],
                 ["A-2", "2026-03-02", SUNRISE, "Pat", "pat@x.example", "Claims", SCRIPT],

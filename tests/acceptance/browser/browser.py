@@ -21,7 +21,7 @@ from playwright.sync_api import (
 )
 from waitress.server import create_server
 
-from tests.support.signed_in_client import PASSWORD, invited
+from tests.support.signed_in_client import PASSWORD, invite
 from workflow.context import AppContext
 from workflow.models.states import Role
 
@@ -103,7 +103,7 @@ class BrowserUser:
     def open(self) -> Page:
         """Another tab."""
         page = self.context.new_page()
-        page.on("console", self._says)
+        page.on("console", self._record_console_message)
         page.on("pageerror", lambda e: self.faults.append(f"script: {e}"))
         page.on("request", self._is_ours)
         page.on("response", self._has)
@@ -118,7 +118,7 @@ class BrowserUser:
         ]
         return sum(a.request.sizes()["responseBodySize"] for a in ours)
 
-    def _says(self, message: ConsoleMessage) -> None:
+    def _record_console_message(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not message.text.startswith(
             "Failed to load resource"
         ):  # _has knows better
@@ -142,7 +142,7 @@ class BrowserUser:
     def sign_in(self, role: Role = Role.AGENT, name: str = "Ann Lee") -> "BrowserUser":
         """Come in as a new person: by the link, then by address and password."""
         email = f"{name.split(maxsplit=1)[0].casefold()}@pmb.example"
-        self.page.goto(f"/join/{invited(self.app_context, name, role)}")
+        self.page.goto(f"/join/{invite(self.app_context, name, role)}")
         self.page.get_by_label("Your name").fill(name)
         self.page.get_by_label("Mail address").fill(email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
@@ -180,11 +180,11 @@ class BrowserUser:
             "document.querySelectorAll('details:not([open])').forEach(d => { d.open = true })"
         )
 
-    def focused_label(self) -> str:
+    def get_focused_label(self) -> str:
         """Return label, text or name of the element with the focus; "" where nothing has it."""
         return str(self.page.evaluate(_FOCUSED))
 
-    def shows_focus(self) -> bool:
+    def is_focus_visible(self) -> bool:
         """Return whether a person can see which element has the focus."""
         return bool(self.page.evaluate(_SHOWS_FOCUS))
 

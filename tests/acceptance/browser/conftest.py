@@ -16,7 +16,7 @@ from sqlalchemy import select
 from tests.acceptance.browser import awkward_data, fortnight
 from tests.acceptance.browser.browser import BrowserUser, serve
 from tests.support.context import HandClock, Woken
-from tests.support.signed_in_client import at_desk, build_app
+from tests.support.signed_in_client import build_app, sign_in_at_desk
 from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
 from workflow.context import AppContext, open_context
@@ -114,7 +114,7 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
     )
     app_context = open_context(settings, notifier=Woken(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(app_context, clock)) | vars(awkward_data.add(app_context, clock))
-    cookie = at_desk(app_context, Role.ADMIN).client.get_cookie("session")
+    cookie = sign_in_at_desk(app_context, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None
     saved_form = _save_form(app_context)
     signed_in = {

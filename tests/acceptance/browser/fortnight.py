@@ -14,7 +14,7 @@ from ingest.processing.process import process_waiting
 from parsers import phone_call
 from parsers.item import Format
 from tests.acceptance.browser.messages import PDF, make_form, make_mail, make_png, make_workbook
-from tests.support.context import HandClock, company, reach, staff
+from tests.support.context import HandClock, create_company, create_staff, reach
 from workflow.context import AppContext
 from workflow.mail.compose import SURVEY_PURPOSE
 from workflow.mail.sender import send_waiting
@@ -196,11 +196,11 @@ class Fortnight:
 def fill(app_context: AppContext, clock: HandClock) -> Fortnight:
     """Two weeks of work; at the end it is Thursday the 12th, 15:40 in New York."""
     desk = Desk(app_context, clock)
-    _people(app_context)
-    completed = _last_week(desk)
-    form_, row, merged = _this_week(desk)
-    rich = _the_rich_one(desk)
-    called, failed = _today(desk)
+    _add_people(app_context)
+    completed = _add_last_week(desk)
+    form_, row, merged = _add_this_week(desk)
+    rich = _add_rich_ticket(desk)
+    called, failed = _add_today(desk)
     raise_tasks(app_context, clock())
     for name in ("smtp", "folder", "webhooks", "worker", "clock"):
         status.record_alive(app_context, name)
@@ -210,21 +210,23 @@ def fill(app_context: AppContext, clock: HandClock) -> Fortnight:
     )
 
 
-def _people(app_context: AppContext) -> None:
+def _add_people(app_context: AppContext) -> None:
     with app_context.store.transaction() as session:
         lead, manager = (
-            staff(session, "Priya Nair", Role.LEAD),
-            staff(session, "Marcus Webb", Role.LEAD),
+            create_staff(session, "Priya Nair", Role.LEAD),
+            create_staff(session, "Marcus Webb", Role.LEAD),
         )
-        agents = [staff(session, name) for name in (ME, "Olga Petrova", "James Cole")]
-        staff(session, "Helen Park", Role.AUDITOR)
+        agents = [create_staff(session, name) for name in (ME, "Olga Petrova", "James Cole")]
+        create_staff(session, "Helen Park", Role.AUDITOR)
         for n, (name, domain) in enumerate(PRACTICES.items()):
-            made = company(session, name, manager=(lead, manager)[n % 2], number=str(40210 + 7 * n))
+            made = create_company(
+                session, name, manager=(lead, manager)[n % 2], number=str(40210 + 7 * n)
+            )
             made.consultant = agents[n % 3]
             session.add(CompanyDomain(domain=domain, company=made))
 
 
-def _last_week(desk: Desk) -> int:
+def _add_last_week(desk: Desk) -> int:
     """Add one request a day, all completed; return the number of the first."""
     requests = [
         (
@@ -269,7 +271,7 @@ def _last_week(desk: Desk) -> int:
     return numbers[0]
 
 
-def _this_week(desk: Desk) -> tuple[int, int, int]:
+def _add_this_week(desk: Desk) -> tuple[int, int, int]:
     """A form that is overdue and escalated, two rows of an export, a doubled form merged, spam."""
     desk.set_time(9, 9, 12)
     first = desk.receive_form(
@@ -326,7 +328,7 @@ def _this_week(desk: Desk) -> tuple[int, int, int]:
     return first, row, again
 
 
-def _the_rich_one(desk: Desk) -> int:
+def _add_rich_ticket(desk: Desk) -> int:
     """A mail with everything on it, followed up by ME, and the customer's answer."""
     desk.set_time(11, 15, 5)
     files = (
@@ -356,7 +358,7 @@ def _the_rich_one(desk: Desk) -> int:
     return number
 
 
-def _today(desk: Desk) -> tuple[int, int]:
+def _add_today(desk: Desk) -> tuple[int, int]:
     desk.set_time(12, 11, 2)
     desk.receive_mail(
         make_mail(

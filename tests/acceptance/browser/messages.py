@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from itertools import count
 
-from tests.support.workbooks import book
+from tests.support.workbooks import build_book
 
 SUPPORT = "support@localhost"
 HEADINGS: list[object] = [
@@ -72,7 +72,7 @@ def make_form(
 def make_workbook(*rows: tuple[str, str, str, str, str]) -> bytes:
     """A secure-message export; a row is (practice, name, address, subject, text)."""
     lines: list[list[object]] = [[f"SM-{next(_numbers)}", "2026-03-02 09:30", *row] for row in rows]
-    return book(HEADINGS, *lines)
+    return build_book(HEADINGS, *lines)
 
 
 def make_png(width: int = 320, height: int = 120) -> bytes:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from tests.acceptance.browser.browser import MAX_PAGE_BYTES, NARROW, WIDE, BrowserUser
 from tests.acceptance.browser.conftest import BusyDesk
-from tests.support.signed_in_client import build_app, invited
+from tests.support.signed_in_client import build_app, invite
 from workflow.context import AppContext
 from workflow.mail.compose import STATUS_PURPOSE
 
@@ -156,7 +156,7 @@ def test_a_page_for_customers_is_accessible_fits_and_is_small(
 ) -> None:
     survey = busy.numbers["survey"]
     known = {
-        "join": invited(busy.app_context, "Somebody New"),
+        "join": invite(busy.app_context, "Somebody New"),
         "status": busy.app_context.signer.make_token(STATUS_PURPOSE, 1),
         "survey": survey,
         "unsubscribe": survey.replace("/survey/", "/unsubscribe/"),

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.acceptance.browser.browser import NARROW, BrowserUser
-from tests.support.context import HandClock, mail, reach, ticket_of
+from tests.support.context import HandClock, make_mail, open_ticket, reach
 from tests.support.signed_in_client import PASSWORD
 from workflow.context import AppContext
 from workflow.process import Milestone
@@ -24,23 +24,23 @@ def numbers(app_context: AppContext, clock: HandClock) -> list[int]:
     """Three tickets in the queue, oldest first, their customers notified."""
     made = []
     for subject in ("Denied", "Underpaid", "A code"):
-        made.append(ticket_of(app_context, mail(f"{subject}: please help", subject=subject)))
+        made.append(open_ticket(app_context, make_mail(f"{subject}: please help", subject=subject)))
         reach(app_context, made[-1], Milestone.CUSTOMER_NOTIFIED, by="rule")
         clock.turn(minutes=7)
     return made
 
 
-def tab_to(seat: BrowserUser, words: str) -> None:
+def press_tab_until(seat: BrowserUser, words: str) -> None:
     """Press Tab until the control with this label has the focus.
 
     Each stop on the way shows that it has it.
     """
-    passed = [seat.focused_label()]
+    passed = [seat.get_focused_label()]
     while not re.search(words, passed[-1]) and len(passed) < MOST_TABS:
         seat.page.keyboard.press("Tab")
-        passed.append(seat.focused_label())
+        passed.append(seat.get_focused_label())
         last = not passed[-1]  # behind it comes the browser itself, then the first again
-        assert last or seat.shows_focus(), f"nobody sees where the keyboard is: {passed[-1]!r}"
+        assert last or seat.is_focus_visible(), f"nobody sees where the keyboard is: {passed[-1]!r}"
     if re.search(words, passed[-1]):
         return
     raise AssertionError(f"{words!r} is not reached by Tab, but {passed}")
@@ -52,38 +52,40 @@ def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
     press("j")
     press("j")
     press("k")
-    assert ann.focused_label() == f"#{numbers[0]}"
+    assert ann.get_focused_label() == f"#{numbers[0]}"
     press("Enter")
     page.wait_for_url(f"**/tickets/{numbers[0]}")
 
-    tab_to(ann, "^Assign to me")
+    press_tab_until(ann, "^Assign to me")
     press("Enter")
     expect(page.locator("#notices")).to_contain_text("Assigned to Ann Lee")
-    tab_to(ann, "4-Support Follow Up Sent")
+    press_tab_until(ann, "4-Support Follow Up Sent")
     page.keyboard.type("phone")
     press("Enter")  # in the field presses its button
     expect(page.locator("#notices")).to_contain_text("now at 5-Audit")
-    assert "now at 5-Audit" in ann.focused_label(), "the focus is on the notice"
-    tab_to(ann, "^Undo")
+    assert "now at 5-Audit" in ann.get_focused_label(), "the focus is on the notice"
+    press_tab_until(ann, "^Undo")
     press("Enter")
     expect(page.get_by_role("main")).to_contain_text("Undone")
 
-    tab_to(ann, "^Reply")
+    press_tab_until(ann, "^Reply")
     press("Enter")
     page.wait_for_url("**/answer")
-    tab_to(ann, "^Text")
+    press_tab_until(ann, "^Text")
     page.keyboard.type("We have called the payer.")
-    tab_to(ann, "^Send")
+    press_tab_until(ann, "^Send")
     press("Enter")
     page.wait_for_url("**/tickets/1#sending-*")
-    assert "Sending your mail to" in ann.focused_label(), "ten seconds are short: it is a key away"
+    assert "Sending your mail to" in ann.get_focused_label(), (
+        "ten seconds are short: it is a key away"
+    )
     press("Tab")
-    assert ann.focused_label() == "Undo sending"
+    assert ann.get_focused_label() == "Undo sending"
     _sign_out(ann)
 
 
 def _sign_out(ann: BrowserUser) -> None:
-    tab_to(ann, "^Sign out")
+    press_tab_until(ann, "^Sign out")
     ann.page.keyboard.press("Enter")
     ann.page.wait_for_url("**/login")
 
@@ -92,14 +94,14 @@ def test_signing_in_and_the_way_past_the_menu(seat: Take) -> None:
     ann = seat().sign_in()
     page, press = ann.page, ann.page.keyboard.press
     press("Tab")
-    assert ann.focused_label() == "Skip to the content"
+    assert ann.get_focused_label() == "Skip to the content"
     press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     page.goto("/account")
     _sign_out(ann)
-    tab_to(ann, "^Email")
+    press_tab_until(ann, "^Email")
     page.keyboard.type("ann@pmb.example")
-    tab_to(ann, "^Password")
+    press_tab_until(ann, "^Password")
     page.keyboard.type(PASSWORD)
     press("Enter")
     expect(page).to_have_title(re.compile("PMB Support"))
@@ -114,7 +116,9 @@ def test_the_queue_keeps_its_place(seat: Take, numbers: list[int]) -> None:
     page.wait_for_url(f"**/tickets/{numbers[1]}")
     page.go_back()
     press("j")
-    assert ann.focused_label() == f"#{numbers[2]}", "on with the one after the one that was read"
+    assert ann.get_focused_label() == f"#{numbers[2]}", (
+        "on with the one after the one that was read"
+    )
 
 
 @pytest.mark.usefixtures("numbers")
@@ -127,12 +131,12 @@ def test_on_a_phone_the_first_ticket_comes_before_lists_and_filters_and_both_unf
     page.goto("/?stage=4-In+Progress")
     expect(page.get_by_role("link", name="#1", exact=True)).to_be_in_viewport()
     expect(page.get_by_label("Assigned to")).to_be_hidden()
-    tab_to(ann, "^Lists")
+    press_tab_until(ann, "^Lists")
     ann.page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Overdue")).to_be_visible()
-    tab_to(ann, "^Filtered: 4-In Progress$")
+    press_tab_until(ann, "^Filtered: 4-In Progress$")
     ann.page.keyboard.press("Enter")
-    tab_to(ann, "^Assigned to")
+    press_tab_until(ann, "^Assigned to")
     ann.check()
 
 
@@ -164,9 +168,9 @@ def test_help_is_a_key_away_and_gives_the_keyboard_back(seat: Take, numbers: lis
     ann.check()
     press("j")
     press("Escape")
-    assert ann.focused_label() == f"#{numbers[0]}"
+    assert ann.get_focused_label() == f"#{numbers[0]}"
     press("/")
-    assert ann.focused_label() == "Search tickets"
+    assert ann.get_focused_label() == "Search tickets"
     page.keyboard.type("jk?")  # in a field a key types, and is no shortcut
     expect(page.get_by_label("Search tickets")).to_have_value("jk?")
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -176,14 +180,14 @@ def test_single_keys_can_be_switched_off(seat: Take, numbers: list[int]) -> None
     ann = seat().sign_in()
     page, press = ann.page, ann.page.keyboard.press
     press("?")
-    tab_to(ann, "Use these keys")
+    press_tab_until(ann, "Use these keys")
     press("Space")
     press("Escape")
     press("j")
-    assert ann.focused_label() != f"#{numbers[0]}"
+    assert ann.get_focused_label() != f"#{numbers[0]}"
     page.reload()
     press("j")
-    assert ann.focused_label() == ""
+    assert ann.get_focused_label() == ""
 
 
 @pytest.mark.parametrize(
@@ -203,6 +207,8 @@ def test_whatever_tab_reaches_can_be_seen(seat: Take, path: str) -> None:
 def _walk_through(seat: BrowserUser, page: Page) -> None:
     for _ in range(MOST_TABS):
         page.keyboard.press("Tab")
-        if not (words := seat.focused_label()):  # past the last one
+        if not (words := seat.get_focused_label()):  # past the last one
             return
-        assert seat.shows_focus(), f"nobody sees where the keyboard is: {words!r} on {page.url}"
+        assert seat.is_focus_visible(), (
+            f"nobody sees where the keyboard is: {words!r} on {page.url}"
+        )

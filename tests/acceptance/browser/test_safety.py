@@ -15,10 +15,10 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from parsers.text import html as text_html
-from tests.acceptance.browser.awkward_data import PAGE, SVG, hostile_mail
+from tests.acceptance.browser.awkward_data import PAGE, SVG, build_hostile_mail
 from tests.acceptance.browser.browser import BrowserUser
 from tests.acceptance.browser.conftest import CHROMIUM, SWITCHES
-from tests.support.context import mail, ticket_of
+from tests.support.context import make_mail, open_ticket
 from workflow.context import AppContext
 
 Take = Callable[..., BrowserUser]
@@ -68,12 +68,12 @@ def elsewhere() -> Iterator[Elsewhere]:
 
 
 def receive(app_context: AppContext, elsewhere: Elsewhere) -> None:
-    raw = hostile_mail().replace(b"http://elsewhere.example", elsewhere.url.encode())
+    raw = build_hostile_mail().replace(b"http://elsewhere.example", elsewhere.url.encode())
     Intake(app_context).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
     process_waiting(app_context)
 
 
-def unfolded(page: Page) -> Frame:
+def show_original_mail(page: Page) -> Frame:
     """The ticket with the mail as its sender designed it; the frame with it."""
     page.goto("/tickets/1")
     page.get_by_text("Original formatting").click()
@@ -87,14 +87,14 @@ def test_hostile_html_does_nothing(
 ) -> None:
     receive(app_context, elsewhere)
     ann = seat().sign_in()
-    frame = unfolded(ann.page)
+    frame = show_original_mail(ann.page)
     assert (
         frame.locator(
             "script, form, iframe, object, [onerror], [onload], [href^=javascript]"
         ).count()
         == 0
     )
-    _unharmed(ann.page, elsewhere)
+    _assert_unharmed(ann.page, elsewhere)
     ann.check()
 
 
@@ -105,10 +105,10 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
     receive(app_context, elsewhere)
     monkeypatch.setattr(text_html, "sanitise", lambda html: html)
     ann = seat().sign_in()
-    frame = unfolded(ann.page)
+    frame = show_original_mail(ann.page)
     assert frame.locator("script").count(), "this test lets scripts through"
     frame.get_by_role("button", name="Go").press("Enter")
-    _unharmed(ann.page, elsewhere)
+    _assert_unharmed(ann.page, elsewhere)
     refused = [
         f
         for f in ann.faults
@@ -118,7 +118,7 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
     ann.faults.clear()
 
 
-def _unharmed(page: Page, elsewhere: Elsewhere) -> None:
+def _assert_unharmed(page: Page, elsewhere: Elsewhere) -> None:
     page.wait_for_load_state("networkidle")
     assert elsewhere.asked == []
     for frame in page.frames:
@@ -145,13 +145,13 @@ def test_files_are_saved_and_never_shown(
         answer = page.request.get(f"{path}")
         assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["content-disposition"].startswith("attachment")
-    _unharmed(page, elsewhere)
+    _assert_unharmed(page, elsewhere)
 
 
 def test_no_other_site_can_put_the_desk_into_a_frame(
     app_context: AppContext, browser: Browser, seat: Take, address: str, elsewhere: Elsewhere
 ) -> None:
-    ticket_of(app_context, mail(SECRET))
+    open_ticket(app_context, make_mail(SECRET))
     cookies = seat().sign_in().context.storage_state()
     context = browser.new_context(storage_state=cookies)
     for path in ("/", "/tickets/1", "/messages/1/text", "/login"):
@@ -166,7 +166,7 @@ def test_no_other_site_can_put_the_desk_into_a_frame(
 def test_scripts_see_no_cookie_and_nothing_of_the_customers_is_kept(
     app_context: AppContext, seat: Take
 ) -> None:
-    ticket_of(app_context, mail(SECRET))
+    open_ticket(app_context, make_mail(SECRET))
     page = seat().sign_in().page
     page.goto("/tickets/1")
     assert page.evaluate("document.cookie") == ""
@@ -183,7 +183,7 @@ def test_going_back_after_signing_out_shows_nothing(
 
     Playwright switches that off.
     """
-    ticket_of(app_context, mail(SECRET))
+    open_ticket(app_context, make_mail(SECRET))
     as_people_have_it = browser.browser_type.launch(
         executable_path=CHROMIUM,
         args=SWITCHES,

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from tests.acceptance.browser.browser import NARROW, BrowserUser
-from tests.support.context import HandClock, company, counted, ticket_of
+from tests.support.context import HandClock, count_rows, create_company, open_ticket
 from tests.support.signed_in_client import PASSWORD
 from workflow.context import AppContext
 from workflow.models.core import Message
@@ -31,7 +31,7 @@ def sign_in_again(page: Page) -> None:
 def test_a_note_typed_while_signed_out_is_added_by_one_press(
     seat: Callable[..., BrowserUser], app_context: AppContext, clock: HandClock, *, scripts: bool
 ) -> None:
-    number = ticket_of(app_context)
+    number = open_ticket(app_context)
     ann = seat(java_script_enabled=scripts).sign_in()
     page = ann.page
     page.goto(f"/tickets/{number}")
@@ -40,7 +40,7 @@ def test_a_note_typed_while_signed_out_is_added_by_one_press(
     page.get_by_role("button", name="Add internal note").click()
     sign_in_again(page)
     expect(page.get_by_label("Text")).to_have_value(WORDS)
-    assert counted(app_context, Message, Message.direction == "note") == 0
+    assert count_rows(app_context, Message, Message.direction == "note") == 0
     if scripts:
         ann.check()
     page.get_by_role("button", name="Send it now").click()
@@ -57,7 +57,7 @@ def test_a_call_typed_while_signed_out_becomes_a_ticket(
     seat: Callable[..., BrowserUser], app_context: AppContext, clock: HandClock
 ) -> None:
     with app_context.store.transaction() as session:
-        number = company(session, "Sunrise").id
+        number = create_company(session, "Sunrise").id
     ann = seat(viewport=NARROW).sign_in()
     page = ann.page
     page.goto(f"/companies/{number}/add-ticket")

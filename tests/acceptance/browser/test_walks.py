@@ -53,7 +53,7 @@ def list_texts(relay: Relay) -> list[str]:
     return [m.get_content() for m in mails]
 
 
-def to_in_progress(page: Page) -> None:
+def take_to_in_progress(page: Page) -> None:
     """From the queue into one's own hands, followed up."""
     page.goto("/")
     take = page.get_by_role("button", name="Take ticket 1")
@@ -68,7 +68,7 @@ def to_in_progress(page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text("now at 5-Audit")
 
 
-def recap(page: Page, words: str) -> None:
+def send_recap(page: Page, words: str) -> None:
     """The recap from its template, looked at, then sent."""
     page.get_by_role("link", name="Reply").click()
     page.get_by_label("Canned response").select_option(RECAP)
@@ -99,9 +99,9 @@ def test_a_ticket_walks_from_the_queue_to_completed(
     assert TEXT not in list_texts(relay)[0]
 
     page = ann.page
-    to_in_progress(page)
+    take_to_in_progress(page)
     page.get_by_role("button", name="Yes", exact=True).click()
-    recap(page, "The claim was filed again and paid.")
+    send_recap(page, "The claim was filed again and paid.")
     clock.turn(seconds=11)
     run_workers(app_context)
     page.goto("/tickets/1")
@@ -133,7 +133,7 @@ def taken(app_context: AppContext, seat: Take) -> tuple[BrowserUser, Page]:
     ann = seat().sign_in()
     send_mail(app_context, ann)
     run_workers(app_context)
-    to_in_progress(ann.page)
+    take_to_in_progress(ann.page)
     return ann, ann.page
 
 
@@ -141,7 +141,7 @@ def test_a_mail_sent_can_be_undone_for_ten_seconds(
     app_context: AppContext, clock: HandClock, relay: Relay, taken: tuple[BrowserUser, Page]
 ) -> None:
     ann, page = taken
-    recap(page, "Too early.")
+    send_recap(page, "Too early.")
     expect(page.get_by_role("main")).to_contain_text("Sending your mail to")
     ann.check()
     page.get_by_role("button", name="Undo sending").click()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from tests.acceptance.chaos.run import Plan, chaos, show
-from tests.acceptance.chaos.soak import soak as run_soak
+from tests.acceptance.chaos.run import Plan, run_chaos, show
+from tests.acceptance.chaos.soak import run_soak
 
 
 @click.command()
@@ -66,7 +66,9 @@ def main(
         report, is_flat = run_soak(Plan(minutes * 60, database, 0, chosen))
         click.echo(report)
         sys.exit(not is_flat)
-    run, verdict, settled = chaos(Plan(minutes * 60, database, kills, chosen, fake_acks, logs=logs))
+    run, verdict, settled = run_chaos(
+        Plan(minutes * 60, database, kills, chosen, fake_acks, logs=logs)
+    )
     click.echo(show(run, verdict, settled))
     sys.exit(bool(verdict.broken or run.keeper.unexpected_ends))
 

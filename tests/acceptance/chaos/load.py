@@ -25,7 +25,7 @@ import httpx
 import openpyxl
 
 from tests.support.dovecot import Dovecot
-from tests.support.formstack_server import Formstack, Sent, webhook_says
+from tests.support.formstack_server import Formstack, Sent, build_webhook_body
 
 KEY = "chaos"
 USER = "desk"
@@ -64,16 +64,16 @@ class Load:
     def start(self) -> None:
         """Start a thread for each client."""
         clients: list[tuple[Callable[[], None], float]] = [
-            (self._mail, 0.25),
-            (self._mail, 0.3),
-            (self._form, 0.3),
-            (self._form, 0.4),
-            (self._workbook, 2.0),
-            (self._pipe, 4.0),
+            (self._send_mail, 0.25),
+            (self._send_mail, 0.3),
+            (self._submit_form, 0.3),
+            (self._submit_form, 0.4),
+            (self._drop_workbook, 2.0),
+            (self._pipe_mail, 4.0),
             (self._call, 6.0),
         ]
         if self.mailbox is not None:
-            clients.append((self._imap, 0.5))
+            clients.append((self._append_mail, 0.5))
         for client, pause in clients:
             thread = Thread(target=self._run_client, args=(client, pause), daemon=True)
             thread.start()
@@ -101,7 +101,7 @@ class Load:
         while not self.stop.wait(pause * self.pace * random.uniform(0.5, 1.5)):  # noqa: S311
             client()
 
-    def _marker(self, channel: str) -> str:
+    def _make_marker(self, channel: str) -> str:
         with self._lock:
             self.sent[channel] += 1
             return f"mk{next(self._numbers)}x{os.urandom(4).hex()}"
@@ -121,8 +121,8 @@ class Load:
 
     # -- one channel each ----
 
-    def _mail(self) -> None:
-        marker = self._marker("smtp")
+    def _send_mail(self) -> None:
+        marker = self._make_marker("smtp")
         raw = compose_mail(marker, large=random.random() < 0.06)  # noqa: S311
         self._retry_until_taken(lambda: self._submit(raw), marker, "smtp")
         # the same by another channel
@@ -136,7 +136,7 @@ class Load:
             client.rcpt("support@localhost")
             return client.data(raw)[0] == 250
 
-    def _form(self) -> None:
+    def _submit_form(self) -> None:
         """Submit a form to Formstack.
 
         Its webhook brings most submissions. For some it is never called: the backfill finds those
@@ -144,14 +144,14 @@ class Load:
         """
         is_form_known = "formstack" in self.acknowledged.values()
         without_webhook = is_form_known and random.random() < 0.2  # noqa: S311
-        marker = self._marker("backfill" if without_webhook else "formstack")
+        marker = self._make_marker("backfill" if without_webhook else "formstack")
         number = str(random.randrange(10**9, 10**10))  # noqa: S311
         sent = Sent(number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example")
         self.formstack.forms.setdefault(FORM, []).append(sent)
         if without_webhook:  # only the backfill brings it
             self._acknowledge(marker, "backfill")
             return
-        body = webhook_says(sent, FORM)
+        body = build_webhook_body(sent, FORM)
         if random.random() < 0.15:  # noqa: S311
             for _ in range(4):  # five at once
                 Thread(
@@ -165,12 +165,12 @@ class Load:
         url = f"http://127.0.0.1:{self.webhook}/formstack"
         return httpx.post(url, content=body, headers=headers, timeout=40).status_code == 202
 
-    def _workbook(self) -> None:
-        markers = [self._marker("folder") for _ in range(4)]
+    def _drop_workbook(self) -> None:
+        markers = [self._make_marker("folder") for _ in range(4)]
         with self._lock:
             earlier = [m for m, channel in self.acknowledged.items() if channel == "folder"]
         # exports overlap: the last row of the one before comes again
-        raw, name = workbook([*earlier[-1:], *markers]), os.urandom(4).hex()
+        raw, name = build_workbook([*earlier[-1:], *markers]), os.urandom(4).hex()
         names = [name, f"{name} again"] if random.random() < 0.3 else [name]  # noqa: S311
         for each in names:
             new = self.folder / f".{each}.part"
@@ -179,21 +179,21 @@ class Load:
         for marker in markers:
             self._acknowledge(marker, "folder")
 
-    def _imap(self) -> None:
-        marker = self._marker("imap")
+    def _append_mail(self) -> None:
+        marker = self._make_marker("imap")
         assert self.mailbox is not None
         self.mailbox.deliver(USER, compose_mail(marker))
         self._acknowledge(marker, "imap")
 
-    def _pipe(self) -> None:
-        marker = self._marker("pipe")
+    def _pipe_mail(self) -> None:
+        marker = self._make_marker("pipe")
         raw = compose_mail(marker)
         self._retry_until_taken(
-            lambda: self._command("deliver", "mail", "-", stdin=raw), marker, "pipe"
+            lambda: self._add_call("deliver", "mail", "-", stdin=raw), marker, "pipe"
         )
 
     def _call(self) -> None:
-        marker = self._marker("console")
+        marker = self._make_marker("console")
         arguments = (
             "ticket",
             "new",
@@ -205,10 +205,10 @@ class Load:
             marker,
         )
         with suppress(OSError):
-            if self._command(*arguments):  # a person who reads "try again" looks first
+            if self._add_call(*arguments):  # a person who reads "try again" looks first
                 self._acknowledge(marker, "console")
 
-    def _command(self, *args: str, stdin: bytes = b"") -> bool:
+    def _add_call(self, *args: str, stdin: bytes = b"") -> bool:
         command = [sys.executable, "-m", "console.cli.main", *args]
         ended = subprocess.run(
             command,
@@ -235,7 +235,7 @@ def compose_mail(marker: str, *, large: bool = False) -> bytes:
     return f"{header}\r\n{body}".encode()
 
 
-def workbook(markers: list[str]) -> bytes:
+def build_workbook(markers: list[str]) -> bytes:
     """Return an export with one row for each marker."""
     book = openpyxl.Workbook()
     sheet = book.active

@@ -27,9 +27,9 @@ from console.runtime.valkey import Valkey
 from tests.acceptance.chaos import load as clients
 from tests.acceptance.chaos.keeper import VALKEY, Keeper, build_environment
 from tests.acceptance.chaos.load import Load
-from tests.acceptance.chaos.verdict import Verdict, judge, missed_without_task
+from tests.acceptance.chaos.verdict import Verdict, count_missed_without_task, judge
 from tests.support import dovecot, formstack_server
-from tests.support.formstack_server import json_answer
+from tests.support.formstack_server import make_json_answer
 from tests.support.processes import OwnPostgres
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
@@ -101,12 +101,14 @@ class Run:
             time.sleep(random.uniform(0.3, 1.7) * 60 / self.plan.kills)  # noqa: S311
             dice = random.random() if channels else 1  # noqa: S311
             if dice < 0.05:
-                self._database_away()
+                self._take_database_away()
             elif dice < 0.09:
                 self._flush()
             elif dice < 0.12:
                 status = random.choice([429, 500, 503])  # noqa: S311
-                self.load.formstack.answers.append(json_answer({}, status, **{"Retry-After": "1"}))
+                self.load.formstack.answers.append(
+                    make_json_answer({}, status, **{"Retry-After": "1"})
+                )
                 self.disturbances["errors of Formstack's API"] += 1
             elif dice < 0.19:
                 self.relay.answers += random.choice(  # noqa: S311
@@ -121,7 +123,7 @@ class Run:
             client.flushall()
             self.disturbances["FLUSHALL"] += 1
 
-    def _database_away(self) -> None:
+    def _take_database_away(self) -> None:
         self.disturbances["database away"] += 1
         if self.postgres is not None:
             self.postgres.end()
@@ -155,7 +157,7 @@ class Run:
         """Return how many mails the mailbox has got: each has the next UID."""
         if self.load.mailbox is None:
             return 0
-        box = self.load.mailbox.maildir(clients.USER)
+        box = self.load.mailbox.get_maildir(clients.USER)
         return sum(len(list((box / part).iterdir())) for part in ("cur", "new"))
 
 
@@ -188,7 +190,7 @@ def work_at_desk(context: AppContext, stop: Event) -> None:
 
 
 @contextmanager
-def installed(plan: Plan) -> Iterator[Run]:
+def install(plan: Plan) -> Iterator[Run]:
     """A fresh installation, nothing of it running yet."""
     random.seed(plan.seed)
     with ExitStack() as stack:
@@ -205,10 +207,10 @@ def installed(plan: Plan) -> Iterator[Run]:
             postgres = OwnPostgres()
             stack.callback(postgres.stop)
             postgres.run("CREATE DATABASE chaos")
-            url = postgres.url("chaos")
+            url = postgres.build_url("chaos")
         migrate(url)
-        mailbox = stack.enter_context(dovecot.running()) if dovecot.BINARY else None
-        formstack = stack.enter_context(formstack_server.running())
+        mailbox = stack.enter_context(dovecot.run_dovecot()) if dovecot.BINARY else None
+        formstack = stack.enter_context(formstack_server.run_formstack())
         relay = Relay()
         stack.callback(relay.stop)
         valkey, (smtp, webhook, console) = Valkey(home), find_free_ports(3)
@@ -249,9 +251,9 @@ def installed(plan: Plan) -> Iterator[Run]:
         yield Run(plan, home, url, keeper, load, relay, home / "fired", valkey.url, postgres)
 
 
-def chaos(plan: Plan) -> tuple[Run, Verdict, float]:
+def run_chaos(plan: Plan) -> tuple[Run, Verdict, float]:
     """Do the whole run; return it, the verdict, and the seconds it took to settle."""
-    with installed(plan) as run:
+    with install(plan) as run:
         without = () if run.load.mailbox else ("imap",)
         quiet = Event()
         # makes the key file
@@ -301,16 +303,16 @@ def _settle(run: Run, store: Store, due: datetime) -> float:
         time.sleep(1)
         with suppress(SQLAlchemyError):
             is_backfilled = not pages or len(run.load.formstack.pages) > pages + LISTS
-            is_quiet = is_backfilled and run.is_settled(store) and _all_raised(store, due)
+            is_quiet = is_backfilled and run.is_settled(store) and _are_all_raised(store, due)
             quiet_rounds = quiet_rounds + 1 if is_quiet else 0
         seconds = time.monotonic() - began
     return seconds
 
 
-def _all_raised(store: Store, due: datetime) -> bool:
+def _are_all_raised(store: Store, due: datetime) -> bool:
     """Return whether the clock process has raised every deadline missed by then."""
     with store.read_only() as session:
-        return missed_without_task(session, due) == 0
+        return count_missed_without_task(session, due) == 0
 
 
 def show(run: Run, verdict: Verdict, settled: float) -> str:

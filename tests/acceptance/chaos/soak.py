@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.chaos.keeper import VALKEY
-from tests.acceptance.chaos.run import Plan, installed
+from tests.acceptance.chaos.run import Plan, install
 from workflow.context import open_context
 from workflow.settings.settings import load_settings as settings_of
 
@@ -36,10 +36,10 @@ class Growth:
         return self.late / self.warm - 1
 
 
-def soak(plan: Plan) -> tuple[str, bool]:
+def run_soak(plan: Plan) -> tuple[str, bool]:
     """Run a load without kills; return the report, and whether nothing grew."""
     samples: Samples = {}
-    with installed(plan) as run:
+    with install(plan) as run:
         open_context(settings_of(home=run.home, database_url=run.url)).close()  # makes the key file
         run.keeper.start(without=() if run.load.mailbox else ("imap",))
         time.sleep(5)

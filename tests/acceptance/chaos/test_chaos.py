@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.chaos.run import Plan, chaos, show
+from tests.acceptance.chaos.run import Plan, run_chaos, show
 
 SECONDS = 25.0
 
@@ -15,7 +15,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(
 ) -> None:
     if database == "postgresql":
         request.getfixturevalue("postgres")  # skips where none can run
-    run, verdict, settled = chaos(Plan(SECONDS, database, seed=7))
+    run, verdict, settled = run_chaos(Plan(SECONDS, database, seed=7))
     record_property("figures", show(run, verdict, settled))
     assert verdict.broken == []
     assert run.keeper.unexpected_ends == []

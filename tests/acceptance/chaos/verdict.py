@@ -159,10 +159,10 @@ def _count_tasks(session: Session, verdict: Verdict, now: datetime) -> None:
     raised = Counter((task.ticket_id, task.period, task.kind) for task in deadlines)
     verdict.figures["deadline tasks"] = sum(raised.values())
     verdict.expect("deadline tasks raised twice", count_repeats(raised))
-    verdict.expect("missed deadlines without a task", missed_without_task(session, now))
+    verdict.expect("missed deadlines without a task", count_missed_without_task(session, now))
 
 
-def missed_without_task(session: Session, now: datetime) -> int:
+def count_missed_without_task(session: Session, now: datetime) -> int:
     """Return how many missed deadlines have no task."""
     followed = select(TicketMilestone.ticket_id).where(
         TicketMilestone.milestone == Milestone.FOLLOW_UP_SENT

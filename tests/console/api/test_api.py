@@ -34,17 +34,17 @@ from parsers.item import Attachment, Format
 from tests.support.command import Intake as Intake_
 from tests.support.context import (
     HandClock,
-    audited,
-    company,
     complete,
-    counted,
+    count_rows,
+    create_company,
+    create_staff,
     deliver,
-    mail,
-    staff,
-    ticket_of,
+    list_audit_entries,
+    make_mail,
+    open_ticket,
 )
 from tests.support.servers import Valkey
-from tests.support.signed_in_client import at_desk, build_app
+from tests.support.signed_in_client import build_app, sign_in_at_desk
 from workflow.accounts import api_tokens
 from workflow.context import AppContext
 from workflow.mail import sender
@@ -74,8 +74,8 @@ class Program:
     ) -> None:
         self.client = app if isinstance(app, FlaskClient) else app.test_client()
         with context.store.transaction() as session:
-            name = f"{role} {counted(context, Staff)}"
-            self.me = staff(session, name, role)
+            name = f"{role} {count_rows(context, Staff)}"
+            self.me = create_staff(session, name, role)
             self.row, self.token = api_tokens.create_token(
                 session,
                 self.me,
@@ -130,7 +130,7 @@ def test_without_a_good_token_nothing_is_revealed(app: Flask, header: str) -> No
 
 
 def test_a_signed_in_browser_is_nobody_to_the_api(context: AppContext) -> None:
-    desk = at_desk(context, Role.ADMIN)
+    desk = sign_in_at_desk(context, Role.ADMIN)
     assert desk.client.get(f"{V1}/tickets").status_code == 401
     assert desk.client.post(f"{V1}/tickets", json={"text": "x"}).status_code == 401
 
@@ -270,11 +270,11 @@ def test_no_other_site_may_call(program: Program) -> None:
 # -- shapes ----
 
 
-def busy_ticket(context: AppContext) -> int:
+def create_busy_ticket(context: AppContext) -> int:
     """A ticket with something of everything."""
-    number = ticket_of(
+    number = open_ticket(
         context,
-        mail(
+        make_mail(
             "first",
             attachments=(Attachment(name="eob.pdf", mime="application/pdf", content=b"%PDF-1.7"),),
         ),
@@ -283,16 +283,18 @@ def busy_ticket(context: AppContext) -> int:
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         context.desk.reopen(session, ticket, by="Olga", cause="test", now=context.clock())
-        context.desk.assign(session, ticket, staff(session, "Olga"), by="Olga", now=context.clock())
+        context.desk.assign(
+            session, ticket, create_staff(session, "Olga"), by="Olga", now=context.clock()
+        )
         context.desk.create_telemedicine_task(session, ticket, by="Olga", now=context.clock())
-        ticket.company = company(session, "Sunrise")
+        ticket.company = create_company(session, "Sunrise")
     return number
 
 
 def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
     context: AppContext, program: Program
 ) -> None:
-    number = busy_ticket(context)
+    number = create_busy_ticket(context)
     body = program.get(f"/tickets/{number}")
     with context.store.read_only() as session:
         full = json.loads(
@@ -305,17 +307,17 @@ def test_a_ticket_has_the_shape_of_the_command_and_of_the_document(
     assert schemas.Ticket(unknown=RAISE).validate(body) == {}
     assert program.get("/tickets")["items"] == [short]
     assert schemas.TicketSummary(unknown=RAISE).validate(short) == {}
-    assert [r.cause for r in audited(context, number, "viewed")] == ["API"], (
+    assert [r.cause for r in list_audit_entries(context, number, "viewed")] == ["API"], (
         "who has read it is on record"
     )
     program.get(f"/tickets/{number}")
-    assert len(audited(context, number, "viewed")) == 1
+    assert len(list_audit_entries(context, number, "viewed")) == 1
 
 
 def test_everything_listed_has_the_shape_of_the_document(
     context: AppContext, program: Program
 ) -> None:
-    number = busy_ticket(context)
+    number = create_busy_ticket(context)
     Intake(context).accept(
         Arrival(transport=Transport.FOLDER, format=Format.SECURE_MESSAGE, raw=b"no workbook")
     )
@@ -348,21 +350,21 @@ def test_everything_listed_has_the_shape_of_the_document(
 
 
 def test_files_come_as_they_were_and_it_is_on_record(context: AppContext, program: Program) -> None:
-    number = busy_ticket(context)
+    number = create_busy_ticket(context)
     file = next(
         m["attachments"] for m in program.get(f"/tickets/{number}")["messages"] if m["attachments"]
     )[0]
     answer = program("GET", f"/attachments/{file['id']}")
     assert answer.data == b"%PDF-1.7"
     assert "attachment" in answer.headers["Content-Disposition"]
-    assert [r.cause for r in audited(context, number, "file opened")] == ["API"]
+    assert [r.cause for r in list_audit_entries(context, number, "file opened")] == ["API"]
     program("GET", "/attachments/999", code=404)
 
 
 def test_a_view_is_exported_without_patient_data_unless_asked_for(
     context: AppContext, program: Program
 ) -> None:
-    deliver(context, mail("Jane Doe, born 1970", subject="=cmd"))
+    deliver(context, make_mail("Jane Doe, born 1970", subject="=cmd"))
     plain = program("GET", "/tickets.csv/open")
     assert plain.mimetype == "text/csv"
     assert "Jane Doe" not in plain.text
@@ -380,7 +382,7 @@ def test_pages_hold_every_ticket_once_in_order(
     any_context: AppContext, clock: HandClock, sort: str
 ) -> None:
     for n in range(7):
-        number = ticket_of(any_context)
+        number = open_ticket(any_context)
         if n % 3 == 0:
             complete(any_context, number)
         clock.turn(minutes=7 if n % 2 else 0)
@@ -400,8 +402,8 @@ def test_lists_are_filtered_and_what_means_nothing_is_said_to(
     context: AppContext, program: Program
 ) -> None:
     one, other = (
-        ticket_of(context, mail("about denials")),
-        ticket_of(context, mail("about payments")),
+        open_ticket(context, make_mail("about denials")),
+        open_ticket(context, make_mail("about payments")),
     )
     program.post(f"/tickets/{one}/assign", {"owner": "me"})
 
@@ -440,11 +442,11 @@ def test_a_call_is_written_down_once_however_often_it_is_sent(any_context: AppCo
     assert len(program.post("/tickets", call, 201, Idempotency_Key="call-1")["messages"]) == 2, (
         "nothing is thrown away"
     )
-    assert counted(any_context, Ticket) == 1
+    assert count_rows(any_context, Ticket) == 1
     assert first.json["owner"] is None  # type: ignore[index]
     mine = program.post("/tickets", {**call, "take": True}, 201)
     assert mine["owner"] == program.me.name
-    assert counted(any_context, Ticket) == 2
+    assert count_rows(any_context, Ticket) == 2
 
 
 def test_keys_of_two_programs_do_not_meet(context: AppContext, app: Flask) -> None:
@@ -454,7 +456,7 @@ def test_keys_of_two_programs_do_not_meet(context: AppContext, app: Flask) -> No
 
 
 def test_a_ticket_is_walked_to_its_end(context: AppContext, program: Program) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     with context.store.transaction() as session:
         context.desk.record_milestone(
             session,
@@ -473,7 +475,8 @@ def test_a_ticket_is_walked_to_its_end(context: AppContext, program: Program) ->
     program.post(f"{at}/recap", {"text": "Born 1/2/1970.", "checked": True})
     program.post(f"{at}/recap", {"text": "The claim was resubmitted."})
     assert (
-        counted(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted.")) == 1
+        count_rows(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted."))
+        == 1
     )
     assert (
         program.post(f"{at}/tick", {"milestone": str(Milestone.RECAP_SENT)})["stage"]
@@ -481,7 +484,7 @@ def test_a_ticket_is_walked_to_its_end(context: AppContext, program: Program) ->
     )
     assert program.post(f"{at}/reopen", {"reason": "they called again"})["stage"] == "4-In Progress"
     program.post(f"{at}/note", {"text": "call on Monday"})
-    assert counted(context, Message, Message.direction == "note") == 1
+    assert count_rows(context, Message, Message.direction == "note") == 1
     (task,) = [
         t
         for t in program.post(f"{at}/telemedicine")["tasks"]
@@ -491,13 +494,13 @@ def test_a_ticket_is_walked_to_its_end(context: AppContext, program: Program) ->
     assert (
         program.post(f"{at}/end", {"status": "spam", "reason": "it was"})["status"] == Status.SPAM
     )
-    assert {r.actor for r in audited(context, number, "reopened")} == {program.me.name}
+    assert {r.actor for r in list_audit_entries(context, number, "reopened")} == {program.me.name}
 
 
 def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(
     any_context: AppContext,
 ) -> None:
-    program, number = Program(any_context, build_app(any_context)), ticket_of(any_context)
+    program, number = Program(any_context, build_app(any_context)), open_ticket(any_context)
     recap = {
         "text": "We sent it again.",
         "template": str(Template.RECAP),
@@ -524,7 +527,7 @@ def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(
 def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
     context: AppContext, program: Program
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     at = f"/tickets/{number}/recap"
     assert (
         "no text of this name"
@@ -540,14 +543,14 @@ def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
     assert "the name of the file" in program.post(at, named, 409)["detail"]
     assert "cc" in program.post(at, {"text": "x", "cc": ["nobody"]}, 422)["fields"]
     assert (
-        counted(context, WrittenMail)
-        == counted(context, OutgoingMail, OutgoingMail.written_id.is_not(None))
+        count_rows(context, WrittenMail)
+        == count_rows(context, OutgoingMail, OutgoingMail.written_id.is_not(None))
         == 0
     )
 
 
 def test_what_was_done_last_is_undone(any_context: AppContext, clock: HandClock) -> None:
-    program, number = Program(any_context, build_app(any_context)), ticket_of(any_context)
+    program, number = Program(any_context, build_app(any_context)), open_ticket(any_context)
     at = f"/tickets/{number}"
     assert program.post(f"{at}/undo", {}, 409)["detail"] == "there is nothing to undo"
     program.post(f"{at}/assign", {"owner": "me"})
@@ -570,11 +573,11 @@ def test_what_was_done_last_is_undone(any_context: AppContext, clock: HandClock)
     program.post(f"{at}/resolve", {"resolution": "yes"})
     assert "only" in other.post(f"{at}/undo", {}, 409)["detail"]
     assert program.post(f"{at}/undo")["resolution"] is None
-    assert audited(any_context, number, "undone")
+    assert list_audit_entries(any_context, number, "undone")
 
 
 def test_what_cannot_be_is_said_with_what_is_missing(context: AppContext, program: Program) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     error = program.post(f"/tickets/{number}/reopen", {"reason": "x"}, 409)
     assert error["error"] == "conflict"
     assert "open" in error["detail"]
@@ -597,7 +600,7 @@ def test_what_cannot_be_is_said_with_what_is_missing(context: AppContext, progra
 
 
 def test_an_action_can_insist_on_what_was_seen(context: AppContext, program: Program) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     seen = program("GET", f"/tickets/{number}").headers["ETag"]
     program.post(f"/tickets/{number}/note", {"text": "first"}, If_Match=seen)
     assert (
@@ -606,7 +609,7 @@ def test_an_action_can_insist_on_what_was_seen(context: AppContext, program: Pro
     )
     fresh = program("GET", f"/tickets/{number}").headers["ETag"]
     program.post(f"/tickets/{number}/note", {"text": "second"}, If_Match=fresh)
-    assert counted(context, Message, Message.direction == "note") == 2
+    assert count_rows(context, Message, Message.direction == "note") == 2
 
 
 def test_companies_and_contacts_are_put_on_record_and_changed(any_context: AppContext) -> None:
@@ -666,7 +669,7 @@ def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> N
 
 
 def test_a_token_is_made_on_the_page_shown_once_and_revoked(context: AppContext) -> None:
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     assert "You have no token" in desk.get("/account/tokens").text
     refused = desk.post("/account/tokens", {"name": "phone system", "scope": ["read", "admin"]})
     assert refused.status_code == 422
@@ -677,7 +680,7 @@ def test_a_token_is_made_on_the_page_shown_once_and_revoked(context: AppContext)
     heads = {"Authorization": f"Bearer {token}"}
     program = build_app(context).test_client()
     assert program.get(f"{V1}/me", headers=heads).json["name"] == "Ann Lee"  # type: ignore[index]
-    other = at_desk(context, name="Bo Ray")
+    other = sign_in_at_desk(context, name="Bo Ray")
     assert other.post("/account/tokens/1/revoke").status_code == 404
     assert desk.post("/account/tokens/1/revoke").status_code == 302
     assert program.get(f"{V1}/me", headers=heads).status_code == 401
@@ -708,7 +711,8 @@ def test_the_examples_of_the_docs_work(context: AppContext, program: Program) ->
         answer = program.client.open(words[0], **sent)
         assert answer.status_code in {200, 201}, (line, answer.text)
     assert (
-        counted(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted.")) == 1
+        count_rows(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted."))
+        == 1
     )
 
 
@@ -717,7 +721,7 @@ def test_called_as_the_document_says_and_otherwise_it_never_breaks(context: AppC
 
     app = build_app(replace(context, settings=settings))
     program = Program(context, app)
-    busy_ticket(context)
+    create_busy_ticket(context)
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
     checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
     few = examples(

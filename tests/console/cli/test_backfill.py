@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Intake
-from tests.support.formstack_server import Formstack, json_answer, running
+from tests.support.formstack_server import Formstack, make_json_answer, run_formstack
 
 INTAKE = [sys.executable, "-m", "console.cli.main"]
 NOW = datetime.now(UTC)  # the command asks the wall clock
@@ -18,7 +18,7 @@ NOW = datetime.now(UTC)  # the command asks the wall clock
 
 @pytest.fixture
 def formstack(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Formstack]:
-    with running() as server:
+    with run_formstack() as server:
         (home.parent / "forms.toml").write_text("[form.77]\n[form.88]\nbackfill = false\n")
         monkeypatch.setenv("INTAKE_CONFIG", str(home.parent / "forms.toml"))
         monkeypatch.setenv("INTAKE_FORMSTACK_TOKEN", server.token)
@@ -50,7 +50,7 @@ def test_forms_lists_the_accounts_forms_and_which_are_pulled(intake: Intake) -> 
 def test_an_obstacle_is_printed_with_an_exit_code(
     intake: Intake, formstack: Formstack, status: int, code: int
 ) -> None:
-    formstack.answers = [json_answer({}, status)]
+    formstack.answers = [make_json_answer({}, status)]
     output = intake("backfill", "--once", code=code).output
     assert "form 77: Formstack" in output
     assert formstack.token not in output
@@ -64,7 +64,7 @@ def _process() -> subprocess.Popen[str]:
     )
 
 
-def _ended(process: subprocess.Popen[str], text: str) -> str:
+def _stop_after(process: subprocess.Popen[str], text: str) -> str:
     """Stop the process once its log contains the text; return the whole log."""
     assert process.stderr is not None
     log = ""
@@ -82,7 +82,7 @@ def _ended(process: subprocess.Popen[str], text: str) -> str:
 
 def test_the_process_pulls_and_ends_on_a_signal(intake: Intake, formstack: Formstack) -> None:
     intake("migrate")
-    heard = _ended(_process(), "backfilled")
+    heard = _stop_after(_process(), "backfilled")
     assert "new=1" in heard
     assert formstack.token not in heard
     assert "form 77: 1 looked at, 0 new" in intake("backfill", "--once").output
@@ -90,7 +90,7 @@ def test_the_process_pulls_and_ends_on_a_signal(intake: Intake, formstack: Forms
 
 @pytest.mark.usefixtures("intake")
 def test_the_process_waits_without_a_token_until_a_signal() -> None:
-    assert "INTAKE_FORMSTACK_TOKEN" in _ended(_process(), "nothing is pulled")
+    assert "INTAKE_FORMSTACK_TOKEN" in _stop_after(_process(), "nothing is pulled")
 
 
 def test_without_a_token_once_says_so(intake: Intake) -> None:

@@ -12,7 +12,7 @@ from ingest.imap.checkpoints import StoredCheckpoints
 from ingest.imap.reader import Checkpoint
 from ingest.processing.process import process_waiting
 from tests.support.command import Intake
-from tests.support.context import counted
+from tests.support.context import count_rows
 from tests.support.servers import Postgres
 from workflow.context import AppContext, open_context
 from workflow.mail.sender import send_waiting
@@ -172,7 +172,7 @@ def test_a_restored_system_sends_and_imports_nothing_again(
     process_waiting(first)
     StoredCheckpoints(first.store).save("box", Checkpoint(7, 42))
     status.record_alive(first, "clock")
-    waiting = counted(first, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
+    waiting = count_rows(first, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
     intake("backup", tmp_path / "b.tar")
     assert send_waiting(first) == waiting == 2  # the original goes on
     first.close()
@@ -186,15 +186,15 @@ def test_a_restored_system_sends_and_imports_nothing_again(
     try:
         assert send_waiting(again) == 0
         assert not (other / "outbox").exists()
-        assert counted(again, Ticket, Ticket.stage == "4-In Progress") == 2
-        assert counted(again, Task, Task.text == "tell the customer by other means") == 2
-        assert counted(again, Heartbeat) == 0
+        assert count_rows(again, Ticket, Ticket.stage == "4-In Progress") == 2
+        assert count_rows(again, Task, Task.text == "tell the customer by other means") == 2
+        assert count_rows(again, Heartbeat) == 0
         assert StoredCheckpoints(again.store).load("box") == Checkpoint(7, 42)
         intake(
             "deliver", "mail", "-", stdin=b"Received: again\r\n" + MAIL
         )  # the mailbox handed it over once more
         process_waiting(again)
-        assert (counted(again, Ticket), counted(again, OutgoingMail)) == (2, 2)
+        assert (count_rows(again, Ticket), count_rows(again, OutgoingMail)) == (2, 2)
         assert withhold_mail(load_settings(), again.clock()) == 0
         assert len(list((other / "blobs").glob("*/*"))) == 1
         intake("ledger")

@@ -13,8 +13,8 @@ from sqlalchemy import select
 from console.app import create_app
 from tests.console.api.test_api import Program
 from tests.support.command import Intake
-from tests.support.context import contact, ticket_of
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.context import get_contact, open_ticket
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.customers.directory import build_company_key
 from workflow.models.core import Company, Contact
@@ -24,7 +24,7 @@ from workflow.tickets import views
 NAME, PHONE = "Quincy Vale", "(212) 555-0142 x9"
 
 
-def found(context: AppContext, words: str) -> list[int]:
+def find_contacts(context: AppContext, words: str) -> list[int]:
     with context.store.read_only() as session:
         page = views.load_page(
             session, views.TicketQuery("all", words=words), actor="", now=context.clock()
@@ -34,10 +34,12 @@ def found(context: AppContext, words: str) -> list[int]:
 
 @pytest.fixture
 def desk(any_context: AppContext) -> Desk:
-    return at_desk(any_context, Role.LEAD)
+    return sign_in_at_desk(any_context, Role.LEAD)
 
 
-def company_with(context: AppContext, *people: tuple[str, str, str]) -> tuple[int, list[int]]:
+def create_company_with(
+    context: AppContext, *people: tuple[str, str, str]
+) -> tuple[int, list[int]]:
     """Put a company with contacts on record (name, address, number); the numbers of their rows."""
     with context.store.transaction() as session:
         made = Company(name="Sunrise", key=build_company_key("Sunrise"), created_at=context.clock())
@@ -91,8 +93,8 @@ def test_by_command_the_number_of_a_known_contact_stays_on_record(
 def test_by_the_page_a_name_and_number_without_an_address(
     any_context: AppContext, desk: Desk, typed: dict[str, str]
 ) -> None:
-    ticket_of(any_context)
-    company, _ = company_with(any_context)
+    open_ticket(any_context)
+    company, _ = create_company_with(any_context)
     number = add_ticket(desk, company, phone=PHONE, **typed)
     page = desk.get(f"/tickets/{number}").text
     assert NAME in page
@@ -101,7 +103,7 @@ def test_by_the_page_a_name_and_number_without_an_address(
         "where it says that nobody has a mail address"
     )
     for words in (NAME, "2125550142", "212.555.0142"):
-        assert found(any_context, words) == [number]
+        assert find_contacts(any_context, words) == [number]
         assert (
             f"/tickets/{number}"
             in desk.get("/search", query_string={"q": words}, follow_redirects=True).text
@@ -111,54 +113,54 @@ def test_by_the_page_a_name_and_number_without_an_address(
 def test_by_the_page_a_new_number_of_a_contact_is_beside_the_one_on_record(
     any_context: AppContext, desk: Desk
 ) -> None:
-    company, (jo,) = company_with(any_context, ("Jo Lee", "jo@x.example", "212-555-0100"))
+    company, (jo,) = create_company_with(any_context, ("Jo Lee", "jo@x.example", "212-555-0100"))
     number = add_ticket(desk, company, contact=[jo], phone="212-555-0199")
     page = desk.get(f"/tickets/{number}").text
     assert "212-555-0100" in page
     assert "212-555-0199" in page
-    assert contact(any_context, "jo@x.example").phone == "212-555-0100"
-    assert found(any_context, "2125550199") == [number]
+    assert get_contact(any_context, "jo@x.example").phone == "212-555-0100"
+    assert find_contacts(any_context, "2125550199") == [number]
 
 
 def test_by_the_page_who_called_among_several_contacts_is_the_one_named(
     any_context: AppContext, desk: Desk
 ) -> None:
-    company, rows = company_with(
+    company, rows = create_company_with(
         any_context, ("Al Roe", "al@x.example", ""), ("Jo Lee", "jo@x.example", "")
     )
     add_ticket(desk, company, contact=rows, name="jo  lee", phone="212-555-0142")
-    assert contact(any_context, "jo@x.example").phone == "212-555-0142"
-    assert contact(any_context, "al@x.example").phone == ""
+    assert get_contact(any_context, "jo@x.example").phone == "212-555-0142"
+    assert get_contact(any_context, "al@x.example").phone == ""
 
 
 def test_by_the_page_a_stranger_who_called_changes_no_record(
     any_context: AppContext, desk: Desk
 ) -> None:
-    company, rows = company_with(
+    company, rows = create_company_with(
         any_context, ("Al Roe", "al@x.example", ""), ("Jo Lee", "jo@x.example", "")
     )
     number = add_ticket(desk, company, contact=rows, name=NAME, phone=PHONE)
-    assert [contact(any_context, f"{n}@x.example").phone for n in ("al", "jo")] == ["", ""]
-    assert found(any_context, NAME) == [number]
+    assert [get_contact(any_context, f"{n}@x.example").phone for n in ("al", "jo")] == ["", ""]
+    assert find_contacts(any_context, NAME) == [number]
 
 
 def test_by_the_page_a_name_typed_beside_one_new_address_is_theirs(
     any_context: AppContext, desk: Desk
 ) -> None:
-    company, _ = company_with(any_context)
+    company, _ = create_company_with(any_context)
     number = add_ticket(desk, company, name=NAME, new_email="q@x.example", phone=PHONE)
     assert (
-        contact(any_context, "q@x.example").name,
-        contact(any_context, "q@x.example").phone,
+        get_contact(any_context, "q@x.example").name,
+        get_contact(any_context, "q@x.example").phone,
     ) == (
         NAME,
         PHONE,
     )
-    assert found(any_context, "2125550142") == [number]
+    assert find_contacts(any_context, "2125550142") == [number]
 
 
 def test_by_the_page_a_fault_unticks_nothing(any_context: AppContext, desk: Desk) -> None:
-    company, (jo,) = company_with(any_context, ("Jo Lee", "jo@x.example", ""))
+    company, (jo,) = create_company_with(any_context, ("Jo Lee", "jo@x.example", ""))
     typed = {
         "text": "x",
         "contact": [jo],
@@ -195,7 +197,7 @@ def test_by_the_api_the_name_is_that_of_the_first_contact(any_context: AppContex
     made = program.post("/tickets", call, 201)
     assert made["messages"][0]["from"] == f"{NAME} <q@x.example>"
     assert [c["name"] for c in made["contacts"]] == [NAME, ""]
-    assert [contact(any_context, e).phone for e in call["contacts"]] == [PHONE, ""]
+    assert [get_contact(any_context, e).phone for e in call["contacts"]] == [PHONE, ""]
 
 
 def test_by_the_api_the_same_call_with_another_number_keeps_both(any_context: AppContext) -> None:

@@ -13,7 +13,7 @@ from ingest.intake import Intake as IntakeService
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support.command import Intake
-from tests.support.workbooks import hoarding
+from tests.support.workbooks import build_hoarding_book
 from workflow.context import AppContext
 from workflow.models.core import AuditEntry, Delivery, Message, Ticket
 from workflow.models.states import DeliveryState
@@ -23,7 +23,7 @@ ROW = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]
 SAY = ("--column", "Anliegen=body", "--column", "Klinik=practice", "--column", "Datum=sent_at")
 
 
-def book(path: Path, *rows: list[object], sheet: str = "Export") -> Path:
+def write_book(path: Path, *rows: list[object], sheet: str = "Export") -> Path:
     made = openpyxl.Workbook()
     made.worksheets[0].title = sheet
     for row in rows:
@@ -34,10 +34,10 @@ def book(path: Path, *rows: list[object], sheet: str = "Export") -> Path:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    return book(tmp_path / "export.xlsx", ["Bericht"], [], HEADER, ROW)
+    return write_book(tmp_path / "export.xlsx", ["Bericht"], [], HEADER, ROW)
 
 
-def dropped(context: AppContext, *files: Path) -> list[int]:
+def drop_books(context: AppContext, *files: Path) -> list[int]:
     service = IntakeService(context)
     numbers = [
         service.accept(
@@ -49,7 +49,7 @@ def dropped(context: AppContext, *files: Path) -> list[int]:
     return numbers
 
 
-def state(context: AppContext, number: int) -> DeliveryState:
+def get_state(context: AppContext, number: int) -> DeliveryState:
     with context.store.read_only() as session:
         return session.get_one(Delivery, number).state
 
@@ -57,7 +57,7 @@ def state(context: AppContext, number: int) -> DeliveryState:
 def test_a_file_nobody_can_read_says_how_to_map_it(
     at_home: AppContext, export: Path, intake: Intake
 ) -> None:
-    [number] = dropped(at_home, export)
+    [number] = drop_books(at_home, export)
     assert "`intake map" in intake("deliveries", "--state", "failed").stdout
     output = intake("map", "--delivery", number).stdout
     assert "headings in row 3" in output
@@ -70,7 +70,7 @@ def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
     intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTAKE_PARSE_MEMORY", str(130 * 1024 * 1024))
-    (tmp_path / "large.xlsx").write_bytes(hoarding(*HEADER))
+    (tmp_path / "large.xlsx").write_bytes(build_hoarding_book(*HEADER))
     output = intake("map", tmp_path / "large.xlsx", code=EXIT_UNREADABLE)
     assert "reading it takes more memory than one item may have" in output.output
 
@@ -78,13 +78,13 @@ def test_a_workbook_that_hoards_ends_its_parser_and_not_the_command(
 def test_a_saved_mapping_reads_waiting_deliveries_and_the_next_file(
     at_home: AppContext, export: Path, intake: Intake, tmp_path: Path
 ) -> None:
-    other = book(tmp_path / "other.xlsx", ["Etwas", "anderes"], ["x", "y"])
-    [number, stranger] = dropped(at_home, export, other)
+    other = write_book(tmp_path / "other.xlsx", ["Etwas", "anderes"], ["x", "y"])
+    [number, stranger] = drop_books(at_home, export, other)
     output = intake(
         "map", "--delivery", number, *SAY, "--date-order", "dmy", "--save", "north", "--as", "Ann"
     ).stdout
     assert f"{number}: processed, ticket 1" in output
-    assert state(at_home, stranger) is DeliveryState.FAILED
+    assert get_state(at_home, stranger) is DeliveryState.FAILED
     with at_home.store.read_only() as session:
         message = session.scalars(select(Message)).one()
         assert (message.text, message.sent_at and message.sent_at.isoformat()) == (
@@ -96,8 +96,10 @@ def test_a_saved_mapping_reads_waiting_deliveries_and_the_next_file(
             select(AuditEntry).where(AuditEntry.action == "profile saved")
         ).one()
         assert audited.actor == "Ann"
-    [again] = dropped(at_home, book(tmp_path / "next.xlsx", HEADER, [*ROW[:2], "Noch etwas.", 8]))
-    assert state(at_home, again) is DeliveryState.PROCESSED
+    [again] = drop_books(
+        at_home, write_book(tmp_path / "next.xlsx", HEADER, [*ROW[:2], "Noch etwas.", 8])
+    )
+    assert get_state(at_home, again) is DeliveryState.PROCESSED
 
 
 def test_a_saved_profile_is_shown_changed_and_undone(
@@ -124,8 +126,8 @@ def test_a_saved_profile_is_shown_changed_and_undone(
     intake("profiles", "forget", "north")
     assert "missing: the message text" in intake("map", export).stdout
     assert "`intake profiles`" in intake("profiles", "forget", "north", code=1).stderr
-    [number] = dropped(at_home, export)
-    assert state(at_home, number) is DeliveryState.FAILED
+    [number] = drop_books(at_home, export)
+    assert get_state(at_home, number) is DeliveryState.FAILED
 
 
 def test_parse_reads_a_workbook_as_the_installation_does(
@@ -172,7 +174,7 @@ def test_what_a_column_may_be_is_proposed_and_never_taken(
     at_home: AppContext, tmp_path: Path, intake: Intake
 ) -> None:
     del at_home
-    file = book(
+    file = write_book(
         tmp_path / "x.xlsx",
         ["Wer", "Was"],
         ["pat@x.example", "Bitte helfen Sie mir mit dieser Abrechnung hier."],
@@ -245,5 +247,5 @@ def test_a_text_file_with_headings_of_a_profile(
     file = tmp_path / "export.csv"
     file.write_text("".join(";".join(map(str, row)) + "\n" for row in (HEADER, ROW)))
     intake("map", file, *SAY, "--save", "north")
-    [number] = dropped(at_home, file)
-    assert state(at_home, number) is DeliveryState.PROCESSED
+    [number] = drop_books(at_home, file)
+    assert get_state(at_home, number) is DeliveryState.PROCESSED

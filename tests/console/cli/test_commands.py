@@ -16,7 +16,7 @@ from workflow.models.core import Staff
 from workflow.models.states import Role
 
 
-def every_command() -> list[tuple[str, ...]]:
+def list_commands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
@@ -33,7 +33,7 @@ def test_help_lists_every_command_by_section(intake: Intake) -> None:
     assert "\\b" not in output
 
 
-@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+@pytest.mark.parametrize("command", list_commands(), ids=" ".join)
 def test_help_of_every_command_teaches_by_an_example(
     intake: Intake, command: tuple[str, ...]
 ) -> None:

@@ -23,7 +23,15 @@ from console.presenters.csv_text import encode_csv
 from ingest.crm_import.run import ImportRequest, run_import
 from parsers.crm_export.table import FORMULA_STARTS, escape_formula, unescape_formula
 from tests.support.command import Intake
-from tests.support.context import HandClock, Woken, complete, mail, reach, staff, ticket_of
+from tests.support.context import (
+    HandClock,
+    Woken,
+    complete,
+    create_staff,
+    make_mail,
+    open_ticket,
+    reach,
+)
 from workflow.context import AppContext, open_context
 from workflow.database.engine import migrate
 from workflow.errors import ActionNotAllowed
@@ -57,17 +65,17 @@ def export_file(tmp_path: Path) -> Path:
     return path
 
 
-def exported(context: AppContext, view: str = "all", *, with_text: bool = False) -> bytes:
+def export_view(context: AppContext, view: str = "all", *, with_text: bool = False) -> bytes:
     names = select_columns((), with_text=with_text)
     with context.store.read_only() as session:
         return b"".join(encode_csv(iterate_rows(context, session, view, names, actor="Olga")))
 
 
-def table(raw: bytes) -> list[dict[str, str]]:
+def read_table(raw: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(raw.decode("utf-8-sig"), newline="")))
 
 
-def facts(context: AppContext) -> list[tuple[object, ...]]:
+def list_facts(context: AppContext) -> list[tuple[object, ...]]:
     with context.store.read_only() as session:
         found = session.scalars(select(Ticket).order_by(Ticket.id))
         return [
@@ -120,44 +128,45 @@ def test_an_export_is_imported_elsewhere_unchanged(
 ) -> None:
     context = any_context
     numbers = [
-        ticket_of(context, mail(subject=f"claim {n}", text="=cmd|' /C calc'!A0")) for n in range(3)
+        open_ticket(context, make_mail(subject=f"claim {n}", text="=cmd|' /C calc'!A0"))
+        for n in range(3)
     ]
     for number in numbers:
         reach(context, number, Milestone.CUSTOMER_NOTIFIED)
     reach(context, numbers[1], Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     complete(context, numbers[2])
     with context.store.transaction() as session:
-        olga = staff(session, "Olga")
+        olga = create_staff(session, "Olga")
         context.desk.assign(
             session, session.get_one(Ticket, numbers[1]), olga, by="Olga", now=context.clock()
         )
     with other_context.store.transaction() as session:
-        staff(session, "Olga")
-    raw = exported(context, with_text=True)
+        create_staff(session, "Olga")
+    raw = export_view(context, with_text=True)
     report = run_import(other_context, ImportRequest(kind="tickets", raw=raw), by="Max")
     assert report.outcomes == {RowOutcome.ADDED: 3}
-    assert facts(other_context) == facts(context)
+    assert list_facts(other_context) == list_facts(context)
     with other_context.store.read_only() as session:
         assert all(
             t.messages[0].text == "=cmd|' /C calc'!A0" for t in session.scalars(select(Ticket))
         )
     again = run_import(
-        other_context, ImportRequest(kind="tickets", raw=exported(other_context)), by="Max"
+        other_context, ImportRequest(kind="tickets", raw=export_view(other_context)), by="Max"
     )
     assert again.outcomes == {RowOutcome.KNOWN: 3}
 
 
 def test_our_own_export_is_known_when_it_comes_back(context: AppContext) -> None:
-    ticket_of(context)
-    report = run_import(context, ImportRequest(kind="tickets", raw=exported(context)), by="Olga")
+    open_ticket(context)
+    report = run_import(context, ImportRequest(kind="tickets", raw=export_view(context)), by="Olga")
     assert report.outcomes == {RowOutcome.KNOWN: 1}
-    assert len(facts(context)) == 1
+    assert len(list_facts(context)) == 1
 
 
 def test_subject_and_text_leave_only_where_asked_for(context: AppContext) -> None:
-    ticket_of(context, mail(subject="John Patient", text="John Patient's claim"))
-    assert b"John" not in exported(context)
-    assert exported(context, with_text=True).count(b"John") == 2
+    open_ticket(context, make_mail(subject="John Patient", text="John Patient's claim"))
+    assert b"John" not in export_view(context)
+    assert export_view(context, with_text=True).count(b"John") == 2
     for name in TEXT_COLUMNS:
         with pytest.raises(ActionNotAllowed, match="patient data"):
             select_columns([name], with_text=False)
@@ -170,13 +179,15 @@ def test_every_page_of_a_view_is_in_the_file(
     context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "PAGE_SIZE", 2)
-    numbers = [ticket_of(context) for _ in range(5)]
+    numbers = [open_ticket(context) for _ in range(5)]
     complete(context, numbers[3])
-    assert [row["Ticket number"] for row in table(exported(context))] == [str(n) for n in numbers]
-    assert [row["Ticket number"] for row in table(exported(context, "completed"))] == [
+    assert [row["Ticket number"] for row in read_table(export_view(context))] == [
+        str(n) for n in numbers
+    ]
+    assert [row["Ticket number"] for row in read_table(export_view(context, "completed"))] == [
         str(numbers[3])
     ]
-    assert len(table(exported(context, "open"))) == 4
+    assert len(read_table(export_view(context, "open"))) == 4
 
 
 def test_so_many_tickets_are_in_memory_as_fill_a_page(
@@ -184,7 +195,7 @@ def test_so_many_tickets_are_in_memory_as_fill_a_page(
 ) -> None:
     monkeypatch.setattr(exports, "PAGE_SIZE", 2)
     for _ in range(7):
-        ticket_of(context)
+        open_ticket(context)
     with context.store.read_only() as session:
         held = [
             sum(isinstance(one, Ticket) for one in session.identity_map.values())
@@ -197,15 +208,17 @@ def test_so_many_tickets_are_in_memory_as_fill_a_page(
 
 
 def test_the_overdue_view_is_sieved_as_on_the_screen(context: AppContext, clock: HandClock) -> None:
-    first, second = ticket_of(context), ticket_of(context)
+    first, second = open_ticket(context), open_ticket(context)
     reach(context, second, Milestone.FOLLOW_UP_SENT)
     clock.turn(hours=49)
-    assert [row["Ticket number"] for row in table(exported(context, "overdue"))] == [str(first)]
+    assert [row["Ticket number"] for row in read_table(export_view(context, "overdue"))] == [
+        str(first)
+    ]
 
 
 def test_times_are_iso_with_a_zone(context: AppContext) -> None:
-    ticket_of(context)
-    (row,) = table(exported(context))
+    open_ticket(context)
+    (row,) = read_table(export_view(context))
     for name in ("Create date", "Due: Resolution"):
         assert datetime.fromisoformat(row[name]).tzinfo is not None
 
@@ -267,7 +280,7 @@ def test_nothing_is_overwritten_or_named_wrongly(
 def test_dangerous_cells_are_escaped_in_every_column(name: str) -> None:
     for cell in DANGEROUS:
         raw = b"".join(encode_csv([[name], [cell]]))
-        assert table(raw)[0][name] == f"'{cell}"
+        assert read_table(raw)[0][name] == f"'{cell}"
 
 
 def test_a_dry_run_then_the_import_then_undone(

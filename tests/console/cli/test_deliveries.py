@@ -47,14 +47,14 @@ def mail(tmp_path: Path) -> Path:
     return path
 
 
-def lines(output: str) -> list[dict[str, object]]:
+def parse_lines(output: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
 def test_parse_stores_nothing_and_prints_a_line_an_item(
     intake: Intake, mail: Path, home: Path
 ) -> None:
-    [line] = lines(intake("parse", "mail", mail, "--json").stdout)
+    [line] = parse_lines(intake("parse", "mail", mail, "--json").stdout)
     assert line["file"] == str(mail)
     assert line["subject"] == "Claim"
     assert not home.exists()
@@ -64,7 +64,7 @@ def test_one_unreadable_file_costs_itself_only(
     intake: Intake, broken: Path, tmp_path: Path
 ) -> None:
     result = intake("parse", "secure-message", broken, tmp_path / "none.xlsx", "--json", code=65)
-    assert [sorted(line) for line in lines(result.stdout)] == [["error", "file"]] * 2
+    assert [sorted(line) for line in parse_lines(result.stdout)] == [["error", "file"]] * 2
 
 
 def test_a_bug_of_a_parser_is_an_error_of_the_one_file(
@@ -74,7 +74,7 @@ def test_a_bug_of_a_parser_is_an_error_of_the_one_file(
         raise RuntimeError(raw.decode())
 
     monkeypatch.setitem(parsers.PARSERS, Format.MAIL, explode)
-    [line] = lines(intake("parse", "mail", mail, "--json", code=65).stdout)
+    [line] = parse_lines(intake("parse", "mail", mail, "--json", code=65).stdout)
     assert "RuntimeError" in str(line["error"])
     assert "Hello" not in str(line["error"])
 
@@ -90,10 +90,10 @@ def test_parse_reply_takes_text_and_html(intake: Intake, tmp_path: Path) -> None
     text.write_text("New words\n\nOn Monday, Ann wrote:\n> old words\n")
     html.write_text("<p>New <b>words</b></p>")
     assert "New words" in str(
-        lines(intake("parse", "reply", text, "--json").stdout)[0]["reply_text"]
+        parse_lines(intake("parse", "reply", text, "--json").stdout)[0]["reply_text"]
     )
     assert "New words" in str(
-        lines(intake("parse", "reply", "--html", html, "--json").stdout)[0]["reply_text"]
+        parse_lines(intake("parse", "reply", "--html", html, "--json").stdout)[0]["reply_text"]
     )
     intake("parse", "mail", "--html", text, code=2)
 
@@ -136,7 +136,7 @@ TABLE = (
 
 
 @contextmanager
-def reading(
+def use_parser(
     form: Format, *items: parsers.InboundItem, error: Exception | None = None
 ) -> Iterator[None]:
     """An earlier parser than the one of the command, which parses in a process of its own."""
@@ -157,7 +157,7 @@ def failed(intake: Intake, at_home: AppContext, tmp_path: Path) -> int:
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
     intake("deliver", "secure-message", path)
-    with reading(
+    with use_parser(
         Format.SECURE_MESSAGE,
         error=parsers.ParseError("mapping needed: no column found for practice"),
     ):
@@ -205,7 +205,7 @@ def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, fai
     tried = intake("replay", failed, "--dry-run").stdout
     assert "1: it would be read, 2 of 2 items filed" in tried
     assert tried.count("would open a ticket") == 2
-    [line] = lines(intake("replay", "--all", "--dry-run", "--json").stdout)
+    [line] = parse_lines(intake("replay", "--all", "--dry-run", "--json").stdout)
     assert (line["state"], line["read"], line["applied"], line["changes"]) == (
         "failed",
         True,
@@ -228,7 +228,7 @@ def test_one_that_still_cannot_be_read_says_why(
     assert "1: failed: a damaged workbook" in intake("replay", 1, "--dry-run", code=1).stdout
     assert "1: failed: a damaged workbook" in intake("replay", 1, code=1).stdout
     assert "9: unknown: there is no such delivery" in intake("replay", 9, code=1).stdout
-    both = lines(intake("replay", 9, 1, "--json", code=1).stdout)
+    both = parse_lines(intake("replay", 9, 1, "--json", code=1).stdout)
     assert [(line["delivery"], line["read"]) for line in both] == [(9, False), (1, False)]
 
 
@@ -321,12 +321,14 @@ def past(intake: Intake, at_home: AppContext, mail: Path) -> int:
     """A mail whose text an earlier parser got wrong."""
     intake("deliver", "mail", mail)
     [item] = parsers.parse(Format.MAIL, MAIL)
-    with reading(Format.MAIL, replace(item, subject="Cl?im", text="H?llo\n\x1b[2J", plain="H?llo")):
+    with use_parser(
+        Format.MAIL, replace(item, subject="Cl?im", text="H?llo\n\x1b[2J", plain="H?llo")
+    ):
         process_waiting(at_home)
     return 1
 
 
-def text_of(intake: Intake) -> str:
+def get_text(intake: Intake) -> str:
     return str(json.loads(intake("ticket", 1, "--json").stdout)["messages"][0]["text"])
 
 
@@ -340,12 +342,12 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
         for line in ("- Cl?im", "+ Claim", "- H?llo", "+ Hello", "- \ufffd[2J"):
             assert line in shown.stdout
         assert "--yes" in shown.stderr
-        assert text_of(intake).startswith("H?llo")
+        assert get_text(intake).startswith("H?llo")
     changed = intake("replay", past, "--yes").stdout
     assert "1: 1 of 1 items read again" in changed
     assert "changed: subject, text, content digest, ticket's subject" in changed
     assert "Hello" not in changed
-    assert text_of(intake).startswith("Hello")
+    assert get_text(intake).startswith("Hello")
     assert intake("replay", past, "--yes").stdout == "1: nothing would change\n"
     intake("ledger")
 
@@ -370,7 +372,7 @@ def test_of_very_many_lines_the_first_ones_are_shown() -> None:
 
 
 def test_scripts_get_every_field_of_it(intake: Intake, past: int) -> None:
-    [line] = lines(intake("replay", past, "--json").stdout)
+    [line] = parse_lines(intake("replay", past, "--json").stdout)
     assert (line["applied"], line["changes"], line["same"]) == (False, 1, 0)
     [item] = line["items"]
     fields = {f["name"]: (f["before"], f["after"]) for f in item["fields"]}
@@ -381,9 +383,9 @@ def test_scripts_get_every_field_of_it(intake: Intake, past: int) -> None:
         1,
         1,
     )
-    [line] = lines(intake("replay", past, "--json", "--yes").stdout)
+    [line] = parse_lines(intake("replay", past, "--json", "--yes").stdout)
     assert line["applied"] is True
-    [line] = lines(intake("replay", past, "--json", "--yes").stdout)
+    [line] = parse_lines(intake("replay", past, "--json", "--yes").stdout)
     assert (line["applied"], line["changes"], line["items"]) == (False, 0, [])
 
 
@@ -391,22 +393,22 @@ def test_scripts_get_every_field_of_it(intake: Intake, past: int) -> None:
     ("answer", "text"), [(b"y\n", "Hello"), (b"n\n", "H?llo"), (b"\n", "H?llo")]
 )
 def test_on_a_terminal_it_asks_first(intake: Intake, past: int, answer: bytes, text: str) -> None:
-    shown = on_a_terminal("replay", str(past), answer=answer)
+    shown = run_on_terminal("replay", str(past), answer=answer)
     assert "+ Hello" in shown
     assert "Change it? [y/N]" in shown
-    assert text_of(intake).startswith(text)
+    assert get_text(intake).startswith(text)
 
 
 def test_on_a_terminal_an_original_drives_nothing(intake: Intake, tmp_path: Path) -> None:
     path = tmp_path / "evil.eml"
     path.write_bytes(b"Subject: \x1b[2J\x07\r\n\r\ntext\r\n")
     intake("deliver", "mail", path)
-    shown = on_a_terminal("delivery", "1", "--raw")
+    shown = run_on_terminal("delivery", "1", "--raw")
     assert "Subject: \ufffd[2J\ufffd\r\n\r\ntext" in shown
     assert "\x1b" not in shown
 
 
-def on_a_terminal(*args: str, answer: bytes = b"") -> str:
+def run_on_terminal(*args: str, answer: bytes = b"") -> str:
     """Run the command for real, with a terminal on every side; what stood on it."""
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "console.cli.main", *args]
@@ -443,7 +445,7 @@ def test_many_past_ones_are_chosen_by_what_they_are(
     )
     assert [
         line["delivery"]
-        for line in lines(intake("replay", "--transport", "console", "--json").stdout)
+        for line in parse_lines(intake("replay", "--transport", "console", "--json").stdout)
     ] == [4]
     tomorrow = (at_home.clock() + timedelta(days=2)).strftime("%Y-%m-%d")
     assert "No processed delivery matches" in intake("replay", "--since", tomorrow).stdout
@@ -457,7 +459,7 @@ def test_a_new_item_is_shown_by_what_it_says(
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
     intake("deliver", "secure-message", path)
-    with reading(Format.SECURE_MESSAGE, parsers.parse(Format.SECURE_MESSAGE, TABLE)[0]):
+    with use_parser(Format.SECURE_MESSAGE, parsers.parse(Format.SECURE_MESSAGE, TABLE)[0]):
         process_waiting(at_home)
     shown = intake("replay", 1).stdout
     assert "1: 1 of 2 items would change" in shown
@@ -495,13 +497,13 @@ def test_one_that_cannot_be_read_today_is_left_as_it_was(
     item = parsers.InboundItem(
         format=Format.SECURE_MESSAGE, external_id="m1", company="Acme", text="as it was"
     )
-    with reading(Format.SECURE_MESSAGE, item):
+    with use_parser(Format.SECURE_MESSAGE, item):
         process_waiting(at_home)
     assert (
         "1: processed: cannot be read today: a damaged workbook"
         in intake("replay", 1, "--yes", code=1).stdout
     )
-    assert text_of(intake) == "as it was"
+    assert get_text(intake) == "as it was"
 
 
 def test_what_ends_its_parser_does_not_end_the_command(

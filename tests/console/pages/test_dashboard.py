@@ -13,8 +13,8 @@ from defusedxml import ElementTree
 from sqlalchemy import select
 
 from parsers.item import Address
-from tests.support.context import HandClock, complete, mail, ticket_of
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.context import HandClock, complete, make_mail, open_ticket
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.models.core import OutgoingMail, SurveyAnswer, Ticket
 from workflow.operations.sweep import raise_tasks
@@ -25,13 +25,13 @@ from workflow.tickets.statistics import FIGURES, Figure, make_window
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def figure(context: AppContext, name: str, days: int = 30) -> Figure:
+def get_figure(context: AppContext, name: str, days: int = 30) -> Figure:
     with context.store.read_only() as session:
         return FIGURES[name](session, make_window(context.clock(), NEW_YORK, days))
 
 
-def opened(context: AppContext, number: int, at: datetime) -> int:
-    ticket = ticket_of(context, mail(f"claim {number}", name=f"{number}@x.example"))
+def set_opening_time(context: AppContext, number: int, at: datetime) -> int:
+    ticket = open_ticket(context, make_mail(f"claim {number}", name=f"{number}@x.example"))
     with context.store.transaction() as session:
         row = session.get_one(Ticket, ticket)
         row.created_at = row.period_started_at = at
@@ -40,12 +40,14 @@ def opened(context: AppContext, number: int, at: datetime) -> int:
 
 def test_a_day_is_the_viewers(any_context: AppContext, clock: HandClock) -> None:
     clock.now = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
-    opened(
+    set_opening_time(
         any_context, 1, datetime(2026, 11, 2, 4, 59, tzinfo=UTC)
     )  # 23:59 on the first, in New York
-    opened(any_context, 2, datetime(2026, 11, 2, 5, 1, tzinfo=UTC))
-    opened(any_context, 3, datetime(2026, 11, 1, 5, 30, tzinfo=UTC))  # in the hour that comes twice
-    found = {row[0]: row[1] for row in figure(any_context, "arrivals", 7).rows}
+    set_opening_time(any_context, 2, datetime(2026, 11, 2, 5, 1, tzinfo=UTC))
+    set_opening_time(
+        any_context, 3, datetime(2026, 11, 1, 5, 30, tzinfo=UTC)
+    )  # in the hour that comes twice
+    found = {row[0]: row[1] for row in get_figure(any_context, "arrivals", 7).rows}
     assert (found["2026-10-31"], found["2026-11-01"], found["2026-11-02"]) == (0, 2, 1)
     assert len(found) == 7
 
@@ -54,31 +56,33 @@ def test_times_to_a_milestone_are_median_and_nine_in_ten(
     any_context: AppContext, clock: HandClock
 ) -> None:
     begin = clock.now
-    tickets = [opened(any_context, n, begin) for n in range(10)]
+    tickets = [set_opening_time(any_context, n, begin) for n in range(10)]
     for hours, ticket in enumerate(tickets, start=1):
         clock.now = begin + timedelta(hours=hours)
         complete(any_context, ticket)
-    followed = figure(any_context, "durations").rows[0]
+    followed = get_figure(any_context, "durations").rows[0]
     assert followed == ["4-Support Follow Up Sent", 5.0, 9.0, 10]
 
 
 def test_the_funnel_counts_who_came_at_least_so_far(any_context: AppContext) -> None:
-    complete(any_context, ticket_of(any_context, mail("one", name="1@x.example")))
-    ticket_of(any_context, mail("two", name="2@x.example"))
-    rows = figure(any_context, "funnel").rows
+    complete(any_context, open_ticket(any_context, make_mail("one", name="1@x.example")))
+    open_ticket(any_context, make_mail("two", name="2@x.example"))
+    rows = get_figure(any_context, "funnel").rows
     assert rows[0][0] == "1-Submitted"
     assert [r[1] for r in rows] == [2, 1, 1, 1]
 
 
 def test_a_missed_deadline_counts_in_its_week(any_context: AppContext, clock: HandClock) -> None:
-    ticket_of(any_context, mail("one"))
+    open_ticket(any_context, make_mail("one"))
     clock.turn(days=4)
     raise_tasks(any_context, clock.now)
-    assert [sum(r[n] for r in figure(any_context, "misses").rows) for n in (1, 2)] == [1, 1]  # type: ignore[misc]
+    assert [sum(r[n] for r in get_figure(any_context, "misses").rows) for n in (1, 2)] == [1, 1]  # type: ignore[misc]
 
 
-def answered(context: AppContext, number: int, score: int) -> None:
-    ticket = ticket_of(context, mail(f"n{number}", sender=Address("", f"p{number}@x.example")))
+def record_survey_answer(context: AppContext, number: int, score: int) -> None:
+    ticket = open_ticket(
+        context, make_mail(f"n{number}", sender=Address("", f"p{number}@x.example"))
+    )
     complete(context, ticket)
     with context.store.transaction() as session:
         survey = session.scalars(
@@ -90,23 +94,25 @@ def answered(context: AppContext, number: int, score: int) -> None:
 
 
 def test_scores_by_month_consultant_and_company(any_context: AppContext) -> None:
-    answered(any_context, 1, 5)
-    answered(any_context, 2, 2)
-    assert figure(any_context, "satisfaction").rows[-1][1:] == [3.5, 2]
-    assert figure(any_context, "by-consultant").rows == [[statistics.NOBODY, 3.5, 2]]
-    assert figure(any_context, "by-company").rows == [[statistics.NO_COMPANY, 3.5, 2]]
+    record_survey_answer(any_context, 1, 5)
+    record_survey_answer(any_context, 2, 2)
+    assert get_figure(any_context, "satisfaction").rows[-1][1:] == [3.5, 2]
+    assert get_figure(any_context, "by-consultant").rows == [[statistics.NOBODY, 3.5, 2]]
+    assert get_figure(any_context, "by-company").rows == [[statistics.NO_COMPANY, 3.5, 2]]
 
 
 @pytest.fixture
 def desk(any_context: AppContext) -> Desk:
-    return at_desk(any_context)
+    return sign_in_at_desk(any_context)
 
 
 def test_every_figure_is_drawn_and_a_file(any_context: AppContext, desk: Desk) -> None:
-    answered(any_context, 1, 4)
+    record_survey_answer(any_context, 1, 4)
     page = desk.get("/dashboard?days=90").text
     for name in FIGURES:
-        assert (f"/dashboard/{name}.svg?days=90" in page) is not figure(any_context, name, 90).empty
+        assert (f"/dashboard/{name}.svg?days=90" in page) is not get_figure(
+            any_context, name, 90
+        ).empty
         drawn = desk.get(f"/dashboard/{name}.svg?days=90")
         assert ElementTree.fromstring(drawn.data).tag.endswith("svg")
         assert "script" not in drawn.text
@@ -115,7 +121,7 @@ def test_every_figure_is_drawn_and_a_file(any_context: AppContext, desk: Desk) -
                 io.StringIO(desk.get(f"/dashboard/{name}.csv?days=90").data.decode("utf-8-sig"))
             )
         )
-        assert tuple(rows[0]) == figure(any_context, name, 90).heads
+        assert tuple(rows[0]) == get_figure(any_context, name, 90).heads
 
 
 def test_an_empty_desk_says_so(desk: Desk) -> None:

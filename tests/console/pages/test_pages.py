@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from console.app import create_app
-from tests.support.context import complete, contact, counted, mail, ticket_of
+from tests.support.context import complete, count_rows, get_contact, make_mail, open_ticket
 from workflow.context import AppContext
 from workflow.mail.compose import STATUS_PURPOSE, SURVEY_PURPOSE
 from workflow.models.core import OutgoingMail, SurveyAnswer
@@ -19,7 +19,7 @@ def client(context: AppContext) -> FlaskClient:
 
 @pytest.fixture
 def ticket(context: AppContext) -> int:
-    return ticket_of(context, mail("Mrs Example's claim was denied", subject="Mrs Example"))
+    return open_ticket(context, make_mail("Mrs Example's claim was denied", subject="Mrs Example"))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_score_out_of_range_is_refused(
     context: AppContext, client: FlaskClient, survey: str, score: str
 ) -> None:
     assert client.post(survey, data={"score": score}).status_code == 400
-    assert counted(context, SurveyAnswer) == 0
+    assert count_rows(context, SurveyAnswer) == 0
 
 
 def test_following_the_unsubscribe_link_changes_nothing_pressing_its_button_does(
@@ -83,9 +83,9 @@ def test_following_the_unsubscribe_link_changes_nothing_pressing_its_button_does
 ) -> None:
     link = survey.replace("survey", "unsubscribe")
     client.get(link)
-    assert not contact(context, "ann@practice.example").unsubscribed
+    assert not get_contact(context, "ann@practice.example").unsubscribed
     client.post(link)
-    assert contact(context, "ann@practice.example").unsubscribed
+    assert get_contact(context, "ann@practice.example").unsubscribed
 
 
 def test_every_answer_forbids_scripts_and_frames(client: FlaskClient) -> None:

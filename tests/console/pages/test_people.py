@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select
 
 from parsers.item import Address
-from tests.support.context import HandClock, contact, counted, mail, ticket_of
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.context import HandClock, count_rows, get_contact, make_mail, open_ticket
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.customers import directory, records
 from workflow.customers.records import NO_MANAGER, CompanyData
@@ -22,10 +22,10 @@ from workflow.tickets.desk import get_staff
 
 @pytest.fixture
 def desk(any_context: AppContext) -> Desk:
-    return at_desk(any_context, Role.LEAD)
+    return sign_in_at_desk(any_context, Role.LEAD)
 
 
-def person(context: AppContext, name: str, email: str = "") -> int:
+def create_contact(context: AppContext, name: str, email: str = "") -> int:
     with context.store.transaction() as session:
         one = Staff(name=name, email=email, role=Role.AGENT, created_at=context.clock())
         session.add(one)
@@ -33,14 +33,14 @@ def person(context: AppContext, name: str, email: str = "") -> int:
         return one.id
 
 
-def practice(context: AppContext, name: str = "Sunrise", **says: object) -> int:
+def create_practice(context: AppContext, name: str = "Sunrise", **says: object) -> int:
     with context.store.transaction() as session:
         says = {k: get_staff(session, str(v)) if k == "manager" else v for k, v in says.items()}
         kept = CompanyData(name=name, **says)  # type: ignore[arg-type]
         return records.save_company(session, None, kept, by="test", now=context.clock()).id
 
 
-def company(context: AppContext, number: int) -> Company:
+def get_company(context: AppContext, number: int) -> Company:
     with context.store.read_only() as session:
         found = session.get_one(Company, number)
         _ = found.domains, found.manager
@@ -50,14 +50,14 @@ def company(context: AppContext, number: int) -> Company:
 def test_a_company_is_kept_with_its_domains_and_manager(
     any_context: AppContext, desk: Desk
 ) -> None:
-    berg = person(any_context, "Max Berg")
+    berg = create_contact(any_context, "Max Berg")
     desk.get("/companies/new")
     made = desk.post(
         "/companies/new",
         {"name": "Sunrise", "number": "47", "domains": "@sun.example, x.example", "manager": berg},
     )
     number = int(made.headers["Location"].rpartition("/")[2])
-    kept = company(any_context, number)
+    kept = get_company(any_context, number)
     assert (kept.number, kept.manager_id, {d.domain for d in kept.domains}) == (
         "47",
         berg,
@@ -65,7 +65,7 @@ def test_a_company_is_kept_with_its_domains_and_manager(
     )
     desk.get(f"/companies/{number}/edit")
     desk.post(f"/companies/{number}/edit", {"name": "Sunset", "domains": "x.example"})
-    kept = company(any_context, number)
+    kept = get_company(any_context, number)
     assert (kept.name, kept.number, [d.domain for d in kept.domains]) == (
         "Sunset",
         None,
@@ -85,53 +85,56 @@ def test_a_company_is_kept_with_its_domains_and_manager(
 def test_what_cannot_be_kept_says_why_and_keeps_what_was_typed(
     any_context: AppContext, desk: Desk, form: dict[str, str], why: str
 ) -> None:
-    practice(any_context, domains=["sun.example"])
+    create_practice(any_context, domains=["sun.example"])
     desk.get("/companies/new")
     page = desk.post("/companies/new", {"number": "99", **form})
     assert page.status_code == 409
     assert why in page.text
     assert 'value="99"' in page.text
-    assert counted(any_context, Company) == 1
+    assert count_rows(any_context, Company) == 1
 
 
 def test_an_unknown_senders_click_gives_their_tickets_a_company(
     any_context: AppContext, desk: Desk
 ) -> None:
-    number = practice(any_context)
-    mine = ticket_of(any_context, mail("hello", sender=Address("Jo", "jo@acme.example")))
-    other = ticket_of(any_context, mail("hello", sender=Address("Al", "al@acme.example")))
-    jo = contact(any_context, "jo@acme.example").id
+    number = create_practice(any_context)
+    mine = open_ticket(any_context, make_mail("hello", sender=Address("Jo", "jo@acme.example")))
+    other = open_ticket(any_context, make_mail("hello", sender=Address("Al", "al@acme.example")))
+    jo = get_contact(any_context, "jo@acme.example").id
     assert "jo@acme.example" in desk.get("/senders").text
     desk.post(f"/senders/{jo}", {"company": number})
-    assert ticket(any_context, mine).name == "Support – Sunrise"
-    assert ticket(any_context, other).name == "Support – Unknown"
+    assert get_ticket(any_context, mine).name == "Support – Sunrise"
+    assert get_ticket(any_context, other).name == "Support – Unknown"
     desk.get("/senders")
     desk.post(f"/senders/{jo}", {"company": number, "domain": "yes"})
-    assert ticket(any_context, other).name == "Support – Sunrise"
-    assert not any("company not known" in c for c in ticket(any_context, other).caveats)
+    assert get_ticket(any_context, other).name == "Support – Sunrise"
+    assert not any("company not known" in c for c in get_ticket(any_context, other).caveats)
     assert "jo@" not in desk.get("/senders").text
 
 
-def ticket(context: AppContext, number: int) -> Ticket:
+def get_ticket(context: AppContext, number: int) -> Ticket:
     with context.store.read_only() as session:
         return session.get_one(Ticket, number)
 
 
 def test_a_domain_where_anybody_has_mail_is_nobodys(any_context: AppContext, desk: Desk) -> None:
-    number = practice(any_context)
-    mine = ticket_of(any_context, mail("hello", sender=Address("Jo", "jo@gmail.com")))
-    other = ticket_of(any_context, mail("hello", sender=Address("Al", "al@gmail.com")))
+    number = create_practice(any_context)
+    mine = open_ticket(any_context, make_mail("hello", sender=Address("Jo", "jo@gmail.com")))
+    other = open_ticket(any_context, make_mail("hello", sender=Address("Al", "al@gmail.com")))
     desk.get("/senders")
-    jo = contact(any_context, "jo@gmail.com").id
+    jo = get_contact(any_context, "jo@gmail.com").id
     assert (
         "anybody can have mail there"
         in desk.post(
             f"/senders/{jo}", {"company": number, "domain": "yes"}, follow_redirects=True
         ).text
     )
-    assert {ticket(any_context, n).company_id for n in (mine, other)} == {None}
+    assert {get_ticket(any_context, n).company_id for n in (mine, other)} == {None}
     desk.post(f"/senders/{jo}", {"company": number})
-    assert (ticket(any_context, mine).company_id, ticket(any_context, other).company_id) == (
+    assert (
+        get_ticket(any_context, mine).company_id,
+        get_ticket(any_context, other).company_id,
+    ) == (
         number,
         None,
     )
@@ -140,7 +143,7 @@ def test_a_domain_where_anybody_has_mail_is_nobodys(any_context: AppContext, des
 def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(
     any_context: AppContext, desk: Desk
 ) -> None:
-    practice(any_context, number="1")
+    create_practice(any_context, number="1")
     with any_context.store.transaction() as session:
         twin = directory.create_company(
             directory.CustomerLookup(session), "Sunrise", "2", any_context.clock()
@@ -151,13 +154,13 @@ def test_a_practice_told_from_its_namesake_by_its_number_can_be_changed(
     desk.get(f"/companies/{number}/edit")
     form = {"name": "Sunrise", "number": "2", "domains": "two.example"}
     assert desk.post(f"/companies/{number}/edit", form).status_code == 302
-    assert [d.domain for d in company(any_context, number).domains] == ["two.example"]
+    assert [d.domain for d in get_company(any_context, number).domains] == ["two.example"]
 
 
 def test_who_says_that_they_are_away_has_their_tasks_covered(
     any_context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
-    eva = person(any_context, "Eva Lind")
+    eva = create_contact(any_context, "Eva Lind")
     desk.get("/account")
     form = {"since": f"{clock.now:%Y-%m-%d}", "until": f"{clock.now + timedelta(days=5):%Y-%m-%d}"}
     assert "say who covers" in desk.post("/account/away", form, follow_redirects=True).text
@@ -165,7 +168,7 @@ def test_who_says_that_they_are_away_has_their_tasks_covered(
         "Eva Lind covers"
         in desk.post("/account/away", {**form, "cover": eva}, follow_redirects=True).text
     )
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     with any_context.store.transaction() as session:
         found = session.get_one(Ticket, number)
         any_context.desk.assign(
@@ -194,7 +197,7 @@ def record_call(desk: Desk, number: int, **fields: object) -> str:
 
 
 def test_a_ticket_by_hand_has_the_manuals_defaults(any_context: AppContext, desk: Desk) -> None:
-    number = practice(any_context)
+    number = create_practice(any_context)
     with any_context.store.transaction() as session:
         session.add(
             Contact(
@@ -202,11 +205,11 @@ def test_a_ticket_by_hand_has_the_manuals_defaults(any_context: AppContext, desk
             )
         )
         session.flush()
-    jo = contact(any_context, "jo@x.example").id
+    jo = get_contact(any_context, "jo@x.example").id
     where = record_call(
         desk, number, contact=[jo], new_email="al@x.example", share="new", phone="555-0100"
     )
-    made = ticket(any_context, int(where.rpartition("/")[2]))
+    made = get_ticket(any_context, int(where.rpartition("/")[2]))
     with any_context.store.read_only() as session:
         row = session.get_one(Ticket, made.id)
         assert (row.name, row.type, row.owner and row.owner.name) == (
@@ -223,14 +226,14 @@ def test_a_ticket_by_hand_has_the_manuals_defaults(any_context: AppContext, desk
 
 
 def test_pressing_twice_is_one_call(any_context: AppContext, desk: Desk) -> None:
-    number = practice(any_context)
+    number = create_practice(any_context)
     first = record_call(desk, number, call_id="c1", on_company="yes")
     assert record_call(desk, number, call_id="c1", on_company="yes") == first
-    assert counted(any_context, Ticket) == 1
+    assert count_rows(any_context, Ticket) == 1
 
 
 def test_a_timeline_shows_what_its_box_allows(any_context: AppContext, desk: Desk) -> None:
-    number = practice(any_context)
+    number = create_practice(any_context)
     shown = record_call(desk, number, on_company="yes")
     hidden = record_call(desk, number)
     timeline = desk.get(f"/companies/{number}").text.rpartition("Timeline")[2]
@@ -239,7 +242,7 @@ def test_a_timeline_shows_what_its_box_allows(any_context: AppContext, desk: Des
 
 
 def test_a_bad_address_costs_nothing_that_was_typed(any_context: AppContext, desk: Desk) -> None:
-    number = practice(any_context)
+    number = create_practice(any_context)
     desk.get(f"/companies/{number}/add-ticket")
     page = desk.post(
         f"/companies/{number}/add-ticket", {"text": "keep me", "new_email": "nonsense"}
@@ -251,7 +254,7 @@ def test_a_bad_address_costs_nothing_that_was_typed(any_context: AppContext, des
 def test_tasks_are_ticked_and_opened_again(
     any_context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     clock.turn(days=3)
     raise_tasks(any_context, clock.now)
     desk.sign_in("ann@pmb.example")
@@ -269,10 +272,10 @@ def test_tasks_are_ticked_and_opened_again(
 def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
     any_context: AppContext, clock: HandClock
 ) -> None:
-    person(any_context, "Max Berg", "max@pmb.example")
-    person(any_context, "Eva Lind", "eva@pmb.example")
-    number = practice(any_context, manager="Max Berg", domains=["practice.example"])
-    ticket_of(any_context, mail("Mrs Example", subject="Mrs Example"))
+    create_contact(any_context, "Max Berg", "max@pmb.example")
+    create_contact(any_context, "Eva Lind", "eva@pmb.example")
+    number = create_practice(any_context, manager="Max Berg", domains=["practice.example"])
+    open_ticket(any_context, make_mail("Mrs Example", subject="Mrs Example"))
     with any_context.store.transaction() as session:
         away, cover = get_staff(session, "Max Berg"), get_staff(session, "Eva Lind")
         records.set_absence(
@@ -284,7 +287,7 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
             by="test",
             now=clock.now,
         )
-    assert company(any_context, number).manager
+    assert get_company(any_context, number).manager
     clock.turn(days=4)
     raise_tasks(any_context, clock.now)
     with any_context.store.read_only() as session:
@@ -299,10 +302,10 @@ def test_who_is_away_has_a_cover_who_is_told_by_mail_without_customer_text(
 def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
     any_context: AppContext, desk: Desk
 ) -> None:
-    max_berg = person(any_context, "Max Berg")
-    number = practice(any_context, domains=["practice.example"])
+    max_berg = create_contact(any_context, "Max Berg")
+    number = create_practice(any_context, domains=["practice.example"])
     ended, opened = (
-        ticket_of(any_context, mail("help", subject=subject)) for subject in ("one", "two")
+        open_ticket(any_context, make_mail("help", subject=subject)) for subject in ("one", "two")
     )
     with any_context.store.transaction() as session:
         any_context.desk.close(
@@ -337,8 +340,8 @@ def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
 def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(
     any_context: AppContext, desk: Desk
 ) -> None:
-    number = practice(any_context, domains=["practice.example"])
-    ticket = ticket_of(any_context, mail("help"))
+    number = create_practice(any_context, domains=["practice.example"])
+    ticket = open_ticket(any_context, make_mail("help"))
     with any_context.store.transaction() as session:
         notes.settle_question(
             session, session.get_one(Ticket, ticket), NO_MANAGER, by="test", now=any_context.clock()
@@ -356,8 +359,8 @@ def test_a_number_wider_than_the_databases_is_nothing(desk: Desk) -> None:
 
 
 def test_an_auditor_looks_and_changes_nothing(any_context: AppContext) -> None:
-    number = practice(any_context)
-    desk = at_desk(any_context, Role.AUDITOR)
+    number = create_practice(any_context)
+    desk = sign_in_at_desk(any_context, Role.AUDITOR)
     assert desk.get(f"/companies/{number}").status_code == 200
     assert desk.get(f"/companies/{number}/edit").status_code == 403
     assert desk.post("/companies/new", {"name": "X"}).status_code == 403

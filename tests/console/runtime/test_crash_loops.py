@@ -16,7 +16,7 @@ from console.runtime.crash_recorder import CrashRecorder
 from console.runtime.lifecycle import LoopProgress, open_process
 from console.runtime.supervisor import Supervisor
 from tests.support.context import HandClock
-from tests.support.signed_in_client import at_desk
+from tests.support.signed_in_client import sign_in_at_desk
 from workflow.context import AppContext, open_context
 from workflow.models.core import ProcessEnd
 from workflow.models.states import Role
@@ -62,7 +62,7 @@ def test_status_reports_a_crash_loop_as_long_as_it_lasts(
     assert (report["ok"], report["processes"]["folder"]["alive"]) == (False, False)
     assert describe_process(report["processes"]["folder"]) == "ends again and again"
     assert report["processes"]["worker one 1"]["alive"]
-    page = at_desk(any_context, Role.LEAD).get("/operations").text
+    page = sign_in_at_desk(any_context, Role.LEAD).get("/operations").text
     assert "crashes repeatedly" in page
     assert "folder on one ended 3 times within 10 minutes" in page
     clock.turn(minutes=11)

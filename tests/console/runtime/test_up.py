@@ -31,7 +31,7 @@ def wait(ready: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
-def in_progress(home: Path, number: int) -> bool:
+def is_in_progress(home: Path, number: int) -> bool:
     """Whether a ticket has got there, read from the file.
 
     Starting a command for each look would be the load.
@@ -61,7 +61,7 @@ def up(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen
         process.wait(timeout=60)
 
 
-def command(environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+def run_command(environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*INTAKE, *args], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
@@ -81,7 +81,7 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
     output = log.read_text()
     assert "curl -i" in output
     assert "no mailbox is configured" in output
-    done = command(environment, "demo")
+    done = run_command(environment, "demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Using the system that runs" in done.stdout
 
@@ -98,7 +98,7 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
     host, _, port = environment["INTAKE_SMTP_LISTEN"].rpartition(":")
     with smtplib.SMTP(host, int(port)) as smtp:
         smtp.send_message(message, "late@acme.test", ["support@localhost"])
-    wait(lambda: in_progress(home, 5))
+    wait(lambda: is_in_progress(home, 5))
 
     everyone = psutil.Process(up.pid).children(recursive=True)
     up.send_signal(signal.SIGTERM)
@@ -123,7 +123,7 @@ def test_a_port_in_use_is_named_with_its_setting_before_anything_starts(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = command({**environment, "INTAKE_WEBHOOK_LISTEN": f"127.0.0.1:{port}"}, "up")
+        done = run_command({**environment, "INTAKE_WEBHOOK_LISTEN": f"127.0.0.1:{port}"}, "up")
     assert done.returncode == 78
     assert f"INTAKE_WEBHOOK_LISTEN: port {port}" in done.stderr
     assert not home.exists()
@@ -132,14 +132,14 @@ def test_a_port_in_use_is_named_with_its_setting_before_anything_starts(
 def test_a_worker_without_redis_does_the_work_by_looking(
     environment: dict[str, str], home: Path
 ) -> None:
-    number = command(
+    number = run_command(
         environment, "ticket", "new", "--text", "hello", "--contact", "jo@acme.test"
     ).stdout.strip()
     worker = subprocess.Popen(
         [*INTAKE, "worker"], env=environment, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait(lambda: in_progress(home, int(number)))
+        wait(lambda: is_in_progress(home, int(number)))
     finally:
         worker.terminate()
         output = worker.communicate(timeout=20)[1]
@@ -148,6 +148,6 @@ def test_a_worker_without_redis_does_the_work_by_looking(
 
 
 def test_imap_without_a_mailbox_says_so(environment: dict[str, str]) -> None:
-    done = command(environment, "imap")
+    done = run_command(environment, "imap")
     assert done.returncode == 78
     assert "INTAKE_IMAP_URLS" in done.stderr

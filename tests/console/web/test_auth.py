@@ -10,7 +10,7 @@ from console.web import request
 from console.web.auth import LIBRARY_BLUEPRINT
 from console.web.auth_accounts import LOCK_DURATION, MAX_FAILURES
 from tests.support.context import HandClock
-from tests.support.signed_in_client import PASSWORD, Desk, at_desk, build_app, invited
+from tests.support.signed_in_client import PASSWORD, Desk, build_app, invite, sign_in_at_desk
 from workflow.accounts import invitations
 from workflow.context import AppContext
 from workflow.models.accounts import Account
@@ -23,7 +23,7 @@ ANN = "ann@pmb.example"
 @pytest.fixture
 def ann(context: AppContext) -> Desk:
     """A browser that has not signed in; ann has an account."""
-    assert Desk(context).join(invited(context), "Ann Lee", ANN).status_code == 302
+    assert Desk(context).join(invite(context), "Ann Lee", ANN).status_code == 302
     return Desk(context)
 
 
@@ -42,7 +42,7 @@ def test_the_first_admin_comes_by_a_link_that_works_once(context: AppContext) ->
 
 
 def test_a_link_is_good_for_a_day(context: AppContext, clock: HandClock) -> None:
-    token = invited(context)
+    token = invite(context)
     clock.turn(hours=24, seconds=1)
     assert Desk(context).get(f"/join/{token}").status_code == 404
 
@@ -73,7 +73,7 @@ def test_behind_tls_the_cookie_belongs_to_this_host_alone(context: AppContext) -
 
 
 def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(context: AppContext) -> None:
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     copied = [(c.key, c.value) for c in desk.client._cookies.values()]
     assert desk.post("/sign-out").status_code == 302
     thief = Desk(context)
@@ -112,7 +112,7 @@ def test_five_wrong_passwords_lock_the_account_for_a_while(ann: Desk, clock: Han
 
 
 def test_an_idle_session_ends(context: AppContext, clock: HandClock) -> None:
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     clock.turn(minutes=14)
     assert desk.get("/").status_code == 200
     clock.turn(minutes=14)
@@ -122,7 +122,7 @@ def test_an_idle_session_ends(context: AppContext, clock: HandClock) -> None:
 
 
 def test_a_new_password_ends_the_other_sessions(context: AppContext) -> None:
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     with context.store.transaction() as session:
         person = session.scalars(select(Account)).one().staff
         token = invitations.create_invitation(
@@ -133,7 +133,7 @@ def test_a_new_password_ends_the_other_sessions(context: AppContext) -> None:
 
 
 def test_nothing_is_changed_without_the_token_of_a_page(context: AppContext) -> None:
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     desk.token = "x"
     assert desk.post("/sign-out").status_code == 400
     assert desk.get("/").status_code == 200
@@ -160,6 +160,6 @@ def test_every_view_says_who_may_use_it(context: AppContext) -> None:
 
 
 def test_sign_ins_are_in_the_audit_log(context: AppContext) -> None:
-    at_desk(context)
+    sign_in_at_desk(context)
     with context.store.read_only() as session:
         assert "signed in" in set(session.scalars(select(AuditEntry.action)))

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from console.web.auth_oidc import FAILED_MESSAGE, NO_ACCOUNT_MESSAGE
 from tests.support.context import HandClock
-from tests.support.oidc_issuer import ANN, Issuer, issuing, with_issuer
+from tests.support.oidc_issuer import ANN, Issuer, add_issuer, run_issuer
 from tests.support.signed_in_client import Desk
 from workflow.context import AppContext
 from workflow.models.accounts import Account
@@ -26,7 +26,7 @@ START, BACK = "/login/oauthstart/oidc", "/login/oauthresponse/oidc"
 
 @pytest.fixture(scope="module")
 def _issuer() -> Iterator[Issuer]:
-    with issuing() as issuer:
+    with run_issuer() as issuer:
         yield issuer
 
 
@@ -34,18 +34,18 @@ def _issuer() -> Iterator[Issuer]:
 def issuer(_issuer: Issuer) -> Issuer:
     _issuer.called.clear()
     _issuer.paths.clear()
-    _issuer.knows("ann", email=ANN.upper(), email_verified=True)
-    _issuer.knows("eve", email=EVE, email_verified=True)
+    _issuer.add_subject("ann", email=ANN.upper(), email_verified=True)
+    _issuer.add_subject("eve", email=EVE, email_verified=True)
     return _issuer
 
 
 @pytest.fixture
 def there(context: AppContext, issuer: Issuer) -> AppContext:
     """A context with this issuer; Ann has an account."""
-    return with_issuer(context, issuer.url)
+    return add_issuer(context, issuer.url)
 
 
-def onward(desk: Desk, path: str = START) -> str:
+def get_issuer_address(desk: Desk, path: str = START) -> str:
     """From the sign-in page to the issuer: the address the browser is sent to."""
     assert "Use the clinic&#39;s sign-in" in desk.get("/login").text
     page = desk.post(path)
@@ -55,21 +55,21 @@ def onward(desk: Desk, path: str = START) -> str:
     return address
 
 
-def ours(address: str) -> str:
+def get_local_part(address: str) -> str:
     """What of an address our app sees."""
     parts = urlsplit(address)
     return f"{parts.path}?{parts.query}"
 
 
 def walk(desk: Desk, issuer: Issuer, subject: str, path: str = START) -> TestResponse:
-    return desk.get(ours(issuer.lets_in(onward(desk, path), subject)))
+    return desk.get(get_local_part(issuer.sign_in(get_issuer_address(desk, path), subject)))
 
 
 def is_in(desk: Desk) -> bool:
     return desk.get("/").status_code == 200
 
 
-def refused(desk: Desk, answer: TestResponse, words: str) -> bool:
+def is_refused(desk: Desk, answer: TestResponse, words: str) -> bool:
     """Sent back to the sign-in page, which says these words."""
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/login")
@@ -96,9 +96,10 @@ def test_whom_the_issuer_vouches_for_comes_in_as_the_person_with_that_address(
 def test_the_issuer_is_asked_for_no_more_than_the_address_and_sends_back_to_our_public_one(
     context: AppContext, issuer: Issuer
 ) -> None:
-    behind = with_issuer(context, issuer.url, public_url="https://desk.pmb.example")
+    behind = add_issuer(context, issuer.url, public_url="https://desk.pmb.example")
     asked = {
-        name: value for name, (value,) in parse_qs(urlsplit(onward(Desk(behind))).query).items()
+        name: value
+        for name, (value,) in parse_qs(urlsplit(get_issuer_address(Desk(behind))).query).items()
     }
     assert asked["scope"] == "openid email"
     assert asked["redirect_uri"] == f"https://desk.pmb.example{BACK}"
@@ -121,28 +122,28 @@ def test_an_unknown_address_and_one_let_go_are_refused_alike(
     there: AppContext, issuer: Issuer
 ) -> None:
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "eve"), NO_ACCOUNT_MESSAGE)
+    assert is_refused(desk, walk(desk, issuer, "eve"), NO_ACCOUNT_MESSAGE)
     assert EVE not in desk.get("/login").text
     with there.store.transaction() as session:
         session.execute(update(Account).values(active=False))
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "ann"), NO_ACCOUNT_MESSAGE)
+    assert is_refused(desk, walk(desk, issuer, "ann"), NO_ACCOUNT_MESSAGE)
 
 
 @pytest.mark.parametrize("verified", [False, "false", None, ["true"]])
 def test_an_address_that_the_issuer_calls_unverified_is_nobodys(
     there: AppContext, issuer: Issuer, verified: object
 ) -> None:
-    issuer.knows("mallory", email=ANN, email_verified=verified)
+    issuer.add_subject("mallory", email=ANN, email_verified=verified)
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "mallory"), NO_ACCOUNT_MESSAGE)
+    assert is_refused(desk, walk(desk, issuer, "mallory"), NO_ACCOUNT_MESSAGE)
 
 
 @pytest.mark.parametrize("claims", [{"email": ANN}, {"email": ANN, "email_verified": "true"}])
 def test_an_issuer_that_does_not_say_whether_it_is_verified_is_believed(
     there: AppContext, issuer: Issuer, claims: dict[str, object]
 ) -> None:
-    issuer.knows("quiet", **claims)
+    issuer.add_subject("quiet", **claims)
     desk = Desk(there)
     walk(desk, issuer, "quiet")
     assert is_in(desk)
@@ -162,35 +163,37 @@ def test_an_address_that_only_the_userinfo_endpoint_tells_is_asked_for(
 
 
 def test_no_address_at_all_is_nobody(there: AppContext, issuer: Issuer) -> None:
-    issuer.knows("nameless")
+    issuer.add_subject("nameless")
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "nameless"), NO_ACCOUNT_MESSAGE)
+    assert is_refused(desk, walk(desk, issuer, "nameless"), NO_ACCOUNT_MESSAGE)
 
 
 def test_what_another_browser_began_is_not_taken(there: AppContext, issuer: Issuer) -> None:
     """Else somebody could sign others in as themselves, and read what they write."""
-    back = ours(issuer.lets_in(onward(Desk(there)), "ann"))
+    back = get_local_part(issuer.sign_in(get_issuer_address(Desk(there)), "ann"))
     victim = Desk(there)
-    onward(victim)
-    assert refused(victim, victim.get(back), FAILED_MESSAGE)
+    get_issuer_address(victim)
+    assert is_refused(victim, victim.get(back), FAILED_MESSAGE)
     bare = Desk(there)
-    assert refused(bare, bare.get(back), FAILED_MESSAGE)
+    assert is_refused(bare, bare.get(back), FAILED_MESSAGE)
 
 
 def test_a_state_is_good_for_one_answer(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
-    back = ours(issuer.lets_in(onward(desk), "ann"))
+    back = get_local_part(issuer.sign_in(get_issuer_address(desk), "ann"))
     desk.get(back)
     desk.post("/sign-out")
-    assert refused(desk, desk.get(back), FAILED_MESSAGE)
+    assert is_refused(desk, desk.get(back), FAILED_MESSAGE)
 
 
 def test_a_code_of_another_sign_in_has_the_wrong_nonce(there: AppContext, issuer: Issuer) -> None:
-    stolen = parse_qs(urlsplit(issuer.lets_in(onward(Desk(there)), "ann")).query)["code"][0]
+    stolen = parse_qs(urlsplit(issuer.sign_in(get_issuer_address(Desk(there)), "ann")).query)[
+        "code"
+    ][0]
     desk = Desk(there)
-    mine = parse_qs(urlsplit(onward(desk)).query)["state"][0]
+    mine = parse_qs(urlsplit(get_issuer_address(desk)).query)["state"][0]
     with capture_logs() as lines:
-        assert refused(desk, desk.get(f"{BACK}?code={stolen}&state={mine}"), FAILED_MESSAGE)
+        assert is_refused(desk, desk.get(f"{BACK}?code={stolen}&state={mine}"), FAILED_MESSAGE)
     assert [line["event"] for line in lines] == ["single sign-on failed"]
     assert stolen not in str(lines)
 
@@ -198,7 +201,7 @@ def test_a_code_of_another_sign_in_has_the_wrong_nonce(there: AppContext, issuer
 def test_an_id_token_in_another_issuers_name_is_refused(there: AppContext, issuer: Issuer) -> None:
     issuer.called["/oauth2/token"] = "elsewhere.example"
     desk = Desk(there)
-    assert refused(desk, walk(desk, issuer, "ann"), FAILED_MESSAGE)
+    assert is_refused(desk, walk(desk, issuer, "ann"), FAILED_MESSAGE)
     issuer.called.clear()
     walk(desk, issuer, "ann")
     assert is_in(desk)
@@ -210,7 +213,7 @@ def test_a_discovery_document_of_another_issuer_is_refused(
     issuer.called["/.well-known/openid-configuration"] = "elsewhere.example"
     desk = Desk(there)
     desk.get("/login")
-    assert refused(desk, desk.post(START), FAILED_MESSAGE)
+    assert is_refused(desk, desk.post(START), FAILED_MESSAGE)
     issuer.called.clear()
     walk(desk, issuer, "ann")
     assert is_in(desk), "once it is corrected, without a restart"
@@ -218,7 +221,7 @@ def test_a_discovery_document_of_another_issuer_is_refused(
 
 def test_what_comes_with_the_address_is_not_repeated(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
-    state = parse_qs(urlsplit(onward(desk)).query)["state"][0]
+    state = parse_qs(urlsplit(get_issuer_address(desk)).query)["state"][0]
     answer = desk.get(
         f"{BACK}?error=Call+555-0100&error_description=your+account+is+locked&state={state}"
     )
@@ -230,10 +233,10 @@ def test_what_comes_with_the_address_is_not_repeated(there: AppContext, issuer: 
 
 
 def test_an_issuer_that_is_away_costs_nobody_the_sign_in_page(context: AppContext) -> None:
-    away = with_issuer(context, "http://127.0.0.1:9")
+    away = add_issuer(context, "http://127.0.0.1:9")
     desk = Desk(away)
     desk.get("/login")
-    assert refused(desk, desk.post(START), FAILED_MESSAGE)
+    assert is_refused(desk, desk.post(START), FAILED_MESSAGE)
     assert desk.sign_in(ANN).status_code == 302
     assert is_in(desk)
 
@@ -241,7 +244,7 @@ def test_an_issuer_that_is_away_costs_nobody_the_sign_in_page(context: AppContex
 def test_whoever_has_to_have_a_second_factor_has_to_have_it_here_too(
     context: AppContext, issuer: Issuer
 ) -> None:
-    strict = with_issuer(context, issuer.url, second_factor=True)
+    strict = add_issuer(context, issuer.url, second_factor=True)
     desk = Desk(strict)
     answer = walk(desk, issuer, "ann")
     assert answer.headers["Location"].startswith("/tf-setup")

@@ -19,17 +19,17 @@ from parsers.item import ParseError
 from tests.support.context import (
     START,
     HandClock,
-    call,
-    company,
-    counted,
+    count_rows,
+    create_company,
+    create_staff,
     deliver,
-    mail,
+    make_call_arrival,
+    make_mail,
+    open_ticket,
     reach,
     run_in_threads,
-    staff,
-    ticket_of,
 )
-from tests.support.outgoing_mail import sending_through
+from tests.support.outgoing_mail import send_through
 from tests.support.servers import Relay
 from workflow.context import AppContext
 from workflow.customers.records import NO_MANAGER
@@ -109,7 +109,7 @@ def make_row(number: int, stage: str = "4-In Progress", **fields: str) -> dict[s
     return full | {by_word[name]: value for name, value in fields.items()}
 
 
-def to_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **how: Any) -> bytes:
+def write_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **how: Any) -> bytes:
     out = StringIO()
     writer = csv.writer(out, **how)
     writer.writerow(heading)
@@ -117,7 +117,7 @@ def to_csv(rows: Sequence[dict[str, str]], heading: Sequence[str] = LABELS, **ho
     return out.getvalue().encode()
 
 
-def to_xlsx(rows: Sequence[dict[str, Any]]) -> bytes:
+def write_xlsx(rows: Sequence[dict[str, Any]]) -> bytes:
     book, out = Workbook(), BytesIO()
     sheet = book.active
     assert sheet is not None
@@ -133,7 +133,7 @@ def make_request(raw: bytes, kind: str = "tickets", **more: Any) -> ImportReques
 
 
 def import_rows(context: AppContext, rows: Sequence[dict[str, str]], **more: Any) -> ImportReport:
-    return run_import(context, make_request(to_csv(rows), **more), by="Olga")
+    return run_import(context, make_request(write_csv(rows), **more), by="Olga")
 
 
 def list_tickets(context: AppContext) -> list[Ticket]:
@@ -158,8 +158,8 @@ def get_counts(report: ImportReport) -> tuple[int, int, int]:
 def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> None:
     context = any_context
     with context.store.transaction() as session:
-        olga = staff(session, "Olga")
-        company(session, "Acme Clinic", manager=olga)
+        olga = create_staff(session, "Olga")
+        create_company(session, "Acme Clinic", manager=olga)
     report = import_rows(context, [make_row(1, "5-Audit", ticket_owner="OLGA", source="EMAIL")])
     assert get_counts(report) == (1, 0, 0)
     (ticket,) = list_tickets(context)
@@ -184,13 +184,13 @@ def test_a_ticket_moves_in_with_everything_it_had(any_context: AppContext) -> No
 
 def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: AppContext) -> None:
     rows = [make_row(1), make_row(2)]
-    semicolons = to_csv(rows, delimiter=";")
+    semicolons = write_csv(rows, delimiter=";")
     for raw in (
-        to_csv(rows),
-        to_csv(rows, INTERNAL),
-        to_xlsx(rows),
+        write_csv(rows),
+        write_csv(rows, INTERNAL),
+        write_xlsx(rows),
         semicolons,
-        b"\xef\xbb\xbf" + to_csv(rows),
+        b"\xef\xbb\xbf" + write_csv(rows),
     ):
         report = preview_import(context, make_request(raw))
         known = {c.property: c.label for c in report.columns if c.property}
@@ -215,8 +215,8 @@ def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: A
 def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None:
     context = any_context
     with context.store.transaction() as session:
-        staff(session, "Olga")
-        company(session, "Beta Health")
+        create_staff(session, "Olga")
+        create_company(session, "Beta Health")
     rows = [
         make_row(1, "1-Submitted", ticket_owner="Nobody Known"),
         make_row(2, "Waiting on contact (Billing)", ticket_owner="Olga"),
@@ -226,9 +226,9 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
         make_row(1),
     ]
     vocabulary = Vocabulary(stages={"waiting on contact": Stage.IN_PROGRESS})
-    planned = preview_import(context, make_request(to_csv(rows), vocabulary=vocabulary))
+    planned = preview_import(context, make_request(write_csv(rows), vocabulary=vocabulary))
     assert list_tickets(context) == []
-    assert counted(context, Import) == counted(context, AuditEntry) == 0
+    assert count_rows(context, Import) == count_rows(context, AuditEntry) == 0
     done = import_rows(context, rows, vocabulary=vocabulary)
     assert get_counts(planned) == get_counts(done) == (3, 1, 2)
     assert [row for row, _ in planned.refused_rows] == [5, 6]
@@ -287,7 +287,7 @@ def test_an_import_mails_nobody_now_or_later(
     any_context: AppContext, clock: HandClock, relay: Relay
 ) -> None:
     rows = [make_row(n, stage) for n, stage in enumerate(Stage)]
-    with sending_through(any_context, relay.url) as context:
+    with send_through(any_context, relay.url) as context:
         import_rows(
             context,
             [*rows, make_row(9, "5-Audit", actions="5-Recap of Resolution Sent", resolution="Yes")],
@@ -296,17 +296,17 @@ def test_an_import_mails_nobody_now_or_later(
             sweep.sweep(context, redis_away=lambda: True)
             sender.send_waiting(context)
             clock.turn(days=1)
-        assert counted(context, OutgoingMail) == counted(context, LastSurvey) == 0
+        assert count_rows(context, OutgoingMail) == count_rows(context, LastSurvey) == 0
     assert relay.taken == []
 
 
 def test_old_tickets_do_not_all_escalate_at_once(context: AppContext, clock: HandClock) -> None:
     import_rows(context, [make_row(1), make_row(2, "6-Completed")])
     sweep.sweep(context, redis_away=lambda: False)
-    assert counted(context, Task) == 0
+    assert count_rows(context, Task) == 0
     clock.turn(hours=73)
     sweep.sweep(context, redis_away=lambda: False)
-    assert counted(context, Task) == 2  # follow up, escalate: of the open one
+    assert count_rows(context, Task) == 2  # follow up, escalate: of the open one
 
 
 def test_an_imported_ticket_goes_on_like_any_other(context: AppContext) -> None:
@@ -321,7 +321,7 @@ def test_what_is_imported_again_adds_only_what_is_new(any_context: AppContext) -
     assert get_counts(import_rows(context, [make_row(1), make_row(2)])) == (2, 0, 0)
     assert get_counts(import_rows(context, [make_row(1), make_row(2), make_row(3)])) == (1, 2, 0)
     assert len(list_tickets(context)) == 3
-    assert counted(context, Contact) == counted(context, Company) == 1
+    assert count_rows(context, Contact) == count_rows(context, Company) == 1
 
 
 class Killed(BaseException):
@@ -336,14 +336,14 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_context: AppC
             raise Killed
 
     with pytest.raises(Killed):
-        run_import(context, make_request(to_csv(rows)), by="Olga", step=kill)
+        run_import(context, make_request(write_csv(rows)), by="Olga", step=kill)
     assert len(list_tickets(context)) == 200
     report = import_rows(context, rows)
     assert (report.was_resumed, report.number) == (True, 1)
     assert get_counts(report) == (250, 0, 0)
     assert len(list_tickets(context)) == 250
-    assert counted(context, Import) == 1
-    assert counted(context, ImportRow) == 250
+    assert count_rows(context, Import) == 1
+    assert count_rows(context, ImportRow) == 250
 
 
 def test_channels_can_write_while_a_large_file_is_imported(
@@ -356,10 +356,10 @@ def test_channels_can_write_while_a_large_file_is_imported(
 
     def deliveries() -> None:
         while not stop.is_set():
-            taken.append(intake.accept(call()))
+            taken.append(intake.accept(make_call_arrival()))
 
     def moving_in() -> None:
-        raw = to_csv([make_row(n) for n in range(400)])
+        raw = write_csv([make_row(n) for n in range(400)])
         run.run_import(
             context, make_request(raw), by="Olga", step=lambda _done, _of: at.append(len(taken))
         )
@@ -379,7 +379,7 @@ def test_channels_can_write_while_a_large_file_is_imported(
     ],
 )
 def test_side_ends_stay_what_they_are(context: AppContext, state: str, status: Status) -> None:
-    raw = to_csv([make_row(1, priority=state)]).replace(b"Priority", b"State")
+    raw = write_csv([make_row(1, priority=state)]).replace(b"Priority", b"State")
     run_import(context, make_request(raw), by="Olga")
     assert list_tickets(context)[0].status is status
 
@@ -431,10 +431,12 @@ def test_an_answer_of_the_customer_counts_as_touched(context: AppContext) -> Non
     first, second = (t.id for t in list_tickets(context))
     signed = context.signer.make_token("t", first)
     filing = deliver(
-        context, mail(sender=mail().sender), {"rcpt_to": [f"support+t-{signed}@localhost"]}
+        context,
+        make_mail(sender=make_mail().sender),
+        {"rcpt_to": [f"support+t-{signed}@localhost"]},
     )
     assert filing.ticket_id not in {first, second}  # a stranger's mail joins nothing
-    jo = mail(sender=type(mail().sender)("Jo", "jo@acme.test"))
+    jo = make_mail(sender=type(make_mail().sender)("Jo", "jo@acme.test"))
     assert deliver(context, jo, {"rcpt_to": [f"support+t-{signed}@localhost"]}).ticket_id == first
     assert undo_import(context, 1, by="Lena").changed_ids == [first]
 
@@ -457,7 +459,7 @@ def test_excel_dates_and_numbers_are_read_as_meant(context: AppContext) -> None:
         "Create date": datetime(2025, 11, 3, 9, 30),  # noqa: DTZ001
         "Close date": datetime(2025, 11, 4),  # noqa: DTZ001
     }
-    run_import(context, make_request(to_xlsx([row])), by="Olga")
+    run_import(context, make_request(write_xlsx([row])), by="Olga")
     (ticket,) = list_tickets(context)
     assert ticket.origin == "crm/987654321012"
     assert ticket.created_at == datetime(2025, 11, 3, 9, 30, tzinfo=UTC)
@@ -466,7 +468,7 @@ def test_excel_dates_and_numbers_are_read_as_meant(context: AppContext) -> None:
 
 def test_a_chosen_mapping_comes_before_known_columns(context: AppContext) -> None:
     raw = (
-        to_csv([make_row(1, "4-In Progress")])
+        write_csv([make_row(1, "4-In Progress")])
         .replace(b"Ticket status", b"Phase")
         .replace(b"Priority", b"Status")
     )
@@ -491,12 +493,12 @@ def test_a_chosen_mapping_comes_before_known_columns(context: AppContext) -> Non
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"hello", b"a,b\n1,2\n", to_csv([]), b"Record ID,Ticket name\n1,x\n"]
+    "raw", [b"", b"hello", b"a,b\n1,2\n", write_csv([]), b"Record ID,Ticket name\n1,x\n"]
 )
 def test_what_is_no_export_is_refused_with_words(context: AppContext, raw: bytes) -> None:
     with pytest.raises(ParseError):
         run_import(context, make_request(raw), by="Olga")
-    assert counted(context, Import) == 0
+    assert count_rows(context, Import) == 0
 
 
 def test_many_contacts_keep_their_names(context: AppContext) -> None:
@@ -526,7 +528,7 @@ def test_many_contacts_keep_their_names(context: AppContext) -> None:
 
 def test_owners_can_be_given_by_their_number(context: AppContext) -> None:
     with context.store.transaction() as session:
-        staff(session, "Olga")
+        create_staff(session, "Olga")
     report = import_rows(
         context,
         [make_row(1, ticket_owner="81"), make_row(2, ticket_owner="82")],
@@ -542,9 +544,9 @@ def test_owners_can_be_given_by_their_number(context: AppContext) -> None:
 def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_context: AppContext) -> None:
     context = any_context
     with context.store.transaction() as session:
-        olga = staff(session, "Olga")
-        staff(session, "Max")
-        company(session, "Acme Clinic", manager=olga)
+        olga = create_staff(session, "Olga")
+        create_staff(session, "Max")
+        create_company(session, "Acme Clinic", manager=olga)
     raw = (
         b"Company name,Company Domain Name,Manager,Practice ID\n"
         b"ACME Clinic,acme.test,Max,4711\n"
@@ -580,9 +582,9 @@ def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(
     any_context: AppContext,
 ) -> None:
     with any_context.store.transaction() as session:
-        staff(session, "Max")
-        acme = company(session, "Acme Clinic").id
-    number = ticket_of(any_context, mail(company="Acme Clinic"))
+        create_staff(session, "Max")
+        acme = create_company(session, "Acme Clinic").id
+    number = open_ticket(any_context, make_mail(company="Acme Clinic"))
     with any_context.store.read_only() as session:
         assert NO_MANAGER in session.get_one(Ticket, number).caveats
     run_import(
@@ -598,7 +600,7 @@ def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(
 def test_contacts_get_what_they_lack(any_context: AppContext) -> None:
     context = any_context
     with context.store.transaction() as session:
-        acme = company(session, "Acme Clinic")
+        acme = create_company(session, "Acme Clinic")
         session.add(Contact(email="jo@acme.test", name="", company=acme, created_at=START))
     raw = (
         b"First name,Last name,Email,Phone number,Company name\n"

@@ -20,7 +20,7 @@ from console.presenters.operations import present_status
 from ingest.folder import watcher as folder_module
 from ingest.folder.watcher import ID_FILE, WatchedFolder, get_folder_id, serve
 from ingest.intake import Arrival, Intake, Transport
-from tests.support.context import HandClock, counted, run_in_threads
+from tests.support.context import HandClock, count_rows, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Receipt, Ticket
 from workflow.runtime.backoff import Backoff
@@ -37,7 +37,7 @@ HEADINGS = [
 ]
 
 
-def workbook(*texts: str) -> bytes:
+def build_workbook(*texts: str) -> bytes:
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -81,9 +81,9 @@ def list_names(path: Path) -> list[str]:
 def test_a_finished_workbook_becomes_tickets_and_moves_to_done(
     context: AppContext, folder: WatchedFolder
 ) -> None:
-    (folder.path / "export.xlsx").write_bytes(workbook("one", "two"))
+    (folder.path / "export.xlsx").write_bytes(build_workbook("one", "two"))
     folder.scan()
-    assert counted(context, Ticket) == 2
+    assert count_rows(context, Ticket) == 2
     assert list_names(folder.path) == []
     assert list_names(folder.path / "done") == ["export.xlsx"]
 
@@ -97,8 +97,8 @@ def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(
     why = (folder.path / "rejected" / "list.xlsx.txt").read_text()
     assert "could not be read" in why
     assert "intake replay 1" in why
-    assert counted(context, Ticket) == 0
-    assert counted(context, Delivery) == 1, "the original is stored"
+    assert count_rows(context, Ticket) == 0
+    assert count_rows(context, Delivery) == 1, "the original is stored"
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,17 @@ def test_what_cannot_be_read_moves_to_rejected_beside_the_reason(
 def test_files_of_programs_and_hidden_ones_are_left_alone(
     context: AppContext, folder: WatchedFolder, name: str
 ) -> None:
-    (folder.path / name).write_bytes(workbook("one"))
+    (folder.path / name).write_bytes(build_workbook("one"))
     folder.scan()
     assert list_names(folder.path) == [name]
-    assert counted(context, Delivery) == 0
+    assert count_rows(context, Delivery) == 0
 
 
 def test_a_file_still_being_written_is_left_until_it_rests(context: AppContext) -> None:
-    slow = WatchedFolder(_with_settings(context, folder_settle_seconds=0.3), Intake(context).accept)
-    path, whole = slow.path / "export.xlsx", workbook("one")
+    slow = WatchedFolder(
+        _change_settings(context, folder_settle_seconds=0.3), Intake(context).accept
+    )
+    path, whole = slow.path / "export.xlsx", build_workbook("one")
     for cut in (1000, 2000, len(whole)):
         path.write_bytes(whole[:cut])
         slow.scan()
@@ -133,10 +135,10 @@ def test_a_file_still_being_written_is_left_until_it_rests(context: AppContext) 
         slow.scan()
         time.sleep(0.02)
     assert list_names(slow.path / "done") == ["export.xlsx"]
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
 
 
-@pytest.mark.parametrize("part", [b"", workbook("one")[:-100]])
+@pytest.mark.parametrize("part", [b"", build_workbook("one")[:-100]])
 def test_a_file_that_rests_but_looks_cut_short_is_given_longer(
     context: AppContext, folder: WatchedFolder, part: bytes
 ) -> None:
@@ -144,26 +146,26 @@ def test_a_file_that_rests_but_looks_cut_short_is_given_longer(
     folder.scan()
     folder.scan()
     assert list_names(folder.path) == ["export.xlsx"]
-    assert counted(context, Delivery) == 0
+    assert count_rows(context, Delivery) == 0
 
 
 def test_the_same_workbook_again_under_another_name_makes_no_second_ticket(
     context: AppContext, folder: WatchedFolder
 ) -> None:
-    (folder.path / "export.xlsx").write_bytes(workbook("one"))
+    (folder.path / "export.xlsx").write_bytes(build_workbook("one"))
     folder.scan()
     (folder.path / "export (copy).xlsx").write_bytes(
         (folder.path / "done" / "export.xlsx").read_bytes()
     )
     folder.scan()
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
     assert list_names(folder.path / "done") == ["export (copy).xlsx", "export.xlsx"]
-    assert counted(context, Receipt, Receipt.repeated) == 1
+    assert count_rows(context, Receipt, Receipt.repeated) == 1
 
 
 def test_a_name_taken_in_done_is_not_overwritten(folder: WatchedFolder) -> None:
     for text in ("one", "two"):
-        (folder.path / "export.xlsx").write_bytes(workbook(text))
+        (folder.path / "export.xlsx").write_bytes(build_workbook(text))
         folder.scan()
     assert list_names(folder.path / "done") == ["export (2).xlsx", "export.xlsx"]
 
@@ -173,10 +175,10 @@ def test_a_name_taken_in_done_is_not_overwritten(folder: WatchedFolder) -> None:
     ["L" * 250 + ".xlsx", "a\nb\x1b[31m.xlsx", "-rf $(id) `x` {{7}}.xlsx", "<img src=x>.xlsx"],
 )
 def test_odd_names_do_no_harm(context: AppContext, folder: WatchedFolder, name: str) -> None:
-    (folder.path / name).write_bytes(workbook("one"))
+    (folder.path / name).write_bytes(build_workbook("one"))
     folder.scan()
     assert list_names(folder.path / "done") == [name]
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
 
 
 def test_the_longest_name_is_rejected_with_its_reason_all_the_same(folder: WatchedFolder) -> None:
@@ -191,14 +193,14 @@ def test_a_file_over_the_limit_is_rejected_without_being_read(
     (folder.path / "big.xlsx").write_bytes(b"x" * (2**20 + 1))
     folder.scan()
     assert "split the export" in (folder.path / "rejected" / "big.xlsx.txt").read_text()
-    assert counted(context, Delivery) == 0
+    assert count_rows(context, Delivery) == 0
 
 
 def test_a_link_is_not_followed(context: AppContext, folder: WatchedFolder, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere.xlsx").write_bytes(workbook("one"))
+    (tmp_path / "elsewhere.xlsx").write_bytes(build_workbook("one"))
     (folder.path / "link.xlsx").symlink_to(tmp_path / "elsewhere.xlsx")
     folder.scan()
-    assert counted(context, Delivery) == 0
+    assert count_rows(context, Delivery) == 0
 
 
 def test_when_storing_fails_the_file_stays_and_is_taken_later(context: AppContext) -> None:
@@ -210,12 +212,12 @@ def test_when_storing_fails_the_file_stays_and_is_taken_later(context: AppContex
         return intake.accept(arrival)
 
     folder = WatchedFolder(context, accept)
-    (folder.path / "export.xlsx").write_bytes(workbook("one"))
+    (folder.path / "export.xlsx").write_bytes(build_workbook("one"))
     folder.scan()
     assert list_names(folder.path) == ["export.xlsx"]
     folder.scan()
     assert list_names(folder.path / "done") == ["export.xlsx"]
-    assert counted(context, Ticket, Ticket.transport == Transport.FOLDER) == 1
+    assert count_rows(context, Ticket, Ticket.transport == Transport.FOLDER) == 1
 
 
 # -- whatever one file does stays with that file ----
@@ -248,13 +250,13 @@ def put_bytes_name(folder: WatchedFolder, name: bytes, raw: bytes) -> None:
 def test_a_name_that_is_not_utf8_is_repaired(
     context: AppContext, folder: WatchedFolder, name: bytes, repaired: str, *, good: bool
 ) -> None:
-    put_bytes_name(folder, name, workbook("one") if good else b"no workbook")
-    (folder.path / "zz behind.xlsx").write_bytes(workbook("two"))
+    put_bytes_name(folder, name, build_workbook("one") if good else b"no workbook")
+    (folder.path / "zz behind.xlsx").write_bytes(build_workbook("two"))
     folder.scan()
     assert list_names(folder.path) == []
     assert (repaired in list_names(folder.path / ("done" if good else "rejected"))) is True
     assert "zz behind.xlsx" in list_names(folder.path / "done")
-    assert counted(context, Ticket) == 1 + good
+    assert count_rows(context, Ticket) == 1 + good
     with context.store.read_only() as session:
         stored = [delivery.envelope["name"] for delivery in session.scalars(select(Delivery))]
     assert any(name[:3] == repaired[:3] and name.isprintable() for name in stored)
@@ -269,7 +271,7 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(
     (folder.path / "c loop.xlsx").symlink_to("c loop.xlsx")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder.path / "d"))
-    (folder.path / "z.xlsx").write_bytes(workbook("one"))
+    (folder.path / "z.xlsx").write_bytes(build_workbook("one"))
     for _ in range(2):
         folder.scan()
     assert list_names(folder.path / "done") == ["z.xlsx"]
@@ -308,7 +310,7 @@ def test_what_is_left_alone_for_long_is_named(
 ) -> None:
     monkeypatch.setattr("ingest.folder.watcher.IGNORED_SECONDS", 0.3)
     folder = WatchedFolder(context, Intake(context).accept)
-    (folder.path / name).write_bytes(workbook("one"))
+    (folder.path / name).write_bytes(build_workbook("one"))
     folder.scan()
     assert list_named_items(context) == {}, "it may be on its way"
 
@@ -397,7 +399,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
     folder = WatchedFolder(context, accept)
     monkeypatch.setattr("ingest.folder.watcher.BACKOFF", Backoff(timedelta(0), timedelta(0)))
     for name in "abc":
-        (folder.path / f"{name}.xlsx").write_bytes(workbook(name))
+        (folder.path / f"{name}.xlsx").write_bytes(build_workbook(name))
     with capture_logs() as lines:
         folder.scan()
         folder.scan()
@@ -426,11 +428,11 @@ def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_chang
 
     folder = WatchedFolder(context, accept)
     path = folder.path / "a.xlsx"
-    path.write_bytes(workbook("one"))
+    path.write_bytes(build_workbook("one"))
     for _ in range(5):
         folder.scan()
     assert len(tried) == 1, "its pause is not over"
-    path.write_bytes(workbook("another one"))
+    path.write_bytes(build_workbook("another one"))
     folder.scan()
     assert len(tried) == 2
 
@@ -442,7 +444,7 @@ def test_what_is_named_stays_named_since_when_it_was_over_a_restart(
         raise KeyError
 
     (context.settings.dropbox).mkdir(parents=True)
-    (context.settings.dropbox / "a.xlsx").write_bytes(workbook("one"))
+    (context.settings.dropbox / "a.xlsx").write_bytes(build_workbook("one"))
     WatchedFolder(context, accept).scan()
     (before,) = present_status(context)["troubles"]
     clock.turn(hours=1)
@@ -460,10 +462,10 @@ def test_a_file_that_vanishes_while_it_is_read_is_nobodys_concern(context: AppCo
 
     folder = WatchedFolder(context, accept)
     for name in "ab":
-        (folder.path / f"{name}.xlsx").write_bytes(workbook(name))
+        (folder.path / f"{name}.xlsx").write_bytes(build_workbook(name))
     folder.scan()
     folder.scan()
-    assert counted(context, Ticket) == 2
+    assert count_rows(context, Ticket) == 2
     assert present_status(context)["troubles"] == []
 
 
@@ -513,9 +515,9 @@ def wait_for(state: Callable[[], bool]) -> None:
 
 def test_a_dropped_file_is_noticed_by_itself(context: AppContext, watching: Path) -> None:
     wait_for((watching / "rejected").is_dir)
-    (watching / "export.xlsx").write_bytes(workbook("one"))
+    (watching / "export.xlsx").write_bytes(build_workbook("one"))
     wait_for(lambda: list_names(watching / "done") == ["export.xlsx"])
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
 
 
 def make_bytes_path(folder: Path, name: bytes) -> Path:
@@ -545,23 +547,23 @@ def test_a_name_that_is_not_utf8_ends_no_process(
         thread.start()
         try:
             some_rounds()
-            growing, whole = make_bytes_path(folder, name + b".part"), workbook("one")
+            growing, whole = make_bytes_path(folder, name + b".part"), build_workbook("one")
             for end in (10, 1000, len(whole)):  # as a download grows under its interim name
                 growing.write_bytes(whole[:end])
                 some_rounds()
             growing.rename(make_bytes_path(folder, name))
-            (folder / "zz behind.xlsx").write_bytes(workbook("two"))
+            (folder / "zz behind.xlsx").write_bytes(build_workbook("two"))
             wait_for(lambda: len(list_names(folder / "done")) == 2)
             make_bytes_path(folder, name).write_bytes(b"no workbook")
             wait_for(lambda: len(list_names(folder / "rejected")) == 2)
-            (folder / "last.xlsx").write_bytes(workbook("three"))
+            (folder / "last.xlsx").write_bytes(build_workbook("three"))
             wait_for(lambda: "last.xlsx" in list_names(folder / "done"))
             assert thread.is_alive()
         finally:
             stop.set()
             thread.join(20)
     assert not thread.is_alive()
-    assert counted(context, Ticket) == 3
+    assert count_rows(context, Ticket) == 3
     faults = [line for line in lines if line["event"] == "fault"]
     assert {line["where"] for line in faults} == {"folder watcher"}
     if unwatched:
@@ -587,7 +589,7 @@ def test_whatever_the_watcher_raises_files_are_taken(
         thread.start()
         try:
             wait_for((context.settings.dropbox / "rejected").is_dir)
-            (context.settings.dropbox / "export.xlsx").write_bytes(workbook("one"))
+            (context.settings.dropbox / "export.xlsx").write_bytes(build_workbook("one"))
             wait_for(lambda: list_names(context.settings.dropbox / "done") == ["export.xlsx"])
         finally:
             stop.set()
@@ -597,7 +599,7 @@ def test_whatever_the_watcher_raises_files_are_taken(
     assert "a name" not in str(lines)
 
 
-def _with_settings(context: AppContext, **settings: object) -> AppContext:
+def _change_settings(context: AppContext, **settings: object) -> AppContext:
     changed = context.settings.model_copy(update=settings)
     return AppContext(
         changed, context.store, context.sealer, context.blob_store, context.signer, context.clock
@@ -620,17 +622,17 @@ def test_only_the_one_whose_folder_it_is_takes_files(
     context: AppContext, folder: WatchedFolder
 ) -> None:
     stop, mine = threading.Event(), threading.Event()
-    (folder.path / "export.xlsx").write_bytes(workbook("one"))
+    (folder.path / "export.xlsx").write_bytes(build_workbook("one"))
     thread = threading.Thread(
         target=serve, args=(context, Intake(context).accept, stop, mine.is_set)
     )
     thread.start()
     try:
         time.sleep(0.7)  # some rounds
-        assert counted(context, Delivery) == 0
+        assert count_rows(context, Delivery) == 0
         mine.set()
         until = time.monotonic() + 20
-        while counted(context, Ticket) != 1:
+        while count_rows(context, Ticket) != 1:
             assert time.monotonic() < until
             time.sleep(0.02)
     finally:

@@ -50,16 +50,16 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.formstack import submission as parser
 from parsers.item import Address, Format, InboundItem
-from tests.support.context import START, HandClock, Steady, counted, run_in_threads
+from tests.support.context import START, HandClock, Steady, count_rows, run_in_threads
 from tests.support.formstack_server import (
     Formstack,
-    by_text,
-    first_of_two,
-    json_answer,
-    running,
-    second_of_two,
-    utc,
-    webhook_says,
+    build_webhook_body,
+    compare_as_text,
+    compare_with_first,
+    compare_with_second,
+    make_json_answer,
+    make_utc,
+    run_formstack,
 )
 from webhooks.body import parse_body
 from workflow.context import AppContext
@@ -77,7 +77,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def formstack() -> Iterator[Formstack]:
-    with running() as server:
+    with run_formstack() as server:
         yield server
 
 
@@ -178,7 +178,7 @@ def test_by_both_ways_it_is_one_ticket(
 ) -> None:
     context, sent = any_context, formstack.send("9001", START - MINUTE)
     by_ids = b'{"FormID": "77", "UniqueID": "9001", "field12": "not the same at all"}'
-    body = webhook_says(sent) if variant == "the same" else by_ids
+    body = build_webhook_body(sent) if variant == "the same" else by_ids
     made = Pull(context)
     with made.api:
         ways = [lambda: accept_from_webhook(context, body), lambda: made() and None]
@@ -187,8 +187,8 @@ def test_by_both_ways_it_is_one_ticket(
             if order != "before either is read":
                 process_waiting(context)
     process_waiting(context)
-    assert counted(context, Ticket) == 1
-    assert counted(context, Message) == (
+    assert count_rows(context, Ticket) == 1
+    assert count_rows(context, Message) == (
         2 if variant == "otherwise" and order != "webhook first" else 1
     )
     with context.store.read_only() as session:
@@ -202,7 +202,10 @@ def test_by_both_ways_at_once_it_is_one_ticket(
     sent = [formstack.send(str(n), START - MINUTE, f"message {n}") for n in range(20)]
     made = Pull(context)
     with made.api:
-        work = [made, *[lambda s=s: accept_from_webhook(context, webhook_says(s)) for s in sent]]
+        work = [
+            made,
+            *[lambda s=s: accept_from_webhook(context, build_webhook_body(s)) for s in sent],
+        ]
         assert (
             run_in_threads(
                 *work,
@@ -212,7 +215,7 @@ def test_by_both_ways_at_once_it_is_one_ticket(
             == []
         )
     process_waiting(context)
-    assert (counted(context, Ticket), counted(context, Message)) == (20, 20)
+    assert (count_rows(context, Ticket), count_rows(context, Message)) == (20, 20)
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
 
@@ -238,7 +241,7 @@ def test_by_both_ways_at_once_and_read_otherwise_it_is_one_ticket(
         assert made() == (20, 20)
     assert run_in_threads(*[lambda: process_waiting(context) and None] * 4) == []
     process_waiting(context)
-    assert (counted(context, Ticket), counted(context, Message)) == (20, 40)
+    assert (count_rows(context, Ticket), count_rows(context, Message)) == (20, 40)
 
 
 def test_two_readings_of_one_submission_are_of_one_origin() -> None:
@@ -262,10 +265,10 @@ def test_a_ticket_of_an_older_version_is_found_by_its_submission(
         session.execute(update(Receipt).values(reference=""))
     formstack.send("9001", START)
     assert pull() == (1, 0), "it stands on a ticket"
-    raw = webhook_says(formstack.forms["77"][0])
+    raw = build_webhook_body(formstack.forms["77"][0])
     accept_from_webhook(context, raw)
     process_waiting(context)
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
 
 
 @pytest.mark.parametrize("base", ["/api/v2", "/api/v2025"])
@@ -273,18 +276,18 @@ def test_a_ticket_of_an_older_version_is_found_by_its_submission(
 def test_it_reads_as_the_webhook_would_have_sent_it(
     context: AppContext, base: str, *, labels: bool
 ) -> None:
-    with running(base) as formstack:
+    with run_formstack(base) as formstack:
         formstack.labels = labels
         sent = formstack.send(
             "9001", START, "The claim was denied.\nx = y\n\nfirst = second thoughts"
         )
-        made = Pull(_with_settings(context, formstack_api=formstack.url))
+        made = Pull(_change_settings(context, formstack_api=formstack.url))
         with made.api:
             assert made() == (1, 1)
     with context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     raw = context.blob_store.read(delivery.content, delivery.blob)
-    assert parser.parse(raw) == parser.parse(webhook_says(sent))
+    assert parser.parse(raw) == parser.parse(build_webhook_body(sent))
     assert parse_body(raw, JSON).reference == "77/9001"
     assert [a["path"].endswith("field.json") for a in formstack.asked].count(True) == (
         not labels and base == "/api/v2"
@@ -297,7 +300,7 @@ def test_fields_count_as_the_settings_say_by_number_or_by_label(
 ) -> None:
     formstack.send("9001", START)
     form = Form(fields={named: FormField.SUBJECT})
-    made = Pull(_with_settings(context, form={"77": form}))
+    made = Pull(_change_settings(context, form={"77": form}))
     with made.api:
         made()
     process_waiting(made.context)
@@ -430,7 +433,7 @@ def test_what_is_killed_at_any_call_loses_nothing(
     for n in range(350):
         formstack.send(str(n), START + n * timedelta(minutes=30))
     clock.turn(days=8)
-    formstack.answers = [*[None] * (at - 1), json_answer({}, 500)]
+    formstack.answers = [*[None] * (at - 1), make_json_answer({}, 500)]
     broken = Pull(context)
     with broken.api, pytest.raises(ApiError):
         broken()
@@ -438,7 +441,7 @@ def test_what_is_killed_at_any_call_loses_nothing(
     again = Pull(context)
     with again.api:
         again()
-    assert counted(context, Receipt) == counted(context, Delivery) == 350
+    assert count_rows(context, Receipt) == count_rows(context, Delivery) == 350
 
 
 def test_what_cannot_be_stored_is_pulled_again(
@@ -484,7 +487,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
     with pull.api:
         assert pull() == (3, 2)
         process_waiting(context)
-        assert counted(context, Ticket) == 2
+        assert count_rows(context, Ticket) == 2
         (trouble,) = present_status(context)["troubles"]
         assert (trouble["place"], [item["name"] for item in trouble["items"]]) == ("77", ["11"])
         assert "words" not in trouble["words"]
@@ -496,7 +499,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
         armed.clear()
         assert pull()[1] == 1, "it was not passed by, however late"
         process_waiting(context)
-    assert counted(context, Ticket) == 3
+    assert count_rows(context, Ticket) == 3
     assert present_status(context)["troubles"] == []
 
 
@@ -517,7 +520,7 @@ def test_a_form_that_breaks_us_holds_up_no_other(
     monkeypatch.setattr(Backfill, "_read_list", look)
     with pull.api:
         assert pull.reader.pull_all() is False
-    assert counted(context, Delivery) == 1
+    assert count_rows(context, Delivery) == 1
     assert "KeyError" in load_checkpoint(context, "76").fault
 
 
@@ -538,18 +541,18 @@ def test_a_list_that_shrinks_while_it_is_read_is_read_again(
 
 def test_a_list_that_ignores_the_page_number_ends(formstack: Formstack, pull: Pull) -> None:
     listed = {"submissions": [{"id": "1", "timestamp": "2026-03-02 09:00:00", "data": []}]}
-    formstack.answers = [json_answer(listed) for _ in range(2)]
+    formstack.answers = [make_json_answer(listed) for _ in range(2)]
     assert pull() == (1, 1)
     assert formstack.pages == ["1", "2"]
 
 
 # -- Eastern time ----
 
-FALL = utc(2026, 11, 1, 6, 0)  # 2:00 EDT becomes 1:00 EST
-SPRING = utc(2026, 3, 8, 7, 0)  # 2:00 EST becomes 3:00 EDT
+FALL = make_utc(2026, 11, 1, 6, 0)  # 2:00 EDT becomes 1:00 EST
+SPRING = make_utc(2026, 3, 8, 7, 0)  # 2:00 EST becomes 3:00 EDT
 
 
-@pytest.mark.parametrize("later", [by_text, first_of_two, second_of_two])
+@pytest.mark.parametrize("later", [compare_as_text, compare_with_first, compare_with_second])
 @pytest.mark.parametrize("edge", [FALL, SPRING], ids=["fall", "spring"])
 @pytest.mark.parametrize("since", range(-120, 121, 10))
 def test_nothing_sent_after_a_moment_is_left_out_of_what_is_asked(
@@ -563,17 +566,17 @@ def test_nothing_sent_after_a_moment_is_left_out_of_what_is_asked(
 @pytest.mark.parametrize(
     ("variant", "moment"),
     [
-        ("2026-11-01 01:30:00", utc(2026, 11, 1, 5, 30)),  # comes twice: the first
-        ("2026-11-01 00:59:59", utc(2026, 11, 1, 4, 59, 59)),
-        ("2026-11-01 02:00:00", utc(2026, 11, 1, 7, 0)),
+        ("2026-11-01 01:30:00", make_utc(2026, 11, 1, 5, 30)),  # comes twice: the first
+        ("2026-11-01 00:59:59", make_utc(2026, 11, 1, 4, 59, 59)),
+        ("2026-11-01 02:00:00", make_utc(2026, 11, 1, 7, 0)),
         (
             "2026-03-08 02:30:00",
-            utc(2026, 3, 8, 6, 30),
+            make_utc(2026, 3, 8, 6, 30),
         ),  # never comes: the earlier of what may be meant
-        ("2026-03-08 01:59:59", utc(2026, 3, 8, 6, 59, 59)),
-        ("2026-03-08 03:00:00", utc(2026, 3, 8, 7, 0)),
-        ("2026-07-01T12:00:00Z", utc(2026, 7, 1, 12, 0)),
-        ("2026-07-01T12:00:00-04:00", utc(2026, 7, 1, 16, 0)),
+        ("2026-03-08 01:59:59", make_utc(2026, 3, 8, 6, 59, 59)),
+        ("2026-03-08 03:00:00", make_utc(2026, 3, 8, 7, 0)),
+        ("2026-07-01T12:00:00Z", make_utc(2026, 7, 1, 12, 0)),
+        ("2026-07-01T12:00:00-04:00", make_utc(2026, 7, 1, 16, 0)),
         ("9999-12-31 23:59:59", None),
         ("yesterday", None),
         ("", None),
@@ -586,7 +589,7 @@ def test_a_wall_time_is_read_as_the_earliest_it_may_mean(
     assert found == moment
 
 
-@pytest.mark.parametrize("later", [by_text, first_of_two, second_of_two])
+@pytest.mark.parametrize("later", [compare_as_text, compare_with_first, compare_with_second])
 @pytest.mark.parametrize("edge", [FALL, SPRING], ids=["fall", "spring"])
 def test_over_both_edges_of_summer_time_nothing_is_missed_or_doubled(
     context: AppContext,
@@ -612,7 +615,7 @@ def test_over_both_edges_of_summer_time_nothing_is_missed_or_doubled(
             if n == 70:
                 clock.turn(days=3)  # and a stop that is longer than the overlap
         made()
-    assert counted(context, Receipt) == counted(context, Delivery) == 96
+    assert count_rows(context, Receipt) == count_rows(context, Delivery) == 96
 
 
 def test_a_look_that_ends_within_the_hour_that_comes_twice_goes_on_early_enough(
@@ -632,25 +635,25 @@ def test_a_look_that_ends_within_the_hour_that_comes_twice_goes_on_early_enough(
 @pytest.mark.parametrize(
     ("answer", "words", "lasting"),
     [
-        (json_answer({}, 401), CREDENTIALS_REFUSED, True),
-        (json_answer({}, 403), REFUSALS[403], True),
-        (json_answer({}, 404), REFUSALS[404], True),
-        (json_answer({}, 418), UNEXPECTED_ANSWER, True),
-        (json_answer({}, 500), SERVER_FAULT, False),
-        (json_answer({}, 503), SERVER_FAULT, False),
-        (json_answer({}, 302, Location="https://elsewhere.example/"), REDIRECTED, True),
+        (make_json_answer({}, 401), CREDENTIALS_REFUSED, True),
+        (make_json_answer({}, 403), REFUSALS[403], True),
+        (make_json_answer({}, 404), REFUSALS[404], True),
+        (make_json_answer({}, 418), UNEXPECTED_ANSWER, True),
+        (make_json_answer({}, 500), SERVER_FAULT, False),
+        (make_json_answer({}, 503), SERVER_FAULT, False),
+        (make_json_answer({}, 302, Location="https://elsewhere.example/"), REDIRECTED, True),
         (
-            json_answer({"error": "An error occurred while decrypting the submissions"}),
+            make_json_answer({"error": "An error occurred while decrypting the submissions"}),
             NOT_DECRYPTED,
             True,
         ),
-        (json_answer({"error": "Incorrect password"}, 400), NOT_DECRYPTED, True),
-        (json_answer({"error": "something else"}), UNEXPECTED_ANSWER, True),
+        (make_json_answer({"error": "Incorrect password"}, 400), NOT_DECRYPTED, True),
+        (make_json_answer({"error": "something else"}), UNEXPECTED_ANSWER, True),
         (Response("<html>a proxy's page</html>"), UNEXPECTED_ANSWER, False),
         (Response("[" * 100_000), UNEXPECTED_ANSWER, False),
         (Response(b"\xff\xfe\x00"), UNEXPECTED_ANSWER, False),
-        (json_answer([]), UNEXPECTED_ANSWER, True),
-        (json_answer({"submissions": {}}), UNEXPECTED_ANSWER, True),
+        (make_json_answer([]), UNEXPECTED_ANSWER, True),
+        (make_json_answer({"submissions": {}}), UNEXPECTED_ANSWER, True),
         (Response("x", headers={"Content-Encoding": "gzip"}), UNEXPECTED_ANSWER, False),
     ],
 )
@@ -681,8 +684,10 @@ def test_each_refusal_has_words_of_ours_and_stands_in_the_status(
 
 def test_a_token_goes_nowhere_else(formstack: Formstack, pull: Pull) -> None:
     formstack.forms["77"] = []
-    with running() as other:
-        formstack.answers = [json_answer({}, 302, Location=f"{other.url}/form/77/submission.json")]
+    with run_formstack() as other:
+        formstack.answers = [
+            make_json_answer({}, 302, Location=f"{other.url}/form/77/submission.json")
+        ]
         with pytest.raises(ApiError, match="elsewhere"):
             pull()
         assert other.asked == []
@@ -713,7 +718,7 @@ def test_an_encrypted_form_is_asked_for_with_its_password(
     with wrong.api, pytest.raises(ApiError, match="decrypt"):
         wrong()
     form = {"77": Form(encryption_password=SecretStr("open sesame"))}
-    right = Pull(_with_settings(context, form=form))
+    right = Pull(_change_settings(context, form=form))
     with right.api:
         assert right() == (1, 1)
 
@@ -725,10 +730,10 @@ def test_a_submission_without_a_number_is_reported_and_delays_no_other(
         {"timestamp": "2026-03-02 09:00:00"},
         {"id": 7, "timestamp": "2026-03-02 09:30:00", "data": []},
     ]
-    formstack.answers = [json_answer({"submissions": listed, "pages": 1})]
+    formstack.answers = [make_json_answer({"submissions": listed, "pages": 1})]
     with pytest.raises(ApiError, match=SUBMISSION_WITHOUT_NUMBER):
         pull()
-    assert counted(context, Receipt, Receipt.reference == "77/7") == 1
+    assert count_rows(context, Receipt, Receipt.reference == "77/7") == 1
 
 
 def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
@@ -755,7 +760,7 @@ def test_no_answer_and_no_server_are_distinguished(
     with slow.api, pytest.raises(ApiError, match=TIMED_OUT):
         slow()
     hang.set()
-    nowhere = Pull(_with_settings(context, formstack_api="http://127.0.0.1:9/api/v2"))
+    nowhere = Pull(_change_settings(context, formstack_api="http://127.0.0.1:9/api/v2"))
     with nowhere.api, pytest.raises(ApiError, match=UNREACHABLE):
         nowhere()
 
@@ -776,7 +781,7 @@ def test_a_429_is_waited_out_as_long_as_it_says(
     formstack: Formstack, pull: Pull, header: dict[str, str], waited: list[float]
 ) -> None:
     formstack.send("1", START)
-    formstack.answers = [json_answer({}, 429, **header)]
+    formstack.answers = [make_json_answer({}, 429, **header)]
     assert pull() == (1, 1)
     assert pull.waits == waited
 
@@ -785,18 +790,18 @@ def test_a_429_that_does_not_end_is_left_for_the_next_look(
     formstack: Formstack, pull: Pull
 ) -> None:
     formstack.forms["77"] = []
-    formstack.answers = [json_answer({}, 429) for _ in range(6)]
+    formstack.answers = [make_json_answer({}, 429) for _ in range(6)]
     with pytest.raises(ApiError, match=RATE_LIMITED):
         pull()
     assert pull.waits == [5.0, 10.0, 20.0, 40.0, 80.0]
-    formstack.answers = [json_answer({}, 429, **{"Retry-After": "86400"})]
+    formstack.answers = [make_json_answer({}, 429, **{"Retry-After": "86400"})]
     with pytest.raises(ApiError, match=RATE_LIMITED):
         pull()
     assert len(pull.waits) == 5, "a day is not waited out within one call"
 
 
 def test_whoever_waits_for_formstack_stops_at_once(formstack: Formstack, pull: Pull) -> None:
-    formstack.answers = [json_answer({}, 429)]
+    formstack.answers = [make_json_answer({}, 429)]
     pull.stop = True
     with pytest.raises(StoppedError):
         pull()
@@ -824,7 +829,7 @@ def test_pulled_are_the_forms_of_the_settings_and_of_the_webhook(
     accept_from_webhook(context, b'{"FormID": "88", "UniqueID": "1", "Email": "a@b.example"}')
     accept_from_webhook(context, b'{"FormID": "99", "UniqueID": "1", "Email": "a@b.example"}')
     formstack.send("1", START, form="another desk's")
-    made = Pull(_with_settings(context, form={"77": Form(), "99": Form(backfill=False)}))
+    made = Pull(_change_settings(context, form={"77": Form(), "99": Form(backfill=False)}))
     with made.api:
         assert made.reader.list_forms() == ["77", "88"]
         accept_from_webhook(context, b'{"FormID": "66", "UniqueID": "1", "Email": "a@b.example"}')
@@ -837,21 +842,21 @@ def test_a_form_that_cannot_be_pulled_holds_up_no_other(
     formstack.forbidden = {"66"}
     formstack.send("1", START, form="66")
     formstack.send("2", START, form="77")
-    made = Pull(_with_settings(context, form={"66": Form(), "77": Form()}))
+    made = Pull(_change_settings(context, form={"66": Form(), "77": Form()}))
     with made.api:
         assert made.reader.pull_all(), "a person has to correct it: asking sooner does not"
-        assert counted(context, Receipt) == 1
+        assert count_rows(context, Receipt) == 1
         assert [n.partition(":")[0] for n in list_needs(context)] == ["backfill of form 66"]
-        formstack.answers = [json_answer({}, 500)]
+        formstack.answers = [make_json_answer({}, 500)]
         assert not made.reader.pull_all()
-    gone = Pull(_with_settings(context, form={"77": Form()}))
+    gone = Pull(_change_settings(context, form={"77": Form()}))
     with gone.api:
         gone.reader.pull_all()
     assert list_needs(context) == [], "nobody pulls form 66 any more"
 
 
 def test_a_token_without_any_form_says_so(context: AppContext, formstack: Formstack) -> None:
-    made = Pull(_with_settings(context, form={}))
+    made = Pull(_change_settings(context, form={}))
     with made.api:
         made.reader.pull_all()
         assert list_needs(context) == [f"backfill: {NO_FORM}"]
@@ -864,7 +869,7 @@ def test_a_token_without_any_form_says_so(context: AppContext, formstack: Formst
 def test_without_a_token_old_faults_are_no_concern(context: AppContext) -> None:
     FormCheckpoints(context.store).record_failure("77", CREDENTIALS_REFUSED, START, lasting=True)
     assert len(list_needs(context)) == 1
-    assert list_needs(_with_settings(context, formstack_token=SecretStr(""))) == []
+    assert list_needs(_change_settings(context, formstack_token=SecretStr(""))) == []
 
 
 def test_one_of_several_pulls_and_another_takes_over(
@@ -884,11 +889,11 @@ def test_one_of_several_pulls_and_another_takes_over(
     try:
         assert formstack.asked == []
         mine["a"] = True
-        _until(lambda: counted(any_context, Receipt) == 1)
+        _until(lambda: count_rows(any_context, Receipt) == 1)
         mine["a"] = False
         formstack.send("2", START)
         mine["b"] = True
-        _until(lambda: counted(any_context, Receipt) == 2)
+        _until(lambda: count_rows(any_context, Receipt) == 2)
     finally:
         stop.set()
         for thread in threads:
@@ -907,7 +912,7 @@ def test_two_that_pull_at_once_make_one_ticket_of_each(
         any_context
     ):  # it ends after some seconds, which a busy machine spends on fewer than all
         pass
-    assert counted(any_context, Ticket) == 30
+    assert count_rows(any_context, Ticket) == 30
     for reader in readers:
         reader.api.__exit__(None, None, None)
 
@@ -926,7 +931,7 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], said_of: str
         Settings(**wrong)
 
 
-def _with_settings(context: AppContext, **changed: Any) -> AppContext:
+def _change_settings(context: AppContext, **changed: Any) -> AppContext:
     return replace(context, settings=context.settings.model_copy(update=changed))
 
 

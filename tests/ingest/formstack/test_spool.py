@@ -17,7 +17,7 @@ from ingest.formstack import spool as spooling
 from ingest.formstack.spool import SPOOL_FOLDER, Spool, SpoolDrainer, drain
 from ingest.intake import Accept, Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, counted, run_in_threads
+from tests.support.context import HandClock, count_rows, run_in_threads
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
@@ -43,7 +43,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
         return
     server: Postgres = request.getfixturevalue("postgres")
     server.run("CREATE DATABASE empty")
-    yield server.url("empty")
+    yield server.build_url("empty")
     server.drop("empty")
 
 
@@ -91,7 +91,7 @@ def test_a_form_spooled_twice_is_one_delivery(context: AppContext, spool: Spool)
     spool.store(FORM)
     assert len(spool.list_waiting()) == 2
     assert drain(context) == 2
-    assert (counted(context, Delivery), counted(context, Receipt)) == (1, 2)
+    assert (count_rows(context, Delivery), count_rows(context, Receipt)) == (1, 2)
 
 
 def test_nothing_in_the_spool_is_readable(context: AppContext, spool: Spool) -> None:
@@ -130,7 +130,7 @@ def test_forms_stay_in_the_spool_until_a_database_that_came_back_is_migrated(
     assert (len(spool.list_waiting()), spool.count_damaged()) == (1, 0)
     migrate(empty_database_url)
     assert drain(returned) == 1
-    assert counted(returned, Delivery) == 1
+    assert count_rows(returned, Delivery) == 1
     returned.close()
 
 
@@ -143,7 +143,7 @@ def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(
     drain(context)
     path.write_bytes(kept)
     assert drain(context) == 1
-    assert counted(context, Delivery) == 1
+    assert count_rows(context, Delivery) == 1
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,14 @@ def test_the_webhook_drains_its_spool_and_reports_what_does_not_open_until_the_k
     Spool(context.settings.home / SPOOL_FOLDER, Sealer([other])).store(
         replace(FORM, raw=b"FormID=2")
     )
-    drain_until(context, lambda: list_faults(context) != [""] and counted(context, Delivery) == 1)
+    drain_until(
+        context, lambda: list_faults(context) != [""] and count_rows(context, Delivery) == 1
+    )
     assert [fault[:7] for fault in list_faults(context)] == ["1 forms"]
     assert list_faults(context)[0] in collect_status(context).needs
     both = replace(context, sealer=Sealer([Fernet.generate_key(), other]))
     drain_until(both, lambda: list_faults(context) == [""])
-    assert counted(context, Delivery) == 2
+    assert count_rows(context, Delivery) == 2
 
 
 def test_a_drainer_goes_on_whatever_happens(
@@ -250,7 +252,7 @@ def test_a_drainer_goes_on_whatever_happens(
 
     monkeypatch.setattr(spooling, "drain", drain_or_not)
     spool.store(FORM)
-    drain_until(context, lambda: counted(context, Delivery) == 1)
+    drain_until(context, lambda: count_rows(context, Delivery) == 1)
 
 
 def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(
@@ -287,7 +289,7 @@ def test_two_who_drain_at_once_store_everything_once(context: AppContext, spool:
         )
     assert run_in_threads(*[lambda: drain(context)] * 3) == []
     drain(context)
-    assert counted(context, Delivery) == 10
+    assert count_rows(context, Delivery) == 10
     assert spool.list_waiting() == []
 
 

@@ -18,14 +18,14 @@ def server() -> Iterator[Dovecot]:
     """A real IMAP server."""
     if not dovecot.BINARY:
         pytest.skip("Dovecot is not installed (Debian: dovecot-imapd): IMAP is NOT tested")
-    with dovecot.running() as running:
+    with dovecot.run_dovecot() as running:
         yield running
 
 
 @pytest.fixture
 def proxy(server: Dovecot) -> Iterator[Proxy]:
     """A proxy before the server, to spoil single answers."""
-    with imap_proxy.running(ALL, server.port) as running:
+    with imap_proxy.run_proxy(ALL, server.port) as running:
         yield running
 
 

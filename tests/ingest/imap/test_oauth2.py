@@ -14,7 +14,7 @@ from console.web import metrics
 from ingest.imap.oauth2 import AccessTokens, TokenRefusedError
 from ingest.imap.token_store import DatabaseTokenStore
 from tests.support.context import HandClock, Steady
-from tests.support.signed_in_client import at_desk
+from tests.support.signed_in_client import sign_in_at_desk
 from tests.support.token_endpoint import Endpoint
 from workflow.context import AppContext
 from workflow.models.states import Role
@@ -31,7 +31,7 @@ def make_mailbox(grant: OAuth2) -> Mailbox:
     return Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant)
 
 
-def with_mailbox(context: AppContext, grant: OAuth2, **more: object) -> AppContext:
+def add_mailbox(context: AppContext, grant: OAuth2, **more: object) -> AppContext:
     """A context whose settings have this mailbox."""
     return replace(
         context,
@@ -53,7 +53,7 @@ def load_token(context: AppContext) -> MailboxToken:
         return session.scalars(select(MailboxToken)).one()
 
 
-def token_status(context: AppContext) -> dict[str, object]:
+def get_token_status(context: AppContext) -> dict[str, object]:
     found: dict[str, object] = present_status(context)["oauth"][KEY]
     return found
 
@@ -103,12 +103,12 @@ def test_another_token_in_the_settings_begins_anew(
     open_tokens(any_context, old).get_token()
     clock.turn(days=80)
     new = OAuth2.model_validate({**old.model_dump(), "refresh_token": "fresh"})
-    assert token_status(with_mailbox(any_context, new))["since"] is None, (
+    assert get_token_status(add_mailbox(any_context, new))["since"] is None, (
         "what is known is of another token"
     )
     open_tokens(any_context, new).get_token()
     assert list_used_tokens(endpoint) == ["refresh-1", "fresh"]
-    assert token_status(with_mailbox(any_context, new))["days_left"] == 90
+    assert get_token_status(add_mailbox(any_context, new))["days_left"] == 90
     assert load_token(any_context).sealed is None, "it stands in the settings"
 
 
@@ -124,7 +124,7 @@ def test_where_the_rotated_one_is_refused_the_first_is_tried_then_status_says_so
         (200, GOOD),
     ]
     grant = endpoint.grant()
-    here = with_mailbox(any_context, grant)
+    here = add_mailbox(any_context, grant)
     open_tokens(here, grant).get_token()
     assert open_tokens(here, grant).get_token() == "a"
     assert list_used_tokens(endpoint) == ["refresh-1", "refresh-2", "refresh-1"]
@@ -135,19 +135,19 @@ def test_where_the_rotated_one_is_refused_the_first_is_tried_then_status_says_so
     clock.turn(days=1)
     (need,) = list_oauth_needs(here)
     assert need.startswith(f"{KEY}: its OAuth token is refused since 2026-03-02 15:00 UTC")
-    assert in_words(token_status(here)) == "refused"
-    assert "<strong>refused</strong>" in at_desk(here, Role.AUDITOR).get("/operations").text
+    assert in_words(get_token_status(here)) == "refused"
+    assert "<strong>refused</strong>" in sign_in_at_desk(here, Role.AUDITOR).get("/operations").text
     open_tokens(here, grant).get_token()
     assert list_oauth_needs(here) == []
 
 
 def test_one_that_never_worked_is_refused_too(any_context: AppContext, endpoint: Endpoint) -> None:
     endpoint.answers = [(401, {})]
-    here = with_mailbox(any_context, endpoint.grant())
-    assert in_words(token_status(here)) == "not used yet"
+    here = add_mailbox(any_context, endpoint.grant())
+    assert in_words(get_token_status(here)) == "not used yet"
     with pytest.raises(TokenRefusedError):
         open_tokens(here, endpoint.grant()).get_token()
-    assert in_words(token_status(here)) == "refused"
+    assert in_words(get_token_status(here)) == "refused"
 
 
 def test_a_key_that_is_gone_costs_the_rotated_token_only(
@@ -188,31 +188,31 @@ def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(
 ) -> None:
     endpoint.answers = [(200, GOOD)]
     grant = endpoint.grant()
-    here = with_mailbox(any_context, grant)
-    desk = at_desk(here, Role.AUDITOR)
+    here = add_mailbox(any_context, grant)
+    desk = sign_in_at_desk(here, Role.AUDITOR)
     assert "not used yet" in desk.get("/operations").text
     open_tokens(here, grant).get_token()
-    assert token_status(here)["days_left"] == 90
+    assert get_token_status(here)["days_left"] == 90
     clock.turn(days=60)
     open_tokens(here, grant).get_token()
-    assert token_status(here)["days_left"] == 30, "to use it is not to be given a new one"
+    assert get_token_status(here)["days_left"] == 30, "to use it is not to be given a new one"
     clock.turn(days=16)
-    assert token_status(here)["days_left"] == oauth_tokens.ALARM_DAYS
+    assert get_token_status(here)["days_left"] == oauth_tokens.ALARM_DAYS
     assert list_oauth_needs(here) == []
     clock.turn(days=1)
     (need,) = list_oauth_needs(here)
     assert need.startswith(f"{KEY}: its OAuth token has 13 days left: consent again")
-    desk = at_desk(here, Role.LEAD, "Bea Lee")
+    desk = sign_in_at_desk(here, Role.LEAD, "Bea Lee")
     assert "<strong>13 days left</strong>" in desk.get("/operations").text
     assert (
         f'intake_oauth_days_left{{mailbox="{KEY}"}} 13.0'
         in metrics.render_metrics(here).decode().splitlines()
     )
     clock.turn(days=20)
-    assert token_status(here)["days_left"] == 0
+    assert get_token_status(here)["days_left"] == 0
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
     open_tokens(here, grant).get_token()
-    assert token_status(here)["days_left"] == 90
+    assert get_token_status(here)["days_left"] == 90
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_the_life_of_tokens_is_a_setting_in_general_and_of_a_mailbox(
 ) -> None:
     endpoint.answers = [(200, GOOD)]
     grant = OAuth2.model_validate({**endpoint.grant().model_dump(), "token_days": own})
-    here = with_mailbox(context, grant, oauth_days=default_days)
+    here = add_mailbox(context, grant, oauth_days=default_days)
     open_tokens(here, grant).get_token()
-    assert in_words(token_status(here)) == expected
+    assert in_words(get_token_status(here)) == expected
 
 
 def test_what_the_endpoint_itself_says_of_a_tokens_life_counts(
@@ -234,9 +234,9 @@ def test_what_the_endpoint_itself_says_of_a_tokens_life_counts(
 ) -> None:
     week = timedelta(days=7).total_seconds()
     endpoint.answers = [(200, {**GOOD, "refresh_token_expires_in": int(week)})]
-    here = with_mailbox(context, endpoint.grant(), oauth_days=0)
+    here = add_mailbox(context, endpoint.grant(), oauth_days=0)
     open_tokens(here, endpoint.grant()).get_token()
-    assert token_status(here)["days_left"] == 7
+    assert get_token_status(here)["days_left"] == 7
     clock.turn(days=1)
-    assert token_status(here)["days_left"] == 6
+    assert get_token_status(here)["days_left"] == 6
     assert len(list_oauth_needs(here)) == 1

@@ -12,7 +12,15 @@ from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_proxy import Proxy
-from tests.support.imap_reader import FLAG, NO, Reader, mail, spoiling, subjects, until
+from tests.support.imap_reader import (
+    FLAG,
+    NO,
+    Reader,
+    list_subjects,
+    make_raw_mail,
+    make_spoiler,
+    until,
+)
 from workflow.context import AppContext
 from workflow.models.core import Delivery, Message, StoredAttachment, Ticket
 from workflow.settings.settings import Mailbox
@@ -30,7 +38,7 @@ def encode_base64(raw: bytes) -> bytes:
     return base64.encodebytes(raw).replace(b"\n", b"\r\n")
 
 
-def multipart_mail(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
+def build_multipart_mail(*parts: bytes, kind: str = "mixed", more: str = "") -> bytes:
     head = (
         "From: Ann <ann@practice.example>\r\nTo: desk\r\nSubject: scans\r\nMessage-ID:"
         f" <1@p.example>\r\n{more}"
@@ -64,17 +72,17 @@ ALTERNATIVE = (
 )
 LARGE = {
     "text in front": (
-        multipart_mail(make_text_part("plain words"), make_attachment("big.pdf", PDF)),
+        build_multipart_mail(make_text_part("plain words"), make_attachment("big.pdf", PDF)),
         ["big.pdf"],
         [],
     ),
     "text behind": (
-        multipart_mail(make_attachment("big.pdf", PDF), make_text_part("plain words")),
+        build_multipart_mail(make_attachment("big.pdf", PDF), make_text_part("plain words")),
         ["big.pdf"],
         [],
     ),
     "a small file too": (
-        multipart_mail(
+        build_multipart_mail(
             make_attachment("big.pdf", PDF),
             make_text_part("plain words"),
             make_attachment("small.pdf", b"%PDF small"),
@@ -82,16 +90,20 @@ LARGE = {
         ["big.pdf"],
         ["small.pdf"],
     ),
-    "alternatives": (multipart_mail(ALTERNATIVE, make_attachment("big.pdf", PDF)), ["big.pdf"], []),
+    "alternatives": (
+        build_multipart_mail(ALTERNATIVE, make_attachment("big.pdf", PDF)),
+        ["big.pdf"],
+        [],
+    ),
     "an encoded name": (
-        multipart_mail(
+        build_multipart_mail(
             make_text_part("plain words"), make_attachment("=?utf-8?q?Bef=C3=BCnde.pdf?=", PDF)
         ),
         ["Befünde.pdf"],
         [],
     ),
     "no name": (
-        multipart_mail(
+        build_multipart_mail(
             make_text_part("plain words"),
             b"Content-Type: image/png\r\n" + BASE64 + encode_base64(PDF),
         ),
@@ -99,10 +111,10 @@ LARGE = {
         [],
     ),
     "a forwarded mail": (
-        multipart_mail(
+        build_multipart_mail(
             make_text_part("plain words"),
             b"Content-Type: message/rfc822\r\n\r\n"
-            + multipart_mail(make_attachment("in.pdf", PDF)),
+            + build_multipart_mail(make_attachment("in.pdf", PDF)),
         ),
         [".eml"],
         [],
@@ -139,8 +151,8 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
 ) -> None:
     server.deliver(user, raw)
     reader = Reader(small_context, box)
-    with reader.running():
-        until(lambda: subjects(small_context) == ["scans"], 20)
+    with reader.run():
+        until(lambda: list_subjects(small_context) == ["scans"], 20)
     ticket, message, files = load_ticket(small_context)
     assert message.text.strip() == "plain words"
     assert files == kept
@@ -150,7 +162,7 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
     assert "the limit is 20 KiB" in caveat
     assert all(name in caveat for name in missing)
     assert f"{box.user}@{box.host}/INBOX" in caveat
-    assert server.flags(user) == {1: {FLAG}}, "the mail stays"
+    assert server.read_flags(user) == {1: {FLAG}}, "the mail stays"
     with small_context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     assert delivery.size <= LIMIT + 2000
@@ -159,9 +171,9 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
 def test_a_long_text_is_cut_at_the_limit_and_says_so(
     server: Dovecot, user: str, box: Mailbox, small_context: AppContext
 ) -> None:
-    server.deliver(user, mail("scans", "the first words " + "x" * 3 * LIMIT))
-    with Reader(small_context, box).running():
-        until(lambda: subjects(small_context) == ["scans"], 20)
+    server.deliver(user, make_raw_mail("scans", "the first words " + "x" * 3 * LIMIT))
+    with Reader(small_context, box).run():
+        until(lambda: list_subjects(small_context) == ["scans"], 20)
     ticket, message, _ = load_ticket(small_context)
     assert message.text.startswith("the first words")
     assert "the rest of the text" in str(ticket.caveats)
@@ -172,8 +184,8 @@ def test_a_mail_that_is_one_file_opens_a_ticket_that_names_it(
 ) -> None:
     head = b"From: Ann <ann@practice.example>\r\nSubject: scans\r\nMIME-Version: 1.0\r\n"
     server.deliver(user, head + make_attachment("big.pdf", PDF))
-    with Reader(small_context, box).running():
-        until(lambda: subjects(small_context) == ["scans"], 20)
+    with Reader(small_context, box).run():
+        until(lambda: list_subjects(small_context) == ["scans"], 20)
     ticket, _, files = load_ticket(small_context)
     assert "missing here: " in str(ticket.caveats)
     assert ".pdf (" in str(ticket.caveats)
@@ -221,10 +233,10 @@ def test_where_the_parts_cannot_be_listed_the_beginning_is_taken(
     answer: bytes | None,
 ) -> None:
     if answer:
-        proxy.spoil = spoiling(answer, what=b"BODYSTRUCTURE")
+        proxy.spoil = make_spoiler(answer, what=b"BODYSTRUCTURE")
     server.deliver(user, raw)
-    with Reader(small_context, box).running():
-        until(lambda: subjects(small_context) == ["scans"], 20)
+    with Reader(small_context, box).run():
+        until(lambda: list_subjects(small_context) == ["scans"], 20)
     ticket, message, _ = load_ticket(small_context)
     assert "plain words" in message.text
     assert "only its beginning was taken" in str(ticket.caveats)
@@ -242,6 +254,6 @@ def test_a_mail_of_an_earlier_version_of_which_only_the_header_came_says_so(
             envelope={"oversized": 60_000_000},
         )
     )
-    subjects(context)
+    list_subjects(context)
     ticket, _, _ = load_ticket(context)
     assert "only its header was taken" in str(ticket.caveats)

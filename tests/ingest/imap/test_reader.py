@@ -28,8 +28,8 @@ from ingest.imap.reader import Checkpoint, ReaderContext, RetryTiming, serve
 from ingest.intake import Arrival, Transport
 from parsers.item import Format
 from tests.support import dovecot
-from tests.support.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, jwt
-from tests.support.imap_reader import FLAG, QUICK, mail, read_in_thread, until
+from tests.support.dovecot import ALL, BARE, PASSWORD, UIDPLUS, Dovecot, sign_jwt
+from tests.support.imap_reader import FLAG, QUICK, make_raw_mail, read_in_thread, until
 from tests.support.token_endpoint import Endpoint
 from workflow.database.engine import Store
 from workflow.operations.item_faults import ItemFaults
@@ -107,7 +107,7 @@ def make_context(intake: Intake, stop: threading.Event, *boxes: Mailbox) -> Read
 
 
 @contextmanager
-def reading(
+def run_reader(
     intake: Intake,
     *boxes: Mailbox,
     poll: float = LONG,
@@ -226,9 +226,9 @@ def test_the_same_mailbox_twice_would_share_a_checkpoint() -> None:
 def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    with reading(intake, box):
+    with run_reader(intake, box):
         intake.idle()
-        server.deliver(user, mail("one"))
+        server.deliver(user, make_raw_mail("one"))
         until(lambda: intake.arrivals)  # long before the next poll
         until(lambda: intake.saved)
     (arrival,) = intake.arrivals
@@ -237,11 +237,11 @@ def test_new_mail_arrives_by_idle_and_is_flagged_and_stays_unseen(
         Format.MAIL,
         "",
     )
-    assert arrival.raw == mail("one")
+    assert arrival.raw == make_raw_mail("one")
     validity = intake.saved[box.key].uid_validity
     assert arrival.envelope == {"mailbox": box.key, "uid": 1, "uid_validity": validity}
     json.dumps(arrival.envelope)
-    assert server.flags(user) == {1: {FLAG}}
+    assert server.read_flags(user) == {1: {FLAG}}
 
 
 @pytest.mark.parametrize("host", [ALL, BARE])
@@ -256,14 +256,14 @@ def test_mail_arrives_by_poll_where_there_is_no_idle_or_it_says_nothing(
     monkeypatch.setattr(
         imap_connection.ImapClient, "wait_for_mail", lambda _client, seconds: time.sleep(seconds)
     )  # deaf
-    with reading(intake, copy_mailbox(box, host=host), poll=0.1):
+    with run_reader(intake, copy_mailbox(box, host=host), poll=0.1):
         intake.idle(looks=2)
-        server.deliver(user, mail("one"))
+        server.deliver(user, make_raw_mail("one"))
         until(lambda: intake.arrivals)
 
 
 def test_idle_is_renewed(box: Mailbox, intake: Intake) -> None:
-    with reading(intake, box, imap_idle_seconds=0.1):
+    with run_reader(intake, box, imap_idle_seconds=0.1):
         intake.idle(looks=3)
 
 
@@ -271,26 +271,26 @@ def test_the_flag_comes_only_after_accept(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
     during: list[dict[int, set[bytes]]] = []
-    intake.meanwhile = lambda _arrival: during.append(server.flags(user))
-    server.deliver(user, mail("one"))
-    with reading(intake, box):
+    intake.meanwhile = lambda _arrival: during.append(server.read_flags(user))
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, box):
         until(lambda: box.key in intake.saved)
     assert during == [{1: set()}]
-    assert server.flags(user) == {1: {FLAG}}
+    assert server.read_flags(user) == {1: {FLAG}}
 
 
 def test_mail_that_comes_while_reading_needs_no_poll(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    more = iter([mail(str(number)) for number in range(5)])
+    more = iter([make_raw_mail(str(number)) for number in range(5)])
 
     def deliver(_arrival: Arrival) -> None:
         for raw in itertools.islice(more, 1):
             server.deliver(user, raw)
 
     intake.meanwhile = deliver
-    server.deliver(user, mail("first"))
-    with reading(intake, box):
+    server.deliver(user, make_raw_mail("first"))
+    with run_reader(intake, box):
         until(lambda: len(intake.arrivals) == 6)
 
 
@@ -298,7 +298,7 @@ def test_mail_that_comes_between_search_and_idle_needs_no_poll(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
     intake.looks = Looks(server, user)
-    with reading(intake, box):
+    with run_reader(intake, box):
         until(lambda: len(intake.arrivals) == 3)
 
 
@@ -312,7 +312,7 @@ class Looks(list[str]):
     def append(self, key: str) -> None:
         super().append(key)
         if len(self) <= 3:
-            self._server.deliver(self._user, mail(str(len(self))))
+            self._server.deliver(self._user, make_raw_mail(str(len(self))))
 
 
 def test_mail_that_comes_between_select_and_search_needs_no_poll(
@@ -322,11 +322,11 @@ def test_mail_that_comes_between_select_and_search_needs_no_poll(
 
     def load(mailbox: str) -> Checkpoint | None:  # the reader asks between SELECT and SEARCH
         if next(loads) < 3:
-            server.deliver(user, mail("between"))
+            server.deliver(user, make_raw_mail("between"))
         return intake.saved.get(mailbox)
 
     monkeypatch.setattr(intake, "load", load)
-    with reading(intake, box):
+    with run_reader(intake, box):
         until(lambda: len(intake.arrivals) == 3)
 
 
@@ -338,28 +338,28 @@ def test_mail_announced_amid_other_answers_is_looked_for_soon(
         assert client.has_announced()
         assert not client.has_announced()
     monkeypatch.setattr(imap_connection.ImapClient, "has_announced", lambda _client: True)
-    with reading(intake, copy_mailbox(box, host=BARE)):
+    with run_reader(intake, copy_mailbox(box, host=BARE)):
         intake.idle(looks=3)
 
 
 def test_the_mailbox_is_left_as_it_is_without_flag(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    server.deliver(user, mail("one"))
-    with reading(intake, copy_mailbox(box, flag="")):
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, copy_mailbox(box, flag="")):
         until(lambda: intake.looks)
-    assert intake.raw == [mail("one")]
-    assert server.flags(user) == {1: set()}
+    assert intake.raw == [make_raw_mail("one")]
+    assert server.read_flags(user) == {1: set()}
 
 
 def test_a_mailbox_we_may_only_read_is_read(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    server.deliver(user, mail("one"))
+    server.deliver(user, make_raw_mail("one"))
     server.read_only(user)
-    with reading(intake, box), capture_logs() as lines:
+    with run_reader(intake, box), capture_logs() as lines:
         until(lambda: intake.looks)
-    assert intake.raw == [mail("one")]
+    assert intake.raw == [make_raw_mail("one")]
     facts = [line["fact"] for line in lines if line["event"] == "mailbox"]
     assert facts == ["the folder is read-only: mail is read and not marked"]
 
@@ -368,23 +368,23 @@ def test_a_mailbox_we_may_only_read_is_read(
 def test_stored_mail_is_moved_and_nobody_elses_is_expunged(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, host: str
 ) -> None:
-    server.deliver(user, mail("deleted by a person"))
-    server.deliver(user, mail("two"))
-    with server.client(user) as person:
+    server.deliver(user, make_raw_mail("deleted by a person"))
+    server.deliver(user, make_raw_mail("two"))
+    with server.connect_client(user) as person:
         person.add_flags([1], [rb"\Deleted"])
     intake.saved[box.key.replace(ALL, host)] = Checkpoint(get_uid_validity(server, user), 1)
-    with reading(intake, copy_mailbox(box, host=host, move_to="Done/Älter")):
+    with run_reader(intake, copy_mailbox(box, host=host, move_to="Done/Älter")):
         until(lambda: intake.looks)
-    assert intake.raw == [mail("two")]
+    assert intake.raw == [make_raw_mail("two")]
     left = {1: {rb"\Deleted"}} | ({2: {rb"\Deleted"}} if host == BARE else {})
-    assert server.flags(user) == left
-    moved = server.flags(user, "Done/Älter")
+    assert server.read_flags(user) == left
+    moved = server.read_flags(user, "Done/Älter")
     assert len(moved) == 1
     assert not any(rb"\Seen" in flags for flags in moved.values())
 
 
 def get_uid_validity(server: Dovecot, user: str) -> int:
-    with server.client(user) as client:
+    with server.connect_client(user) as client:
         return int(client.folder_status("INBOX", ["UIDVALIDITY"])[b"UIDVALIDITY"])
 
 
@@ -399,17 +399,17 @@ def test_mail_that_cannot_be_stored_stays_and_comes_again(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, broken: Exception
 ) -> None:
     for number in range(3):
-        server.deliver(user, mail(str(number)))
+        server.deliver(user, make_raw_mail(str(number)))
     intake.broken = broken
-    with reading(intake, box):
+    with run_reader(intake, box):
         until(lambda: intake.tries >= 2)
-        assert server.flags(user) == {1: set(), 2: set(), 3: set()}
+        assert server.read_flags(user) == {1: set(), 2: set(), 3: set()}
         assert not intake.saved
         assert not intake.looks
         intake.broken = None
         until(lambda: intake.looks)
-    assert sorted(intake.raw) == [mail(str(number)) for number in range(3)]
-    assert server.flags(user) == {1: {FLAG}, 2: {FLAG}, 3: {FLAG}}
+    assert sorted(intake.raw) == [make_raw_mail(str(number)) for number in range(3)]
+    assert server.read_flags(user) == {1: {FLAG}, 2: {FLAG}, 3: {FLAG}}
 
 
 def test_a_checkpoint_that_cannot_be_saved_means_the_mail_comes_again(
@@ -423,10 +423,10 @@ def test_a_checkpoint_that_cannot_be_saved_means_the_mail_comes_again(
         intake.saved[mailbox] = checkpoint
 
     monkeypatch.setattr(intake, "save", save)
-    server.deliver(user, mail("one"))
-    with reading(intake, box), capture_logs() as lines:
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, box), capture_logs() as lines:
         until(lambda: intake.looks)
-    assert intake.raw == [mail("one")] * 3
+    assert intake.raw == [make_raw_mail("one")] * 3
     assert [line["error"] for line in lines if line["event"] == "not stored"] == [
         "OSError",
         "OSError",
@@ -436,29 +436,29 @@ def test_a_checkpoint_that_cannot_be_saved_means_the_mail_comes_again(
 def test_a_reader_resumes_behind_its_checkpoint(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    server.deliver(user, mail("one"))
-    with reading(intake, box):
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, box):
         until(lambda: intake.looks)
-    server.deliver(user, mail("two"))
-    with reading(intake, box):
+    server.deliver(user, make_raw_mail("two"))
+    with run_reader(intake, box):
         until(lambda: intake.saved[box.key].last_uid == 2)
-    assert intake.raw == [mail("one"), mail("two")]
+    assert intake.raw == [make_raw_mail("one"), make_raw_mail("two")]
 
 
 def test_after_a_change_of_uidvalidity_every_mail_comes_again(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
     for number in range(3):
-        server.deliver(user, mail(str(number)))
-    with reading(intake, box):
+        server.deliver(user, make_raw_mail(str(number)))
+    with run_reader(intake, box):
         until(lambda: intake.looks)
     before = intake.saved[box.key]
     for index in [
-        *server.maildir(user).glob("dovecot.index*"),
-        server.maildir(user) / "dovecot-uidlist",
+        *server.get_maildir(user).glob("dovecot.index*"),
+        server.get_maildir(user) / "dovecot-uidlist",
     ]:
         index.unlink()
-    with reading(intake, box), capture_logs() as lines:
+    with run_reader(intake, box), capture_logs() as lines:
         until(lambda: len(intake.arrivals) == 6)
         until(lambda: intake.saved[box.key].last_uid == 3)
     assert intake.saved[box.key].uid_validity != before.uid_validity
@@ -470,17 +470,17 @@ def test_after_a_change_of_uidvalidity_every_mail_comes_again(
 def test_a_folder_made_anew_under_the_reader_is_read_from_its_start(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    with server.client(user) as person:
+    with server.connect_client(user) as person:
         person.create_folder("Desk")
         for number in range(3):
-            person.append("Desk", mail(str(number)))
-        with reading(intake, copy_mailbox(box, folder="Desk"), poll=0.2):
+            person.append("Desk", make_raw_mail(str(number)))
+        with run_reader(intake, copy_mailbox(box, folder="Desk"), poll=0.2):
             until(lambda: intake.looks)
             person.delete_folder("Desk")
             person.create_folder("Desk")
-            person.append("Desk", mail("new"))
+            person.append("Desk", make_raw_mail("new"))
             until(lambda: len(intake.arrivals) == 4)
-    assert intake.raw[-1] == mail("new")
+    assert intake.raw[-1] == make_raw_mail("new")
     assert intake.arrivals[-1].envelope["uid"] == 1
 
 
@@ -495,16 +495,16 @@ def test_a_mail_that_vanished_is_skipped(
 ) -> None:
     monkeypatch.setattr(reader, "SIZES_BATCH", sizes)
     for number in range(4):
-        server.deliver(user, mail(str(number)))
+        server.deliver(user, make_raw_mail(str(number)))
 
     def expunge(arrival: Arrival) -> None:
         if arrival.envelope["uid"] == 1:
-            with server.client(user) as person:
+            with server.connect_client(user) as person:
                 person.delete_messages([2, 4])
                 person.uid_expunge([2, 4])
 
     intake.meanwhile = expunge
-    with reading(intake, box):
+    with run_reader(intake, box):
         until(lambda: intake.looks)
     assert [arrival.envelope["uid"] for arrival in intake.arrivals] == [1, 3]
     assert intake.saved[box.key].last_uid == 4
@@ -516,11 +516,11 @@ def test_long_ranges_of_uids_are_searched_in_windows(
     monkeypatch.setattr(imap_connection, "SEARCH_WINDOW", 2)
     monkeypatch.setattr(reader, "SIZES_BATCH", 1)
     for number in range(12):
-        server.deliver(user, mail(str(number)))
-    with server.client(user) as person:
+        server.deliver(user, make_raw_mail(str(number)))
+    with server.connect_client(user) as person:
         person.delete_messages([1, 2, 3, 4, 5, 8, 12])
         person.uid_expunge([1, 2, 3, 4, 5, 8, 12])
-    with reading(intake, box):
+    with run_reader(intake, box):
         until(lambda: intake.looks)
     assert [arrival.envelope["uid"] for arrival in intake.arrivals] == [6, 7, 9, 10, 11]
 
@@ -532,17 +532,17 @@ def test_a_server_that_dies_and_comes_back_is_read_on(
     user: str, intake: Intake, server: Dovecot
 ) -> None:
     assert server
-    with dovecot.running() as other:
+    with dovecot.run_dovecot() as other:
         box = Mailbox(host=ALL, port=other.port, tls=False, user=user, password=PASSWORD)
-        other.deliver(user, mail("one"))
-        with reading(intake, box), capture_logs() as lines:
+        other.deliver(user, make_raw_mail("one"))
+        with run_reader(intake, box), capture_logs() as lines:
             until(lambda: intake.looks)
             other.kill()
             until(lambda: [line for line in lines if line["event"] == "mailbox failed"])
-            other.deliver(user, mail("two"))
+            other.deliver(user, make_raw_mail("two"))
             other.start()
             until(lambda: len(intake.arrivals) == 2)
-    assert intake.raw == [mail("one"), mail("two")]
+    assert intake.raw == [make_raw_mail("one"), make_raw_mail("two")]
     assert {line["reason"] for line in lines if line["event"] == "mailbox failed"} <= {
         "connection lost",
         "login not possible now",
@@ -559,7 +559,7 @@ def test_broken_mailboxes_disturb_nobody_and_show_no_secret(
         silent = copy_mailbox(box, user="silent@example.org", port=mute.getsockname()[1])
         away = copy_mailbox(box, user="away@example.org", port=closed.getsockname()[1])
         missing = copy_mailbox(box, user="missing@example.org", folder="No such folder")
-        with reading(
+        with run_reader(
             intake,
             wrong,
             silent,
@@ -568,7 +568,7 @@ def test_broken_mailboxes_disturb_nobody_and_show_no_secret(
             box,
             pace=RetryTiming(timeout=0.5, first_pause=0.05, refused_pause=0.05),
         ):
-            server.deliver(user, mail("one"))
+            server.deliver(user, make_raw_mail("one"))
             until(lambda: intake.arrivals)
             failed = {
                 (wrong.key, "login refused"),
@@ -594,8 +594,8 @@ def test_an_unforeseen_fault_does_not_end_a_reader(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
     intake.broken = KeyError("text of a customer")
-    server.deliver(user, mail("one"))
-    with reading(intake, box), capture_logs() as lines:
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, box), capture_logs() as lines:
         until(lambda: intake.tries >= 2)
         intake.broken = None
         until(lambda: intake.arrivals)
@@ -616,19 +616,19 @@ def test_tls_is_verified(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secure = copy_mailbox(box, tls=True, port=server.tls_port)
-    server.deliver(user, mail("one"))
-    with reading(intake, secure), capture_logs() as lines:
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, secure), capture_logs() as lines:
         until(lambda: lines)
         assert {line["reason"] for line in list(lines)} == {"certificate not trusted"}
         monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
         until(lambda: intake.looks)
-        server.deliver(user, mail("two"))
+        server.deliver(user, make_raw_mail("two"))
         until(lambda: len(intake.arrivals) == 2)
 
 
 def test_names_and_passwords_beyond_ascii_are_sent_as_utf8(box: Mailbox, intake: Intake) -> None:
     user, password = dovecot.BEYOND_ASCII
-    with reading(intake, copy_mailbox(box, user=user, password=password)):
+    with run_reader(intake, copy_mailbox(box, user=user, password=password)):
         until(lambda: intake.looks)
 
 
@@ -699,7 +699,7 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
     for number in range(30):
-        server.deliver(user, mail(str(number)))
+        server.deliver(user, make_raw_mail(str(number)))
 
     def stop(_arrival: Arrival) -> None:
         if not intake.arrivals:
@@ -710,7 +710,7 @@ def test_serve_finishes_the_mail_in_hand_and_logs_out_on_sigterm(
     with catch_stop_signals() as event:
         serve(make_context(intake, event, box))
     assert len(intake.arrivals) == intake.saved[box.key].last_uid < 30
-    done = {uid for uid, flags in server.flags(user).items() if flags}
+    done = {uid for uid, flags in server.read_flags(user).items() if flags}
     assert len(done) == len(intake.arrivals)
     until(
         lambda: [
@@ -737,9 +737,9 @@ def test_serve_ends_at_once_without_mailboxes_and_by_its_event(
 def test_xoauth2_logs_in_and_asks_once_for_a_token(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, endpoint: Endpoint
 ) -> None:
-    endpoint.answers = [(200, {"access_token": jwt(user), "expires_in": 3600})]
-    server.deliver(user, mail("one"))
-    with reading(
+    endpoint.answers = [(200, {"access_token": sign_jwt(user), "expires_in": 3600})]
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(
         intake,
         copy_mailbox(box, password="", oauth2=endpoint.grant(client_secret="s", scope="mail")),
     ):
@@ -758,10 +758,10 @@ def test_xoauth2_logs_in_and_asks_once_for_a_token(
 def test_a_refused_token_is_renewed_once_at_once(
     server: Dovecot, box: Mailbox, user: str, intake: Intake, endpoint: Endpoint
 ) -> None:
-    forged = {"access_token": jwt(user, b"another key"), "expires_in": 3600}
-    endpoint.answers = [(200, forged), (200, {"access_token": jwt(user)})]
-    server.deliver(user, mail("one"))
-    with reading(
+    forged = {"access_token": sign_jwt(user, b"another key"), "expires_in": 3600}
+    endpoint.answers = [(200, forged), (200, {"access_token": sign_jwt(user)})]
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(
         intake,
         copy_mailbox(box, oauth2=endpoint.grant()),
         pace=RetryTiming(timeout=5, refused_pause=600),
@@ -796,10 +796,10 @@ def test_without_a_token_the_reader_tries_on_and_says_why(
     reason: str,
 ) -> None:
     endpoint.answers = [(status, answer)]
-    server.deliver(user, mail("one"))
-    with reading(intake, copy_mailbox(box, oauth2=endpoint.grant())), capture_logs() as lines:
+    server.deliver(user, make_raw_mail("one"))
+    with run_reader(intake, copy_mailbox(box, oauth2=endpoint.grant())), capture_logs() as lines:
         until(lambda: len([line for line in list(lines) if "reason" in line]) >= 2)
-        endpoint.answers = [(200, {"access_token": jwt(user)})]
+        endpoint.answers = [(200, {"access_token": sign_jwt(user)})]
         until(lambda: intake.arrivals)
     assert {line["reason"] for line in lines if "reason" in line} == {reason}
     assert "refresh-1" not in str(lines)
@@ -861,11 +861,11 @@ def test_a_mailbox_is_read_by_the_one_whose_it_is_and_by_the_next_one_from_where
     def noting(name: str) -> Intake:
         return Intake(intake.store, saved=intake.saved, meanwhile=lambda _: taken_by.append(name))
 
-    server.deliver(user, mail("one"))
+    server.deliver(user, make_raw_mail("one"))
     first, second = noting("first"), noting("second")
     with (
-        reading(first, box, poll=0.1, mine=mine("first")),
-        reading(second, box, poll=0.1, mine=mine("second")),
+        run_reader(first, box, poll=0.1, mine=mine("first")),
+        run_reader(second, box, poll=0.1, mine=mine("second")),
     ):
         time.sleep(0.3)
         assert taken_by == []
@@ -874,7 +874,7 @@ def test_a_mailbox_is_read_by_the_one_whose_it_is_and_by_the_next_one_from_where
         turn["first"].clear()
         turn["second"].set()
         second.idle(looks=1)
-        server.deliver(user, mail("two"))
+        server.deliver(user, make_raw_mail("two"))
         until(lambda: len(taken_by) == 2)
         second.idle(looks=2)
     assert taken_by == ["first", "second"]

@@ -24,9 +24,9 @@ from ingest.linked_files.fetch import fetch_due_files
 from ingest.processing.process import process_waiting
 from ingest.replay.reprocess import apply_replay, preview_replay
 from parsers.item import Format
-from tests.support.context import HandClock, Woken, audited, counted
-from tests.support.file_server import FileServer, gives, status, trickles
-from tests.support.signed_in_client import at_desk
+from tests.support.context import HandClock, Woken, count_rows, list_audit_entries
+from tests.support.file_server import FileServer, answer_slowly, answer_with, answer_with_status
+from tests.support.signed_in_client import sign_in_at_desk
 from workflow.context import AppContext, open_context
 from workflow.filing.linked_files import (
     BACKOFF,
@@ -98,7 +98,7 @@ def get_caveats(context: AppContext) -> list[str]:
 def test_a_linked_file_becomes_an_attachment_of_its_message_once(
     any_context: AppContext, files: FileServer, woken: Woken
 ) -> None:
-    files.answers["/file/1"] = gives(PDF, **NAMED)
+    files.answers["/file/1"] = answer_with(PDF, **NAMED)
     process_form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
     assert "fetch" in woken
     assert fetch_due_files(any_context, files.trusting) == 1
@@ -117,13 +117,13 @@ def test_a_linked_file_becomes_an_attachment_of_its_message_once(
     assert any_context.blob_store.read(kept.content, kept.blob) == PDF
     assert b"PDF" not in (kept.content or b"")
     assert NOT_FETCHED_CAVEAT not in get_caveats(any_context)
-    assert audited(any_context, 1, "file fetched")
+    assert list_audit_entries(any_context, 1, "file fetched")
 
 
 def test_reading_the_form_again_leaves_the_fetched_file(
     context: AppContext, files: FileServer
 ) -> None:
-    files.answers["/a.pdf"] = gives(PDF)
+    files.answers["/a.pdf"] = answer_with(PDF)
     process_form(context, f"{files.url}/a.pdf")
     fetch_due_files(context, files.trusting)
     with context.store.transaction() as session:
@@ -131,7 +131,7 @@ def test_reading_the_form_again_leaves_the_fetched_file(
     shown = preview_replay(context, 1)
     assert [one.name for finding in shown.findings for one in finding.fields] == ["text"]
     apply_replay(context, shown, by="dana")
-    assert counted(context, StoredAttachment) == 1
+    assert count_rows(context, StoredAttachment) == 1
 
 
 def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
@@ -162,11 +162,11 @@ def test_a_form_may_have_hosts_of_its_own(
         }
     )
     own = open_context(custom, notifier=woken, clock=clock)
-    files.answers["/a.pdf"] = gives(PDF)
+    files.answers["/a.pdf"] = answer_with(PDF)
     process_form(own, f"{files.url}/a.pdf", form="78")
     process_form(own, f"{files.url}/a.pdf", form="77")
     assert fetch_due_files(own, files.trusting) == 1
-    assert counted(own, StoredAttachment, StoredAttachment.message_id == 2) == 1
+    assert count_rows(own, StoredAttachment, StoredAttachment.message_id == 2) == 1
     own.close()
 
 
@@ -184,7 +184,7 @@ def test_a_host_taken_from_the_list_meanwhile_is_not_asked(
 def test_a_file_that_cannot_be_had_is_tried_again_for_hours_then_its_ticket_says_so(
     context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    files.answers["/a.pdf"] = status(503)
+    files.answers["/a.pdf"] = answer_with_status(503)
     process_form(context, f"{files.url}/a.pdf")
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert NOT_FETCHED_CAVEAT not in get_caveats(context)
@@ -205,9 +205,9 @@ def test_a_file_that_comes_at_the_second_try_is_kept(
     context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
     process_form(context, f"{files.url}/a.pdf")
-    files.answers["/a.pdf"] = status(429)
+    files.answers["/a.pdf"] = answer_with_status(429)
     fetch_due_files(context, files.trusting)
-    files.answers["/a.pdf"] = gives(PDF)
+    files.answers["/a.pdf"] = answer_with(PDF)
     clock.turn(minutes=1)
     fetch_due_files(context, files.trusting)
     assert [(one.state, one.reason) for one in list_links(context)] == [(LinkState.FETCHED, "")]
@@ -228,7 +228,7 @@ def test_a_worker_that_dies_each_time_does_not_try_for_ever(
 def test_two_workers_with_one_file_keep_it_once(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    files.answers["/a.pdf"] = gives(PDF)
+    files.answers["/a.pdf"] = answer_with(PDF)
     process_form(any_context, f"{files.url}/a.pdf")
     (slow,) = linked_files_fetch._claim(any_context)
     clock.turn(minutes=2)
@@ -237,7 +237,7 @@ def test_two_workers_with_one_file_keep_it_once(
     linked_files_fetch._schedule_or_give_up(
         any_context, slow, DownloadError("late", is_permanent=True)
     )
-    assert counted(any_context, StoredAttachment) == 1
+    assert count_rows(any_context, StoredAttachment) == 1
     assert NOT_FETCHED_CAVEAT not in get_caveats(any_context)
 
 
@@ -245,23 +245,23 @@ def test_the_clock_fetches_when_no_worker_does(
     context: AppContext, files: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linked_files_fetch, "get_public_tls", lambda: files.trusting)
-    files.answers["/a.pdf"] = gives(PDF)
+    files.answers["/a.pdf"] = answer_with(PDF)
     process_form(context, f"{files.url}/a.pdf")
     sweep(context, redis_away=lambda: True)
-    assert counted(context, StoredAttachment) == 1
+    assert count_rows(context, StoredAttachment) == 1
 
 
 def test_the_desk_sees_how_many_wait_or_cannot_be_had(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    desk = at_desk(any_context, Role.AUDITOR)
+    desk = sign_in_at_desk(any_context, Role.AUDITOR)
     assert "Linked files</h2>" not in desk.get("/operations").text
     process_form(
         any_context,
         *(f"{files.url}/{name}" for name in ("good.pdf", "page?key=geheim", "later.pdf")),
     )
-    files.answers.update({"/good.pdf": gives(PDF), "/later.pdf": status(503)})
-    files.answers["/page?key=geheim"] = gives(
+    files.answers.update({"/good.pdf": answer_with(PDF), "/later.pdf": answer_with_status(503)})
+    files.answers["/page?key=geheim"] = answer_with(
         b"<!doctype html><p>Sign in</p>", Content_Type="text/html"
     )
     while fetch_due_files(any_context, files.trusting):
@@ -290,20 +290,20 @@ def test_the_desk_sees_how_many_wait_or_cannot_be_had(
 def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_corrected(
     any_context: AppContext, files: FileServer, clock: HandClock
 ) -> None:
-    files.answers.update({"/a.pdf": status(404), "/b.pdf": status(404)})
+    files.answers.update({"/a.pdf": answer_with_status(404), "/b.pdf": answer_with_status(404)})
     process_form(any_context, f"{files.url}/a.pdf", f"{files.url}/b.pdf")
     fetch_due_files(any_context, files.trusting)
     assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == 1
-    assert at_desk(any_context).post("/operations/files/1/again").status_code == 403
-    lead = at_desk(any_context, Role.LEAD)
+    assert sign_in_at_desk(any_context).post("/operations/files/1/again").status_code == 403
+    lead = sign_in_at_desk(any_context, Role.LEAD)
     assert lead.get("/operations").text.count("Fetch again<span") == 2
     for number, left in ((1, 1), (2, 0)):
-        files.answers[f"/{'ab'[number - 1]}.pdf"] = gives(PDF)
+        files.answers[f"/{'ab'[number - 1]}.pdf"] = answer_with(PDF)
         assert lead.post(f"/operations/files/{number}/again").status_code == 302
         clock.turn(seconds=1)
         assert fetch_due_files(any_context, files.trusting) == 1
         assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == left
-    assert counted(any_context, StoredAttachment) == 2
+    assert count_rows(any_context, StoredAttachment) == 2
     lead.post("/operations/files/2/again")
     assert "There is no such file to be fetched." in lead.get("/operations").text
 
@@ -357,7 +357,7 @@ def get_refusal(files: FileServer, path: str = "/a", **more: Any) -> tuple[str, 
 def test_a_file_is_called_and_typed_safely(
     files: FileServer, path: str, headers: dict[str, str], name: str, mime: str | None
 ) -> None:
-    files.answers[path] = gives(PDF, **headers)
+    files.answers[path] = answer_with(PDF, **headers)
     found = fetch_file(files, path)
     assert found.content == PDF
     assert (found.name, found.mime) == (name, mime or "application/octet-stream")
@@ -365,9 +365,9 @@ def test_a_file_is_called_and_typed_safely(
 
 def test_a_redirect_on_the_list_is_followed_and_one_off_it_is_not(files: FileServer) -> None:
     files.answers |= {
-        "/a": status(302, Location="/b"),
-        "/b": status(307, Location=f"{files.url}/c"),
-        "/c": gives(PDF),
+        "/a": answer_with_status(302, Location="/b"),
+        "/b": answer_with_status(307, Location=f"{files.url}/c"),
+        "/c": answer_with(PDF),
     }
     assert fetch_file(files).content == PDF
     off = [
@@ -378,16 +378,16 @@ def test_a_redirect_on_the_list_is_followed_and_one_off_it_is_not(files: FileSer
         "file:///etc/passwd",
     ]
     for place in off:
-        files.answers["/a"] = status(302, Location=place)
+        files.answers["/a"] = answer_with_status(302, Location=place)
         assert get_refusal(files)[1] is (place != "https://["), place
-    files.answers["/a"] = status(302, Location="/a")
+    files.answers["/a"] = answer_with_status(302, Location="/a")
     assert get_refusal(files) == ("it leads from place to place", True)
 
 
 def test_what_is_too_large_is_cut_off_whatever_it_says_of_itself(files: FileServer) -> None:
-    files.answers["/a"] = gives(b"x" * 1001)
+    files.answers["/a"] = answer_with(b"x" * 1001)
     assert get_refusal(files) == ("it is larger than INTAKE_FILE_LIMIT", True)
-    files.answers["/a"] = trickles(files.over, head=False)
+    files.answers["/a"] = answer_slowly(files.over, head=False)
     assert get_refusal(files, seconds=0.3) == ("it took too long", False)
     files.answers["/a"] = lambda handler: (
         handler.send_response(200),
@@ -399,12 +399,12 @@ def test_what_is_too_large_is_cut_off_whatever_it_says_of_itself(files: FileServ
 
 
 def test_a_header_that_trickles_ends_too(files: FileServer) -> None:
-    files.answers["/a"] = trickles(files.over, head=True)
+    files.answers["/a"] = answer_slowly(files.over, head=True)
     assert get_refusal(files, seconds=0.3) == ("it took too long", False)
 
 
 def test_half_a_file_is_none(files: FileServer) -> None:
-    files.answers["/a"] = gives(PDF, Content_Length=str(len(PDF) + 1))
+    files.answers["/a"] = answer_with(PDF, Content_Length=str(len(PDF) + 1))
     assert get_refusal(files) == ("no connection, or it broke off", False)
 
 
@@ -412,15 +412,15 @@ def test_half_a_file_is_none(files: FileServer) -> None:
     ("answer", "reason", "final"),
     [
         (
-            gives(b"<html>sign in", Content_Type="text/html; charset=utf-8"),
+            answer_with(b"<html>sign in", Content_Type="text/html; charset=utf-8"),
             "it is a page and not a file",
             True,
         ),
-        (gives(b"\x1f\x8b", Content_Encoding="gzip"), "it comes compressed", True),
-        (status(403), "the server answered 403", True),
-        (status(404), "the server answered 404", True),
-        (status(500), "the server answered 500", False),
-        (status(206), "the server answered 206", True),
+        (answer_with(b"\x1f\x8b", Content_Encoding="gzip"), "it comes compressed", True),
+        (answer_with_status(403), "the server answered 403", True),
+        (answer_with_status(404), "the server answered 404", True),
+        (answer_with_status(500), "the server answered 500", False),
+        (answer_with_status(206), "the server answered 206", True),
     ],
 )
 def test_what_is_no_file_is_not_kept(

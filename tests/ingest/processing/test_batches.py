@@ -11,7 +11,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing import parser_pool, process
 from ingest.processing.process import process_waiting
 from parsers.item import Format
-from tests.support.context import HandClock, counted
+from tests.support.context import HandClock, count_rows
 from workflow.context import AppContext
 from workflow.filing import bulk
 from workflow.models.core import Delivery, Filing, OutgoingMail, Ticket
@@ -57,7 +57,7 @@ def test_waiting_mails_share_transactions_and_statements(any_context: AppContext
     assert process_waiting(context) == mails
     event.remove(context.store.engine, "before_cursor_execute", note)
     event.remove(context.store.engine, "commit", note_commit)
-    assert counted(context, Ticket) == counted(context, OutgoingMail) == mails
+    assert count_rows(context, Ticket) == count_rows(context, OutgoingMail) == mails
     assert len(statements) / mails < 6
     assert len(commits) / mails < 0.5
 
@@ -95,7 +95,7 @@ def test_one_that_cannot_be_filed_keeps_none_of_the_others(
         clock.turn(seconds=61)
     assert load(context, bad).state is DeliveryState.FAILED
     assert "an error of ours (RuntimeError)" in load(context, bad).reason
-    assert counted(context, Ticket) == len(good)
+    assert count_rows(context, Ticket) == len(good)
 
 
 def test_mails_that_no_parser_has_begun_go_back_to_the_other_workers(
@@ -126,7 +126,7 @@ def test_a_delivery_that_another_process_has_filed_is_left_alone(context: AppCon
     process._settle_batch(context, batch)
     states = [load(context, n).state for n in numbers]
     assert states == [DeliveryState.PROCESSED, DeliveryState.DISMISSED, DeliveryState.PROCESSED]
-    assert counted(context, Ticket) == 2
+    assert count_rows(context, Ticket) == 2
 
 
 def test_no_more_large_mails_are_taken_than_there_are_parsers(context: AppContext) -> None:

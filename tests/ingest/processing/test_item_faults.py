@@ -37,7 +37,7 @@ from ingest.processing.process import process_waiting
 from ingest.smtp import listener as smtp_listener
 from ingest.smtp.listener import Listener, run_in_thread
 from parsers.item import Format
-from tests.support.context import HandClock, counted
+from tests.support.context import HandClock, count_rows
 from tests.support.smtp_client import DESK, Client
 from webhooks import app
 from webhooks.app import create_app
@@ -140,7 +140,7 @@ def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
         assert send(listener, transport, POISON) == 250
     assert list_named_items(any_context, transport) == [], "stored by now"
     assert "customer" not in str(lines)
-    assert counted(any_context, Delivery) == 2
+    assert count_rows(any_context, Delivery) == 2
 
 
 def test_a_session_that_breaks_us_is_answered_and_named_for_a_day(
@@ -250,14 +250,14 @@ def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored
     assert type(fault).__name__ in words
     waiting = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
     drain(context, armed.accept)
-    assert counted(context, Delivery) == 1
+    assert count_rows(context, Delivery) == 1
     assert waiting.count_damaged() == 1, "set aside, so that those behind it are drained"
     armed.armed = False
     for path in waiting.list_waiting():
         path.unlink()
     waiting.retry_damaged()
     assert drain(context, armed.accept) == 1
-    assert (counted(context, Delivery), list_named_items(context, "formstack")) == (2, [])
+    assert (count_rows(context, Delivery), list_named_items(context, "formstack")) == (2, [])
 
 
 @each_fault
@@ -271,7 +271,7 @@ def test_what_cannot_be_drained_holds_up_nothing_behind_it(
     for raw in (make_form(1), POISON, make_form(2)):
         waiting.store(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=raw))
     assert drain(context, armed.accept) == 2
-    assert (counted(context, Delivery), waiting.count_damaged(), waiting.list_waiting()) == (
+    assert (count_rows(context, Delivery), waiting.count_damaged(), waiting.list_waiting()) == (
         2,
         1,
         [],
@@ -291,7 +291,7 @@ def test_odd_forms_hold_up_nobody(
     assert send_form(body, kind) in {202, 400, 401, 413, 415}
     assert send_form(make_form(2)) == 202
     process_waiting(context)
-    assert counted(context, Ticket) >= 1
+    assert count_rows(context, Ticket) >= 1
     assert list_named_items(context, "formstack") == []
 
 
@@ -446,7 +446,7 @@ def test_what_no_sender_tries_any_more_is_forgotten(context: AppContext, clock: 
     clock.turn(days=6)
     assert list_named_items(context, "smtp") == []
     item_faults.record_unexpected_fault(context.store, clock, "smtp", KeyError(), digest="e" * 64)
-    assert counted(context, ItemFault) == 1
+    assert count_rows(context, ItemFault) == 1
 
 
 def test_a_report_while_the_database_is_away_raises_nothing(

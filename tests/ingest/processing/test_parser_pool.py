@@ -20,8 +20,8 @@ from ingest.processing.process import process_delivery, process_waiting
 from parsers.item import Format, ParseError
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import preview
-from tests.support.context import HandClock, Woken, call, counted, run_in_threads
-from tests.support.workbooks import book, hoarding
+from tests.support.context import HandClock, Woken, count_rows, make_call_arrival, run_in_threads
+from tests.support.workbooks import build_book, build_hoarding_book
 from workflow.context import AppContext
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
 from workflow.models.core import Delivery, Ticket
@@ -150,6 +150,8 @@ def test_the_end_of_a_parser_is_reported_and_the_next_item_has_another(
     del poison
     with pytest.raises(ParserEndedError, match=words):
         parse(Format.MAIL, make_mail(f"poison: {deed}"))
+    assert parser_pool._pool is not None
+    parser_pool._pool._seconds = 30.0  # a harmless item may take as long as a busy machine needs
     [item] = parse(Format.MAIL, make_mail("hello"))
     assert item.text == "hello"
 
@@ -179,7 +181,7 @@ def test_the_first_rows_of_a_workbook_are_the_same_wherever_they_are_read(
     every_parser: None,
 ) -> None:
     del every_parser
-    options = book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
+    options = build_book(["Datum", "Klinik"], ["5/1/2026", "Nordklinik"])
     assert (
         parser_pool.read_previews(options, DEFAULT_OPTIONS)
         == parsers.preview_tables(options)
@@ -193,8 +195,8 @@ def test_a_workbook_that_hoards_ends_its_parser_and_nobody_else(settings: Settin
     limits = settings.model_copy(update={"parse_memory": 120 * 1024 * 1024})
     with use_parser_pool(limits):
         with pytest.raises(ParserEndedError, match="more memory than one item may have"):
-            parser_pool.read_previews(hoarding("Datum", "Klinik"), DEFAULT_OPTIONS)
-        assert parser_pool.read_previews(book(["Datum"]), DEFAULT_OPTIONS) == [
+            parser_pool.read_previews(build_hoarding_book("Datum", "Klinik"), DEFAULT_OPTIONS)
+        assert parser_pool.read_previews(build_book(["Datum"]), DEFAULT_OPTIONS) == [
             ("Sheet", [(1, {1: "Datum"})])
         ]
 
@@ -202,7 +204,7 @@ def test_a_workbook_that_hoards_ends_its_parser_and_nobody_else(settings: Settin
 def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "MAX_TEXT", 10)
     with pytest.raises(ParseError, match="more text than can be shown"):
-        parsers.preview_tables(book(["Datum"], ["Klinik"]))
+        parsers.preview_tables(build_book(["Datum"], ["Klinik"]))
 
 
 def test_an_answer_may_hold_items_and_nothing_that_does_something() -> None:
@@ -310,7 +312,7 @@ def test_an_item_that_never_ends_holds_up_nobody(
     until(lambda: woken.count("read") > 9)  # one an arrival, and one because a parser is free again
     clock.turn(seconds=30)
     arrive(context, make_mail())
-    process_until(context, lambda: counted(context, Ticket) == 9)
+    process_until(context, lambda: count_rows(context, Ticket) == 9)
     assert not is_settled(context, number)
 
 
@@ -328,7 +330,7 @@ def test_one_parser_is_always_left_for_items_that_have_done_no_harm(
     process_waiting(context)
     assert parser_pool.count_free_parsers() == 1
     arrive(context, make_mail())
-    process_until(context, lambda: counted(context, Ticket) == 1)
+    process_until(context, lambda: count_rows(context, Ticket) == 1)
 
 
 def test_items_are_filed_in_the_order_they_came(
@@ -414,11 +416,11 @@ def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> No
         == []
     )
     assert load_delivery(context, number).state is DeliveryState.PROCESSED
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
 
 
 def test_a_call_is_parsed_without_another_process(context: AppContext, poison: None) -> None:
     del poison
-    number = Intake(context).accept(call())
+    number = Intake(context).accept(make_call_arrival())
     process_delivery(context, number)
     assert load_delivery(context, number).state is DeliveryState.PROCESSED

@@ -14,7 +14,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format, InboundItem
 from parsers.secure_message import workbook as secure_message_workbook
-from tests.support.context import counted
+from tests.support.context import count_rows
 from workflow.context import AppContext
 from workflow.filing import threading
 from workflow.filing.file_item import REUSED_ID_CAVEAT
@@ -58,7 +58,7 @@ LATER = (
 _offered = count(1)
 
 
-def workbook(heading: str, *lines: Line) -> bytes:
+def build_workbook(heading: str, *lines: Line) -> bytes:
     """A workbook with an id column of this heading before the others."""
     book = openpyxl.Workbook()
     for line in ((heading, *HEADINGS), *lines):
@@ -69,7 +69,7 @@ def workbook(heading: str, *lines: Line) -> bytes:
     return out.getvalue()
 
 
-def text_table(heading: str, *lines: Line) -> bytes:
+def build_text_table(heading: str, *lines: Line) -> bytes:
     out = io.StringIO()
     csv.writer(out).writerows([(heading, *HEADINGS), *lines])
     return out.getvalue().encode()
@@ -138,8 +138,8 @@ def test_two_weeks_of_exports_never_meet_on_one_ticket(
         [*zip(first, (BIRCH, ELM), strict=True)],
         [*zip(second, (FERN, BIRCH_AGAIN), strict=True)],
     )
-    file_workbook(context, workbook(heading, *[(a, *b) for a, b in one]))
-    file_workbook(context, workbook(heading, *[(a, *b) for a, b in two]))
+    file_workbook(context, build_workbook(heading, *[(a, *b) for a, b in one]))
+    file_workbook(context, build_workbook(heading, *[(a, *b) for a, b in two]))
     assert list_texts(context) == TWO_WEEKS
 
 
@@ -148,11 +148,13 @@ def test_a_longer_export_with_last_weeks_rows_doubles_nothing(
     context: AppContext, heading: str, first: Sequence[object], second: Sequence[object]
 ) -> None:
     lines = [*zip([*first, *second], (BIRCH, ELM, FERN, BIRCH_AGAIN), strict=True)]
-    file_workbook(context, workbook(heading, *[(a, *b) for a, b in lines[:2]]))
-    whole = workbook(heading, *[(a, *b) for a, b in lines])
+    file_workbook(context, build_workbook(heading, *[(a, *b) for a, b in lines[:2]]))
+    whole = build_workbook(heading, *[(a, *b) for a, b in lines])
     assert file_workbook(context, whole) == ["duplicate", "duplicate", "opened", "opened"]
     assert list_texts(context) == TWO_WEEKS
-    again = text_table(heading, *[(a, *b) for a, b in reversed(lines)])  # the same rows, as text
+    again = build_text_table(
+        heading, *[(a, *b) for a, b in reversed(lines)]
+    )  # the same rows, as text
     assert file_workbook(context, again, Transport.PIPE) == ["duplicate"] * 4
     assert list_texts(context) == TWO_WEEKS
 
@@ -167,11 +169,13 @@ def test_a_counter_that_counts_anew_doubles_nothing(
         some = lines[:size] if newest == "last" else lines[:size][::-1]
         file_workbook(
             any_context,
-            workbook("Message ID", *[(number.format(n), *b) for n, b in enumerate(some, start=1)]),
+            build_workbook(
+                "Message ID", *[(number.format(n), *b) for n, b in enumerate(some, start=1)]
+            ),
         )
     assert (
-        counted(any_context, Ticket)
-        == counted(any_context, Message, Message.direction == "in")
+        count_rows(any_context, Ticket)
+        == count_rows(any_context, Message, Message.direction == "in")
         == 5
     )
 
@@ -179,18 +183,22 @@ def test_a_counter_that_counts_anew_doubles_nothing(
 def test_the_same_rows_with_and_without_an_id_column_double_nothing(
     any_context: AppContext,
 ) -> None:
-    file_workbook(any_context, workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
-    assert file_workbook(any_context, workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
+    file_workbook(any_context, build_workbook("Message ID", ("K-88", *BIRCH), ("K-91", *ELM)))
+    assert file_workbook(any_context, build_workbook("Status", ("x", *BIRCH), ("y", *ELM))) == [
         "duplicate",
         "duplicate",
     ]
-    assert file_workbook(any_context, workbook("Message ID", ("K-88", *BIRCH))) == ["duplicate"]
+    assert file_workbook(any_context, build_workbook("Message ID", ("K-88", *BIRCH))) == [
+        "duplicate"
+    ]
 
 
 def test_messages_of_the_same_words_are_distinguished_by_their_ids(any_context: AppContext) -> None:
     lines = [("K-88", *BIRCH), ("K-91", *BIRCH)]
-    assert file_workbook(any_context, workbook("Message ID", *lines)) == ["opened", "opened"]
-    assert file_workbook(any_context, workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))) == [
+    assert file_workbook(any_context, build_workbook("Message ID", *lines)) == ["opened", "opened"]
+    assert file_workbook(
+        any_context, build_workbook("Message ID", *lines[::-1], ("K-95", *BIRCH))
+    ) == [
         "duplicate",
         "duplicate",
         "opened",
@@ -201,16 +209,16 @@ def test_messages_of_the_same_words_are_distinguished_by_their_ids(any_context: 
 def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(
     any_context: AppContext, column: int
 ) -> None:
-    file_workbook(any_context, workbook("Message ID", ("K-88", *BIRCH)))
+    file_workbook(any_context, build_workbook("Message ID", ("K-88", *BIRCH)))
     other = [*BIRCH]
     other[column] = "Something Else"
-    assert file_workbook(any_context, workbook("Message ID", ("K-88", *other))) == ["opened"]
+    assert file_workbook(any_context, build_workbook("Message ID", ("K-88", *other))) == ["opened"]
     with any_context.store.read_only() as session:
         first, second = session.scalars(select(Ticket).order_by(Ticket.id))
         assert REUSED_ID_CAVEAT not in first.caveats
         assert REUSED_ID_CAVEAT in second.caveats
     assert file_workbook(
-        any_context, workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))
+        any_context, build_workbook("Message ID", ("K-88", *other), ("K-88", *BIRCH))
     ) == [
         "duplicate",
         "duplicate",
@@ -218,7 +226,7 @@ def test_a_known_id_with_something_else_is_a_ticket_of_its_own_that_says_so(
 
 
 def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext) -> None:
-    file_workbook(context, workbook("Message #", (7, *BIRCH)))
+    file_workbook(context, build_workbook("Message #", (7, *BIRCH)))
     with context.store.read_only() as session:
         assert session.scalars(select(Message)).one().details == [["Message #", "7"]]
 
@@ -238,7 +246,7 @@ def test_what_identifies_nothing_still_stands_on_the_ticket(context: AppContext)
     ],
 )
 def test_what_looks_like_an_id_is_one(identifier: str) -> None:
-    [item] = secure_message_workbook.parse(workbook("Message ID", (identifier, *BIRCH)))
+    [item] = secure_message_workbook.parse(build_workbook("Message ID", (identifier, *BIRCH)))
     assert (item.external_id, item.unreliable_id) == (identifier, "")
 
 
@@ -252,13 +260,13 @@ def restore_old_keys(context: AppContext, raw: bytes) -> None:
             keys = threading.build_keys(item)
             assert keys is not None
             name = item.unreliable_id or item.external_id
-            message = _message(session, item)
+            message = _get_message(session, item)
             message.message_id = name
             message.external_id = f"{name}#{keys.legacy[0].rpartition('#')[2]}"
             message.ticket.origin = f"secure-message:{name}:{item.sender.key}"
 
 
-def _message(session: Session, item: InboundItem) -> Message:
+def _get_message(session: Session, item: InboundItem) -> Message:
     return session.scalars(select(Message).where(Message.text == item.text)).one()
 
 
@@ -266,10 +274,10 @@ def _message(session: Session, item: InboundItem) -> Message:
 def test_rows_of_an_earlier_release_are_known_again(
     any_context: AppContext, ids: tuple[object, object]
 ) -> None:
-    first = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM))
+    first = build_workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM))
     file_workbook(any_context, first)
     restore_old_keys(any_context, first)
-    longer = workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM), ("K-99", *FERN))
+    longer = build_workbook("Message ID", (ids[0], *BIRCH), (ids[1], *ELM), ("K-99", *FERN))
     assert file_workbook(any_context, longer) == ["duplicate", "duplicate", "opened"]
 
 
@@ -277,7 +285,7 @@ def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(
     any_context: AppContext,
 ) -> None:
     lines = [(1, *BIRCH), (2, *ELM)]
-    first = workbook("Message #", *lines)
+    first = build_workbook("Message #", *lines)
     file_workbook(any_context, first)
     restore_old_keys(any_context, first)
     with (
@@ -285,7 +293,7 @@ def test_a_row_that_an_earlier_release_took_for_anothers_gets_its_own_ticket(
     ):  # the text of one practice on the ticket of the other
         mine = select(Ticket.id).join(Company).where(Company.name == BIRCH[1]).scalar_subquery()
         session.execute(update(Message).where(Message.text == ELM[4]).values(ticket_id=mine))
-    assert file_workbook(any_context, workbook("Message #", *lines, (3, *FERN))) == [
+    assert file_workbook(any_context, build_workbook("Message #", *lines, (3, *FERN))) == [
         "duplicate",
         "opened",
         "opened",

@@ -23,7 +23,7 @@ from ingest.replay.reprocess import apply_replay, preview_replay
 from ingest.replay.retry import dismiss
 from parsers import PARSERS, parse
 from parsers.item import Format, InboundItem, ParseError, RejectedRow
-from tests.support.context import HandClock, counted
+from tests.support.context import HandClock, count_rows
 from tests.support.processes import INTAKE, Installation, until
 from workflow.context import AppContext
 from workflow.database.engine import Store, migrate
@@ -125,7 +125,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     file, seen = process._file_some, []
 
     def interrupted(*args: object, last: bool) -> bool:
-        if counted(context, Filing) >= 1_000:
+        if count_rows(context, Filing) >= 1_000:
             raise KeyboardInterrupt
         seen.append(args[3])
         return file(*args, last=last)  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     monkeypatch.setattr(process, "_file_some", interrupted)
     with pytest.raises(KeyboardInterrupt):
         process_delivery(context, number)
-    assert counted(context, Ticket) == 1_000
+    assert count_rows(context, Ticket) == 1_000
     [progress] = status.collect_status(context).progress
     assert (progress.delivery, progress.filed) == (number, 1_000)
     assert check_balance(context)["opened"] == 1_000
@@ -161,10 +161,10 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
     file = process._file_some
     monkeypatch.setattr(process, "FRAMES_PER_COMMIT", 1)
     for _ in range(4):
-        before = counted(context, Filing)
+        before = count_rows(context, Filing)
 
         def interrupted(*args: object, last: bool, before: int = before) -> bool:
-            if counted(context, Filing) > before:
+            if count_rows(context, Filing) > before:
                 raise KeyboardInterrupt
             return file(*args, last=last)  # type: ignore[arg-type]
 
@@ -175,7 +175,7 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
     monkeypatch.setattr(process, "_file_some", file)
     process_delivery(context, number)
     assert load_delivery(context, number).state is DeliveryState.PROCESSED
-    assert counted(context, Ticket) == MANY
+    assert count_rows(context, Ticket) == MANY
 
 
 def test_two_that_read_it_at_once_double_nothing(
@@ -187,7 +187,7 @@ def test_two_that_read_it_at_once_double_nothing(
     number = arrive(context, make_workbook(*make_rows(MANY)))
 
     def overtaken(*args: object, last: bool) -> bool:
-        if counted(context, Filing) == 1_000:
+        if count_rows(context, Filing) == 1_000:
             monkeypatch.setattr(process, "_file_some", file)
             clock.turn(minutes=2)
             process_delivery(context, number)
@@ -213,7 +213,7 @@ def test_nobody_behind_a_large_file_waits_for_it(
     monkeypatch.setattr(process, "_file_some", after_the_mail)
     process_waiting(context)
     until(lambda: load_delivery(context, number).state is DeliveryState.PROCESSED)
-    assert counted(context, Ticket) == MANY + 1
+    assert count_rows(context, Ticket) == MANY + 1
 
 
 def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_read_stays(
@@ -243,7 +243,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
     file.write_bytes(make_workbook(*make_rows(count)))
     url = f"sqlite:///{installation.home / 'intake.db'}"
     migrate(url)
-    assert installation.command("deliver", "secure-message", str(file)).returncode == 0
+    assert installation.run_command("deliver", "secure-message", str(file)).returncode == 0
     store = Store(url)
 
     def filed() -> int:
@@ -376,7 +376,7 @@ def folder(context: AppContext) -> WatchedFolder:
     return WatchedFolder(context, Intake(context).accept)
 
 
-def names(path: Path) -> list[str]:
+def list_names(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.is_file())
 
 
@@ -385,21 +385,21 @@ def test_rejected_rows_are_corrected_beside_and_dropped_again_as_they_are(
 ) -> None:
     (folder.path / "June.xlsx").write_bytes(make_workbook(GOOD, SILENT, FORMULA))
     folder.scan()
-    assert names(folder.path / "done") == ["June.xlsx"]
-    assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
+    assert list_names(folder.path / "done") == ["June.xlsx"]
+    assert list_names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
     book = openpyxl.load_workbook(folder.path / "rejected" / "June - rejected rows.xlsx")
     book.worksheets[0]["E2"] = "what she wrote"
     book.worksheets[0]["E3"] = "and he"
     book.save(folder.path / "June - rejected rows.xlsx")
     folder.scan()
-    assert names(folder.path / "done") == ["June - rejected rows.xlsx", "June.xlsx"]
-    assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
+    assert list_names(folder.path / "done") == ["June - rejected rows.xlsx", "June.xlsx"]
+    assert list_names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
     with context.store.read_only() as session:
         found = {
             m.message_id: (m.from_name, m.text, m.details) for m in session.scalars(select(Message))
         }
     assert found["KM-2"] == ("Jane Roe", "what she wrote", [])
-    assert counted(context, Ticket) == 3
+    assert count_rows(context, Ticket) == 3
 
 
 def test_one_that_was_interrupted_lays_no_second_workbook(folder: WatchedFolder) -> None:
@@ -408,13 +408,13 @@ def test_one_that_was_interrupted_lays_no_second_workbook(folder: WatchedFolder)
     folder.scan()
     (folder.path / "done" / "June.xlsx").rename(folder.path / "June.xlsx")
     folder.scan()
-    assert names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
+    assert list_names(folder.path / "rejected") == ["June - rejected rows.xlsx"]
 
 
 def test_a_name_as_long_as_names_may_be(folder: WatchedFolder) -> None:
     name = "é" * 120 + ".xlsx"
     (folder.path / name).write_bytes(make_workbook(GOOD, SILENT))
     folder.scan()
-    assert names(folder.path / "done") == [name]
-    [rejected] = names(folder.path / "rejected")
+    assert list_names(folder.path / "done") == [name]
+    [rejected] = list_names(folder.path / "rejected")
     assert rejected.endswith(" - rejected rows.xlsx")

@@ -17,7 +17,7 @@ from parsers.item import SheetCounts
 from tests.ingest.processing.test_rows import MANY, accept_mail, arrive, check_balance, make_rows
 from tests.ingest.processing.test_rows import make_workbook as make_table
 from tests.support.context import HandClock
-from tests.support.workbooks import book
+from tests.support.workbooks import build_book
 from workflow.context import AppContext
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
 from workflow.filing import sheet_counts
@@ -41,7 +41,7 @@ def make_workbook() -> bytes:
 
     first: list[object] = ["Elm Dental", "Bo Ray", "Our fax number has changed."]
     silent: list[object] = ["Oak Care", "Uma Reed", None]
-    return book(["Inbox"], HEADING, first, first, silent, [], ["Page 1 of 1"], edit=more)
+    return build_book(["Inbox"], HEADING, first, first, silent, [], ["Page 1 of 1"], edit=more)
 
 
 READ = SheetCounts(

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from ingest.replay.match import FiledItem, Pairs, pair_items
 from parsers.item import Format, InboundItem
-from tests.support.context import START, row
+from tests.support.context import START, make_row
 from workflow.filing import threading
 from workflow.filing.file_item import build_content_row
 from workflow.models.core import Filing, Message
@@ -38,15 +38,15 @@ def list_matches(pairs: Pairs) -> list[tuple[int, str]]:
 
 def test_a_lone_item_is_the_lone_filing_whatever_it_reads_like_now() -> None:
     old, new = (
-        row("a", subject="x"),
+        make_row("a", subject="x"),
         InboundItem(format=Format.SECURE_MESSAGE, external_id="other", text="b"),
     )
     assert list_matches(pair_items(make_filings(old), [new])) == [(0, "b")]
 
 
 def test_items_are_told_by_their_ids_wherever_they_stand_now() -> None:
-    old = [row(t) for t in "abc"]
-    new = [row("found now"), replace(old[2], text="C"), replace(old[0], text="A")]
+    old = [make_row(t) for t in "abc"]
+    new = [make_row("found now"), replace(old[2], text="C"), replace(old[0], text="A")]
     found = pair_items(make_filings(*old), new)
     assert list_matches(found) == [(0, "A"), (2, "C")]
     assert [f.filing.position for f in found.gone] == [1]
@@ -54,19 +54,21 @@ def test_items_are_told_by_their_ids_wherever_they_stand_now() -> None:
 
 
 def test_the_very_same_message_goes_before_one_with_the_same_id() -> None:
-    first, second = row("a", external_id="7"), row("b", external_id="7")
+    first, second = make_row("a", external_id="7"), make_row("b", external_id="7")
     found = pair_items(make_filings(first, second), [second, first])
     assert list_matches(found) == [(0, "a"), (1, "b")]
 
 
 def test_where_ids_are_read_otherwise_the_content_tells() -> None:
-    old = [row(t, external_id=f"wrong{t}", sent_at=START) for t in "abc"]
+    old = [make_row(t, external_id=f"wrong{t}", sent_at=START) for t in "abc"]
     new = [replace(o, external_id=f"right{o.text}") for o in reversed(old)]
     assert list_matches(pair_items(make_filings(*old), new)) == [(0, "a"), (1, "b"), (2, "c")]
 
 
 def test_a_text_that_was_not_read_then_is_told_by_sender_and_date() -> None:
-    old = [row("", external_id=f"row-{n}", sent_at=START + timedelta(hours=n)) for n in range(3)]
+    old = [
+        make_row("", external_id=f"row-{n}", sent_at=START + timedelta(hours=n)) for n in range(3)
+    ]
     old = [replace(o, sender=replace(o.sender, name="Jo")) for o in old]
     new = [replace(o, external_id=f"row-x{n}", text=str(n)) for n, o in enumerate(old)]
     assert list_matches(pair_items(make_filings(*old), new)) == [(0, "0"), (1, "1"), (2, "2")]
@@ -77,8 +79,12 @@ def test_what_is_not_certain_is_new_on_one_side_and_gone_on_the_other() -> None:
 
     One's words must not come to stand on the other's.
     """
-    old = [row("a", external_id="1"), row("call me", external_id="2"), row("z", external_id="9")]
-    new = [old[0], row("no money came", external_id="3"), old[2]]
+    old = [
+        make_row("a", external_id="1"),
+        make_row("call me", external_id="2"),
+        make_row("z", external_id="9"),
+    ]
+    new = [old[0], make_row("no money came", external_id="3"), old[2]]
     found = pair_items(make_filings(*old), new)
     assert list_matches(found) == [(0, "a"), (2, "z")]
     assert [i.text for i in found.new] == ["no money came"]
@@ -86,16 +92,16 @@ def test_what_is_not_certain_is_new_on_one_side_and_gone_on_the_other() -> None:
 
 
 def test_content_that_stands_there_twice_tells_nothing() -> None:
-    old = [row("call me", external_id=f"wrong{n}") for n in range(2)]
-    new = [row("call me", external_id=f"right{n}") for n in range(2)]
+    old = [make_row("call me", external_id=f"wrong{n}") for n in range(2)]
+    new = [make_row("call me", external_id=f"right{n}") for n in range(2)]
     found = pair_items(make_filings(*old), new)
     assert (found.matched, len(found.gone), len(found.new)) == ([], 2, 2)
 
 
 def test_an_ignored_one_is_the_item_where_it_stood_unless_another_is_that() -> None:
-    old = [row("a"), row("c")]
-    found = pair_items(make_filings(old[0], None, old[1]), [old[0], row("b"), old[1]])
+    old = [make_row("a"), make_row("c")]
+    found = pair_items(make_filings(old[0], None, old[1]), [old[0], make_row("b"), old[1]])
     assert list_matches(found) == [(0, "a"), (1, "b"), (2, "c")]
-    found = pair_items(make_filings(old[0], None), [row("new"), old[0]])
+    found = pair_items(make_filings(old[0], None), [make_row("new"), old[0]])
     assert list_matches(found) == [(0, "a")]
     assert len(found.gone) == len(found.new) == 1

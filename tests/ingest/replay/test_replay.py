@@ -33,14 +33,14 @@ from tests.support.context import (
     START,
     HandClock,
     Woken,
-    call,
-    company,
-    counted,
-    mail,
-    phoned,
-    row,
+    count_rows,
+    create_company,
+    create_staff,
+    make_call_arrival,
+    make_mail,
+    make_phone_call,
+    make_row,
     run_in_threads,
-    staff,
 )
 from workflow.context import AppContext, open_context
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
@@ -158,7 +158,7 @@ def summarize(found: ReplayComparison) -> list[tuple[str, list[str]]]:
     ]
 
 
-def done(context: AppContext, number: int) -> ReplayComparison:
+def replay_delivery(context: AppContext, number: int) -> ReplayComparison:
     """Preview and apply.
 
     The next preview finds nothing to change, and the ledger adds up.
@@ -184,14 +184,14 @@ def test_a_replay_reads_with_the_corrected_parser_and_is_audited(
     still = replay(context, number, by="Olga")
     assert still is not None
     assert still.state is DeliveryState.FAILED
-    reads(row())
+    reads(make_row())
     again = replay(context, number, by="Olga")
     assert again is not None
     assert (again.state, again.reason) == (DeliveryState.PROCESSED, "")
     replay(context, number, by="Olga")  # what has been read is left as it is
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
     assert (
-        counted(context, AuditEntry, AuditEntry.action == "replayed", AuditEntry.actor == "Olga")
+        count_rows(context, AuditEntry, AuditEntry.action == "replayed", AuditEntry.actor == "Olga")
         == 2
     )
     assert replay(context, 999, by="Olga") is None
@@ -211,7 +211,7 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
         "an empty test",
     )
     assert (
-        counted(
+        count_rows(
             context,
             AuditEntry,
             AuditEntry.action == "dismissed",
@@ -219,7 +219,7 @@ def test_a_failed_delivery_is_dismissed_with_a_reason_and_can_still_be_replayed(
         )
         == 1
     )
-    reads(row())
+    reads(make_row())
     replay(context, number, by="Olga")
     assert load_delivery(context, number).state is DeliveryState.PROCESSED
 
@@ -234,24 +234,24 @@ def test_several_are_dismissed_with_one_reason_all_or_none(
         dismiss(context, [*numbers, 999], "tests", by="Olga")
     assert str(caught.value).splitlines()[-1] == "none was dismissed"
     assert "no delivery 999" in str(caught.value)
-    assert counted(context, Delivery, Delivery.state == DeliveryState.FAILED) == 3
-    assert counted(context, AuditEntry) == 0
+    assert count_rows(context, Delivery, Delivery.state == DeliveryState.FAILED) == 3
+    assert count_rows(context, AuditEntry) == 0
     dismiss(context, numbers[:2], "tests", by="Olga")
     with pytest.raises(ActionNotAllowed, match=f"delivery {numbers[0]} is dismissed"):
         dismiss(context, numbers, "tests", by="Olga")
-    assert counted(context, Delivery, Delivery.state == DeliveryState.DISMISSED) == 2
+    assert count_rows(context, Delivery, Delivery.state == DeliveryState.DISMISSED) == 2
 
 
 def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
     any_context: AppContext, reads: Reads, woken: Woken
 ) -> None:
     context = any_context
-    known, more, reply = row("known"), row("more"), row("reply", thread_id="t1")
-    reads(known, row("first", thread_id="t1"))
+    known, more, reply = make_row("known"), make_row("more"), make_row("reply", thread_id="t1")
+    reads(known, make_row("first", thread_id="t1"))
     process_raw(context)
     reads(ParseError("?"))
     number = process_raw(context)
-    threaded = row("more", thread_id="t2"), row("and more", thread_id="t2")
+    threaded = make_row("more", thread_id="t2"), make_row("and more", thread_id="t2")
     reads(known, more, replace(more, text="other"), reply, *threaded)
     before, woken[:] = dump_tables(context), []
     tried = try_replay(context, number)
@@ -285,12 +285,12 @@ def test_a_trial_shows_why_it_still_cannot_be_read(context: AppContext, reads: R
 def test_a_trial_goes_on_behind_what_was_filed_and_looks_at_the_first_ones_only(
     context: AppContext, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads(row())
+    reads(make_row())
     number = process_raw(context)
     with context.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.FAILED
     monkeypatch.setattr(reprocess, "MAX_TRIED", 2)
-    reads(*[row(str(n)) for n in range(5)])
+    reads(*[make_row(str(n)) for n in range(5)])
     tried = try_replay(context, number)
     assert (tried.filed_count, tried.remaining, len(tried.outcomes)) == (1, 4, 2)
 
@@ -329,7 +329,7 @@ BOUNCED = (
         (Format.MAIL, BOUNCED),
         (Format.SECURE_MESSAGE, TABLE),
         (Format.FORMSTACK, FORM),
-        (Format.PHONE, call().raw),
+        (Format.PHONE, make_call_arrival().raw),
     ],
     ids=["mail", "bounce", "table", "form", "call"],
 )
@@ -347,7 +347,7 @@ def test_what_is_read_by_the_same_parser_changes_nothing(
 
 def test_nor_does_one_that_was_here_before(any_context: AppContext, reads: Reads) -> None:
     context = any_context
-    reads(row(external_id="7", text="x"))
+    reads(make_row(external_id="7", text="x"))
     first, second = process_raw(context), process_raw(context)
     assert list_filings(context, second) == [(0, "duplicate", 1)]
     assert not preview_replay(context, first).has_changes
@@ -360,7 +360,7 @@ def test_nor_does_what_no_database_takes_or_our_edge_has_disowned(
     forged = "mx.desk.example; dmarc=fail header.from=practice.example"
     more = {"database_url": any_context.settings.database, "authserv_id": "mx.desk.example"}
     context = open_context(settings.model_copy(update=more), clock=any_context.clock)
-    reads(mail("a\0b", subject="\ud800", authentication=(forged,)))
+    reads(make_mail("a\0b", subject="\ud800", authentication=(forged,)))
     number = process_raw(context, form=Format.MAIL)
     assert (load_message(context).text, load_message(context).caveats) == (
         "a\ufffdb",
@@ -400,15 +400,15 @@ def test_the_message_takes_over_what_is_read_otherwise(
     column: str,
     value: object,
 ) -> None:
-    context, item = any_context, row("broken", subject="Claim")
-    reads(item, row("beside it"))
+    context, item = any_context, make_row("broken", subject="Claim")
+    reads(item, make_row("beside it"))
     number = process_raw(context)
     other = load_message(context, 2)
-    reads(replace(item, **change), row("beside it", external_id=other.message_id))
+    reads(replace(item, **change), make_row("beside it", external_id=other.message_id))
     before = dump_tables(context)
     assert summarize(preview_replay(context, number)) == [("changed", fields)]
     assert dump_tables(context) == before
-    done(context, number)
+    replay_delivery(context, number)
     assert getattr(load_message(context), column) == value
     assert load_message(context, 2).text == other.text
     after = dump_tables(context)
@@ -420,7 +420,7 @@ def test_the_message_takes_over_what_is_read_otherwise(
 
 
 def test_both_sides_are_shown_as_a_person_reads_them(context: AppContext, reads: Reads) -> None:
-    item = row("a\nb", details=(("Payer", "Acme"), ("Plan", "x")), caveats=("one",))
+    item = make_row("a\nb", details=(("Payer", "Acme"), ("Plan", "x")), caveats=("one",))
     reads(item)
     number = process_raw(context)
     reads(
@@ -440,7 +440,7 @@ def test_both_sides_are_shown_as_a_person_reads_them(context: AppContext, reads:
 def test_no_notice_goes_out_again_and_no_milestone_moves(
     any_context: AppContext, reads: Reads, clock: HandClock
 ) -> None:
-    context, item = any_context, mail("broken")
+    context, item = any_context, make_mail("broken")
     reads(item)
     number = process_raw(context, form=Format.MAIL)
     sender.send_waiting(context)
@@ -455,7 +455,7 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(
             sender=Address("Ann E.", ANN.email),
         )
     )
-    done(context, number)
+    replay_delivery(context, number)
     after = dump_tables(context)
     assert before["outbox"] == after["outbox"]
     assert before["milestones"] == after["milestones"]
@@ -465,14 +465,14 @@ def test_no_notice_goes_out_again_and_no_milestone_moves(
 def test_a_message_that_joined_a_ticket_is_changed_there_and_the_ticket_stays(
     context: AppContext, reads: Reads
 ) -> None:
-    first, second = row("one", thread_id="t"), row("two", thread_id="t", subject="x")
+    first, second = make_row("one", thread_id="t"), make_row("two", thread_id="t", subject="x")
     reads(first)
     process_raw(context)
     reads(second)
     number = process_raw(context)
     reads(replace(second, text="TWO", subject="y", caveats=("odd",), link="https://x.example"))
     before = load_ticket(context)
-    assert summarize(done(context, number)) == [
+    assert summarize(replay_delivery(context, number)) == [
         ("changed", ["subject", "text", "caveats", "content digest"])
     ]
     assert (load_message(context, 2).text, load_message(context, 2).ticket_id) == ("TWO", 1)
@@ -493,7 +493,7 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
     context = any_context
     one, two = Attachment("a.txt", "text/plain", b"a"), Attachment("b.txt", "text/plain", b"b")
     large = Attachment("c.bin", "application/octet-stream", b"c" * 400_000, content_id="pic")
-    item = row(attachments=(one, two))
+    item = make_row(attachments=(one, two))
     reads(item)
     number = process_raw(context)
     kept = next(a.id for a in load_message(context).attachments if a.name == "a.txt")
@@ -505,25 +505,25 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
     assert not [
         p for p in (context.settings.home / "blobs").rglob("*") if p.is_file()
     ]  # shown, and nothing kept
-    done(context, number)
+    replay_delivery(context, number)
     files = {a.name: a for a in load_message(context).attachments}
     assert set(files) == {"renamed.txt", "c.bin"}
     assert (files["renamed.txt"].id, files["renamed.txt"].inline) == (kept, True)
     assert context.blob_store.read(files["c.bin"].content, files["c.bin"].blob) == large.content
-    assert counted(context, StoredAttachment) == 2
+    assert count_rows(context, StoredAttachment) == 2
 
 
 def test_a_subject_that_staff_have_changed_and_a_caveat_of_a_rule_stay(
     context: AppContext, reads: Reads
 ) -> None:
-    item = row(subject="Claim", caveats=("practice not given", "no phone"))
+    item = make_row(subject="Claim", caveats=("practice not given", "no phone"))
     reads(item)
     number = process_raw(context)
     with context.store.transaction() as session:
         opened = session.get_one(Ticket, 1)
         opened.subject, opened.caveats = "what it is about", [*opened.caveats, "escalated"]
     reads(replace(item, subject="Claims", caveats=("no phone", "odd date")))
-    done(context, number)
+    replay_delivery(context, number)
     assert load_ticket(context).subject == "what it is about"
     assert load_ticket(context).caveats == ["no phone", "odd date", NO_MANAGER, "escalated"]
 
@@ -564,14 +564,14 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     ]
     assert summarize(preview_replay(context, number)) == [("changed", names)]
     assert dump_tables(context) == before
-    done(context, number)
+    replay_delivery(context, number)
     found = load_ticket(context)
     assert (found.name, found.company and found.company.name) == ("Support – Acme", "Acme")
     assert (found.link, found.thread_id, found.telemedicine) == ("https://x.example/1", "t1", True)
     assert [link.contact.email for link in found.contacts] == ["jo@acme.example"]
     assert found.caveats == [NO_MANAGER]
     assert (
-        counted(context, OutgoingMail) == 0
+        count_rows(context, OutgoingMail) == 0
     )  # a person has to notify the customer: there is a task
     reads(
         replace(
@@ -581,7 +581,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
             link="https://x.example/2",
         )
     )
-    done(context, number)
+    replay_delivery(context, number)
     assert (load_ticket(context).company_id, load_ticket(context).link) == (
         found.company_id,
         found.link,
@@ -593,27 +593,27 @@ def test_a_practice_on_record_is_found_and_none_is_made_by_mail(
     context: AppContext, reads: Reads
 ) -> None:
     with context.store.transaction() as session:
-        company(session, "Acme", manager=staff(session, "Maria"), number="77")
-    item = mail()
+        create_company(session, "Acme", manager=create_staff(session, "Maria"), number="77")
+    item = make_mail()
     reads(item)
     number = process_raw(context, form=Format.MAIL)
     reads(replace(item, company="Nowhere"))
     assert not preview_replay(context, number).has_changes
     reads(replace(item, company_number="77"))
-    done(context, number)
+    replay_delivery(context, number)
     assert load_ticket(context).name == "Support – Acme"
     assert NO_MANAGER not in load_ticket(context).caveats
-    assert counted(context, Company) == 1
+    assert count_rows(context, Company) == 1
 
 
 def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(
     context: AppContext, reads: Reads
 ) -> None:
-    item = mail()
+    item = make_mail()
     reads(item)
     number = process_raw(context, form=Format.MAIL)
     reads(replace(item, is_automated=True))
-    assert summarize(done(context, number)) == [("changed", ["automated"])]
+    assert summarize(replay_delivery(context, number)) == [("changed", ["automated"])]
     assert load_ticket(context).automated
     reads(item)
     assert not preview_replay(context, number).has_changes
@@ -622,7 +622,7 @@ def test_a_machine_that_was_not_known_as_one_gets_no_more_automatic_mail(
 def test_the_audit_log_names_who_did_it_and_the_fields_and_none_of_the_words(
     context: AppContext, reads: Reads
 ) -> None:
-    item = row("Zebulon", subject="Quackenbush")
+    item = make_row("Zebulon", subject="Quackenbush")
     reads(item)
     number = process_raw(context)
     reads(
@@ -633,7 +633,7 @@ def test_the_audit_log_names_who_did_it_and_the_fields_and_none_of_the_words(
             sender=Address("Zebulon", "z@x.example"),
         )
     )
-    done(context, number)
+    replay_delivery(context, number)
     with context.store.read_only() as session:
         rows = session.scalars(
             select(AuditEntry).where(AuditEntry.action == "re-read").order_by(AuditEntry.id)
@@ -653,20 +653,20 @@ def test_the_audit_log_names_who_did_it_and_the_fields_and_none_of_the_words(
 def test_a_corrected_message_still_matches_its_duplicate_from_another_channel(
     any_context: AppContext, reads: Reads
 ) -> None:
-    context, item = any_context, mail("", plain="")
+    context, item = any_context, make_mail("", plain="")
     reads(item)
     number = process_raw(context, form=Format.MAIL)
     reads(corrected := replace(item, text="now read", plain="now read"))
-    done(context, number)
+    replay_delivery(context, number)
     assert list_filings(context, process_raw(context, form=Format.MAIL)) == [(0, "duplicate", 1)]
-    assert counted(context, Message) == 1
+    assert count_rows(context, Message) == 1
     assert corrected.message_id[1:-1] == load_message(context).message_id
 
 
 def test_an_id_that_differs_is_reported_and_not_taken_over(
     any_context: AppContext, reads: Reads
 ) -> None:
-    context, item = any_context, mail("a")
+    context, item = any_context, make_mail("a")
     reads(item)
     number = process_raw(context, form=Format.MAIL)
     before = load_message(context)
@@ -675,7 +675,7 @@ def test_an_id_that_differs_is_reported_and_not_taken_over(
             item, external_id="other@x.example", message_id="<other@x.example>", text="b", plain="b"
         )
     )
-    found = done(context, number)
+    found = replay_delivery(context, number)
     assert "keeps the one it has" in found.findings[0].notes[0]
     after = load_message(context)
     assert (after.external_id, after.message_id, after.text) == (
@@ -690,13 +690,13 @@ def test_two_that_read_the_same_now_both_stay(any_context: AppContext, reads: Re
 
     Neither swallows the other, whichever is read again first.
     """
-    context, one = any_context, mail("a", name="same@x.example")
+    context, one = any_context, make_mail("a", name="same@x.example")
     reads({b"1": [one], b"2": [replace(one, text="b", plain="b")]})
     first, second = process_raw(context, b"1", Format.MAIL), process_raw(context, b"2", Format.MAIL)
     assert REUSED_ID_CAVEAT in load_message(context, 2).caveats
     reads(replace(one, text="c", plain="c"))
-    done(context, first)
-    found = done(context, second)
+    replay_delivery(context, first)
+    found = replay_delivery(context, second)
     assert "like message 1 on ticket 1" in found.findings[0].notes[0]
     assert [load_message(context, n).text for n in (1, 2)] == ["c", "c"]
     assert REUSED_ID_CAVEAT in load_message(context, 2).caveats
@@ -707,7 +707,7 @@ def test_two_of_one_delivery_that_read_the_same_now_both_stay(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
-    one, two = row("a", external_id="7"), row("b", external_id="7")
+    one, two = make_row("a", external_id="7"), make_row("b", external_id="7")
     reads(one, two)
     number = process_raw(context)
     reads(replace(one, text="c"), replace(two, text="c"))
@@ -723,7 +723,7 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
     any_context: AppContext, reads: Reads, woken: Woken
 ) -> None:
     context = any_context
-    items = [row(t) for t in "abc"]
+    items = [make_row(t) for t in "abc"]
     reads(items[0], items[2])
     number = process_raw(context)
     reads(
@@ -735,7 +735,7 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
     assert not (context.settings.home / "blobs").exists()
     assert shown.outcomes == [ReplayOutcome(Outcome.OPENED)]
     assert (dump_tables(context), woken) == (before, [])
-    [became] = done(context, number).outcomes
+    [became] = replay_delivery(context, number).outcomes
     assert (became.outcome, load_ticket(context, became.ticket_id or 0).messages[0].text) == (
         Outcome.OPENED,
         "b",
@@ -748,12 +748,12 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
 def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
     context: AppContext, reads: Reads, woken: Woken
 ) -> None:
-    reads(row("a"))
+    reads(make_row("a"))
     number = process_raw(context)
-    reads(row("a", external_id=load_message(context).message_id), row("b", sender=ANN))
+    reads(make_row("a", external_id=load_message(context).message_id), make_row("b", sender=ANN))
     woken[:] = []
-    done(context, number)
-    assert counted(context, OutgoingMail, OutgoingMail.to == ANN.email) == 1
+    replay_delivery(context, number)
+    assert count_rows(context, OutgoingMail, OutgoingMail.to == ANN.email) == 1
     assert woken == ["send"]
 
 
@@ -761,7 +761,7 @@ def test_a_row_that_is_not_found_now_is_reported_and_stays(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
-    items = [row(t) for t in "abc"]
+    items = [make_row(t) for t in "abc"]
     reads(*items)
     number = process_raw(context)
     before = dump_tables(context)
@@ -780,35 +780,35 @@ def test_new_and_gone_rows_at_once_add_up_and_are_done_once(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
-    a, b, c = (row(t) for t in "abc")
+    a, b, c = (make_row(t) for t in "abc")
     reads(a, b)
     number = process_raw(context)
     reads(replace(a, text="A"), c)
-    assert summarize(done(context, number)) == [
+    assert summarize(replay_delivery(context, number)) == [
         ("changed", ["text", "content digest"]),
         ("gone", []),
         ("received", []),
     ]
-    assert load_delivery(context, number).items == counted(context, Filing) == 3
+    assert load_delivery(context, number).items == count_rows(context, Filing) == 3
 
 
 def test_a_request_that_was_ignored_becomes_a_ticket(any_context: AppContext, reads: Reads) -> None:
     context = any_context
     reads(
-        mail(
+        make_mail(
             "no", is_bounce=True, bounce=Bounce(), signs=("delivery-status-part", "daemon-address")
         )
     )
     number = process_raw(context, form=Format.MAIL)
     assert list_filings(context, number) == [(0, "ignored", None)]
-    reads(mail("please help"))
+    reads(make_mail("please help"))
     assert preview_replay(context, number).outcomes == [ReplayOutcome(Outcome.OPENED)]
     assert list_filings(context, number) == [(0, "ignored", None)]
-    assert summarize(done(context, number)) == [("received", [])]
+    assert summarize(replay_delivery(context, number)) == [("received", [])]
     assert list_filings(context, number) == [(0, "opened", 1)]
-    assert counted(context, OutgoingMail) == 1
+    assert count_rows(context, OutgoingMail) == 1
     assert (
-        counted(context, AutomatedMail, AutomatedMail.ticket_id.is_not(None)) == 1
+        count_rows(context, AutomatedMail, AutomatedMail.ticket_id.is_not(None)) == 1
     )  # listed no more
 
 
@@ -816,7 +816,7 @@ def test_a_ticket_that_would_be_ignored_now_is_reported_and_stays(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
-    item = mail("please help")
+    item = make_mail("please help")
     reads(item)
     number = process_raw(context, form=Format.MAIL)
     before = dump_tables(context)
@@ -839,14 +839,14 @@ def test_a_ticket_that_would_be_ignored_now_is_reported_and_stays(
 def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
     any_context: AppContext, reads: Reads
 ) -> None:
-    context, asked = any_context, mail()
+    context, asked = any_context, make_mail()
     reads(asked)
     process_raw(context, form=Format.MAIL)
     sender.send_waiting(context)
     with context.store.read_only() as session:
         sent = session.scalars(select(OutgoingMail)).one()
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
-    bounce = mail(
+    bounce = make_mail(
         "no",
         sender=Address("", "mailer-daemon@mx.example"),
         is_bounce=True,
@@ -858,17 +858,17 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
     reads(replace(bounce, attachments=()))
     number = process_raw(context, form=Format.MAIL)
     reads(bounce)
-    assert done(context, number).outcomes == [
+    assert replay_delivery(context, number).outcomes == [
         ReplayOutcome(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")
     ]
-    assert counted(context, Message, Message.direction == "note") == 1
+    assert count_rows(context, Message, Message.direction == "note") == 1
     reads(replace(bounce, bounce=Bounce(action="failed", reason="no such user")))
-    done(context, number)
+    replay_delivery(context, number)
     with context.store.read_only() as session:
         assert session.get_one(OutgoingMail, sent.id).state == "bounced"
         note = session.scalars(select(Message).where(Message.direction == "note")).one()
         assert "no such user" in note.text
-        assert counted(context, Contact, Contact.unreachable) == 1
+        assert count_rows(context, Contact, Contact.unreachable) == 1
 
 
 # -- what was taken for another one ----
@@ -878,12 +878,12 @@ def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(
     any_context: AppContext, reads: Reads
 ) -> None:
     context = any_context
-    blank = row("", external_id="7", sent_at=START)
+    blank = make_row("", external_id="7", sent_at=START)
     reads(blank, blank)
     number = process_raw(context)
     assert list_filings(context, number) == [(0, "opened", 1), (1, "duplicate", 1)]
     reads(replace(blank, text="one"), replace(blank, text="two"))
-    assert summarize(done(context, number)) == [
+    assert summarize(replay_delivery(context, number)) == [
         ("changed", ["text", "content digest"]),
         ("received", []),
     ]
@@ -894,37 +894,37 @@ def test_rows_that_looked_alike_until_their_text_was_read_are_all_there_now(
 def test_a_mail_that_was_taken_for_another_one_is_read_for_itself(
     any_context: AppContext, reads: Reads
 ) -> None:
-    context, blank = any_context, mail("", plain="", name="")
+    context, blank = any_context, make_mail("", plain="", name="")
     blank = replace(blank, external_id="", message_id="")  # only content distinguishes such mails
     reads(blank)
     first, second = process_raw(context, b"1", Format.MAIL), process_raw(context, b"2", Format.MAIL)
     assert list_filings(context, second) == [(0, "duplicate", 1)]
     reads({b"1": [replace(blank, text="one")], b"2": [replace(blank, text="two")]})
-    assert summarize(done(context, second)) == [("received", [])]
+    assert summarize(replay_delivery(context, second)) == [("received", [])]
     assert list_filings(context, second) == [(0, "opened", 2)]
-    done(context, first)
+    replay_delivery(context, first)
     assert [load_message(context, n).text for n in (1, 2)] == ["one", "two"]
 
 
 def test_a_double_that_reads_otherwise_like_its_first_is_still_one(
     any_context: AppContext, reads: Reads
 ) -> None:
-    context, item = any_context, mail("broken")
+    context, item = any_context, make_mail("broken")
     reads(item)
     first, second = process_raw(context, form=Format.MAIL), process_raw(context, form=Format.MAIL)
     reads(replace(item, text="corrected", plain="corrected"))
     assert not preview_replay(
         context, second
     ).has_changes  # though the message that it is has not been read again
-    done(context, first)
+    replay_delivery(context, first)
     assert not preview_replay(context, second).has_changes
-    assert counted(context, Message) == 1
+    assert count_rows(context, Message) == 1
 
 
 def test_a_double_whose_first_cannot_be_read_now_is_left_alone(
     context: AppContext, reads: Reads
 ) -> None:
-    item = mail("broken")
+    item = make_mail("broken")
     reads(item)
     process_raw(context, b"1", Format.MAIL)
     second = process_raw(context, b"2", Format.MAIL)
@@ -939,7 +939,7 @@ def test_a_double_whose_first_cannot_be_read_now_is_left_alone(
 def test_what_cannot_be_read_now_stays_as_it_is(
     context: AppContext, reads: Reads, error: Exception
 ) -> None:
-    reads(row())
+    reads(make_row())
     number = process_raw(context)
     before = dump_tables(context)
     reads(error)
@@ -950,7 +950,7 @@ def test_what_cannot_be_read_now_stays_as_it_is(
 
 
 def test_bytes_that_are_gone_are_reported(context: AppContext, reads: Reads) -> None:
-    reads(row())
+    reads(make_row())
     number = process_raw(context, b"x" * 400_000)
     for path in (context.settings.home / "blobs").rglob("*"):
         if path.is_file():
@@ -961,11 +961,11 @@ def test_bytes_that_are_gone_are_reported(context: AppContext, reads: Reads) -> 
 
 def test_a_fault_half_way_leaves_all_of_it_as_it_was(any_context: AppContext, reads: Reads) -> None:
     context = any_context
-    items = [row(t) for t in "ab"]
+    items = [make_row(t) for t in "ab"]
     reads(*items)
     number = process_raw(context)
     file = Attachment("c.bin", "x/y", b"c" * 400_000)
-    reads(replace(items[0], text="A"), replace(items[1], attachments=(file,)), row("new"))
+    reads(replace(items[0], text="A"), replace(items[1], attachments=(file,)), make_row("new"))
     shown, before = preview_replay(context, number), dump_tables(context)
     (context.settings.home / "blobs").write_text("not a folder")
     with pytest.raises(OSError, match=r"."):
@@ -978,14 +978,14 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(
 ) -> None:
     """Two people at it, or a minute between looking and saying yes."""
     context = any_context
-    item = row("a")
+    item = make_row("a")
     reads(item)
     number = process_raw(context)
-    reads(replace(item, text="b"), row("new"))
+    reads(replace(item, text="b"), make_row("new"))
     shown = preview_replay(context, number)
     assert run_in_threads(*[lambda: apply_replay(context, shown, by="Olga")] * 3) == []
     assert list_filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
-    assert counted(context, AuditEntry, AuditEntry.action == "re-read") == 2
+    assert count_rows(context, AuditEntry, AuditEntry.action == "re-read") == 2
     with context.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.PENDING
     assert apply_replay(context, shown, by="Olga").findings == []
@@ -1003,9 +1003,9 @@ def lines() -> Iterator[list[dict[str, Any]]]:
 def test_the_log_marks_a_trial(
     context: AppContext, reads: Reads, lines: list[dict[str, Any]]
 ) -> None:
-    reads(row("a"))
+    reads(make_row("a"))
     number = process_raw(context)
-    reads(row("a", external_id=load_message(context).message_id), row("b"))
+    reads(make_row("a", external_id=load_message(context).message_id), make_row("b"))
     lines.clear()
     shown = preview_replay(context, number)
     assert lines
@@ -1023,16 +1023,16 @@ def test_the_log_marks_a_trial(
 
 
 def test_a_call_is_read_again_too(context: AppContext, reads: Reads) -> None:
-    item = phoned()
+    item = make_phone_call()
     reads(item)
     number = process_raw(context, form=Format.PHONE)
     reads(replace(item, text="corrected"))
-    done(context, number)
+    replay_delivery(context, number)
     assert load_message(context).text == "corrected"
 
 
 def test_many_rows_take_a_handful_of_queries(context: AppContext, reads: Reads) -> None:
-    items = [row(str(n), sent_at=START + timedelta(minutes=n)) for n in range(60)]
+    items = [make_row(str(n), sent_at=START + timedelta(minutes=n)) for n in range(60)]
     reads(*items)
     number = process_raw(context)
     asked: list[str] = []

@@ -23,7 +23,7 @@ from tests.support.smtp_client import (
     TO,
     Client,
     Stored,
-    running_listener,
+    run_listener,
     until,
 )
 
@@ -31,57 +31,57 @@ LMTP = Transport.LMTP
 
 
 def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(stored: Stored) -> None:
-    with running_listener(stored, mail_limit=1000) as listener, Client(listener) as client:
+    with run_listener(stored, mail_limit=1000) as listener, Client(listener) as client:
         assert "250-SIZE 1000" in client.ask(HELLO)
         assert client.say("MAIL FROM:<a@b.example> SIZE=1001") == ["552"]
         for size, code in ((998, "250"), (999, "552")):
-            client.envelope().send(b"x" * size + b"\r\n.\r\n")
+            client.send_envelope().send(b"x" * size + b"\r\n.\r\n")
             assert client.reply()[:3] == code
     assert [len(raw) for raw in stored.raw] == [1000]
 
 
 def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
-    with running_listener(stored, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
-        client.envelope()
+    with run_listener(stored, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
+        client.send_envelope()
         (session,) = listener._limits[0].sessions
         for octets, held in ((2 * CHUNK, True), (3 * CHUNK, False)):
             seen = session._octets_received
             client.send(b"x" * octets)
             until(lambda want=seen + octets: session._octets_received == want)  # type: ignore[misc]
-            assert client.silent(0.05)
+            assert client.is_silent(0.05)
             assert bool(listener._memory.held_octets) is held
         client.send(b"x" * 4 * GIVE_UP_FACTOR * CHUNK)
         assert client.reply().startswith("552")
-        assert client.closed()
+        assert client.is_closed()
     assert stored.arrivals == []
 
 
 def test_recipients_of_a_mail_are_limited(stored: Stored) -> None:
-    with running_listener(stored, smtp_recipients=2) as listener, Client(listener) as client:
+    with run_listener(stored, smtp_recipients=2) as listener, Client(listener) as client:
         codes = client.say(HELLO, FROM, TO, "RCPT TO:<nobody@billing.example>", TO, TO, "DATA")
         assert codes == ["250", "250", "250", "550", "250", "452", "354"]
         client.send(MAIL + b".\r\n")
         assert client.reply().startswith("250")
-    assert stored.next().envelope["rcpt_to"] == [DESK]
+    assert stored.get_next().envelope["rcpt_to"] == [DESK]
 
 
 def test_connections_of_a_host_are_limited(stored: Stored) -> None:
     with (
-        running_listener(stored, smtp_connections_per_host=1) as listener,
+        run_listener(stored, smtp_connections_per_host=1) as listener,
         Client(listener) as first,
     ):
         with Client(listener) as second:
             assert second.greeting.startswith("421 4.7.0")
-            assert second.closed()
+            assert second.is_closed()
         assert first.say("NOOP", "QUIT") == ["250", "221"]
-        assert first.closed()
+        assert first.is_closed()
         with Client(listener) as third:
             assert third.greeting.startswith("220")
 
 
 def test_connections_are_limited_at_each_port(stored: Stored) -> None:
     with (
-        running_listener(stored, smtp_connections=1) as listener,
+        run_listener(stored, smtp_connections=1) as listener,
         Client(listener),
         Client(listener) as second,
     ):
@@ -96,16 +96,16 @@ def test_errors_end_a_session(client: Client, command: str) -> None:
     codes = client.say(*[command] * MAX_ERRORS)
     assert {code[0] for code in codes} == {"5"}
     assert client.reply().startswith("421 4.7.0")
-    assert client.closed()
+    assert client.is_closed()
 
 
 def test_commands_that_move_no_mail_end_a_session_and_mail_buys_more(client: Client) -> None:
     for _ in range(2):
         assert set(client.say(*["NOOP"] * (MAX_JUNK - 1))) == {"250"}
-        client.envelope().send(MAIL + b".\r\n")
+        client.send_envelope().send(MAIL + b".\r\n")
         assert client.reply().startswith("250")
     assert client.say(*["VRFY a"] * MAX_JUNK, "NOOP") == ["252"] * MAX_JUNK + ["421"]
-    assert client.closed()
+    assert client.is_closed()
 
 
 # time
@@ -116,26 +116,26 @@ def test_commands_that_move_no_mail_end_a_session_and_mail_buys_more(client: Cli
 def test_idle_and_trickling_clients_are_cut(stored: Stored, piece: bytes, *, prepare: bool) -> None:
     if piece == b"x\r\n" and not prepare:
         piece = b"NOOP "
-    with running_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+    with run_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
         if prepare:
-            client.envelope()
+            client.send_envelope()
         for _ in range(50):
             client.send(piece)
-            if not client.silent(0.02):
+            if not client.is_silent(0.02):
                 break
         else:
             pytest.fail("still open")
         assert client.reply().startswith("421 4.4.2")
-        assert client.closed()
+        assert client.is_closed()
 
 
 def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
     idle_seconds = 1.5
     with (
-        running_listener(stored, smtp_idle_seconds=idle_seconds) as listener,
+        run_listener(stored, smtp_idle_seconds=idle_seconds) as listener,
         Client(listener) as client,
     ):
-        client.envelope()
+        client.send_envelope()
         for _ in range(8):
             client.send(b"x" * 100 + b"\r\n")
             time.sleep(idle_seconds / 6)
@@ -146,20 +146,20 @@ def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
 @pytest.mark.parametrize("prepare", [False, True])
 def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool) -> None:
     with (
-        running_listener(stored, smtp_session_seconds=0.15) as listener,
+        run_listener(stored, smtp_session_seconds=0.15) as listener,
         Client(listener) as client,
     ):
         if prepare:
-            client.envelope()
+            client.send_envelope()
         for _ in range(50):
             client.send(b"x" * 900 + b"\r\n" if prepare else b"N")
-            if not client.silent(0.02):
+            if not client.is_silent(0.02):
                 break
         assert client.reply().startswith("421 4.4.2")
 
 
 def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
-    with running_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+    with run_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
         (session,) = listener._limits[0].sessions
         # what the transport says when the client's window and our buffer are full
         session.pause_writing()
@@ -171,14 +171,14 @@ def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
 
 
 def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) -> None:
-    with running_listener(stored) as listener:
-        idle, busy = Client(listener), Client(listener).envelope()
+    with run_listener(stored) as listener:
+        idle, busy = Client(listener), Client(listener).send_envelope()
         busy.send(MAIL)
         closing = threading.Thread(target=_close, args=(listener, 30.0))
         closing.start()
         with idle:
             assert idle.reply().startswith("421 4.3.2")
-            assert idle.closed()
+            assert idle.is_closed()
         with pytest.raises(ConnectionRefusedError):
             Client(listener)
         with busy:
@@ -190,9 +190,9 @@ def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) 
 
 
 def test_closing_does_not_wait_for_ever(stored: Stored) -> None:
-    with running_listener(stored) as listener, Client(listener).envelope() as stuck:
+    with run_listener(stored) as listener, Client(listener).send_envelope() as stuck:
         _close(listener, 0.1)  # returns, though the client stays
-        assert stuck.closed()
+        assert stuck.is_closed()
     assert stored.arrivals == []
 
 
@@ -205,7 +205,7 @@ def _close(listener: Listener, seconds: float) -> None:
 def test_a_port_that_is_taken_is_an_error(listener: Listener, stored: Stored) -> None:
     with (
         pytest.raises(OSError, match="in use"),
-        running_listener(stored, lmtp_listen=f"127.0.0.1:{listener.ports[LMTP]}"),
+        run_listener(stored, lmtp_listen=f"127.0.0.1:{listener.ports[LMTP]}"),
     ):
         pass
 
@@ -213,7 +213,7 @@ def test_a_port_that_is_taken_is_an_error(listener: Listener, stored: Stored) ->
 def test_a_certificate_that_cannot_be_read_is_an_error(stored: Stored, tmp_path: Path) -> None:
     with (
         pytest.raises(FileNotFoundError),
-        running_listener(stored, tls_certificate=tmp_path / "none.pem"),
+        run_listener(stored, tls_certificate=tmp_path / "none.pem"),
     ):
         pass
 

@@ -26,7 +26,7 @@ from tests.support.smtp_client import (
     TO,
     Client,
     Stored,
-    running_listener,
+    run_listener,
     until,
 )
 
@@ -39,7 +39,7 @@ def test_a_mail_arrives_with_its_envelope(listener: Listener, stored: Stored) ->
         "127.0.0.1", listener.ports[Transport.SMTP], local_hostname="pc.clinic.example"
     ) as sender:
         sender.send_message(message, "a@clinic.example", [DESK, DESK.upper(), "postmaster"])
-    arrival = stored.next()
+    arrival = stored.get_next()
     assert (arrival.transport, arrival.format) == (Transport.SMTP, Format.MAIL)
     assert arrival.raw == b"\r\n".join(bytes(message).splitlines()) + b"\r\n"
     assert arrival.envelope == {
@@ -58,9 +58,9 @@ def test_a_mail_is_acknowledged_only_once_it_is_stored(stored: Stored) -> None:
         commit.wait(REPLY_SECONDS)
         return stored(arrival)
 
-    with running_listener(accept) as listener, Client(listener) as client:
-        client.envelope().send(MAIL + b".\r\n")
-        early = not client.silent(0.1)
+    with run_listener(accept) as listener, Client(listener) as client:
+        client.send_envelope().send(MAIL + b".\r\n")
+        early = not client.is_silent(0.1)
         commit.set()
         reply = client.reply()
         assert (early, reply) == (False, f"250 2.0.0 stored as 1, {stored.arrivals[0].reference}")
@@ -82,8 +82,8 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
             raise faults.pop()
         return stored(arrival)
 
-    with running_listener(accept) as listener, Client(listener) as client, capture_logs() as log:
-        client.envelope().send(MAIL + b".\r\n")
+    with run_listener(accept) as listener, Client(listener) as client, capture_logs() as log:
+        client.send_envelope().send(MAIL + b".\r\n")
         assert client.reply() == TRY_LATER
         assert client.say(FROM, TO, "DATA") == ["250", "250", "354"]
         client.send(MAIL + b".\r\n")
@@ -97,7 +97,7 @@ def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(
 ) -> None:
     references = []
     for _ in range(2):
-        client.envelope().send(MAIL + b".\r\n")
+        client.send_envelope().send(MAIL + b".\r\n")
         references.append(client.reply().rpartition(" ")[2])
     assert references == [arrival.reference for arrival in stored.arrivals]
     assert len(set(references)) == 2
@@ -111,8 +111,8 @@ def test_a_store_that_takes_too_long_is_try_again() -> None:
         commit.wait(REPLY_SECONDS)
         return 1
 
-    with running_listener(accept, smtp_store_seconds=0.05) as listener, Client(listener) as client:
-        client.envelope().send(MAIL + b".\r\n")
+    with run_listener(accept, smtp_store_seconds=0.05) as listener, Client(listener) as client:
+        client.send_envelope().send(MAIL + b".\r\n")
         reply = client.reply()
         commit.set()
         assert reply == TRY_LATER
@@ -125,16 +125,16 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
         commit.wait(REPLY_SECONDS)
         return stored(arrival)
 
-    with running_listener(accept, smtp_connections=1) as listener:  # one thread
+    with run_listener(accept, smtp_connections=1) as listener:  # one thread
         for name in (b"1", b"2"):
-            client = Client(listener).envelope()
+            client = Client(listener).send_envelope()
             client.send(name + b"\r\n.\r\n")
             until(partial(is_storing, listener, int(name)))
             client.hang_up()
             until(listener._limits[0].all_closed.is_set)
         # both are still being stored: no more may pile up behind them
         with Client(listener) as third:
-            third.envelope().send(MAIL + b".\r\n")
+            third.send_envelope().send(MAIL + b".\r\n")
             assert third.reply() == TRY_LATER
         later = threading.Timer(0.1, commit.set)
         later.start()
@@ -143,7 +143,7 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
 
 
 def test_a_client_that_closes_its_half_after_the_dot_hears_yes(client: Client) -> None:
-    client.envelope().send(MAIL + b".\r\n")
+    client.send_envelope().send(MAIL + b".\r\n")
     client.socket.shutdown(1)
     assert client.reply().startswith("250")
 
@@ -151,7 +151,7 @@ def test_a_client_that_closes_its_half_after_the_dot_hears_yes(client: Client) -
 @pytest.mark.parametrize("cut", [b"", MAIL, MAIL + b".", MAIL + b".\r", MAIL[:-1]])
 def test_a_mail_without_its_end_is_no_mail(listener: Listener, stored: Stored, cut: bytes) -> None:
     with Client(listener) as client:
-        client.envelope().send(cut)
+        client.send_envelope().send(cut)
     until(listener._limits[0].all_closed.is_set)
     assert (stored.arrivals, listener._memory.held_octets) == ([], 0)
 
@@ -178,7 +178,7 @@ def test_no_mail_is_smuggled_behind_another(client: Client, stored: Stored, betw
     second = (
         f"MAIL FROM:<admin@billing.example>\r\n{TO}\r\nDATA\r\nSubject: forged\r\n\r\n".encode()
     )
-    client.envelope().send(b"Subject: first\r\n\r\nx" + between + second + b"\r\n.\r\n")
+    client.send_envelope().send(b"Subject: first\r\n\r\nx" + between + second + b"\r\n.\r\n")
     assert client.reply().startswith("550 5.6.11")
     assert client.say("NOOP") == ["250"]
     assert stored.arrivals == []
@@ -189,7 +189,7 @@ def test_no_mail_is_smuggled_behind_another(client: Client, stored: Stored, betw
     [b"\r\n .\r\n", b"\x00.\x00\r\n", b"\xc2\x85.\xc2\x85\r\n", bytes(range(14, 256)) + b"\r\n"],
 )
 def test_what_looks_like_an_end_is_content(client: Client, stored: Stored, sent: bytes) -> None:
-    client.envelope().send(sent + b".\r\n")
+    client.send_envelope().send(sent + b".\r\n")
     assert client.reply().startswith("250")
     assert stored.raw == [sent]
 
@@ -208,7 +208,7 @@ def test_what_looks_like_an_end_is_content(client: Client, stored: Stored, sent:
 def test_dots_are_unstuffed_and_nothing_else_is_touched(
     client: Client, stored: Stored, sent: bytes, raw: bytes
 ) -> None:
-    client.envelope().send(sent + b".\r\n")
+    client.send_envelope().send(sent + b".\r\n")
     assert client.reply().startswith("250")
     assert stored.raw == [raw]
 
@@ -224,7 +224,7 @@ def test_octets_survive_however_they_are_cut(client: Client, stored: Stored) -> 
         for _ in range(200)
     ]
     octets = b"".join(b"." * line.startswith(b".") + line + b"\r\n" for line in lines) + b".\r\n"
-    client.envelope()
+    client.send_envelope()
     while octets:
         cut = dice.choice([1, 2, 3, 4, 5, 1000, CHUNK - 1, CHUNK, 300_000])
         client.send(octets[:cut])
@@ -235,10 +235,10 @@ def test_octets_survive_however_they_are_cut(client: Client, stored: Stored) -> 
 
 @pytest.mark.parametrize("length", [998, 1000, CHUNK - 3, CHUNK, 2 * CHUNK + 1])
 def test_a_dot_within_a_long_line_ends_nothing(client: Client, stored: Stored, length: int) -> None:
-    client.envelope().send(b"A" * length)
+    client.send_envelope().send(b"A" * length)
     time.sleep(0.01)
     client.send(b".\r\n")
-    assert client.silent(0.05)
+    assert client.is_silent(0.05)
     client.send(b".\r\n")
     assert client.reply().startswith("250")
     assert stored.raw == [b"A" * length + b".\r\n"]
@@ -322,7 +322,7 @@ def test_a_line_that_is_no_command_is_refused(client: Client, line: bytes) -> No
 def test_a_line_without_end_is_not_kept(client: Client) -> None:
     client.send(b"x" * 4 * CHUNK)
     assert client.reply()[:3] in {"500", ""}
-    assert client.closed()
+    assert client.is_closed()
 
 
 def test_commands_may_come_in_groups(client: Client, stored: Stored) -> None:
@@ -338,7 +338,7 @@ def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored
     client.say(HELLO)
     client.send(f"{FROM}\r\n{TO}\r\nDATA\r\n".encode() + MAIL + b".\r\n")
     assert [client.reply()[:3] for _ in range(3)] == ["250", "250", "554"]
-    assert client.closed()
+    assert client.is_closed()
     assert stored.arrivals == []
 
 
@@ -354,13 +354,13 @@ def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
 
 def test_a_web_browser_is_sent_away(client: Client) -> None:
     assert client.say("POST / HTTP/1.1") == ["521"]
-    assert client.closed()
+    assert client.is_closed()
 
 
 def test_a_mail_in_a_loop_is_refused(client: Client, stored: Stored) -> None:
     for hops, code in ((MAX_HOPS, "250"), (MAX_HOPS + 1, "554")):
         received = b"Received: from a by b;\r\n\tnow\r\n" * (hops - 1) + b"RECEIVED: by c\r\n"
-        client.envelope().send(received + MAIL + b"Received: quoted\r\n.\r\n")
+        client.send_envelope().send(received + MAIL + b"Received: quoted\r\n.\r\n")
         assert client.reply()[:3] == code
     assert len(stored.arrivals) == 1
 
@@ -370,7 +370,7 @@ def test_the_log_holds_no_address_and_no_text(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with capture_logs() as log, Client(listener) as client:
-        client.envelope().send(MAIL + b".\r\n")
+        client.send_envelope().send(MAIL + b".\r\n")
         client.reply()
         client.say("GET clinic.example", "NOOP")
     assert [line["event"] for line in log] == ["refused"]

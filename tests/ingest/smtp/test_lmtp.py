@@ -4,7 +4,7 @@ import pytest
 
 from ingest.intake import Arrival, Transport
 from ingest.smtp.listener import Listener
-from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, running_listener
+from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, run_listener
 
 LMTP = Transport.LMTP
 
@@ -21,7 +21,7 @@ def test_lmtp_answers_for_each_recipient_it_accepted(listener: Listener, stored:
         client.send(MAIL + b".\r\n")
         replies = [client.reply() for _ in range(3)]
         assert client.say("NOOP") == ["250"]
-    arrival = stored.next()
+    arrival = stored.get_next()
     assert replies == [f"250 2.0.0 stored as 1, {arrival.reference}"] * 3
     assert (arrival.transport, arrival.envelope["rcpt_to"]) == (
         Transport.LMTP,
@@ -37,6 +37,6 @@ def test_lmtp_says_no_for_each_recipient(error: Exception, mail: bytes, code: st
     def accept(arrival: Arrival) -> int:  # noqa: ARG001
         raise error
 
-    with running_listener(accept, mail_limit=1000) as listener, Client(listener, LMTP) as client:
-        client.envelope(DESK, DESK, hello="LHLO mx").send(mail + b".\r\nNOOP\r\n")
+    with run_listener(accept, mail_limit=1000) as listener, Client(listener, LMTP) as client:
+        client.send_envelope(DESK, DESK, hello="LHLO mx").send(mail + b".\r\nNOOP\r\n")
         assert [client.reply()[:3] for _ in range(3)] == [code, code, "250"]

@@ -12,7 +12,7 @@ from ingest.smtp import memory
 from ingest.smtp.listener import TRY_LATER, Listener
 from ingest.smtp.memory import SHARED_FACTOR, UNLIMITED_MESSAGES, MemoryBudget, MemoryShare
 from ingest.smtp.session import CHUNK
-from tests.support.smtp_client import Client, Stored, running_listener, until
+from tests.support.smtp_client import Client, Stored, run_listener, until
 
 LIMIT = 4 * CHUNK
 BODY = b"x" * (LIMIT - 2) + b"\r\n"
@@ -29,7 +29,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def send_half(listener: Listener) -> Client:
     """A client that has sent half a message of the limit."""
-    client = Client(listener).envelope()
+    client = Client(listener).send_envelope()
     client.send(BODY[:HALF])
     return client
 
@@ -69,7 +69,7 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
         most.append(listener._memory.held_octets)
         return stored(arrival)
 
-    with running_listener(accept, mail_limit=LIMIT) as listener:
+    with run_listener(accept, mail_limit=LIMIT) as listener:
         replies = run_at_once([partial(finish, client) for client in fill_memory(listener)])
         assert replies == ["250"] * 2 * SHARED_FACTOR
         assert max(most) <= (SHARED_FACTOR + UNLIMITED_MESSAGES) * LIMIT
@@ -80,31 +80,31 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
 def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
     stored: Stored,
 ) -> None:
-    with running_listener(stored, mail_limit=LIMIT) as listener:
+    with run_listener(stored, mail_limit=LIMIT) as listener:
         standing = [*fill_memory(listener), send_half(listener)]
         with Client(listener) as large, Client(listener) as small:
-            large.envelope().send(BODY + b".\r\n")
-            small.envelope().send(b"small\r\n.\r\n")
+            large.send_envelope().send(BODY + b".\r\n")
+            small.send_envelope().send(b"small\r\n.\r\n")
             assert small.reply().startswith("250")
             assert large.reply() == NO_ROOM
         for client in standing:
             client.hang_up()
         until(lambda: listener._memory.held_octets == 0)
         with Client(listener) as large:
-            large.envelope().send(BODY + b".\r\n")
+            large.send_envelope().send(BODY + b".\r\n")
             assert large.reply().startswith("250")
 
 
 def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> None:
-    with running_listener(stored, mail_limit=LIMIT) as listener:
+    with run_listener(stored, mail_limit=LIMIT) as listener:
         standing = [*fill_memory(listener), send_half(listener)]
         with Client(listener) as client:
-            client.envelope().send(BODY + b".\r\n")
+            client.send_envelope().send(BODY + b".\r\n")
             assert client.reply() == NO_ROOM
             for other in standing:
                 other.hang_up()
             until(lambda: listener._memory.held_octets == 0)
-            client.envelope().send(BODY + b".\r\n")
+            client.send_envelope().send(BODY + b".\r\n")
             assert client.reply().startswith("250")
 
 
@@ -117,11 +117,11 @@ def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_o
         commit.wait(10)
         return stored(arrival)
 
-    with running_listener(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
+    with run_listener(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
         with Client(listener) as client:
-            client.envelope().send(BODY + b".\r\n")
+            client.send_envelope().send(BODY + b".\r\n")
             assert client.reply() == TRY_LATER
-        leaving = Client(listener).envelope()
+        leaving = Client(listener).send_envelope()
         leaving.send(BODY + b".\r\n")
         until(lambda: len(listener._storing._running) == 2)
         leaving.hang_up()

@@ -16,8 +16,8 @@ from tests.support.smtp_client import (
     TO,
     Client,
     Stored,
-    certificate,
-    running_listener,
+    create_certificate,
+    run_listener,
     until,
 )
 
@@ -32,8 +32,8 @@ def run_secure(
     stored: Stored, tmp_path: Path, **settings: object
 ) -> AbstractContextManager[Listener]:
     """Run a listener with a certificate; a host may have one connection."""
-    return running_listener(
-        stored, smtp_connections_per_host=1, **certificate(tmp_path), **settings
+    return run_listener(
+        stored, smtp_connections_per_host=1, **create_certificate(tmp_path), **settings
     )
 
 
@@ -45,10 +45,10 @@ def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
         assert client.say(FROM, TO) == ["503", "503"]  # nothing sent in the clear counts
         assert "STARTTLS" not in client.ask(HELLO)
         assert client.say("STARTTLS", "AUTH PLAIN") == ["503", "500"]
-        client.envelope().send(b"x" * 3 * CHUNK + b"\r\n.\r\n")
+        client.send_envelope().send(b"x" * 3 * CHUNK + b"\r\n.\r\n")
         assert client.reply().startswith("250")
         assert client.say("QUIT") == ["221"]
-    assert str(stored.next().envelope["tls"]).startswith("TLSv1.3 TLS_")
+    assert str(stored.get_next().envelope["tls"]).startswith("TLSv1.3 TLS_")
 
 
 def test_what_is_sent_before_the_handshake_is_forgotten(secure: Listener) -> None:
@@ -56,7 +56,7 @@ def test_what_is_sent_before_the_handshake_is_forgotten(secure: Listener) -> Non
         client.send(f"STARTTLS\r\n{HELLO}\r\n{FROM}\r\n".encode())
         assert client.reply().startswith("220")
         client.start_tls()
-        assert client.silent(0.1)
+        assert client.is_silent(0.1)
         assert client.say(TO) == ["503"]
 
 
@@ -68,7 +68,7 @@ def test_a_handshake_that_fails_ends_the_session(
         with Client(listener) as client:
             assert client.say("STARTTLS") == ["220"]
             client.send(greet)
-            assert not client.silent(REPLY_SECONDS)
+            assert not client.is_silent(REPLY_SECONDS)
         until(listener._limits[0].all_closed.is_set)
         with Client(listener) as other:  # the only one its host may have
             assert other.greeting.startswith("220")
@@ -77,7 +77,7 @@ def test_a_handshake_that_fails_ends_the_session(
 def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
     stored: Stored, tmp_path: Path
 ) -> None:
-    with running_listener(stored, **certificate(tmp_path)) as listener:
+    with run_listener(stored, **create_certificate(tmp_path)) as listener:
         client = Client(listener)
         client.say("STARTTLS")
         client.hang_up()
@@ -89,7 +89,7 @@ def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
 ) -> None:
     for name, served in (("new.example", b"new.example"), ("", b"new.example")):
         if name:
-            certificate(tmp_path, name)
+            create_certificate(tmp_path, name)
         else:
             (tmp_path / "cert.pem").write_text("half")
         with Client(secure) as client:
@@ -98,4 +98,4 @@ def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
             assert isinstance(client.socket, ssl.SSLSocket)
             assert served in (client.socket.getpeercert(binary_form=True) or b"")
             assert client.say("QUIT") == ["221"]
-            assert client.closed()
+            assert client.is_closed()

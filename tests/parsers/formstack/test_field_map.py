@@ -22,7 +22,7 @@ PDF = b"%PDF-1.7\n" + bytes(range(256)) * 4
 KEPT = "https://www.formstack.com/admin/download/file/123"
 
 
-def options(**form: object) -> Options:
+def make_options(**form: object) -> Options:
     return Options(forms=build_form_maps(Settings.model_validate({"form": {"77": form}})))
 
 
@@ -43,7 +43,7 @@ def test_settings_and_parser_have_the_same_words() -> None:
 
 
 def test_fields_mean_what_the_settings_say_and_what_looks_like_it_no_longer_does() -> None:
-    settings = options(
+    settings = make_options(
         fields={"Q1": "company", "Tell us": "description", "8127": "email", "Consent": "ignore"}
     )
     item = read(
@@ -59,14 +59,14 @@ def test_fields_mean_what_the_settings_say_and_what_looks_like_it_no_longer_does
 
 def test_a_field_that_the_settings_name_but_nobody_answered_leaves_the_word_to_the_label() -> None:
     item = read(
-        options(fields={"Q1": "company", "Nick": "name"}),
+        make_options(fields={"Q1": "company", "Nick": "name"}),
         Q1="",
         Company="Sunrise",
         **{"First name": "Pat"},
     )
     assert (item.company, item.sender.name) == ("Sunrise", "Pat")
     item = read(
-        options(fields={"Given": "first_name", "Family": "last_name"}),
+        make_options(fields={"Given": "first_name", "Family": "last_name"}),
         Given="Pat",
         Family="Doe",
         Name="Clinic",
@@ -75,7 +75,7 @@ def test_a_field_that_the_settings_name_but_nobody_answered_leaves_the_word_to_t
 
 
 def test_defaults_stand_where_the_form_has_no_answer() -> None:
-    settings = options(
+    settings = make_options(
         defaults={"company": "Sunrise", "category": "Denials", "telemedicine": "yes"}
     )
     item = read(settings, Message="x")
@@ -87,14 +87,15 @@ def test_defaults_stand_where_the_form_has_no_answer() -> None:
 
 def test_a_form_that_is_not_in_the_settings_has_a_caveat() -> None:
     assert UNKNOWN in read(Options(forms=(FormMap(form="78"),))).caveats
-    assert UNKNOWN not in read(options()).caveats
+    assert UNKNOWN not in read(make_options()).caveats
     assert UNKNOWN not in read().caveats, "without settings for any form all are known"
 
 
 def test_numbers_for_labels_are_a_caveat_where_no_settings_name_them() -> None:
     assert any("by number" in c for c in read(**{"8123": "x"}).caveats)
     assert not any(
-        "by number" in c for c in read(options(fields={"8123": "subject"}), **{"8123": "x"}).caveats
+        "by number" in c
+        for c in read(make_options(fields={"8123": "subject"}), **{"8123": "x"}).caveats
     )
 
 
@@ -126,7 +127,7 @@ def test_links_to_files_are_kept_as_links(value: object, links: list[str] | None
 
 
 def test_a_field_that_the_settings_say_is_for_files_is() -> None:
-    item = read(options(fields={"Scan": "file"}), Scan="https://uploads.example/x")
+    item = read(make_options(fields={"Scan": "file"}), Scan="https://uploads.example/x")
     assert item.file_urls == ("https://uploads.example/x",)
     assert item.details == (("Scan", "https://uploads.example/x"),)
 

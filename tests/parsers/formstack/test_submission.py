@@ -39,11 +39,11 @@ def check(raw: bytes, content_type: str) -> None:
     submission.check_content_type(raw, content_type)
 
 
-def urlencoded(body: dict[str, str]) -> bytes:
+def encode_form(body: dict[str, str]) -> bytes:
     return urlencode(body).encode()
 
 
-@pytest.mark.parametrize("raw", [urlencoded(ANSWERS), json.dumps(ANSWERS).encode()])
+@pytest.mark.parametrize("raw", [encode_form(ANSWERS), json.dumps(ANSWERS).encode()])
 def test_a_form_is_the_same_item_in_either_encoding(raw: bytes) -> None:
     item = read(raw)
     assert item.format is Format.FORMSTACK
@@ -60,7 +60,7 @@ def test_a_form_is_the_same_item_in_either_encoding(raw: bytes) -> None:
     assert item.details == item.caveats == ()
 
 
-@pytest.mark.parametrize("raw", [urlencoded(ANSWERS), json.dumps(ANSWERS).encode()])
+@pytest.mark.parametrize("raw", [encode_form(ANSWERS), json.dumps(ANSWERS).encode()])
 def test_the_handshake_key_is_nowhere_in_the_item(raw: bytes) -> None:
     (item,) = submission.parse(raw)
     everything = " ".join(str(getattr(item, name)) for name in item.__dataclass_fields__)
@@ -112,7 +112,7 @@ def test_a_signed_form_without_answers_is_an_item_with_caveats_on_what_to_ask() 
     ],
 )
 def test_urlencoded_values_are_split_only_where_they_are_sub_fields(value: str, text: str) -> None:
-    item = read(urlencoded({"FormID": "1", "UniqueID": "2", "Anything": value}))
+    item = read(encode_form({"FormID": "1", "UniqueID": "2", "Anything": value}))
     assert item.text == (f"Anything: {text}" if text else "")
 
 
@@ -276,7 +276,7 @@ def test_a_body_that_is_no_form_is_refused_by_the_webhook(raw: bytes, content_ty
 @pytest.mark.parametrize(
     ("raw", "content_type"),
     [
-        (urlencoded(ANSWERS), FORM),
+        (encode_form(ANSWERS), FORM),
         (b"FormID=%zz&UniqueID=%&x=%f&Bad=%ff%fe%80", FORM),
         (b"FormID=1;UniqueID=2", FORM),
         (json.dumps(ANSWERS).encode("utf-16"), JSON),

@@ -95,7 +95,7 @@ class Multipart:
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> Multipart:
+def draw_tree(draw: st.DrawFn) -> Multipart:
     numbers = iter(range(1000))
 
     def word() -> str:
@@ -135,7 +135,7 @@ def trees(draw: st.DrawFn) -> Multipart:
     return multipart(0)
 
 
-def delimiters(lines: list[bytes], tree: Multipart) -> list[int]:
+def find_delimiters(lines: list[bytes], tree: Multipart) -> list[int]:
     """Indexes of the lines that are delimiters."""
     names: set[bytes] = set()
 
@@ -149,12 +149,12 @@ def delimiters(lines: list[bytes], tree: Multipart) -> list[int]:
     return [i for i, line in enumerate(lines) if line in names]
 
 
-def kept(item: InboundItem, word: str) -> bool:
-    forms = (word.encode(), *encoded(word))
+def is_kept(item: InboundItem, word: str) -> bool:
+    forms = (word.encode(), *encode_word(word))
     return word in item.text or any(form in a.content for a in item.attachments for form in forms)
 
 
-def encoded(word: str) -> Iterator[bytes]:
+def encode_word(word: str) -> Iterator[bytes]:
     """The middle of a word in base64, at each of its three places.
 
     A file may be a mail with encoded parts.
@@ -172,20 +172,20 @@ SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=[Heal
 
 
 @SETTINGS
-@given(trees(), st.sampled_from([b"\r\n", b"\n"]))
+@given(draw_tree(), st.sampled_from([b"\r\n", b"\n"]))
 def test_every_word_of_a_mail_is_kept(tree: Multipart, end: bytes) -> None:
     item = read(HEAD.replace(b"\r\n", end) + end.join(tree.lines()) + end)
-    assert [word for word in tree.words() if not kept(item, word)] == []
+    assert [word for word in tree.words() if not is_kept(item, word)] == []
 
 
 @SETTINGS
-@given(trees(), st.data())
+@given(draw_tree(), st.data())
 def test_every_word_is_kept_when_delimiters_are_damaged(
     tree: Multipart, data: st.DataObject
 ) -> None:
     lines = list(tree.lines())
     for _ in range(data.draw(st.integers(1, 2))):
-        at = data.draw(st.sampled_from(delimiters(lines, tree) or [0]))
+        at = data.draw(st.sampled_from(find_delimiters(lines, tree) or [0]))
         how = data.draw(st.sampled_from(["drop", "duplicate", "truncate", "close", "cut the rest"]))
         if how == "drop":
             del lines[at]
@@ -208,8 +208,8 @@ def test_every_word_is_kept_when_delimiters_are_damaged(
         for word in tree.words()
         if word in raw.decode("utf-8", "replace") or is_encoded_in(raw, word)
     ]
-    assert [word for word in there if not kept(item, word)] == []
+    assert [word for word in there if not is_kept(item, word)] == []
 
 
 def is_encoded_in(raw: bytes, word: str) -> bool:
-    return any(form in raw for form in encoded(word))
+    return any(form in raw for form in encode_word(word))

@@ -58,20 +58,20 @@ class Figure:
         return 100 * self.right / max(1, self.right + len(self.wrong))
 
 
-def of_reply(name: str) -> bool:
+def is_of_reply(name: str) -> bool:
     return name in {"reply_text", "reply_contains", "reply_excludes"}
 
 
-def of_message(name: str) -> bool:
-    return not of_reply(name) and name not in MACHINE
+def is_of_message(name: str) -> bool:
+    return not is_of_reply(name) and name not in MACHINE
 
 
-def figures() -> list[Figure]:
+def measure_figures() -> list[Figure]:
     return [
-        Figure("whole messages, all fields right", WHOLE, of_message, "89.5", 97),
-        Figure("zammad, all fields right", ["zammad"], of_message, "75", 95),
-        Figure("reply_text", REPLY, of_reply, "69", 85),
-        Figure("reply_text, other corpora", CONTRAST, of_reply, "", 85),
+        Figure("whole messages, all fields right", WHOLE, is_of_message, "89.5", 97),
+        Figure("zammad, all fields right", ["zammad"], is_of_message, "75", 95),
+        Figure("reply_text", REPLY, is_of_reply, "69", 85),
+        Figure("reply_text, other corpora", CONTRAST, is_of_reply, "", 85),
         Figure("is_bounce, sisimai", ["sisimai"], lambda name: name == "is_bounce", "83", 97),
         Figure(
             "is_automated, autoheaders",
@@ -83,7 +83,7 @@ def figures() -> list[Figure]:
     ]
 
 
-def module(path: Path) -> ModuleType:
+def load_module(path: Path) -> ModuleType:
     """A Python file that lies in no package of ours."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -93,7 +93,7 @@ def module(path: Path) -> ModuleType:
     return loaded
 
 
-def line(case: Case, raw: bytes) -> Case:
+def parse_case(case: Case, raw: bytes) -> Case:
     """What we make of a case: the line `intake parse` prints."""
     name, kind = case["file"], case.get("input", "eml")
     if kind == "eml":
@@ -111,7 +111,9 @@ def line(case: Case, raw: bytes) -> Case:
 def judge_corpus(score: ModuleType, corpus: str) -> Iterator[tuple[Case, dict[str, bool]]]:
     """Each case with the verdict on each of its fields."""
     for case in score.load(CORPORA / corpus / "expected.jsonl"):
-        scores = score.score_case(case, line(case, (CORPORA / corpus / case["file"]).read_bytes()))
+        scores = score.score_case(
+            case, parse_case(case, (CORPORA / corpus / case["file"]).read_bytes())
+        )
         yield case, {name: bool(ok) for name, (ok, _) in scores.items() if not name.startswith("~")}
 
 
@@ -161,7 +163,7 @@ def list_crashes(verdicts: Verdicts) -> list[str]:
 
 @needs_corpora
 def test_mail_is_read_as_people_wrote_it(record_property: Callable[[str, object], None]) -> None:
-    score, rows = module(CORPORA / "score.py"), figures()
+    score, rows = load_module(CORPORA / "score.py"), measure_figures()
     names = sorted({corpus for row in rows for corpus in row.corpora})
     verdicts = {corpus: list(judge_corpus(score, corpus)) for corpus in names}
     for row in rows:
@@ -177,7 +179,7 @@ def test_mail_is_read_as_people_wrote_it(record_property: Callable[[str, object]
 def test_a_large_mail_costs_little_more_than_its_decoded_file(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    bench = module(ROOT / "benchmarks" / "parse.py")
+    bench = load_module(ROOT / "benchmarks" / "parse.py")
     path = tmp_path / "large.eml"
     path.write_bytes(bench.large(bench.random.Random(17)))
     found = bench.memory("ours", path)

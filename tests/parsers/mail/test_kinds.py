@@ -36,13 +36,13 @@ def test_results_of_checks_are_bounded() -> None:
     assert read("X-Authentication-Results: mx.example; spf=pass").authentication == ()
 
 
-def parts(*given: str) -> InboundItem:
+def parse_parts(*given: str) -> InboundItem:
     body = "".join(f"--zz\n{part}\n" for part in given)
     return read("MIME-Version: 1.0\nContent-Type: multipart/related; boundary=zz", f"{body}--zz--")
 
 
 def test_an_inline_image_is_found_by_its_cid() -> None:
-    item = parts(
+    item = parse_parts(
         'Content-Type: text/html\n\n<img src="cid:scan@clinic">',
         "Content-Type: image/png; name=scan.png\nContent-ID: <scan@clinic>\n\nPNG",
         "Content-Type: image/png; name=a.png\nContent-ID: <a@clinic>\nContent-Disposition:"
@@ -82,5 +82,5 @@ def test_a_sealed_block_is_kept_and_named(kind: str, name: str) -> None:
     ],
 )
 def test_a_file_without_a_name_gets_the_usual_one(kind: str, name: str) -> None:
-    item = parts("Content-Type: text/plain\n\nSee it.", f"Content-Type: {kind}\n\nx")
+    item = parse_parts("Content-Type: text/plain\n\nSee it.", f"Content-Type: {kind}\n\nx")
     assert (item.text, [a.name for a in item.attachments]) == ("See it.", [name])

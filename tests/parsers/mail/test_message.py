@@ -25,7 +25,7 @@ def read(raw: bytes | str) -> InboundItem:
     return item
 
 
-def with_field(field: str, body: str = "Body.") -> InboundItem:
+def parse_with_field(field: str, body: str = "Body.") -> InboundItem:
     return read(f"From: jane@clinic.example\nSubject: x\n{field}\n\n{body}\n")
 
 
@@ -66,7 +66,7 @@ def test_an_odd_blob_is_an_item_that_names_what_is_missing(raw: bytes) -> None:
     ],
 )
 def test_only_a_well_formed_message_id_is_an_identity(field: str, found: str) -> None:
-    item = with_field(field)
+    item = parse_with_field(field)
     assert (item.external_id, item.message_id) == (found, f"<{found}>" if found else "")
 
 
@@ -88,7 +88,7 @@ def test_only_a_well_formed_message_id_is_an_identity(field: str, found: str) ->
     ],
 )
 def test_the_date_is_the_senders_claim_or_none(date: str, instant: datetime | None) -> None:
-    assert with_field(f"Date: {date}").sent_at == instant
+    assert parse_with_field(f"Date: {date}").sent_at == instant
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_date_is_the_senders_claim_or_none(date: str, instant: datetime | No
     ],
 )
 def test_addresses_as_people_write_them(written: str, people: list[tuple[str, str]]) -> None:
-    assert list(with_field(f"To: {written}").to) == [Address(*person) for person in people]
+    assert list(parse_with_field(f"To: {written}").to) == [Address(*person) for person in people]
 
 
 @pytest.mark.parametrize("name", ["Invalìd-Field", "Größe", "X-\xa0Y"])
@@ -153,7 +153,7 @@ def test_a_customers_boundary_in_another_mail_is_no_boundary() -> None:
 
 def test_our_number_in_a_part_is_not_believed() -> None:
     parts = "--z\nContent-Piece: 7\n\none\n--z\n\ntwo\n--z--\n"
-    assert with_field("Content-Type: multipart/mixed; boundary=z", parts).text == "one\n\ntwo"
+    assert parse_with_field("Content-Type: multipart/mixed; boundary=z", parts).text == "one\n\ntwo"
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_parts_of_a_digest_are_messages_unless_they_say_else() -> None:
 
 
 def test_of_two_dates_the_first_counts() -> None:
-    item = with_field(
+    item = parse_with_field(
         "Date: Tue, 01 Jul 2025 10:00:00 +0000\nDate: Wed, 02 Jul 2025 10:00:00 +0000"
     )
     assert item.sent_at == datetime(2025, 7, 1, 10, tzinfo=UTC)

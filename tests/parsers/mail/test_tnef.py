@@ -15,46 +15,48 @@ PDF = b"%PDF-1.4\n" + bytes(range(256))
 STRING, UNICODE, BINARY, OBJECT, LONG = 0x1E, 0x1F, 0x0102, 0x0D, 0x03
 
 
-def attribute(level: int, name: int, data: bytes, kind: int = 6) -> bytes:
+def build_attribute(level: int, name: int, data: bytes, kind: int = 6) -> bytes:
     checksum = struct.pack("<H", sum(data) & 0xFFFF)
     return struct.pack("<BHHI", level, name, kind, len(data)) + data + checksum
 
 
-def value(data: bytes) -> bytes:
+def build_value(data: bytes) -> bytes:
     return struct.pack("<I", len(data)) + data + b"\0" * (-len(data) % 4)
 
 
-def variable(tag: int, kind: int, *data: bytes) -> bytes:
-    return struct.pack("<HHI", kind, tag, len(data)) + b"".join(map(value, data))
+def build_variable(tag: int, kind: int, *data: bytes) -> bytes:
+    return struct.pack("<HHI", kind, tag, len(data)) + b"".join(map(build_value, data))
 
 
-def properties(*given: bytes) -> bytes:
+def build_properties(*given: bytes) -> bytes:
     return struct.pack("<I", len(given)) + b"".join(given)
 
 
-def named_property() -> bytes:
+def build_named_property() -> bytes:
     """A property by GUID and number, as every Outlook mail has dozens of."""
     return struct.pack("<HH", LONG, 0x8001) + bytes(16) + struct.pack("<III", 0, 0x8552, 7)
 
 
-def textually_named_property() -> bytes:
+def build_textually_named_property() -> bytes:
     name = "x-note\0".encode("utf-16-le")
-    tag = struct.pack("<HH", STRING, 0x8002) + bytes(16) + struct.pack("<I", 1) + value(name)
-    return tag + struct.pack("<I", 1) + value(b"hidden\0")
+    tag = struct.pack("<HH", STRING, 0x8002) + bytes(16) + struct.pack("<I", 1) + build_value(name)
+    return tag + struct.pack("<I", 1) + build_value(b"hidden\0")
 
 
 def file(title: bytes, content: bytes, *given: bytes) -> bytes:
     parts = [
-        attribute(2, 0x9002, bytes(14)),
-        attribute(2, 0x8010, title + b"\0", 1),
-        attribute(2, 0x800F, content),
+        build_attribute(2, 0x9002, bytes(14)),
+        build_attribute(2, 0x8010, title + b"\0", 1),
+        build_attribute(2, 0x800F, content),
     ]
-    return b"".join(parts) + (attribute(2, 0x9005, properties(*given)) if given else b"")
+    return b"".join(parts) + (
+        build_attribute(2, 0x9005, build_properties(*given)) if given else b""
+    )
 
 
-def winmail(*attributes: bytes, codepage: int = 1252) -> bytes:
-    page = attribute(1, 0x9007, struct.pack("<II", codepage, 0))
-    version = attribute(1, 0x9006, struct.pack("<I", 0x10000), 8)
+def build_winmail(*attributes: bytes, codepage: int = 1252) -> bytes:
+    page = build_attribute(1, 0x9007, struct.pack("<II", codepage, 0))
+    version = build_attribute(1, 0x9006, struct.pack("<I", 0x10000), 8)
     return struct.pack("<IH", 0x223E9F78, 1) + version + page + b"".join(attributes)
 
 
@@ -74,9 +76,15 @@ def read(content: bytes, text: str = "") -> InboundItem:
 
 
 def test_files_come_out_beside_the_original() -> None:
-    long_name = variable(0x3707, UNICODE, "Überweisung März 2025.pdf\0".encode("utf-16-le"))
-    content = winmail(
-        file(b"BERWEI~1.PDF", PDF, named_property(), textually_named_property(), long_name)
+    long_name = build_variable(0x3707, UNICODE, "Überweisung März 2025.pdf\0".encode("utf-16-le"))
+    content = build_winmail(
+        file(
+            b"BERWEI~1.PDF",
+            PDF,
+            build_named_property(),
+            build_textually_named_property(),
+            long_name,
+        )
     )
     item = read(content, "See the file.")
     assert [(a.name, a.content) for a in item.attachments] == [
@@ -87,13 +95,16 @@ def test_files_come_out_beside_the_original() -> None:
 
 
 def test_the_text_is_taken_from_it_where_the_mail_has_none() -> None:
-    item = read(winmail(attribute(1, 0x800C, "Grüße\0".encode("cp1252"), 2)))
+    item = read(build_winmail(build_attribute(1, 0x800C, "Grüße\0".encode("cp1252"), 2)))
     assert item.text == "Grüße"
 
 
 def test_text_that_stands_in_the_mail_too_is_shown_once() -> None:
     item = read(
-        winmail(attribute(1, 0x800C, "Grüße\0".encode("cp1252"), 2), file(b"a.pdf", PDF)), "Grüße"
+        build_winmail(
+            build_attribute(1, 0x800C, "Grüße\0".encode("cp1252"), 2), file(b"a.pdf", PDF)
+        ),
+        "Grüße",
     )
     assert item.text == "Grüße"
     assert [a.name for a in item.attachments] == ["winmail.dat", "a.pdf"]
@@ -101,30 +112,33 @@ def test_text_that_stands_in_the_mail_too_is_shown_once() -> None:
 
 def test_text_as_a_property_and_in_html() -> None:
     page = struct.pack("<HHI", LONG, 0x3FDE, 65001)
-    html = variable(0x1013, BINARY, "<p>Grüße</p>".encode())
-    assert read(winmail(attribute(1, 0x9003, properties(page, html)))).text == "Grüße"
-    plain = variable(0x1000, UNICODE, "Привет\0".encode("utf-16-le"))
-    assert read(winmail(attribute(1, 0x9003, properties(plain)))).text == "Привет"
+    html = build_variable(0x1013, BINARY, "<p>Grüße</p>".encode())
+    assert (
+        read(build_winmail(build_attribute(1, 0x9003, build_properties(page, html)))).text
+        == "Grüße"
+    )
+    plain = build_variable(0x1000, UNICODE, "Привет\0".encode("utf-16-le"))
+    assert read(build_winmail(build_attribute(1, 0x9003, build_properties(plain)))).text == "Привет"
 
 
 def test_names_are_in_the_stated_code_page() -> None:
-    opened = tnef.parse(winmail(file("счёт.pdf".encode("cp1251"), PDF), codepage=1251))
+    opened = tnef.parse(build_winmail(file("счёт.pdf".encode("cp1251"), PDF), codepage=1251))
     assert opened is not None
     assert opened.files == [("счёт.pdf", PDF)]
 
 
 def test_several_values_and_odd_sizes_are_passed_over() -> None:
-    several = struct.pack("<HHI", 0x101E, 0x3A58, 2) + value(b"abc\0") + value(b"d\0")
+    several = struct.pack("<HHI", 0x101E, 0x3A58, 2) + build_value(b"abc\0") + build_value(b"d\0")
     shorts = struct.pack("<HHI", 0x1002, 0x3A59, 3) + bytes(8)
     short = struct.pack("<HH", 0x02, 0x3A5A) + bytes(4)
-    data = variable(0x3701, OBJECT, bytes.fromhex("0703020000000000c000000000000046") + PDF)
-    opened = tnef.parse(winmail(file(b"a.bin", b"", several, shorts, short, data)))
+    data = build_variable(0x3701, OBJECT, bytes.fromhex("0703020000000000c000000000000046") + PDF)
+    opened = tnef.parse(build_winmail(file(b"a.bin", b"", several, shorts, short, data)))
     assert opened is not None
     assert opened.files == [("a.bin", PDF)]
 
 
 def test_of_one_cut_off_what_is_there_is_kept() -> None:
-    whole = winmail(file(b"first.pdf", PDF), file(b"second.pdf", PDF))
+    whole = build_winmail(file(b"first.pdf", PDF), file(b"second.pdf", PDF))
     opened = tnef.parse(whole[:-100])
     assert opened is not None
     assert opened.files[0] == ("first.pdf", PDF)
@@ -135,30 +149,36 @@ def test_of_one_cut_off_what_is_there_is_kept() -> None:
 @pytest.mark.parametrize(
     "attributes",
     [
-        attribute(1, 0x9003, struct.pack("<IHHI", 0xFFFFFFFF, LONG, 0x17, 1)),
-        attribute(1, 0x9003, struct.pack("<IHHI", 1, 0x1002, 0x17, 0xFFFFFFFF)),
-        attribute(1, 0x9003, struct.pack("<IHHI", 1, 0x101E, 0x17, 0xFFFFFFFF)),
-        attribute(1, 0x9003, struct.pack("<IHHII", 1, STRING, 0x17, 1, 0xFFFFFFFF)),
-        attribute(1, 0x9004, struct.pack("<I", 0xFFFFFFFF)),
-        attribute(1, 0x8000, b"") * 200_000,
-        attribute(2, 0x9002, b"") * 200_000,
-        attribute(1, 0x9003, properties(*[variable(0x17, STRING, b"")] * 100_000)),
+        build_attribute(1, 0x9003, struct.pack("<IHHI", 0xFFFFFFFF, LONG, 0x17, 1)),
+        build_attribute(1, 0x9003, struct.pack("<IHHI", 1, 0x1002, 0x17, 0xFFFFFFFF)),
+        build_attribute(1, 0x9003, struct.pack("<IHHI", 1, 0x101E, 0x17, 0xFFFFFFFF)),
+        build_attribute(1, 0x9003, struct.pack("<IHHII", 1, STRING, 0x17, 1, 0xFFFFFFFF)),
+        build_attribute(1, 0x9004, struct.pack("<I", 0xFFFFFFFF)),
+        build_attribute(1, 0x8000, b"") * 200_000,
+        build_attribute(2, 0x9002, b"") * 200_000,
+        build_attribute(
+            1, 0x9003, build_properties(*[build_variable(0x17, STRING, b"")] * 100_000)
+        ),
     ],
 )
 def test_stated_sizes_are_not_believed(attributes: bytes) -> None:
     started = time.process_time()
-    assert tnef.parse(winmail(attributes)) == tnef.TnefContent()
+    assert tnef.parse(build_winmail(attributes)) == tnef.TnefContent()
     assert time.process_time() - started < 4
 
 
-WHOLE = winmail(
-    attribute(1, 0x800C, b"text\0", 2),
-    attribute(
+WHOLE = build_winmail(
+    build_attribute(1, 0x800C, b"text\0", 2),
+    build_attribute(
         1,
         0x9003,
-        properties(named_property(), textually_named_property(), variable(0x1013, BINARY, b"<p>x")),
+        build_properties(
+            build_named_property(),
+            build_textually_named_property(),
+            build_variable(0x1013, BINARY, b"<p>x"),
+        ),
     ),
-    file(b"a.pdf", PDF, variable(0x3707, UNICODE, "a.pdf".encode("utf-16-le"))),
+    file(b"a.pdf", PDF, build_variable(0x3707, UNICODE, "a.pdf".encode("utf-16-le"))),
 )
 
 

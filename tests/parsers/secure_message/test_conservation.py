@@ -90,7 +90,7 @@ class Block:
     offset: int
 
 
-def numbered(word: str, number: int) -> str:
+def make_unique(word: str, number: int) -> str:
     """Make a text unlike all others where that leaves its kind as it is."""
     return word if word in NOTES or any(c.isdigit() for c in word) else f"{word} {number}"
 
@@ -142,7 +142,7 @@ def write_line(sheet: Worksheet, row: int, line: Sequence[str | None], offset: i
         if word is None:
             continue
         is_heading = any(word in heading for heading in HEADINGS)
-        text = word if is_heading else numbered(word, row * 100 + at)
+        text = word if is_heading else make_unique(word, row * 100 + at)
         sheet.cell(row, at + offset, text)
 
 
@@ -155,18 +155,18 @@ def merge(sheet: Worksheet, top: int, left: int, down: int, across: int) -> None
         sheet.merge_cells(start_row=top, start_column=left, end_row=bottom, end_column=right)
 
 
-def saved(book: openpyxl.Workbook) -> bytes:
+def save_book(book: openpyxl.Workbook) -> bytes:
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()
 
 
-def parsed(raw: bytes) -> tuple[list[ParseResult], tuple[SheetCounts, ...]]:
+def parse_book(raw: bytes) -> tuple[list[ParseResult], tuple[SheetCounts, ...]]:
     stream = parsers.stream(Format.SECURE_MESSAGE, raw)
     return list(stream), parsers.get_sheet_counts(stream)
 
 
-def plain(text: str) -> str:
+def strip_text(text: str) -> str:
     """A text without spaces and what stands around addresses and links."""
     return "".join(c for c in text if not c.isspace() and c not in "<>,;()\"'")
 
@@ -195,7 +195,7 @@ def list_texts(item: ParseResult) -> list[str]:
     ]
 
 
-def rows_of(places: str) -> set[int]:
+def list_rows(places: str) -> set[int]:
     runs = (run.partition("-") for run in places.split(", ") if run)
     return {row for first, _, last in runs for row in range(int(first), int(last or first) + 1)}
 
@@ -204,7 +204,7 @@ def list_lost(
     book: openpyxl.Workbook, items: list[ParseResult], counts: Sequence[SheetCounts]
 ) -> list[tuple[str, str, str]]:
     """Return the cells that are nowhere: sheet, place and text."""
-    everything = "\0".join(plain(text) for item in items for text in list_texts(item))
+    everything = "\0".join(strip_text(text) for item in items for text in list_texts(item))
     moments = {item.sent_at for item in items if isinstance(item, InboundItem)} - {None}
     counts_by_name = {one.sheet: one for one in counts}
     return [
@@ -228,7 +228,7 @@ def is_kept(cell: Cell, everything: str, moments: set[datetime | None]) -> bool:
     `everything` has the texts of all items, and `moments` their times.
     """
     text = str(cell.value)
-    return cell.data_type == "f" or plain(text) in everything or is_moment(text, moments)
+    return cell.data_type == "f" or strip_text(text) in everything or is_moment(text, moments)
 
 
 def iter_cells(sheet: Worksheet) -> Iterator[Cell]:
@@ -239,8 +239,8 @@ def iter_cells(sheet: Worksheet) -> Iterator[Cell]:
 
 def list_reported_rows(counts: SheetCounts) -> set[int]:
     """Return the rows that are counted by their place instead of being in an item."""
-    headings, titles = rows_of(counts.heading_places), rows_of(counts.title_places)
-    return headings | titles | rows_of(counts.footer_places)
+    headings, titles = list_rows(counts.heading_places), list_rows(counts.title_places)
+    return headings | titles | list_rows(counts.footer_places)
 
 
 def is_moment(text: str, moments: set[datetime | None]) -> bool:
@@ -267,7 +267,7 @@ def test_every_cell_of_every_visible_sheet_is_somewhere(
         secret.append(["nobody reads this"])
         secret.sheet_state = "hidden"
     try:
-        items, counts = parsed(saved(book))
+        items, counts = parse_book(save_book(book))
     except ParseError:  # then the delivery has failed as a whole, and a person sees it
         return
     assert list_lost(book, items, counts) == []
@@ -310,7 +310,7 @@ def test_blank_rows_above_and_columns_on_the_left_change_no_request(
             [],
         )
         try:
-            items, _ = parsed(saved(book))
+            items, _ = parse_book(save_book(book))
         except ParseError:
             return []
         # The texts are numbered by their places: only the words count.

@@ -12,7 +12,14 @@ from parsers.secure_message import layout, workbook
 from parsers.secure_message.layout import BESIDE_TABLE, DOUBTFUL, INCOMPLETE, NO_HEADINGS
 from parsers.secure_message.row import NO_SENDER, NO_TEXT
 from tests.support import workbooks
-from tests.support.workbooks import Edit, book, cell, needs_libreoffice, wide, xlsb
+from tests.support.workbooks import (
+    Edit,
+    build_book,
+    build_cell,
+    build_xlsb,
+    encode_wide,
+    needs_libreoffice,
+)
 
 HEADING: list[object] = ["Practice", "From", "Message"]
 FIRST: list[object] = ["Larkspur Clinic", "Ida Moss", "The remittance of June is missing."]
@@ -29,13 +36,13 @@ def read(raw: bytes) -> tuple[list[InboundItem], list[RejectedRow], SheetCounts]
     return items, [one for one in parsed if isinstance(one, RejectedRow)], counts
 
 
-def requests(*rows: list[object], edit: Edit | None = None) -> list[tuple[str, str, str]]:
-    items, rejected, _ = read(book(*rows, edit=edit))
+def parse_requests(*rows: list[object], edit: Edit | None = None) -> list[tuple[str, str, str]]:
+    items, rejected, _ = read(build_book(*rows, edit=edit))
     assert rejected == []
     return [(item.company, item.sender.name, item.text) for item in items]
 
 
-def sheet(made: openpyxl.Workbook) -> Worksheet:
+def get_sheet(made: openpyxl.Workbook) -> Worksheet:
     found = made.worksheets[0]
     assert isinstance(found, Worksheet)
     return found
@@ -61,12 +68,12 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
     alone: list[object] = [None, None, text]
     named: list[object] = ["Elm Dental", None, text]
     for rows in ([FIRST, alone], [alone, FIRST], [FIRST, alone, SECOND]):
-        items, rejected, counts = read(book(HEADING, *rows))
+        items, rejected, counts = read(build_book(HEADING, *rows))
         assert [row.reason for row in rejected] == [NO_SENDER]
         assert dict(rejected[0].values)["Message"] == text
         assert counts.footers == 0
         assert len(items) == len(rows) - 1
-    assert (named[0], "", text) in requests(HEADING, FIRST, named)
+    assert (named[0], "", text) in parse_requests(HEADING, FIRST, named)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
 def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(
     row: list[object],
 ) -> None:
-    items, rejected, counts = read(book(HEADING, FIRST, SECOND, [], row))
+    items, rejected, counts = read(build_book(HEADING, FIRST, SECOND, [], row))
     assert (len(items), rejected) == (2, [])
     assert (counts.footers, counts.footer_places, counts.blank) == (1, "5", 1)
 
@@ -97,7 +104,7 @@ def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(
 @pytest.mark.parametrize("footer", [["Total", None, 1], ["End of report"], ["Page 1 of 1"]])
 @pytest.mark.parametrize("note", ["Call Ann Archer about claim 7", "For internal use"])
 def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> None:
-    items, [rejected], counts = read(book(HEADING, FIRST, footer, [note]))
+    items, [rejected], counts = read(build_book(HEADING, FIRST, footer, [note]))
     assert (len(items), counts.footer_places) == (1, "3")
     assert (rejected.row, note in dict(rejected.values).values()) == (4, True)
 
@@ -124,14 +131,14 @@ def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> N
     ],
 )
 def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
-    _, [rejected], counts = read(book(HEADING, FIRST, row))
+    _, [rejected], counts = read(build_book(HEADING, FIRST, row))
     assert (rejected.row, rejected.reason) == (3, NO_TEXT)
     assert counts.footers == 0
 
 
 def test_a_footer_in_the_middle_of_a_table_is_none_but_for_page_numbers_and_totals() -> None:
     items, [rejected], counts = read(
-        book(HEADING, FIRST, ["Printed 1/5/2026"], ["Page 1"], ["Total", None, 1], SECOND)
+        build_book(HEADING, FIRST, ["Printed 1/5/2026"], ["Page 1"], ["Total", None, 1], SECOND)
     )
     assert (len(items), rejected.row, counts.footer_places) == (2, 3, "4-5")
 
@@ -139,12 +146,12 @@ def test_a_footer_in_the_middle_of_a_table_is_none_but_for_page_numbers_and_tota
 def test_a_total_that_the_workbook_declares_is_no_request() -> None:
     def declare(made: openpyxl.Workbook) -> None:
         table = DeclaredTable(displayName="Messages", ref="A1:C4", totalsRowCount=1)
-        sheet(made).add_table(table)
+        get_sheet(made).add_table(table)
 
     total: list[object] = ["Summe", None, "=SUBTOTAL(103,C2:C3)"]
-    assert len(requests(HEADING, FIRST, SECOND, total, edit=declare)) == 2
+    assert len(parse_requests(HEADING, FIRST, SECOND, total, edit=declare)) == 2
     words: list[object] = ["Summe", None, "is this the total?"]
-    assert requests(HEADING, FIRST, SECOND, words, edit=declare)[2][2] == "is this the total?"
+    assert parse_requests(HEADING, FIRST, SECOND, words, edit=declare)[2][2] == "is this the total?"
 
 
 # -- several tables ----
@@ -159,7 +166,7 @@ def test_tables_one_below_another_are_read_each_under_its_own_heading() -> None:
         ["Message", "Practice", "From", "Phone", "Status"],
         ["Lab.", "Oak Care", "Uma Reed", "555", "New"],
     ]
-    raw = book(["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third)
+    raw = build_book(["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third)
     items, rejected, counts = read(raw)
     assert rejected == []
     assert [(item.company, item.sender.name, item.text) for item in items] == [
@@ -178,14 +185,14 @@ def test_a_second_heading_far_below_begins_a_table_too() -> None:
         ["Date", "From", "Practice", "Message"],
         ["1/5/2026", "Theo", "Elm", "Fax."],
     ]
-    found = requests(HEADING, *many, *other)  # type: ignore[arg-type]
+    found = parse_requests(HEADING, *many, *other)  # type: ignore[arg-type]
     assert len(found) == 35
     assert found[-1] == ("Elm", "Theo", "Fax.")
 
 
 def test_a_heading_far_below_the_top_is_found_and_what_stands_above_is_rejected() -> None:
     above: list[list[object]] = [[f"a{n}", f"b{n}", f"c{n}"] for n in range(40)]
-    items, rejected, counts = read(book(*above, HEADING, FIRST))
+    items, rejected, counts = read(build_book(*above, HEADING, FIRST))
     assert [item.text for item in items] == [FIRST[2]]
     assert [row.row for row in rejected] == list(range(1, 41))
     assert {row.reason for row in rejected} == {NO_HEADINGS}
@@ -196,7 +203,9 @@ def test_a_second_heading_of_two_rows_that_begins_like_the_first() -> None:
     upper: list[object] = ["Practice", None, "Message", None]
     lower: list[object] = ["Name", "ID", "Date", "Text"]
     items, rejected, counts = read(
-        book(HEADING, FIRST, [], ["Done"], upper, lower, ["Oak Care", "42", "1/5/2026", "Lab."])
+        build_book(
+            HEADING, FIRST, [], ["Done"], upper, lower, ["Oak Care", "42", "1/5/2026", "Lab."]
+        )
     )
     assert (items[1].company, items[1].company_number, items[1].text) == ("Oak Care", "42", "Lab.")
     assert (rejected, counts.heading_places, counts.title_places) == ([], "1, 5-6", "4")
@@ -210,7 +219,7 @@ def test_a_second_heading_with_words_nobody_knows_is_one_and_is_shown_too(
     heading: list[object],
 ) -> None:
     values: list[object] = [f"Value {column}" for column in heading]
-    items, [rejected], _ = read(book(HEADING, FIRST, [], heading, values))
+    items, [rejected], _ = read(build_book(HEADING, FIRST, [], heading, values))
     assert (rejected.row, rejected.reason) == (4, DOUBTFUL)
     assert (items[1].company, items[1].text) == (
         "Value Clinic",
@@ -222,12 +231,16 @@ def test_a_second_heading_with_words_nobody_knows_is_one_and_is_shown_too(
     "text", ["Question?", "Comments, please", "Message 7", "Notes. Again.", "Ask a@x.example"]
 )
 def test_a_request_of_words_that_are_headings_is_a_request(text: str) -> None:
-    assert requests(HEADING, FIRST, ["Clinic", "Contact", text])[1] == ("Clinic", "Contact", text)
+    assert parse_requests(HEADING, FIRST, ["Clinic", "Contact", text])[1] == (
+        "Clinic",
+        "Contact",
+        text,
+    )
 
 
 def test_a_heading_repeated_on_every_page_begins_no_table_and_is_counted() -> None:
     items, rejected, counts = read(
-        book(HEADING, FIRST, ["Page 1 of 2"], HEADING, SECOND, ["Page 2 of 2"])
+        build_book(HEADING, FIRST, ["Page 1 of 2"], HEADING, SECOND, ["Page 2 of 2"])
     )
     assert (len(items), rejected) == (2, [])
     assert (counts.heading_places, counts.footer_places) == ("1, 4", "3, 6")
@@ -237,7 +250,7 @@ def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
     upper: list[object] = ["Practice", None, "Message", None]
     lower: list[object] = ["Name", "ID", "Date", "Text"]
     items, rejected, counts = read(
-        book(
+        build_book(
             upper,
             lower,
             ["Elm", "0042", "1/5/2026", "One."],
@@ -255,10 +268,10 @@ def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
 
 def test_a_message_of_the_word_message_is_one() -> None:
     assert (
-        requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2]
+        parse_requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2]
         == "Message"
     )
-    _, [rejected], _ = read(book(HEADING, FIRST, [None, None, "Message"]))
+    _, [rejected], _ = read(build_book(HEADING, FIRST, [None, None, "Message"]))
     assert rejected.reason == NO_SENDER
 
 
@@ -267,7 +280,7 @@ def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> No
         ["Practice", "Status", "Date"],
         ["Elm Dental", "Open", "1/5/2026"],
     ]
-    items, rejected, counts = read(book(HEADING, FIRST, [], *balances))
+    items, rejected, counts = read(build_book(HEADING, FIRST, [], *balances))
     assert len(items) == 1
     assert [(row.row, row.reason) for row in rejected] == [
         (row, INCOMPLETE.format(missing="the message text")) for row in (4, 5)
@@ -283,7 +296,7 @@ def test_tables_side_by_side_are_read_each_by_itself() -> None:
         [None, None, None, None, "Oak Care", "Uma", "Lab."],
     ]
     items, [rejected], _ = read(
-        book(heading, *rows, [None, "Ida", None, None, "Ash", "Bo", "Call."])
+        build_book(heading, *rows, [None, "Ida", None, None, "Ash", "Bo", "Call."])
     )
     assert {item.text for item in items} == {FIRST[2], SECOND[2], "Lab.", "Call."}
     assert {item.company for item in items} == {FIRST[0], SECOND[0], "Oak Care", "Ash"}
@@ -329,7 +342,7 @@ def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
     tables = met["words"]
     only_last: list[object] = [value if str(value).endswith(str(tables)) else None for value in row]
     only_last = [f"{value} again" if value else None for value in only_last]
-    items, rejected, _ = read(book(heading, row, only_last))
+    items, rejected, _ = read(build_book(heading, row, only_last))
     assert rejected == []
     expected = [(f"clinic {n}", f"person {n}", f"words {n}") for n in range(1, tables + 1)]
     again = (f"clinic {tables} again", f"person {tables} again", f"words {tables} again")
@@ -338,7 +351,7 @@ def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
 
 def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
     heading: list[object] = ["From", "Message", "From", "Message"]
-    items, [rejected], _ = read(book(heading, ["Ida", None, "Theo", "Fax."]))
+    items, [rejected], _ = read(build_book(heading, ["Ida", None, "Theo", "Fax."]))
     assert [(item.sender.name, item.text, item.details) for item in items] == [("Theo", "Fax.", ())]
     assert (rejected.reason, rejected.sheet) == (NO_TEXT, "Sheet, columns A to B")
 
@@ -357,7 +370,7 @@ def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
 )
 def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[object]) -> None:
     values: list[object] = [f"7{place} value" for place in range(len(more))]
-    items, rejected, _ = read(book([*HEADING, *more], [*FIRST, *values]))
+    items, rejected, _ = read(build_book([*HEADING, *more], [*FIRST, *values]))
     assert (len(items), rejected) == (1, [])
     assert (items[0].company, items[0].sender.name) == tuple(FIRST[:2])
 
@@ -380,7 +393,7 @@ def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
         [*left[2], *gap, *right],
         [*left[3], *gap, *heading],
     ]
-    items, rejected, counts = read(book(*rows))
+    items, rejected, counts = read(build_book(*rows))
     assert rejected == []
     assert [item.text for item in items if item.sender.name == "Ida"] == [
         str(row[2]).strip() for row in left
@@ -394,7 +407,7 @@ def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
 def test_a_table_on_the_left_may_begin_further_down_too() -> None:
     blank: list[object] = [None] * 4
     rows: list[list[object]] = [[*blank, *HEADING], [*blank, *FIRST], [*HEADING, None, *SECOND]]
-    items, rejected, _ = read(book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."]))
+    items, rejected, _ = read(build_book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."]))
     assert rejected == []
     assert {(item.company, item.text) for item in items} == {
         (FIRST[0], FIRST[2]),
@@ -407,14 +420,14 @@ def test_a_table_on_the_left_may_begin_further_down_too() -> None:
 def test_a_table_below_in_other_columns_begins_by_itself() -> None:
     blank: list[object] = [None] * 3
     items, _, _ = read(
-        book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND])
+        build_book(HEADING, FIRST, [], [*blank, "Oak"], [*blank, *HEADING], [*blank, *SECOND])
     )
     assert [item.text for item in items] == [FIRST[2], SECOND[2]]
 
 
 def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
     heading = ["From", "Practice", "Message", None, "Practice", "Count"]
-    items, _, _ = read(book(heading, ["Ida", None, "Please call.", None, "Elm Dental", 3]))
+    items, _, _ = read(build_book(heading, ["Ida", None, "Please call.", None, "Elm Dental", 3]))
     assert items[0].company == ""
     assert dict(items[0].details) == {"Practice": "Elm Dental", "Count": "3"}
 
@@ -424,7 +437,7 @@ def test_a_summary_beside_the_messages_lends_them_no_practice() -> None:
 
 def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
     def name(made: openpyxl.Workbook) -> None:
-        sheet(made).title = "Larkspur"
+        get_sheet(made).title = "Larkspur"
 
     titles: list[list[object]] = [
         ["Inbox of the week"],
@@ -433,7 +446,7 @@ def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
         ["Printed for", "Ida"],
     ]
     items, rejected, counts = read(
-        book(*titles, ["From", "Message"], ["Ida", "One."], ["Bo", "Two."], edit=name)
+        build_book(*titles, ["From", "Message"], ["Ida", "One."], ["Bo", "Two."], edit=name)
     )
     shown = (
         ("Above the table", "Inbox of the week\nPractice: Larkspur\nPrinted for Ida"),
@@ -451,7 +464,7 @@ def test_titles_right_above_a_further_heading_belong_to_what_follows(
 ) -> None:
     first: list[list[object]] = [[label.format("Elm")], ["From", "Message"], ["Ida", "One."]]
     then: list[list[object]] = [[label.format("Oak Care")], second, ["Bo", "Two."]]
-    items, rejected, counts = read(book(*first, *blank, *then))
+    items, rejected, counts = read(build_book(*first, *blank, *then))
     assert rejected == []
     assert [dict(item.details)["Above the table"] for item in items] == [
         label.format("Elm"),
@@ -463,7 +476,7 @@ def test_titles_right_above_a_further_heading_belong_to_what_follows(
 def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
     heading: list[object] = ["From", "Message"]
     rows: list[list[object]] = [["Ida", "One."], ["Page 1 of 2"], heading, ["Bo", "Two."]]
-    items, rejected, _ = read(book(["Practice: Elm"], heading, *rows))
+    items, rejected, _ = read(build_book(["Practice: Elm"], heading, *rows))
     assert rejected == []
     assert {dict(item.details)["Above the table"] for item in items} == {"Practice: Elm"}
 
@@ -471,7 +484,7 @@ def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
 def test_a_long_title_repeated_on_every_page_is_one() -> None:
     title: list[object] = ["Messages that came in from the first to the last of June."]
     items, rejected, counts = read(
-        book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND)
+        build_book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND)
     )
     assert (len(items), rejected, counts.title_places) == (2, [], "1, 5")
 
@@ -489,7 +502,7 @@ def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(
     note: str, second: list[object]
 ) -> None:
     rows: list[list[object]] = [["Practice: Elm"], ["From", "Message"], ["Ida", "One."], [], [note]]
-    items, [rejected], _ = read(book(*rows, second, ["Bo", "Two."]))
+    items, [rejected], _ = read(build_book(*rows, second, ["Bo", "Two."]))
     assert (rejected.row, note in dict(rejected.values).values()) == (5, True)
     assert [item.details for item in items] == [(("Above the table", "Practice: Elm"),), ()]
 
@@ -498,29 +511,31 @@ def test_a_title_that_reaches_under_the_message_heading_is_rejected_and_shown_be
     heading: list[object] = ["From", "Message", "Date"]
     above: list[list[object]] = [heading, ["Ida", "One.", "1/5/2026"], ["Total", 1], []]
     below: list[list[object]] = [["Oak Care", "account 12"], heading, ["Bo", "Two.", "1/6/2026"]]
-    items, [rejected], _ = read(book(*above, *below))
+    items, [rejected], _ = read(build_book(*above, *below))
     assert (rejected.row, rejected.reason) == (5, layout.DOUBTFUL_TITLE)
     assert [item.details for item in items] == [(), (("Above the table", "Oak Care account 12"),)]
     without_blank = [row for row in [*above, *below] if row]
-    assert ("", "Oak Care", "account 12") in requests(*without_blank)
+    assert ("", "Oak Care", "account 12") in parse_requests(*without_blank)
 
 
 @pytest.mark.parametrize("gap", [[], [None]])
 def test_titles_over_tables_side_by_side_belong_to_the_one_below_them(gap: list[object]) -> None:
     heading = ["From", "Message", *gap, "From", "Message"]
     values = ["Ida", "One.", *gap, "Bo", "Two."]
-    items, _, _ = read(book(["Practice: Elm", None, *gap, "Practice: Oak"], heading, values))
+    items, _, _ = read(build_book(["Practice: Elm", None, *gap, "Practice: Oak"], heading, values))
     assert [dict(item.details)["Above the table"] for item in items] == [
         "Practice: Elm",
         "Practice: Oak",
     ]
-    items, _, _ = read(book(["All of June"], heading, values))
+    items, _, _ = read(build_book(["All of June"], heading, values))
     assert [dict(item.details)["Above the table"] for item in items] == ["All of June"] * 2
 
 
 @pytest.mark.parametrize("name", ["Sheet", "Sheet1", "Tabelle 2", "Export", "table_3"])
 def test_a_usual_sheet_name_is_not_shown(name: str) -> None:
-    items, _, _ = read(book(HEADING, FIRST, edit=lambda made: setattr(sheet(made), "title", name)))
+    items, _, _ = read(
+        build_book(HEADING, FIRST, edit=lambda made: setattr(get_sheet(made), "title", name))
+    )
     assert items[0].details == ()
 
 
@@ -530,39 +545,39 @@ def test_what_stands_around_a_table_makes_no_other_request_of_a_row() -> None:
         for row in (["Everything"], HEADING, FIRST):
             second.append(row)
 
-    items, rejected, _ = read(book(HEADING, FIRST, edit=again))
+    items, rejected, _ = read(build_book(HEADING, FIRST, edit=again))
     assert (len(items), rejected) == (1, [])
     assert items[0].caveats[0] == "no e-mail address given"
 
 
 def test_a_long_text_above_a_table_is_no_title() -> None:
-    _, [rejected], counts = read(book(["Please call us. " * 20], HEADING, FIRST))
+    _, [rejected], counts = read(build_book(["Please call us. " * 20], HEADING, FIRST))
     assert (rejected.row, counts.titles) == (1, 0)
 
 
 def test_two_cells_right_above_a_second_heading_are_a_request_without_its_text() -> None:
     _, [rejected], counts = read(
-        book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"])
+        build_book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"])
     )
     assert (rejected.row, rejected.reason, counts.titles) == (3, NO_TEXT, 0)
 
 
 def test_what_stands_beside_a_table_alone_is_rejected_with_its_column() -> None:
-    _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
+    _, [rejected], _ = read(build_book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
     assert (rejected.reason, rejected.values[-1]) == (BESIDE_TABLE, ("Column E", "call Ida"))
 
 
 def test_a_corrected_row_that_stood_under_no_heading_can_be_read() -> None:
-    _, [rejected], _ = read(book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
+    _, [rejected], _ = read(build_book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
     labels: list[object] = [label for label, _ in rejected.values]
-    assert requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]
+    assert parse_requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]
 
 
 def test_rows_that_differ_only_in_their_details_are_two_requests() -> None:
     heading: list[object] = ["Practice", "From", "Message", "Patient Name"]
     ann: list[object] = ["Elm", "Bo", "Call.", "Ann A."]
     jo: list[object] = ["Elm", "Bo", "Call.", "Jo B."]
-    items, _, counts = read(book(heading, ann, jo, jo))
+    items, _, counts = read(build_book(heading, ann, jo, jo))
     assert [item.details[0][1] for item in items] == ["Ann A.", "Jo B."]
     assert workbook.OTHER_DETAILS in items[1].caveats
     assert (counts.items, counts.repeated) == (2, 1)
@@ -570,7 +585,7 @@ def test_rows_that_differ_only_in_their_details_are_two_requests() -> None:
 
 def test_places_of_very_many_headings_stay_short() -> None:
     pages = [row for number in range(60) for row in (HEADING, ["Elm", "Bo", f"Message {number}"])]
-    _, _, counts = read(book(*pages))
+    _, _, counts = read(build_book(*pages))
     assert counts.headings == 60
     assert counts.heading_places.endswith(", …")
     assert len(counts.heading_places) < 120
@@ -594,14 +609,14 @@ REQUESTS = [
 
 
 def merge(made: openpyxl.Workbook) -> None:
-    sheet(made).merge_cells("A2:A4")
-    sheet(made).merge_cells("B2:B3")
+    get_sheet(made).merge_cells("A2:A4")
+    get_sheet(made).merge_cells("B2:B3")
 
 
 def test_a_merged_cell_counts_for_every_row_it_covers() -> None:
-    assert requests(*MERGED, edit=merge) == REQUESTS
-    utf16 = workbooks.rewritten(
-        book(*MERGED, edit=merge),
+    assert parse_requests(*MERGED, edit=merge) == REQUESTS
+    utf16 = workbooks.rewrite_part(
+        build_book(*MERGED, edit=merge),
         "xl/worksheets/sheet1.xml",
         lambda xml: xml.decode().encode("utf-16"),
     )
@@ -612,14 +627,14 @@ def test_a_merged_cell_counts_for_every_row_it_covers() -> None:
 @needs_libreoffice
 @pytest.mark.parametrize("kind", ["xls", "ods", "html", "xlsx"])
 def test_a_merged_cell_counts_in_other_formats_too(kind: str, tmp_path: Path) -> None:
-    items, _, _ = read(workbooks.saved_as(kind, book(*MERGED, edit=merge), tmp_path))
+    items, _, _ = read(workbooks.save_as(kind, build_book(*MERGED, edit=merge), tmp_path))
     assert [(item.company, item.sender.name, item.text) for item in items] == REQUESTS
 
 
 def test_a_merged_cell_counts_in_a_binary_workbook() -> None:
     def line(number: int, *texts: str) -> bytes:
-        filled = (cell(6, at, wide(text)) for at, text in enumerate(texts) if text)
-        return workbooks.row(number, *filled)
+        filled = (build_cell(6, at, encode_wide(text)) for at, text in enumerate(texts) if text)
+        return workbooks.build_row(number, *filled)
 
     rows = b"".join(
         line(at, *(str(text or "") for text in texts)) for at, texts in enumerate(MERGED)
@@ -629,7 +644,7 @@ def test_a_merged_cell_counts_in_a_binary_workbook() -> None:
     ) + workbooks.record(
         176, (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + (b"\1" + bytes(3)) * 2
     )
-    items, _, _ = read(xlsb(rows, [], [], after=area))
+    items, _, _ = read(build_xlsb(rows, [], [], after=area))
     assert [(item.company, item.sender.name, item.text) for item in items] == REQUESTS
 
 
@@ -658,18 +673,18 @@ def test_a_merged_cell_counts_in_a_spreadsheet_of_excel_2003() -> None:
 def test_rows_inside_of_a_merged_area_are_no_rows_of_their_own() -> None:
     def area(made: openpyxl.Workbook) -> None:
         for column in "ABC":
-            sheet(made).merge_cells(f"{column}2:{column}3")
+            get_sheet(made).merge_cells(f"{column}2:{column}3")
 
-    items, rejected, counts = read(book(HEADING, FIRST, [], SECOND, edit=area))
+    items, rejected, counts = read(build_book(HEADING, FIRST, [], SECOND, edit=area))
     assert (len(items), rejected, counts.blank) == (2, [], 1)
     assert "this message stands in the file" not in " ".join(items[0].caveats)
 
 
 def test_a_merged_heading_is_no_value_of_the_rows_below() -> None:
     def tall(made: openpyxl.Workbook) -> None:
-        sheet(made).merge_cells("A1:A2")
+        get_sheet(made).merge_cells("A1:A2")
 
-    _, [rejected], _ = read(book(HEADING, [None, None, "Who is this?"], FIRST, edit=tall))
+    _, [rejected], _ = read(build_book(HEADING, [None, None, "Who is this?"], FIRST, edit=tall))
     assert rejected.reason == NO_SENDER
 
 
@@ -677,7 +692,7 @@ def test_hidden_sheets_are_named() -> None:
     def hide(made: openpyxl.Workbook) -> None:
         made.create_sheet("Old messages").sheet_state = "hidden"
 
-    stream = workbook.stream(book(HEADING, FIRST, edit=hide))
+    stream = workbook.stream(build_book(HEADING, FIRST, edit=hide))
     list(stream)
     assert [(one.sheet, one.hidden, one.rows) for one in stream.sheets] == [
         ("Sheet", False, 2),
@@ -686,6 +701,6 @@ def test_hidden_sheets_are_named() -> None:
 
 
 def test_counts_of_a_sheet_have_no_text_of_a_message() -> None:
-    _, _, counts = read(book(["Ida Moss called"], HEADING, FIRST, ["Page 1"]))
+    _, _, counts = read(build_book(["Ida Moss called"], HEADING, FIRST, ["Page 1"]))
     assert "Moss" not in repr(counts)
     assert layout.SHEET_LABEL not in repr(counts.title_places)

@@ -17,35 +17,47 @@ from parsers.spreadsheets.formats import xlsx_sheet
 from parsers.spreadsheets.formats.model import Cell, Row
 from parsers.spreadsheets.reader import Table
 from parsers.text import dates
-from tests.parsers.secure_message.test_workbook import HEADER, ROW, book, cells, line, one, read
+from tests.parsers.secure_message.test_workbook import (
+    HEADER,
+    ROW,
+    build_book,
+    build_line,
+    build_with_cells,
+    parse_one,
+    read,
+)
 
 GERMAN: list[object] = ["Datum", "Klinik", "Anliegen", "Nr"]
 GERMAN_ROW: list[object] = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]
 
 
-def rejected(*rows: list[object], sheet: str = "Sheet") -> list[RejectedRow]:
+def parse_rejected(*rows: list[object], sheet: str = "Sheet") -> list[RejectedRow]:
     def name(made: openpyxl.Workbook) -> None:
         made.worksheets[0].title = sheet
 
-    return [row for row in workbook.stream(book(*rows, edit=name)) if isinstance(row, RejectedRow)]
+    return [
+        row for row in workbook.stream(build_book(*rows, edit=name)) if isinstance(row, RejectedRow)
+    ]
 
 
-def under(profile: Profile, *rows: list[object], zone: str = "America/New_York") -> InboundItem:
-    (item,) = workbook.parse(book(*rows), Options(profiles=(profile,), time_zone=zone))
+def parse_under(
+    profile: Profile, *rows: list[object], zone: str = "America/New_York"
+) -> InboundItem:
+    (item,) = workbook.parse(build_book(*rows), Options(profiles=(profile,), time_zone=zone))
     return item
 
 
-def fingerprint(*rows: list[object]) -> str:
+def get_fingerprint(*rows: list[object]) -> str:
     texts = [{at: str(text) for at, text in enumerate(row, start=1) if text} for row in rows]
     return headings.parse_heading(texts, 0, None, has_two_rows=len(rows) > 1).fingerprint
 
 
-def saved(**more: object) -> Profile:
+def make_profile(**more: object) -> Profile:
     columns = (("datum", "sent_at"), ("klinik", "company"), ("anliegen", "body"), ("nr", ""))
     given: dict[str, object] = {
         "name": "north",
         "columns": columns,
-        "fingerprint": fingerprint(GERMAN),
+        "fingerprint": get_fingerprint(GERMAN),
         **more,
     }
     return Profile(**given)  # type: ignore[arg-type]  # as the tests say it
@@ -56,9 +68,9 @@ def saved(**more: object) -> Profile:
 
 def test_headings_nobody_knows_are_asked_for_and_then_read_by_their_profile() -> None:
     with pytest.raises(ParseError, match=r"^mapping needed: .*`intake map FILE`"):
-        workbook.parse(book(GERMAN, GERMAN_ROW))
-    item = under(
-        saved(date_order="dmy", time_zone="America/Chicago"), ["Bericht"], GERMAN, GERMAN_ROW
+        workbook.parse(build_book(GERMAN, GERMAN_ROW))
+    item = parse_under(
+        make_profile(date_order="dmy", time_zone="America/Chicago"), ["Bericht"], GERMAN, GERMAN_ROW
     )
     assert (item.company, item.text) == ("Nordklinik", "Bitte helfen.")
     assert item.sent_at == datetime(2026, 1, 5, 16, tzinfo=UTC)
@@ -69,19 +81,19 @@ def test_a_profile_for_these_headings_goes_before_all_that_is_known_otherwise() 
     swapped = Profile(
         name="x",
         columns=(("message", "subject"), ("subject", "body")),
-        fingerprint=fingerprint(HEADER),
+        fingerprint=get_fingerprint(HEADER),
     )
-    item = under(swapped, HEADER, ROW)
+    item = parse_under(swapped, HEADER, ROW)
     assert (item.subject, item.text) == ("Please look.", "Claim 1")
     general = Profile(name="y", columns=(("subject", "category"),))
     options = Options(profiles=(general, swapped))
-    assert workbook.parse(book(HEADER, ROW), options)[0].text == "Claim 1"
-    assert workbook.parse(book([*HEADER, "More"], ROW), options)[0].category == "Claim 1"
+    assert workbook.parse(build_book(HEADER, ROW), options)[0].text == "Claim 1"
+    assert workbook.parse(build_book([*HEADER, "More"], ROW), options)[0].category == "Claim 1"
 
 
 def test_a_column_that_a_profile_strikes_is_none_of_ours() -> None:
-    strike = Profile(name="x", columns=(("contact", ""),), fingerprint=fingerprint(HEADER))
-    item = under(strike, HEADER, ROW)
+    strike = Profile(name="x", columns=(("contact", ""),), fingerprint=get_fingerprint(HEADER))
+    item = parse_under(strike, HEADER, ROW)
     assert item.sender.name == ""
     assert item.details == (("Contact", "Pat Doe"),)
 
@@ -90,16 +102,16 @@ def test_synonyms_serve_every_workbook_that_has_one_of_them_and_no_other() -> No
     other = Profile(
         name="x", columns=(("anliegen", "body"), ("klinik", "company")), date_order="dmy"
     )
-    assert under(
+    assert parse_under(
         other, ["Klinik", "Received", "Anliegen"], ["N", "5/1/2026", "T"]
     ).sent_at == datetime(2026, 1, 5, 5, tzinfo=UTC)
-    item = under(other, ["Practice", "Received", "Message"], ["N", "5/1/2026", "T"])
+    item = parse_under(other, ["Practice", "Received", "Message"], ["N", "5/1/2026", "T"])
     assert item.sent_at == datetime(2026, 5, 1, 4, tzinfo=UTC)
 
 
 def test_a_profile_without_headings_is_for_all_other_workbooks() -> None:
     context = Profile(name="context", date_order="dmy", defaults=(("category", "Billing"),))
-    item = under(context, HEADER, ["5/1/2026", *ROW[1:]])
+    item = parse_under(context, HEADER, ["5/1/2026", *ROW[1:]])
     assert item.sent_at == datetime(2026, 1, 5, 5, tzinfo=UTC)
     assert item.category == "Billing"
 
@@ -111,41 +123,46 @@ def test_defaults_stand_where_a_row_has_no_value_and_nowhere_else() -> None:
         ("email", "n@x.example"),
         ("phone", "555"),
     )
-    item = under(saved(defaults=given), GERMAN, [None, None, "Bitte"])
+    item = parse_under(make_profile(defaults=given), GERMAN, [None, None, "Bitte"])
     assert (item.company, item.company_number, item.sender.email, item.phone) == (
         "Nordklinik",
         "42",
         "n@x.example",
         "555",
     )
-    other = under(saved(defaults=given), GERMAN, GERMAN_ROW)
+    other = parse_under(make_profile(defaults=given), GERMAN, GERMAN_ROW)
     assert (other.company, other.company_number) == (
         "Nordklinik",
         "",
     )  # the number may be another practice's
-    assert under(saved(defaults=given), GERMAN, [None, "Other", "Bitte"]).company_number == ""
+    assert (
+        parse_under(make_profile(defaults=given), GERMAN, [None, "Other", "Bitte"]).company_number
+        == ""
+    )
 
 
 def test_a_default_may_stand_for_the_one_column_a_source_has_not() -> None:
     columns = (("anliegen", "body"),)
     profile = Profile(name="x", columns=columns, defaults=(("company", "Nordklinik"),))
-    assert under(profile, ["Anliegen"], ["Bitte"]).company == "Nordklinik"
+    assert parse_under(profile, ["Anliegen"], ["Bitte"]).company == "Nordklinik"
     with pytest.raises(ParseError, match="mapping needed"):
-        under(Profile(name="x", defaults=(("company", "Nordklinik"),)), ["Message"], ["Bitte"])
+        parse_under(
+            Profile(name="x", defaults=(("company", "Nordklinik"),)), ["Message"], ["Bitte"]
+        )
 
 
 def test_the_time_zone_of_the_options_counts_where_no_profile_names_one() -> None:
-    assert under(saved(), GERMAN, GERMAN_ROW, zone="America/Denver").sent_at == datetime(
-        2026, 5, 1, 16, tzinfo=UTC
-    )
+    assert parse_under(
+        make_profile(), GERMAN, GERMAN_ROW, zone="America/Denver"
+    ).sent_at == datetime(2026, 5, 1, 16, tzinfo=UTC)
 
 
 def test_a_fingerprint_is_of_what_headings_say_not_of_how_they_are_written() -> None:
-    assert fingerprint(["Date", "Practice Name"]) == fingerprint(
+    assert get_fingerprint(["Date", "Practice Name"]) == get_fingerprint(
         [None, " DATE:", None, "practiceName"]
     )
-    assert fingerprint(["Date", "Practice Name"]) != fingerprint(["Practice Name", "Date"])
-    assert fingerprint(["Date"], ["Practice"]) != fingerprint(["Date", "Practice"])
+    assert get_fingerprint(["Date", "Practice Name"]) != get_fingerprint(["Practice Name", "Date"])
+    assert get_fingerprint(["Date"], ["Practice"]) != get_fingerprint(["Date", "Practice"])
 
 
 def test_a_profile_of_a_heading_of_two_rows() -> None:
@@ -156,8 +173,8 @@ def test_a_profile_of_a_heading_of_two_rows() -> None:
         ("klinik nr", "company_number"),
         ("text anliegen", "body"),
     )
-    profile = Profile(name="x", columns=mapped, fingerprint=fingerprint(upper, lower))
-    item = under(profile, ["Report"], upper, lower, ["Nord", 42, "Bitte", "5/1/2026"])
+    profile = Profile(name="x", columns=mapped, fingerprint=get_fingerprint(upper, lower))
+    item = parse_under(profile, ["Report"], upper, lower, ["Nord", 42, "Bitte", "5/1/2026"])
     assert (item.company, item.company_number, item.text) == ("Nord", "42", "Bitte")
     assert item.details == (("Datum", "5/1/2026"), ("Above the table", "Report"))
 
@@ -184,7 +201,7 @@ def test_dates_that_can_be_read_two_ways(text: str, order: str, day: str | None)
 
 
 def test_a_row_that_is_no_request_is_rejected_with_its_place_and_stops_no_other() -> None:
-    rows = list(workbook.stream(book(HEADER, ROW, [None, "Sunrise"], [*ROW[:5], "Second."])))
+    rows = list(workbook.stream(build_book(HEADER, ROW, [None, "Sunrise"], [*ROW[:5], "Second."])))
     items = [row.text for row in rows if isinstance(row, InboundItem)]
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert items == ["Please look.", "Second."]
@@ -204,7 +221,7 @@ def test_a_row_that_is_no_request_is_rejected_with_its_place_and_stops_no_other(
     ],
 )
 def test_what_makes_a_row_no_request(row: list[object], cell: str, reason: str) -> None:
-    [wrong] = rejected(HEADER, row)
+    [wrong] = parse_rejected(HEADER, row)
     assert wrong.cell == cell
     assert reason in wrong.reason
 
@@ -221,18 +238,21 @@ def test_what_makes_a_row_no_request(row: list[object], cell: str, reason: str) 
     ],
 )
 def test_everything_milder_is_an_item_with_a_caveat(row: list[object]) -> None:
-    assert rejected(HEADER, row) == []
-    assert one(HEADER, row).caveats
+    assert parse_rejected(HEADER, row) == []
+    assert parse_one(HEADER, row).caveats
 
 
 def test_a_file_of_such_rows_alone_is_no_empty_file() -> None:
-    assert [row.row for row in rejected(HEADER, [None, "Sunrise"], [None, "Sunset"])] == [2, 3]
+    assert [row.row for row in parse_rejected(HEADER, [None, "Sunrise"], [None, "Sunset"])] == [
+        2,
+        3,
+    ]
     with pytest.raises(ParseError, match=r"no row of the file is a request: row 2: neither"):
-        workbook.parse(book(HEADER, [None, "Sunrise"]))
+        workbook.parse(build_book(HEADER, [None, "Sunrise"]))
 
 
 def test_who_asks_for_the_items_alone_hears_of_the_others() -> None:
-    item = one(HEADER, ROW, [None, "Sunrise"])
+    item = parse_one(HEADER, ROW, [None, "Sunrise"])
     assert item.caveats == (
         f"1 rows of the file are no requests and were not read: row 3: {NO_TEXT}",
     )
@@ -264,7 +284,7 @@ def test_patient_data_stands_among_the_details_under_a_label_of_its_own() -> Non
         "Status",
         "Flagged",
     ]
-    item = one(
+    item = parse_one(
         header, ["Pat", "Claim", "Text", "Jo Roe", 77, "1/2/1990", "Dr. Who", "Unread", True]
     )
     assert dict(item.details) == {
@@ -281,28 +301,28 @@ def test_patient_data_stands_among_the_details_under_a_label_of_its_own() -> Non
 def test_attachments_are_links_each_by_itself() -> None:
     header: list[object] = ["From", "Message", "Attachments"]
     two = "https://k.example/a?x=1,2; https://k.example/b, eob.pdf"
-    assert one(header, ["Pat", "x", two]).details == (
+    assert parse_one(header, ["Pat", "x", two]).details == (
         ("Attachments 1 of 2", "https://k.example/a?x=1,2"),
         ("Attachments 2 of 2", "https://k.example/b"),
         ("Attachments", "eob.pdf"),
     )
-    assert one(header, ["Pat", "x", "https://k.example/a"]).details == (
+    assert parse_one(header, ["Pat", "x", "https://k.example/a"]).details == (
         ("Attachments", "https://k.example/a"),
     )
     assert (
-        one(header, ["Pat", "x", "javascript:alert(1), a b.pdf"]).details[0][1]
+        parse_one(header, ["Pat", "x", "javascript:alert(1), a b.pdf"]).details[0][1]
         == "javascript:alert(1), a b.pdf"
     )
 
 
 def test_a_practice_known_by_its_number_alone_is_shown_by_it() -> None:
     header: list[object] = ["Practice", "Practice ID", "Message"]
-    assert one(header, ["Sunrise", 42, "x"]).details == ()
-    assert one(header, [None, 42, "x"]).details == (("Practice ID", "42"),)
+    assert parse_one(header, ["Sunrise", 42, "x"]).details == ()
+    assert parse_one(header, [None, 42, "x"]).details == (("Practice ID", "42"),)
 
 
 def test_a_column_without_a_heading_is_named_as_in_excel() -> None:
-    assert one(HEADER, [*ROW, "beside"]).details == (("Column G", "beside"),)
+    assert parse_one(HEADER, [*ROW, "beside"]).details == (("Column G", "beside"),)
 
 
 def test_a_message_id_that_looks_like_ours_hides_nothing() -> None:
@@ -326,7 +346,12 @@ def test_rows_repeated_further_down_are_counted_at_the_end() -> None:
 
 def test_a_damaged_cell_rejects_its_row_and_is_named() -> None:
     bad = '<row r="3"><c r="ZZZZ3" t="inlineStr"><is><t>x</t></is></c></row>'
-    raw = cells(line(1, "From", "Message") + line(2, "Pat", "one") + bad + line(4, "Pat", "two"))
+    raw = build_with_cells(
+        build_line(1, "From", "Message")
+        + build_line(2, "Pat", "one")
+        + bad
+        + build_line(4, "Pat", "two")
+    )
     rows = list(workbook.stream(raw))
     [wrong] = [row for row in rows if isinstance(row, RejectedRow)]
     assert (wrong.row, wrong.reason.partition(":")[0]) == (
@@ -343,28 +368,30 @@ def test_quotes_that_do_not_match_cost_one_line() -> None:
     assert len(rows) == 3
 
 
-def linked(places: dict[str, str], *rows: list[object]) -> InboundItem:
+def parse_linked(places: dict[str, str], *rows: list[object]) -> InboundItem:
     def link(made: openpyxl.Workbook) -> None:
         for cell, address in places.items():
             made.worksheets[0][cell].hyperlink = address
 
-    return one(*rows, edit=link)
+    return parse_one(*rows, edit=link)
 
 
 def test_a_message_id_that_leads_somewhere_is_the_link_to_the_original() -> None:
-    item = linked(
+    item = parse_linked(
         {"A2": "https://k.example/1"}, ["Message ID", "From", "Message"], ["M-1", "Pat", "x"]
     )
     assert (item.external_id, item.link, item.details) == ("M-1", "https://k.example/1", ())
 
 
 def test_an_address_behind_a_name_is_whom_to_answer() -> None:
-    item = linked({"A2": "mailto:pat@x.example?subject=x"}, ["From", "Message"], ["Pat Doe", "x"])
+    item = parse_linked(
+        {"A2": "mailto:pat@x.example?subject=x"}, ["From", "Message"], ["Pat Doe", "x"]
+    )
     assert item.sender == Address("Pat Doe", "pat@x.example")
 
 
 def test_where_any_other_cell_leads_is_a_detail() -> None:
-    item = linked(
+    item = parse_linked(
         {"B2": "https://e.example/a", "C2": "https://e.example/b"},
         ["From", "Message", "Attachments"],
         ["Pat", "x", "eob.pdf"],
@@ -380,12 +407,12 @@ def test_where_any_other_cell_leads_is_a_detail() -> None:
 # -- large files ----
 
 
-def endless(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
+def yield_endless_rows(monkeypatch: pytest.MonkeyPatch, rows: Iterator[Row]) -> None:
     table = Table("Sheet", lambda: rows, CellReader([]))
     monkeypatch.setattr(workbook, "open_tables", lambda *_: ([table], []))
 
 
-def row(number: int, *texts: str) -> Row:
+def make_row(number: int, *texts: str) -> Row:
     return Row(
         number, hidden=False, cells={at: Cell("s", text) for at, text in enumerate(texts, start=1)}
     )
@@ -394,10 +421,11 @@ def row(number: int, *texts: str) -> Row:
 def test_a_file_is_handed_on_before_it_has_been_read_to_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    endless(
+    yield_endless_rows(
         monkeypatch,
         itertools.chain(
-            [row(1, "From", "Message")], (row(n, "Pat", f"m{n}") for n in itertools.count(2))
+            [make_row(1, "From", "Message")],
+            (make_row(n, "Pat", f"m{n}") for n in itertools.count(2)),
         ),
     )
     items = list(itertools.islice(workbook.stream(b""), 3_000))
@@ -406,8 +434,8 @@ def test_a_file_is_handed_on_before_it_has_been_read_to_its_end(
 
 def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     long = "x" * 10_000
-    rows = (row(n, "Pat", f"{n} {long}") for n in range(2, 6_000))
-    endless(monkeypatch, itertools.chain([row(1, "From", "Message")], rows))
+    rows = (make_row(n, "Pat", f"{n} {long}") for n in range(2, 6_000))
+    yield_endless_rows(monkeypatch, itertools.chain([make_row(1, "From", "Message")], rows))
     results = workbook.stream(b"")
     next(results)
     tracemalloc.start()
@@ -420,9 +448,9 @@ def test_memory_does_not_grow_with_the_texts_of_a_file(monkeypatch: pytest.Monke
 
 
 def test_a_damaged_file_is_refused_before_its_first_row() -> None:
-    rows = "".join(line(n, f"Pat {n}", "Text") for n in range(2, 3_000))
+    rows = "".join(build_line(n, f"Pat {n}", "Text") for n in range(2, 3_000))
     with pytest.raises(ParseError, match="damaged"):
-        next(workbook.stream(cells(f"{line(1, 'From', 'Message')}{rows}<row><c>")))
+        next(workbook.stream(build_with_cells(f"{build_line(1, 'From', 'Message')}{rows}<row><c>")))
 
 
 def test_no_more_rows_than_can_be_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from parsers.secure_message import workbook
 from parsers.secure_message.layout import BESIDE_TABLE, NO_HEADINGS
 from parsers.spreadsheets import reader
 from parsers.text import dates
-from tests.support.workbooks import Edit, book, rewritten
+from tests.support.workbooks import Edit, build_book, rewrite_part
 
 HEADER = ["Date", "Practice", "Contact", "Email", "Subject", "Message"]
 ROW: list[object] = [
@@ -33,36 +33,38 @@ ROW: list[object] = [
 SHEET = "xl/worksheets/sheet1.xml"
 
 
-def cells(xml: str) -> bytes:
+def build_with_cells(xml: str) -> bytes:
     """A workbook whose first sheet holds this XML in its sheetData."""
     head = (
         '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
     )
-    return rewritten(book(HEADER), SHEET, lambda _: f"{head}{xml}</sheetData></worksheet>".encode())
+    return rewrite_part(
+        build_book(HEADER), SHEET, lambda _: f"{head}{xml}</sheetData></worksheet>".encode()
+    )
 
 
-def line(number: int, *texts: str) -> str:
+def build_line(number: int, *texts: str) -> str:
     inner = "".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in texts)
     return f'<row r="{number}">{inner}</row>'
 
 
 def read(*rows: list[object], edit: Edit | None = None) -> list[InboundItem]:
-    return workbook.parse(book(*rows, edit=edit))
+    return workbook.parse(build_book(*rows, edit=edit))
 
 
-def one(*rows: list[object], edit: Edit | None = None) -> InboundItem:
+def parse_one(*rows: list[object], edit: Edit | None = None) -> InboundItem:
     (item,) = read(*rows, edit=edit)
     return item
 
 
-def why(raw: bytes) -> str:
+def get_refusal(raw: bytes) -> str:
     with pytest.raises(ParseError) as refused:
         workbook.parse(raw)
     return str(refused.value)
 
 
 def test_a_row_is_an_item() -> None:
-    item = one(HEADER, ROW)
+    item = parse_one(HEADER, ROW)
     assert item.format is Format.SECURE_MESSAGE
     assert item.sender == Address("Pat Doe", "pat@clinic.example")
     assert (item.company, item.subject, item.text) == ("Sunrise Clinic", "Claim 1", "Please look.")
@@ -99,7 +101,7 @@ def test_every_column_has_its_place() -> None:
         "Billing",
     ]
     row += ["Jo Roe", 7, "Help", "555", "Telemedicine", "https://k.example/1", "eob.pdf", "Dr. Who"]
-    item = one(header, row)
+    item = parse_one(header, row)
     assert (item.external_id, item.thread_id, item.company_number) == ("M-1", "T-9", "42")
     assert item.sender == Address("Pat Doe", "pat@x.example")
     assert item.to == (Address("Billing"),)
@@ -130,7 +132,7 @@ def test_every_column_has_its_place() -> None:
     ],
 )
 def test_headings_are_known_however_they_are_written(header: list[object]) -> None:
-    item = one(header, ROW)
+    item = parse_one(header, ROW)
     assert (item.company, item.sender.name, item.subject, item.text) == (
         "Sunrise Clinic",
         "Pat Doe",
@@ -141,7 +143,7 @@ def test_headings_are_known_however_they_are_written(header: list[object]) -> No
 
 
 def test_columns_may_stand_in_any_order_below_titles() -> None:
-    item = one(
+    item = parse_one(
         ["Secure Messages"],
         [],
         ["Printed for", "Sunrise"],
@@ -153,7 +155,7 @@ def test_columns_may_stand_in_any_order_below_titles() -> None:
 
 def test_a_heading_of_two_rows_with_merged_cells() -> None:
     upper: list[object] = ["Practice", None, "Message", None]
-    item = one(
+    item = parse_one(
         upper, ["Name", "ID", "Date", "Text"], ["Sunrise", "0042", "1/5/2026", "Please look."]
     )
     assert (item.company, item.company_number, item.text) == ("Sunrise", "0042", "Please look.")
@@ -161,29 +163,29 @@ def test_a_heading_of_two_rows_with_merged_cells() -> None:
 
 
 def test_a_number_of_messages_is_not_the_message() -> None:
-    item = one(["Message #", "Practice", "Message"], [1001, "Sunrise", "Please look."])
+    item = parse_one(["Message #", "Practice", "Message"], [1001, "Sunrise", "Please look."])
     assert (item.external_id, item.text) == ("1001", "Please look.")
 
 
 def test_columns_of_the_same_name_are_both_kept() -> None:
-    item = one([*HEADER, "Message", "Subject"], [*ROW, "And this.", "Claim 2"])
+    item = parse_one([*HEADER, "Message", "Subject"], [*ROW, "And this.", "Claim 2"])
     assert item.text == "Please look.\n\nAnd this."
     assert item.details == (("Subject", "Claim 2"),)
 
 
 def test_no_heading_is_never_guessed() -> None:
-    assert why(book(ROW, ROW)).startswith("mapping needed: ")
-    message = why(book(HEADER[:5], ROW[:5]))
+    assert get_refusal(build_book(ROW, ROW)).startswith("mapping needed: ")
+    message = get_refusal(build_book(HEADER[:5], ROW[:5]))
     assert message.startswith(
         "mapping needed: no column found for the message text; `intake map FILE`"
     )
-    assert "the practice or the sender" in why(book(["Date", "Message"], ["x", "y"]))
+    assert "the practice or the sender" in get_refusal(build_book(["Date", "Message"], ["x", "y"]))
 
 
 def test_a_heading_without_rows_is_no_success() -> None:
-    assert why(book(HEADER)).startswith("no rows found")
-    assert why(book(HEADER, [" ", None, "\t"])).startswith("no rows found")
-    assert why(book()).startswith("mapping needed: ")
+    assert get_refusal(build_book(HEADER)).startswith("no rows found")
+    assert get_refusal(build_book(HEADER, [" ", None, "\t"])).startswith("no rows found")
+    assert get_refusal(build_book()).startswith("mapping needed: ")
 
 
 def test_blank_rows_repeated_headings_and_footers_are_no_messages() -> None:
@@ -203,11 +205,13 @@ def test_blank_rows_repeated_headings_and_footers_are_no_messages() -> None:
 
 
 def test_a_message_that_begins_like_a_footer_is_one() -> None:
-    assert one(HEADER, ["", "Total Care", "", "", "", "Total is wrong"]).text == "Total is wrong"
+    assert (
+        parse_one(HEADER, ["", "Total Care", "", "", "", "Total is wrong"]).text == "Total is wrong"
+    )
 
 
 def test_a_row_without_text_is_an_item_with_a_caveat() -> None:
-    item = one(HEADER, [None, "Sunrise", "Pat", None, "Denied", None])
+    item = parse_one(HEADER, [None, "Sunrise", "Pat", None, "Denied", None])
     assert item.text == ""
     assert "no message text in this row" in item.caveats
     assert "no e-mail address given" in item.caveats
@@ -221,7 +225,7 @@ def test_identity_survives_another_export_in_another_order() -> None:
 
 
 def test_equal_rows_are_one_item_and_counted() -> None:
-    item = one(HEADER, ROW, ROW, ROW)
+    item = parse_one(HEADER, ROW, ROW, ROW)
     assert item.caveats == ("this message stands in the file 3 times",)
 
 
@@ -236,7 +240,9 @@ def test_one_message_id_for_two_messages_hides_neither() -> None:
 
 @pytest.mark.parametrize("number", [1, "2"])
 def test_a_row_counter_under_id_is_no_identity(number: object) -> None:
-    assert one(["ID", "From", "Message"], [number, "Pat", "one"]).external_id.startswith("row-")
+    assert parse_one(["ID", "From", "Message"], [number, "Pat", "one"]).external_id.startswith(
+        "row-"
+    )
 
 
 def test_numbers_are_shown_as_excel_shows_them() -> None:
@@ -244,7 +250,7 @@ def test_numbers_are_shown_as_excel_shows_them() -> None:
         made.worksheets[0]["A2"].number_format = "00000"
 
     header = ["Practice ID", "Message ID", "From", "Message", "Balance", "Paid"]
-    item = one(header, [123, 1234567890123456789, "Pat", "Text", 12.5, True], edit=zeros)
+    item = parse_one(header, [123, 1234567890123456789, "Pat", "Text", 12.5, True], edit=zeros)
     assert item.company_number == "00123"
     rounded = {"Message ID": "1234567890123457024"}
     assert dict(item.details) == {
@@ -258,7 +264,7 @@ def test_numbers_are_shown_as_excel_shows_them() -> None:
 
 
 def test_a_formula_without_value_is_a_caveat_and_never_blank_silently() -> None:
-    item = one(HEADER, [*ROW[:4], "=1+1", "Please look."])
+    item = parse_one(HEADER, [*ROW[:4], "=1+1", "Please look."])
     assert item.subject == ""
     assert item.caveats == (
         "subject: a formula without a stored value: open the file in Excel and save it",
@@ -266,8 +272,8 @@ def test_a_formula_without_value_is_a_caveat_and_never_blank_silently() -> None:
 
 
 def test_a_formula_with_its_value_is_the_value() -> None:
-    raw = cells(
-        line(1, *HEADER)
+    raw = build_with_cells(
+        build_line(1, *HEADER)
         + '<row r="2"><c r="B2" t="str"><f>HYPERLINK("http://e.example","x")</f><v>Sunrise</v></c>'
         '<c r="F2" t="inlineStr"><is><t>Text</t></is></c></row>'
     )
@@ -286,7 +292,7 @@ def test_a_formula_with_its_value_is_the_value() -> None:
     ],
 )
 def test_dates_are_found_typed_serial_or_as_text(value: object, year: int | None) -> None:
-    item = one(HEADER, [value, *ROW[1:]])
+    item = parse_one(HEADER, [value, *ROW[1:]])
     assert (item.sent_at.year if item.sent_at else None) == year
     assert ("date: a date that cannot be read" in item.caveats) == (year is None)
     assert bool(item.details) == (year is None)
@@ -297,7 +303,7 @@ def test_the_1904_calendar() -> None:
         made.epoch = CALENDAR_MAC_1904
 
     for value in (datetime.fromisoformat("2026-01-05T10:00"), 44_565.416666666664):
-        assert one(HEADER, [value, *ROW[1:]], edit=mac).sent_at == datetime(
+        assert parse_one(HEADER, [value, *ROW[1:]], edit=mac).sent_at == datetime(
             2026, 1, 5, 15, tzinfo=UTC
         )
 
@@ -332,9 +338,9 @@ def test_a_time_of_day_alone() -> None:
 
 
 def test_text_is_decoded_and_cleaned() -> None:
-    raw = cells(
-        line(1, *HEADER)
-        + line(
+    raw = build_with_cells(
+        build_line(1, *HEADER)
+        + build_line(
             2,
             "",
             "\xa0Sunrise_x0020_Clinic ",
@@ -353,8 +359,8 @@ def test_rich_text_is_flattened_and_phonetic_guides_are_left_out() -> None:
         "<is><r><t>Pat</t></r><r><rPr><b/></rPr><t> Doe</t></r><rPh sb='0'"
         " eb='1'><t>PHON</t></rPh></is>"
     )
-    raw = cells(
-        line(1, "From", "Message")
+    raw = build_with_cells(
+        build_line(1, "From", "Message")
         + f'<row><c t="inlineStr">{name}</c><c t="inlineStr"><is><t>x</t></is></c></row>'
     )
     (item,) = workbook.parse(raw)
@@ -369,7 +375,7 @@ def test_hidden_rows_are_read_and_hidden_sheets_are_not() -> None:
         secret.append([*ROW[:5], "hidden"])
         secret.sheet_state = "veryHidden"
 
-    item = one(HEADER, ROW, edit=hide)
+    item = parse_one(HEADER, ROW, edit=hide)
     assert item.caveats == (
         "this row is hidden in the sheet",
         "a hidden sheet of the file was not read",
@@ -392,14 +398,14 @@ def test_every_visible_sheet_with_headings_is_read() -> None:
 
 
 def test_what_an_address_column_holds_besides_is_kept() -> None:
-    item = one(HEADER, [*ROW[:3], "a@x.example; b@y.example", *ROW[4:]])
+    item = parse_one(HEADER, [*ROW[:3], "a@x.example; b@y.example", *ROW[4:]])
     assert item.sender.email == "a@x.example"
     assert item.details == (("Email", "a@x.example; b@y.example"),)
     assert item.caveats == ("several e-mail addresses given: the first is used",)
 
 
 def test_a_link_is_a_web_address_or_a_detail() -> None:
-    item = one(["From", "Message", "Link"], ["Pat", "x", "javascript:alert(1)"])
+    item = parse_one(["From", "Message", "Link"], ["Pat", "x", "javascript:alert(1)"])
     assert item.link == ""
     assert item.details == (("Link", "javascript:alert(1)"),)
 
@@ -440,39 +446,47 @@ def test_delimited_text_is_read_where_its_headings_are_certain(
         (b"PK\x03\x04 not a zip", "a damaged workbook"),
         (b"Dear desk,\nplease help", "mapping needed: "),
         (
-            rewritten(book(HEADER), "[Content_Types].xml", lambda _: None),
+            rewrite_part(build_book(HEADER), "[Content_Types].xml", lambda _: None),
             "a zip, but not an Excel workbook",
         ),
         (
-            rewritten(
-                book(HEADER),
+            rewrite_part(
+                build_book(HEADER),
                 "[Content_Types].xml",
                 lambda x: x.replace(b"spreadsheetml.sheet", b"wordprocessingml.x"),
             ),
             "Word",
         ),
         (
-            rewritten(
-                book(HEADER), "[Content_Types].xml", lambda x: x + b"<!-- -->".replace(b"-", b"-")
+            rewrite_part(
+                build_book(HEADER),
+                "[Content_Types].xml",
+                lambda x: x + b"<!-- -->".replace(b"-", b"-"),
             ).replace(b"PK\x03\x04", b"MZ\x03\x04", 1),
             "not an Excel workbook",
         ),
-        (rewritten(book(HEADER, ROW), SHEET, lambda _: None), "a damaged workbook"),
-        (rewritten(book(HEADER, ROW), SHEET, lambda x: x[: len(x) - 60]), "a damaged workbook"),
-        (rewritten(book(HEADER, ROW), SHEET, lambda _: b"\x80\x00\x81\x00"), "a damaged workbook"),
+        (rewrite_part(build_book(HEADER, ROW), SHEET, lambda _: None), "a damaged workbook"),
         (
-            rewritten(
-                book(HEADER, ROW),
+            rewrite_part(build_book(HEADER, ROW), SHEET, lambda x: x[: len(x) - 60]),
+            "a damaged workbook",
+        ),
+        (
+            rewrite_part(build_book(HEADER, ROW), SHEET, lambda _: b"\x80\x00\x81\x00"),
+            "a damaged workbook",
+        ),
+        (
+            rewrite_part(
+                build_book(HEADER, ROW),
                 "xl/_rels/workbook.xml.rels",
                 lambda x: x.replace(b"Target=", b'TargetMode="External" Target='),
             ),
             "kept elsewhere",
         ),
-        (cells("<row><c>" + "<a>" * 100_000), "a damaged workbook"),
+        (build_with_cells("<row><c>" + "<a>" * 100_000), "a damaged workbook"),
     ],
 )
 def test_an_unreadable_file_is_refused_with_its_kind_and_the_remedy(raw: bytes, words: str) -> None:
-    message = why(raw)
+    message = get_refusal(raw)
     assert words in message
     assert "Sunrise" not in message
 
@@ -504,31 +518,31 @@ def test_a_document_type_is_refused_in_any_part_and_encoding(part: str, encoding
             encoding
         )
 
-    assert "document type" in why(rewritten(book(HEADER, ROW), part, declare))
+    assert "document type" in get_refusal(rewrite_part(build_book(HEADER, ROW), part, declare))
 
 
 def test_bombs_are_stopped_while_they_unpack() -> None:
-    assert "far more than it may" in why(
-        rewritten(book(HEADER, ROW), "docProps/app.xml", lambda _: b" " * 2**23)
+    assert "far more than it may" in get_refusal(
+        rewrite_part(build_book(HEADER, ROW), "docProps/app.xml", lambda _: b" " * 2**23)
     )
-    assert "far more than it may" in why(
-        rewritten(
-            book(HEADER, ROW), SHEET, lambda x: x.replace(b"<row", b"\n" * 2**23 + b"<row", 1)
+    assert "far more than it may" in get_refusal(
+        rewrite_part(
+            build_book(HEADER, ROW), SHEET, lambda x: x.replace(b"<row", b"\n" * 2**23 + b"<row", 1)
         )
     )
 
 
 def test_a_header_that_lies_about_a_size_is_not_believed() -> None:
-    raw = bytearray(book(HEADER, ROW))
+    raw = bytearray(build_book(HEADER, ROW))
     at = raw.index(b"PK\x01\x02")
     raw[at + 24 : at + 28] = (1).to_bytes(4, "little")
-    assert "damaged" in why(bytes(raw))
+    assert "damaged" in get_refusal(bytes(raw))
 
 
 @pytest.mark.parametrize("claim", [b'ref="A1"', b'ref="A1:XFD1048576"', b'ref="ZZZZZ1:A-5"', b""])
 def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
-    raw = rewritten(
-        book(HEADER, ROW, [*ROW[:5], "Second."]),
+    raw = rewrite_part(
+        build_book(HEADER, ROW, [*ROW[:5], "Second."]),
         SHEET,
         lambda x: re.sub(rb'ref="[A-Z0-9:]+"', claim, x, count=1),
     )
@@ -536,9 +550,9 @@ def test_a_sheet_s_claim_of_its_size_is_ignored(claim: bytes) -> None:
 
 
 def test_a_cell_far_away_costs_nothing_and_is_a_caveat() -> None:
-    raw = cells(
-        line(1, *HEADER)
-        + line(2, *map(str, ROW))
+    raw = build_with_cells(
+        build_line(1, *HEADER)
+        + build_line(2, *map(str, ROW))
         + '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
     )
     far, item = workbook.stream(raw)
@@ -549,8 +563,8 @@ def test_a_cell_far_away_costs_nothing_and_is_a_caveat() -> None:
 
 def test_strict_workbooks_are_not_read_as_empty() -> None:
     strict = b"http://purl.oclc.org/ooxml/spreadsheetml/main"
-    raw = rewritten(
-        book(HEADER, ROW),
+    raw = rewrite_part(
+        build_book(HEADER, ROW),
         SHEET,
         lambda x: x.replace(b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", strict),
     )
@@ -572,7 +586,7 @@ table = st.lists(
 @settings(deadline=None, max_examples=30)
 @given(table)
 def test_cells_are_the_ones_openpyxl_reads(rows: list[list[object]]) -> None:
-    raw = book(*rows)
+    raw = build_book(*rows)
     tables, _ = reader.find_tables(raw, DEFAULT_OPTIONS)
     ours = {
         (row.number, column): cell.text
@@ -599,7 +613,7 @@ def assert_same(text: str, value: object) -> None:
             assert text == str(value) or "_x" in str(value)
 
 
-GOOD = book(HEADER, ROW, [date(2026, 1, 5), "B", 1.5, "x@y.example", "=1+1", "Text"])
+GOOD = build_book(HEADER, ROW, [date(2026, 1, 5), "B", 1.5, "x@y.example", "=1+1", "Text"])
 
 
 @settings(deadline=None, max_examples=150)
@@ -626,7 +640,7 @@ SHEET_XML = zipfile.ZipFile(io.BytesIO(GOOD)).read(SHEET)
     ),
 )
 def test_nothing_but_parse_error_on_damaged_sheets(at: int, cut: int, put: bytes) -> None:
-    assert_only_parse_error(rewritten(GOOD, SHEET, lambda x: x[:at] + put + x[at + cut :]))
+    assert_only_parse_error(rewrite_part(GOOD, SHEET, lambda x: x[:at] + put + x[at + cut :]))
 
 
 @settings(deadline=None, max_examples=100)

@@ -18,14 +18,21 @@ from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_S
 from parsers.spreadsheets.formats.xml import Probe
 from parsers.spreadsheets.reader import find_tables
 from tests.support import workbooks
-from tests.support.workbooks import book, locked, needs_libreoffice, read, saved_as, texts
+from tests.support.workbooks import (
+    build_book,
+    lock_workbook,
+    needs_libreoffice,
+    read,
+    read_texts,
+    save_as,
+)
 
 HEADER: list[object] = ["Date", "Practice ID", "From", "Message", "SSN", "State", "Time", "Sum"]
 SENT = dt.datetime.fromisoformat("2026-01-05T10:01")
 KINDS = ["xlsx", "xls", "ods"]
 
 
-def as_meant(made: openpyxl.Workbook) -> None:
+def format_cells(made: openpyxl.Workbook) -> None:
     """Formats, a link, a hidden row and hidden sheets."""
     sheet = made.worksheets[0]
     sheet.title = "Messages"
@@ -39,11 +46,11 @@ def as_meant(made: openpyxl.Workbook) -> None:
     late["C5"], late["D5"], late["D7"] = "From", "Message", "far down"
 
 
-SOURCE = book(
+SOURCE = build_book(
     HEADER,
     [SENT, 42, "Pat é", "Line one\nline two", 12345678, "#N/A", dt.time(14, 30), "=1+1"],
     [SENT, 7, "Jo", " second ", 987654321, True, None, 12.5],
-    edit=as_meant,
+    edit=format_cells,
 )
 
 
@@ -51,7 +58,7 @@ SOURCE = book(
 def same(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     if workbooks.LIBREOFFICE is None:
         pytest.skip("no LibreOffice: apt-get install libreoffice-calc-nogui")
-    return saved_as(request.param, SOURCE, tmp_path_factory.mktemp(request.param))
+    return save_as(request.param, SOURCE, tmp_path_factory.mktemp(request.param))
 
 
 def test_a_workbook_says_the_same_however_it_is_saved(same: bytes) -> None:
@@ -119,8 +126,8 @@ def test_every_cell_is_where_an_independent_reader_sees_it(same: bytes) -> None:
 
 
 def test_a_locked_workbook_opens_with_one_of_the_passwords() -> None:
-    raw = locked(book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
-    assert texts(raw, Options(passwords=("other", "dogs & cats"))) == [
+    raw = lock_workbook(build_book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
+    assert read_texts(raw, Options(passwords=("other", "dogs & cats"))) == [
         ["From", "Message"],
         ["Pat", "Help"],
     ]
@@ -130,7 +137,7 @@ def test_a_locked_workbook_opens_with_one_of_the_passwords() -> None:
     ("passwords", "why"), [((), ole_container.LOCKED), (("wrong",), ole_container.NOT_UNLOCKED)]
 )
 def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str) -> None:
-    raw = locked(book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
+    raw = lock_workbook(build_book(["From", "Message"], ["Pat", "Help"]), "dogs & cats")
     with pytest.raises(ParseError, match="a password-protected workbook") as refused:
         find_tables(raw, Options(passwords=passwords))
     assert str(refused.value) == why
@@ -139,12 +146,15 @@ def test_a_locked_workbook_says_what_to_do(passwords: tuple[str, ...], why: str)
 
 @needs_libreoffice
 def test_an_old_workbook_that_is_locked_opens_with_its_password(tmp_path: Path) -> None:
-    raw = workbooks.locked_old(
-        saved_as("xls", book(["From", "Message"], ["Pat", "Help"]), tmp_path), "dogs"
+    raw = workbooks.lock_old_workbook(
+        save_as("xls", build_book(["From", "Message"], ["Pat", "Help"]), tmp_path), "dogs"
     )
     assert b"F\0r\0o\0m" not in raw
     assert b"From" not in raw
-    assert texts(raw, Options(passwords=("cats", "dogs"))) == [["From", "Message"], ["Pat", "Help"]]
+    assert read_texts(raw, Options(passwords=("cats", "dogs"))) == [
+        ["From", "Message"],
+        ["Pat", "Help"],
+    ]
     for passwords, why in (((), ole_container.LOCKED), (("cats",), ole_container.NOT_UNLOCKED)):
         with pytest.raises(ParseError) as refused:
             find_tables(raw, Options(passwords=passwords))
@@ -152,41 +162,45 @@ def test_an_old_workbook_that_is_locked_opens_with_its_password(tmp_path: Path) 
 
 
 def test_a_workbook_excel_opens_without_asking_needs_no_password() -> None:
-    assert texts(locked(book(["From"]), "VelvetSweatshop")) == [["From"]]
+    assert read_texts(lock_workbook(build_book(["From"]), "VelvetSweatshop")) == [["From"]]
 
 
 # -- .xlsb ----
 
 
-def binary() -> bytes:
-    shared, number, real = (lambda at, i: workbooks.cell(7, at, struct.pack("<I", i))), 2, 5
-    rows = workbooks.row(0, shared(0, 0), shared(1, 1), shared(2, 2))
-    rows += workbooks.row(
+def build_binary() -> bytes:
+    shared, number, real = (lambda at, i: workbooks.build_cell(7, at, struct.pack("<I", i))), 2, 5
+    rows = workbooks.build_row(0, shared(0, 0), shared(1, 1), shared(2, 2))
+    rows += workbooks.build_row(
         1,
-        workbooks.cell(number, 0, struct.pack("<I", 42 << 2 | 2), style=1),
-        workbooks.cell(real, 1, struct.pack("<d", 46027.5), style=2),
-        workbooks.cell(6, 2, workbooks.wide("Line one\nline two")),
-        workbooks.cell(3, 3, b"\x2a"),
-        workbooks.cell(4, 4, b"\x01"),
-        workbooks.cell(9, 5, struct.pack("<dH", 0.5, 0)),
-        workbooks.cell(number, 6, struct.pack("<I", (1234 << 2 | 3))),
+        workbooks.build_cell(number, 0, struct.pack("<I", 42 << 2 | 2), style=1),
+        workbooks.build_cell(real, 1, struct.pack("<d", 46027.5), style=2),
+        workbooks.build_cell(6, 2, workbooks.encode_wide("Line one\nline two")),
+        workbooks.build_cell(3, 3, b"\x2a"),
+        workbooks.build_cell(4, 4, b"\x01"),
+        workbooks.build_cell(9, 5, struct.pack("<dH", 0.5, 0)),
+        workbooks.build_cell(number, 6, struct.pack("<I", (1234 << 2 | 3))),
         hidden=True,
     )
-    link = struct.pack("<IIII", 1, 1, 2, 2) + workbooks.wide("hyperlink1") + workbooks.wide("") * 3
-    return workbooks.xlsb(
+    link = (
+        struct.pack("<IIII", 1, 1, 2, 2)
+        + workbooks.encode_wide("hyperlink1")
+        + workbooks.encode_wide("") * 3
+    )
+    return workbooks.build_xlsb(
         rows,
         ["Practice ID", "Date", "Message"],
         ["00000", "m/d/yyyy h:mm"],
         after=workbooks.record(494, link),
         states=(0, 1),
-        sheet_rels=workbooks.related(hyperlink1="https://k.example/1").replace(
+        sheet_rels=workbooks.build_relationships(hyperlink1="https://k.example/1").replace(
             "Target", 'TargetMode="External" Target'
         ),
     )
 
 
 def test_a_binary_workbook() -> None:
-    raw = binary()
+    raw = build_binary()
     found, notes = find_tables(raw, DEFAULT_OPTIONS)
     assert ([table.name for table in found], notes) == (
         ["Sheet1"],
@@ -201,7 +215,9 @@ def test_a_binary_workbook() -> None:
 
 
 def test_the_binary_workbook_is_one_for_an_independent_reader() -> None:
-    theirs = python_calamine.load_workbook(io.BytesIO(binary())).get_sheet_by_index(0).to_python()
+    theirs = (
+        python_calamine.load_workbook(io.BytesIO(build_binary())).get_sheet_by_index(0).to_python()
+    )
     assert theirs[0][:3] == ["Practice ID", "Date", "Message"]
     assert theirs[1][:3] == [
         42,
@@ -216,7 +232,7 @@ def test_the_binary_workbook_is_one_for_an_independent_reader() -> None:
 )
 def test_a_binary_part_cut_short_ends_before_the_first_row(part: str) -> None:
     with pytest.raises(ParseError, match="a damaged workbook"):
-        find_tables(workbooks.rewritten(binary(), part, lambda x: x[:-5]), DEFAULT_OPTIONS)
+        find_tables(workbooks.rewrite_part(build_binary(), part, lambda x: x[:-5]), DEFAULT_OPTIONS)
 
 
 # -- .xlsx ----
@@ -224,9 +240,11 @@ def test_a_binary_part_cut_short_ends_before_the_first_row(part: str) -> None:
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
 
-def sheet(xml: str) -> bytes:
+def build_sheet(xml: str) -> bytes:
     whole = f'<worksheet xmlns="{MAIN}"><sheetData>{xml}</sheetData></worksheet>'
-    return workbooks.rewritten(book(["x"]), "xl/worksheets/sheet1.xml", lambda _: whole.encode())
+    return workbooks.rewrite_part(
+        build_book(["x"]), "xl/worksheets/sheet1.xml", lambda _: whole.encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,18 +262,22 @@ def sheet(xml: str) -> bytes:
     ],
 )  # fmt: skip
 def test_a_damaged_cell_is_flawed_and_the_others_are_read(xml: str, flaws: dict[int, str]) -> None:
-    (first, after) = read(sheet(xml + '<row r="7"><c><v>9</v></c></row>'))
+    (first, after) = read(build_sheet(xml + '<row r="7"><c><v>9</v></c></row>'))
     assert {at: value.flaw for at, value in first.items()} == flaws
     assert {at: (value.text, value.flaw) for at, value in after.items()} == {1: ("9", "")}
 
 
 def test_a_row_numbered_twice_does_not_make_the_next_ones_wrong() -> None:
-    raw = sheet("".join(f'<row r="{number}"><c><v>{number}</v></c></row>' for number in (5, 5, 6)))
+    raw = build_sheet(
+        "".join(f'<row r="{number}"><c><v>{number}</v></c></row>' for number in (5, 5, 6))
+    )
     assert [row[1].flaw for row in read(raw)] == ["", MISNUMBERED, ""]
 
 
 def test_a_text_beyond_all_bounds_is_cut_and_said() -> None:
-    raw = sheet(f'<row><c t="inlineStr"><is><t>{"M" * 1_100_000}</t></is></c><c><v>1</v></c></row>')
+    raw = build_sheet(
+        f'<row><c t="inlineStr"><is><t>{"M" * 1_100_000}</t></is></c><c><v>1</v></c></row>'
+    )
     ((long, short),) = (row.values() for row in read(raw))
     assert (len(long.text), short.text) == (1_000_000, "1")
     assert "1,000,000 characters" in long.flaw
@@ -270,19 +292,19 @@ def test_a_text_beyond_all_bounds_is_cut_and_said() -> None:
 def test_a_part_that_is_malformed_ends_it_before_the_first_row(
     part: str, change: workbooks.Change
 ) -> None:
-    raw = workbooks.book_with_shared_texts(["From"], ["From"])
-    assert texts(raw, table=1) == [["From"]]
+    raw = workbooks.build_book_with_shared_texts(["From"], ["From"])
+    assert read_texts(raw, table=1) == [["From"]]
     with pytest.raises(ParseError, match="a damaged workbook"):
-        find_tables(workbooks.rewritten(raw, part, change), DEFAULT_OPTIONS)
+        find_tables(workbooks.rewrite_part(raw, part, change), DEFAULT_OPTIONS)
 
 
 def test_parts_that_are_not_read_may_be_malformed() -> None:
-    raw = book(
+    raw = build_book(
         ["From"], edit=lambda made: setattr(made.create_sheet("Second"), "sheet_state", "hidden")
     )
     for part in ("docProps/core.xml", "xl/theme/theme1.xml", "xl/worksheets/sheet2.xml"):
-        raw = workbooks.rewritten(raw, part, lambda x: x[:-20])
-    assert texts(raw) == [["From"]]
+        raw = workbooks.rewrite_part(raw, part, lambda x: x[:-20])
+    assert read_texts(raw) == [["From"]]
 
 
 def test_links_behind_cells_and_in_formulas_are_kept() -> None:
@@ -290,7 +312,7 @@ def test_links_behind_cells_and_in_formulas_are_kept() -> None:
         made.worksheets[0]["B2"].hyperlink = "https://files.example/1?a=1&b=2"
         made.worksheets[0]["A2"].hyperlink = "#Sheet!A1"
 
-    raw = book(["From", "Attachments"], ["Pat", "eob.pdf"], edit=link)
+    raw = build_book(["From", "Attachments"], ["Pat", "eob.pdf"], edit=link)
     _, row = read(raw)
     assert (row[1].link, row[2].text, row[2].link) == (
         "",
@@ -298,12 +320,14 @@ def test_links_behind_cells_and_in_formulas_are_kept() -> None:
         "https://files.example/1?a=1&b=2",
     )
     formula = '<f>HYPERLINK("https://files.example/2","eob")</f>'
-    ((cell,),) = (r.values() for r in read(sheet(f'<row><c t="str">{formula}<v>eob</v></c></row>')))
+    ((cell,),) = (
+        r.values() for r in read(build_sheet(f'<row><c t="str">{formula}<v>eob</v></c></row>'))
+    )
     assert (cell.text, cell.link) == ("eob", "https://files.example/2")
     ((cell,),) = (
         r.values()
         for r in read(
-            sheet('<row><c t="str"><f>HYPERLINK("file:///etc","x")</f><v>x</v></c></row>')
+            build_sheet('<row><c t="str"><f>HYPERLINK("file:///etc","x")</f><v>x</v></c></row>')
         )
     )
     assert cell.link == ""
@@ -317,12 +341,14 @@ def test_nesting_is_counted_right_wherever_a_part_is_cut() -> None:
     probe.feed(b"", last=True)
     assert (probe.root, probe.is_damaged, probe.deep) == ("a", False, False)
     with pytest.raises(ParseError):
-        find_tables(sheet("<a>" * 10_000 + "</a>" * 10_000), DEFAULT_OPTIONS)
+        find_tables(build_sheet("<a>" * 10_000 + "</a>" * 10_000), DEFAULT_OPTIONS)
 
 
 def test_a_million_empty_rows_cost_little() -> None:
     rows = "".join(f'<row r="{number}" ht="15"/>' for number in range(2, 1_000_000))
-    raw = sheet(f'<row r="1"><c><v>1</v></c></row>{rows}<row r="1048576"><c><v>2</v></c></row>')
+    raw = build_sheet(
+        f'<row r="1"><c><v>1</v></c></row>{rows}<row r="1048576"><c><v>2</v></c></row>'
+    )
     (table,), _ = find_tables(raw, DEFAULT_OPTIONS)
     assert [row.number for row in table.rows()] == [1, 1_048_576]
 
@@ -331,8 +357,10 @@ def test_a_million_empty_rows_cost_little() -> None:
 def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(
     tmp_path: Path,
 ) -> None:
-    raw = saved_as(
-        "xls", book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")), tmp_path
+    raw = save_as(
+        "xls",
+        build_book(["From"], ["Pat"], edit=lambda made: made.create_sheet("Second")),
+        tmp_path,
     )
     stream = ole_container.open_container(raw, ())
     starts = [start - 4 for kind, start, _ in iter_records(stream, 0) if kind == 0x809]
@@ -354,7 +382,7 @@ def test_an_old_workbook_of_many_texts(tmp_path: Path) -> None:
         [f"text {number} " + "é€漢"[number % 3] * (number % 50), number / 3]
         for number in range(4_000)
     ]
-    raw = saved_as("xls", book(*rows), tmp_path)
+    raw = save_as("xls", build_book(*rows), tmp_path)
     found = read(raw)
     assert [row[1].text for row in found] == [str(text).strip() for text, _ in rows]
     assert all(

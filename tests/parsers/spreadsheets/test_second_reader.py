@@ -16,7 +16,7 @@ from parsers.spreadsheets.reader import find_tables
 from parsers.spreadsheets.text_workbook import write_workbook
 from parsers.text import normalize
 from tests.support import workbooks
-from tests.support.workbooks import book, needs_libreoffice, saved_as
+from tests.support.workbooks import build_book, needs_libreoffice, save_as
 
 HOSTILE = (
     Path(os.environ.get("INTAKE_HOSTILE") or Path(__file__).parents[4] / "shared" / "hostile")
@@ -32,23 +32,23 @@ EXCEPTIONS = {
 Cells = dict[tuple[str, int, int], object]
 
 
-def ours(raw: bytes) -> Cells:
+def read_by_ours(raw: bytes) -> Cells:
     found, _ = find_tables(raw, DEFAULT_OPTIONS)
     return {
-        (table.name, row.number, column): plain(table.cells.read_value(cell))
+        (table.name, row.number, column): simplify(table.cells.read_value(cell))
         for table in found for row in table.rows() for column, cell in row.cells.items()
         if table.cells.read_value(cell).text
     }  # fmt: skip
 
 
-def plain(value: Value) -> object:
+def simplify(value: Value) -> object:
     try:
         return value.moment or float(value.text)
     except ValueError:
         return value.text
 
 
-def theirs(raw: bytes) -> Cells:
+def read_by_theirs(raw: bytes) -> Cells:
     made = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
     found: Cells = {}
     for sheet in made.worksheets:
@@ -57,12 +57,12 @@ def theirs(raw: bytes) -> Cells:
             sheet.reset_dimensions()
             for row in sheet.iter_rows():
                 for cell in row:
-                    if cell.value is not None and (shown := as_ours(cell.value)) != "":
+                    if cell.value is not None and (shown := convert_to_ours(cell.value)) != "":
                         found[sheet.title, cell.row, cell.column] = shown
     return found
 
 
-def as_ours(value: object) -> object:
+def convert_to_ours(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -79,12 +79,12 @@ def as_ours(value: object) -> object:
 
 
 def assert_same(raw: bytes) -> None:
-    mine = ours(raw)
-    assert mine == theirs(raw)
+    mine = read_by_ours(raw)
+    assert mine == read_by_theirs(raw)
     assert mine
 
 
-def every_kind_of_cell() -> bytes:
+def build_every_kind_of_cell() -> bytes:
     def edit(made: openpyxl.Workbook) -> None:
         sheet = made.worksheets[0]
         sheet["A3"].number_format = "m/d/yyyy h:mm"
@@ -94,7 +94,7 @@ def every_kind_of_cell() -> bytes:
         far["ZZ500"] = "far away"
         made.create_sheet("Secret").sheet_state = "hidden"
 
-    return book(
+    return build_book(
         ["Text", "Number", "Date", "Time", "Yes", "Error", "Spaces"],
         [
             "é漢😀",
@@ -113,11 +113,11 @@ def every_kind_of_cell() -> bytes:
 
 
 def test_every_kind_of_cell() -> None:
-    assert_same(every_kind_of_cell())
+    assert_same(build_every_kind_of_cell())
 
 
 def test_texts_in_a_part_of_their_own() -> None:
-    assert_same(workbooks.book_with_shared_texts(["From", "é & <b>"], ["Message"]))
+    assert_same(workbooks.build_book_with_shared_texts(["From", "é & <b>"], ["Message"]))
 
 
 def test_a_workbook_of_ours() -> None:
@@ -128,7 +128,7 @@ def test_a_workbook_of_ours() -> None:
 
 @needs_libreoffice
 def test_a_workbook_that_libreoffice_saved(tmp_path: Path) -> None:
-    assert_same(saved_as("xlsx", every_kind_of_cell(), tmp_path))
+    assert_same(save_as("xlsx", build_every_kind_of_cell(), tmp_path))
 
 
 @pytest.mark.skipif(
@@ -141,11 +141,11 @@ def test_hostile_workbooks_that_both_read() -> None:
     for path in sorted(HOSTILE.glob("*.xlsx")):
         raw = path.read_bytes()
         try:
-            mine = ours(raw)
+            mine = read_by_ours(raw)
         except ParseError:
             continue
         try:
-            other = theirs(raw)
+            other = read_by_theirs(raw)
         except Exception:  # noqa: BLE001, S112 - what openpyxl does not read is no second opinion
             continue
         compared += 1

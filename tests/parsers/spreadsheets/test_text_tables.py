@@ -16,7 +16,7 @@ from parsers.spreadsheets.cell_values import ERROR, UNSOLVED
 from parsers.spreadsheets.formats import delimited
 from parsers.spreadsheets.reader import find_tables
 from tests.support import workbooks
-from tests.support.workbooks import read, texts
+from tests.support.workbooks import read, read_texts
 
 LATIN = "From,Message\r\nPat,Ünïcode – ok\r\n"
 TWO = [["From", "Message"], ["Pat", "Ünïcode – ok"]]
@@ -26,7 +26,7 @@ TWO = [["From", "Message"], ["Pat", "Ünïcode – ok"]]
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
 )
 def test_the_encoding_is_told_by_the_bytes(encoding: str) -> None:
-    assert texts(LATIN.encode(encoding)) == TWO
+    assert read_texts(LATIN.encode(encoding)) == TWO
 
 
 def test_letters_that_are_not_western_are_told_by_how_many_there_are() -> None:
@@ -34,7 +34,7 @@ def test_letters_that_are_not_western_are_told_by_how_many_there_are() -> None:
         ["От", "Сообщение"],
         ["Пэт", "помогите с этим счётом пожалуйста"],  # noqa: RUF001  # Russian
     ]
-    assert texts("\r\n".join(";".join(row) for row in table).encode("cp1251")) == table
+    assert read_texts("\r\n".join(";".join(row) for row in table).encode("cp1251")) == table
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_letters_that_are_not_western_are_told_by_how_many_there_are() -> None:
     ],
 )
 def test_the_delimiter_is_told_by_the_lines(text: str, table: list[list[str]]) -> None:
-    assert texts(text.encode()) == table
+    assert read_texts(text.encode()) == table
 
 
 def test_a_line_with_wrong_quotes_is_flawed_alone() -> None:
@@ -76,7 +76,7 @@ PAGE = """<html><head><meta charset=windows-1252>
 
 def test_a_page_saved_as_xls_is_read_as_shown() -> None:
     raw = PAGE.encode("cp1252")
-    assert texts(raw) == [["Title"]]
+    assert read_texts(raw) == [["Title"]]
     upper, lower, first, hidden, below = read(raw, table=1)
     assert ({at: value.text for at, value in upper.items()}, sorted(lower)) == (
         {1: "From", 2: "Message"},
@@ -104,7 +104,7 @@ def test_spans_of_any_size_cost_nothing() -> None:
         + b'<tr><td colspan=999999999 rowspan=999999999>x<td colspan="-1">y' * 50
         + b"</table>"
     )
-    assert texts(raw)[0] == ["x", "y"]
+    assert read_texts(raw)[0] == ["x", "y"]
 
 
 XML = """<?xml version="1.0" encoding="ENC"?><?mso-application progid="Excel.Sheet"?>
@@ -193,7 +193,7 @@ def test_identities_are_shown_by_their_number_format(digits: str, code: str, sho
 # -- whatever comes ----
 
 
-def document() -> bytes:
+def build_document() -> bytes:
     content = (
         '<d xmlns:o="o" xmlns:t="t" xmlns:x="x"><o:spreadsheet><t:table'
         ' t:name="A"><t:table-row><t:table-cell o:value-type="float" o:value="7"'
@@ -209,8 +209,8 @@ def document() -> bytes:
 
 
 def test_repeated_cells_and_rows_of_an_open_document() -> None:
-    assert texts(document()) == [["007", "007"], *[["a  b\nc"]] * 3]
-    assert [row.number for row in find_tables(document(), DEFAULT_OPTIONS)[0][0].rows()] == [
+    assert read_texts(build_document()) == [["007", "007"], *[["a  b\nc"]] * 3]
+    assert [row.number for row in find_tables(build_document(), DEFAULT_OPTIONS)[0][0].rows()] == [
         1,
         2,
         3,
@@ -218,15 +218,17 @@ def test_repeated_cells_and_rows_of_an_open_document() -> None:
     ]
 
 
-SHARED = workbooks.book_with_shared_texts(["From", "Message"])
+SHARED = workbooks.build_book_with_shared_texts(["From", "Message"])
 SEEDS = [
     LATIN.encode(),
     LATIN.encode("utf-16"),
     PAGE.encode(),
     XML.replace("ENC", "utf-8").encode(),
-    document(),
+    build_document(),
     SHARED,
-    workbooks.xlsb(workbooks.row(0, workbooks.cell(7, 0, b"\0\0\0\0")), ["From"], ["00000"]),
+    workbooks.build_xlsb(
+        workbooks.build_row(0, workbooks.build_cell(7, 0, b"\0\0\0\0")), ["From"], ["00000"]
+    ),
 ]
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 CHANGES = st.lists(
@@ -248,7 +250,7 @@ def take_all(raw: bytes) -> None:
                 )
 
 
-def changed(raw: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+def change_parts(raw: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     for at, cut, put in changes:
         start = at % (len(raw) + 1)
         raw = raw[:start] + put + raw[start + cut :]
@@ -260,7 +262,7 @@ def changed(raw: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 def test_nothing_but_parse_error_on_a_damaged_file_of_any_kind(
     raw: bytes, changes: list[tuple[int, int, bytes]]
 ) -> None:
-    take_all(changed(raw, changes))
+    take_all(change_parts(raw, changes))
 
 
 @settings(deadline=None, max_examples=150)
@@ -271,7 +273,11 @@ def test_nothing_but_parse_error_on_a_damaged_part(
     raw: bytes, at: int, changes: list[tuple[int, int, bytes]]
 ) -> None:
     names = zipfile.ZipFile(io.BytesIO(raw)).namelist()
-    take_all(workbooks.rewritten(raw, names[at % len(names)], lambda part: changed(part, changes)))
+    take_all(
+        workbooks.rewrite_part(
+            raw, names[at % len(names)], lambda part: change_parts(part, changes)
+        )
+    )
 
 
 @settings(deadline=None, max_examples=100)
@@ -285,7 +291,7 @@ def test_nothing_but_parse_error_on_any_bytes(start: bytes, rest: bytes) -> None
     take_all(start + rest)
 
 
-LOCKED = workbooks.locked(SHARED, "secret")
+LOCKED = workbooks.lock_workbook(SHARED, "secret")
 
 
 @settings(deadline=None, max_examples=15)
@@ -293,18 +299,18 @@ LOCKED = workbooks.locked(SHARED, "secret")
 def test_nothing_but_parse_error_on_a_damaged_locked_workbook(
     changes: list[tuple[int, int, bytes]],
 ) -> None:
-    take_all(changed(LOCKED, changes))
+    take_all(change_parts(LOCKED, changes))
 
 
 @workbooks.needs_libreoffice
 def test_nothing_but_parse_error_on_damaged_old_workbooks(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    raw = workbooks.saved_as("xls", SHARED, tmp_path_factory.mktemp("xls"))
+    raw = workbooks.save_as("xls", SHARED, tmp_path_factory.mktemp("xls"))
 
     @settings(deadline=None, max_examples=150)
     @given(CHANGES)
     def damaged(changes: list[tuple[int, int, bytes]]) -> None:
-        take_all(changed(raw, changes))
+        take_all(change_parts(raw, changes))
 
     damaged()

@@ -12,11 +12,11 @@ SIZE = 1_000_000
 HEAD = b"From: jane@clinic.example\nSubject: x\nContent-Type: text/html\n\n"
 
 
-def repeated(piece: str) -> str:
+def repeat_piece(piece: str) -> str:
     return piece * (SIZE // len(piece))
 
 
-def attributes(count: int) -> str:
+def build_attributes(count: int) -> str:
     return " ".join(f"a{n}=b" for n in range(count))
 
 
@@ -24,27 +24,27 @@ FEW_FONTS = "".join(f"<font size={n}>" for n in range(80))
 FONTS = "".join(f"<font size={n}>" for n in range(300))
 COSTLY = {
     "depth": "<div>" * 40_000 + "claim" + "</div>" * 40_000,
-    "depth in capitals": repeated("<DIV>") + "claim",
-    "depth hidden by ends of nothing": repeated("<div></x>") + "claim",
-    "depth hidden by ends out of reach": repeated("<div><table><td></div>") + "claim",
-    "lists in lists": repeated("<ul><li>") + "claim",
-    "quotes in quotes": repeated("<blockquote>") + "claim",
-    "tables in tables": repeated("<table><tr><td>") + "claim",
-    "cells in a drawing": "<svg>" + repeated("<td>") + "</svg>claim",
-    "attributes": f"<p {attributes(80_000)}>claim",
+    "depth in capitals": repeat_piece("<DIV>") + "claim",
+    "depth hidden by ends of nothing": repeat_piece("<div></x>") + "claim",
+    "depth hidden by ends out of reach": repeat_piece("<div><table><td></div>") + "claim",
+    "lists in lists": repeat_piece("<ul><li>") + "claim",
+    "quotes in quotes": repeat_piece("<blockquote>") + "claim",
+    "tables in tables": repeat_piece("<table><tr><td>") + "claim",
+    "cells in a drawing": "<svg>" + repeat_piece("<td>") + "</svg>claim",
+    "attributes": f"<p {build_attributes(80_000)}>claim",
     "attributes without values": f"<p {'ab ' * 300_000}>claim",
     "attributes of many bodies": "".join(f"<body a{n}=1>" for n in range(60_000)) + "claim",
-    "attributes of many elements": f"<p {attributes(100)}>x" * 1_000 + "claim",
+    "attributes of many elements": f"<p {build_attributes(100)}>x" * 1_000 + "claim",
     "formats that each paragraph repeats": f"<p>{FONTS}</p>" + "<p>x</p>" * 20_000 + "claim",
-    "many elements": repeated("<i>x</i>") + "claim",
-    "many images": repeated("<img src=x>") + "claim",
-    "one long line": repeated("a <b>b</b> ") + "claim",
-    "entities": repeated("&amp;") + "claim",
-    "comments never closed": repeated("<!--") + "claim",
-    "styles never closed": repeated("<style>") + "claim",
-    "tags never closed": repeated("<p a='") + "claim",
-    "styles whose end is never closed": repeated("<style>x</style") + ">claim",
-    "quotes after quotes": repeated("<blockquote type=cite>a</blockquote>") + "claim",
+    "many elements": repeat_piece("<i>x</i>") + "claim",
+    "many images": repeat_piece("<img src=x>") + "claim",
+    "one long line": repeat_piece("a <b>b</b> ") + "claim",
+    "entities": repeat_piece("&amp;") + "claim",
+    "comments never closed": repeat_piece("<!--") + "claim",
+    "styles never closed": repeat_piece("<style>") + "claim",
+    "tags never closed": repeat_piece("<p a='") + "claim",
+    "styles whose end is never closed": repeat_piece("<style>x</style") + ">claim",
+    "quotes after quotes": repeat_piece("<blockquote type=cite>a</blockquote>") + "claim",
 }
 
 

@@ -10,7 +10,15 @@ import pytest
 from sqlalchemy import select
 
 from parsers.item import Address, Format, InboundItem
-from tests.support.context import contact, deliver, file_in, mail, phoned, row, ticket_of
+from tests.support.context import (
+    deliver,
+    file_in,
+    get_contact,
+    make_mail,
+    make_phone_call,
+    make_row,
+    open_ticket,
+)
 from workflow.context import AppContext
 from workflow.customers.callers import list_callers
 from workflow.filing import bulk
@@ -32,8 +40,8 @@ def list_callers_of(context: AppContext, ticket: int) -> list[tuple[str, str]]:
         return [(c.name, c.phone) for c in list_callers(session, session.get_one(Ticket, ticket))]
 
 
-def phone_call(*others: Address, **more: Any) -> InboundItem:
-    return replace(phoned(*others), **more)
+def make_call_by(*others: Address, **more: Any) -> InboundItem:
+    return replace(make_phone_call(*others), **more)
 
 
 def make_form(**more: Any) -> InboundItem:
@@ -42,12 +50,12 @@ def make_form(**more: Any) -> InboundItem:
     )
 
 
-@pytest.mark.parametrize("make", [phoned, row, make_form])
+@pytest.mark.parametrize("make", [make_phone_call, make_row, make_form])
 def test_a_name_and_number_without_an_address_are_shown_and_found(
     any_context: AppContext, make: Any
 ) -> None:
-    ticket_of(any_context, mail("something else", subject="else"))
-    number = ticket_of(
+    open_ticket(any_context, make_mail("something else", subject="else"))
+    number = open_ticket(
         any_context, replace(make(), sender=Address("Quincy Vale"), phone="(212) 555-0142")
     )
     assert list_callers_of(any_context, number) == [("Quincy Vale", "(212) 555-0142")]
@@ -64,10 +72,10 @@ def test_a_name_and_number_without_an_address_are_shown_and_found(
 
 
 def test_rows_filed_together_keep_their_number_too(any_context: AppContext) -> None:
-    first = ticket_of(any_context)
-    items = [row(sender=Address(f"Caller {n}"), phone=f"212-555-01{n}") for n in range(10, 13)]
+    first = open_ticket(any_context)
+    items = [make_row(sender=Address(f"Caller {n}"), phone=f"212-555-01{n}") for n in range(10, 13)]
     with any_context.store.transaction() as session:
-        delivery = file_in(any_context, session, mail("again", subject="b")).delivery_id
+        delivery = file_in(any_context, session, make_mail("again", subject="b")).delivery_id
         bulk.file_items(
             any_context.desk,
             session,
@@ -85,16 +93,16 @@ def test_another_number_of_a_known_contact_stays_beside_the_one_on_record(
     any_context: AppContext,
 ) -> None:
     ann = Address("Ann Lee", "ann@practice.example")
-    ticket_of(any_context, phone_call(sender=ann, phone="212-555-0100"))
-    again = ticket_of(any_context, phone_call(sender=ann, phone="212-555-0199"))
-    assert contact(any_context, "ann@practice.example").phone == "212-555-0100"
+    open_ticket(any_context, make_call_by(sender=ann, phone="212-555-0100"))
+    again = open_ticket(any_context, make_call_by(sender=ann, phone="212-555-0199"))
+    assert get_contact(any_context, "ann@practice.example").phone == "212-555-0100"
     assert list_callers_of(any_context, again) == [("Ann Lee", "212-555-0199")]
     assert find_tickets(any_context, "2125550199") == [again]
 
 
 def test_the_number_on_record_is_not_shown_twice(any_context: AppContext) -> None:
     ann = Address("Ann Lee", "ann@practice.example")
-    number = ticket_of(any_context, phone_call(sender=ann, phone="212-555-0100"))
+    number = open_ticket(any_context, make_call_by(sender=ann, phone="212-555-0100"))
     assert list_callers_of(any_context, number) == []
     with any_context.store.transaction() as session:
         record = session.scalars(select(Contact)).one()
@@ -106,25 +114,29 @@ def test_the_number_of_one_caller_is_not_put_on_another_contacts_record(
     any_context: AppContext,
 ) -> None:
     jo = Address("Jo", "jo@practice.example")
-    ticket_of(any_context, phone_call(jo, sender=Address("Somebody Else"), phone="212-555-0142"))
-    assert contact(any_context, "jo@practice.example").phone == ""
+    open_ticket(
+        any_context, make_call_by(jo, sender=Address("Somebody Else"), phone="212-555-0142")
+    )
+    assert get_contact(any_context, "jo@practice.example").phone == ""
 
 
 def test_a_call_sent_again_with_another_number_is_no_duplicate(any_context: AppContext) -> None:
-    call = phone_call(
+    call = make_call_by(
         external_id="c-1",
         sender=Address("Jo"),
         phone="212-555-0100",
         details=(("Call back", "212-555-0100"),),
     )
-    number = ticket_of(any_context, call)
+    number = open_ticket(any_context, call)
     changed = replace(call, phone="212-555-0199", details=(("Call back", "212-555-0199"),))
     assert deliver(any_context, changed).ticket_id == number
     assert find_tickets(any_context, "2125550199") == [number]
 
 
 def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_context: AppContext) -> None:
-    number = ticket_of(any_context, mail("Reach me at 212.555.0142 before noon", subject="call me"))
+    number = open_ticket(
+        any_context, make_mail("Reach me at 212.555.0142 before noon", subject="call me")
+    )
     assert find_tickets(any_context, "2125550142") == [number]
     with any_context.store.transaction() as session:
         one = Staff(name="Olga", role=Role.AGENT, created_at=any_context.clock())
@@ -138,7 +150,7 @@ def test_a_number_in_a_note_or_a_text_is_found_by_its_digits(any_context: AppCon
 
 
 def test_a_number_that_is_corrected_is_found_as_it_is_now(any_context: AppContext) -> None:
-    number = ticket_of(any_context, phone_call(sender=Address("Jo"), phone="212-555-0100"))
+    number = open_ticket(any_context, make_call_by(sender=Address("Jo"), phone="212-555-0100"))
     with any_context.store.transaction() as session:
         message = session.scalars(select(Message)).one()
         message.phone, message.search_words = "212-555-0199", "2125550199"

@@ -11,14 +11,14 @@ from ingest.replay.compare import apply_findings, compare
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import (
     START,
-    company,
     complete,
+    create_company,
+    create_staff,
     deliver,
     file_in,
-    mail,
-    row,
-    staff,
-    ticket_of,
+    make_mail,
+    make_row,
+    open_ticket,
 )
 from tests.workflow.filing.test_bulk import add_delivery
 from workflow.context import AppContext
@@ -40,20 +40,20 @@ def practices(any_context: AppContext) -> AppContext:
     """Two practices, each with its mail domain, and somebody on the desk."""
     with any_context.store.transaction() as session:
         for name, domain in ((OURS, "harbor.example"), (THEIRS, "meadow.example")):
-            session.add(CompanyDomain(domain=domain, company=company(session, name)))
-        staff(session, "Olga")
+            session.add(CompanyDomain(domain=domain, company=create_company(session, name)))
+        create_staff(session, "Olga")
     return any_context
 
 
 def make_our_row(**more: Any) -> InboundItem:
-    return row("please call", **{"company": OURS, "sender": OUR_NURSE, **more})
+    return make_row("please call", **{"company": OURS, "sender": OUR_NURSE, **more})
 
 
 def make_their_row(**more: Any) -> InboundItem:
-    return row(SECRET, **{"company": THEIRS, "sender": THEIR_NURSE, **more})
+    return make_row(SECRET, **{"company": THEIRS, "sender": THEIR_NURSE, **more})
 
 
-def form(text: str, **more: Any) -> InboundItem:
+def make_form(text: str, **more: Any) -> InboundItem:
     return InboundItem(format=Format.FORMSTACK, external_id="77/1", text=text, **more)
 
 
@@ -92,7 +92,7 @@ def send_plain(item: InboundItem) -> Second:
 
 
 def make_their_mail(**more: Any) -> InboundItem:
-    return mail(SECRET, sender=THEIR_NURSE, **more)
+    return make_mail(SECRET, sender=THEIR_NURSE, **more)
 
 
 def make_reply_address_of(context: AppContext, number: int) -> str:
@@ -140,47 +140,49 @@ ROWS = {
 }
 OTHERS = {
     "token in the envelope": Join(
-        mail(sender=OUR_NURSE),
+        make_mail(sender=OUR_NURSE),
         lambda h, n: (make_their_mail(), {"rcpt_to": [make_reply_address_of(h, n)]}),
     ),
     "token in To": Join(
-        mail(sender=OUR_NURSE),
+        make_mail(sender=OUR_NURSE),
         lambda h, n: (make_their_mail(to=(Address("", make_reply_address_of(h, n)),)), {}),
     ),
     "our Message-ID": Join(
-        mail(sender=OUR_NURSE), lambda h, n: (make_their_mail(in_reply_to=get_notice_id(h, n)), {})
+        make_mail(sender=OUR_NURSE),
+        lambda h, n: (make_their_mail(in_reply_to=get_notice_id(h, n)), {}),
     ),
     "their Message-ID": Join(
-        mail(sender=OUR_NURSE),
+        make_mail(sender=OUR_NURSE),
         lambda h, n: (make_their_mail(references=(get_first_message_id(h, n),)), {}),
     ),
     "same Message-ID": Join(
-        mail(sender=OUR_NURSE, name="m@x.example"), send_plain(make_their_mail(name="m@x.example"))
+        make_mail(sender=OUR_NURSE, name="m@x.example"),
+        send_plain(make_their_mail(name="m@x.example")),
     ),
     "same Message-ID, no sender": Join(
-        mail(sender=Address(), name="m@x.example"),
+        make_mail(sender=Address(), name="m@x.example"),
         send_plain(replace(make_their_mail(name="m@x.example"), sender=Address())),
     ),
     "row with a token": Join(
-        mail(sender=OUR_NURSE),
+        make_mail(sender=OUR_NURSE),
         lambda h, n: (make_their_row(to=(Address("", make_reply_address_of(h, n)),)), {}),
     ),
     "row that answers, by address": Join(
-        mail(sender=OUR_NURSE),
+        make_mail(sender=OUR_NURSE),
         lambda h, n: (make_their_row(sender=OUR_NURSE, in_reply_to=get_first_message_id(h, n)), {}),
     ),
     "form of one number": Join(
-        form("help", company=OURS), send_plain(form(SECRET, company=THEIRS))
+        make_form("help", company=OURS), send_plain(make_form(SECRET, company=THEIRS))
     ),
     "form by address": Join(
-        form("help", sender=OUR_NURSE), send_plain(form(SECRET, sender=THEIR_NURSE))
+        make_form("help", sender=OUR_NURSE), send_plain(make_form(SECRET, sender=THEIR_NURSE))
     ),
     "form of a contact": Join(
-        form("help", company=OURS, sender=OUR_NURSE),
-        send_plain(form(SECRET, company=THEIRS, sender=OUR_NURSE)),
+        make_form("help", company=OURS, sender=OUR_NURSE),
+        send_plain(make_form(SECRET, company=THEIRS, sender=OUR_NURSE)),
     ),
     "form with the same words": Join(
-        form(SECRET, company=OURS), send_plain(form(SECRET, company=THEIRS))
+        make_form(SECRET, company=OURS), send_plain(make_form(SECRET, company=THEIRS))
     ),
     "call of one number": Join(
         call("help", company=OURS), send_plain(call(SECRET, company=THEIRS))
@@ -218,10 +220,10 @@ def test_a_row_of_another_practice_opens_its_own_ticket(
     practices: AppContext, name: str, way: str
 ) -> None:
     join = ROWS[name]
-    number = ticket_of(practices, join.first)
+    number = open_ticket(practices, join.first)
     item, envelope = join.second(practices, number)
     second = (
-        ticket_of(practices, item, envelope)
+        open_ticket(practices, item, envelope)
         if way == "one by one"
         else file_in_bulk(practices, item)
     )
@@ -235,9 +237,9 @@ def test_whatever_else_another_practice_sends_opens_its_own_ticket(
     practices: AppContext, name: str
 ) -> None:
     join = OTHERS[name]
-    number = ticket_of(practices, join.first)
+    number = open_ticket(practices, join.first)
     item, envelope = join.second(practices, number)
-    assert_apart(practices, number, ticket_of(practices, item, envelope), item)
+    assert_apart(practices, number, open_ticket(practices, item, envelope), item)
 
 
 @pytest.mark.parametrize("end", ["completed", "merged", "merged and completed", "spam"])
@@ -246,7 +248,7 @@ def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
     practices: AppContext, name: str, end: str
 ) -> None:
     join = (ROWS | OTHERS)[name]
-    number = ticket_of(practices, join.first)
+    number = open_ticket(practices, join.first)
     item, envelope = join.second(practices, number)
     last = number
     with practices.store.transaction() as session:
@@ -256,7 +258,7 @@ def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
                 session, ticket, Status.SPAM, by="Olga", reason="r", now=practices.clock()
             )
     if end.startswith("merged"):
-        last = ticket_of(practices, mail(sender=OUR_NURSE))
+        last = open_ticket(practices, make_mail(sender=OUR_NURSE))
         with practices.store.transaction() as session:
             one, other = session.get_one(Ticket, number), session.get_one(Ticket, last)
             practices.desk.merge(
@@ -265,7 +267,7 @@ def test_nor_does_it_reopen_or_follow_a_ticket_of_another_practice(
     if end.endswith("completed"):
         complete(practices, last)
     before = get_state(practices, last)
-    second = ticket_of(practices, item, envelope)
+    second = open_ticket(practices, item, envelope)
     assert second not in {number, last}
     assert_apart(practices, last, second, item)
     assert get_state(practices, last) == before
@@ -278,17 +280,17 @@ def get_state(context: AppContext, number: int) -> tuple[Status, int]:
 
 
 def test_who_belongs_still_joins_by_each_sign(practices: AppContext) -> None:
-    number = ticket_of(practices, mail(sender=OUR_NURSE))
+    number = open_ticket(practices, make_mail(sender=OUR_NURSE))
     colleague, desk = Address("", "kim@harbor.example"), Address("", "olga@desk.example")
     for sender in (OUR_NURSE, colleague, desk):
         for fields in (
             {"in_reply_to": get_first_message_id(practices, number)},
             {"in_reply_to": get_notice_id(practices, number)},
         ):
-            assert ticket_of(practices, mail(sender=sender, **fields)) == number
-    threaded = ticket_of(practices, make_our_row(thread_id="T1"))
+            assert open_ticket(practices, make_mail(sender=sender, **fields)) == number
+    threaded = open_ticket(practices, make_our_row(thread_id="T1"))
     assert (
-        ticket_of(practices, make_our_row(thread_id="T1", sender=Address("A Colleague")))
+        open_ticket(practices, make_our_row(thread_id="T1", sender=Address("A Colleague")))
         == threaded
     )
     assert (
@@ -296,16 +298,19 @@ def test_who_belongs_still_joins_by_each_sign(practices: AppContext) -> None:
         == threaded
     )
     nobodys = {"company": "", "sender": Address("Ida"), "thread_id": "T2"}
-    unknown = ticket_of(practices, make_our_row(**nobodys))
-    assert ticket_of(practices, make_our_row(**nobodys)) == unknown
+    unknown = open_ticket(practices, make_our_row(**nobodys))
+    assert open_ticket(practices, make_our_row(**nobodys)) == unknown
     assert file_in_bulk(practices, make_our_row(**nobodys)) == unknown
 
 
 def test_a_reading_of_one_form_that_finds_no_practice_stays_with_the_other(
     practices: AppContext,
 ) -> None:
-    number = ticket_of(practices, form("help", company=OURS))
-    assert ticket_of(practices, form("help", sender=Address("", "somebody@else.example"))) == number
+    number = open_ticket(practices, make_form("help", company=OURS))
+    assert (
+        open_ticket(practices, make_form("help", sender=Address("", "somebody@else.example")))
+        == number
+    )
     with practices.store.read_only() as session:
         assert session.scalars(select(TicketRelation)).all() == []
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from parsers.item import Address
-from tests.support.context import mail, run_in_threads, ticket_of
+from tests.support.context import make_mail, open_ticket, run_in_threads
 from workflow.context import AppContext
 from workflow.customers import records
 from workflow.customers.records import CompanyData
@@ -54,7 +54,7 @@ def set_company_while(context: AppContext, number: int, change: Callable[[Ticket
 @pytest.fixture
 def number(postgres_context: AppContext) -> int:
     """A ticket of Jo, whose company is not known."""
-    return ticket_of(postgres_context, mail("hello", sender=JO))
+    return open_ticket(postgres_context, make_mail("hello", sender=JO))
 
 
 def test_a_caveat_added_meanwhile_is_kept(postgres_context: AppContext, number: int) -> None:

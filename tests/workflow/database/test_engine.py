@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 
-from tests.support.context import START, Woken, staff, ticket_of
+from tests.support.context import START, Woken, create_staff, open_ticket
 from workflow.context import AppContext
 from workflow.database.engine import Store, make_alembic_config, migrate, notify_workers
 from workflow.models.core import Heartbeat, Staff, Ticket
@@ -81,9 +81,9 @@ def test_a_transaction_is_whole_or_not_at_all_and_wakes_only_after_its_commit(
 ) -> None:
     # one transaction
     with pytest.raises(IntegrityError), any_context.store.transaction() as session:  # noqa: PT012
-        staff(session, "Olga")
+        create_staff(session, "Olga")
         notify_workers(session, "send")
-        staff(session, "Olga")
+        create_staff(session, "Olga")
     with any_context.store.read_only() as session:
         assert session.scalars(select(Staff)).all() == []
     assert woken == []
@@ -100,7 +100,7 @@ def test_an_error_of_the_database_hides_what_was_to_be_stored(any_context: AppCo
 
 
 def test_a_reader_neither_waits_for_a_writer_nor_holds_one_up(any_context: AppContext) -> None:
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     with any_context.store.read_only() as reader:
         assert reader.get_one(Ticket, number).link == ""
         with any_context.store.transaction() as session:

@@ -117,7 +117,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     server: Postgres = request.getfixturevalue("postgres")
     server.run("CREATE DATABASE released")
-    yield server.url("released")
+    yield server.build_url("released")
     server.drop("released")
 
 
@@ -162,7 +162,7 @@ def test_a_migration_may_take_longer_than_a_statement_of_the_desk(
 ) -> None:
     monkeypatch.setattr(engine, "WRITE_TIMEOUT_SECONDS", 0.3)
     postgres.run("CREATE DATABASE slow")
-    url = postgres.url("slow")
+    url = postgres.build_url("slow")
     store = Store(url)
     command.upgrade(make_alembic_config(url), "0021")
     with store.transaction() as session:

@@ -19,12 +19,12 @@ from tests.support.context import (
     START,
     HandClock,
     Woken,
-    company,
     complete,
-    counted,
+    count_rows,
+    create_company,
+    create_staff,
     deliver,
-    mail,
-    staff,
+    make_mail,
 )
 from workflow.context import AppContext
 from workflow.database.text_safety import make_storable
@@ -70,7 +70,7 @@ COMPANIES = (
 _numbers = count(1)
 
 
-def message(**values: Any) -> InboundItem:
+def make_message(**values: Any) -> InboundItem:
     """A secure message as the parser gives it."""
     fields: dict[str, Any] = {
         "external_id": f"KM-{next(_numbers)}",
@@ -94,7 +94,7 @@ def past_context(any_context: AppContext, clock: HandClock) -> AppContext:
     """Context with tickets, contacts and companies of the days before."""
     context = any_context
     with context.store.transaction() as session:
-        known = company(session, "Known & Co", manager=staff(session, "Mia"))
+        known = create_company(session, "Known & Co", manager=create_staff(session, "Mia"))
         session.add(CompanyDomain(domain="domain.example", company=known))
         session.add(Contact(email="cy@gone.example", unreachable=True, created_at=START))
         session.add(Contact(email="ann@known.example", company=known, created_at=START))
@@ -104,7 +104,9 @@ def past_context(any_context: AppContext, clock: HandClock) -> AppContext:
         ("old-long", ""),
         ("old-spam", "t-spam"),
     ):
-        filing = deliver(context, message(external_id=ident, thread_id=thread, sender=PEOPLE[2]))
+        filing = deliver(
+            context, make_message(external_id=ident, thread_id=thread, sender=PEOPLE[2])
+        )
         assert filing.ticket_id is not None
         if ident in {"old-done", "old-long"}:
             complete(context, filing.ticket_id)
@@ -116,7 +118,7 @@ def past_context(any_context: AppContext, clock: HandClock) -> AppContext:
 
 
 items = st.builds(
-    lambda ident, where, who, thread, text, more: message(
+    lambda ident, where, who, thread, text, more: make_message(
         external_id=ident,
         company=where[0],
         company_number=where[1],
@@ -211,7 +213,7 @@ def dump_after(
         delivery = add_delivery(context, session)
         file(session, some, delivery, context.clock())
         session.flush()
-        return tables(session)
+        return dump_tables(session)
 
 
 @contextmanager
@@ -239,7 +241,7 @@ def add_delivery(context: AppContext, session: Session, digest: str = "d") -> De
     return delivery
 
 
-def tables(session: Session) -> dict[str, list[dict[str, Any]]]:
+def dump_tables(session: Session) -> dict[str, list[dict[str, Any]]]:
     rows = {
         t: session.execute(select(t).order_by(*t.primary_key)).mappings().all()
         for t in Base.metadata.sorted_tables
@@ -249,10 +251,12 @@ def tables(session: Session) -> dict[str, list[dict[str, Any]]]:
         for t, found in rows.items()
         if "id" in t.c
     }
-    return {t.name: [_ranked(t, row, ranks) for row in found] for t, found in rows.items() if found}
+    return {
+        t.name: [_rank_row(t, row, ranks) for row in found] for t, found in rows.items() if found
+    }
 
 
-def _ranked(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str, Any]:
+def _rank_row(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[str, Any]:
     values = dict(row)
     if "id" in values:
         values["id"] = ranks[table.name][values["id"]]
@@ -282,10 +286,12 @@ def test_a_plain_export_is_filed_without_one_by_one(
     any_context: AppContext, monkeypatch: pytest.MonkeyPatch, woken: Woken
 ) -> None:
     monkeypatch.setattr(bulk.file_item, "file_item", None)
-    some = [message(sender=Address("", f"a{n}@x.example"), company=f"P{n % 3}") for n in range(30)]
+    some = [
+        make_message(sender=Address("", f"a{n}@x.example"), company=f"P{n % 3}") for n in range(30)
+    ]
     some += [
-        message(thread_id="t", company="P1"),
-        message(thread_id="t", company="P1"),
+        make_message(thread_id="t", company="P1"),
+        make_message(thread_id="t", company="P1"),
         replace(some[0]),
     ]
     with any_context.store.transaction() as session:
@@ -297,9 +303,9 @@ def test_a_plain_export_is_filed_without_one_by_one(
             0,
             any_context.clock(),
         )
-    assert outcomes(any_context) == [*["opened"] * 31, "appended", "duplicate"]
-    assert counted(any_context, OutgoingMail) == 30
-    assert counted(any_context, Message) == 32
+    assert list_outcomes(any_context) == [*["opened"] * 31, "appended", "duplicate"]
+    assert count_rows(any_context, OutgoingMail) == 30
+    assert count_rows(any_context, Message) == 32
     assert woken == ["send"]
 
 
@@ -310,7 +316,7 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
 
     From the same new practice.
     """
-    context, same = postgres_context, message(company="New", sender=Address("", "a@x.example"))
+    context, same = postgres_context, make_message(company="New", sender=Address("", "a@x.example"))
 
     class Overtaken(bulk._Plan):
         def write(self) -> None:
@@ -322,7 +328,7 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
     with context.store.transaction() as session:
         delivery = add_delivery(context, session)
         file_items(
-            context.desk, session, [message(company="New"), same], delivery, 0, context.clock()
+            context.desk, session, [make_message(company="New"), same], delivery, 0, context.clock()
         )
         number = delivery.id
     with context.store.read_only() as session:
@@ -336,16 +342,16 @@ def test_mails_and_calls_are_filed_one_by_one(context: AppContext) -> None:
         file_items(
             context.desk,
             session,
-            [mail(), message()],
+            [make_mail(), make_message()],
             add_delivery(context, session),
             0,
             context.clock(),
         )
-    assert outcomes(context) == ["opened", "opened"]
-    assert counted(context, AuditEntry, AuditEntry.action == "opened") == 2
+    assert list_outcomes(context) == ["opened", "opened"]
+    assert count_rows(context, AuditEntry, AuditEntry.action == "opened") == 2
 
 
-def outcomes(context: AppContext) -> list[str]:
+def list_outcomes(context: AppContext) -> list[str]:
     with context.store.read_only() as session:
         return [
             str(o)
@@ -373,7 +379,7 @@ ENVELOPES: tuple[dict[str, Any], ...] = (
 def past_mail_context(past_context: AppContext, clock: HandClock) -> AppContext:
     """Context with tickets that mails have opened, one of them completed."""
     for message_id in ("old@x.example", "old-done@x.example"):
-        filing = deliver(past_context, mail(name=message_id, sender=PEOPLE[2]))
+        filing = deliver(past_context, make_mail(name=message_id, sender=PEOPLE[2]))
         assert filing.ticket_id is not None
         if message_id.startswith("old-done"):
             complete(past_context, filing.ticket_id)
@@ -382,7 +388,7 @@ def past_mail_context(past_context: AppContext, clock: HandClock) -> AppContext:
 
 
 def _make_mail(message_id: str, sender: Address, text: str, more: dict[str, Any]) -> InboundItem:
-    return mail(text, name=message_id, sender=sender, **more)
+    return make_mail(text, name=message_id, sender=sender, **more)
 
 
 def _make_form(message_id: str, sender: Address, text: str, more: dict[str, Any]) -> InboundItem:
@@ -469,7 +475,7 @@ def dump_deliveries(
         session.flush()
         file(context, session, pending)
         session.flush()
-        return tables(session)
+        return dump_tables(session)
 
 
 def test_plain_mails_are_filed_without_one_by_one(
@@ -477,7 +483,9 @@ def test_plain_mails_are_filed_without_one_by_one(
 ) -> None:
     monkeypatch.setattr(bulk.file_item, "file_item", None)
     attached = (Attachment("a.pdf", "application/pdf", b"%PDF-1"),)
-    batch = [mail(sender=Address("", f"a{n}@x.example"), attachments=attached) for n in range(20)]
+    batch = [
+        make_mail(sender=Address("", f"a{n}@x.example"), attachments=attached) for n in range(20)
+    ]
     batch += [batch[0]]
     with any_context.store.transaction() as session:
         pending = [
@@ -494,8 +502,12 @@ def test_plain_mails_are_filed_without_one_by_one(
 
 
 def test_an_answer_to_a_mail_of_the_same_batch_joins_its_ticket(any_context: AppContext) -> None:
-    first = mail(name="first@x.example")
-    batch = [first, mail(name="second@x.example", in_reply_to="<first@x.example>"), mail()]
+    first = make_mail(name="first@x.example")
+    batch = [
+        first,
+        make_mail(name="second@x.example", in_reply_to="<first@x.example>"),
+        make_mail(),
+    ]
     with any_context.store.transaction() as session:
         pending = [
             PendingItem(item, add_delivery(any_context, session, digest=f"d{n}"), 0)
@@ -519,10 +531,10 @@ def test_answers_that_follow_each_other_share_one_lookup(
             lookups.append(len(items))
             super().__init__(session, items, now)
 
-    deliver(any_context, mail(name="first@x.example"))
+    deliver(any_context, make_mail(name="first@x.example"))
     monkeypatch.setattr(bulk, "BulkLookup", CountingLookup)
-    batch = [mail(in_reply_to="<first@x.example>", text=f"answer {n}") for n in range(5)]
-    batch += [mail()]
+    batch = [make_mail(in_reply_to="<first@x.example>", text=f"answer {n}") for n in range(5)]
+    batch += [make_mail()]
     with any_context.store.transaction() as session:
         pending = [
             PendingItem(item, add_delivery(any_context, session, digest=f"d{n}"), 0)
@@ -530,4 +542,4 @@ def test_answers_that_follow_each_other_share_one_lookup(
         ]
         file_pending(any_context.desk, session, pending, any_context.clock())
     assert lookups == [6, 1]
-    assert counted(any_context, Ticket) == 2
+    assert count_rows(any_context, Ticket) == 2

@@ -9,7 +9,15 @@ import pytest
 from sqlalchemy import select
 
 from parsers.item import Address, Attachment, Bounce
-from tests.support.context import ANN, audited, contact, counted, deliver, mail, ticket_of
+from tests.support.context import (
+    ANN,
+    count_rows,
+    deliver,
+    get_contact,
+    list_audit_entries,
+    make_mail,
+    open_ticket,
+)
 from workflow.context import AppContext, open_context
 from workflow.filing.dmarc import FORGED_CAVEAT, has_failed_dmarc
 from workflow.mail import sender
@@ -22,7 +30,7 @@ EDGE = "mx.desk.example"
 @pytest.fixture
 def sent(context: AppContext) -> OutgoingMail:
     """The notice of a ticket, taken by the relay."""
-    number = ticket_of(context)
+    number = open_ticket(context)
     sender.send_waiting(context)
     with context.store.read_only() as session:
         return session.scalars(select(OutgoingMail).where(OutgoingMail.ticket_id == number)).one()
@@ -31,7 +39,7 @@ def sent(context: AppContext) -> OutgoingMail:
 def file_report(context: AppContext, sent: OutgoingMail, **fields: Any) -> Outcome:
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     bounce = Bounce(failed=(sent.to,), **fields)
-    item = mail(
+    item = make_mail(
         sender=Address("", "mailer-daemon@mx.example"),
         is_bounce=True,
         is_automated=True,
@@ -66,16 +74,16 @@ def test_a_delay_is_noted_once_and_gives_nobody_a_task(
         file_report(context, sent, action="delayed", status="4.4.7")
     assert reload_mail(context, sent).state is OutboxState.SENT
     assert reload_mail(context, sent).reason == "delayed on its way (4.4.7)"
-    assert not contact(context, ANN.email).unreachable
-    assert counted(context, Task) == 0
-    assert len(audited(context, sent.ticket_id, "delayed")) == 1
+    assert not get_contact(context, ANN.email).unreachable
+    assert count_rows(context, Task) == 0
+    assert len(list_audit_entries(context, sent.ticket_id, "delayed")) == 1
 
 
 def test_a_bounce_after_a_delay_still_counts(context: AppContext, sent: OutgoingMail) -> None:
     file_report(context, sent, action="delayed")
     file_report(context, sent, action="failed")
-    assert contact(context, ANN.email).unreachable
-    assert counted(context, Task) == 1
+    assert get_contact(context, ANN.email).unreachable
+    assert count_rows(context, Task) == 1
 
 
 @pytest.mark.parametrize("action", ["delivered", "relayed", "expanded"])
@@ -84,8 +92,8 @@ def test_a_report_that_it_arrived_changes_nothing(
 ) -> None:
     assert file_report(context, sent, action=action) is Outcome.IGNORED
     assert reload_mail(context, sent).state is OutboxState.SENT
-    assert counted(context, Message, Message.direction == "note") == 1  # its words can be read
-    assert counted(context, Task) == 0
+    assert count_rows(context, Message, Message.direction == "note") == 1  # its words can be read
+    assert count_rows(context, Task) == 0
 
 
 @pytest.mark.parametrize(
@@ -108,8 +116,8 @@ def test_a_report_that_it_arrived_changes_nothing(
 def test_only_the_one_verdict_of_our_own_edge_is_believed(
     headers: list[str], *, failed: bool
 ) -> None:
-    assert has_failed_dmarc(mail(authentication=tuple(headers)), EDGE) is failed
-    assert not has_failed_dmarc(mail(authentication=tuple(headers)), "")
+    assert has_failed_dmarc(make_mail(authentication=tuple(headers)), EDGE) is failed
+    assert not has_failed_dmarc(make_mail(authentication=tuple(headers)), "")
 
 
 @pytest.fixture
@@ -123,9 +131,9 @@ def guarded(context: AppContext) -> AppContext:
 def test_a_mail_its_domain_disowns_is_shown_and_never_answered_and_joins_nothing(
     guarded: AppContext,
 ) -> None:
-    first = mail()
-    number = ticket_of(guarded, first)
-    forged = mail(
+    first = make_mail()
+    number = open_ticket(guarded, first)
+    forged = make_mail(
         "pay to this account", in_reply_to=first.message_id, authentication=(f"{EDGE}; dmarc=fail",)
     )
     filing = deliver(guarded, forged)
@@ -139,9 +147,9 @@ def test_a_mail_its_domain_disowns_is_shown_and_never_answered_and_joins_nothing
 
 
 def test_a_forged_copy_of_a_known_mail_does_not_join_its_ticket(guarded: AppContext) -> None:
-    first = mail()
-    ticket_of(guarded, first)
-    copy = mail("other words", name=first.external_id, authentication=(f"{EDGE}; dmarc=fail",))
+    first = make_mail()
+    open_ticket(guarded, first)
+    copy = make_mail("other words", name=first.external_id, authentication=(f"{EDGE}; dmarc=fail",))
     assert deliver(guarded, copy).outcome is Outcome.OPENED
-    assert counted(guarded, Ticket) == 2
+    assert count_rows(guarded, Ticket) == 2
     guarded.close()

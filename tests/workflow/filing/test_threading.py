@@ -10,17 +10,17 @@ from tests.support.context import (
     ANN,
     START,
     HandClock,
-    audited,
-    company,
-    contact,
-    counted,
+    count_rows,
+    create_company,
+    create_staff,
     deliver,
-    mail,
-    phoned,
-    row,
+    get_contact,
+    list_audit_entries,
+    make_mail,
+    make_phone_call,
+    make_row,
+    open_ticket,
     run_in_threads,
-    staff,
-    ticket_of,
 )
 from workflow.context import AppContext
 from workflow.filing import threading
@@ -40,7 +40,7 @@ from workflow.models.states import OutboxState, Outcome, Status
 STRANGER = Address("Mallory", "mallory@elsewhere.example")
 
 
-def token_address(context: AppContext, number: int) -> str:
+def get_token_address(context: AppContext, number: int) -> str:
     return compose.make_reply_address(number, context.settings, context.signer)
 
 
@@ -51,7 +51,7 @@ def send_notice(context: AppContext, number: int) -> OutgoingMail:
         return session.get_one(Ticket, number).outbox[0]
 
 
-def first_message(context: AppContext, number: int) -> str:
+def get_first_message(context: AppContext, number: int) -> str:
     with context.store.read_only() as session:
         return f"<{session.get_one(Ticket, number).messages[0].message_id}>"
 
@@ -60,19 +60,19 @@ def make_answer(context: AppContext, number: int, way: str) -> tuple[InboundItem
     """Return an answer to a ticket, with its envelope, that can be matched in one way only."""
     fields: dict[str, Any] = {
         "envelope": {},
-        "To header": {"to": (Address("", token_address(context, number)),)},
-        "Cc header": {"cc": (Address("", token_address(context, number).upper()),)},
+        "To header": {"to": (Address("", get_token_address(context, number)),)},
+        "Cc header": {"cc": (Address("", get_token_address(context, number).upper()),)},
         "In-Reply-To of ours": {"in_reply_to": send_notice(context, number).message_id},
         "References of ours": {
             "references": ("<x@y.example>", send_notice(context, number).message_id)
         },
-        "In-Reply-To of theirs": {"in_reply_to": first_message(context, number)},
+        "In-Reply-To of theirs": {"in_reply_to": get_first_message(context, number)},
         "References of theirs": {
-            "references": (first_message(context, number), "<lost@y.example>")
+            "references": (get_first_message(context, number), "<lost@y.example>")
         },
     }[way]
-    recipients = [token_address(context, number)]
-    return mail(**fields), {"rcpt_to": recipients} if way == "envelope" else {}
+    recipients = [get_token_address(context, number)]
+    return make_mail(**fields), {"rcpt_to": recipients} if way == "envelope" else {}
 
 
 WAYS = [
@@ -88,7 +88,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_of_the_contact_joins_its_ticket(context: AppContext, way: str) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     filing = deliver(context, *make_answer(context, number, way))
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
 
@@ -97,9 +97,9 @@ def test_an_answer_of_the_contact_joins_its_ticket(context: AppContext, way: str
 def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(
     context: AppContext, way: str
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     item, envelope = make_answer(context, number, way)
-    stranger = mail(
+    stranger = make_mail(
         sender=STRANGER,
         to=item.to,
         cc=item.cc,
@@ -119,28 +119,32 @@ def test_the_same_answer_of_a_stranger_opens_a_ticket_possibly_about_it(
 
 def test_colleagues_of_the_same_practice_and_staff_belong(context: AppContext) -> None:
     with context.store.transaction() as session:
-        practice = company(session, "Practice")
+        practice = create_company(session, "Practice")
         session.add(CompanyDomain(domain="practice.example", company_id=practice.id))
-        staff(session, "Olga")
-    number = ticket_of(context)
+        create_staff(session, "Olga")
+    number = open_ticket(context)
     for sender in (Address("", "other@practice.example"), Address("", "Olga@Desk.Example")):
-        filing = deliver(context, mail(sender=sender, in_reply_to=first_message(context, number)))
+        filing = deliver(
+            context, make_mail(sender=sender, in_reply_to=get_first_message(context, number))
+        )
         assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
 
 
 def test_a_practice_named_in_a_form_does_not_make_its_sender_belong(context: AppContext) -> None:
     with context.store.transaction() as session:
-        practice = company(session, "Practice")
+        practice = create_company(session, "Practice")
         session.add(CompanyDomain(domain="practice.example", company_id=practice.id))
-    number = ticket_of(context)
-    deliver(context, row(sender=STRANGER, company="Practice"))  # a claim anyone can make
-    filing = deliver(context, mail(sender=STRANGER, in_reply_to=first_message(context, number)))
+    number = open_ticket(context)
+    deliver(context, make_row(sender=STRANGER, company="Practice"))  # a claim anyone can make
+    filing = deliver(
+        context, make_mail(sender=STRANGER, in_reply_to=get_first_message(context, number))
+    )
     assert filing.outcome is Outcome.OPENED
 
 
 def test_two_practices_of_one_name_stay_apart_by_their_numbers(context: AppContext) -> None:
     numbers = [
-        ticket_of(context, row(company="Sunrise", company_number=n)) for n in ("1", "2", "1")
+        open_ticket(context, make_row(company="Sunrise", company_number=n)) for n in ("1", "2", "1")
     ]
     with context.store.read_only() as session:
         one, two, again = (session.get_one(Ticket, n).company_id for n in numbers)
@@ -148,13 +152,13 @@ def test_two_practices_of_one_name_stay_apart_by_their_numbers(context: AppConte
 
 
 def test_a_caller_whom_staff_put_down_for_a_practice_belongs_to_it(context: AppContext) -> None:
-    ticket_of(
+    open_ticket(
         context,
         InboundItem(
             format=Format.PHONE, external_id="c1", sender=STRANGER, company="Practice", text="x"
         ),
     )
-    number = ticket_of(context, mail(sender=STRANGER))
+    number = open_ticket(context, make_mail(sender=STRANGER))
     with context.store.read_only() as session:
         assert session.get_one(Ticket, number).name == "Support – Practice"
 
@@ -163,16 +167,16 @@ def test_a_caller_whom_staff_put_down_for_a_practice_belongs_to_it(context: AppC
     "subject", ["Re: [#{n}]", "Re: Your Billing Support Ticket #{n} has been created", "#{n}"]
 )
 def test_a_subject_tag_alone_never_attaches_anything(context: AppContext, subject: str) -> None:
-    number = ticket_of(context)
-    filing = deliver(context, mail(subject=subject.format(n=number)))
+    number = open_ticket(context)
+    filing = deliver(context, make_mail(subject=subject.format(n=number)))
     assert filing.outcome is Outcome.OPENED
     assert filing.ticket_id != number
-    assert counted(context, TicketRelation) == 0
+    assert count_rows(context, TicketRelation) == 0
 
 
 def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:
-    number, other = ticket_of(context), ticket_of(context)
-    good = token_address(context, number)
+    number, other = open_ticket(context), open_ticket(context)
+    good = get_token_address(context, number)
     digits = good.rpartition("-")[2].partition("@")[0]
     forged = [
         good.replace(digits, "0" * 32),
@@ -186,14 +190,14 @@ def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:
         ),  # another purpose
     ]
     for address in forged:
-        filing = deliver(context, mail(), {"rcpt_to": [address]})
+        filing = deliver(context, make_mail(), {"rcpt_to": [address]})
         assert filing.outcome is Outcome.OPENED, address
     ours = send_notice(context, number).message_id
     filing = deliver(
-        context, mail(in_reply_to=ours.replace(f"outbox-{number}-", f"outbox-{other}-"))
+        context, make_mail(in_reply_to=ours.replace(f"outbox-{number}-", f"outbox-{other}-"))
     )
     assert filing.outcome is Outcome.OPENED
-    assert counted(context, TicketRelation) == 0
+    assert count_rows(context, TicketRelation) == 0
 
 
 def test_a_token_of_an_earlier_key_still_opens_its_ticket(context: AppContext) -> None:
@@ -201,19 +205,19 @@ def test_a_token_of_an_earlier_key_still_opens_its_ticket(context: AppContext) -
 
     from workflow.runtime import crypto  # noqa: PLC0415
 
-    number = ticket_of(context)
-    address = token_address(context, number)
+    number = open_ticket(context)
+    address = get_token_address(context, number)
     rotated = crypto.Signer([Fernet.generate_key(), *crypto.load_keys(context.settings)])
     assert rotated.verify_token("t", address.partition("+t-")[2].partition("@")[0]) == number
     assert compose.make_reply_address(number, context.settings, rotated) != address
 
 
 def test_our_token_counts_more_than_a_reference(context: AppContext) -> None:
-    one, two = ticket_of(context), ticket_of(context)
+    one, two = open_ticket(context), open_ticket(context)
     filing = deliver(
         context,
-        mail(in_reply_to=first_message(context, one)),
-        {"rcpt_to": [token_address(context, two)]},
+        make_mail(in_reply_to=get_first_message(context, one)),
+        {"rcpt_to": [get_token_address(context, two)]},
     )
     assert filing.ticket_id == two
 
@@ -225,13 +229,16 @@ def test_the_same_mail_by_two_transports_with_other_trace_headers_is_one_ticket(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    item = mail()
+    item = make_mail()
     first = deliver(context, item, {"mail_from": ANN.email}, transport="smtp")
     second = deliver(context, item, {}, transport="imap")  # other bytes, the same item
     assert (first.outcome, second.outcome) == (Outcome.OPENED, Outcome.DUPLICATE)
     assert (second.ticket_id, second.message_id) == (first.ticket_id, first.message_id)
     assert (
-        counted(context, Ticket) == counted(context, Message) == counted(context, OutgoingMail) == 1
+        count_rows(context, Ticket)
+        == count_rows(context, Message)
+        == count_rows(context, OutgoingMail)
+        == 1
     )
 
 
@@ -246,8 +253,11 @@ def test_the_same_mail_without_message_id_is_one_ticket_too(context: AppContext)
 def test_a_duplicate_of_a_late_reply_or_of_an_answer_is_a_duplicate_too(
     context: AppContext,
 ) -> None:
-    number = ticket_of(context)
-    for item in (mail(in_reply_to=first_message(context, number)), mail(sender=STRANGER)):
+    number = open_ticket(context)
+    for item in (
+        make_mail(in_reply_to=get_first_message(context, number)),
+        make_mail(sender=STRANGER),
+    ):
         deliver(context, item)
         assert deliver(context, item).outcome is Outcome.DUPLICATE
 
@@ -255,20 +265,20 @@ def test_a_duplicate_of_a_late_reply_or_of_an_answer_is_a_duplicate_too(
 def test_a_duplicate_does_not_reopen_a_completed_ticket(context: AppContext) -> None:
     from tests.support.context import complete  # noqa: PLC0415
 
-    item = mail()
-    number = ticket_of(context, item)
+    item = make_mail()
+    number = open_ticket(context, item)
     complete(context, number)
     assert deliver(context, item).outcome is Outcome.DUPLICATE
     with context.store.read_only() as session:
         assert session.get_one(Ticket, number).status is Status.COMPLETED
-    assert audited(context, number, "appended") == []
+    assert list_audit_entries(context, number, "appended") == []
 
 
 def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_message(
     context: AppContext,
 ) -> None:
-    number = ticket_of(context, mail("first", name="same@practice.example"))
-    filing = deliver(context, mail("second", name="same@practice.example"))
+    number = open_ticket(context, make_mail("first", name="same@practice.example"))
+    filing = deliver(context, make_mail("second", name="same@practice.example"))
     assert (filing.outcome, filing.ticket_id) == (Outcome.APPENDED, number)
     with context.store.read_only() as session:
         first, second = session.get_one(Ticket, number).messages
@@ -280,8 +290,8 @@ def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_mess
 def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagged(
     context: AppContext,
 ) -> None:
-    number = ticket_of(context, mail(name="same@practice.example"))
-    filing = deliver(context, mail(name="same@practice.example", sender=STRANGER))
+    number = open_ticket(context, make_mail(name="same@practice.example"))
+    filing = deliver(context, make_mail(name="same@practice.example", sender=STRANGER))
     assert filing.outcome is Outcome.OPENED
     assert filing.ticket_id != number
     with context.store.read_only() as session:
@@ -289,8 +299,8 @@ def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagge
 
 
 def test_an_attachment_more_makes_it_another_message(context: AppContext) -> None:
-    ticket_of(context, mail(name="same@practice.example"))
-    item = mail(
+    open_ticket(context, make_mail(name="same@practice.example"))
+    item = make_mail(
         name="same@practice.example", attachments=(Attachment("a.txt", "text/plain", b"new"),)
     )
     assert deliver(context, item).outcome is Outcome.APPENDED
@@ -300,7 +310,7 @@ def test_the_same_mail_filed_by_two_workers_at_once_is_one_ticket(
     postgres_context: AppContext,
 ) -> None:
     context = postgres_context
-    item, outcomes = mail(), list[Outcome]()
+    item, outcomes = make_mail(), list[Outcome]()
 
     def work() -> None:
         outcomes.append(deliver(context, item).outcome)
@@ -308,7 +318,10 @@ def test_the_same_mail_filed_by_two_workers_at_once_is_one_ticket(
     assert run_in_threads(*[work] * 4) == []
     assert sorted(outcomes) == ["duplicate"] * 3 + ["opened"]
     assert (
-        counted(context, Ticket) == counted(context, Message) == counted(context, OutgoingMail) == 1
+        count_rows(context, Ticket)
+        == count_rows(context, Message)
+        == count_rows(context, OutgoingMail)
+        == 1
     )
 
 
@@ -316,9 +329,9 @@ def test_one_id_with_two_contents_filed_at_once_is_one_ticket_with_two_messages(
     postgres_context: AppContext,
 ) -> None:
     context = postgres_context
-    items = [mail(text, name="same@practice.example") for text in ("one", "two", "three")]
+    items = [make_mail(text, name="same@practice.example") for text in ("one", "two", "three")]
     assert run_in_threads(*(lambda i=i: deliver(context, i) for i in items)) == []
-    assert (counted(context, Ticket), counted(context, Message)) == (1, 3)
+    assert (count_rows(context, Ticket), count_rows(context, Message)) == (1, 3)
 
 
 def test_a_form_sent_twice_is_one_ticket(context: AppContext) -> None:
@@ -330,7 +343,7 @@ def test_a_form_sent_twice_is_one_ticket(context: AppContext) -> None:
         company="Sunrise",
         text="x",
     )
-    number = ticket_of(context, form)
+    number = open_ticket(context, form)
     assert deliver(context, form).outcome is Outcome.DUPLICATE
     with context.store.read_only() as session:
         assert (
@@ -360,10 +373,10 @@ def test_what_has_neither_id_nor_date_is_never_taken_for_something_else(
 
 
 def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(context: AppContext) -> None:
-    first = ticket_of(context, row(thread_id="T1"))
-    assert ticket_of(context, row(thread_id="T2")) != first
-    assert ticket_of(context, row()) != first
-    again = deliver(context, row(thread_id="T1"))
+    first = open_ticket(context, make_row(thread_id="T1"))
+    assert open_ticket(context, make_row(thread_id="T2")) != first
+    assert open_ticket(context, make_row()) != first
+    again = deliver(context, make_row(thread_id="T1"))
     assert (again.outcome, again.ticket_id) == (Outcome.APPENDED, first)
     with context.store.transaction() as session:
         context.desk.close(
@@ -374,29 +387,35 @@ def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(context: 
             reason="r",
             now=context.clock(),
         )
-    assert deliver(context, row(thread_id="T1")).outcome is Outcome.OPENED
+    assert deliver(context, make_row(thread_id="T1")).outcome is Outcome.OPENED
 
 
 def test_a_thread_id_of_another_practice_is_another_thread(context: AppContext) -> None:
-    first = ticket_of(context, row(thread_id="T1", company="One Practice"))
-    assert ticket_of(context, row(thread_id="T1", company="Other Practice")) != first
+    first = open_ticket(context, make_row(thread_id="T1", company="One Practice"))
+    assert open_ticket(context, make_row(thread_id="T1", company="Other Practice")) != first
 
 
 def test_a_thread_goes_by_the_practice_number_before_its_name(context: AppContext) -> None:
-    first = ticket_of(context, row(thread_id="T1", company="One Practice", company_number="42"))
-    assert (
-        ticket_of(context, row("by number alone", thread_id="T1", company="", company_number="42"))
-        == first
+    first = open_ticket(
+        context, make_row(thread_id="T1", company="One Practice", company_number="42")
     )
     assert (
-        ticket_of(
-            context, row("renamed", thread_id="T1", company="One Practice LLC", company_number="42")
+        open_ticket(
+            context, make_row("by number alone", thread_id="T1", company="", company_number="42")
         )
         == first
     )
     assert (
-        ticket_of(
-            context, row("namesake", thread_id="T1", company="One Practice", company_number="43")
+        open_ticket(
+            context,
+            make_row("renamed", thread_id="T1", company="One Practice LLC", company_number="42"),
+        )
+        == first
+    )
+    assert (
+        open_ticket(
+            context,
+            make_row("namesake", thread_id="T1", company="One Practice", company_number="43"),
         )
         != first
     )
@@ -404,18 +423,24 @@ def test_a_thread_goes_by_the_practice_number_before_its_name(context: AppContex
 
 def test_a_row_that_names_no_practice_is_its_senders(context: AppContext) -> None:
     with context.store.transaction() as session:
-        made = company(session, "One Practice")
+        made = create_company(session, "One Practice")
         session.add(CompanyDomain(domain="one.example", company=made))
-    first = ticket_of(context, row(thread_id="T1", company="One Practice"))
+    first = open_ticket(context, make_row(thread_id="T1", company="One Practice"))
     nobody = {"company": "", "thread_id": "T1"}
-    assert ticket_of(context, row("a", sender=Address("Pat", "pat@one.example"), **nobody)) == first
-    assert ticket_of(context, row("b", sender=Address("Pat", "pat@two.example"), **nobody)) != first
+    assert (
+        open_ticket(context, make_row("a", sender=Address("Pat", "pat@one.example"), **nobody))
+        == first
+    )
+    assert (
+        open_ticket(context, make_row("b", sender=Address("Pat", "pat@two.example"), **nobody))
+        != first
+    )
 
 
 def test_a_secure_message_without_address_gets_a_task_instead_of_a_notice(
     context: AppContext,
 ) -> None:
-    number = ticket_of(context, row())
+    number = open_ticket(context, make_row())
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert [t.kind for t in ticket.tasks] == ["tell-customer"]
@@ -435,7 +460,7 @@ def bounce(context: AppContext, sent: OutgoingMail, way: str) -> Filing:
     }[way]
     signs = ("daemon-address", "bounce-wording")
     sender = Address("", "mailer-daemon@relay.example")
-    item = mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **fields)
+    item = make_mail(sender=sender, is_bounce=True, is_automated=True, signs=signs, **fields)
     to = [path] if way == "return path" else ["support@localhost"]
     return deliver(context, item, {"mail_from": "", "rcpt_to": to})
 
@@ -444,12 +469,12 @@ def bounce(context: AppContext, sent: OutgoingMail, way: str) -> Filing:
 def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
     context: AppContext, way: str
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     sent = send_notice(context, number)
     filing = bounce(context, sent, way)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
-    assert counted(context, Ticket) == 1
-    assert contact(context, ANN.email).unreachable
+    assert count_rows(context, Ticket) == 1
+    assert get_contact(context, ANN.email).unreachable
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert session.get_one(OutgoingMail, sent.id).state is OutboxState.BOUNCED
@@ -457,7 +482,11 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
         assert ticket.stage.value == "4-In Progress"  # a bounce never moves a ticket back
     again = bounce(context, sent, way)
     assert again.outcome in {Outcome.IGNORED, Outcome.DUPLICATE}
-    assert len(audited(context, number, "bounced")) == len(audited(context, number, "task")) == 1
+    assert (
+        len(list_audit_entries(context, number, "bounced"))
+        == len(list_audit_entries(context, number, "task"))
+        == 1
+    )
 
 
 REPORT = ("delivery-status-part", "daemon-address")
@@ -467,35 +496,35 @@ def test_a_report_about_no_mail_of_ours_is_backscatter_and_opens_no_ticket(
     context: AppContext,
 ) -> None:
     assert (
-        deliver(context, mail(is_bounce=True, is_automated=True, signs=REPORT)).outcome
+        deliver(context, make_mail(is_bounce=True, is_automated=True, signs=REPORT)).outcome
         is Outcome.IGNORED
     )
-    assert counted(context, Ticket) == 0
+    assert count_rows(context, Ticket) == 0
 
 
 def test_what_only_looks_like_a_bounce_is_shown_to_staff_and_never_answered(
     context: AppContext,
 ) -> None:
     filing = deliver(
-        context, mail("your mail to Dr. Who did not arrive", is_bounce=True, is_automated=True)
+        context, make_mail("your mail to Dr. Who did not arrive", is_bounce=True, is_automated=True)
     )
     assert filing.outcome is Outcome.OPENED
-    assert counted(context, OutgoingMail) == 0
+    assert count_rows(context, OutgoingMail) == 0
 
 
 def test_a_complaint_about_our_mail_ends_surveys_and_opens_no_ticket(context: AppContext) -> None:
-    sent = send_notice(context, ticket_of(context))
+    sent = send_notice(context, open_ticket(context))
     original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
     assert (
         deliver(
             context,
-            mail(is_automated=True, signs=("feedback-report-part",), attachments=(original,)),
+            make_mail(is_automated=True, signs=("feedback-report-part",), attachments=(original,)),
         ).outcome
         is Outcome.IGNORED
     )
-    assert contact(context, ANN.email).unsubscribed
-    assert not contact(context, ANN.email).unreachable
-    assert counted(context, Ticket) == 1
+    assert get_contact(context, ANN.email).unsubscribed
+    assert not get_contact(context, ANN.email).unreachable
+    assert count_rows(context, Ticket) == 1
 
 
 def _change_digit(digit: re.Match[str]) -> str:
@@ -503,34 +532,36 @@ def _change_digit(digit: re.Match[str]) -> str:
 
 
 def test_a_forged_bounce_flags_nobody(context: AppContext) -> None:
-    sent = send_notice(context, ticket_of(context))
+    sent = send_notice(context, open_ticket(context))
     forged = sent.message_id.replace("-1-", "-2-") + re.sub(
         r"[0-9a-f](?=@)", _change_digit, sent.message_id
     )
-    assert deliver(context, mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
-    assert not contact(context, ANN.email).unreachable
+    assert (
+        deliver(context, make_mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
+    )
+    assert not get_contact(context, ANN.email).unreachable
 
 
 def test_whatever_comes_to_the_return_path_opens_no_ticket(context: AppContext) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     path = compose.make_return_path(
         send_notice(context, number).id, context.settings, context.signer
     )
-    away = mail(
+    away = make_mail(
         "I am on holiday", is_auto_reply=True, is_automated=True, signs=("auto-submitted-answer",)
     )
     filing = deliver(context, away, {"rcpt_to": [path]})
     assert filing.outcome is Outcome.IGNORED
-    assert not contact(context, ANN.email).unreachable  # away is not gone
+    assert not get_contact(context, ANN.email).unreachable  # away is not gone
 
 
 def test_our_own_mail_coming_back_opens_no_ticket(context: AppContext) -> None:
-    name = send_notice(context, ticket_of(context)).message_id.strip("<>")
+    name = send_notice(context, open_ticket(context)).message_id.strip("<>")
     assert (
-        deliver(context, mail(name=name, sender=Address("", "support@localhost"))).outcome
+        deliver(context, make_mail(name=name, sender=Address("", "support@localhost"))).outcome
         is Outcome.IGNORED
     )
-    assert counted(context, Ticket) == 1
+    assert count_rows(context, Ticket) == 1
 
 
 # -- people ----
@@ -542,8 +573,8 @@ def test_only_a_call_gives_further_people_our_mails(context: AppContext) -> None
         Address("", "bob@b.example"),
         Address("x", "not an address"),
     )
-    by_mail = ticket_of(context, mail(to=others, cc=others))
-    by_phone = ticket_of(context, phoned(*others))
+    by_mail = open_ticket(context, make_mail(to=others, cc=others))
+    by_phone = open_ticket(context, make_phone_call(*others))
     with context.store.read_only() as session:
         assert [m.to for m in session.get_one(Ticket, by_mail).outbox] == [ANN.email]
         assert [m.to for m in session.get_one(Ticket, by_phone).outbox] == [
@@ -553,11 +584,11 @@ def test_only_a_call_gives_further_people_our_mails(context: AppContext) -> None
 
 
 def test_a_display_name_is_not_a_practice_but_a_form_names_one(context: AppContext) -> None:
-    ticket_of(context, mail(company="Nowhere"))
-    assert counted(context, Ticket, Ticket.company_id.is_not(None)) == 0
-    ticket_of(context, row(company="Sunrise  FAMILY-practice", company_number="42"))
-    ticket_of(context, row(company="sunrise family practice"))
-    ticket_of(context, row(company="Renamed", company_number="42"))
+    open_ticket(context, make_mail(company="Nowhere"))
+    assert count_rows(context, Ticket, Ticket.company_id.is_not(None)) == 0
+    open_ticket(context, make_row(company="Sunrise  FAMILY-practice", company_number="42"))
+    open_ticket(context, make_row(company="sunrise family practice"))
+    open_ticket(context, make_row(company="Renamed", company_number="42"))
     with context.store.read_only() as session:
         names = {t.name for t in session.query(Ticket).where(Ticket.company_id.is_not(None))}
     assert names == {"Support – Sunrise  FAMILY-practice"}
@@ -566,7 +597,7 @@ def test_a_display_name_is_not_a_practice_but_a_form_names_one(context: AppConte
 def test_attachments_are_sealed_and_open_again(context: AppContext) -> None:
     small, large = b"small", b"large" * 100_000
     files = tuple(Attachment(n, "text/plain", c) for n, c in (("s.txt", small), ("l.txt", large)))
-    number = ticket_of(context, mail(attachments=files))
+    number = open_ticket(context, make_mail(attachments=files))
     with context.store.read_only() as session:
         stored = session.get_one(Ticket, number).messages[0].attachments
         assert [a.name for a in stored] == ["s.txt", "l.txt"]
@@ -574,7 +605,7 @@ def test_attachments_are_sealed_and_open_again(context: AppContext) -> None:
         assert stored[0].content is not None
         assert small not in stored[0].content
         assert stored[1].content is None
-    assert counted(context, StoredAttachment) == 2
+    assert count_rows(context, StoredAttachment) == 2
 
 
 ODD = "a\0b"
@@ -600,13 +631,13 @@ def test_nothing_in_an_item_keeps_it_from_becoming_a_ticket(
     postgres_context: AppContext, fields: dict[str, Any]
 ) -> None:
     text = fields.pop("text", "x")
-    assert deliver(postgres_context, mail(text, **fields)).outcome is Outcome.OPENED
+    assert deliver(postgres_context, make_mail(text, **fields)).outcome is Outcome.OPENED
 
 
 def test_a_number_as_long_as_a_book_still_finds_its_practice(any_context: AppContext) -> None:
     for name in ("One", "Two"):
         assert (
-            deliver(any_context, row(company=name, company_number="9" * 200)).outcome
+            deliver(any_context, make_row(company=name, company_number="9" * 200)).outcome
             is Outcome.OPENED
         )
 
@@ -614,7 +645,7 @@ def test_a_number_as_long_as_a_book_still_finds_its_practice(any_context: AppCon
 def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(
+    number = open_ticket(
         context, InboundItem(format=Format.MAIL, external_id="", caveats=("no sender",))
     )
     with context.store.read_only() as session:
@@ -627,14 +658,14 @@ def test_an_item_without_anything_becomes_a_ticket_that_says_what_is_missing(
 
 
 def test_keys_of_messages_distinguish_ids_and_contents() -> None:
-    one = mail("x", name="a@b.example")
+    one = make_mail("x", name="a@b.example")
     assert threading.build_message_key(one) == threading.build_message_key(
-        mail("x", name="a@b.example")
+        make_mail("x", name="a@b.example")
     )
     assert threading.build_message_key(one) != threading.build_message_key(
-        mail("y", name="a@b.example")
+        make_mail("y", name="a@b.example")
     )
     assert threading.build_message_key(one) != threading.build_message_key(
-        mail("x", name="c@b.example")
+        make_mail("x", name="c@b.example")
     )
     assert threading.build_message_key(InboundItem(format=Format.MAIL, external_id="")) is None

@@ -17,15 +17,15 @@ from tests.support.context import (
     HandClock,
     Posts,
     Woken,
-    audited,
-    counted,
-    mail,
-    phoned,
+    count_rows,
+    create_staff,
+    list_audit_entries,
+    make_mail,
+    make_phone_call,
+    open_ticket,
     reach,
-    staff,
-    ticket_of,
 )
-from tests.support.outgoing_mail import read, sending_through
+from tests.support.outgoing_mail import read, send_through
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
 from workflow.customers import records
@@ -59,17 +59,17 @@ TEXT = (
 @pytest.fixture
 def relayed(any_context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A context that sends through the relay."""
-    with sending_through(any_context, relay.url) as opened:
+    with send_through(any_context, relay.url) as opened:
         with opened.store.transaction() as session:
-            staff(session, "Olga")
+            create_staff(session, "Olga")
         yield opened
 
 
 @pytest.fixture
 def number(relayed: AppContext, relay: Relay) -> int:
     """A ticket of Ann's whose notice is sent."""
-    found = ticket_of(
-        relayed, mail(name="first@practice.example", subject="Denied claim of Zebulon Quack")
+    found = open_ticket(
+        relayed, make_mail(name="first@practice.example", subject="Denied claim of Zebulon Quack")
     )
     sender.send_waiting(relayed)
     relay.taken.clear()
@@ -155,7 +155,7 @@ def get_received(relay: Relay, nth: int = 0) -> Any:
     return read(bytes(relay.taken[nth].content or b""))
 
 
-def text_of(message: Any) -> str:
+def get_text(message: Any) -> str:
     return str(message.get_body().get_content()).replace("\r\n", "\n")
 
 
@@ -177,7 +177,7 @@ def test_what_arrives_is_what_was_written(
     assert message["Date"]
     assert "Auto-Submitted" not in message
     assert "Cc" not in message
-    assert text_of(message) == TEXT
+    assert get_text(message) == TEXT
     assert max(map(len, bytes(taken.content or b"").split(b"\r\n"))) <= 900
     body = bytes(taken.content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, body.split(b"\r\n"))) <= 78
@@ -203,7 +203,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         "text/plain",
         "application/octet-stream",
     ]
-    assert text_of(get_received(relay)) == TEXT
+    assert get_text(get_received(relay)) == TEXT
     raw = bytes(relay.taken[0].content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, raw.split(b"\r\n"))) <= 120
     assert (
@@ -227,7 +227,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
 def test_each_gets_it_once_and_all_see_who_gets_it(
     relayed: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = ticket_of(relayed, phoned(Address("Bob", BOB)))
+    number = open_ticket(relayed, make_phone_call(Address("Bob", BOB)))
     sender.send_waiting(relayed)
     relay.taken.clear()
     write_answer(relayed, number, to=[ANN.email, BOB], cc=[CC, BOB])
@@ -238,7 +238,8 @@ def test_each_gets_it_once_and_all_see_who_gets_it(
     assert {get_received(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
     assert len({t.mail_from for t in relay.taken}) == 3
     assert (
-        counted(relayed, Message, Message.ticket_id == number, Message.subject == "Your claim") == 1
+        count_rows(relayed, Message, Message.ticket_id == number, Message.subject == "Your claim")
+        == 1
     )
     send_all(relayed, clock, 600)
     assert len(relay.taken) == 3
@@ -277,7 +278,7 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
     send_all(relayed, clock, 150)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, CC] * 2)
     assert len({get_received(relay, n)["Message-ID"] for n in range(4)}) == 1
-    assert counted(relayed, StoredAttachment) == 1
+    assert count_rows(relayed, StoredAttachment) == 1
 
 
 def test_within_ten_seconds_it_can_be_undone(
@@ -305,7 +306,7 @@ def test_within_ten_seconds_it_can_be_undone(
         assert [f.name for f in found.files] == ["a.pdf"]
     with pytest.raises(ActionNotAllowed, match="already"):
         undo_send(relayed, written)
-    assert audited(relayed, number, "answer taken back")[0].detail == {
+    assert list_audit_entries(relayed, number, "answer taken back")[0].detail == {
         "written": written,
         "mails": 2,
     }
@@ -317,7 +318,7 @@ def test_undone_it_can_be_sent_again(
     draft = undo_send(relayed, write_answer(relayed, number))
     write_answer(relayed, number, key=draft.key, text="better words\n")
     send_all(relayed, clock)
-    assert [text_of(get_received(relay))] == ["better words\n"]
+    assert [get_text(get_received(relay))] == ["better words\n"]
     assert len(relay.taken) == 1
 
 
@@ -329,7 +330,7 @@ def test_too_late_is_said_and_changes_nothing(
     with pytest.raises(ActionNotAllowed, match="too late: the mail is on its way"):
         undo_send(relayed, written)
     assert [m.state for m in list_mails(relayed)] == [OutboxState.SENT]
-    assert counted(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 0
+    assert count_rows(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 0
 
 
 def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail(
@@ -350,7 +351,7 @@ def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail
         now = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
     send_command(relayed, number, SendMail(written, confirmed_content=now))
     assert len(list_mails(relayed)) == 1
-    assert audited(relayed, number, "answer promised")[0].detail["warned"] == ["BIRTH"]
+    assert list_audit_entries(relayed, number, "answer promised")[0].detail["warned"] == ["BIRTH"]
 
 
 def test_two_companies_get_it_only_after_its_writer_has_confirmed_these_addresses(
@@ -411,7 +412,7 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
     for n in range(12):
         write_answer(relayed, number, key=f"{KEY}{n}")
     send_all(relayed, clock)
-    other = ticket_of(relayed, mail())
+    other = open_ticket(relayed, make_mail())
     with relayed.store.read_only() as session:
         assert [m.template for m in session.get_one(Ticket, other).outbox] == [Template.NOTICE]
 
@@ -437,7 +438,7 @@ def test_what_cannot_be_sent_is_said_and_kept(
     with pytest.raises(ActionNotAllowed, match=fault):
         queue(relayed, number, written)
     assert list_mails(relayed) == []
-    assert counted(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 1
+    assert count_rows(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 1
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN, Status.MERGED])
@@ -465,7 +466,7 @@ def test_a_subject_stays_one_line(
 
 def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: AppContext, number: int) -> None:
     write_answer(relayed, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False)
-    assert counted(relayed, WrittenFile) == 1
+    assert count_rows(relayed, WrittenFile) == 1
     for name, content, fault in (
         ("b.bin", b"2" * drafts.MAX_BYTES, "20 MB"),
         ("c.bin", b"", "c.bin is empty"),
@@ -476,12 +477,12 @@ def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: AppContext, n
         file = session.query(WrittenFile).one()
         assert file.sha256 == hashlib.sha256(b"1" * 9).hexdigest()
         drafts.remove_file(session, session.get_one(WrittenMail, file.written_id), file.id)
-    assert counted(relayed, WrittenFile) == 0
+    assert count_rows(relayed, WrittenFile) == 0
 
 
 def test_a_draft_is_ones_own_and_stays_with_its_ticket(relayed: AppContext, number: int) -> None:
     write_answer(relayed, number, send=False)
-    other = ticket_of(relayed, mail())
+    other = open_ticket(relayed, make_mail())
     with pytest.raises(ActionNotAllowed, match="of another ticket"):
         write_answer(relayed, other, send=False)
     with pytest.raises(ActionNotAllowed, match="incomplete"):
@@ -494,7 +495,7 @@ def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
     write_answer(relayed, number)
     write_answer(relayed, number, text="later words", send=False)
     send_all(relayed, clock)
-    assert text_of(get_received(relay)) == TEXT
+    assert get_text(get_received(relay)) == TEXT
 
 
 def test_an_answer_to_it_comes_back_to_the_ticket(
@@ -502,8 +503,8 @@ def test_an_answer_to_it_comes_back_to_the_ticket(
 ) -> None:
     write_answer(relayed, number, cc=[CC])
     send_all(relayed, clock)
-    answer = mail("thanks", in_reply_to=get_received(relay, 1)["Message-ID"])
-    assert ticket_of(relayed, answer) == number
+    answer = make_mail("thanks", in_reply_to=get_received(relay, 1)["Message-ID"])
+    assert open_ticket(relayed, answer) == number
 
 
 def test_neither_log_nor_queue_nor_audit_has_its_words(
@@ -522,7 +523,7 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
     send_all(context, clock)
     context.close()
     logged_details = " ".join(
-        f"{a.cause} {a.detail}" for a in audited(relayed, number, "answer promised")
+        f"{a.cause} {a.detail}" for a in list_audit_entries(relayed, number, "answer promised")
     )
     logged = capfd.readouterr()
     assert "Quack" not in logged_details + " ".join(woken) + logged.out + logged.err

@@ -22,16 +22,16 @@ from tests.support.context import (
     HandClock,
     Posts,
     Woken,
-    audited,
-    contact,
-    counted,
-    mail,
-    phoned,
+    count_rows,
+    get_contact,
+    list_audit_entries,
+    make_mail,
+    make_phone_call,
+    open_ticket,
     run_in_threads,
-    ticket_of,
 )
-from tests.support.outgoing_mail import outgoing, read, sending_through
-from tests.support.servers import Postgres, Relay, free_port
+from tests.support.outgoing_mail import get_outgoing_mail, read, send_through
+from tests.support.servers import Postgres, Relay, find_free_port
 from tests.support.smtp_client import until
 from workflow import background_jobs
 from workflow.context import AppContext
@@ -51,7 +51,7 @@ WAITING, SENT, REFUSED = OutboxState.WAITING, OutboxState.SENT, OutboxState.REFU
 @pytest.fixture
 def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A context that sends through the relay."""
-    with sending_through(context, relay.url) as opened:
+    with send_through(context, relay.url) as opened:
         yield opened
 
 
@@ -71,7 +71,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def misled(context: AppContext, bad: BadRelay) -> Iterator[AppContext]:
     """A context that sends through the misbehaving relay."""
-    with sending_through(context, bad.url) as opened:
+    with send_through(context, bad.url) as opened:
         yield opened
 
 
@@ -82,16 +82,18 @@ def list_journals(context: AppContext) -> list[Path]:
 def add_customers(context: AppContext, many: int) -> None:
     """So many tickets of c0@practice.example, c1@… with a notice each."""
     for n in range(many):
-        ticket_of(context, mail(sender=Address("", f"c{n}@practice.example")))
+        open_ticket(context, make_mail(sender=Address("", f"c{n}@practice.example")))
 
 
 def list_states(context: AppContext) -> list[OutboxState]:
-    return [outgoing(context, n + 1).state for n in range(counted(context, OutgoingMail))]
+    return [
+        get_outgoing_mail(context, n + 1).state for n in range(count_rows(context, OutgoingMail))
+    ]
 
 
 def list_waits(context: AppContext) -> list[float]:
     """Seconds until each mail that waits is due."""
-    found = [outgoing(context, n + 1) for n in range(counted(context, OutgoingMail))]
+    found = [get_outgoing_mail(context, n + 1) for n in range(count_rows(context, OutgoingMail))]
     return [(m.not_before - context.clock()).total_seconds() for m in found if m.state is WAITING]
 
 
@@ -109,24 +111,24 @@ def test_many_mails_go_over_one_connection(relayed: AppContext, relay: Relay) ->
 def test_a_450_is_tried_again_with_growing_pauses(
     relayed: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = ticket_of(relayed)
+    number = open_ticket(relayed)
     relay.answers = ["450 4.2.0 later"] * 4
     waited = []
     for _ in range(4):
         assert sender.send_waiting(relayed) == 1
         assert sender.send_waiting(relayed) == 0
-        waited.append((outgoing(relayed).not_before - clock()).total_seconds())
+        waited.append((get_outgoing_mail(relayed).not_before - clock()).total_seconds())
         clock.turn(seconds=waited[-1] - 1)
         assert sender.send_waiting(relayed) == 0
         clock.turn(seconds=1)
     assert waited == [30, 60, 120, 240]
-    assert outgoing(relayed).reason == "not taken by the relay (450): tried again"
+    assert get_outgoing_mail(relayed).reason == "not taken by the relay (450): tried again"
     assert sender.send_waiting(relayed) == 1
-    sent = outgoing(relayed)
+    sent = get_outgoing_mail(relayed)
     assert (sent.state, sent.attempts, sent.reason) == (OutboxState.SENT, 5, "")
     with relayed.store.read_only() as session:
         assert session.get_one(Ticket, number).tasks == []
-    assert not contact(relayed, ANN.email).unreachable
+    assert not get_contact(relayed, ANN.email).unreachable
 
 
 @pytest.mark.parametrize("answer", ["421 4.3.2 closing", "450 4.2.0 busy", "hang up"])
@@ -137,7 +139,10 @@ def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
     relay.at, relay.answers = at, [answer]
     add_customers(relayed, 2)
     sender.send_waiting(relayed)
-    assert [outgoing(relayed, n).state for n in (1, 2)] == [OutboxState.WAITING, OutboxState.SENT]
+    assert [get_outgoing_mail(relayed, n).state for n in (1, 2)] == [
+        OutboxState.WAITING,
+        OutboxState.SENT,
+    ]
     clock.turn(seconds=30)
     sender.send_waiting(relayed)
     assert [t.rcpt_tos for t in relay.taken] == [["c1@practice.example"], ["c0@practice.example"]]
@@ -148,14 +153,14 @@ def test_a_550_is_not_tried_again_but_told_to_a_person(
     relayed: AppContext, relay: Relay, clock: HandClock, at: str
 ) -> None:
     relay.at, relay.answers = at, ["550 5.1.1 no such mailbox"]
-    number = ticket_of(relayed)
+    number = open_ticket(relayed)
     sender.send_waiting(relayed)
     clock.turn(days=3)
     assert sender.send_waiting(relayed) == 0
-    refused = outgoing(relayed)
+    refused = get_outgoing_mail(relayed)
     assert (refused.state, refused.attempts) == (OutboxState.REFUSED, 1)
     assert refused.reason == "refused by the relay with 550"
-    assert contact(relayed, ANN.email).unreachable
+    assert get_contact(relayed, ANN.email).unreachable
     with relayed.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
@@ -166,50 +171,50 @@ def test_a_550_is_not_tried_again_but_told_to_a_person(
 def test_a_relay_that_refuses_us_as_the_sender_says_nothing_of_the_customer(
     relayed: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    ticket_of(relayed)
+    open_ticket(relayed)
     relay.at, relay.answers = "MAIL", ["530 5.7.0 authentication required"]
     sender.send_waiting(relayed)
-    assert outgoing(relayed).state is OutboxState.WAITING
-    assert not contact(relayed, ANN.email).unreachable
+    assert get_outgoing_mail(relayed).state is OutboxState.WAITING
+    assert not get_contact(relayed, ANN.email).unreachable
     clock.turn(minutes=1)
     sender.send_waiting(relayed)
-    assert outgoing(relayed).state is OutboxState.SENT
+    assert get_outgoing_mail(relayed).state is OutboxState.SENT
 
 
 def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_customer(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     (context.settings.home / "outbox").write_text("nothing can be handed over here")
-    while outgoing(context).state is OutboxState.WAITING:
+    while get_outgoing_mail(context).state is OutboxState.WAITING:
         assert sender.send_waiting(context) == 1
-        clock.now = max(clock.now, outgoing(context).not_before)
-    lost = outgoing(context)
+        clock.now = max(clock.now, get_outgoing_mail(context).not_before)
+    lost = get_outgoing_mail(context)
     assert lost.reason == "not taken by the relay (no answer): given up after two days"
     assert (clock() - lost.created_at).days == 2
     assert lost.attempts < 120
-    assert not contact(context, ANN.email).unreachable
+    assert not get_contact(context, ANN.email).unreachable
     with context.store.read_only() as session:
         assert len(session.get_one(Ticket, number).tasks) == 1
 
 
 def test_a_relay_nobody_listens_at_is_waited_out(context: AppContext) -> None:
-    with sending_through(context, f"smtp://127.0.0.1:{free_port()}") as away:
-        ticket_of(away)
+    with send_through(context, f"smtp://127.0.0.1:{find_free_port()}") as away:
+        open_ticket(away)
         sender.send_waiting(away)
-        assert outgoing(away).reason == "not taken by the relay (no answer): tried again"
+        assert get_outgoing_mail(away).reason == "not taken by the relay (no answer): tried again"
 
 
 @pytest.mark.parametrize("email", ["jörg@practice.example", "x@bücher.example"])
 def test_an_address_the_relay_cannot_write_to_is_told_to_a_person_at_once(
     relayed: AppContext, relay: Relay, email: str
 ) -> None:
-    number = ticket_of(relayed, mail(sender=Address("", email)))
+    number = open_ticket(relayed, make_mail(sender=Address("", email)))
     sender.send_waiting(relayed)
     if relay.taken:  # a domain has an ASCII form
         assert relay.taken[0].rcpt_tos == ["x@xn--bcher-kva.example"]
         return
-    assert outgoing(relayed).state is OutboxState.REFUSED
+    assert get_outgoing_mail(relayed).state is OutboxState.REFUSED
     with relayed.store.read_only() as session:
         assert [t.kind for t in session.get_one(Ticket, number).tasks] == ["tell-customer:1"]
 
@@ -262,12 +267,12 @@ def test_a_worker_that_dies_between_relay_and_commit_has_nothing_sent_again(
 def test_a_machine_that_loses_its_power_sends_it_again_under_the_same_message_id(
     relayed: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = ticket_of(relayed)
+    number = open_ticket(relayed)
     with crash_before_commit():
         sender.send_waiting(relayed)
     for journal in list_journals(relayed):
         journal.unlink()
-    assert outgoing(relayed).state is OutboxState.WAITING
+    assert get_outgoing_mail(relayed).state is OutboxState.WAITING
     assert sender.send_waiting(relayed) == 0  # its lease runs
     clock.turn(seconds=120)
     assert sender.send_waiting(relayed) == 1
@@ -292,34 +297,34 @@ def test_without_a_folder_for_the_journal_each_mail_is_recorded_by_itself(
 def test_the_journal_of_a_restored_backup_says_nothing_about_its_mails(
     relayed: AppContext, relay: Relay
 ) -> None:
-    ticket_of(relayed)
+    open_ticket(relayed)
     with crash_before_commit():
         sender.send_waiting(relayed)
     with relayed.store.transaction() as session:  # another mail has the number now
         mail_row = session.get_one(OutgoingMail, 1)
         mail_row.created_at += timedelta(seconds=1)
     sender.send_waiting(relayed)
-    assert outgoing(relayed).state is WAITING
+    assert get_outgoing_mail(relayed).state is WAITING
     assert len(relay.taken) == 1
 
 
 def test_the_journal_of_a_living_worker_is_left_to_it(
     relayed: AppContext, clock: HandClock
 ) -> None:
-    ticket_of(relayed)
+    open_ticket(relayed)
     with SentJournal(relayed.settings.home / "outbox-journal") as journal:
-        journal.add(1, outgoing(relayed).created_at)
+        journal.add(1, get_outgoing_mail(relayed).created_at)
         clock.turn(seconds=-1)  # the mail is not due yet
         sender.send_waiting(relayed)
-        assert outgoing(relayed).state is WAITING
+        assert get_outgoing_mail(relayed).state is WAITING
     sender.send_waiting(relayed)
-    assert outgoing(relayed).state is SENT
+    assert get_outgoing_mail(relayed).state is SENT
 
 
 def test_mails_whose_ticket_somebody_holds_are_recorded_after_the_others(
     postgres_context: AppContext, relay: Relay
 ) -> None:
-    with sending_through(postgres_context, relay.url) as context:
+    with send_through(postgres_context, relay.url) as context:
         add_customers(context, 3)
         with context.store.transaction() as session:
             lock_ticket(session, session.get_one(Ticket, 2))
@@ -335,7 +340,7 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
 ) -> None:
     add_customers(relayed, 6)
     posted = relay.handle_DATA
-    with sending_through(relayed, relay.url) as other:
+    with send_through(relayed, relay.url) as other:
 
         async def slowly(*args: Any) -> str:
             clock.turn(seconds=50)
@@ -344,7 +349,7 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
         monkeypatch.setattr(relay, "handle_DATA", slowly)
         sender.send_waiting(relayed)
         assert len(relay.taken) == 1  # the second would have come close to the end of its lease
-        while counted(relayed, OutgoingMail, OutgoingMail.state == OutboxState.WAITING):
+        while count_rows(relayed, OutgoingMail, OutgoingMail.state == OutboxState.WAITING):
             sender.send_waiting(other)
             sender.send_waiting(relayed)
             clock.turn(seconds=120)
@@ -356,28 +361,28 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
 def test_two_workers_at_once_send_each_mail_once(
     postgres_context: AppContext, relay: Relay
 ) -> None:
-    with sending_through(postgres_context, relay.url) as context:
+    with send_through(postgres_context, relay.url) as context:
         add_customers(context, 8)
         assert run_in_threads(*[lambda: sender.send_waiting(context)] * 4) == []
         assert len(relay.taken) == 8
-        assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 8
+        assert count_rows(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 8
 
 
 def test_two_workers_that_send_the_notices_of_one_ticket_at_once_record_it_once(
     postgres_context: AppContext,
 ) -> None:
     context = postgres_context
-    number = ticket_of(context, phoned(Address("", "bob@practice.example")))
+    number = open_ticket(context, make_phone_call(Address("", "bob@practice.example")))
     posts = Posts()
     batch = claims.claim_batch(context)
     assert run_in_threads(*(lambda c=c: sender.send(context, posts, [c]) for c in batch)) == []
     assert len(posts.taken) == 2
-    assert len(audited(context, number, "reached")) == 1
-    assert counted(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 2
+    assert len(list_audit_entries(context, number, "reached")) == 1
+    assert count_rows(context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 2
 
 
 def test_a_mail_that_was_sent_is_not_sent_by_a_late_worker(context: AppContext) -> None:
-    ticket_of(context)
+    open_ticket(context)
     posts = Posts()
     (claim,) = claims.claim_batch(context)
     sender.send(context, posts, [claim])
@@ -390,8 +395,11 @@ def test_one_mail_that_cannot_be_written_stops_no_other(context: AppContext) -> 
     with context.store.transaction() as session:
         session.get_one(OutgoingMail, 1).to = "two@x.example, three@y.example"
     sender.send_waiting(context)
-    assert [outgoing(context, n).state for n in (1, 2)] == [OutboxState.REFUSED, OutboxState.SENT]
-    assert outgoing(context).reason == "the address cannot be used"
+    assert [get_outgoing_mail(context, n).state for n in (1, 2)] == [
+        OutboxState.REFUSED,
+        OutboxState.SENT,
+    ]
+    assert get_outgoing_mail(context).reason == "the address cannot be used"
 
 
 # -- a relay that does not answer ----
@@ -409,7 +417,7 @@ def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
         until(lambda turn=turn: bad.connections == turn)
         assert list_waits(misled) == [pause] * 7
         clock.turn(seconds=pause)
-    assert {outgoing(misled, n).attempts for n in range(1, 8)} == {4}
+    assert {get_outgoing_mail(misled, n).attempts for n in range(1, 8)} == {4}
     bad.at.clear()  # a busy machine may have used up the time before this point
     assert sender.send_waiting(misled) == 7
     assert list_states(misled) == [SENT] * 7
@@ -425,7 +433,7 @@ def test_a_relay_that_opens_no_session_is_asked_once_a_batch_and_leaves_the_rest
     assert sender.send_waiting(misled) == 3
     assert bad.connections == 1
     assert list_waits(misled) == [30] * 3 + [0] * 4
-    assert [outgoing(misled, n).reason for n in (1, 2)] == [
+    assert [get_outgoing_mail(misled, n).reason for n in (1, 2)] == [
         "not taken by the relay (421): tried again",
         "the relay took no mail: tried again",
     ]
@@ -456,7 +464,7 @@ def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
     add_customers(context, 3)
     claims.claim_batch(context)  # and the worker dies
     clock.turn(seconds=120)
-    ticket_of(context, mail(sender=Address("", "late@practice.example")))
+    open_ticket(context, make_mail(sender=Address("", "late@practice.example")))
     taken_up = [[c.number for c in claims.claim_batch(context)] for _ in range(5)]
     assert taken_up == [[4], [1], [2], [3], []]
 
@@ -472,7 +480,7 @@ def test_a_worker_looks_at_its_other_work_in_between(
         woken.clear()
         sender.send_waiting(relayed)
         assert (len(relay.taken), woken) == (sent, [SEND])
-        rest = [outgoing(relayed, n) for n in range(sent + 1, 4)]
+        rest = [get_outgoing_mail(relayed, n) for n in range(sent + 1, 4)]
         assert [(m.attempts, m.not_before, m.reason) for m in rest] == [
             (0, relayed.clock(), "")
         ] * len(rest)
@@ -480,10 +488,10 @@ def test_a_worker_looks_at_its_other_work_in_between(
 
 
 def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(context: AppContext) -> None:
-    with sending_through(context, "http://relay.example") as wrong:
-        ticket_of(wrong)
+    with send_through(context, "http://relay.example") as wrong:
+        open_ticket(wrong)
         assert sender.send_waiting(wrong) == 0
-        assert (outgoing(wrong).state, outgoing(wrong).attempts) == (WAITING, 0)
+        assert (get_outgoing_mail(wrong).state, get_outgoing_mail(wrong).attempts) == (WAITING, 0)
 
 
 # -- one mail in one hand ----
@@ -504,7 +512,7 @@ def test_a_lease_outlasts_the_slowest_relay_and_the_slowest_record() -> None:
 def test_a_worker_that_was_held_up_does_not_begin_a_mail_that_may_be_anothers(
     context: AppContext, clock: HandClock
 ) -> None:
-    ticket_of(context)
+    open_ticket(context)
     posts = Posts()
     (claim,) = claims.claim_batch(context)
     clock.turn(seconds=31)  # less than the slowest sending is left of its lease
@@ -531,7 +539,7 @@ def fail_until(context: AppContext, clock: HandClock, *, until: Callable[[], boo
         for claim in claims.claim_batch(context):
             sender.send(context, posts, [claim])
             tries += 1
-        clock.now = max(clock.now, outgoing(context).not_before)
+        clock.now = max(clock.now, get_outgoing_mail(context).not_before)
     return tries
 
 
@@ -549,15 +557,19 @@ def test_the_pauses_grow_to_half_an_hour_and_so_many_tries_take_more_than_a_day(
 def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(
     context: AppContext, clock: HandClock, days: int
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(days=days)
     began = clock.now
-    tries = fail_until(context, clock, until=lambda: outgoing(context).state is not WAITING)
+    tries = fail_until(
+        context, clock, until=lambda: get_outgoing_mail(context).state is not WAITING
+    )
     assert tries == outcomes.MIN_ATTEMPTS
     assert clock.now - began > timedelta(hours=24)
-    assert outgoing(context).reason == "not taken by the relay (451): given up after two days"
+    assert (
+        get_outgoing_mail(context).reason == "not taken by the relay (451): given up after two days"
+    )
     assert list_tasks(context, number) == ["tell the customer by other means"]
-    assert not contact(context, ANN.email).unreachable
+    assert not get_contact(context, ANN.email).unreachable
 
 
 def test_mail_that_was_only_put_off_is_given_up_as_well(
@@ -579,8 +591,8 @@ def test_a_clock_that_was_set_back_holds_no_mail_back(
     any_context: AppContext, clock: HandClock
 ) -> None:
     context, posts = any_context, Posts()
-    ticket_of(context)
-    fail_until(context, clock, until=lambda: outgoing(context).attempts == 10)
+    open_ticket(context)
+    fail_until(context, clock, until=lambda: get_outgoing_mail(context).attempts == 10)
     assert claims.claim_batch(context) != []
     clock.turn(days=-400)
     (claim,) = claims.claim_batch(context)
@@ -591,8 +603,8 @@ def test_a_clock_that_was_set_back_holds_no_mail_back(
 def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
     context: AppContext, clock: HandClock
 ) -> None:
-    ticket_of(context)
-    tries = fail_until(context, clock, until=lambda: outgoing(context).attempts == 10)
+    open_ticket(context)
+    tries = fail_until(context, clock, until=lambda: get_outgoing_mail(context).attempts == 10)
     assert tries == 10
     clock.turn(minutes=-30, seconds=-10)  # the other host's: ten seconds behind
     assert claims.claim_batch(context) == []
@@ -615,7 +627,10 @@ def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_corr
     sender.send_waiting(relayed)
     assert list_states(relayed) == [WAITING, SENT, SENT]
     assert list_waits(relayed) == [30]
-    assert outgoing(relayed).reason == "not written: an error of ours (ValueError): tried again"
+    assert (
+        get_outgoing_mail(relayed).reason
+        == "not written: an error of ours (ValueError): tried again"
+    )
     monkeypatch.setattr(compose, "render", render)
     clock.turn(seconds=30)
     sender.send_waiting(relayed)
@@ -625,19 +640,19 @@ def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_corr
 def test_a_mail_that_can_never_be_written_is_told_to_a_person(
     context: AppContext, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
 
     def broken(*_: Any) -> None:
         raise KeyError("Jane Roe")
 
     monkeypatch.setattr(compose, "render", broken)
-    fail_until(context, clock, until=lambda: outgoing(context).state is not WAITING)
+    fail_until(context, clock, until=lambda: get_outgoing_mail(context).state is not WAITING)
     assert (
-        outgoing(context).reason
+        get_outgoing_mail(context).reason
         == "not written: an error of ours (KeyError): given up after two days"
     )
     assert list_tasks(context, number) == ["tell the customer by other means"]
-    assert not contact(context, ANN.email).unreachable
+    assert not get_contact(context, ANN.email).unreachable
 
 
 @pytest.mark.parametrize(
@@ -679,11 +694,11 @@ def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_t
         assert (
             sweep.advance_stuck_tickets(relayed) > 0
         )  # the error is still there, and stops neither clock nor relay
-    assert counted(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
+    assert count_rows(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
     sweep.sweep(relayed, redis_away=lambda: False)
-    assert counted(relayed, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
+    assert count_rows(relayed, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
     assert len(relay.taken) == copies
-    assert contact(relayed, "c0@practice.example").unreachable == answer.startswith("5")
+    assert get_contact(relayed, "c0@practice.example").unreachable == answer.startswith("5")
     assert bool(list_tasks(relayed, 1)) == answer.startswith("5")
     assert sweep.advance_stuck_tickets(relayed) == 0
 
@@ -724,7 +739,7 @@ def outage(
 
     timer = Timer(0.6, opens)
     relay.handle_DATA = then_closes  # type: ignore[method-assign]
-    with sending_through(postgres_context, relay.url) as context:
+    with send_through(postgres_context, relay.url) as context:
         yield context, timer.join
     timer.join()
 
@@ -746,7 +761,7 @@ def test_a_database_that_stays_away_costs_no_second_copy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     context, back = outage
-    ticket_of(context)
+    open_ticket(context)
     monkeypatch.setattr(outcomes, "RECORD_SECONDS", 0.1)
     monkeypatch.setattr(outcomes, "RECORD_PAUSE_SECONDS", 0.05)
     with pytest.raises(OperationalError):

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.bad_relay import END, GREETING, Act, BadRelay, Do
-from tests.support.dovecot import _certify
-from tests.support.servers import free_port
+from tests.support.dovecot import _create_certificate
+from tests.support.servers import find_free_port
 from workflow.mail import transport
 from workflow.mail.compose import ASCII_POLICY
 from workflow.mail.smtp_client import SmtpConnection, connect_first, resolve
@@ -45,7 +45,7 @@ def bad() -> Iterator[BadRelay]:
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's side of TLS, with a certificate that this test's clients believe."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    _certify(certificate, key)
+    _create_certificate(certificate, key)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -60,7 +60,7 @@ def make_message(text: str = "Hello.\n.\nBye.") -> EmailMessage:
     return message
 
 
-def relay_of(url: str, seconds: float = AMPLE) -> Any:
+def open_relay(url: str, seconds: float = AMPLE) -> Any:
     return transport.open_mailer(url, Path("nowhere"), seconds)
 
 
@@ -73,12 +73,12 @@ def submit(relay: Any, to: str = ANN, sender: str = DESK) -> MailRefused | MailD
     return None
 
 
-def once(url: str, *, seconds: float = AMPLE, **more: str) -> MailRefused | MailDeferred | None:
-    with relay_of(url, seconds) as relay:
+def try_once(url: str, *, seconds: float = AMPLE, **more: str) -> MailRefused | MailDeferred | None:
+    with open_relay(url, seconds) as relay:
         return submit(relay, **more)
 
 
-def deferred(outcome: object, code: int, *, is_relay_fault: bool) -> bool:
+def is_deferred(outcome: object, code: int, *, is_relay_fault: bool) -> bool:
     return isinstance(outcome, MailDeferred) and (outcome.code, outcome.is_relay_fault) == (
         code,
         is_relay_fault,
@@ -95,10 +95,10 @@ def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(
 ) -> None:
     bad.at[point] = [how]
     began = time.monotonic()
-    with relay_of(bad.url, SECONDS) as relay:
+    with open_relay(bad.url, SECONDS) as relay:
         outcome = submit(relay)
         assert time.monotonic() - began < HANGS
-        assert deferred(outcome, 0, is_relay_fault=True)
+        assert is_deferred(outcome, 0, is_relay_fault=True)
         bad.at.clear()  # a busy machine may have used up the time before this point
         relay._seconds = AMPLE
         assert submit(relay) is None  # a connection of its own
@@ -109,16 +109,16 @@ def test_a_relay_that_hangs_or_trickles_is_cut_and_asked_for_no_other_mail(
 @pytest.mark.parametrize("point", POINTS)
 def test_an_answer_that_never_ends_fills_no_memory(bad: BadRelay, point: str) -> None:
     bad.at[point] = [Do.ENDLESS]
-    assert deferred(once(bad.url), 0, is_relay_fault=point in {GREETING, "EHLO"})
+    assert is_deferred(try_once(bad.url), 0, is_relay_fault=point in {GREETING, "EHLO"})
 
 
 def test_the_time_is_for_the_whole_mail_and_not_for_each_answer(bad: BadRelay) -> None:
     answer_slowly(bad, 0.1)  # each of six answers comes in time, all of them do not
-    assert deferred(once(bad.url, seconds=SECONDS), 0, is_relay_fault=True)
+    assert is_deferred(try_once(bad.url, seconds=SECONDS), 0, is_relay_fault=True)
 
 
 def test_each_mail_has_the_whole_time(bad: BadRelay) -> None:
-    with relay_of(bad.url) as relay:
+    with open_relay(bad.url) as relay:
         assert submit(relay) is None
         left_after_first = relay._open.seconds_left()
         left_at_each_answer: list[float] = []
@@ -165,8 +165,8 @@ def test_a_handshake_that_hangs_is_cut(bad: BadRelay, tls: ssl.SSLContext) -> No
     assert tls
     bad.at[GREETING] = [Do.HANG]
     began = time.monotonic()
-    assert deferred(
-        once(bad.url.replace("smtp:", "smtps:"), seconds=SECONDS), 0, is_relay_fault=True
+    assert is_deferred(
+        try_once(bad.url.replace("smtp:", "smtps:"), seconds=SECONDS), 0, is_relay_fault=True
     )
     assert time.monotonic() - began < HANGS
 
@@ -179,7 +179,7 @@ def test_a_handshake_that_hangs_has_no_more_than_what_is_left(tls: ssl.SSLContex
     answered_at = answer_slowly(offering, 1.2, points=("STARTTLS",))
     seconds = 1.5
     url = offering.url.replace("smtp:", "smtp+starttls:")
-    assert deferred(once(url, seconds=seconds), 0, is_relay_fault=True)
+    assert is_deferred(try_once(url, seconds=seconds), 0, is_relay_fault=True)
     # 0.3 s were left; with a limit of its own the handshake would have had 1.5 s
     assert time.monotonic() < answered_at[-1] + 0.8 * seconds
     offering.stop()
@@ -201,7 +201,7 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
 
 def test_what_the_resolver_cannot_find_is_a_relay_that_is_away() -> None:
     for host in ("nobody.invalid", "x" * 70 + ".example", "ü..example"):
-        assert deferred(once(f"smtp://{host}"), 0, is_relay_fault=True)
+        assert is_deferred(try_once(f"smtp://{host}"), 0, is_relay_fault=True)
 
 
 def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) -> None:
@@ -213,7 +213,7 @@ def test_one_dead_address_of_several_does_not_hold_up_the_mail(bad: BadRelay) ->
         for client in waiting:
             client.setblocking(False)
             client.connect_ex(full.getsockname())
-        ports = [full.getsockname()[1], free_port(), bad.port]
+        ports = [full.getsockname()[1], find_free_port(), bad.port]
         infos = [
             info
             for port in ports
@@ -260,8 +260,8 @@ NONSENSE = [
 @pytest.mark.parametrize("point", POINTS)
 def test_nonsense_is_no_answer(bad: BadRelay, point: str, nonsense: bytes) -> None:
     bad.at[point] = [nonsense]
-    with relay_of(bad.url) as relay:
-        assert deferred(submit(relay), 0, is_relay_fault=point in {GREETING, "EHLO"})
+    with open_relay(bad.url) as relay:
+        assert is_deferred(submit(relay), 0, is_relay_fault=point in {GREETING, "EHLO"})
         assert submit(relay) is None
     assert len(bad.taken) == 1
 
@@ -270,8 +270,8 @@ def test_nonsense_is_no_answer(bad: BadRelay, point: str, nonsense: bytes) -> No
 @pytest.mark.parametrize("point", POINTS)
 def test_a_relay_that_hangs_up_is_tried_again(bad: BadRelay, point: str, how: Do) -> None:
     bad.at[point] = [how]
-    with relay_of(bad.url) as relay:
-        assert deferred(submit(relay), 0, is_relay_fault=point in {GREETING, "EHLO"})
+    with open_relay(bad.url) as relay:
+        assert is_deferred(submit(relay), 0, is_relay_fault=point in {GREETING, "EHLO"})
         assert submit(relay) is None
 
 
@@ -279,8 +279,8 @@ def test_a_relay_that_hangs_up_is_tried_again(bad: BadRelay, point: str, how: Do
 @pytest.mark.parametrize("point", [GREETING, "MAIL", *OF_THE_MAIL])
 def test_what_passes_is_waited_out(bad: BadRelay, point: str, code: int) -> None:
     bad.at[point] = [b"%d 4.3.0 later\r\n" % code]
-    with relay_of(bad.url) as relay:
-        assert deferred(submit(relay), code, is_relay_fault=point == GREETING)
+    with open_relay(bad.url) as relay:
+        assert is_deferred(submit(relay), code, is_relay_fault=point == GREETING)
         assert submit(relay) is None
 
 
@@ -288,7 +288,7 @@ def test_what_passes_is_waited_out(bad: BadRelay, point: str, code: int) -> None
 @pytest.mark.parametrize("point", OF_THE_MAIL)
 def test_a_no_to_the_recipient_or_the_mail_is_final(bad: BadRelay, point: str, code: int) -> None:
     bad.at[point] = [b"%d-5.1.1 no\r\n%d 5.1.1 such user\r\n" % (code, code)]
-    with relay_of(bad.url) as relay:
+    with open_relay(bad.url) as relay:
         outcome = submit(relay)
         assert isinstance(outcome, MailRefused)
         assert outcome.code == code
@@ -300,7 +300,7 @@ def test_a_no_to_the_recipient_or_the_mail_is_final(bad: BadRelay, point: str, c
 @pytest.mark.parametrize("point", OF_THE_MAIL)
 def test_a_no_to_us_says_nothing_of_the_recipient(bad: BadRelay, point: str, code: int) -> None:
     bad.at[point] = [b"%d 5.7.0 not so\r\n" % code]
-    assert deferred(once(bad.url), code, is_relay_fault=False)
+    assert is_deferred(try_once(bad.url), code, is_relay_fault=False)
 
 
 @pytest.mark.parametrize("code", [500, 530, 550, 554])
@@ -309,15 +309,15 @@ def test_a_no_before_there_is_a_recipient_is_a_relay_set_up_wrongly(
 ) -> None:
     no = b"%d 5.7.1 not you\r\n" % code
     bad.at[GREETING], bad.at["MAIL"] = [no], [no]
-    assert deferred(once(bad.url), code, is_relay_fault=True)
-    assert deferred(once(bad.url), code, is_relay_fault=False)
+    assert is_deferred(try_once(bad.url), code, is_relay_fault=True)
+    assert is_deferred(try_once(bad.url), code, is_relay_fault=False)
     bad.at["EHLO"], bad.at["HELO"] = [no], [no]
-    assert deferred(once(bad.url), code, is_relay_fault=True)
+    assert is_deferred(try_once(bad.url), code, is_relay_fault=True)
 
 
 def test_a_relay_that_knows_no_ehlo_still_gets_the_mail(bad: BadRelay) -> None:
     bad.at["EHLO"] = [b"502 what?\r\n"]
-    assert once(bad.url) is None
+    assert try_once(bad.url) is None
 
 
 @pytest.mark.parametrize("code", [250, 251, 252, 200, 299])
@@ -325,7 +325,7 @@ def test_any_yes_is_a_yes_because_the_first_digit_decides(bad: BadRelay, code: i
     yes = b"%d yes\r\n" % code
     for point in ("MAIL", "RCPT", END):
         bad.at[point] = [yes]
-    assert once(bad.url) is None
+    assert try_once(bad.url) is None
     assert len(bad.taken) == 1
 
 
@@ -336,7 +336,7 @@ def test_the_right_word_at_the_wrong_place_is_not_a_yes(
     bad: BadRelay, point: str, reply: int
 ) -> None:
     bad.at[point] = [b"%d well\r\n" % reply]
-    assert deferred(once(bad.url), reply, is_relay_fault=False)
+    assert is_deferred(try_once(bad.url), reply, is_relay_fault=False)
     assert not bad.taken
 
 
@@ -346,7 +346,7 @@ def test_an_answer_to_a_question_not_asked_is_not_taken_for_the_next_one(
 ) -> None:
     first = {GREETING: b"220 x\r\n", "DATA": b"354 go on\r\n"}.get(point, b"250 x\r\n")
     bad.at[point], bad.at[END] = [first + b"250 taken\r\n"], [b"554 no\r\n"]
-    assert deferred(once(bad.url), 0, is_relay_fault=point == GREETING)
+    assert is_deferred(try_once(bad.url), 0, is_relay_fault=point == GREETING)
     assert not bad.taken
 
 
@@ -356,12 +356,12 @@ def test_a_bare_code_and_a_bare_newline_are_an_answer(bad: BadRelay) -> None:
         [b"250-x\n250\n"],
         [b"250 \xff\xfe\r\n"],
     )
-    assert once(bad.url) is None
+    assert try_once(bad.url) is None
 
 
 def test_what_the_relay_takes_is_the_mail_in_plain_ascii(bad: BadRelay) -> None:
     message = make_message("grüße\n.\n..two\nend")
-    with relay_of(bad.url) as relay:
+    with open_relay(bad.url) as relay:
         relay.post(message, DESK, ANN)
     (to, content) = bad.taken[0]
     assert (to, content.isascii()) == (ANN, True)
@@ -375,7 +375,7 @@ def test_what_the_relay_takes_is_the_mail_in_plain_ascii(bad: BadRelay) -> None:
 
 def test_mails_share_a_connection_until_one_is_not_taken(bad: BadRelay) -> None:
     bad.at["RCPT"] = [None, None, b"550 no\r\n", None, None]
-    with relay_of(bad.url) as relay:
+    with open_relay(bad.url) as relay:
         outcomes = [submit(relay) for _ in range(5)]
     assert [o is None for o in outcomes] == [True, True, False, True, True]
     assert (len(bad.taken), bad.connections) == (4, 2)
@@ -386,7 +386,7 @@ def test_a_relay_that_hung_up_between_two_mails_costs_nothing(
     bad: BadRelay, parting: bytes
 ) -> None:
     bad.at[END] = [parting]
-    with relay_of(bad.url) as relay:
+    with open_relay(bad.url) as relay:
         assert submit(relay) is None
         relay._open.sock.shutdown(socket.SHUT_RD)  # as if it had closed: the end of what it says
         assert submit(relay) is None
@@ -398,19 +398,19 @@ def test_a_relay_that_hung_up_between_two_mails_costs_nothing(
 
 def test_an_address_beyond_ascii_goes_to_relays_that_take_one() -> None:
     able = BadRelay(extensions=("SMTPUTF8", "8BITMIME"))
-    assert once(able.url, to="jörg@practice.example") is None
+    assert try_once(able.url, to="jörg@practice.example") is None
     assert able.taken[0][0] == "jörg@practice.example"
     able.stop()
 
 
 def test_a_relay_that_takes_no_such_address_refuses_that_mail_and_no_other(bad: BadRelay) -> None:
-    with relay_of(bad.url) as relay:
+    with open_relay(bad.url) as relay:
         outcome = submit(relay, to="jörg@practice.example")
         assert isinstance(outcome, MailRefused)
         assert outcome.code == 553
         assert submit(relay) is None
-    assert deferred(
-        once(bad.url, sender="büro@billing.example"), 553, is_relay_fault=False
+    assert is_deferred(
+        try_once(bad.url, sender="büro@billing.example"), 553, is_relay_fault=False
     )  # ours, not the customer's
 
 
@@ -422,13 +422,13 @@ def test_over_tls_with_a_login(tls: ssl.SSLContext, scheme: str) -> None:
     extensions = ("AUTH PLAIN LOGIN", *(["STARTTLS"] if "starttls" in scheme else []))
     able = BadRelay(extensions=extensions, tls=tls)
     url = f"{scheme}://desk:p%40ss@127.0.0.1:{able.port}"
-    with relay_of(url) as relay:
+    with open_relay(url) as relay:
         assert [submit(relay), submit(relay, to=BOB)] == [None, None]
     assert able.connections == 1
     able.at["RCPT"] = [Do.TRICKLE]
-    assert deferred(once(url, seconds=SECONDS), 0, is_relay_fault=True)
+    assert is_deferred(try_once(url, seconds=SECONDS), 0, is_relay_fault=True)
     able.at["RCPT"] = [b"250 x\r\n250 y\r\n"]
-    assert deferred(once(url), 0, is_relay_fault=False)
+    assert is_deferred(try_once(url), 0, is_relay_fault=False)
     able.stop()
 
 
@@ -442,7 +442,7 @@ def test_without_the_tls_that_is_asked_for_nothing_is_said(
     offering.at["STARTTLS"] = [refusal]
     url = f"smtp+starttls://desk:pass@127.0.0.1:{offering.port}"
     code = int(refusal[:3]) if isinstance(refusal, bytes) and refusal[:1] in b"45" else 0
-    assert deferred(once(url), code, is_relay_fault=True)
+    assert is_deferred(try_once(url), code, is_relay_fault=True)
     offering.stop()
 
 
@@ -450,8 +450,8 @@ def test_a_relay_that_offers_neither_tls_nor_login_refuses_no_customer(
     bad: BadRelay, tls: ssl.SSLContext
 ) -> None:
     assert tls
-    assert deferred(once(bad.url.replace("smtp:", "smtp+starttls:")), 0, is_relay_fault=True)
-    assert deferred(once(bad.url.replace("//", "//desk:pass@")), 0, is_relay_fault=True)
+    assert is_deferred(try_once(bad.url.replace("smtp:", "smtp+starttls:")), 0, is_relay_fault=True)
+    assert is_deferred(try_once(bad.url.replace("//", "//desk:pass@")), 0, is_relay_fault=True)
     assert not bad.offered
 
 
@@ -460,7 +460,7 @@ def test_a_certificate_nobody_vouches_for_is_not_believed(
 ) -> None:
     able = BadRelay(tls=tls)
     monkeypatch.delenv("SSL_CERT_FILE")
-    assert deferred(once(able.url.replace("smtp:", "smtps:")), 0, is_relay_fault=True)
+    assert is_deferred(try_once(able.url.replace("smtp:", "smtps:")), 0, is_relay_fault=True)
     able.stop()
 
 
@@ -473,7 +473,7 @@ def test_a_login_that_fails_is_ours_and_not_the_customers(reply: bytes, way: str
     able = BadRelay(extensions=(f"AUTH {way}",))
     able.at["AUTH"] = [reply]
     able.at[""] = able.at["ZGVZAW=="] = [b"535 no\r\n"]
-    outcome = once(able.url.replace("//", "//desk:pass@"))
+    outcome = try_once(able.url.replace("//", "//desk:pass@"))
     assert outcome is None or (isinstance(outcome, MailDeferred) and outcome.is_relay_fault)
     assert (outcome is None) == bool(able.taken)
     able.stop()
@@ -481,7 +481,7 @@ def test_a_login_that_fails_is_ours_and_not_the_customers(reply: bytes, way: str
 
 def test_a_password_that_cannot_be_said_is_ours_too() -> None:
     able = BadRelay(extensions=("AUTH PLAIN",))
-    assert deferred(once(able.url.replace("//", "//desk:p%C3%BC@")), 0, is_relay_fault=True)
+    assert is_deferred(try_once(able.url.replace("//", "//desk:p%C3%BC@")), 0, is_relay_fault=True)
     able.stop()
 
 
@@ -509,7 +509,7 @@ def test_whatever_a_relay_does_a_mail_is_taken_refused_or_deferred_in_time(
     relay.script = list(script)
     codes = {int(act[:3]) for act in script if isinstance(act, bytes) and act[:3].isdigit()}
     try:
-        with relay_of(relay.url, 0.05) as posting:
+        with open_relay(relay.url, 0.05) as posting:
             for _ in range(2):
                 before, began = len(relay.taken), time.monotonic()
                 outcome = submit(posting)
@@ -563,4 +563,4 @@ def test_a_file_is_whole_or_not_there_and_a_full_folder_is_waited_out(tmp_path: 
         assert [p.name for p in (tmp_path / "outbox").iterdir()] == ["outbox-1.eml"]
         assert (tmp_path / "outbox" / "outbox-1.eml").read_bytes() == make_message().as_bytes()
     (tmp_path / "file").write_text("no folder")
-    assert deferred(submit(EmlFolder(tmp_path / "file")), 0, is_relay_fault=True)
+    assert is_deferred(submit(EmlFolder(tmp_path / "file")), 0, is_relay_fault=True)

@@ -6,7 +6,7 @@ import pytest
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, call
+from tests.support.context import HandClock, make_call_arrival
 from workflow.context import AppContext
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
@@ -33,7 +33,7 @@ def test_a_failed_delivery_is_overdue_from_the_limit_on(
     fail(context, b"1")
     clock.turn(hours=1)
     fail(context, b"2")
-    Intake(context).accept(call())  # waits, and is not failed
+    Intake(context).accept(make_call_arrival())  # waits, and is not failed
     counts = []
     for hours in (22.9, 0.1, 1):
         clock.turn(hours=hours)

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.intake import Arrival, Intake, Transport
 from parsers.item import Format
-from tests.support.context import HandClock, Steady, counted, run_in_threads
+from tests.support.context import HandClock, Steady, count_rows, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Delivery, SelfCheck
 from workflow.operations import sweep
@@ -164,7 +164,7 @@ def test_the_ledger_is_looked_at_once_a_day_and_what_is_wrong_stands_in_the_stat
         Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=b"From: a@x.example\n\nx")
     )
     checks.run_due()
-    assert counted(context, SelfCheck, SelfCheck.fault == "") == len(checks._checks)
+    assert count_rows(context, SelfCheck, SelfCheck.fault == "") == len(checks._checks)
     with context.store.transaction() as session:
         session.get_one(Delivery, number).items = 2  # one of them lost
         # as if read
@@ -196,10 +196,10 @@ def test_a_check_that_cannot_look_is_followed_by_the_next(
         BlobStore, "list_shard", lambda *_: (_ for _ in ()).throw(PermissionError())
     )
     SelfChecks(any_context).run_due()
-    assert counted(any_context, SelfCheck, SelfCheck.name == "blobs") == 0
+    assert count_rows(any_context, SelfCheck, SelfCheck.name == "blobs") == 0
     monkeypatch.undo()
     SelfChecks(any_context).run_due()
-    assert counted(any_context, SelfCheck, SelfCheck.name == "blobs") == 1
+    assert count_rows(any_context, SelfCheck, SelfCheck.name == "blobs") == 1
 
 
 def test_the_clock_looks(any_context: AppContext) -> None:
@@ -211,7 +211,7 @@ def test_the_clock_looks(any_context: AppContext) -> None:
     )
     thread.start()
     until = time.monotonic() + 20
-    while counted(any_context, SelfCheck) != len(SelfChecks(any_context)._checks):
+    while count_rows(any_context, SelfCheck) != len(SelfChecks(any_context)._checks):
         assert time.monotonic() < until
         time.sleep(0.02)
     stop.set()

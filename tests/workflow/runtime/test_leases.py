@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.support.context import HandClock, Steady, counted, run_in_threads
+from tests.support.context import HandClock, Steady, count_rows, run_in_threads
 from workflow.context import AppContext
 from workflow.models.core import Lease
 from workflow.runtime import leases
@@ -110,7 +110,7 @@ def test_of_many_that_begin_or_take_over_at_once_one_wins(
     steady.now += STALE_SECONDS
     assert run_in_threads(*(one.renew_all for one in rest)) == []
     assert sum(one.is_held("clock") for one in rest) == 1
-    assert counted(any_context, Lease) == 1
+    assert count_rows(any_context, Lease) == 1
 
 
 def test_different_names_may_have_different_holders(host: Host) -> None:
@@ -168,4 +168,4 @@ def test_a_database_that_is_away_costs_the_lease_and_not_the_thread(
         time.sleep(0.01)
     stop.set()
     thread.join(10)
-    assert counted(any_context, Lease) == 0
+    assert count_rows(any_context, Lease) == 0

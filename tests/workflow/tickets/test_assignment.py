@@ -3,7 +3,14 @@
 import pytest
 
 from console.perform import get_actions
-from tests.support.context import HandClock, audited, complete, run_in_threads, staff, ticket_of
+from tests.support.context import (
+    HandClock,
+    complete,
+    create_staff,
+    list_audit_entries,
+    open_ticket,
+    run_in_threads,
+)
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.models.core import Ticket
@@ -16,9 +23,9 @@ from workflow.tickets.actions import Actor, Assign, BulkResult, Order, SeenOwner
 AGENT = RIGHTS_BY_ROLE[Role.AGENT]
 
 
-def person(context: AppContext, name: str, role: Role = Role.AGENT) -> int:
+def create_person(context: AppContext, name: str, role: Role = Role.AGENT) -> int:
     with context.store.transaction() as session:
-        return staff(session, name, role).id
+        return create_staff(session, name, role).id
 
 
 def assign_tickets(
@@ -45,8 +52,8 @@ def list_owners(context: AppContext, *numbers: int) -> list[int | None]:
 def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
     any_context: AppContext,
 ) -> None:
-    first, second, third, done = (ticket_of(any_context) for _ in range(4))
-    olga, dana = person(any_context, "Olga"), person(any_context, "Dana")
+    first, second, third, done = (open_ticket(any_context) for _ in range(4))
+    olga, dana = create_person(any_context, "Olga"), create_person(any_context, "Dana")
     assign_tickets(any_context, {second: None}, dana)
     complete(any_context, done)
     made = assign_tickets(
@@ -55,7 +62,7 @@ def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
     assert list_numbers(made) == [first, third, done]  # a completed one, as on its page
     assert made.refusals == {second: "somebody has changed what you saw", 999: "no ticket 999"}
     assert list_owners(any_context, first, second, third, done) == [olga, dana, olga, olga]
-    (row,) = audited(any_context, first, "assigned")
+    (row,) = list_audit_entries(any_context, first, "assigned")
     assert (row.actor, row.detail) == ("Lena", {"owner": olga, "before": None})
     again = assign_tickets(any_context, {first: olga}, olga)
     assert (list_numbers(again), again.refusals) == ([], {first: "Assigned to Olga already"})
@@ -64,8 +71,8 @@ def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
 def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster(
     any_context: AppContext,
 ) -> None:
-    first, second, third = (ticket_of(any_context) for _ in range(3))
-    olga, dana = person(any_context, "Olga"), person(any_context, "Dana")
+    first, second, third = (open_ticket(any_context) for _ in range(3))
+    olga, dana = create_person(any_context, "Olga"), create_person(any_context, "Dana")
     assign_tickets(any_context, {first: None}, dana)
     made = assign_tickets(any_context, {first: dana, second: None, third: None}, olga)
     assign_tickets(any_context, {third: olga}, dana, by="Dana")
@@ -75,14 +82,16 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
     assert "only Dana can undo this" not in undone.refusals[third]
     assert "assigned, by Dana" in undone.refusals[third]
     assert list_owners(any_context, first, second, third) == [dana, None, olga]
-    assert [row.detail for row in audited(any_context, second, "unassigned")] == [{"before": olga}]
+    assert [row.detail for row in list_audit_entries(any_context, second, "unassigned")] == [
+        {"before": olga}
+    ]
     assert list_numbers(undo_assignment(any_context, made)) == []
 
 
 def test_only_who_gave_undoes_and_for_ten_minutes(
     any_context: AppContext, clock: HandClock
 ) -> None:
-    number, olga = ticket_of(any_context), person(any_context, "Olga")
+    number, olga = open_ticket(any_context), create_person(any_context, "Olga")
     made = assign_tickets(any_context, {number: None}, olga)
     assert list_numbers(undo_assignment(any_context, made, by="Olga")) == []
     clock.turn(minutes=11)
@@ -93,7 +102,7 @@ def test_only_who_gave_undoes_and_for_ten_minutes(
 def test_the_owners_tasks_come_and_go_with_the_ticket(
     any_context: AppContext, clock: HandClock
 ) -> None:
-    number, olga = ticket_of(any_context), person(any_context, "Olga")
+    number, olga = open_ticket(any_context), create_person(any_context, "Olga")
     clock.turn(hours=49)
     sweep.raise_tasks(any_context, clock())
 
@@ -109,8 +118,8 @@ def test_the_owners_tasks_come_and_go_with_the_ticket(
 
 
 def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) -> None:
-    numbers = [ticket_of(any_context) for _ in range(5)]
-    two = [person(any_context, name) for name in ("Olga", "Dana")]
+    numbers = [open_ticket(any_context) for _ in range(5)]
+    two = [create_person(any_context, name) for name in ("Olga", "Dana")]
     made: list[BulkResult] = []
     seen: dict[int, int | None] = dict.fromkeys(numbers)
     assert (
@@ -123,7 +132,7 @@ def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) ->
 
 
 def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppContext) -> None:
-    number, otto = ticket_of(any_context), person(any_context, "Otto", Role.AUDITOR)
+    number, otto = open_ticket(any_context), create_person(any_context, "Otto", Role.AUDITOR)
     assert (
         "Otto only looks on" in assign_tickets(any_context, {number: None}, otto).refusals[number]
     )
@@ -137,7 +146,7 @@ def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppCo
 
 def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_context: AppContext) -> None:
     with any_context.store.transaction() as session:
-        olga, dana = staff(session, "Olga"), staff(session, "Dana")
+        olga, dana = create_staff(session, "Olga"), create_staff(session, "Dana")
         saved = saved_views.save_view(
             session, olga, "  my \x00 list ", "view=mine", now=any_context.clock()
         )

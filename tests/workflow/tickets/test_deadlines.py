@@ -10,15 +10,15 @@ import pytest
 
 from tests.support.context import (
     HandClock,
-    audited,
-    company,
     complete,
+    create_company,
+    create_staff,
     deliver,
-    mail,
+    list_audit_entries,
+    make_mail,
+    make_row,
+    open_ticket,
     reach,
-    row,
-    staff,
-    ticket_of,
 )
 from workflow.context import AppContext
 from workflow.models.core import Task, Ticket
@@ -32,7 +32,7 @@ FOLLOW_UP, ESCALATION = DEADLINES
 NEW_YORK = ZoneInfo("America/New_York")
 
 
-def tasks(context: AppContext, number: int) -> list[Task]:
+def list_tasks(context: AppContext, number: int) -> list[Task]:
     with context.store.read_only() as session:
         return list(session.get_one(Ticket, number).tasks)
 
@@ -74,12 +74,12 @@ def test_business_days_leave_out_weekends_and_holidays(started: str, due: str, w
 def test_the_deadline_runs_from_our_receipt_and_not_from_the_senders_date(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context, mail(sent_at=clock() - timedelta(days=30)))
+    number = open_ticket(context, make_mail(sent_at=clock() - timedelta(days=30)))
     clock.turn(hours=47, minutes=59)
     assert raise_tasks_now(context) == 0
     clock.turn(minutes=1)
     assert raise_tasks_now(context) == 1
-    (task,) = tasks(context, number)
+    (task,) = list_tasks(context, number)
     assert task.milestone is Milestone.FOLLOW_UP_SENT
     assert task.text == "follow up with the customer"
 
@@ -87,7 +87,7 @@ def test_the_deadline_runs_from_our_receipt_and_not_from_the_senders_date(
 def test_entering_a_later_stage_does_not_restart_the_clock(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(hours=40)
     reach(context, number, Milestone.CUSTOMER_NOTIFIED)
     clock.turn(hours=8)
@@ -102,17 +102,17 @@ def test_entering_a_later_stage_does_not_restart_the_clock(
 def test_the_escalation_runs_in_every_open_stage(
     context: AppContext, clock: HandClock, reached: tuple[Milestone, ...]
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     reach(context, number, *reached)
     clock.turn(hours=72)
     raise_tasks_now(context)
-    assert [t.text for t in tasks(context, number) if t.milestone is Milestone.RESOLVED] == [
+    assert [t.text for t in list_tasks(context, number) if t.milestone is Milestone.RESOLVED] == [
         "escalate the ticket"
     ]
 
 
 def test_a_completed_ticket_has_no_deadlines(context: AppContext, clock: HandClock) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     complete(context, number)
     with context.store.transaction() as session:
         context.desk.resolve(
@@ -120,14 +120,14 @@ def test_a_completed_ticket_has_no_deadlines(context: AppContext, clock: HandClo
         )
     clock.turn(days=10)
     assert raise_tasks_now(context) == 0
-    assert tasks(context, number) == []
+    assert list_tasks(context, number) == []
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["Resolution = No", "Resolution unset"])
 def test_resolution_no_and_resolution_unset_both_escalate(
     context: AppContext, clock: HandClock, *, answered: bool
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     reach(context, number, Milestone.FOLLOW_UP_SENT)
     if answered:
         with context.store.transaction() as session:
@@ -141,7 +141,7 @@ def test_resolution_no_and_resolution_unset_both_escalate(
 def test_resolution_yes_does_not_escalate_and_no_takes_it_back(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     reach(context, number, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
     clock.turn(hours=72)
     assert raise_tasks_now(context) == 0
@@ -157,11 +157,11 @@ def test_the_escalation_goes_to_the_manager_on_the_company_record(
     context: AppContext, clock: HandClock
 ) -> None:
     with context.store.transaction() as session:
-        company(session, "Sunrise Family Practice", manager=staff(session, "Mara"))
-    number = ticket_of(context, row())
+        create_company(session, "Sunrise Family Practice", manager=create_staff(session, "Mara"))
+    number = open_ticket(context, make_row())
     clock.turn(hours=72)
     raise_tasks_now(context)
-    (task,) = [t for t in tasks(context, number) if t.milestone is Milestone.RESOLVED]
+    (task,) = [t for t in list_tasks(context, number) if t.milestone is Milestone.RESOLVED]
     assert (task.assignee, task.follows_owner) == ("Mara", False)
     with context.store.read_only() as session:
         assert not any("manager" in c for c in session.get_one(Ticket, number).caveats)
@@ -171,10 +171,10 @@ def test_the_escalation_goes_to_the_manager_on_the_company_record(
 def test_without_a_manager_the_fallback_supervisor_is_escalated_to_and_the_ticket_says_so(
     context: AppContext, clock: HandClock, *, known: bool
 ) -> None:
-    number = ticket_of(context, row(company="Sunrise" if known else ""))
+    number = open_ticket(context, make_row(company="Sunrise" if known else ""))
     clock.turn(hours=72)
     raise_tasks_now(context)
-    (task,) = [t for t in tasks(context, number) if t.milestone is Milestone.RESOLVED]
+    (task,) = [t for t in list_tasks(context, number) if t.milestone is Milestone.RESOLVED]
     assert task.assignee == "Sam"
     with context.store.read_only() as session:
         caveats = session.get_one(Ticket, number).caveats
@@ -184,17 +184,17 @@ def test_without_a_manager_the_fallback_supervisor_is_escalated_to_and_the_ticke
 def test_a_task_on_an_unowned_ticket_is_the_desk_leads_until_an_owner_appears(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(hours=72)
     raise_tasks_now(context)
-    assert {t.milestone: t.assignee for t in tasks(context, number)} == {
+    assert {t.milestone: t.assignee for t in list_tasks(context, number)} == {
         Milestone.FOLLOW_UP_SENT: "Lena",
         Milestone.RESOLVED: "Sam",
     }
     with context.store.transaction() as session:
-        olga = staff(session, "Olga")
+        olga = create_staff(session, "Olga")
         context.desk.assign(session, session.get_one(Ticket, number), olga, by="Lena", now=clock())
-    assert {t.milestone: t.assignee for t in tasks(context, number)} == {
+    assert {t.milestone: t.assignee for t in list_tasks(context, number)} == {
         Milestone.FOLLOW_UP_SENT: "Olga",
         Milestone.RESOLVED: "Sam",  # the escalation is not the owner's
     }
@@ -203,66 +203,70 @@ def test_a_task_on_an_unowned_ticket_is_the_desk_leads_until_an_owner_appears(
 def test_a_finished_task_stays_with_whoever_finished_it(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(hours=48)
     raise_tasks_now(context)
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         context.desk.finish_task(session, ticket.tasks[0], by="Lena", now=clock())
-        context.desk.assign(session, ticket, staff(session, "Olga"), by="Lena", now=clock())
-    (task,) = tasks(context, number)
+        context.desk.assign(session, ticket, create_staff(session, "Olga"), by="Lena", now=clock())
+    (task,) = list_tasks(context, number)
     assert (task.assignee, task.done_by) == ("Lena", "Lena")
 
 
 def test_a_task_of_an_owned_ticket_is_the_owners_at_once(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     with context.store.transaction() as session:
         context.desk.assign(
-            session, session.get_one(Ticket, number), staff(session, "Olga"), by="Olga", now=clock()
+            session,
+            session.get_one(Ticket, number),
+            create_staff(session, "Olga"),
+            by="Olga",
+            now=clock(),
         )
     clock.turn(hours=48)
     raise_tasks_now(context)
-    assert [t.assignee for t in tasks(context, number)] == ["Olga"]
+    assert [t.assignee for t in list_tasks(context, number)] == ["Olga"]
 
 
 def test_a_late_tick_leaves_the_task_for_a_person_to_close(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(hours=49)
     raise_tasks_now(context)
     reach(context, number, *Milestone)
-    (task,) = tasks(context, number)
+    (task,) = list_tasks(context, number)
     assert task.done_at is None
     with context.store.transaction() as session:
         context.desk.finish_task(session, session.get_one(Task, task.id), by="Olga", now=clock())
         context.desk.finish_task(
             session, session.get_one(Task, task.id), by="Otto", now=clock.turn(hours=1)
         )
-    (task,) = tasks(context, number)
+    (task,) = list_tasks(context, number)
     assert task.done_by == "Olga"
-    assert len(audited(context, number, "task done")) == 1
+    assert len(list_audit_entries(context, number, "task done")) == 1
 
 
 def test_after_long_downtime_each_task_is_raised_once_however_often_the_sweep_runs(
     any_context: AppContext, clock: HandClock
 ) -> None:
     context = any_context
-    numbers = [ticket_of(context) for _ in range(3)]
+    numbers = [open_ticket(context) for _ in range(3)]
     clock.turn(days=40)
     assert raise_tasks_now(context) == 6
     for _ in range(3):
         clock.turn(minutes=1)
         assert raise_tasks_now(context) == 0
     for number in numbers:
-        assert [t.kind for t in tasks(context, number)] == [
+        assert [t.kind for t in list_tasks(context, number)] == [
             "deadline:FOLLOW_UP_SENT",
             "deadline:RESOLVED",
         ]
-        assert len(audited(context, number, "task")) == 2
-        assert {a.actor for a in audited(context, number, "task")} == {"rule"}
+        assert len(list_audit_entries(context, number, "task")) == 2
+        assert {a.actor for a in list_audit_entries(context, number, "task")} == {"rule"}
 
 
 def test_the_sweep_looks_past_its_first_page(
@@ -270,13 +274,13 @@ def test_the_sweep_looks_past_its_first_page(
 ) -> None:
     monkeypatch.setattr(sweep, "BATCH_SIZE", 2)
     for _ in range(5):
-        deliver(context, mail())
+        deliver(context, make_mail())
     clock.turn(hours=50)
     assert raise_tasks_now(context) == 5
 
 
 def test_what_has_its_task_costs_the_sweep_no_write(context: AppContext, clock: HandClock) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(hours=50)
     raise_tasks_now(context)
     with context.store.transaction() as session:
@@ -289,7 +293,7 @@ def test_what_has_its_task_costs_the_sweep_no_write(context: AppContext, clock: 
 def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
     context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     clock.turn(hours=50)
     raise_tasks_now(context)
     complete(context, number)
@@ -302,7 +306,7 @@ def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
     assert raise_tasks_now(context) == 0
     clock.turn(hours=1)
     assert raise_tasks_now(context) == 1
-    assert [(t.period, t.kind) for t in tasks(context, number)] == [
+    assert [(t.period, t.kind) for t in list_tasks(context, number)] == [
         (1, "deadline:FOLLOW_UP_SENT"),
         (2, "deadline:FOLLOW_UP_SENT"),
     ]
@@ -312,7 +316,7 @@ def test_a_reopened_ticket_has_new_deadlines_from_its_reopening(
 def test_side_ends_have_no_deadlines_until_they_are_undone(
     context: AppContext, clock: HandClock, status: Status
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     with context.store.transaction() as session:
         context.desk.close(
             session, session.get_one(Ticket, number), status, by="Olga", reason="seen", now=clock()
@@ -332,7 +336,7 @@ def test_many_overdue_tickets_do_not_hold_the_database(
 ) -> None:
     """After a stop of some days: several short transactions, and others write between them."""
     context = any_context
-    numbers = [ticket_of(context) for _ in range(7)]
+    numbers = [open_ticket(context) for _ in range(7)]
     clock.turn(days=5)
     monkeypatch.setattr(sweep, "HOLD_SECONDS", 0.0)  # then a ticket is enough
     monkeypatch.setattr(sweep, "BATCH_SIZE", 3)
@@ -340,8 +344,8 @@ def test_many_overdue_tickets_do_not_hold_the_database(
 
     def count_raised() -> None:
         """Write in a transaction of its own, as a listener does, while the tasks are raised."""
-        ticket_of(context)
-        rests.append(sum(len(tasks(context, number)) for number in numbers))
+        open_ticket(context)
+        rests.append(sum(len(list_tasks(context, number)) for number in numbers))
 
     monkeypatch.setattr(context.store, "pause_for_writers", count_raised)
     assert raise_tasks_now(context) == 2 * len(numbers)

@@ -15,18 +15,18 @@ from parsers.item import Address
 from tests.support.context import (
     ANN,
     HandClock,
-    audited,
     complete,
-    contact,
-    counted,
+    count_rows,
     deliver,
-    mail,
+    get_contact,
+    list_audit_entries,
+    make_mail,
+    make_row,
+    open_ticket,
     reach,
-    row,
     run_in_threads,
-    ticket_of,
 )
-from tests.support.outgoing_mail import outgoing, read, sending_through
+from tests.support.outgoing_mail import get_outgoing_mail, read, send_through
 from tests.support.servers import Relay
 from workflow.context import AppContext, open_context
 from workflow.mail import compose
@@ -37,7 +37,7 @@ from workflow.process import Milestone, Stage, Template
 from workflow.settings.settings import Settings
 
 WORDS = ("Jane Roe", "born 1970-01-01", "claim 4711")
-PATIENT = mail(
+PATIENT = make_mail(
     f"{WORDS[0]} {WORDS[1]}", subject=WORDS[2], html=f"<b>{WORDS[0]}</b>", reply_text=WORDS[1]
 )
 
@@ -45,7 +45,7 @@ PATIENT = mail(
 @pytest.fixture
 def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A context that sends through the relay."""
-    with sending_through(context, relay.url) as opened:
+    with send_through(context, relay.url) as opened:
         yield opened
 
 
@@ -57,7 +57,7 @@ def read_outbox_folder(context: AppContext) -> list[EmailMessage]:
 
 
 def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: AppContext, relay: Relay) -> None:
-    first = ticket_of(relayed, mail(name="first@practice.example"))
+    first = open_ticket(relayed, make_mail(name="first@practice.example"))
     assert mail_sender.send_waiting(relayed) == 1
     (taken,) = relay.taken
     message = read(bytes(taken.content or b""))
@@ -86,9 +86,11 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: AppContext, relay
 def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(
     relayed: AppContext, relay: Relay
 ) -> None:
-    number = ticket_of(relayed, mail(name="first@practice.example"))
+    number = open_ticket(relayed, make_mail(name="first@practice.example"))
     mail_sender.send_waiting(relayed)
-    deliver(relayed, mail(name="second@practice.example", in_reply_to="<first@practice.example>"))
+    deliver(
+        relayed, make_mail(name="second@practice.example", in_reply_to="<first@practice.example>")
+    )
     complete(relayed, number)
     mail_sender.send_waiting(relayed)
     survey = read(bytes(relay.taken[-1].content or b""))
@@ -103,7 +105,7 @@ def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(
 def test_a_message_id_that_could_break_a_header_is_not_referred_to(
     relayed: AppContext, relay: Relay, name: str
 ) -> None:
-    ticket_of(relayed, mail(name=name))
+    open_ticket(relayed, make_mail(name=name))
     mail_sender.send_waiting(relayed)
     message = read(bytes(relay.taken[0].content or b""))
     assert "References" not in message
@@ -113,7 +115,7 @@ def test_a_message_id_that_could_break_a_header_is_not_referred_to(
 def test_a_recap_is_a_persons_mail_with_the_persons_words(
     relayed: AppContext, relay: Relay
 ) -> None:
-    number = ticket_of(relayed)
+    number = open_ticket(relayed)
     with relayed.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
         relayed.desk.recap(
@@ -127,22 +129,22 @@ def test_a_recap_is_a_persons_mail_with_the_persons_words(
 
 
 def test_an_oversized_mail_is_answered_with_its_own_words(context: AppContext) -> None:
-    number = ticket_of(context, mail(), {"oversized": 60_000_000})
+    number = open_ticket(context, make_mail(), {"oversized": 60_000_000})
     mail_sender.send_waiting(context)
     (message,) = read_outbox_folder(context)
     assert "too large" in message["Subject"]
-    assert outgoing(context).template is Template.OVERSIZED
+    assert get_outgoing_mail(context).template is Template.OVERSIZED
     with context.store.read_only() as session:
         assert session.get_one(Ticket, number).stage is Stage.IN_PROGRESS
 
 
 def test_no_mail_of_ours_repeats_what_the_customer_wrote(context: AppContext) -> None:
     files = ()
-    number = ticket_of(context, PATIENT)
-    ticket_of(context, mail(WORDS[0], subject=WORDS[1], attachments=files), {"oversized": 1})
+    number = open_ticket(context, PATIENT)
+    open_ticket(context, make_mail(WORDS[0], subject=WORDS[1], attachments=files), {"oversized": 1})
     complete(context, number)
     mail_sender.send_waiting(context)
-    assert {m.template for m in (outgoing(context, n) for n in (1, 2, 3))} == {
+    assert {m.template for m in (get_outgoing_mail(context, n) for n in (1, 2, 3))} == {
         Template.NOTICE,
         Template.OVERSIZED,
         Template.SURVEY,
@@ -153,7 +155,7 @@ def test_no_mail_of_ours_repeats_what_the_customer_wrote(context: AppContext) ->
 
 
 def test_every_template_renders_to_one_subject_and_a_text(context: AppContext) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
     for template in Template:
@@ -168,12 +170,15 @@ def test_every_template_renders_to_one_subject_and_a_text(context: AppContext) -
 
 
 def test_the_mail_is_on_the_timeline_once_sent(context: AppContext) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     mail_sender.send_waiting(context)
     with context.store.read_only() as session:
         sent = session.get_one(Ticket, number).messages[1]
-        assert (sent.direction, f"<{sent.message_id}>") == ("out", outgoing(context).message_id)
-    assert audited(context, number, "mail sent")[0].detail == {"mail": 1}
+        assert (sent.direction, f"<{sent.message_id}>") == (
+            "out",
+            get_outgoing_mail(context).message_id,
+        )
+    assert list_audit_entries(context, number, "mail sent")[0].detail == {"mail": 1}
 
 
 def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(
@@ -194,7 +199,7 @@ def test_message_ids_are_the_same_for_a_row_and_cannot_be_guessed(
 def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(
     context: AppContext, clock: HandClock
 ) -> None:
-    ticket_of(context)
+    open_ticket(context)
     mail_sender.send_waiting(context)
     with context.store.transaction() as session:
         session.query(Message).where(Message.direction == "out").delete()
@@ -209,15 +214,15 @@ def test_without_a_relay_each_mail_is_one_file_however_often_it_is_sent(
 def test_a_folder_that_cannot_be_written_is_waited_out(
     context: AppContext, clock: HandClock
 ) -> None:
-    ticket_of(context)
+    open_ticket(context)
     folder = context.settings.home / "outbox"
     folder.write_text("not a folder")
     mail_sender.send_waiting(context)
-    assert outgoing(context).state is OutboxState.WAITING
+    assert get_outgoing_mail(context).state is OutboxState.WAITING
     folder.unlink()
     clock.turn(minutes=3)
     mail_sender.send_waiting(context)
-    assert outgoing(context).state is OutboxState.SENT
+    assert get_outgoing_mail(context).state is OutboxState.SENT
 
 
 # -- whom no automatic mail goes to ----
@@ -237,7 +242,7 @@ def test_a_folder_that_cannot_be_written_is_waited_out(
     ],
 )
 def test_nobody_answers_automatically_to(context: AppContext, email: str, why: str) -> None:
-    number = ticket_of(context, mail(sender=Address("", email)))
+    number = open_ticket(context, make_mail(sender=Address("", email)))
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert ticket.outbox == []
@@ -260,21 +265,21 @@ def test_our_own_addresses_are_known_in_any_spelling(tmp_path: Path) -> None:
 
 
 def test_a_contact_that_came_back_is_not_written_to_again(context: AppContext) -> None:
-    ticket_of(context)
+    open_ticket(context)
     with context.store.transaction() as session:
         session.get_one(OutgoingMail, 1).contact.unreachable = True  # type: ignore[union-attr]
-    by_form = ticket_of(context, row(sender=ANN))
+    by_form = open_ticket(context, make_row(sender=ANN))
     with context.store.read_only() as session:
         assert session.get_one(Ticket, by_form).outbox == []
 
 
 def test_a_contact_who_writes_again_by_mail_can_be_written_to_again(context: AppContext) -> None:
-    ticket_of(context)
+    open_ticket(context)
     with context.store.transaction() as session:
         session.get_one(OutgoingMail, 1).contact.unreachable = True  # type: ignore[union-attr]
-    ticket_of(context, mail("vacation", is_automated=True))
-    assert contact(context, ANN.email).unreachable
-    number = ticket_of(context)
+    open_ticket(context, make_mail("vacation", is_automated=True))
+    assert get_contact(context, ANN.email).unreachable
+    number = open_ticket(context)
     with context.store.read_only() as session:
         assert len(session.get_one(Ticket, number).outbox) == 1
 
@@ -282,24 +287,24 @@ def test_a_contact_who_writes_again_by_mail_can_be_written_to_again(context: App
 def test_one_sender_gets_no_more_than_the_budget_of_an_hour(
     context: AppContext, clock: HandClock
 ) -> None:
-    numbers = [ticket_of(context) for _ in range(12)]
-    assert counted(context, OutgoingMail) == context.settings.notices_per_sender_hour == 10
+    numbers = [open_ticket(context) for _ in range(12)]
+    assert count_rows(context, OutgoingMail) == context.settings.notices_per_sender_hour == 10
     with context.store.read_only() as session:
         last = session.get_one(Ticket, numbers[-1])
         assert last.tasks[0].cause == "too many automatic mails to this address within an hour"
         assert last.stage is Stage.IN_PROGRESS
-    ticket_of(context, mail(sender=Address("", "other@practice.example")))
-    assert counted(context, OutgoingMail) == 11
+    open_ticket(context, make_mail(sender=Address("", "other@practice.example")))
+    assert count_rows(context, OutgoingMail) == 11
     clock.turn(hours=1, seconds=1)
-    ticket_of(context)
-    assert counted(context, OutgoingMail) == 12
+    open_ticket(context)
+    assert count_rows(context, OutgoingMail) == 12
 
 
 def test_a_ticket_has_one_notice_whatever_comes_in_later(context: AppContext) -> None:
-    number = ticket_of(context, mail(name="first@practice.example"))
+    number = open_ticket(context, make_mail(name="first@practice.example"))
     for _ in range(3):
-        deliver(context, mail(in_reply_to="<first@practice.example>"))
-    assert counted(context, OutgoingMail, OutgoingMail.ticket_id == number) == 1
+        deliver(context, make_mail(in_reply_to="<first@practice.example>"))
+    assert count_rows(context, OutgoingMail, OutgoingMail.ticket_id == number) == 1
 
 
 # -- 9: the survey ----
@@ -313,7 +318,7 @@ def list_surveys(context: AppContext) -> list[OutgoingMail]:
 
 
 def complete_ticket(context: AppContext, sender: Address = ANN, **more: Any) -> int:
-    number = ticket_of(context, mail(sender=sender, **more))
+    number = open_ticket(context, make_mail(sender=sender, **more))
     complete(context, number)
     mail_sender.send_waiting(context)
     return number
@@ -339,7 +344,7 @@ def test_a_customer_gets_one_survey_in_30_times_24_hours(
 def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
     relayed: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = ticket_of(relayed)
+    number = open_ticket(relayed)
     mail_sender.send_waiting(relayed)
     relay.answers = ["450 later"]
     reach(relayed, number, *Milestone)
@@ -358,13 +363,13 @@ def test_a_survey_nobody_got_does_not_count(relayed: AppContext, relay: Relay) -
     object.__setattr__(
         relayed, "settings", relayed.settings.model_copy(update={"survey_by": "company"})
     )
-    number = ticket_of(relayed, row(sender=ANN))
+    number = open_ticket(relayed, make_row(sender=ANN))
     mail_sender.send_waiting(relayed)
     reach(relayed, number, *Milestone)
     relay.answers = ["550 gone"]
     mail_sender.send_waiting(relayed)
     assert [s.state for s in list_surveys(relayed)] == [OutboxState.REFUSED]
-    complete(relayed, ticket_of(relayed, row(sender=Address("", "bob@practice.example"))))
+    complete(relayed, open_ticket(relayed, make_row(sender=Address("", "bob@practice.example"))))
     assert len(list_surveys(relayed)) == 2
 
 
@@ -373,7 +378,7 @@ def test_by_setting_the_customer_is_the_company(context: AppContext) -> None:
         context, "settings", context.settings.model_copy(update={"survey_by": "company"})
     )
     for sender in (ANN, Address("", "bob@practice.example")):
-        complete(context, ticket_of(context, row(sender=sender)))
+        complete(context, open_ticket(context, make_row(sender=sender)))
     assert len(list_surveys(context)) == 1
 
 
@@ -381,7 +386,7 @@ def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(
     any_context: AppContext,
 ) -> None:
     context = any_context
-    numbers = [ticket_of(context) for _ in range(4)]
+    numbers = [open_ticket(context) for _ in range(4)]
     for number in numbers:
         reach(context, number, *list(Milestone)[:3])
     assert (
@@ -389,7 +394,7 @@ def test_two_tickets_of_one_customer_completed_at_once_send_one_survey(
         == []
     )
     assert len(list_surveys(context)) == 1
-    assert counted(context, Ticket, Ticket.stage == Stage.COMPLETED) == 4
+    assert count_rows(context, Ticket, Ticket.stage == Stage.COMPLETED) == 4
 
 
 def test_two_due_claims_of_one_customer_at_once_send_one_survey(
@@ -398,7 +403,7 @@ def test_two_due_claims_of_one_customer_at_once_send_one_survey(
     context = postgres_context
     complete_ticket(context)
     clock.turn(days=31)
-    numbers = [ticket_of(context) for _ in range(4)]
+    numbers = [open_ticket(context) for _ in range(4)]
     for number in numbers:
         reach(context, number, *list(Milestone)[:3])
     assert (
@@ -413,7 +418,7 @@ def test_two_due_claims_of_one_customer_at_once_send_one_survey(
 def test_no_survey_goes_to_the_bounced_or_unsubscribed(
     context: AppContext, flag: str, when: str
 ) -> None:
-    number = ticket_of(context)
+    number = open_ticket(context)
     mail_sender.send_waiting(context)
 
     def flagged() -> None:

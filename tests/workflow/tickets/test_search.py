@@ -9,7 +9,14 @@ import pytest
 from sqlalchemy import delete, select, text
 
 from parsers.item import Address, Format
-from tests.support.context import company, contact, mail, row, run_in_threads, ticket_of
+from tests.support.context import (
+    create_company,
+    get_contact,
+    make_mail,
+    make_row,
+    open_ticket,
+    run_in_threads,
+)
 from workflow.context import AppContext
 from workflow.models.core import Company, Contact, Filing, Message, Ticket, TicketContact
 from workflow.tickets import search, views
@@ -29,17 +36,19 @@ def find_tickets(context: AppContext, words: str, **more: Any) -> list[int]:
      "ann@practice.example", "Ann", "jos", "josé", "den ann", "o'brien", "4711"],
 )  # fmt: skip
 def test_a_ticket_is_found_by_subject_text_and_contact(any_context: AppContext, words: str) -> None:
-    ticket_of(
+    open_ticket(
         any_context,
-        mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example")),
+        make_mail("nothing", subject="another thing", sender=Address("Bo", "bo@else.example")),
     )
-    number = ticket_of(any_context, mail("The claim was denied for José O'Brien, no. 4711-2"))
+    number = open_ticket(
+        any_context, make_mail("The claim was denied for José O'Brien, no. 4711-2")
+    )
     assert find_tickets(any_context, words) == [number]
 
 
 @pytest.mark.parametrize("words", ['"denied claim"', "denied sunrise", "enied", "anna"])
 def test_what_is_not_there_in_this_order_is_not_found(any_context: AppContext, words: str) -> None:
-    ticket_of(any_context, mail("The claim was denied"))
+    open_ticket(any_context, make_mail("The claim was denied"))
     assert find_tickets(any_context, words) == []
 
 
@@ -50,12 +59,12 @@ def test_what_is_not_there_in_this_order_is_not_found(any_context: AppContext, w
      "' ; DROP TABLE tickets; --", " ", ""],
 )  # fmt: skip
 def test_nothing_that_is_typed_is_an_error(any_context: AppContext, words: str) -> None:
-    ticket_of(any_context)
+    open_ticket(any_context)
     find_tickets(any_context, words)
 
 
 def test_what_a_ticket_is_found_by_follows_every_change(any_context: AppContext) -> None:
-    number = ticket_of(any_context, row("please help"))
+    number = open_ticket(any_context, make_row("please help"))
     assert find_tickets(any_context, "sunrise") == [number]
     with any_context.store.transaction() as session:
         session.get_one(Company, 1).name = "Moonlight Clinic"
@@ -72,7 +81,7 @@ def test_what_a_ticket_is_found_by_follows_every_change(any_context: AppContext)
     assert (find_tickets(any_context, "sunrise"), find_tickets(any_context, "help")) == ([], [])
     assert find_tickets(any_context, "thank moonlight") == [number]
     with any_context.store.transaction() as session:
-        session.get_one(Ticket, number).company = company(session, "Third Practice")
+        session.get_one(Ticket, number).company = create_company(session, "Third Practice")
         session.execute(delete(Filing))
         session.execute(delete(Message))
     assert (
@@ -83,9 +92,11 @@ def test_what_a_ticket_is_found_by_follows_every_change(any_context: AppContext)
 
 
 def test_contacts_come_go_and_change_their_names(any_context: AppContext) -> None:
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     with any_context.store.transaction() as session:
-        session.get_one(Contact, contact(any_context, "ann@practice.example").id).name = "Zoe Other"
+        session.get_one(
+            Contact, get_contact(any_context, "ann@practice.example").id
+        ).name = "Zoe Other"
     assert find_tickets(any_context, "zoe") == [number]
     with any_context.store.transaction() as session:
         session.execute(delete(TicketContact))
@@ -93,7 +104,7 @@ def test_contacts_come_go_and_change_their_names(any_context: AppContext) -> Non
 
 
 def test_a_ticket_that_is_gone_is_not_found(any_context: AppContext) -> None:
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     with any_context.store.transaction() as session:
         for table in (
             "milestones",
@@ -112,10 +123,10 @@ def test_a_ticket_that_is_gone_is_not_found(any_context: AppContext) -> None:
 
 
 def test_very_long_and_very_many_messages_are_taken(any_context: AppContext) -> None:
-    number = ticket_of(any_context, mail(" ".join(f"w{n}" for n in range(30_000))))
+    number = open_ticket(any_context, make_mail(" ".join(f"w{n}" for n in range(30_000))))
     with any_context.store.transaction() as session:
         for n in range(60):
-            message = mail(f"next{n} " + "\N{GREEK SMALL LETTER OMEGA}x " * 3000)
+            message = make_mail(f"next{n} " + "\N{GREEK SMALL LETTER OMEGA}x " * 3000)
             session.add(
                 Message(
                     ticket_id=number,
@@ -131,7 +142,7 @@ def test_very_long_and_very_many_messages_are_taken(any_context: AppContext) -> 
 def test_few_and_many_are_found_alike(
     postgres_context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers = [ticket_of(postgres_context, mail(f"denied {n}")) for n in range(4)]
+    numbers = [open_ticket(postgres_context, make_mail(f"denied {n}")) for n in range(4)]
     for few, often, sample, many in (
         (1000, 0.1, 2, True),
         (1000, 2, 1000, False),
@@ -153,7 +164,7 @@ def test_few_and_many_are_found_alike(
 
 
 def test_two_messages_at_the_same_time_are_both_found(postgres_context: AppContext) -> None:
-    number = ticket_of(postgres_context)
+    number = open_ticket(postgres_context)
 
     def add(word: str) -> None:
         with postgres_context.store.transaction() as session:
@@ -181,7 +192,9 @@ def test_a_ticket_number_is_recognised_in_a_query(query: str, number: int | None
 
 
 def test_a_snippet_shows_what_was_found_between_what_stands_around(any_context: AppContext) -> None:
-    number = ticket_of(any_context, mail("x " * 200 + "the claim was denied again. " + "y " * 200))
+    number = open_ticket(
+        any_context, make_mail("x " * 200 + "the claim was denied again. " + "y " * 200)
+    )
     with any_context.store.read_only() as session:
         (pieces,) = search.list_snippets(session, [number], search.parse_phrases("deni")).values()
     assert [p.text for p in pieces if p.is_hit] == ["denied"]

@@ -12,7 +12,16 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from parsers.item import Address
-from tests.support.context import HandClock, Posts, audited, counted, mail, reach, staff, ticket_of
+from tests.support.context import (
+    HandClock,
+    Posts,
+    count_rows,
+    create_staff,
+    list_audit_entries,
+    make_mail,
+    open_ticket,
+    reach,
+)
 from workflow.context import AppContext
 from workflow.errors import ActionNotAllowed
 from workflow.mail import claims, sender
@@ -39,12 +48,12 @@ WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 @pytest.fixture
 def ticket(any_context: AppContext) -> int:
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     reach(any_context, number, Milestone.CUSTOMER_NOTIFIED, by="rule")
     return number
 
 
-def snapshot(context: AppContext, number: int) -> dict[str, Any]:
+def take_snapshot(context: AppContext, number: int) -> dict[str, Any]:
     """Return the ticket's rows.
 
     Without mails, and without the rows that only record what happened.
@@ -89,7 +98,7 @@ def list_actions(context: AppContext) -> dict[str, Any]:
     desk, now = context.desk, context.clock()
     by: dict[str, Any] = {"by": ME, "now": now}
     return {
-        "assign": lambda s, t: desk.assign(s, t, staff(s, "Bob"), **by),
+        "assign": lambda s, t: desk.assign(s, t, create_staff(s, "Bob"), **by),
         "tick": lambda s, t: desk.record_milestone(
             s, t, Milestone.FOLLOW_UP_SENT, note="phone", **by
         ),
@@ -122,13 +131,13 @@ def test_everything_is_as_it_was(
         any_context.desk.raise_task(
             session, session.get_one(Ticket, ticket), "k", "call", now=clock(), cause="c"
         )
-    before = snapshot(any_context, ticket)
+    before = take_snapshot(any_context, ticket)
     number = do_reversibly(any_context, ticket, name, list_actions(any_context)[name])
-    assert snapshot(any_context, ticket) != before
+    assert take_snapshot(any_context, ticket) != before
     clock.turn(minutes=9)
     assert undo_by_id(any_context, ticket, number) == name
-    assert snapshot(any_context, ticket) == before
-    undone = audited(any_context, ticket, "undone")
+    assert take_snapshot(any_context, ticket) == before
+    undone = list_audit_entries(any_context, ticket, "undone")
     assert [(a.actor, a.cause) for a in undone] == [(ME, name)]
 
 
@@ -137,7 +146,7 @@ def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(
 ) -> None:
     desk, now = any_context.desk, any_context.clock()
     reach(any_context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    before = snapshot(any_context, ticket)
+    before = take_snapshot(any_context, ticket)
     back = do_reversibly(
         any_context,
         ticket,
@@ -145,20 +154,20 @@ def test_a_stage_moved_back_or_a_ticket_reopened_goes_forward_again(
         lambda s, t: desk.move_back(s, t, Stage.IN_PROGRESS, by=ME, reason="r", now=now),
     )
     undo_by_id(any_context, ticket, back)
-    assert snapshot(any_context, ticket) == before
+    assert take_snapshot(any_context, ticket) == before
     reach(any_context, ticket, Milestone.RECAP_SENT)
-    before = snapshot(any_context, ticket)
+    before = take_snapshot(any_context, ticket)
     again = do_reversibly(
         any_context, ticket, "reopen", lambda s, t: desk.reopen(s, t, by=ME, cause="r", now=now)
     )
-    assert snapshot(any_context, ticket)["period"] == 2
+    assert take_snapshot(any_context, ticket)["period"] == 2
     undo_by_id(any_context, ticket, again)
-    assert snapshot(any_context, ticket) == before
+    assert take_snapshot(any_context, ticket) == before
 
 
 def test_a_merge_is_undone_on_both_tickets(any_context: AppContext, ticket: int) -> None:
-    other = ticket_of(any_context, mail(sender=Address("Eve", "eve@elsewhere.example")))
-    before, its = snapshot(any_context, ticket), snapshot(any_context, other)
+    other = open_ticket(any_context, make_mail(sender=Address("Eve", "eve@elsewhere.example")))
+    before, its = take_snapshot(any_context, ticket), take_snapshot(any_context, other)
     now = any_context.clock()
 
     def merge(session: Any, found: Ticket) -> None:
@@ -166,29 +175,29 @@ def test_a_merge_is_undone_on_both_tickets(any_context: AppContext, ticket: int)
         any_context.desk.merge(session, found, into, by=ME, now=now, across_companies=True)
 
     number = do_reversibly(any_context, ticket, "merge", merge, other)
-    assert counted(any_context, TicketContact, TicketContact.ticket_id == other) == 2
+    assert count_rows(any_context, TicketContact, TicketContact.ticket_id == other) == 2
     undo_by_id(any_context, ticket, number)
-    assert snapshot(any_context, ticket) == before
-    assert snapshot(any_context, other) == its
+    assert take_snapshot(any_context, ticket) == before
+    assert take_snapshot(any_context, other) == its
 
 
 def test_not_related_is_undone(any_context: AppContext, ticket: int) -> None:
-    other = ticket_of(any_context)
+    other = open_ticket(any_context)
     now = any_context.clock()
     with any_context.store.transaction() as session:
         any_context.desk.relate(
             session, session.get_one(Ticket, ticket), session.get_one(Ticket, other), "possibly"
         )
-    before = snapshot(any_context, ticket)
+    before = take_snapshot(any_context, ticket)
     number = do_reversibly(
         any_context,
         ticket,
         "judge",
         lambda s, t: relations.relate_tickets(s, t, other, Verdict.UNRELATED, by=ME, now=now),
     )
-    assert (ticket, other, Verdict.UNRELATED) in snapshot(any_context, ticket)["related"]
+    assert (ticket, other, Verdict.UNRELATED) in take_snapshot(any_context, ticket)["related"]
     undo_by_id(any_context, ticket, number)
-    assert snapshot(any_context, ticket) == before
+    assert take_snapshot(any_context, ticket) == before
 
 
 def list_surveys(context: AppContext) -> list[OutgoingMail]:
@@ -229,7 +238,7 @@ def test_undoing_a_completion_withholds_its_survey_and_a_second_one_sends_it(
     clock.turn(seconds=5)
     undo_by_id(any_context, ticket, number)
     assert [m.state for m in list_surveys(any_context)] == [OutboxState.WITHHELD]
-    assert counted(any_context, LastSurvey) == 0
+    assert count_rows(any_context, LastSurvey) == 0
     finish(any_context, ticket)
     clock.turn(seconds=11)
     assert [m.state for m in list_surveys(any_context)] == [
@@ -258,7 +267,7 @@ def test_what_is_with_the_relay_cannot_be_undone(
     sender.send(any_context, Posts(), batch[:1])
     with pytest.raises(ActionNotAllowed, match="mail sent"):
         undo_by_id(any_context, ticket, number)
-    assert snapshot(any_context, ticket)["stage"] is Stage.COMPLETED
+    assert take_snapshot(any_context, ticket)["stage"] is Stage.COMPLETED
 
 
 def test_only_while_nothing_else_has_happened(
@@ -266,7 +275,7 @@ def test_only_while_nothing_else_has_happened(
 ) -> None:
     number = do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     with any_context.store.transaction() as session:
-        bob = staff(session, "Bob")
+        bob = create_staff(session, "Bob")
         presence.record_look(session, ticket, bob, clock())  # looking is no happening
     with any_context.store.read_only() as session:
         assert undo.find_undo(session, ticket, "Bob", clock()) is None
@@ -293,7 +302,7 @@ def test_ten_minutes_and_once(any_context: AppContext, ticket: int, clock: HandC
     with pytest.raises(ActionNotAllowed, match="ten minutes"):
         undo_by_id(any_context, ticket, number)
     with pytest.raises(ActionNotAllowed, match="nothing"):
-        undo_by_id(any_context, ticket_of(any_context), number)
+        undo_by_id(any_context, open_ticket(any_context), number)
 
 
 def test_doing_nothing_leaves_nothing_to_undo(
@@ -308,11 +317,11 @@ def test_doing_nothing_leaves_nothing_to_undo(
             s, t, Milestone.CUSTOMER_NOTIFIED, by=ME, now=now
         ),
     )
-    assert counted(any_context, UndoRecord) == 0
+    assert count_rows(any_context, UndoRecord) == 0
     do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     clock.turn(days=2)
     do_reversibly(any_context, ticket, "no", list_actions(any_context)["resolve no"])
-    assert counted(any_context, UndoRecord) == 1  # the old picture is gone
+    assert count_rows(any_context, UndoRecord) == 1  # the old picture is gone
 
 
 def test_a_failed_undo_changes_nothing(
@@ -320,18 +329,18 @@ def test_a_failed_undo_changes_nothing(
 ) -> None:
     number = do_reversibly(any_context, ticket, "tick", list_actions(any_context)["tick"])
     clock.turn(minutes=11)
-    before = snapshot(any_context, ticket)
+    before = take_snapshot(any_context, ticket)
     with pytest.raises(ActionNotAllowed):
         undo_by_id(any_context, ticket, number)
-    assert snapshot(any_context, ticket) == before
-    assert counted(any_context, TicketMilestone, TicketMilestone.ticket_id == ticket) == 2
-    assert counted(any_context, Task) == 0
+    assert take_snapshot(any_context, ticket) == before
+    assert count_rows(any_context, TicketMilestone, TicketMilestone.ticket_id == ticket) == 2
+    assert count_rows(any_context, Task) == 0
 
 
 def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_other(
     postgres_context: AppContext,
 ) -> None:
-    context, number = postgres_context, ticket_of(postgres_context)
+    context, number = postgres_context, open_ticket(postgres_context)
     which = do_reversibly(
         context,
         number,

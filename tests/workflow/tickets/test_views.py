@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from console.cli.tickets import tickets as tickets_cli
-from tests.support.context import HandClock, complete, mail, reach, row, staff, ticket_of
+from tests.support.context import (
+    HandClock,
+    complete,
+    create_staff,
+    make_mail,
+    make_row,
+    open_ticket,
+    reach,
+)
 from workflow.context import AppContext
 from workflow.models.core import Staff, Ticket
 from workflow.models.states import Status
@@ -30,7 +38,7 @@ def list_numbers(
 
 def assign(context: AppContext, number: int, name: str) -> int:
     with context.store.transaction() as session:
-        person = session.query(Staff).where(Staff.name == name).one_or_none() or staff(
+        person = session.query(Staff).where(Staff.name == name).one_or_none() or create_staff(
             session, name
         )
         context.desk.assign(
@@ -47,7 +55,7 @@ def get_time_left(context: AppContext, number: int) -> timedelta | None:
 
 
 def test_each_view_has_its_tickets(any_context: AppContext, clock: HandClock) -> None:
-    first, second, third, fourth = (ticket_of(any_context) for _ in range(4))
+    first, second, third, fourth = (open_ticket(any_context) for _ in range(4))
     assign(any_context, second, "Olga")
     reach(any_context, second, Milestone.CUSTOMER_NOTIFIED)
     complete(any_context, third)
@@ -82,8 +90,8 @@ def test_the_command_knows_every_view() -> None:
 
 
 def test_filters_narrow_a_view(any_context: AppContext) -> None:
-    plain = ticket_of(any_context, mail())
-    sunrise = ticket_of(any_context, row(telemedicine=True), {})
+    plain = open_ticket(any_context, make_mail())
+    sunrise = open_ticket(any_context, make_row(telemedicine=True), {})
     olga = assign(any_context, sunrise, "Olga")
     assert list_numbers(any_context, filters=Filters(company="  SUNRISE fam")) == [sunrise]
     # a filter without any character of a name filters nothing
@@ -99,7 +107,7 @@ def test_filters_narrow_a_view(any_context: AppContext) -> None:
 
 
 def test_the_order_is_by_coming_or_by_what_is_due_first(any_context: AppContext) -> None:
-    first, second, third = (ticket_of(any_context) for _ in range(3))
+    first, second, third = (open_ticket(any_context) for _ in range(3))
     reach(any_context, second, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)  # nothing is due of it
     reach(any_context, first, Milestone.FOLLOW_UP_SENT)
     assert list_numbers(any_context, sort=Sort.NEWEST) == [third, second, first]
@@ -111,7 +119,7 @@ def test_pages_follow_one_another_and_end(
 ) -> None:
     monkeypatch.setattr(views, "PAGE", 2)
     monkeypatch.setattr(views, "MOST", 4)
-    numbers = [ticket_of(any_context) for _ in range(5)]
+    numbers = [open_ticket(any_context) for _ in range(5)]
     with any_context.store.read_only() as session:
         got = [
             views.load_page(session, TicketQuery("open", page=n), actor="", now=any_context.clock())
@@ -131,7 +139,7 @@ def test_pages_follow_one_another_and_end(
 
 
 def test_a_ticket_says_when_it_is_due(any_context: AppContext, clock: HandClock) -> None:
-    number = ticket_of(any_context)
+    number = open_ticket(any_context)
     assert get_time_left(any_context, number) == timedelta(hours=48)
     reach(any_context, number, Milestone.FOLLOW_UP_SENT)
     assert get_time_left(any_context, number) == timedelta(hours=72)
@@ -161,9 +169,9 @@ def test_a_ticket_says_when_it_is_due(any_context: AppContext, clock: HandClock)
 def test_another_setting_makes_tickets_due_at_another_time_once_the_clock_starts_anew(
     any_context: AppContext, clock: HandClock
 ) -> None:
-    number = ticket_of(any_context)  # on a Monday
+    number = open_ticket(any_context)  # on a Monday
     clock.turn(days=4)
-    late = ticket_of(any_context)
+    late = open_ticket(any_context)
     context = replace(
         any_context, settings=any_context.settings.model_copy(update={"business_days": True})
     )

@@ -23,11 +23,11 @@ from tests.support.context import (
     HandClock,
     Woken,
     complete,
+    create_staff,
     deliver,
-    mail,
-    row,
+    make_mail,
+    make_row,
     run_in_threads,
-    staff,
 )
 from workflow.audit.webhook_events import EVENT_OF_ACTION, EventType
 from workflow.context import AppContext
@@ -136,10 +136,10 @@ def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
     any_context: AppContext, receiver: Receiver, woken: Woken
 ) -> None:
     _, secret = add_webhook(any_context, receiver.url)
-    deliver(any_context, mail(WORDS, subject=WORDS))
+    deliver(any_context, make_mail(WORDS, subject=WORDS))
     assert "hook" in woken
     with any_context.store.transaction() as session:
-        olga = staff(session, "Olga")
+        olga = create_staff(session, "Olga")
         any_context.desk.assign(
             session, session.get_one(Ticket, 1), olga, by="Olga", now=any_context.clock()
         )
@@ -178,9 +178,9 @@ def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
 def test_only_subscribed_events_are_delivered_and_only_from_then_on(
     context: AppContext, receiver: Receiver
 ) -> None:
-    deliver(context, mail())
+    deliver(context, make_mail())
     add_webhook(context, receiver.url, EventType.COMPLETED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     complete(context, 2)
     assert list_event_names(context) == ["ticket.completed"]
 
@@ -215,7 +215,7 @@ def test_items_filed_in_bulk_have_the_events_of_single_ones(
     any_context: AppContext, receiver: Receiver
 ) -> None:
     add_webhook(any_context, receiver.url)
-    items = [row(external_id=f"a{n}", company=f"Practice {n}") for n in range(3)]
+    items = [make_row(external_id=f"a{n}", company=f"Practice {n}") for n in range(3)]
     for n, one in enumerate(items):
         deliver(any_context, replace(one, external_id=f"b{n}"))
     single = Counter(list_event_names(any_context))
@@ -233,9 +233,9 @@ def test_an_address_that_fails_pauses_and_is_retried(
 ) -> None:
     add_webhook(context, receiver.url, EventType.OPENED)
     receiver.answers[:] = [500]
-    deliver(context, mail())
+    deliver(context, make_mail())
     assert deliver_due(context) == 1
-    deliver(context, mail())
+    deliver(context, make_mail())
     assert deliver_due(context) == 0, "it has just failed"
     assert get_webhook(context).reason == "it answered 500"
     clock.turn(seconds=31)
@@ -248,7 +248,7 @@ def test_an_address_that_fails_pauses_and_is_retried(
 def test_redirects_are_not_followed(context: AppContext, receiver: Receiver) -> None:
     add_webhook(context, receiver.url, EventType.OPENED)
     receiver.answers[:] = [302]
-    deliver(context, mail())
+    deliver(context, make_mail())
     deliver_due(context)
     assert len(receiver.requests) == 1
     assert get_webhook(context).reason == "it answered with a redirect"
@@ -258,7 +258,7 @@ def test_after_two_days_it_is_given_up_shown_and_can_be_tried_again(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
     number, _ = add_webhook(context, receiver.url, EventType.OPENED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     receiver.answers[:] = [503] * 200
     until = clock.now + GIVE_UP_AFTER + timedelta(hours=1)
     while clock.now < until:
@@ -278,7 +278,7 @@ def test_time_in_which_nothing_ran_is_no_try(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
     add_webhook(context, receiver.url, EventType.OPENED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     clock.turn(days=3)
     receiver.answers[:] = [500]
     deliver_due(context)
@@ -289,8 +289,8 @@ def test_one_that_is_refused_for_itself_holds_up_no_other(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
     add_webhook(context, receiver.url, EventType.OPENED)
-    deliver(context, mail())
-    deliver(context, mail())
+    deliver(context, make_mail())
+    deliver(context, make_mail())
     receiver.answers[:] = [400]
     assert deliver_due(context) == 2
     assert sorted(one.state for one in list_events(context)) == [
@@ -303,10 +303,10 @@ def test_one_that_is_refused_for_itself_holds_up_no_other(
 
 def test_a_deleted_webhook_gets_nothing_more(context: AppContext, receiver: Receiver) -> None:
     number, _ = add_webhook(context, receiver.url)
-    deliver(context, mail())
+    deliver(context, make_mail())
     with context.store.transaction() as session:
         webhooks_deliver.delete_webhook(session, number, by="Ada", now=context.clock())
-    deliver(context, mail())
+    deliver(context, make_mail())
     assert deliver_due(context) == 0
     assert not receiver.requests
     with pytest.raises(ActionNotAllowed), context.store.transaction() as session:
@@ -317,7 +317,7 @@ def test_the_clock_delivers_what_no_worker_has(
     context: AppContext, receiver: Receiver, clock: HandClock
 ) -> None:
     add_webhook(context, receiver.url, EventType.OPENED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     clock.turn(minutes=1)
     sweep(context, redis_away=lambda: False)
     assert len(receiver.requests) == 1
@@ -328,7 +328,7 @@ def test_two_workers_deliver_an_event_once(
 ) -> None:
     add_webhook(postgres_context, receiver.url, EventType.OPENED)
     for _ in range(12):
-        deliver(postgres_context, mail())
+        deliver(postgres_context, make_mail())
     assert not run_in_threads(*[lambda: deliver_due(postgres_context)] * 3)
     assert len(receiver.requests) == 12
 
@@ -353,7 +353,7 @@ def test_addresses_that_cannot_be_are_refused(context: AppContext, url: str) -> 
 def test_a_name_of_the_inner_network_is_not_asked(context: AppContext, receiver: Receiver) -> None:
     port = receiver.place.partition(":")[2]
     add_webhook(context, f"https://localhost:{port}/", EventType.OPENED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     deliver_due(context)
     assert get_webhook(context).reason.startswith("its host is one of an inner network")
     assert not receiver.requests
@@ -363,14 +363,14 @@ def test_an_inner_host_of_the_settings_still_needs_tls_that_is_believed(
     context: AppContext, receiver: Receiver
 ) -> None:
     add_webhook(context, f"https://{receiver.place}/", EventType.OPENED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     deliver_due(context)
     assert get_webhook(context).reason == "no connection, or it broke off"
 
 
 def test_a_secret_whose_key_is_gone_is_reported(context: AppContext, receiver: Receiver) -> None:
     add_webhook(context, receiver.url, EventType.OPENED)
-    deliver(context, mail())
+    deliver(context, make_mail())
     with context.store.transaction() as session:
         session.execute(update(Webhook).values(secret=b"other"))
     deliver_due(context)
@@ -390,7 +390,7 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
     named = re.findall(r"`([a-z]+\.[a-z]+)`", firsts)
     assert sorted(named) == sorted(EventType)
     _, secret = add_webhook(context, receiver.url)
-    deliver(context, mail())
+    deliver(context, make_mail())
     deliver_due(context)
     known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
     # the example is ours
@@ -403,6 +403,6 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
 
 def test_a_restored_system_delivers_nothing_again(context: AppContext, receiver: Receiver) -> None:
     add_webhook(context, receiver.url)
-    deliver(context, mail())
+    deliver(context, make_mail())
     withhold_mail(context.settings, context.clock())
     assert deliver_due(context) == 0

@@ -81,7 +81,7 @@ def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
     )
 
 
-def after_undo(context: AppContext) -> AppContext:
+def advance_past_undo(context: AppContext) -> AppContext:
     """The same database, when the seconds are over in which a mail can be undone."""
     return replace(context, clock=lambda: context.clock() + undo.DELAY)
 
@@ -102,7 +102,7 @@ def test_walking_a_ticket_to_completed(
     intake("ticket", number, "resolve", "yes")
     intake("ticket", number, "recap", "--text", "Filed again.")
     assert shown(number)["stage"] == "5-Audit"
-    sender.send_waiting(after_undo(at_home))
+    sender.send_waiting(advance_past_undo(at_home))
     found = shown(number)
     assert (found["stage"], found["status"]) == ("6-Completed", "completed")
     assert found["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"

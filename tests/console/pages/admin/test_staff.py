@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from tests.support.context import HandClock, counted, run_in_threads
-from tests.support.signed_in_client import PASSWORD, Desk, at_desk
+from tests.support.context import HandClock, count_rows, run_in_threads
+from tests.support.signed_in_client import PASSWORD, Desk, sign_in_at_desk
 from workflow.accounts import accounts
 from workflow.accounts.accounts import LAST_ADMIN_MESSAGE, LastAdminError
 from workflow.context import AppContext
@@ -19,17 +19,17 @@ from workflow.models.states import Role
 LINK = re.compile(r"/join/([\w-]+)")
 
 
-def numbered(context: AppContext, name: str) -> int:
+def find_number(context: AppContext, name: str) -> int:
     with context.store.read_only() as session:
         return session.scalars(select(Staff.id).where(Staff.name == name)).one()
 
 
-def account(context: AppContext, name: str) -> Account:
+def get_account(context: AppContext, name: str) -> Account:
     with context.store.read_only() as session:
         return session.scalars(select(Account).join(Account.staff).where(Staff.name == name)).one()
 
 
-def audited(context: AppContext, action: str) -> list[dict[str, object]]:
+def list_audit_details(context: AppContext, action: str) -> list[dict[str, object]]:
     with context.store.read_only() as session:
         rows = session.scalars(
             select(AuditEntry).where(AuditEntry.action == action, AuditEntry.actor == "Ann Lee")
@@ -37,7 +37,7 @@ def audited(context: AppContext, action: str) -> list[dict[str, object]]:
         return [row.detail for row in rows]
 
 
-def added(
+def add_person(
     desk: Desk, name: str = "Bob Ray", role: Role = Role.AGENT, email: str = "bob@pmb.example"
 ) -> str:
     """Add a person; the token of their link."""
@@ -49,18 +49,18 @@ def added(
     return found[1]
 
 
-def second(context: AppContext, role: Role = Role.ADMIN, name: str = "Bob Ray") -> Desk:
-    return at_desk(context, role, name)
+def sign_in_second(context: AppContext, role: Role = Role.ADMIN, name: str = "Bob Ray") -> Desk:
+    return sign_in_at_desk(context, role, name)
 
 
 @pytest.fixture
 def admin(any_context: AppContext) -> Desk:
-    return at_desk(any_context, Role.ADMIN)
+    return sign_in_at_desk(any_context, Role.ADMIN)
 
 
 @pytest.mark.parametrize("role", [Role.AGENT, Role.LEAD, Role.AUDITOR])
 def test_only_an_admin_sees_or_changes_people(context: AppContext, role: Role) -> None:
-    desk = at_desk(context, role)
+    desk = sign_in_at_desk(context, role)
     assert "/people" not in desk.get("/").text
     assert desk.get("/people").status_code == 403
     desk.get("/account")
@@ -72,27 +72,27 @@ def test_only_an_admin_sees_or_changes_people(context: AppContext, role: Role) -
         "/people/1/do/nonsense",
     ):
         assert desk.post(path, {"name": "x", "role": "admin"}).status_code == 403
-    assert counted(context, Staff) == 1
+    assert count_rows(context, Staff) == 1
 
 
 def test_a_person_is_added_and_comes_in_by_the_link(any_context: AppContext, admin: Desk) -> None:
-    token = added(admin)
+    token = add_person(admin)
     assert token not in admin.get("/people").text  # shown once
     assert (
-        counted(any_context, Invitation, Invitation.key == token) == 0
+        count_rows(any_context, Invitation, Invitation.key == token) == 0
     )  # and only its digest is kept
     bob = Desk(any_context)
     bob.join(token, "Bob Ray", "bob@pmb.example")
     assert bob.sign_in("bob@pmb.example").status_code == 302
     page = admin.get("/people").text
     assert "as bob@pmb.example" in page
-    assert [d["role"] for d in audited(any_context, "person added")] == ["agent"]
+    assert [d["role"] for d in list_audit_details(any_context, "person added")] == ["agent"]
 
 
 def test_what_cannot_be_added_is_said_and_what_was_typed_stays(
     any_context: AppContext, admin: Desk
 ) -> None:
-    added(admin)
+    add_person(admin)
     for given, words in (
         ({"name": "Bob Ray", "email": "x@y.example", "role": "lead"}, "is on the desk already"),
         ({"name": " ", "email": "x@y.example", "role": "lead"}, "A name has"),
@@ -106,12 +106,12 @@ def test_what_cannot_be_added_is_said_and_what_was_typed_stays(
             f'id="email" name="email" value="{given["email"]}" type="email" maxlength="320"'
             in answer.text
         )
-    assert counted(any_context, Staff) == 2
+    assert count_rows(any_context, Staff) == 2
 
 
 def test_a_new_link_makes_the_one_before_void(any_context: AppContext, admin: Desk) -> None:
-    old = added(admin)
-    page = admin.post(f"/people/{numbered(any_context, 'Bob Ray')}/link").text
+    old = add_person(admin)
+    page = admin.post(f"/people/{find_number(any_context, 'Bob Ray')}/link").text
     found = LINK.search(page)
     assert found
     stranger = Desk(any_context)
@@ -122,8 +122,8 @@ def test_a_new_link_makes_the_one_before_void(any_context: AppContext, admin: De
 def test_letting_go_ends_every_session_and_link_and_can_be_undone(
     any_context: AppContext, admin: Desk
 ) -> None:
-    bob = second(any_context, Role.AGENT)
-    number = numbered(any_context, "Bob Ray")
+    bob = sign_in_second(any_context, Role.AGENT)
+    number = find_number(any_context, "Bob Ray")
     admin.get("/people")
     found = LINK.search(admin.post(f"/people/{number}/link").text)
     assert found
@@ -131,8 +131,8 @@ def test_letting_go_ends_every_session_and_link_and_can_be_undone(
     assert "Bob Ray can no longer sign in" in admin.get("/people").text
     assert bob.get("/").status_code == 302
     assert (
-        counted(
-            any_context, WebSession, WebSession.account_id == account(any_context, "Bob Ray").id
+        count_rows(
+            any_context, WebSession, WebSession.account_id == get_account(any_context, "Bob Ray").id
         )
         == 0
     )
@@ -145,16 +145,16 @@ def test_letting_go_ends_every_session_and_link_and_can_be_undone(
     assert bob.sign_in("bob@pmb.example", PASSWORD).status_code == 302
     assert bob.get("/").status_code == 200
     assert (
-        len(audited(any_context, "account ended")),
-        len(audited(any_context, "account restored")),
+        len(list_audit_details(any_context, "account ended")),
+        len(list_audit_details(any_context, "account restored")),
     ) == (1, 1)
 
 
 def test_a_role_changes_at_once_and_in_the_links_that_are_out(
     any_context: AppContext, admin: Desk
 ) -> None:
-    token = added(admin, role=Role.ADMIN)
-    number = numbered(any_context, "Bob Ray")
+    token = add_person(admin, role=Role.ADMIN)
+    number = find_number(any_context, "Bob Ray")
     admin.get("/people")
     assert (
         admin.post(f"/people/{number}", {"role": "agent", "email": "bob@pmb.example"}).status_code
@@ -166,28 +166,28 @@ def test_a_role_changes_at_once_and_in_the_links_that_are_out(
     assert bob.get("/people").status_code == 403  # the link was for an admin
     admin.post(f"/people/{number}", {"role": "admin", "email": "bob@pmb.example"})
     assert bob.get("/people").status_code == 200
-    changes = [(d["before"], d["after"]) for d in audited(any_context, "role changed")]
+    changes = [(d["before"], d["after"]) for d in list_audit_details(any_context, "role changed")]
     assert changes == [("admin", "agent"), ("agent", "admin")]
 
 
 def test_an_address_changes_where_mail_goes_and_how_one_signs_in(
     any_context: AppContext, admin: Desk
 ) -> None:
-    second(any_context, Role.AGENT)
-    number = numbered(any_context, "Bob Ray")
+    sign_in_second(any_context, Role.AGENT)
+    number = find_number(any_context, "Bob Ray")
     admin.get("/people")
     answer = admin.post(f"/people/{number}", {"role": "agent", "email": "ANN@pmb.example"})
     assert (answer.status_code, "Somebody else signs in" in answer.text) == (422, True)
     admin.post(f"/people/{number}", {"role": "agent", "email": " Robert@PMB.example "})
-    assert account(any_context, "Bob Ray").email == "robert@pmb.example"
+    assert get_account(any_context, "Bob Ray").email == "robert@pmb.example"
     assert Desk(any_context).sign_in("robert@pmb.example").status_code == 302
 
 
 def test_the_last_admin_stays(any_context: AppContext, admin: Desk) -> None:
-    added(
+    add_person(
         admin, "Eve", Role.ADMIN, "eve@pmb.example"
     )  # has no account yet: she could let nobody in
-    me = numbered(any_context, "Ann Lee")
+    me = find_number(any_context, "Ann Lee")
     admin.get("/people")
     answer = admin.post(f"/people/{me}/do/let-go")
     assert (answer.status_code, LAST_ADMIN_MESSAGE in answer.text) == (409, True)
@@ -195,7 +195,7 @@ def test_the_last_admin_stays(any_context: AppContext, admin: Desk) -> None:
     assert (answer.status_code, LAST_ADMIN_MESSAGE in answer.text) == (409, True)
     assert f'id="role{me}" name="role"><option selected>agent' in answer.text
     assert admin.get("/people").status_code == 200
-    second(any_context)
+    sign_in_second(any_context)
     assert (
         admin.post(f"/people/{me}", {"role": "agent", "email": "ann@pmb.example"}).status_code
         == 302
@@ -205,8 +205,8 @@ def test_the_last_admin_stays(any_context: AppContext, admin: Desk) -> None:
 
 @pytest.mark.usefixtures("admin")
 def test_two_admins_who_let_each_other_go_at_once_leave_one(any_context: AppContext) -> None:
-    second(any_context)
-    numbers = [numbered(any_context, name) for name in ("Ann Lee", "Bob Ray")]
+    sign_in_second(any_context)
+    numbers = [find_number(any_context, name) for name in ("Ann Lee", "Bob Ray")]
 
     def end(number: int) -> None:
         with any_context.store.transaction() as session:
@@ -214,60 +214,60 @@ def test_two_admins_who_let_each_other_go_at_once_leave_one(any_context: AppCont
 
     raised = run_in_threads(*(lambda n=n: end(n) for n in numbers))
     assert [type(error) for error in raised] == [LastAdminError]
-    assert counted(any_context, Account, Account.active) == 1
+    assert count_rows(any_context, Account, Account.active) == 1
 
 
 def test_a_locked_account_is_opened(any_context: AppContext, admin: Desk, clock: HandClock) -> None:
-    second(any_context, Role.AGENT)
+    sign_in_second(any_context, Role.AGENT)
     bob = Desk(any_context)
     for _ in range(5):
         bob.sign_in("bob@pmb.example", "a wrong password")
     assert bob.sign_in("bob@pmb.example").status_code == 200
     page = admin.get("/people").text
     assert "locked until" in page
-    number = numbered(any_context, "Bob Ray")
+    number = find_number(any_context, "Bob Ray")
     admin.post(f"/people/{number}/do/unlock")
     assert "locked until" not in admin.get("/people").text
     assert bob.sign_in("bob@pmb.example").status_code == 302
-    assert audited(any_context, "account unlocked")
+    assert list_audit_details(any_context, "account unlocked")
     clock.turn(minutes=1)
 
 
 def test_a_lost_second_factor_is_reset(any_context: AppContext, admin: Desk) -> None:
-    bob = second(any_context, Role.AGENT)
-    number = numbered(any_context, "Bob Ray")
+    bob = sign_in_second(any_context, Role.AGENT)
+    number = find_number(any_context, "Bob Ray")
     assert "reset-second-factor" not in admin.get("/people").text
     values = {"second_factor": "authenticator", "totp_secret": "x", "recovery_codes": ["y"]}
     with any_context.store.transaction() as session:
         session.execute(update(Account).where(Account.staff_id == number).values(values))
-    before = account(any_context, "Bob Ray").uniquifier
+    before = get_account(any_context, "Bob Ray").uniquifier
     assert "reset-second-factor" in admin.get("/people").text
     admin.post(f"/people/{number}/do/reset-second-factor")
-    found = account(any_context, "Bob Ray")
+    found = get_account(any_context, "Bob Ray")
     assert (found.second_factor, found.totp_secret, found.recovery_codes) == (None, None, [])
     assert found.uniquifier != before
     assert bob.get("/").status_code == 302  # signed out
     assert bob.sign_in("bob@pmb.example").status_code == 302
-    assert audited(any_context, "second factor reset")
+    assert list_audit_details(any_context, "second factor reset")
 
 
 def test_who_is_not_there_is_said(any_context: AppContext, admin: Desk) -> None:
-    added(admin)
-    number = numbered(any_context, "Bob Ray")
+    add_person(admin)
+    number = find_number(any_context, "Bob Ray")
     admin.get("/people")
     assert admin.post("/people/999/do/let-go").status_code == 409
     assert admin.post(f"/people/{number}/do/unlock").status_code == 409  # no account yet
     assert admin.post(f"/people/{number}/do/nonsense").status_code == 404
     with any_context.store.transaction() as session, pytest.raises(ActionNotAllowed):
         accounts.reactivate(
-            session, numbered(any_context, "Ann Lee"), by="x", now=any_context.clock()
+            session, find_number(any_context, "Ann Lee"), by="x", now=any_context.clock()
         )
 
 
 def test_a_link_says_how_long_it_is_good(
     any_context: AppContext, admin: Desk, clock: HandClock
 ) -> None:
-    added(admin)
+    add_person(admin)
     assert "valid until" in admin.get("/people").text
     clock.turn(minutes=10)
     with any_context.store.read_only() as session:

@@ -15,8 +15,8 @@ from console.presenters import webhooks
 from console.presenters.operations import present_status
 from console.web import metrics
 from tests.support.command import Intake
-from tests.support.context import HandClock, Woken, deliver, mail
-from tests.support.signed_in_client import at_desk
+from tests.support.context import HandClock, Woken, deliver, make_mail
+from tests.support.signed_in_client import sign_in_at_desk
 from workflow.audit.webhook_events import EventType
 from workflow.context import AppContext
 from workflow.models.core import AuditEntry
@@ -42,7 +42,7 @@ def settings(tmp_path: Path, deaf: str) -> Settings:
     return Settings(home=tmp_path / "home", hook_hosts=(deaf,))
 
 
-def hooked(context: AppContext, url: str, *events: EventType) -> int:
+def create_webhook(context: AppContext, url: str, *events: EventType) -> int:
     with context.store.transaction() as session:
         hook, _ = webhooks_deliver.create_webhook(
             context, session, url, events or list(EventType), by="Ada", now=context.clock()
@@ -55,7 +55,7 @@ def change(context: AppContext, **values: object) -> None:
         session.execute(update(WebhookEvent).values(**values))
 
 
-def states(context: AppContext) -> list[tuple[WebhookEventState, int]]:
+def list_states(context: AppContext) -> list[tuple[WebhookEventState, int]]:
     with context.store.read_only() as session:
         return [
             (e.state, e.attempts)
@@ -66,10 +66,10 @@ def states(context: AppContext) -> list[tuple[WebhookEventState, int]]:
 def test_a_webhook_that_fails_is_shown_with_what_waits_for_it(
     any_context: AppContext, deaf: str, clock: HandClock
 ) -> None:
-    hooked(any_context, f"http://{deaf}/hook?key=geheim", EventType.OPENED)
-    desk = at_desk(any_context, Role.AUDITOR)
+    create_webhook(any_context, f"http://{deaf}/hook?key=geheim", EventType.OPENED)
+    desk = sign_in_at_desk(any_context, Role.AUDITOR)
     assert "No events are waiting." in desk.get(PAGE).text
-    deliver(any_context, mail())
+    deliver(any_context, make_mail())
     deliver_due(any_context)
     clock.turn(minutes=10)
     page = desk.get(PAGE).text
@@ -86,27 +86,27 @@ def test_only_who_may_act_sees_all_of_the_address_and_the_button(
     any_context: AppContext, deaf: str
 ) -> None:
     url = f"http://{deaf}/hook?key=geheim"
-    hooked(any_context, url, EventType.OPENED)
-    deliver(any_context, mail())
+    create_webhook(any_context, url, EventType.OPENED)
+    deliver(any_context, make_mail())
     for role, name in ((Role.AUDITOR, "Ann Lee"), (Role.LEAD, "Bea Lee")):
-        desk = at_desk(any_context, role, name)
+        desk = sign_in_at_desk(any_context, role, name)
         page = desk.get(PAGE).text
         assert f"http://{deaf}/…" in page
         assert "geheim" not in page
         assert AGAIN not in page
         assert desk.post(AGAIN).status_code == 403
-    page = at_desk(any_context, Role.ADMIN, "Cid Lee").get(PAGE).text
+    page = sign_in_at_desk(any_context, Role.ADMIN, "Cid Lee").get(PAGE).text
     assert url in page
     assert AGAIN in page
-    assert at_desk(any_context, Role.AGENT, "Dan Lee").get(PAGE).status_code == 403
+    assert sign_in_at_desk(any_context, Role.AGENT, "Dan Lee").get(PAGE).status_code == 403
 
 
 def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_a_hand(
     any_context: AppContext, deaf: str, clock: HandClock, woken: Woken
 ) -> None:
-    hooked(any_context, f"http://{deaf}", EventType.OPENED)
-    deliver(any_context, mail())
-    desk = at_desk(any_context, Role.ADMIN)
+    create_webhook(any_context, f"http://{deaf}", EventType.OPENED)
+    deliver(any_context, make_mail())
+    desk = sign_in_at_desk(any_context, Role.ADMIN)
     desk.get(PAGE)
     now = clock()
     change(any_context, attempts=3, not_before=now + LEASE)  # somebody may just be telling it
@@ -117,20 +117,20 @@ def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_
     woken.clear()
     desk.post(AGAIN)
     assert "1 events are being sent again." in desk.get(PAGE).text
-    assert states(any_context) == [(WebhookEventState.WAITING, 7)]
+    assert list_states(any_context) == [(WebhookEventState.WAITING, 7)]
     assert woken == ["hook"]
     change(any_context, state=WebhookEventState.GIVEN_UP, attempts=60, reason="it answered 500")
     assert "<strong>given up</strong>" in desk.get(PAGE).text
     desk.post(AGAIN)
-    assert states(any_context) == [(WebhookEventState.WAITING, 0)]
+    assert list_states(any_context) == [(WebhookEventState.WAITING, 0)]
     with any_context.store.read_only() as session:
         rows = select(AuditEntry.actor).where(AuditEntry.action == "webhook tried again")
         assert set(session.scalars(rows)) == {"Ann Lee"}
 
 
 def test_a_removed_one_is_off_and_is_not_told_again(context: AppContext, deaf: str) -> None:
-    hooked(context, f"http://{deaf}")
-    desk = at_desk(context, Role.ADMIN)
+    create_webhook(context, f"http://{deaf}")
+    desk = sign_in_at_desk(context, Role.ADMIN)
     desk.get(PAGE)
     with context.store.transaction() as session:
         webhooks_deliver.delete_webhook(session, 1, by="Ada", now=context.clock())
@@ -144,9 +144,9 @@ def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counte
     any_context: AppContext, deaf: str
 ) -> None:
     for path in ("a", "b"):
-        hooked(any_context, f"http://{deaf}/{path}", EventType.OPENED)
+        create_webhook(any_context, f"http://{deaf}/{path}", EventType.OPENED)
     for n in range(webhooks.MAX_EVENTS + 2):
-        deliver(any_context, mail(f"claim {n}"))
+        deliver(any_context, make_mail(f"claim {n}"))
     with any_context.store.transaction() as session:
         last = (
             select(WebhookEvent.id)
@@ -170,7 +170,7 @@ def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counte
         2,
     )
     assert [e.id for e in second.events] == sorted(e.id for e in second.events)
-    assert "… and 2 more." in at_desk(any_context, Role.AUDITOR).get(PAGE).text
+    assert "… and 2 more." in sign_in_at_desk(any_context, Role.AUDITOR).get(PAGE).text
 
 
 def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
@@ -180,10 +180,10 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
         backlog = present_status(any_context)["backlog"]
         return backlog["events_waiting"], backlog["events_given_up"]
 
-    hooked(any_context, f"http://{deaf}", EventType.OPENED)
-    gone = hooked(any_context, f"http://{deaf}/gone", EventType.OPENED)
+    create_webhook(any_context, f"http://{deaf}", EventType.OPENED)
+    gone = create_webhook(any_context, f"http://{deaf}/gone", EventType.OPENED)
     for n in range(3):
-        deliver(any_context, mail(f"claim {n}"))
+        deliver(any_context, make_mail(f"claim {n}"))
     with any_context.store.transaction() as session:
         session.execute(
             update(WebhookEvent)
@@ -205,7 +205,7 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
     assert 'intake_hook_events{state="given up"} 1.0' in lines
     assert "intake_oldest_waiting_hook_event_seconds 3660.0" in lines
     assert timedelta(minutes=61) < GIVE_UP_AFTER, "or they would not wait any more"
-    page = at_desk(any_context, Role.AUDITOR).get("/operations").text
+    page = sign_in_at_desk(any_context, Role.AUDITOR).get("/operations").text
     assert '<a href="/operations/webhooks">2</a>, given up: 1' in page
     assert (
         page.count('see <a class="alert-link" href="/operations/webhooks">Webhooks</a></li>') == 2

@@ -13,16 +13,16 @@ from parsers.item import Address, Format, InboundItem
 from tests.support.context import (
     ANN,
     HandClock,
-    audited,
-    contact,
-    counted,
+    count_rows,
     deliver,
-    mail,
-    phoned,
+    get_contact,
+    list_audit_entries,
+    make_mail,
+    make_phone_call,
+    open_ticket,
     reach,
-    ticket_of,
 )
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.mail import drafts, sender
 from workflow.models.core import OutgoingMail, Ticket, WrittenFile, WrittenMail
@@ -34,8 +34,8 @@ BOB = "bob@practice.example"
 
 @pytest.fixture
 def ticket(context: AppContext) -> int:
-    number = ticket_of(
-        context, mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush")
+    number = open_ticket(
+        context, make_mail("The claim was denied", subject="Denied claim of Zebulon Quackenbush")
     )
     sender.send_waiting(context)
     return number
@@ -43,17 +43,17 @@ def ticket(context: AppContext) -> int:
 
 @pytest.fixture
 def desk(context: AppContext) -> Desk:
-    return at_desk(context)
+    return sign_in_at_desk(context)
 
 
-def form(desk: Desk, number: int, path: str = "") -> dict[str, Any]:
+def read_form(desk: Desk, number: int, path: str = "") -> dict[str, Any]:
     """The form as the page has it."""
     page = desk.get(f"/tickets/{number}/answer{path}").text
     return read(page)
 
 
 def read(page: str) -> dict[str, Any]:
-    hidden = {n: value(page, n) for n in ("key", "seen", "subject", "cc")}
+    hidden = {n: read_value(page, n) for n in ("key", "seen", "subject", "cc")}
     text = re.search(r'<textarea[^>]*name="text"[^>]*>(.*?)</textarea>', page, re.DOTALL)
     assert text
     agreed = re.search(r'name="agreed" value="(\w+)"', page)
@@ -68,7 +68,7 @@ def read(page: str) -> dict[str, Any]:
     }
 
 
-def value(page: str, name: str) -> str:
+def read_value(page: str, name: str) -> str:
     found = re.search(rf'name="{name}" value="([^"]*)"', page)
     assert found, name
     return found[1]
@@ -82,7 +82,7 @@ def do(desk: Desk, number: int, what: str, given: dict[str, Any], **more: Any) -
     )
 
 
-def mails(context: AppContext) -> list[OutgoingMail]:
+def list_mails(context: AppContext) -> list[OutgoingMail]:
     with context.store.read_only() as session:
         return (
             session.query(OutgoingMail)
@@ -93,7 +93,7 @@ def mails(context: AppContext) -> list[OutgoingMail]:
 
 
 def write(desk: Desk, number: int, text: str = "It was filed again.", **more: Any) -> Any:
-    return do(desk, number, "send", form(desk, number), text=text, **more)
+    return do(desk, number, "send", read_form(desk, number), text=text, **more)
 
 
 # -- the form ----
@@ -102,13 +102,15 @@ def write(desk: Desk, number: int, text: str = "It was filed again.", **more: An
 def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject(
     context: AppContext, desk: Desk
 ) -> None:
-    number = ticket_of(
+    number = open_ticket(
         context,
-        phoned(Address("Bob", BOB), Address("", "no-reply@practice.example"), subject="Mrs Quack"),
+        make_phone_call(
+            Address("Bob", BOB), Address("", "no-reply@practice.example"), subject="Mrs Quack"
+        ),
     )
     with context.store.transaction() as session:
         session.get_one(Ticket, number).contacts[0].contact.unreachable = True
-    found = form(desk, number)
+    found = read_form(desk, number)
     assert found["to"] == [BOB]
     assert found["subject"] == f"Billing Support Ticket #{number}"
     page = desk.get(f"/tickets/{number}/answer").text
@@ -120,7 +122,7 @@ def test_the_form_begins_with_who_can_be_reached_and_never_the_customers_subject
 
 
 def test_without_an_address_the_page_says_what_to_do(context: AppContext, desk: Desk) -> None:
-    number = ticket_of(
+    number = open_ticket(
         context,
         InboundItem(format=Format.PHONE, external_id="p", sender=Address("Ann", ""), text="t"),
     )
@@ -134,7 +136,7 @@ def test_a_text_is_put_in_with_its_variables_as_plain_words(
 ) -> None:
     with context.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.name = "Ann <b>{{ desk }}</b>\nBcc: x"
-    found = form(desk, ticket, f"?text={Template.RECAP}")
+    found = read_form(desk, ticket, f"?text={Template.RECAP}")
     assert found["text"].startswith(
         "Hello Ann &lt;b&gt;{{ desk }}&lt;/b&gt; Bcc: x,\n\nthis is the recap"
     )
@@ -147,7 +149,7 @@ def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_
     desk: Desk, ticket: int
 ) -> None:
     first = read(
-        do(desk, ticket, "text", form(desk, ticket), name="Billing Support Follow Up").text
+        do(desk, ticket, "text", read_form(desk, ticket), name="Billing Support Follow Up").text
     )
     assert "I am working on" in first["text"]
     assert first["ticks"] == ["FOLLOW_UP_SENT"]
@@ -174,13 +176,13 @@ def test_the_box_of_the_recap_is_left_to_people_where_the_settings_say_so(
     object.__setattr__(
         context, "settings", context.settings.model_copy(update={"recap_ticks_box": False})
     )
-    assert form(at_desk(context), ticket, f"?text={Template.RECAP}")["ticks"] == []
+    assert read_form(sign_in_at_desk(context), ticket, f"?text={Template.RECAP}")["ticks"] == []
 
 
 def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = form(desk, ticket) | {
+    given = read_form(desk, ticket) | {
         "text": "It was <filed> again.",
         "cc": f"Bob <{BOB}>",
         "ticks": "FOLLOW_UP_SENT",
@@ -198,13 +200,13 @@ def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
     ):
         assert words in shown
     assert answer.status_code == 200
-    assert mails(context) == []
+    assert list_mails(context) == []
 
 
 def test_nothing_typed_is_lost_on_an_error_files_with_it(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = form(desk, ticket) | {
+    given = read_form(desk, ticket) | {
         "text": "Long thought words",
         "cc": "nobody",
         "subject": "Mine",
@@ -231,33 +233,33 @@ def test_nothing_typed_is_lost_on_an_error_files_with_it(
         [],
     )
     assert ">a.pdf</a>" in answer.text
-    assert mails(context) == []
+    assert list_mails(context) == []
 
 
 def test_signed_out_the_draft_is_there_after_signing_in_again(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = form(desk, ticket) | {"text": "Half a sent"}
+    given = read_form(desk, ticket) | {"text": "Half a sent"}
     assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 204
     token = desk.token
     desk.post("/sign-out")
     desk.get("/login")
     lost = do(desk, ticket, "send", given, csrf_token=desk.token)
     assert lost.status_code == 401
-    assert mails(context) == []
+    assert list_mails(context) == []
     assert token
     desk.sign_in("ann@pmb.example")
-    assert form(desk, ticket)["text"] == "Half a sent"
+    assert read_form(desk, ticket)["text"] == "Half a sent"
     assert "You have a draft of a reply" in desk.get(f"/tickets/{ticket}").text
 
 
 def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = form(desk, ticket) | {"text": "Half a sent"}
+    given = read_form(desk, ticket) | {"text": "Half a sent"}
     do(desk, ticket, "save", given, files=(BytesIO(b"x"), "a.txt"))
-    other = at_desk(context, name="Rita Roe")
-    assert form(other, ticket)["text"] == ""
+    other = sign_in_at_desk(context, name="Rita Roe")
+    assert read_form(other, ticket)["text"] == ""
     with context.store.read_only() as session:
         file = session.query(WrittenFile).one().id
     assert desk.get(f"/answer-files/{file}").data == b"x"
@@ -266,11 +268,11 @@ def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
     assert (
         do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200
     )  # no number of ours: nothing goes
-    assert counted(context, WrittenFile) == 1
+    assert count_rows(context, WrittenFile) == 1
     assert do(desk, ticket, f"remove:{file}", given).status_code == 200
-    assert counted(context, WrittenFile) == 0
+    assert count_rows(context, WrittenFile) == 0
     assert do(desk, ticket, "discard", given).status_code == 302
-    assert counted(context, WrittenMail) == 0
+    assert count_rows(context, WrittenMail) == 0
 
 
 def test_a_file_beyond_the_bound_is_not_left_out_unnoticed(
@@ -278,11 +280,11 @@ def test_a_file_beyond_the_bound_is_not_left_out_unnoticed(
 ) -> None:
     monkeypatch.setattr(drafts, "MAX_BYTES", 200_000)
     files = [(BytesIO(b"1" * 120_000), "a.bin"), (BytesIO(b"2" * 120_000), "b.bin")]
-    answer = do(desk, ticket, "send", form(desk, ticket) | {"text": "words"}, files=files)
+    answer = do(desk, ticket, "send", read_form(desk, ticket) | {"text": "words"}, files=files)
     assert answer.status_code == 422
     assert "b.bin is left out: all files together may be" in answer.text
     assert ">a.bin</a>" in answer.text
-    assert mails(context) == []
+    assert list_mails(context) == []
 
 
 # -- sending and undoing ----
@@ -300,9 +302,9 @@ def test_sent_it_can_be_undone_and_its_words_come_back(
     sender.send_waiting(context)
     answer = desk.post(undo[1])
     assert answer.headers["Location"] == f"/tickets/{ticket}/answer"
-    found = form(desk, ticket)
+    found = read_form(desk, ticket)
     assert (found["text"], found["cc"]) == ("It was filed again.", BOB)
-    assert {m.state for m in mails(context)} == {OutboxState.WITHHELD}
+    assert {m.state for m in list_mails(context)} == {OutboxState.WITHHELD}
     assert "Undid sending an answer before it was sent" in desk.get(f"/tickets/{ticket}").text
 
 
@@ -315,7 +317,7 @@ def test_too_late_is_said_in_words(
     page = desk.get(f"/tickets/{ticket}").text
     assert "take-back" not in page
     assert "It was filed again." in page
-    written = mails(context)[0].written_id
+    written = list_mails(context)[0].written_id
     page = desk.post(f"/tickets/{ticket}/answer/{written}/take-back", follow_redirects=True).text
     assert (
         "Sending was not undone: too late: the mail is on its way to the customer."
@@ -325,25 +327,25 @@ def test_too_late_is_said_in_words(
 
 def test_nobody_else_undoes_it(context: AppContext, desk: Desk, ticket: int) -> None:
     write(desk, ticket)
-    other = at_desk(context, name="Rita Roe")
+    other = sign_in_at_desk(context, name="Rita Roe")
     assert "take-back" not in other.get(f"/tickets/{ticket}").text
-    other.post(f"/tickets/{ticket}/answer/{mails(context)[0].written_id}/take-back")
-    assert mails(context)[0].state is OutboxState.WAITING
+    other.post(f"/tickets/{ticket}/answer/{list_mails(context)[0].written_id}/take-back")
+    assert list_mails(context)[0].state is OutboxState.WAITING
 
 
 def test_it_is_undone_on_its_own_ticket_only(context: AppContext, desk: Desk, ticket: int) -> None:
     write(desk, ticket)
-    written = mails(context)[0].written_id
-    other = ticket_of(context)
+    written = list_mails(context)[0].written_id
+    other = open_ticket(context)
     assert desk.post(f"/tickets/{other}/answer/{written}/take-back").status_code == 404
     assert desk.post(f"/tickets/{ticket}/answer/99/take-back").status_code == 404
-    assert mails(context)[0].state is OutboxState.WAITING
+    assert list_mails(context)[0].state is OutboxState.WAITING
 
 
 def test_pressed_twice_it_is_sent_once(context: AppContext, desk: Desk, ticket: int) -> None:
-    given = form(desk, ticket) | {"text": "words"}
+    given = read_form(desk, ticket) | {"text": "words"}
     assert [do(desk, ticket, "send", given).status_code for _ in range(2)] == [302, 302]
-    assert len(mails(context)) == 1
+    assert len(list_mails(context)) == 1
     assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 409
 
 
@@ -351,7 +353,7 @@ def test_a_recap_ticks_its_box_once_it_is_sent(
     context: AppContext, desk: Desk, ticket: int, clock: HandClock
 ) -> None:
     reach(context, ticket, Milestone.FOLLOW_UP_SENT, Milestone.RESOLVED)
-    do(desk, ticket, "send", form(desk, ticket, f"?text={Template.RECAP}"))
+    do(desk, ticket, "send", read_form(desk, ticket, f"?text={Template.RECAP}"))
     with context.store.read_only() as session:
         assert session.get_one(Ticket, ticket).status is Status.OPEN
     clock.turn(seconds=10)
@@ -381,8 +383,8 @@ def test_what_was_sent_shows_who_got_it_and_its_files(
 def test_a_second_answer_is_asked_about_and_the_first_is_shown(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    mine = form(desk, ticket) | {"text": "My answer."}
-    other = at_desk(context, name="Rita Roe")
+    mine = read_form(desk, ticket) | {"text": "My answer."}
+    other = sign_in_at_desk(context, name="Rita Roe")
     write(other, ticket, "Her answer.")
     answer = do(desk, ticket, "send", mine)
     assert answer.status_code == 409
@@ -391,18 +393,18 @@ def test_a_second_answer_is_asked_about_and_the_first_is_shown(
     assert "by Rita Roe" in asked
     assert "Her answer." in asked
     assert read(answer.text)["text"] == "My answer."
-    assert len(mails(context)) == 1
+    assert len(list_mails(context)) == 1
     assert do(desk, ticket, "send", read(answer.text)).status_code == 302
-    assert len(mails(context)) == 2
+    assert len(list_mails(context)) == 2
 
 
 def test_what_the_customer_adds_meanwhile_is_shown_first(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    mine = form(desk, ticket) | {"text": "My answer."}
+    mine = read_form(desk, ticket) | {"text": "My answer."}
     with context.store.read_only() as session:
         first = session.get_one(Ticket, ticket).messages[0].message_id
-    deliver(context, mail("Never mind, it is paid", in_reply_to=f"<{first}>"))
+    deliver(context, make_mail("Never mind, it is paid", in_reply_to=f"<{first}>"))
     answer = do(desk, ticket, "send", mine)
     assert answer.status_code == 409
     assert (
@@ -414,7 +416,7 @@ def test_what_the_customer_adds_meanwhile_is_shown_first(
 def test_my_own_second_mail_asks_nothing(context: AppContext, desk: Desk, ticket: int) -> None:
     write(desk, ticket, "one")
     assert write(desk, ticket, "two").status_code == 302
-    assert len(mails(context)) == 2
+    assert len(list_mails(context)) == 2
 
 
 def test_patient_data_is_asked_about_and_audited_by_its_kind_only(
@@ -425,10 +427,10 @@ def test_patient_data_is_asked_about_and_audited_by_its_kind_only(
     asked = answer.text.partition('id="warned"')[2].partition("</section>")[0]
     assert "In the text: a date of birth, a Social Security number" in asked
     assert '<mark title="a date of birth">DOB 04/12/1961' in asked
-    assert mails(context) == []
+    assert list_mails(context) == []
     assert do(desk, ticket, "send", read(answer.text)).status_code == 302
-    assert len(mails(context)) == 1
-    (entry,) = audited(context, ticket, "answer promised")
+    assert len(list_mails(context)) == 1
+    (entry,) = list_audit_entries(context, ticket, "answer promised")
     assert entry.detail["warned"] == ["BIRTH", "SSN"]
     assert "123" not in str(entry.detail) + entry.cause
 
@@ -439,7 +441,7 @@ def test_who_agrees_to_one_text_has_not_agreed_to_another(
     agreed = read(write(desk, ticket, "DOB 04/12/1961").text)
     answer = do(desk, ticket, "send", agreed | {"text": "DOB 04/12/1961, SSN 123-45-6789"})
     assert answer.status_code == 409
-    assert mails(context) == []
+    assert list_mails(context) == []
 
 
 def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
@@ -453,7 +455,7 @@ def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
         subject="Denied claim of a patient",
         details=(("Patient Name", "Zebulon Q. Quackenbush"), ("Patient ID", "AB-99121")),
     )
-    number = ticket_of(context, item)
+    number = open_ticket(context, item)
     words = "The claim of Quackenbush, Zebulon (AB-99121) is paid."
     file = (BytesIO(b"x"), "zebulon_quackenbush.pdf")
     answer = write(desk, number, words, subject="Re: denied claim of a patient", files=file)
@@ -469,7 +471,7 @@ def test_the_customers_subject_and_a_patient_of_the_ticket_are_known(
 
 @pytest.mark.parametrize("path", ["", "/draft", "/1/take-back"])
 def test_an_auditor_writes_to_nobody(context: AppContext, ticket: int, path: str) -> None:
-    auditor = at_desk(context, Role.AUDITOR)
+    auditor = sign_in_at_desk(context, Role.AUDITOR)
     assert auditor.get(f"/tickets/{ticket}/answer").status_code == 403
     assert auditor.post(f"/tickets/{ticket}/answer{path}").status_code == 403
 
@@ -497,9 +499,9 @@ def test_who_came_back_before_can_be_chosen_all_the_same(
 ) -> None:
     with context.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.unreachable = True
-    assert form(desk, ticket)["to"] == []
+    assert read_form(desk, ticket)["to"] == []
     assert write(desk, ticket, to=ANN.email).status_code == 302
-    assert contact(context, ANN.email).unreachable
+    assert get_contact(context, ANN.email).unreachable
 
 
 # -- the texts ----
@@ -507,12 +509,12 @@ def test_who_came_back_before_can_be_chosen_all_the_same(
 
 @pytest.fixture
 def lead(context: AppContext) -> Desk:
-    found = at_desk(context, Role.LEAD, "Lena Lee")
+    found = sign_in_at_desk(context, Role.LEAD, "Lena Lee")
     found.get("/mail-texts")
     return found
 
 
-def text(**more: str) -> dict[str, str]:
+def make_text(**more: str) -> dict[str, str]:
     given = {
         "folder": "Denials",
         "name": "Timely filing",
@@ -524,11 +526,11 @@ def text(**more: str) -> dict[str, str]:
 
 
 def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
-    given = text(new="1", subject="About #{{ticket_number}}", ticks="FOLLOW_UP_SENT")
+    given = make_text(new="1", subject="About #{{ticket_number}}", ticks="FOLLOW_UP_SENT")
     assert lead.post("/mail-texts", given).status_code == 302
     page = lead.get(f"/tickets/{ticket}/answer").text
     assert '<optgroup label="Denials"><option value="Timely filing">' in page
-    found = form(lead, ticket, "?text=Timely filing")
+    found = read_form(lead, ticket, "?text=Timely filing")
     assert found["text"].strip() == "Hello Ann Example"
     assert (found["subject"], found["ticks"]) == (f"About #{ticket}", ["FOLLOW_UP_SENT"])
 
@@ -549,7 +551,7 @@ def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
 def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(
     lead: Desk, given: dict[str, str], fault: str
 ) -> None:
-    answer = lead.post("/mail-texts", text(**given))
+    answer = lead.post("/mail-texts", make_text(**given))
     assert answer.status_code == 422
     assert fault in answer.text
     assert (given.get("body") or "Hello {{ contact_name }}") in answer.text
@@ -557,10 +559,10 @@ def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(
 
 def test_a_change_and_a_deletion_can_be_undone(lead: Desk, ticket: int) -> None:
     def now() -> str:
-        return form(lead, ticket, "?text=Timely filing")["text"].strip()
+        return read_form(lead, ticket, "?text=Timely filing")["text"].strip()
 
-    lead.post("/mail-texts", text(body="first"))
-    lead.post("/mail-texts", text(body="second"))
+    lead.post("/mail-texts", make_text(body="first"))
+    lead.post("/mail-texts", make_text(body="second"))
     assert now() == "second"
     lead.post("/mail-texts/delete", {"name": "Timely filing"})
     assert now() == ""
@@ -575,13 +577,13 @@ def test_a_change_and_a_deletion_can_be_undone(lead: Desk, ticket: int) -> None:
 
 def test_the_manuals_text_can_be_changed_and_not_deleted(lead: Desk, ticket: int) -> None:
     lead.post("/mail-texts/delete", {"name": Template.RECAP})
-    lead.post("/mail-texts", text(name=Template.RECAP, body="ours", ticks="RECAP_SENT"))
-    assert form(lead, ticket, f"?text={Template.RECAP}")["text"].strip() == "ours"
+    lead.post("/mail-texts", make_text(name=Template.RECAP, body="ours", ticks="RECAP_SENT"))
+    assert read_form(lead, ticket, f"?text={Template.RECAP}")["text"].strip() == "ours"
     lead.post("/mail-texts/undo", {"name": Template.RECAP})
-    assert "this is the recap" in form(lead, ticket, f"?text={Template.RECAP}")["text"]
+    assert "this is the recap" in read_form(lead, ticket, f"?text={Template.RECAP}")["text"]
 
 
 def test_texts_are_for_leads_to_change(desk: Desk) -> None:
     assert desk.get("/mail-texts").status_code == 403
     for path in ("", "/delete", "/undo"):
-        assert desk.post(f"/mail-texts{path}", text()).status_code == 403
+        assert desk.post(f"/mail-texts{path}", make_text()).status_code == 403

@@ -10,8 +10,8 @@ from console.app import create_app
 from parsers.item import Address
 from tests.console.api.test_api import Program
 from tests.support.command import Intake
-from tests.support.context import counted, deliver, mail
-from tests.support.signed_in_client import at_desk
+from tests.support.context import count_rows, deliver, make_mail
+from tests.support.signed_in_client import sign_in_at_desk
 from workflow.context import AppContext
 from workflow.models.core import AutomatedMail, Message, OutgoingMail, Ticket
 from workflow.models.states import Judgement, Outcome, Role
@@ -20,21 +20,23 @@ Correct = Callable[[AppContext, int], None]
 AUTOMATIC = ("precedence",)
 
 
-def opened(context: AppContext) -> int:
+def open_automatic_ticket(context: AppContext) -> int:
     """Open a ticket by a mail that looks automatic; return its number."""
-    number = deliver(context, mail("Please call me.", is_automated=True, signs=AUTOMATIC)).ticket_id
+    number = deliver(
+        context, make_mail("Please call me.", is_automated=True, signs=AUTOMATIC)
+    ).ticket_id
     assert number is not None
     return number
 
 
-def judgement_of(context: AppContext, number: int) -> Judgement:
+def get_judgement(context: AppContext, number: int) -> Judgement:
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         return ticket.messages[0].judgement
 
 
-def by_page(context: AppContext, number: int) -> None:
-    desk = at_desk(context)
+def correct_by_page(context: AppContext, number: int) -> None:
+    desk = sign_in_at_desk(context)
     page = desk.get(f"/tickets/{number}")
     assert "perhaps sent automatically (field Precedence)" in page.text
     assert "A person wrote this" in page.text
@@ -42,7 +44,7 @@ def by_page(context: AppContext, number: int) -> None:
     assert "A person wrote this" not in desk.get(f"/tickets/{number}").text
 
 
-def by_api(context: AppContext, number: int) -> None:
+def correct_by_api(context: AppContext, number: int) -> None:
     program = Program(context, create_app(context))
     before = program("GET", f"/tickets/{number}").json
     assert before["messages"][0]["judgement"] == "automatic"
@@ -52,14 +54,14 @@ def by_api(context: AppContext, number: int) -> None:
     assert after["messages"][0]["judgement"] == ""
 
 
-@pytest.mark.parametrize("correct", [by_page, by_api])
+@pytest.mark.parametrize("correct", [correct_by_page, correct_by_api])
 def test_a_message_taken_for_automatic_is_corrected(context: AppContext, correct: Correct) -> None:
-    number = opened(context)
-    assert judgement_of(context, number) is Judgement.AUTOMATIC
-    assert counted(context, OutgoingMail) == 0
+    number = open_automatic_ticket(context)
+    assert get_judgement(context, number) is Judgement.AUTOMATIC
+    assert count_rows(context, OutgoingMail) == 0
     correct(context, number)
-    assert judgement_of(context, number) is Judgement.NONE
-    assert counted(context, OutgoingMail) == 1
+    assert get_judgement(context, number) is Judgement.NONE
+    assert count_rows(context, OutgoingMail) == 1
 
 
 def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
@@ -82,20 +84,20 @@ def test_the_command_corrects_it_too(intake: Intake, tmp_path: Path) -> None:
 
 
 def test_a_message_can_be_marked_automatic_and_back(context: AppContext) -> None:
-    number = deliver(context, mail("Your fax was sent.")).ticket_id
+    number = deliver(context, make_mail("Your fax was sent.")).ticket_id
     assert number is not None
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     assert "This is automatic mail" in desk.get(f"/tickets/{number}").text
     desk.post(f"/tickets/{number}/do/automatic", {"seen": "0"})
-    assert judgement_of(context, number) is Judgement.AUTOMATIC
+    assert get_judgement(context, number) is Judgement.AUTOMATIC
     assert "marked by Ann Lee" in desk.get(f"/tickets/{number}").text
     desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"})
-    assert judgement_of(context, number) is Judgement.NONE
+    assert get_judgement(context, number) is Judgement.NONE
 
 
 def test_there_is_nothing_to_correct_on_a_persons_ticket(context: AppContext) -> None:
-    number = deliver(context, mail("Please call me.")).ticket_id
-    desk = at_desk(context)
+    number = deliver(context, make_mail("Please call me.")).ticket_id
+    desk = sign_in_at_desk(context)
     desk.get(f"/tickets/{number}")
     answer = desk.post(f"/tickets/{number}/do/not-automatic", {"seen": "0"})
     assert answer.status_code == 422
@@ -118,13 +120,13 @@ def repeated(intake: Intake, at_home: AppContext, tmp_path: Path) -> AppContext:
         )
         intake("deliver", "mail", path)
         intake("replay", number + 1)
-    assert counted(at_home, Ticket) == 1
+    assert count_rows(at_home, Ticket) == 1
     return at_home
 
 
 def separate_by_page(context: AppContext, intake: Intake) -> None:
     del intake
-    desk = at_desk(context)
+    desk = sign_in_at_desk(context)
     assert "The same was received again" in desk.get("/tickets/1").text
     assert (
         desk.post("/tickets/1/separate", {"delivery": 2}).headers["Location"].endswith("/tickets/2")
@@ -163,7 +165,7 @@ def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
 def listed(context: AppContext) -> int:
     """A report about no mail of ours; its number in the list of automated mail."""
     sender = Address("Mail Delivery", "mailer-daemon@mx.example")
-    item = mail(
+    item = make_mail(
         "It did not arrive.",
         sender=sender,
         is_bounce=True,
@@ -178,7 +180,7 @@ def listed(context: AppContext) -> int:
 def test_automated_mail_can_be_read_by_everybody_on_the_desk(
     context: AppContext, listed: int
 ) -> None:
-    page = at_desk(context, Role.AGENT).get("/automated").text
+    page = sign_in_at_desk(context, Role.AGENT).get("/automated").text
     assert "It did not arrive." in page
     assert "A report about no mail of ours" in page
     assert f"/automated/{listed}/ticket" in page
@@ -186,12 +188,12 @@ def test_automated_mail_can_be_read_by_everybody_on_the_desk(
     assert (row["from"], row["ticket"]) == ("Mail Delivery <mailer-daemon@mx.example>", None)
     assert (
         f"/automated/{listed}/ticket"
-        not in at_desk(context, Role.AUDITOR, "Ed Audit").get("/automated").text
+        not in sign_in_at_desk(context, Role.AUDITOR, "Ed Audit").get("/automated").text
     )
 
 
 def test_an_empty_list_of_automated_mail_says_so(context: AppContext) -> None:
-    assert "everything received is on a ticket" in at_desk(context).get("/automated").text
+    assert "everything received is on a ticket" in sign_in_at_desk(context).get("/automated").text
 
 
 def test_the_command_lists_automated_mail_and_makes_a_ticket_of_one(

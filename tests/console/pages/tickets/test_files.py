@@ -7,8 +7,8 @@ from sqlalchemy import select
 
 from console.pages.tickets.files import detect_media_type
 from parsers.item import Attachment
-from tests.support.context import audited, mail, ticket_of
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.context import list_audit_entries, make_mail, open_ticket
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.models.core import Message, StoredAttachment
 
@@ -33,14 +33,14 @@ HOSTILE = """
 
 @pytest.fixture
 def desk(context: AppContext) -> Desk:
-    return at_desk(context)
+    return sign_in_at_desk(context)
 
 
-def with_file(
+def create_ticket_with_files(
     context: AppContext, *files: Attachment, html: str = ""
 ) -> tuple[int, list[int], int]:
     """A ticket with these files: its number, theirs, and its message's."""
-    number = ticket_of(context, mail("see file", attachments=files, html=html))
+    number = open_ticket(context, make_mail("see file", attachments=files, html=html))
     with context.store.read_only() as session:
         message = session.scalars(select(Message.id).where(Message.ticket_id == number)).one()
         rows = (
@@ -61,7 +61,7 @@ def file(
 
 
 def test_hostile_html_is_inert(context: AppContext, desk: Desk) -> None:
-    *_, message = with_file(context, html=HOSTILE)
+    *_, message = create_ticket_with_files(context, html=HOSTILE)
     answer = desk.get(f"/messages/{message}/html")
     shown = answer.text.partition("<body>")[2].lower()
     policy = answer.headers["Content-Security-Policy"]
@@ -102,7 +102,7 @@ def test_hostile_html_is_inert(context: AppContext, desk: Desk) -> None:
 def test_pictures_of_other_servers_are_left_out_and_that_is_said(
     context: AppContext, desk: Desk
 ) -> None:
-    *_, message = with_file(
+    *_, message = create_ticket_with_files(
         context, html="<p>x</p><img src='https://t.example/1'><img src='https://t.example/2'>"
     )
     assert "2 pictures of other servers left out" in desk.get(f"/messages/{message}/html").text
@@ -111,7 +111,9 @@ def test_pictures_of_other_servers_are_left_out_and_that_is_said(
 def test_the_page_shows_text_and_frames_the_html_without_rights(
     context: AppContext, desk: Desk
 ) -> None:
-    number, _, message = with_file(context, html="<p>see <b>file</b></p><script>1</script>")
+    number, _, message = create_ticket_with_files(
+        context, html="<p>see <b>file</b></p><script>1</script>"
+    )
     page = desk.get(f"/tickets/{number}").text
     assert f'<iframe class="mail" sandbox loading="lazy" src="/messages/{message}/html"' in page
     assert page.index("see file") < page.index("<iframe")
@@ -125,12 +127,12 @@ def test_a_mail_shows_its_own_pictures_and_no_other_tickets(
         file("a.png", PNG, "image/png", content_id="logo@x"),
         file("b.png", PNG, content_id="secret@x"),
     )
-    with_file(context, theirs)
+    create_ticket_with_files(context, theirs)
     html = (
         '<img src="cid:logo@x"><img src="cid:LOGO%40x"><img src="cid:secret@x"><img'
         ' src="cid:../../etc/passwd">'
     )
-    *_, message = with_file(context, mine, html=html)
+    *_, message = create_ticket_with_files(context, mine, html=html)
     shown = desk.get(f"/messages/{message}/html").text
     assert shown.count("data:image/png;base64,") == 2
     assert "cid:" not in shown
@@ -139,12 +141,12 @@ def test_a_mail_shows_its_own_pictures_and_no_other_tickets(
 
 def test_an_inline_picture_that_is_none_is_not_shown(context: AppContext, desk: Desk) -> None:
     script = file("a.svg", b"<svg onload=alert(1)>", "image/svg+xml", content_id="logo@x")
-    *_, message = with_file(context, script, html='<img src="cid:logo@x">')
+    *_, message = create_ticket_with_files(context, script, html='<img src="cid:logo@x">')
     assert "data:" not in desk.get(f"/messages/{message}/html").text.partition("<body>")[2]
 
 
 def test_a_message_without_html_has_none(context: AppContext, desk: Desk) -> None:
-    *_, message = with_file(context)
+    *_, message = create_ticket_with_files(context)
     assert desk.get(f"/messages/{message}/html").status_code == 404
 
 
@@ -167,7 +169,7 @@ def test_a_message_without_html_has_none(context: AppContext, desk: Desk) -> Non
     ],
 )
 def test_names_are_safe_to_save(context: AppContext, desk: Desk, name: str, saved: str) -> None:
-    _, (number,), _ = with_file(context, file(name, b"MZ"))
+    _, (number,), _ = create_ticket_with_files(context, file(name, b"MZ"))
     answer = desk.get(f"/attachments/{number}")
     given = answer.headers["Content-Disposition"]
     assert given.startswith("attachment")
@@ -180,7 +182,9 @@ def test_names_are_safe_to_save(context: AppContext, desk: Desk, name: str, save
 
 def test_every_file_is_a_download_of_bytes(context: AppContext, desk: Desk) -> None:
     for mime in ("text/html", "image/svg+xml", "application/xhtml+xml", "image/png"):
-        _, (number,), _ = with_file(context, file("x", b"<script>alert(1)</script>", mime))
+        _, (number,), _ = create_ticket_with_files(
+            context, file("x", b"<script>alert(1)</script>", mime)
+        )
         answer = desk.get(f"/attachments/{number}")
         assert answer.mimetype == "application/octet-stream"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -191,7 +195,7 @@ def test_every_file_is_a_download_of_bytes(context: AppContext, desk: Desk) -> N
 
 
 def test_what_a_file_is_its_bytes_say(context: AppContext, desk: Desk) -> None:
-    _, (picture, paper), _ = with_file(
+    _, (picture, paper), _ = create_ticket_with_files(
         context, file("x.html", PNG, "text/html"), file("y.svg", PDF, "image/svg+xml")
     )
     answer = desk.get(f"/attachments/{picture}/view")
@@ -224,16 +228,18 @@ def test_signatures(content: bytes, kind: str) -> None:
 
 def test_a_large_file_lies_in_a_blob_and_comes_back(context: AppContext, desk: Desk) -> None:
     content = PNG + b"\0" * 600_000
-    number, (large,), _ = with_file(context, file("big.png", content, "image/png"))
+    number, (large,), _ = create_ticket_with_files(context, file("big.png", content, "image/png"))
     assert desk.get(f"/attachments/{large}").data == content
     assert "600.1 KB" in desk.get(f"/tickets/{number}").text
 
 
 def test_who_opened_what_is_on_record_by_number(context: AppContext, desk: Desk) -> None:
-    number, (one,), message = with_file(context, file("Mrs Example.pdf", PDF), html="<p>x</p>")
+    number, (one,), message = create_ticket_with_files(
+        context, file("Mrs Example.pdf", PDF), html="<p>x</p>"
+    )
     desk.get(f"/attachments/{one}")
     desk.get(f"/messages/{message}/html")
-    rows = audited(context, number, "file opened")
+    rows = list_audit_entries(context, number, "file opened")
     assert [(r.actor, r.detail) for r in rows] == [
         ("Ann Lee", {"attachment": one}),
         ("Ann Lee", {"message": message}),
@@ -241,7 +247,7 @@ def test_who_opened_what_is_on_record_by_number(context: AppContext, desk: Desk)
 
 
 def test_nobody_gets_a_file_without_signing_in(context: AppContext) -> None:
-    _, (one,), message = with_file(context, file("x", PNG), html="<p>x</p>")
+    _, (one,), message = create_ticket_with_files(context, file("x", PNG), html="<p>x</p>")
     stranger = Desk(context)
     for path in (
         f"/attachments/{one}",
@@ -254,7 +260,7 @@ def test_nobody_gets_a_file_without_signing_in(context: AppContext) -> None:
 
 
 def test_a_message_too_long_for_the_timeline_is_read_whole(context: AppContext, desk: Desk) -> None:
-    number = ticket_of(context, mail("word " * 10_000 + "the end"))
+    number = open_ticket(context, make_mail("word " * 10_000 + "the end"))
     page = desk.get(f"/tickets/{number}").text
     assert "the end" not in page
     with context.store.read_only() as session:

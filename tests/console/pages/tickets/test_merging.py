@@ -14,11 +14,11 @@ from console.pages.tickets.ticket import ACROSS
 from parsers.item import Address
 from tests.console.api.test_api import Program
 from tests.console.pages.tickets.test_answer import do as answer_do
-from tests.console.pages.tickets.test_answer import form as answer_form
+from tests.console.pages.tickets.test_answer import read_form as answer_form
 from tests.console.pages.tickets.test_ticket import do
 from tests.support.command import Intake
-from tests.support.context import company, complete, mail, ticket_of
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.context import complete, create_company, make_mail, open_ticket
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.models.core import CompanyDomain, OutgoingMail, Ticket
 from workflow.models.states import Status
@@ -28,20 +28,20 @@ OURS, THEIRS = "Harbor Clinic", "Meadow Dental"
 IDA, TOM = Address("Ida Bell", "ida@harbor.example"), Address("Tom Reed", "tom@meadow.example")
 
 
-def two(context: AppContext) -> tuple[int, int]:
+def open_two_tickets(context: AppContext) -> tuple[int, int]:
     """A ticket of each of two companies: theirs, which ends, and ours, which goes on."""
     with context.store.transaction() as session:
         for name, domain in ((OURS, "harbor.example"), (THEIRS, "meadow.example")):
-            session.add(CompanyDomain(domain=domain, company=company(session, name)))
-    return ticket_of(context, mail(sender=TOM)), ticket_of(context, mail(sender=IDA))
+            session.add(CompanyDomain(domain=domain, company=create_company(session, name)))
+    return open_ticket(context, make_mail(sender=TOM)), open_ticket(context, make_mail(sender=IDA))
 
 
-def status(context: AppContext, number: int) -> Status:
+def get_status(context: AppContext, number: int) -> Status:
     with context.store.read_only() as session:
         return session.get_one(Ticket, number).status
 
 
-def sent_to(context: AppContext, template: Template) -> list[str]:
+def list_recipients(context: AppContext, template: Template) -> list[str]:
     with context.store.read_only() as session:
         return sorted(
             session.scalars(select(OutgoingMail.to).where(OutgoingMail.template == template))
@@ -50,7 +50,7 @@ def sent_to(context: AppContext, template: Template) -> list[str]:
 
 @pytest.fixture
 def desk(context: AppContext) -> Desk:
-    return at_desk(context)
+    return sign_in_at_desk(context)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def program(context: AppContext) -> Program:
     return Program(context, create_app(context))
 
 
-def hidden(page: str) -> dict[str, str]:
+def read_hidden_fields(page: str) -> dict[str, str]:
     """The hidden fields of the question's form."""
     asked = page[page.index('id="both"') :]
     found = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', asked))
@@ -66,19 +66,19 @@ def hidden(page: str) -> dict[str, str]:
 
 
 def test_the_page_asks_before_two_companies_are_merged(context: AppContext, desk: Desk) -> None:
-    number, into = two(context)
+    number, into = open_two_tickets(context)
     asked = do(desk, number, "merge", into=f"#{into}")
     assert asked.status_code == 409
     assert OURS in asked.text
     assert THEIRS in asked.text
-    assert status(context, number) is Status.OPEN
-    done = desk.post(f"/tickets/{number}/do/merge", hidden(asked.text))
+    assert get_status(context, number) is Status.OPEN
+    done = desk.post(f"/tickets/{number}/do/merge", read_hidden_fields(asked.text))
     assert done.status_code == 302
-    assert status(context, number) is Status.MERGED
+    assert get_status(context, number) is Status.MERGED
 
 
 def test_the_api_refuses_until_it_is_confirmed(context: AppContext, program: Program) -> None:
-    number, into = two(context)
+    number, into = open_two_tickets(context)
     refused = program.post(f"/tickets/{number}/merge", {"into": into}, 409)
     assert refused["fields"].keys() == {"across_companies"}
     assert OURS in refused["detail"]
@@ -91,20 +91,20 @@ def test_the_api_refuses_until_it_is_confirmed(context: AppContext, program: Pro
 
 
 def test_the_command_refuses_until_it_is_confirmed(intake: Intake, at_home: AppContext) -> None:
-    number, into = two(at_home)
+    number, into = open_two_tickets(at_home)
     refused = intake("ticket", number, "merge", into, code=1).stderr
     assert OURS in refused
     assert THEIRS in refused
     assert "--across-companies" in refused
-    assert status(at_home, number) is Status.OPEN
+    assert get_status(at_home, number) is Status.OPEN
     intake("ticket", number, "merge", into, "--across-companies")
-    assert status(at_home, number) is Status.MERGED
+    assert get_status(at_home, number) is Status.MERGED
 
 
 def test_every_caller_reopens_or_refuses_what_has_ended(
     context: AppContext, desk: Desk, program: Program
 ) -> None:
-    done, spam, open_one, another = (ticket_of(context) for _ in range(4))
+    done, spam, open_one, another = (open_ticket(context) for _ in range(4))
     complete(context, done)
     do(desk, spam, "end", status="spam", reason="an advert")
     assert do(desk, open_one, "merge", into=str(spam)).status_code == 422
@@ -113,20 +113,26 @@ def test_every_caller_reopens_or_refuses_what_has_ended(
         in program.post(f"/tickets/{open_one}/merge", {"into": spam}, 409)["detail"]
     )
     assert do(desk, open_one, "merge", into=str(done)).status_code == 302
-    assert (status(context, open_one), status(context, done)) == (Status.MERGED, Status.OPEN)
+    assert (get_status(context, open_one), get_status(context, done)) == (
+        Status.MERGED,
+        Status.OPEN,
+    )
     program.post(f"/tickets/{another}/merge", {"into": done})
-    assert status(context, done) is Status.OPEN
+    assert get_status(context, done) is Status.OPEN
 
 
 def test_undo_on_the_page_puts_both_back(context: AppContext, desk: Desk) -> None:
-    into, number = ticket_of(context), ticket_of(context)
+    into, number = open_ticket(context), open_ticket(context)
     complete(context, into)
     do(desk, number, "merge", into=str(into))
     page = desk.get(f"/tickets/{number}").text
     which = re.search(r'name="undo" value="(\d+)"', page)
     assert which
     do(desk, number, "undo", undo=which[1])
-    assert (status(context, number), status(context, into)) == (Status.OPEN, Status.COMPLETED)
+    assert (get_status(context, number), get_status(context, into)) == (
+        Status.OPEN,
+        Status.COMPLETED,
+    )
 
 
 # -- answering ----
@@ -135,7 +141,7 @@ def test_undo_on_the_page_puts_both_back(context: AppContext, desk: Desk) -> Non
 @pytest.fixture
 def merged(context: AppContext) -> int:
     """A ticket with contacts of two companies."""
-    number, into = two(context)
+    number, into = open_two_tickets(context)
     with context.store.transaction() as session:
         one, other = session.get_one(Ticket, number), session.get_one(Ticket, into)
         context.desk.merge(
@@ -153,7 +159,7 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(
     asked = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email])
     assert asked.status_code == 409
     assert "Not sent yet: it goes to two customers" in asked.text
-    assert sent_to(context, Template.ANSWER) == []
+    assert list_recipients(context, Template.ANSWER) == []
     confirmed = re.search(r'name="across_companies" value="(\w+)"', asked.text)
     assert confirmed
     more = {"across_companies": confirmed[1]}
@@ -163,7 +169,7 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(
     assert changed.status_code == 409  # the confirmation was for other people
     done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
     assert done.status_code == 302
-    assert sent_to(context, Template.ANSWER) == [IDA.email, TOM.email]
+    assert list_recipients(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 
 def test_the_answer_page_asks_about_patient_data_and_companies_at_once(
@@ -181,28 +187,28 @@ def test_the_answer_page_asks_about_patient_data_and_companies_at_once(
         one = answer_do(desk, merged, "send", given, **{name: confirmed[name]})
         assert one.status_code == 409
         assert f'name="{name}"' not in one.text  # and is not asked for again
-    assert sent_to(context, Template.ANSWER) == []
+    assert list_recipients(context, Template.ANSWER) == []
     assert answer_do(desk, merged, "send", given, **confirmed).status_code == 302
-    assert sent_to(context, Template.ANSWER) == [IDA.email, TOM.email]
+    assert list_recipients(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 
 def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(
     context: AppContext, program: Program, merged: int
 ) -> None:
     program.post(f"/tickets/{merged}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
-    assert sent_to(context, Template.RECAP) == []
+    assert list_recipients(context, Template.RECAP) == []
     program.post(f"/tickets/{merged}/recap", {"text": "Done."})
-    assert sent_to(context, Template.RECAP) == [IDA.email]
+    assert list_recipients(context, Template.RECAP) == [IDA.email]
     program.post(f"/tickets/{merged}/recap", {"text": "Done again.", "across_companies": True})
-    assert sent_to(context, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
+    assert list_recipients(context, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
 
 
 def test_a_recap_by_the_command_goes_to_both_only_when_that_is_said(
     intake: Intake, at_home: AppContext
 ) -> None:
-    number, into = two(at_home)
+    number, into = open_two_tickets(at_home)
     intake("ticket", number, "merge", into, "--across-companies")
     intake("ticket", into, "recap", "--text", "Done.")
-    assert sent_to(at_home, Template.RECAP) == [IDA.email]
+    assert list_recipients(at_home, Template.RECAP) == [IDA.email]
     intake("ticket", into, "recap", "--text", "Done again.", "--across-companies")
-    assert sent_to(at_home, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
+    assert list_recipients(at_home, Template.RECAP) == [IDA.email, IDA.email, TOM.email]

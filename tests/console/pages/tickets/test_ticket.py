@@ -15,19 +15,19 @@ from console.app import create_app
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import (
     HandClock,
-    audited,
-    company,
     complete,
-    counted,
+    count_rows,
+    create_company,
+    create_staff,
     deliver,
     file_in,
-    mail,
+    list_audit_entries,
+    make_mail,
+    open_ticket,
     reach,
     run_in_threads,
-    staff,
-    ticket_of,
 )
-from tests.support.signed_in_client import Desk, at_desk
+from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow import process
 from workflow.context import AppContext
 from workflow.models.core import AuditEntry, Message, OutgoingMail, Staff, Task, Ticket
@@ -38,17 +38,19 @@ from workflow.process import Milestone, Stage, Step
 
 @pytest.fixture
 def ticket(context: AppContext) -> int:
-    number = ticket_of(context, mail("Mrs Example's claim was denied", subject="A denied claim"))
+    number = open_ticket(
+        context, make_mail("Mrs Example's claim was denied", subject="A denied claim")
+    )
     reach(context, number, Milestone.CUSTOMER_NOTIFIED, by="rule")
     return number
 
 
 @pytest.fixture
 def desk(context: AppContext) -> Desk:
-    return at_desk(context)
+    return sign_in_at_desk(context)
 
 
-def seen(desk: Desk, number: int) -> dict[str, str]:
+def get_seen_version(desk: Desk, number: int) -> dict[str, str]:
     """What a form of the page carries: the version of the ticket that was on the screen."""
     found = re.search(r'name="seen" value="(\d+)"', desk.get(f"/tickets/{number}").text)
     assert found
@@ -56,10 +58,10 @@ def seen(desk: Desk, number: int) -> dict[str, str]:
 
 
 def do(desk: Desk, number: int, action: str, **form: Any) -> Any:
-    return desk.post(f"/tickets/{number}/do/{action}", seen(desk, number) | form)
+    return desk.post(f"/tickets/{number}/do/{action}", get_seen_version(desk, number) | form)
 
 
-def now_at(context: AppContext, number: int) -> Ticket:
+def load_ticket(context: AppContext, number: int) -> Ticket:
     with context.store.read_only() as session:
         found = session.get_one(Ticket, number)
         assert found.milestones is not None
@@ -67,7 +69,7 @@ def now_at(context: AppContext, number: int) -> Ticket:
 
 
 @contextmanager
-def counting(context: AppContext) -> Iterator[list[str]]:
+def capture_queries(context: AppContext) -> Iterator[list[str]]:
     statements: list[str] = []
 
     def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
@@ -109,10 +111,10 @@ def test_newest_words_first_the_quoted_ones_folded_away(
     context: AppContext, desk: Desk, ticket: int, clock: HandClock
 ) -> None:
     clock.turn(minutes=5)
-    first = now_at(context, ticket)
+    first = load_ticket(context, ticket)
     with context.store.read_only() as session:
         answered = session.get_one(Ticket, first.id).messages[0].message_id
-    item = mail(
+    item = make_mail(
         "It works now\n\n> did it work?", in_reply_to=f"<{answered}>", reply_text="It works now"
     )
     deliver(context, item)
@@ -134,7 +136,7 @@ def test_a_form_shows_its_table_and_its_link_first(context: AppContext, desk: De
         details=(("Claim", "<b>77</b>"),),
         caveats=("no phone number given",),
     )
-    page = desk.get(f"/tickets/{ticket_of(context, form)}").text
+    page = desk.get(f"/tickets/{open_ticket(context, form)}").text
     link = re.search(r'<a[^>]*href="https://forms.example/1"[^>]*>', page)
     assert link
     assert 'target="_blank"' in link[0]
@@ -160,7 +162,7 @@ def test_what_stands_beside_the_text_is_called_after_what_came(
         company="Acme",
         details=(("Provider", "Dr. Moss"),),
     )
-    ticket = ticket_of(context, item)
+    ticket = open_ticket(context, item)
     with context.store.read_only() as session:
         message = session.get_one(Ticket, ticket).messages[0].id
     assert f"<summary>{title} (1)</summary>" in desk.get(f"/tickets/{ticket}").text
@@ -178,18 +180,18 @@ def test_mails_show_how_far_they_came(context: AppContext, desk: Desk, ticket: i
 
 
 def test_a_long_ticket_costs_few_queries_and_few_bytes(any_context: AppContext) -> None:
-    desk = at_desk(any_context)
-    number = ticket_of(any_context, mail("x" * 900_000))
+    desk = sign_in_at_desk(any_context)
+    number = open_ticket(any_context, make_mail("x" * 900_000))
     with any_context.store.transaction() as session:
         for n in range(30):
-            found = mail(
+            found = make_mail(
                 f"message {n} " + "wörds & more <tags> " * 4000, in_reply_to="", subject=f"s{n}"
             )
             file_in(any_context, session, found)
         for message in session.query(Message):
             message.ticket_id = number
     desk.get(f"/tickets/{number}")
-    with counting(any_context) as statements:
+    with capture_queries(any_context) as statements:
         answer = desk.client.get(f"/tickets/{number}")  # as it is sent
     assert len([s for s in statements if not s.startswith(("BEGIN", "SAVEPOINT", "RELEASE"))]) <= 20
     assert len(answer.data) < 300_000
@@ -232,7 +234,7 @@ def test_what_is_not_there_is_404(desk: Desk, ticket: int) -> None:
 
 
 def test_a_number_wider_than_the_databases_is_no_address_of_ours(context: AppContext) -> None:
-    admin, wide = at_desk(context, Role.ADMIN), "9" * 20
+    admin, wide = sign_in_at_desk(context, Role.ADMIN), "9" * 20
     rules = [
         r
         for r in create_app(context).url_map.iter_rules()
@@ -261,15 +263,15 @@ def test_a_ticket_is_walked_to_its_end_by_the_buttons(
     assert me
     assert do(desk, ticket, "assign", owner=me[1]).status_code == 302
     assert do(desk, ticket, "tick", milestone="FOLLOW_UP_SENT", note="by phone").status_code == 302
-    assert now_at(context, ticket).stage is Stage.AUDIT
+    assert load_ticket(context, ticket).stage is Stage.AUDIT
     do(desk, ticket, "tick", milestone="RECAP_SENT", note="told by phone")
     do(desk, ticket, "resolve", resolution="yes")
-    done = now_at(context, ticket)
+    done = load_ticket(context, ticket)
     assert (done.stage, done.status, done.resolution) == (Stage.COMPLETED, Status.COMPLETED, "Yes")
     page = desk.get(f"/tickets/{ticket}").text
     assert "told by phone" in page
     assert "Moved to 6-Completed" in page
-    assert [a.actor for a in audited(context, ticket, "reached")] == [
+    assert [a.actor for a in list_audit_entries(context, ticket, "reached")] == [
         "rule",
         "Ann Lee",
         "Ann Lee",
@@ -282,7 +284,7 @@ def test_a_box_that_the_process_ticks_or_nobody_knows_cannot_be_ticked(
 ) -> None:
     for milestone in ("CUSTOMER_NOTIFIED", "RESOLVED", "nonsense", ""):
         assert do(desk, ticket, "tick", milestone=milestone).status_code == 422
-    assert now_at(context, ticket).stage is Stage.IN_PROGRESS
+    assert load_ticket(context, ticket).stage is Stage.IN_PROGRESS
 
 
 def test_what_cannot_be_done_says_why_and_keeps_what_was_typed(desk: Desk, ticket: int) -> None:
@@ -294,15 +296,15 @@ def test_what_cannot_be_done_says_why_and_keeps_what_was_typed(desk: Desk, ticke
 
 
 def test_the_other_ways_out_and_back(context: AppContext, desk: Desk, ticket: int) -> None:
-    other = ticket_of(context)
+    other = open_ticket(context)
     assert do(desk, ticket, "end", status="spam", reason="an advert").status_code == 302
     assert do(desk, ticket, "tick", milestone="FOLLOW_UP_SENT").status_code == 422
     do(desk, ticket, "reopen", reason="no advert")
     do(desk, ticket, "tick", milestone="FOLLOW_UP_SENT")
     do(desk, ticket, "move-back", stage="IN_PROGRESS", reason="wrong customer")
-    assert now_at(context, ticket).stage is Stage.IN_PROGRESS
+    assert load_ticket(context, ticket).stage is Stage.IN_PROGRESS
     do(desk, ticket, "merge", into=str(other))
-    assert now_at(context, ticket).merged_into_id == other
+    assert load_ticket(context, ticket).merged_into_id == other
     page = desk.get(f"/tickets/{ticket}").text
     for words in ("an advert", "no advert", "wrong customer", f"Merged into #{other}"):
         assert words in page
@@ -312,7 +314,7 @@ def test_a_task_is_finished_on_its_own_ticket_only(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
     do(desk, ticket, "telemedicine")
-    other = ticket_of(context)
+    other = open_ticket(context)
     with context.store.read_only() as session:
         task = session.query(Task).filter_by(kind="telemedicine").one().id
     assert do(desk, other, "finish-task", task=task).status_code == 422
@@ -325,19 +327,19 @@ def test_a_task_is_finished_on_its_own_ticket_only(
 def test_a_note_is_shown_to_the_desk_and_mailed_to_nobody(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    before = counted(context, OutgoingMail)
+    before = count_rows(context, OutgoingMail)
     assert do(desk, ticket, "note", text="She is <b>angry</b>").status_code == 302
     page = desk.get(f"/tickets/{ticket}").text
     assert "She is &lt;b&gt;angry&lt;/b&gt;" in page
-    assert counted(context, OutgoingMail) == before
+    assert count_rows(context, OutgoingMail) == before
     assert do(desk, ticket, "note", text=" ").status_code == 422
 
 
 def test_a_question_that_was_asked_leaves_the_list(context: AppContext, desk: Desk) -> None:
-    number = ticket_of(context, mail(caveats=("no phone number given",)))
+    number = open_ticket(context, make_mail(caveats=("no phone number given",)))
     assert 'value="no phone number given"' in desk.get(f"/tickets/{number}").text
     do(desk, number, "settle", caveat="no phone number given")
-    assert "no phone number given" not in now_at(context, number).caveats
+    assert "no phone number given" not in load_ticket(context, number).caveats
 
 
 def test_related_tickets_are_linked_or_told_apart_and_that_can_change(
@@ -346,7 +348,7 @@ def test_related_tickets_are_linked_or_told_apart_and_that_can_change(
     stranger = Address("Eve", "eve@elsewhere.example")
     with context.store.read_only() as session:
         name = session.get_one(Ticket, ticket).messages[0].message_id
-    about = ticket_of(context, mail(sender=stranger, in_reply_to=f"<{name}>"))
+    about = open_ticket(context, make_mail(sender=stranger, in_reply_to=f"<{name}>"))
     assert f"possibly about #{ticket}" in desk.get(f"/tickets/{about}").text
     for verdict in ("not related", "linked", "not related"):
         assert do(desk, about, "relation", other=str(ticket), verdict=verdict).status_code == 302
@@ -361,7 +363,7 @@ def test_related_tickets_are_linked_or_told_apart_and_that_can_change(
 def test_somebody_who_also_looks_is_named(
     context: AppContext, desk: Desk, ticket: int, clock: HandClock
 ) -> None:
-    bob = at_desk(context, name="Bob Ray")
+    bob = sign_in_at_desk(context, name="Bob Ray")
     bob.get(f"/tickets/{ticket}")
     assert "Bob Ray is viewing this ticket now" in desk.get(f"/tickets/{ticket}").text
     assert desk.post(f"/tickets/{ticket}/pulse", {"seen": "0"}).json["watching"] == ["Bob Ray"]  # type: ignore[index]
@@ -379,8 +381,8 @@ def test_somebody_who_also_looks_is_named(
 def test_a_task_that_another_has_done_is_told_by_its_words(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    before = seen(desk, ticket)
-    bob = at_desk(context, name="Bob Ray")
+    before = get_seen_version(desk, ticket)
+    bob = sign_in_at_desk(context, name="Bob Ray")
     do(bob, ticket, "telemedicine")
     with context.store.read_only() as session:
         task = session.query(Task).filter_by(kind="telemedicine").one()
@@ -393,37 +395,37 @@ def test_a_task_that_another_has_done_is_told_by_its_words(
 def test_whoever_only_looks_on_is_given_no_ticket(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    at_desk(context, Role.AUDITOR, name="Olga Orr")
+    sign_in_at_desk(context, Role.AUDITOR, name="Olga Orr")
     with context.store.read_only() as session:
         auditor = session.query(Staff).filter_by(name="Olga Orr").one().id
     assert f'<option value="{auditor}"' not in desk.get(f"/tickets/{ticket}").text
     answer = do(desk, ticket, "assign", owner=auditor)
     assert answer.status_code == 422
     assert "Olga Orr only looks on" in answer.text
-    assert now_at(context, ticket).owner_id is None
+    assert load_ticket(context, ticket).owner_id is None
 
 
 def test_acting_on_what_another_has_changed_asks_again(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    before = seen(desk, ticket)
-    bob = at_desk(context, name="Bob Ray")
+    before = get_seen_version(desk, ticket)
+    bob = sign_in_at_desk(context, name="Bob Ray")
     do(bob, ticket, "note", text="I have called her")
     form = before | {"milestone": "FOLLOW_UP_SENT", "note": "by mail"}
     asked = desk.post(f"/tickets/{ticket}/do/tick", form)
     assert asked.status_code == 409
     assert "I have called her" in asked.text
-    assert now_at(context, ticket).stage is Stage.IN_PROGRESS
+    assert load_ticket(context, ticket).stage is Stage.IN_PROGRESS
     again = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', asked.text))
     assert again["note"] == "by mail"
     assert desk.post(f"/tickets/{ticket}/do/tick", again).status_code == 302
-    assert now_at(context, ticket).stage is Stage.AUDIT
+    assert load_ticket(context, ticket).stage is Stage.AUDIT
 
 
 def test_of_two_who_do_the_same_at_once_one_is_asked(any_context: AppContext) -> None:
-    number = ticket_of(any_context)
-    desks = [at_desk(any_context, name=name) for name in ("Ann Lee", "Bob Ray")]
-    forms = [seen(desk, number) | {"milestone": "FOLLOW_UP_SENT"} for desk in desks]
+    number = open_ticket(any_context)
+    desks = [sign_in_at_desk(any_context, name=name) for name in ("Ann Lee", "Bob Ray")]
+    forms = [get_seen_version(desk, number) | {"milestone": "FOLLOW_UP_SENT"} for desk in desks]
     codes: list[int] = []
     path = f"/tickets/{number}/do/tick"
     assert not run_in_threads(
@@ -433,7 +435,7 @@ def test_of_two_who_do_the_same_at_once_one_is_asked(any_context: AppContext) ->
         )
     )
     assert sorted(codes) == [302, 409]
-    assert len(audited(any_context, number, "reached")) == 1
+    assert len(list_audit_entries(any_context, number, "reached")) == 1
 
 
 def test_a_mail_on_its_way_waits_ten_seconds_and_undo_takes_it_back(
@@ -450,19 +452,19 @@ def test_a_mail_on_its_way_waits_ten_seconds_and_undo_takes_it_back(
     page = desk.get(f"/tickets/{ticket}").text
     assert "Undone: Ticked 5-Recap of Resolution Sent" in page
     assert "undone by Ann Lee before it was sent" in page
-    assert now_at(context, ticket).stage is Stage.AUDIT
+    assert load_ticket(context, ticket).stage is Stage.AUDIT
     assert do(desk, ticket, "undo", undo=number[1]).status_code == 422
 
 
 def test_what_the_customer_writes_asks_again_what_rules_do_does_not(
     context: AppContext, desk: Desk
 ) -> None:
-    number = ticket_of(context, mail(name="first@practice.example"))
-    form = seen(desk, number) | {"milestone": "FOLLOW_UP_SENT"}
+    number = open_ticket(context, make_mail(name="first@practice.example"))
+    form = get_seen_version(desk, number) | {"milestone": "FOLLOW_UP_SENT"}
     reach(context, number, Milestone.CUSTOMER_NOTIFIED, by="rule")
     assert desk.post(f"/tickets/{number}/do/tick", form).status_code == 302
-    form = seen(desk, number) | {"resolution": "yes"}
-    deliver(context, mail("wait, one more", in_reply_to="<first@practice.example>"))
+    form = get_seen_version(desk, number) | {"resolution": "yes"}
+    deliver(context, make_mail("wait, one more", in_reply_to="<first@practice.example>"))
     assert (
         "A message came from the customer" in desk.post(f"/tickets/{number}/do/resolve", form).text
     )
@@ -473,7 +475,7 @@ def test_what_the_customer_writes_asks_again_what_rules_do_does_not(
 def test_a_form_that_saw_nothing_is_asked_again(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    at = at_desk(context, name="Bob Ray")
+    at = sign_in_at_desk(context, name="Bob Ray")
     do(at, ticket, "note", text="hello")
     for nonsense in ({}, {"seen": "x"}, {"seen": "-1"}):
         assert (
@@ -490,14 +492,16 @@ def test_who_looked_is_on_record_once_an_hour(
     for _ in range(3):
         desk.get(f"/tickets/{ticket}")
     desk.post(f"/tickets/{ticket}/pulse")
-    assert [(a.actor, a.detail) for a in audited(context, ticket, "viewed")] == [("Ann Lee", {})]
+    assert [(a.actor, a.detail) for a in list_audit_entries(context, ticket, "viewed")] == [
+        ("Ann Lee", {})
+    ]
     clock.turn(minutes=10)
     desk.get(f"/tickets/{ticket}")
-    assert counted(context, Presence) == 1
+    assert count_rows(context, Presence) == 1
     for _ in range(5):
         clock.turn(minutes=10)
         desk.get(f"/tickets/{ticket}")
-    assert len(audited(context, ticket, "viewed")) == 2
+    assert len(list_audit_entries(context, ticket, "viewed")) == 2
 
 
 def test_a_page_left_open_does_not_keep_its_session_alive(
@@ -514,7 +518,7 @@ def test_a_page_left_open_does_not_keep_its_session_alive(
 
 
 def test_an_auditor_reads_and_changes_nothing(context: AppContext, ticket: int) -> None:
-    auditor = at_desk(context, Role.AUDITOR, "Ada Cole")
+    auditor = sign_in_at_desk(context, Role.AUDITOR, "Ada Cole")
     page = auditor.get(f"/tickets/{ticket}").text
     assert "/do/" not in page
     assert auditor.post(f"/tickets/{ticket}/do/note", {"text": "x"}).status_code == 403
@@ -522,7 +526,7 @@ def test_an_auditor_reads_and_changes_nothing(context: AppContext, ticket: int) 
 
 def test_contacts_can_be_called_and_the_manager_is_named(context: AppContext, desk: Desk) -> None:
     with context.store.transaction() as session:
-        acme = company(session, "Acme Clinic", manager=staff(session, "Mary"))
+        acme = create_company(session, "Acme Clinic", manager=create_staff(session, "Mary"))
     item = InboundItem(
         format=Format.PHONE,
         external_id="p1",
@@ -531,7 +535,7 @@ def test_contacts_can_be_called_and_the_manager_is_named(context: AppContext, de
         phone="+1 555 0100",
         text="call back",
     )
-    page = desk.get(f"/tickets/{ticket_of(context, item)}").text
+    page = desk.get(f"/tickets/{open_ticket(context, item)}").text
     for part in (
         'href="tel:+1 555 0100"',
         'href="mailto:jo@acme.example"',
@@ -546,4 +550,4 @@ def test_a_completed_ticket_can_be_reopened_from_its_page(
 ) -> None:
     complete(context, ticket)
     assert do(desk, ticket, "reopen", reason="not solved").status_code == 302
-    assert now_at(context, ticket).period == 2
+    assert load_ticket(context, ticket).period == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from parsers.item import Bounce, InboundItem
 from parsers.mail import message
 
-FIXTURES = Path(__file__).parents[1].joinpath("fixtures", "mail")
+FIXTURES = Path(__file__).parents[2].joinpath("fixtures", "mail")
 WHOLE = [path.read_bytes() for path in sorted(FIXTURES.glob("bounce*.eml"))]
 
 
@@ -224,7 +224,7 @@ def test_the_returned_mail_is_not_the_notice() -> None:
     assert (found.failed, found.status) == (("a@x.example",), "")
 
 
-def notice(**members: object) -> Bounce | None:
+def parse_notice(**members: object) -> Bounce | None:
     inner = json.dumps({"notificationType": "Bounce", "mail": {}} | members)
     return read(
         f"From: no-reply@sns.example\nSubject: x\n\n{inner}\n\n--\nunsubscribe\n".encode()
@@ -235,8 +235,8 @@ def test_a_notice_in_json() -> None:
     people = [{"emailAddress": "A@x.example", "status": "5.1.1"}, {"emailAddress": "b@x.example"}]
     found = Bounce(action="failed", status="5.1.1", failed=("a@x.example", "b@x.example"))
     bounced = {"bounceType": "Permanent", "bouncedRecipients": people}
-    assert notice(bounce=bounced) == found
-    delivery = notice(notificationType="Delivery", delivery={"recipients": ["a@x.example"]})
+    assert parse_notice(bounce=bounced) == found
+    delivery = parse_notice(notificationType="Delivery", delivery={"recipients": ["a@x.example"]})
     assert delivery == Bounce(action="delivered", failed=("a@x.example",))
     wrapped = json.dumps(
         {
@@ -245,7 +245,7 @@ def test_a_notice_in_json() -> None:
         }
     )
     assert read(f"From: no-reply@sns.example\nSubject: x\n\n{wrapped}\n".encode()).bounce == found
-    assert notice(notificationType="Complaint", complaint={}) is None
+    assert parse_notice(notificationType="Complaint", complaint={}) is None
 
 
 def test_a_person_who_sends_json_is_a_person() -> None:
