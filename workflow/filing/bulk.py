@@ -19,7 +19,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem, ParseResult, RejectedRow
-from workflow import process
 from workflow.audit import record as audit
 from workflow.audit import webhook_events
 from workflow.audit.record import RULE
@@ -45,21 +44,19 @@ from workflow.models.core import (
 )
 from workflow.models.states import Outcome
 from workflow.models.webhooks import WebhookEvent
-from workflow.process import Milestone, Template
 from workflow.runtime import log
-from workflow.tickets import outbox, search
+from workflow.tickets import outbox, search, transitions
 from workflow.tickets.desk import Desk
-from workflow.tickets.outbox import (
-    NO_ADDRESS_REASON,
-    NOTIFY_TASK,
-    NOTIFY_TASK_KIND,
-    build_task_row,
-    describe_unnotified,
+from workflow.tickets.outbox import build_task_row
+from workflow.tickets.transitions import (
+    MailDue,
+    MilestoneReached,
+    Opened,
+    StageEntered,
+    SurveyDue,
+    TaskDue,
 )
 
-FIRST_STEP = process.STEPS[0]
-# Where a ticket goes whose customer cannot be notified.
-STEPS_WITHOUT_NOTICE = process.list_next_steps(FIRST_STEP.stage, {Milestone.CUSTOMER_NOTIFIED})
 # In the order in which foreign keys need them.
 TABLES = (
     Ticket,
@@ -73,10 +70,11 @@ TABLES = (
     AuditEntry,
     WebhookEvent,
 )
-# The plan below knows a process that begins with a notice and mails nobody when it goes on without
-# one. Should the process table change, everything is filed one by one.
-IS_BULK_POSSIBLE = FIRST_STEP.on_entry not in {None, Template.SURVEY} and all(
-    step.waits_for and step.on_entry is None for step in STEPS_WITHOUT_NOTICE
+# Should the process table complete a ticket while it is opened, its survey needs the desk, and all
+# items are filed one by one.
+CAN_END_AT_ONCE = any(
+    isinstance(change, SurveyDue)
+    for change in transitions.open_ticket(transitions.Situation(dict), "")
 )
 
 
@@ -131,10 +129,8 @@ def _file_plain(desk: Desk, session: Session, pending: Sequence[PendingItem], no
     It is 0 only where the first item is not plain. Answers that follow each other share one lookup,
     which tells that they may be some.
     """
-    if not IS_BULK_POSSIBLE:
-        return 0
     plain = list(takewhile(partial(_is_plain, desk), pending))
-    if not plain:
+    if not plain or CAN_END_AT_ONCE:
         return 0
     try:
         with session.begin_nested():
@@ -262,16 +258,24 @@ class _Plan:
             )
         if contact is not None:
             file_item.mark_sender_reachable(contact, item)
-        is_oversized = oversized.is_oversized(delivery.envelope)
+        situation = transitions.Situation(
+            partial(self._find_obstacles, contact, automated=row["automated"])
+        )
         ticket = TicketRef(
             company=company,
             company_key=company.key if company else None,
             new_row=row,
             contact=contact,
             share_activity=contact is None or contact.email not in item.unshared_addresses,
-            notice=Template.OVERSIZED if is_oversized else FIRST_STEP.on_entry,
-            undeliverable_reason=self._count_notice(contact, automated=row["automated"]),
+            changes=list(
+                transitions.open_ticket(
+                    situation,
+                    f"delivery {delivery.id}",
+                    oversized=oversized.is_oversized(delivery.envelope),
+                )
+            ),
         )
+        self._count_mails(ticket)
         if row["thread_id"]:
             lookup.tickets_by_thread.setdefault(row["thread_id"], []).append(ticket)
         return ticket
@@ -283,18 +287,23 @@ class _Plan:
             self._first_due[arrived] = file_item.compute_first_due(self._desk, delivery)
         return self._first_due[arrived]
 
-    def _count_notice(self, contact: Contact | None, *, automated: bool) -> str:
-        """Count a notice to a contact, or return why it cannot be sent."""
+    def _find_obstacles(self, contact: Contact | None, *, automated: bool) -> dict[Contact, str]:
+        """Return why no automatic mail may go to the contact of a new ticket, if it has one."""
         if contact is None:
-            return NO_ADDRESS_REASON
-        settings, recent = self._desk.settings, self._lookup.recent_mails
-        person = contact.id or contact.email  # a new contact has no id yet
+            return {}
+        settings = self._desk.settings
         reason = outbox.find_undeliverable_reason(
             contact, settings, automated=automated
-        ) or outbox.find_rate_limit_reason(recent[person], settings)
-        if not reason:
-            recent[person] += 1
-        return reason
+        ) or outbox.find_rate_limit_reason(
+            self._lookup.recent_mails[_get_person(contact)], settings
+        )
+        return {contact: reason}
+
+    def _count_mails(self, ticket: TicketRef) -> None:
+        """Count the mails of a new ticket, for the tickets that follow."""
+        for change in ticket.changes:
+            if isinstance(change, MailDue):
+                self._lookup.recent_mails[_get_person(change.contact)] += 1
 
     def _plan_message(
         self,
@@ -366,7 +375,7 @@ class _Plan:
         opened = self._list_messages(Outcome.OPENED)
         messages = self._list_messages(Outcome.OPENED, Outcome.APPENDED)
         tickets = [message.ticket for message in opened]
-        tasks = sum(bool(ticket.undeliverable_reason) for ticket in tickets)
+        tasks = sum(isinstance(c, TaskDue) for ticket in tickets for c in ticket.changes)
         connection = self._lookup.session.connection()
         ids = bulk_insert.reserve_ids(connection, _table(Message), len(messages))
         for message, number in zip(messages, ids, strict=True):
@@ -385,7 +394,7 @@ class _Plan:
         match filing.outcome:
             case Outcome.OPENED:
                 assert message is not None
-                self._add_ticket(message.ticket, filing.cause)
+                self._add_ticket(message.ticket)
                 self._add_message(message)
             case Outcome.APPENDED:
                 assert message is not None
@@ -417,11 +426,11 @@ class _Plan:
                 stored = {"message_id": message.id, "content": content, "blob": blob}
                 self._add_row(StoredAttachment, {**row, **stored})
 
-    def _add_ticket(self, ticket: TicketRef, cause: str) -> None:
-        """Add the rows of a new ticket that enters the process, as `Desk.open` does."""
+    def _add_ticket(self, ticket: TicketRef) -> None:
+        """Add the rows of a new ticket, and those of what follows from opening it."""
         assert ticket.new_row is not None
-        self._audit("opened", cause, ticket)
-        self._audit("stage", cause, ticket, stage=FIRST_STEP.stage.name)
+        company = ticket.company.id if ticket.company else None
+        row = {**ticket.new_row, "id": ticket.id, "company_id": company}
         if ticket.contact is not None:
             self._add_row(
                 TicketContact,
@@ -431,54 +440,56 @@ class _Plan:
                     "share_activity": ticket.share_activity,
                 },
             )
-        stage = FIRST_STEP.stage
-        if ticket.undeliverable_reason:
-            stage = self._replace_notice(ticket)
-        else:
-            self._add_notice(ticket)
-        company = ticket.company.id if ticket.company else None
-        ids = {"id": ticket.id, "company_id": company, "stage": stage}
-        self._add_row(Ticket, {**ticket.new_row, **ids})
+        for change in ticket.changes:
+            match change:
+                case Opened():
+                    self._audit_change(ticket, change)
+                case StageEntered():
+                    row["stage"] = change.step.stage
+                    self._audit_change(ticket, change)
+                case MilestoneReached():
+                    self._add_milestone(ticket, change)
+                    self._audit_change(ticket, change)
+                case MailDue(template, contact):
+                    mail = outbox.build_outbox_row(
+                        ticket.id, 1, template, contact, by=RULE, now=self._now
+                    )
+                    self._add_row(OutgoingMail, mail)
+                case TaskDue():
+                    self._add_task(ticket, change)
+                case SurveyDue():
+                    raise AssertionError("see CAN_END_AT_ONCE")
+        self._add_row(Ticket, row)
 
-    def _add_notice(self, ticket: TicketRef) -> None:
-        assert ticket.notice is not None
-        assert ticket.contact is not None
-        mail = outbox.build_outbox_row(
-            ticket.id, 1, ticket.notice, ticket.contact, by=RULE, now=self._now
-        )
-        self._add_row(OutgoingMail, mail)
+    def _add_milestone(self, ticket: TicketRef, change: MilestoneReached) -> None:
+        milestone = {
+            "ticket_id": ticket.id,
+            "period": 1,
+            "milestone": change.milestone,
+            "at": self._now,
+            "by": change.by,
+            "note": change.note,
+        }
+        self._add_row(TicketMilestone, milestone)
 
-    def _replace_notice(self, ticket: TicketRef) -> process.Stage:
-        """Add task and milestone instead of a notice; return the stage that they lead to."""
-        reason, now, task_id = ticket.undeliverable_reason, self._now, next(self._task_ids)
-        milestone = Milestone.CUSTOMER_NOTIFIED
+    def _add_task(self, ticket: TicketRef, change: TaskDue) -> None:
+        number = next(self._task_ids)
         task = build_task_row(
             ticket.id,
             1,
-            NOTIFY_TASK_KIND,
-            NOTIFY_TASK,
-            cause=reason,
-            now=now,
+            change.kind,
+            change.text,
+            cause=change.cause,
+            now=self._now,
             assignee=self._desk.settings.desk_lead,
         )
-        self._add_row(Task, {**task, "id": task_id, "follows_owner": True})
-        self._audit("task", reason, ticket, task=task_id)
-        note = describe_unnotified(reason)
-        self._add_row(
-            TicketMilestone,
-            {
-                "ticket_id": ticket.id,
-                "period": 1,
-                "milestone": milestone,
-                "at": now,
-                "by": RULE,
-                "note": note,
-            },
-        )
-        self._audit("reached", note, ticket, milestone=milestone.name)
-        for step in STEPS_WITHOUT_NOTICE:
-            self._audit("stage", f"reached {milestone}", ticket, stage=step.stage.name)
-        return STEPS_WITHOUT_NOTICE[-1].stage if STEPS_WITHOUT_NOTICE else FIRST_STEP.stage
+        self._add_row(Task, {**task, "id": number, "follows_owner": True})
+        self._audit("task", change.cause, ticket, task=number)
+
+    def _audit_change(
+        self, ticket: TicketRef, change: Opened | StageEntered | MilestoneReached
+    ) -> None:
+        self._audit(change.action, change.cause, ticket, **change.detail)
 
     def _audit(self, action: str, cause: str, ticket: TicketRef, **detail: Any) -> None:
         change = audit.build_row(
@@ -490,6 +501,11 @@ class _Plan:
 
     def _add_row(self, model: type[Base], row: Row) -> None:
         self._rows.setdefault(model, []).append(row)
+
+
+def _get_person(contact: Contact) -> int | str:
+    """Return what the mails to a contact are counted by: a new one has no id yet."""
+    return contact.id or contact.email
 
 
 def _table(model: type[Base]) -> Table:

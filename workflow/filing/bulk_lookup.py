@@ -17,17 +17,17 @@ from workflow.database.bulk_insert import Row
 from workflow.filing import threading
 from workflow.models.core import Company, CompanyDomain, Contact, Message, Ticket
 from workflow.models.states import Status
-from workflow.process import Template
 from workflow.tickets import outbox
+from workflow.tickets.transitions import Change
 
 
 @dataclass(slots=True)
 class TicketRef:
     """An existing ticket, or one about to be inserted.
 
-    A new one has its column values in `new_row`, the contact to notify and the notice, or the
-    reason why nobody can be notified; its `id` is 0 until it is reserved. `senders`
-    (`threading.fold_sender`) are those who wrote on a ticket without company.
+    A new one has its column values in `new_row`, its contact, and in `changes` what follows from
+    opening it; its `id` is 0 until it is reserved. `senders` (`threading.fold_sender`) are those
+    who wrote on a ticket without company.
     """
 
     id: int = 0
@@ -37,8 +37,7 @@ class TicketRef:
     new_row: Row | None = None
     contact: Contact | None = None
     share_activity: bool = True
-    notice: Template | None = None
-    undeliverable_reason: str = ""
+    changes: Sequence[Change] = ()
 
 
 @dataclass(slots=True)

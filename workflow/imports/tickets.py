@@ -24,13 +24,13 @@ from workflow.models.states import RowOutcome, Status
 from workflow.process import PIPELINE, TICKET_NAME, UNKNOWN_COMPANY, Milestone, Stage
 from workflow.tickets.deadlines import set_due_at
 from workflow.tickets.desk import NO, YES, Desk
+from workflow.tickets.transitions import NOTIFY_TASK, NOTIFY_TASK_KIND
 
 TRANSPORT = "import"
 # Purpose of the signed record id of exported tickets, by which our own are recognised on import.
 EXPORT_PURPOSE = "export"
 ACTOR = "import"  # of the milestones that a stage implies
 NOT_NOTIFIED = "not possible: an import mails nobody"
-NOTIFY_TASK = "tell the customer by other means"
 NO_OWNER = "its owner elsewhere is not on the desk: {}"
 NO_ADDRESS = "no e-mail address came with it"
 STAGE_ADVANCED = "everything it waited for was recorded: it has gone on from {}"
@@ -268,7 +268,7 @@ def _open(
     )
     # An import sends no mail, so a person has to notify the customer.
     if state.is_not_notified:
-        desk.raise_task(session, ticket, "tell-customer", NOTIFY_TASK, now=now, cause=NOT_NOTIFIED)
+        desk.raise_task(session, ticket, NOTIFY_TASK_KIND, NOTIFY_TASK, now=now, cause=NOT_NOTIFIED)
     return ticket.id
 
 

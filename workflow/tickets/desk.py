@@ -30,18 +30,25 @@ from workflow.models.core import (
 )
 from workflow.models.milestones import list_reached
 from workflow.models.states import OutboxState, Status
-from workflow.process import Deadline, Milestone, Person, Stage, Step, Template
+from workflow.process import Deadline, Milestone, Person, Stage, Template
 from workflow.runtime import log
 from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
-from workflow.tickets import merged_messages, outbox
+from workflow.tickets import merged_messages, outbox, transitions
 from workflow.tickets.deadlines import compute_due_at, set_due_at
-from workflow.tickets.outbox import (
-    NO_ADDRESS_REASON,
+from workflow.tickets.outbox import build_task_row
+from workflow.tickets.transitions import (
     NOTIFY_TASK,
     NOTIFY_TASK_KIND,
-    build_task_row,
+    Change,
+    MailDue,
+    MilestoneReached,
+    Opened,
+    Situation,
+    StageEntered,
+    SurveyDue,
+    TaskDue,
     describe_unnotified,
 )
 
@@ -70,17 +77,10 @@ class Desk:
         """Take a new ticket, with its contacts, into 1-Submitted, and queue its notice."""
         set_due_at(ticket, self.settings)
         session.flush()
-        audit.record(session, "opened", by=RULE, cause=cause, now=now, ticket=ticket.id)
-        first = process.STEPS[0]
-        self._enter(
-            session,
-            ticket,
-            first,
-            Template.OVERSIZED if oversized else first.on_entry,
-            RULE,
-            cause,
-            now,
-        )
+        situation = self._describe(session, ticket, now)
+        changes = transitions.open_ticket(situation, cause, oversized=oversized)
+        self._apply(session, ticket, changes, now)
+        set_due_at(ticket, self.settings)
 
     def add_contact(
         self,
@@ -140,23 +140,13 @@ class Desk:
         Return False if it was recorded before.
         """
         lock_ticket(session, ticket)
-        if milestone in list_reached(ticket):
+        situation = self._describe(session, ticket, now)
+        if milestone in situation.reached:
             return False
-        ticket.milestones.append(
-            TicketMilestone(period=ticket.period, milestone=milestone, at=now, by=by, note=note)
+        changes = transitions.reach(
+            situation, milestone, by=by, cause=cause or str(milestone), note=note
         )
-        if milestone is Milestone.RESOLVED:
-            ticket.resolution = YES
-        audit.record(
-            session,
-            "reached",
-            by=by,
-            cause=cause or str(milestone),
-            now=now,
-            ticket=ticket.id,
-            milestone=milestone.name,
-        )
-        self._move_on(session, ticket, by, f"reached {milestone}", now)
+        self._apply(session, ticket, changes, now)
         set_due_at(ticket, self.settings)
         return True
 
@@ -258,7 +248,8 @@ class Desk:
         audit.record(
             session, "reopened", by=by, cause=cause, now=now, ticket=ticket.id, period=ticket.period
         )
-        self._move_on(session, ticket, by, cause, now)
+        changes = transitions.move_on(self._describe(session, ticket, now), by, cause)
+        self._apply(session, ticket, changes, now)
         set_due_at(ticket, self.settings)
 
     def merge(
@@ -527,8 +518,13 @@ class Desk:
         if mail.template is Template.SURVEY:
             outbox.release_survey(session, ticket)
             return
-        self._raise_notify_task(
-            session, ticket, f"mail {mail.id}: {reason}", now, kind=f"tell-customer:{mail.id}"
+        self.raise_task(
+            session,
+            ticket,
+            f"{NOTIFY_TASK_KIND}:{mail.id}",
+            NOTIFY_TASK,
+            now=now,
+            cause=f"mail {mail.id}: {reason}",
         )
         still_waiting = any(m.state is OutboxState.WAITING and m is not mail for m in ticket.outbox)
         if mail.template in {Template.NOTICE, Template.OVERSIZED} and not still_waiting:
@@ -583,47 +579,79 @@ class Desk:
 
     # -- the engine ----
 
-    def _move_on(
-        self, session: Session, ticket: Ticket, by: str, cause: str, now: datetime
-    ) -> None:
-        if ticket.status is Status.OPEN:
-            for step in process.list_next_steps(ticket.stage, list_reached(ticket)):
-                self._enter(session, ticket, step, step.on_entry, by, cause, now)
+    def _describe(self, session: Session, ticket: Ticket, now: datetime) -> Situation:
+        """Return where a ticket stands."""
 
-    def _enter(
-        self,
+        def find_obstacles() -> dict[Contact, str]:
+            return {
+                contact: outbox.find_obstacle(session, ticket, contact, self.settings, now)
+                for contact in mixed_companies.list_own_contacts(session, ticket)
+            }
+
+        return Situation(
+            find_obstacles,
+            stage=ticket.stage,
+            reached=frozenset(list_reached(ticket)),
+            is_open=ticket.status is Status.OPEN,
+        )
+
+    def _apply(
+        self, session: Session, ticket: Ticket, changes: Iterable[Change], now: datetime
+    ) -> None:
+        """Make planned changes on a ticket, each with its audit row."""
+        for change in changes:
+            match change:
+                case Opened():
+                    self._audit(session, ticket, change, now)
+                case StageEntered():
+                    self._enter(session, ticket, change, now)
+                case MilestoneReached():
+                    self._reach(session, ticket, change, now)
+                case MailDue(template, contact):
+                    outbox.enqueue(session, ticket, template, contact, by=RULE, now=now)
+                case SurveyDue():
+                    self._enqueue_survey(session, ticket, now)
+                case TaskDue(kind, text, cause):
+                    self.raise_task(session, ticket, kind, text, now=now, cause=cause)
+
+    def _enter(self, session: Session, ticket: Ticket, change: StageEntered, now: datetime) -> None:
+        ticket.stage = change.step.stage
+        if not change.step.waits_for:
+            ticket.status, ticket.completed_at = Status.COMPLETED, now
+        self._audit(session, ticket, change, now)
+        log.stage_entered(ticket.id, change.step.stage.name)
+
+    def _reach(
+        self, session: Session, ticket: Ticket, change: MilestoneReached, now: datetime
+    ) -> None:
+        milestone = TicketMilestone(
+            period=ticket.period,
+            milestone=change.milestone,
+            at=now,
+            by=change.by,
+            note=change.note,
+        )
+        ticket.milestones.append(milestone)
+        if change.milestone is Milestone.RESOLVED:
+            ticket.resolution = YES
+        self._audit(session, ticket, change, now)
+
+    @staticmethod
+    def _audit(
         session: Session,
         ticket: Ticket,
-        step: Step,
-        mail: Template | None,
-        by: str,
-        cause: str,
+        change: Opened | StageEntered | MilestoneReached,
         now: datetime,
     ) -> None:
-        ticket.stage = step.stage
-        if not step.waits_for:
-            ticket.status, ticket.completed_at = Status.COMPLETED, now
         audit.record(
-            session, "stage", by=by, cause=cause, now=now, ticket=ticket.id, stage=step.stage.name
+            session,
+            change.action,
+            by=change.by,
+            cause=change.cause,
+            now=now,
+            ticket=ticket.id,
+            **change.detail,
         )
-        log.stage_entered(ticket.id, step.stage.name)
-        if mail is Template.SURVEY:
-            self._enqueue_survey(session, ticket, now)
-        elif mail is not None:
-            self._notify(session, ticket, mail, now)
-
-    def _notify(self, session: Session, ticket: Ticket, template: Template, now: datetime) -> None:
-        contacts = mixed_companies.list_own_contacts(session, ticket)
-        reasons = {
-            c: outbox.find_obstacle(session, ticket, c, self.settings, now) for c in contacts
-        }
-        able = [c for c, reason in reasons.items() if not reason]
-        for contact in able:
-            outbox.enqueue(session, ticket, template, contact, by=RULE, now=now)
-        if not able:
-            why = next(iter(reasons.values()), NO_ADDRESS_REASON)
-            self._raise_notify_task(session, ticket, why, now)
-            self._record_not_notified(session, ticket, why, now)
 
     def _record_not_notified(
         self, session: Session, ticket: Ticket, reason: str, now: datetime
@@ -632,16 +660,6 @@ class Desk:
         self.record_milestone(
             session, ticket, Milestone.CUSTOMER_NOTIFIED, by=RULE, now=now, note=note, cause=note
         )
-
-    def _raise_notify_task(
-        self,
-        session: Session,
-        ticket: Ticket,
-        reason: str,
-        now: datetime,
-        kind: str = NOTIFY_TASK_KIND,
-    ) -> None:
-        self.raise_task(session, ticket, kind, NOTIFY_TASK, now=now, cause=reason)
 
     def _enqueue_survey(self, session: Session, ticket: Ticket, now: datetime) -> None:
         for contact in mixed_companies.list_own_contacts(session, ticket):

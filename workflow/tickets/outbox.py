@@ -22,9 +22,6 @@ from workflow.process import WRITTEN_BY_PERSON, Milestone, Template
 from workflow.settings.settings import Settings
 
 SEND = "send"  # what wakes a worker for the outbox
-NO_ADDRESS_REASON = "no address"
-# The task where no mail can reach the customer: its text and its kind.
-NOTIFY_TASK, NOTIFY_TASK_KIND = "tell the customer by other means", "tell-customer"
 
 
 def find_obstacle(
@@ -231,8 +228,3 @@ def build_task_row(
         "created_at": now,
         "assignee": assignee,
     }
-
-
-def describe_unnotified(reason: str) -> str:
-    """Return the note of a milestone "Customer notified" for which no notice could be sent."""
-    return f"not possible: {reason}"
