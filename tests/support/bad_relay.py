@@ -53,6 +53,7 @@ class BadRelay:
         self.connections = 0
         self.port = find_free_port()
         self.url = f"smtp://127.0.0.1:{self.port}"
+        self.is_pipelining = "PIPELINING" in extensions
         self._extensions, self._tls = extensions, tls
         self._stopped = Event()
         self._listener = socket.create_server(("127.0.0.1", self.port))

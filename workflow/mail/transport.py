@@ -18,6 +18,7 @@ SECONDS_PER_MAIL = 50.0
 _DEFAULT_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 # The first digit decides, also for a code that no RFC lists (RFC 5321 §4.3.2).
 _POSITIVE = 2
+_GO_ON = 354  # the reply to DATA (RFC 5321 §4.2.3)
 _PERMANENT = 5
 # Permanent replies about the session, about us or about the relay, to whatever command, and not
 # about the mail: RFC 5321 §4.2.4, 3207 §4, 4954 §6, 7504.
@@ -209,16 +210,15 @@ def _submit(relay: SmtpConnection, message: EmailMessage, sender: str, to: str) 
         raise MailRefused(553) if sender.isascii() else MailDeferred(553)
     assert isinstance(message.policy, EmailPolicy)
     octets = message.as_bytes(policy=message.policy.clone(utf8=needs_smtputf8))
-    code, _ = relay.mail(sender, ["SMTPUTF8", "BODY=8BITMIME"] if needs_smtputf8 else [])
-    if not _is_positive(code):  # it is about the sender, which is us: the configuration is wrong
-        raise MailDeferred(code)
-    code, _ = relay.rcpt(to, [])
-    if not _is_positive(code):
-        raise _make_failure(code)
-    try:
-        code, _ = relay.data(octets)
-    except smtplib.SMTPDataError as error:  # a reply other than 354 to the DATA command
-        raise _make_failure(error.smtp_code) from None
+    codes = relay.begin_mail(sender, to, "SMTPUTF8 BODY=8BITMIME" if needs_smtputf8 else "")
+    match codes:
+        case [code] if not _is_positive(code):
+            raise MailDeferred(code)  # it is about the sender, which is us: a wrong configuration
+        case [_, code] if not _is_positive(code):
+            raise _make_failure(code)
+        case [_, _, code] if code != _GO_ON:
+            raise _make_failure(code)
+    code = relay.finish_mail(octets)
     if not _is_positive(code):
         raise _make_failure(code)
 
