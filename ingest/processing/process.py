@@ -38,7 +38,7 @@ SLICE_SECONDS = 5.0  # then a worker looks at its other queues, and whether it i
 PATIENCE_SECONDS = 0.5
 POLL_SECONDS = 0.05
 # Deliveries claimed for each free parser: they are parsed ahead, and filed several at once.
-AHEAD_PER_PARSER = 8
+AHEAD_PER_PARSER = 16
 BATCH = 50  # deliveries filed in one transaction
 # frames filed in one transaction: channels wait for it, but not for a workbook of 100,000 rows
 FRAMES_PER_COMMIT = 5
