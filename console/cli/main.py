@@ -137,5 +137,10 @@ def main() -> None:
     cli(prog_name="intake")
 
 
+def run_command(name: str) -> None:
+    """Run the command `intake NAME`. Raises SystemExit with its exit code."""
+    cli([name], prog_name="intake")
+
+
 if __name__ == "__main__":
     main()

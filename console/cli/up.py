@@ -138,8 +138,8 @@ def _start_processes(
     supervisor: "Supervisor", settings: "Settings", environment: dict[str, str]
 ) -> Path | None:
     """Start Valkey and every process; return the file with Valkey's URL for other commands."""
+    from console.cli.main import run_command
     from console.runtime.processes import PROCESSES
-    from console.runtime.supervisor import build_command
     from ingest.imap.mailboxes import list_mailboxes
 
     click.echo("starting …")
@@ -154,7 +154,7 @@ def _start_processes(
                 "backfill", "not started: nothing to pull with (INTAKE_FORMSTACK_TOKEN)"
             )
         else:
-            supervisor.add(name, build_command(name))
+            supervisor.add_process(name, run_command)
     ready = supervisor.wait_for(lambda: accepts_connections(settings), READY_SECONDS)
     if not supervisor.is_stopping:
         invitation_link = _invite_first_admin(settings) if ready else ""
@@ -201,7 +201,7 @@ def _start_valkey(supervisor: "Supervisor", settings: "Settings") -> "Valkey | N
         )
         return None
     supervisor.environment["INTAKE_REDIS_URL"] = valkey.url
-    supervisor.add("valkey", valkey.command)
+    supervisor.add_command("valkey", valkey.command)
     if not supervisor.wait_for(valkey.is_ready, READY_SECONDS) and not supervisor.is_stopping:
         supervisor.print_line("valkey", "does not answer yet: the clock does the work meanwhile")
     # Its port is chosen at each start: other commands find it by this file.

@@ -14,6 +14,12 @@ def is_under_supervisor() -> bool:
     return os.environ.get(SUPERVISOR_VARIABLE) == str(os.getppid())
 
 
+def end_with_parent() -> None:
+    """Ask Linux to send SIGTERM to this process when its parent ends; no effect elsewhere."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def end_with_supervisor() -> None:
     """Ask Linux to send SIGTERM to this process when its supervisor ends.
 
@@ -22,6 +28,6 @@ def end_with_supervisor() -> None:
     parent = os.environ.get(SUPERVISOR_VARIABLE, "")
     if not parent.isdigit() or sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     if os.getppid() != int(parent):  # it ended before we could ask
         raise SystemExit(0)

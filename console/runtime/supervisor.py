@@ -3,15 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import click
 
+from console.runtime.fork_server import ForkedProcess
 from console.runtime.parent_death import SUPERVISOR_VARIABLE
 from workflow.runtime.backoff import Backoff
 
@@ -31,6 +32,7 @@ COLOURS = (
 )
 
 
+RunningProcess = subprocess.Popen[bytes] | ForkedProcess
 EndCallback = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
 
 
@@ -43,9 +45,9 @@ class Child:
     """A process to keep running."""
 
     name: str
-    command: list[str]
+    start: Callable[[], RunningProcess]
     colour: str = "white"
-    process: subprocess.Popen[bytes] | None = None
+    process: RunningProcess | None = None
     started_at: float = 0.0
     failures: int = 0
     restart_at: float = 0.0
@@ -75,9 +77,16 @@ class Supervisor:
         self._signals = 0
         self._on_end = on_end
 
-    def add(self, name: str, command: list[str]) -> Child:
-        """Start a process and keep it running."""
-        child = Child(name, command, COLOURS[len(self._children) % len(COLOURS)])
+    def add_process(self, name: str, run_command: Callable[[str], None]) -> Child:
+        """Start the process `intake NAME`, which `run_command` runs, and keep it running."""
+        return self._add(name, lambda: ForkedProcess(name, self.environment, run_command))
+
+    def add_command(self, name: str, command: list[str]) -> Child:
+        """Start another program, and keep it running."""
+        return self._add(name, partial(self._start_command, command))
+
+    def _add(self, name: str, start: Callable[[], RunningProcess]) -> Child:
+        child = Child(name, start, COLOURS[len(self._children) % len(COLOURS)])
         self._children.append(child)
         self._start_child(child)
         return child
@@ -142,23 +151,26 @@ class Supervisor:
         del number, frame
         self._signals += 1
 
-    def _start_child(self, child: Child) -> None:
+    def _start_command(self, command: list[str]) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C reaches the supervisor only, which ends them in order.
-        child.process = subprocess.Popen(  # noqa: S603  # our own interpreter and modules
-            child.command,
+        return subprocess.Popen(  # noqa: S603  # a program of ours
+            command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def _start_child(self, child: Child) -> None:
+        child.process = child.start()
         child.started_at = time.monotonic()
         child.reader = threading.Thread(
             target=self._relay_output, args=(child, child.process), daemon=True
         )
         child.reader.start()
 
-    def _relay_output(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+    def _relay_output(self, child: Child, process: RunningProcess) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self.print_line(child.name, line.decode(errors="replace").rstrip(), child.colour)
@@ -168,7 +180,7 @@ class Supervisor:
         time.sleep(POLL_SECONDS)
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
-                self._schedule_restart(child, child.process.returncode)
+                self._schedule_restart(child, child.process.poll() or 0)
             elif (
                 child.process is None
                 and time.monotonic() >= child.restart_at
@@ -185,11 +197,6 @@ class Supervisor:
             "up", f"{child.name} ended ({how}); started again in {child.restart_delay:.0f} s", "red"
         )
         self._on_end(child.name, how)
-
-
-def build_command(name: str) -> list[str]:
-    """Return the command line of one of our own processes."""
-    return [sys.executable, "-m", "console.cli.main", name]
 
 
 def _is_alive(child: Child) -> bool:

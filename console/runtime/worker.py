@@ -70,6 +70,10 @@ class QuietWorker(SimpleWorker):
             log_job_description=False,
         )
 
+    def procline(self, message: str) -> None:
+        """Keep the title of the process, by which `ps` shows that it is our worker."""
+        del message
+
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Log the class and place of a job's error."""
         del job

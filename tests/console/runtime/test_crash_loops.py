@@ -74,7 +74,7 @@ def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
     """A real child that ends at once, restarted by the real supervisor, in the real database."""
     recorder = CrashRecorder(context.settings)
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
-    child = supervisor.add("folder", ENDS)
+    child = supervisor.add_command("folder", ENDS)
     other = open_context(context.settings, clock=make_clock())
     try:
 
@@ -97,7 +97,7 @@ def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
 def test_a_child_that_is_stopped_on_purpose_is_no_end(context: AppContext) -> None:
     recorder = CrashRecorder(context.settings)
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
-    supervisor.add("folder", [sys.executable, "-c", "import time; time.sleep(60)"])
+    supervisor.add_command("folder", [sys.executable, "-c", "import time; time.sleep(60)"])
     supervisor._count_signal(signal.SIGTERM, None)
     supervisor.stop()
     recorder.close()

@@ -85,7 +85,10 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Using the system that runs" in done.stdout
 
-    children = {c.cmdline()[-1]: c for c in psutil.Process(up.pid).children()}
+    children = {
+        " ".join(c.cmdline()).strip().removeprefix("intake "): c
+        for c in psutil.Process(up.pid).children(recursive=True)
+    }
     assert set(PROCESSES) - {"imap", "backfill"} <= set(children)
     server = next(c for c in children.values() if "valkey" in c.name())
     children["worker"].kill()
@@ -116,6 +119,24 @@ def test_children_do_not_survive_a_supervisor_that_was_killed(
     everyone = psutil.Process(up.pid).children(recursive=True)
     up.kill()
     wait(lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in everyone))
+
+
+def test_a_fork_server_that_was_killed_is_replaced_with_all_its_processes(
+    up: subprocess.Popen[bytes], environment: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "up.log"
+    wait(lambda: "support-intake is running" in log.read_text())
+    (server,) = (
+        child
+        for child in psutil.Process(up.pid).children()
+        if "multiprocessing.forkserver" in " ".join(child.cmdline())
+    )
+    server.kill()
+    wait(lambda: log.read_text().count("started again in 1 s") >= len(PROCESSES) - 2)
+    number = run_command(
+        environment, "ticket", "new", "--text", "hello", "--contact", "jo@acme.test"
+    ).stdout.strip()
+    wait(lambda: is_in_progress(home, int(number)))
 
 
 def test_a_port_in_use_is_named_with_its_setting_before_anything_starts(
