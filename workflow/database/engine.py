@@ -24,7 +24,8 @@ DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, NoConnection)
 WRITE_TIMEOUT_SECONDS = 12.0
 READ_TIMEOUT_SECONDS = 60.0  # for statements that count whole tables
 BUSY_TIMEOUT_SECONDS = 20  # how long a writer waits for the one writer that SQLite has at a time
-WRITER_PAUSE_SECONDS = 0.15  # SQLite's waiting writers ask again every tenth of a second
+TURN_SECONDS = 0.002  # until a waiting writer asks again; SQLite itself waits up to 0.1 s
+WRITER_PAUSE_SECONDS = 10 * TURN_SECONDS  # enough for each waiting writer to ask
 # The newest migration. A test compares it with the scripts, so that no command has to load Alembic.
 SCHEMA_VERSION = "0023"
 
@@ -125,7 +126,7 @@ def _create_engine(url: str) -> Engine:
 
 def _configure_sqlite(connection: Any, record: object) -> None:
     del record
-    connection.isolation_level = None  # _sqlite_begin begins the transactions
+    connection.isolation_level = None  # _begin_sqlite begins the transactions
     busy_timeout = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", busy_timeout):
         connection.execute(f"PRAGMA {pragma}")
@@ -135,7 +136,34 @@ def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that begins to write fails at once when another one wrote meanwhile; an
     # immediate one waits for its turn.
     mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    if mode == "IMMEDIATE":
+        _wait_for_turn(connection)
+    else:
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Begin a transaction that writes, as soon as no other one does.
+
+    SQLite's own waiting doubles its pauses up to a tenth of a second, so that a worker with short
+    pauses between its transactions would keep a listener waiting for seconds.
+    """
+    raw: Any = connection.connection.driver_connection
+    until = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    raw.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < until:
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(TURN_SECONDS)
+            else:
+                return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # its error is one of SQLAlchemy's
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
 
 
 def _handle_sqlite_error(context: ExceptionContext) -> None:
