@@ -44,10 +44,10 @@ chaos: $(VENV)/.test debian ## kill real processes for MINUTES=n on DATABASE=sql
 soak: $(VENV)/.test debian ## a steady load for MINUTES=n; memory of every process must stay flat
 	$(BIN)/python -m tests.acceptance.chaos --soak --minutes $(or $(MINUTES),30) --database $(or $(DATABASE),sqlite)
 
-bench: $(VENV)/.bench ## the benchmarks, one after the other
-	@for file in benchmarks/*.py; do \
-		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file" || exit 1; else echo "no benchmark yet"; fi; \
-	done
+bench: $(VENV)/.bench ## the benchmarks, one after the other, then one table of all figures
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || failed="$$failed $$file"; done; \
+	$(BIN)/python -m benchmarks.support.results; \
+	if [ -n "$$failed" ]; then echo "below their bounds:$$failed"; exit 1; fi
 
 pictures: $(VENV)/.test debian ## the pictures of the documents, into docs/images/
 	INTAKE_PICTURES=1 $(BIN)/pytest tests/acceptance/browser/test_pictures.py -n 0

@@ -31,6 +31,7 @@ from sqlalchemy import func, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import parsers
+from benchmarks.support.results import Figure, record
 from console.runtime.memory import collect_garbage_less_often
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.parser_pool import use_parser_pool
@@ -224,6 +225,19 @@ def show(found: dict[str, list[dict[str, float]]]) -> bool:
             f"{child:.0f}" if child else "",
         )
     Console().print(table)
+    record(
+        "excel",
+        [
+            Figure(
+                f"workbook of {ROWS} x {len(HEADINGS)}, {name}",
+                "openpyxl reading it",
+                rates[name] / base,
+                goal=0.8 if "PostgreSQL" in name else 1.0,
+            )
+            for name in found
+            if "tickets" in name
+        ],
+    )
     Console().print(
         f"{ROWS:,} rows of {len(HEADINGS)}; bounds: {LEAST:.0%} and {MOST_MB:.0f} MB a process"
     )

@@ -22,6 +22,7 @@ from rich.table import Table
 from sqlalchemy import event
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.support.results import Figure, record
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.parser_pool import use_parser_pool
 from ingest.processing.process import process_delivery, process_waiting
@@ -131,6 +132,7 @@ def open_databases(folder: Path) -> Iterator[dict[str, str]]:
 
 def main() -> None:
     log.disable()
+    figures: list[Figure] = []
     table = Table("database", "way", "mails/s", "ratio", "cpu ms", "statements", "commits")
     with tempfile.TemporaryDirectory() as folder, open_databases(Path(folder)) as databases:
         for name, url in databases.items():
@@ -145,7 +147,16 @@ def main() -> None:
                     f"{cost.statements:.1f}",
                     f"{cost.commits:.2f}",
                 )
+            figures += [
+                Figure(
+                    f"filing what waits, {name}", "one at a time", costs[1].rate / costs[0].rate
+                ),
+                Figure(
+                    f"statements a mail, {name}", "", costs[1].statements, "", 2, is_ceiling=True
+                ),
+            ]
     Console(width=100).print(table)
+    record("filing", figures)
 
 
 if __name__ == "__main__":

