@@ -116,7 +116,7 @@ class Segment:
             return ""
         self.is_laid_out = self.is_laid_out and not text_html.is_beyond_bounds(self.html)
         return (
-            text_html.html_to_text(self.html)
+            text_html.lay_out(self.html)
             if self.is_laid_out
             else text_html.strip_tags(self.html)
         )
@@ -159,6 +159,11 @@ class Segment:
             html_bounds.find_all_words(self.html or ""), self.plain or ""
         ):
             return frozenset()  # mostly so; no page has to be laid out for it
+        # Most of the others have words in a style sheet alone.
+        if html_bounds.is_extract_complete(self.html or "") and not words.find_words_only_in(
+            text_html.strip_tags(self.html or ""), self.plain or ""
+        ):
+            return frozenset()
         return words.find_words_only_in(self.html_text, self.plain or "")
 
     @property

@@ -109,8 +109,11 @@ def html_to_text(html: str) -> str:
 
     Without any, the words of its attributes; "" for HTML without those too.
     """
-    if is_beyond_bounds(html):
-        return strip_tags(html)
+    return strip_tags(html) if is_beyond_bounds(html) else lay_out(html)
+
+
+def lay_out(html: str) -> str:
+    """Return the visible text of HTML within the bounds, as `html_to_text` does."""
     tree = LexborHTMLParser(html)
     text = charsets.clean(node_to_text(tree.body or tree.root))
     if _may_hide_words(html):
@@ -127,9 +130,9 @@ def has_hidden_words(html: str) -> bool:
     `html_to_text` returns all words between its tags then.
     """
     return (
-        not is_beyond_bounds(html)
-        and _may_hide_words(html)
-        and html_to_text(html) == strip_tags(html)
+        _may_hide_words(html)
+        and not is_beyond_bounds(html)
+        and lay_out(html) == strip_tags(html)
     )
 
 

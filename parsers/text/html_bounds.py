@@ -67,6 +67,11 @@ _OPEN_QUOTE = re.compile(
     r"""(?<==)"""
     r"""(?:"[^"<>]*+>[^"<]*+(?:<|\Z)|'[^'<>]*+>[^'<]*+(?:<|\Z))"""
 )
+# Elements that show their content without reading tags in it (HTML §13.2.6).
+_RAW_TEXT = re.compile(
+    r"<(?:textarea|xmp|plaintext|iframe|noembed|noframes|noscript|listing|svg|math|select)",
+    re.IGNORECASE,
+)
 _COMMENT_END = re.compile(r"--!?>")
 _TAG_END = re.compile(r">")
 _GAPS = re.compile(r"\n\s*\n\s*")
@@ -159,6 +164,14 @@ def find_all_words(html: str) -> str:
     """
     between = _ANY_TAG.sub(" ", html)
     return unescape(between) if "&" in between else between
+
+
+def is_extract_complete(html: str) -> bool:
+    """Return whether `extract_text` has all words that are shown of HTML.
+
+    Within some elements what looks like a style or a comment is text.
+    """
+    return _RAW_TEXT.search(html) is None
 
 
 def has_unclosed_element(html: str) -> bool:

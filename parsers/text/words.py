@@ -6,14 +6,14 @@ import unicodedata
 # A run of word characters; in scripts without blanks each character is a word.
 _WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+_INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff]")
 
 
 def split_words(text: str) -> frozenset[str]:
     """Return the different words of a text."""
     if text.isascii():
         return frozenset(_ASCII_WORD.findall(text.lower()))
-    text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     return frozenset(_WORD.findall(text.casefold()))
 
 
