@@ -26,7 +26,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support import dovecot
-from tests.support.context import Woken, count_rows, make_call_arrival, run_in_threads
+from tests.support.context import RecordingNotifier, count_rows, make_call_arrival, run_in_threads
 from tests.support.processes import ROOT, Installation, until
 from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
@@ -58,7 +58,7 @@ def disk_context(disk: Path) -> Iterator[AppContext]:
         home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0
     )
     migrate(settings.database)
-    opened = open_context(settings, notifier=Woken())
+    opened = open_context(settings, notifier=RecordingNotifier())
     yield opened
     opened.close()
 
@@ -178,7 +178,7 @@ def test_files_opened_while_the_disk_was_read_only_are_opened_again_when_it_is_w
     )
     crash += "t.__exit__(None, None, None); os._exit(0)"
     subprocess.run([sys.executable, "-c", crash], cwd=ROOT, check=True)
-    context = open_context(Settings(home=disk, database_url=url), notifier=Woken())
+    context = open_context(Settings(home=disk, database_url=url), notifier=RecordingNotifier())
     with read_only(disk):
         for _ in range(3):
             with pytest.raises(REFUSED):

@@ -18,7 +18,7 @@ from parsers.item import Format, InboundItem, ParseError
 from tests.support.context import (
     ANN,
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     make_call_arrival,
     make_mail,
@@ -54,7 +54,7 @@ def raise_bug(raw: bytes, *_: object) -> list[InboundItem]:
 
 
 def test_what_accept_returned_is_stored_and_a_worker_is_woken(
-    any_context: AppContext, woken: Woken
+    any_context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     context = any_context
     arrival = make_call_arrival()
@@ -67,7 +67,7 @@ def test_what_accept_returned_is_stored_and_a_worker_is_woken(
     )
     assert context.blob_store.read(stored.content, stored.blob) == arrival.raw
     assert stored.received_at == context.clock()
-    assert woken == ["read"]
+    assert notified_queues == ["read"]
 
 
 def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) -> None:
@@ -201,22 +201,22 @@ def test_nothing_a_customer_wrote_lies_readable_on_the_disk(
 
 
 def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
-    context: AppContext, tmp_path: Path, woken: Woken
+    context: AppContext, tmp_path: Path, notified_queues: RecordingNotifier
 ) -> None:
     away = open_context(
         context.settings.model_copy(
             update={"database_url": f"sqlite:///{tmp_path}/no/such/folder/x.db"}
         ),
-        notifier=woken,
+        notifier=notified_queues,
     )
     with pytest.raises(SQLAlchemyError):
         Intake(away).accept(make_call_arrival())
     away.close()
-    assert woken == []
+    assert notified_queues == []
 
 
 def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
-    context: AppContext, woken: Woken
+    context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
     shared_intake, arrivals = Intake(context), [make_call_arrival() for _ in range(8)]
@@ -226,7 +226,7 @@ def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
     assert count_rows(context, Delivery) == count_rows(context, Receipt) == 0
-    assert woken == []
+    assert notified_queues == []
     for arrival in arrivals:
         shared_intake.accept(arrival)
     assert count_rows(context, Delivery) == 8

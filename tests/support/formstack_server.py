@@ -51,7 +51,7 @@ def compare_with_second(asked: str, sent: datetime) -> bool:
 
 
 @dataclass
-class Sent:
+class Submission:
     """A submission as Formstack keeps it."""
 
     number: str
@@ -67,7 +67,7 @@ class Formstack:
     url: str = ""
     token: str = "right"
     password: str = ""
-    forms: dict[str, list[Sent]] = field(default_factory=dict)
+    forms: dict[str, list[Submission]] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     later: Callable[[str, datetime], bool] = compare_as_text
     labels: bool = True  # whether a list has them
@@ -81,8 +81,8 @@ class Formstack:
 
     def send(
         self, number: str, at: datetime, message: str = "Please help", form: str = "77"
-    ) -> Sent:
-        sent = Sent(number, at, message)
+    ) -> Submission:
+        sent = Submission(number, at, message)
         self.forms.setdefault(form, []).append(sent)
         return sent
 
@@ -162,7 +162,12 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
         )
 
     def page(
-        form: str, since: str, number: str, size: str, order: str, shape: Callable[[Sent], Any]
+        form: str,
+        since: str,
+        number: str,
+        size: str,
+        order: str,
+        shape: Callable[[Submission], Any],
     ) -> Response:
         formstack.before()
         if form in formstack.forbidden:
@@ -187,7 +192,7 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
             {"submissions": listed, "total": len(found), "pages": -(-len(found) // step)}
         )
 
-    def answered(one: Sent) -> dict[str, Any]:
+    def answered(one: Submission) -> dict[str, Any]:
         answers = {n: {"field": n, "value": value} for n, (_, _, value) in FIELDS.items()}
         answers["12"]["value"], answers["15"]["value"] = one.email, one.message
         if formstack.labels:
@@ -195,7 +200,7 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
                 answers[n] |= {"label": label, "type": kind}
         return answers
 
-    def dated_answered(one: Sent) -> list[dict[str, Any]]:
+    def dated_answered(one: Submission) -> list[dict[str, Any]]:
         answers = [
             {
                 "field": int(n),
@@ -223,7 +228,7 @@ def make_json_answer(content: Any, status: int = 200, **headers: str) -> Respons
     return Response(json.dumps(content), status, {"Content-Type": "application/json", **headers})
 
 
-def build_webhook_body(one: Sent, form: str = "77") -> bytes:
+def build_webhook_body(one: Submission, form: str = "77") -> bytes:
     """Return what the webhook posts of a submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():

@@ -27,7 +27,7 @@ HELLO, FROM, TO = "EHLO clinic.example", "MAIL FROM:<a@clinic.example>", f"RCPT 
 MAIL = b"From: a@clinic.example\r\nSubject: claim\r\n\r\nhello\r\n"
 
 
-class Stored:
+class MemoryIntake:
     """An intake in memory: called as accept(), it numbers the deliveries from 1."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from ingest.intake import READ_QUEUE, Arrival, Intake, Transport
 from parsers.item import Address, Format
 from tests.support.context import (
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     make_call_arrival,
     make_mail,
@@ -297,18 +297,18 @@ def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(
         assert session.get_one(Heartbeat, "clock").at == clock()
 
 
-def test_a_sweep_drains_the_spool(context: AppContext, woken: Woken) -> None:
+def test_a_sweep_drains_the_spool(context: AppContext, notified_queues: RecordingNotifier) -> None:
     Spool(context.settings.home / SPOOL_FOLDER, context.sealer).store(make_call_arrival())
     sweep.sweep(context, redis_away=lambda: True)
     assert count_rows(context, Ticket) == 1
-    assert "read" in woken
+    assert "read" in notified_queues
 
 
 def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_path: Path) -> None:
     fast = context.settings.model_copy(
         update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001}
     )
-    away = open_context(fast, notifier=Woken())
+    away = open_context(fast, notifier=RecordingNotifier())
     stop, rounds = threading.Event(), list[int]()
 
     def redis_away() -> bool:

@@ -28,7 +28,7 @@ FULL_NAME = f"{NAME} {FAMILY}"
 
 
 @pytest.fixture(autouse=True)
-def logged() -> None:
+def json_log() -> None:
     """The log as a process has it."""
     runtime_log.configure("test", as_json=True)
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from tests.acceptance.browser import awkward_data, fortnight
 from tests.acceptance.browser.browser import BrowserUser, serve
-from tests.support.context import HandClock, Woken
+from tests.support.context import HandClock, RecordingNotifier
 from tests.support.signed_in_client import build_app, sign_in_at_desk
 from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
@@ -112,7 +112,7 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
         fallback_supervisor="Marcus Webb",
         mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),),
     )
-    app_context = open_context(settings, notifier=Woken(), clock=(clock := HandClock()))
+    app_context = open_context(settings, notifier=RecordingNotifier(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(app_context, clock)) | vars(awkward_data.add(app_context, clock))
     cookie = sign_in_at_desk(app_context, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None

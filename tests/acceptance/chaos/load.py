@@ -25,7 +25,7 @@ import httpx
 import openpyxl
 
 from tests.support.dovecot import Dovecot
-from tests.support.formstack_server import Formstack, Sent, build_webhook_body
+from tests.support.formstack_server import Formstack, Submission, build_webhook_body
 
 KEY = "chaos"
 USER = "desk"
@@ -146,7 +146,7 @@ class Load:
         without_webhook = is_form_known and random.random() < 0.2  # noqa: S311
         marker = self._make_marker("backfill" if without_webhook else "formstack")
         number = str(random.randrange(10**9, 10**10))  # noqa: S311
-        sent = Sent(number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example")
+        sent = Submission(number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example")
         self.formstack.forms.setdefault(FORM, []).append(sent)
         if without_webhook:  # only the backfill brings it
             self._acknowledge(marker, "backfill")

@@ -25,7 +25,7 @@ from parsers.crm_export.table import FORMULA_STARTS, escape_formula, unescape_fo
 from tests.support.command import Intake
 from tests.support.context import (
     HandClock,
-    Woken,
+    RecordingNotifier,
     complete,
     create_staff,
     make_mail,
@@ -53,7 +53,7 @@ def other_context(tmp_path: Path, clock: HandClock) -> Iterator[AppContext]:
     """A second installation, with its own key."""
     settings = Settings(home=tmp_path / "other")
     migrate(settings.database)
-    opened = open_context(settings, notifier=Woken(), clock=clock)
+    opened = open_context(settings, notifier=RecordingNotifier(), clock=clock)
     yield opened
     opened.close()
 

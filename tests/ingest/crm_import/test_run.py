@@ -324,7 +324,7 @@ def test_what_is_imported_again_adds_only_what_is_new(any_context: AppContext) -
     assert count_rows(context, Contact) == count_rows(context, Company) == 1
 
 
-class Killed(BaseException):
+class SimulatedKill(BaseException):
     """Stands for a kill in the middle of an import."""
 
 
@@ -333,9 +333,9 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_context: AppC
 
     def kill(done: int, _of: int) -> None:
         if done == 200:
-            raise Killed
+            raise SimulatedKill
 
-    with pytest.raises(Killed):
+    with pytest.raises(SimulatedKill):
         run_import(context, make_request(write_csv(rows)), by="Olga", step=kill)
     assert len(list_tickets(context)) == 200
     report = import_rows(context, rows)

@@ -70,7 +70,7 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-class Armed(Intake):
+class FaultyIntake(Intake):
     """The real intake with a fault of ours for arrivals that hold the poison.
 
     In the middle of the shared commit.
@@ -127,7 +127,7 @@ def send(listener: Listener, transport: Transport, text: bytes) -> int:
 def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
     any_context: AppContext, transport: Transport, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armed = Armed(any_context, fault, monkeypatch)
+    armed = FaultyIntake(any_context, fault, monkeypatch)
     with run_listener(any_context, armed.accept) as listener, capture_logs() as lines:
         assert send(listener, transport, POISON) == 451
         assert send(listener, transport, b"another") == 250
@@ -241,7 +241,7 @@ def make_form(number: int, **more: str) -> bytes:
 def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored(
     context: AppContext, post: Callable[..., Any], fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armed = Armed(context, fault, monkeypatch)
+    armed = FaultyIntake(context, fault, monkeypatch)
     send_form = post(context, armed)
     poison = make_form(1) + b"&Message=" + POISON
     assert send_form(poison) == 202, "it is kept in the spool"
@@ -265,7 +265,7 @@ def test_what_cannot_be_drained_holds_up_nothing_behind_it(
     context: AppContext, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     armed, waiting = (
-        Armed(context, fault, monkeypatch),
+        FaultyIntake(context, fault, monkeypatch),
         Spool(context.settings.home / SPOOL_FOLDER, context.sealer),
     )
     for raw in (make_form(1), POISON, make_form(2)):

@@ -20,7 +20,13 @@ from ingest.processing.process import process_delivery, process_waiting
 from parsers.item import Format, ParseError
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import preview
-from tests.support.context import HandClock, Woken, count_rows, make_call_arrival, run_in_threads
+from tests.support.context import (
+    HandClock,
+    RecordingNotifier,
+    count_rows,
+    make_call_arrival,
+    run_in_threads,
+)
 from tests.support.workbooks import build_book, build_hoarding_book
 from workflow.context import AppContext
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
@@ -300,7 +306,7 @@ def process_until(context: AppContext, holds: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("seconds", [3600])
 def test_an_item_that_never_ends_holds_up_nobody(
-    context: AppContext, poison: None, clock: HandClock, woken: Woken
+    context: AppContext, poison: None, clock: HandClock, notified_queues: RecordingNotifier
 ) -> None:
     del poison
     number = arrive(context, make_mail("poison: sleep"))
@@ -309,7 +315,9 @@ def test_an_item_that_never_ends_holds_up_nobody(
     assert not is_settled(context, number)
     end_busy_parsers()
     until(lambda: is_settled(context, number))
-    until(lambda: woken.count("read") > 9)  # one an arrival, and one because a parser is free again
+    until(
+        lambda: notified_queues.count("read") > 9
+    )  # one an arrival, and one because a parser is free again
     clock.turn(seconds=30)
     arrive(context, make_mail())
     process_until(context, lambda: count_rows(context, Ticket) == 9)

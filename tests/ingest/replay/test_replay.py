@@ -32,7 +32,7 @@ from tests.support.context import (
     ANN,
     START,
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     create_company,
     create_staff,
@@ -243,7 +243,7 @@ def test_several_are_dismissed_with_one_reason_all_or_none(
 
 
 def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
-    any_context: AppContext, reads: Reads, woken: Woken
+    any_context: AppContext, reads: Reads, notified_queues: RecordingNotifier
 ) -> None:
     context = any_context
     known, more, reply = make_row("known"), make_row("more"), make_row("reply", thread_id="t1")
@@ -253,7 +253,7 @@ def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
     number = process_raw(context)
     threaded = make_row("more", thread_id="t2"), make_row("and more", thread_id="t2")
     reads(known, more, replace(more, text="other"), reply, *threaded)
-    before, woken[:] = dump_tables(context), []
+    before, notified_queues[:] = dump_tables(context), []
     tried = try_replay(context, number)
     assert (tried.filed_count, tried.remaining) == (0, 6)
     assert tried.outcomes == [
@@ -267,7 +267,7 @@ def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
         ),  # on the ticket of the one before it, which has no number yet
     ]
     assert dump_tables(context) == before
-    assert woken == []
+    assert notified_queues == []
 
 
 def test_a_trial_shows_why_it_still_cannot_be_read(context: AppContext, reads: Reads) -> None:
@@ -720,7 +720,7 @@ def test_two_of_one_delivery_that_read_the_same_now_both_stay(
 
 
 def test_a_row_that_was_not_found_then_opens_its_ticket_now(
-    any_context: AppContext, reads: Reads, woken: Woken
+    any_context: AppContext, reads: Reads, notified_queues: RecordingNotifier
 ) -> None:
     context = any_context
     items = [make_row(t) for t in "abc"]
@@ -729,12 +729,12 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
     reads(
         items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2]
     )
-    before, woken[:] = dump_tables(context), []
+    before, notified_queues[:] = dump_tables(context), []
     shown = preview_replay(context, number)
     assert summarize(shown) == [("received", [])]
     assert not (context.settings.home / "blobs").exists()
     assert shown.outcomes == [ReplayOutcome(Outcome.OPENED)]
-    assert (dump_tables(context), woken) == (before, [])
+    assert (dump_tables(context), notified_queues) == (before, [])
     [became] = replay_delivery(context, number).outcomes
     assert (became.outcome, load_ticket(context, became.ticket_id or 0).messages[0].text) == (
         Outcome.OPENED,
@@ -746,15 +746,15 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
 
 
 def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
-    context: AppContext, reads: Reads, woken: Woken
+    context: AppContext, reads: Reads, notified_queues: RecordingNotifier
 ) -> None:
     reads(make_row("a"))
     number = process_raw(context)
     reads(make_row("a", external_id=load_message(context).message_id), make_row("b", sender=ANN))
-    woken[:] = []
+    notified_queues[:] = []
     replay_delivery(context, number)
     assert count_rows(context, OutgoingMail, OutgoingMail.to == ANN.email) == 1
-    assert woken == ["send"]
+    assert notified_queues == ["send"]
 
 
 def test_a_row_that_is_not_found_now_is_reported_and_stays(

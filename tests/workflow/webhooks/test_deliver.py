@@ -21,7 +21,7 @@ from sqlalchemy import delete, select, update
 
 from tests.support.context import (
     HandClock,
-    Woken,
+    RecordingNotifier,
     complete,
     create_staff,
     deliver,
@@ -133,11 +133,11 @@ def get_webhook(context: AppContext) -> Webhook:
 
 
 def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
-    any_context: AppContext, receiver: Receiver, woken: Woken
+    any_context: AppContext, receiver: Receiver, notified_queues: RecordingNotifier
 ) -> None:
     _, secret = add_webhook(any_context, receiver.url)
     deliver(any_context, make_mail(WORDS, subject=WORDS))
-    assert "hook" in woken
+    assert "hook" in notified_queues
     with any_context.store.transaction() as session:
         olga = create_staff(session, "Olga")
         any_context.desk.assign(

@@ -25,7 +25,7 @@ from parsers.item import Format
 from tests.support.context import (
     START,
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     create_company,
     create_staff,
@@ -386,7 +386,9 @@ def test_reading_again_is_shown_before_it_is_done(any_context: AppContext) -> No
     assert f'<a href="/tickets/{number}">#{number}</a>' in page
 
 
-def test_all_failed_ones_are_read_by_the_workers(any_context: AppContext, woken: Woken) -> None:
+def test_all_failed_ones_are_read_by_the_workers(
+    any_context: AppContext, notified_queues: RecordingNotifier
+) -> None:
     for n in range(12):
         arrive(any_context, JUNK + str(n).encode())
     arrive(any_context, build_book(HEADER, ROW))
@@ -396,9 +398,9 @@ def test_all_failed_ones_are_read_by_the_workers(any_context: AppContext, woken:
     shown = desk.post("/operations/deliveries/look", {"all": "1"}).text
     assert "and 3 more deliveries, not shown here" in shown
     assert "Read all 13 again" in shown
-    woken.clear()
+    notified_queues.clear()
     desk.post("/operations/deliveries/replay", {"all": "1"})
-    assert woken == ["read"]
+    assert notified_queues == ["read"]
     assert count_rows(any_context, Delivery, Delivery.state == DeliveryState.PENDING) == 13
     process_waiting(any_context)
     assert count_rows(any_context, Delivery, Delivery.state == DeliveryState.FAILED) == 12
@@ -550,7 +552,7 @@ def add_outgoing_mail(context: AppContext, number: int, **values: object) -> Non
 
 
 def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
-    any_context: AppContext, woken: Woken
+    any_context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     now = any_context.clock()
     open_ticket(any_context)
@@ -575,12 +577,12 @@ def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
     assert "in 20 min" in page
     for path in ("/operations/outbox/1/retry", "/operations/outbox/retry"):
         add_outgoing_mail(any_context, 1, not_before=now + timedelta(minutes=20))
-        woken.clear()
+        notified_queues.clear()
         desk.post(path)
         with any_context.store.read_only() as session:
             mail_ = session.get_one(OutgoingMail, 1)
             assert (mail_.not_before, mail_.attempts, mail_.state) == (now, 5, OutboxState.WAITING)
-        assert woken == ["send"]
+        assert notified_queues == ["send"]
     assert list_actions(any_context, "mail retried") == [("Ann Lee", "outbox")]
 
 

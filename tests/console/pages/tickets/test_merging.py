@@ -139,7 +139,7 @@ def test_undo_on_the_page_puts_both_back(context: AppContext, desk: Desk) -> Non
 
 
 @pytest.fixture
-def merged(context: AppContext) -> int:
+def merged_ticket(context: AppContext) -> int:
     """A ticket with contacts of two companies."""
     number, into = open_two_tickets(context)
     with context.store.transaction() as session:
@@ -151,12 +151,12 @@ def merged(context: AppContext) -> int:
 
 
 def test_the_answer_page_ticks_one_company_and_asks_before_both(
-    context: AppContext, desk: Desk, merged: int
+    context: AppContext, desk: Desk, merged_ticket: int
 ) -> None:
-    given: dict[str, Any] = answer_form(desk, merged) | {"text": "It is done."}
+    given: dict[str, Any] = answer_form(desk, merged_ticket) | {"text": "It is done."}
     assert given["to"] == [IDA.email]
-    assert THEIRS in desk.get(f"/tickets/{merged}/answer").text
-    asked = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email])
+    assert THEIRS in desk.get(f"/tickets/{merged_ticket}/answer").text
+    asked = answer_do(desk, merged_ticket, "send", given, to=[IDA.email, TOM.email])
     assert asked.status_code == 409
     assert "Not sent yet: it goes to two customers" in asked.text
     assert list_recipients(context, Template.ANSWER) == []
@@ -164,42 +164,50 @@ def test_the_answer_page_ticks_one_company_and_asks_before_both(
     assert confirmed
     more = {"across_companies": confirmed[1]}
     changed = answer_do(
-        desk, merged, "send", given, to=[IDA.email, TOM.email], cc="kim@meadow.example", **more
+        desk,
+        merged_ticket,
+        "send",
+        given,
+        to=[IDA.email, TOM.email],
+        cc="kim@meadow.example",
+        **more,
     )
     assert changed.status_code == 409  # the confirmation was for other people
-    done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
+    done = answer_do(desk, merged_ticket, "send", given, to=[IDA.email, TOM.email], **more)
     assert done.status_code == 302
     assert list_recipients(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 
 def test_the_answer_page_asks_about_patient_data_and_companies_at_once(
-    context: AppContext, desk: Desk, merged: int
+    context: AppContext, desk: Desk, merged_ticket: int
 ) -> None:
-    given: dict[str, Any] = answer_form(desk, merged) | {"text": "DOB 04/12/1961"}
+    given: dict[str, Any] = answer_form(desk, merged_ticket) | {"text": "DOB 04/12/1961"}
     given["to"] = [IDA.email, TOM.email]
-    asked = answer_do(desk, merged, "send", given)
+    asked = answer_do(desk, merged_ticket, "send", given)
     assert asked.status_code == 409
     names = ("agreed", ACROSS)
     found = {name: re.search(rf'name="{name}" value="(\w+)"', asked.text) for name in names}
     confirmed = {name: match[1] for name, match in found.items() if match}
     assert set(confirmed) == set(names)
     for name in names:  # one of the two answers is not enough
-        one = answer_do(desk, merged, "send", given, **{name: confirmed[name]})
+        one = answer_do(desk, merged_ticket, "send", given, **{name: confirmed[name]})
         assert one.status_code == 409
         assert f'name="{name}"' not in one.text  # and is not asked for again
     assert list_recipients(context, Template.ANSWER) == []
-    assert answer_do(desk, merged, "send", given, **confirmed).status_code == 302
+    assert answer_do(desk, merged_ticket, "send", given, **confirmed).status_code == 302
     assert list_recipients(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 
 def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(
-    context: AppContext, program: Program, merged: int
+    context: AppContext, program: Program, merged_ticket: int
 ) -> None:
-    program.post(f"/tickets/{merged}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
+    program.post(f"/tickets/{merged_ticket}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
     assert list_recipients(context, Template.RECAP) == []
-    program.post(f"/tickets/{merged}/recap", {"text": "Done."})
+    program.post(f"/tickets/{merged_ticket}/recap", {"text": "Done."})
     assert list_recipients(context, Template.RECAP) == [IDA.email]
-    program.post(f"/tickets/{merged}/recap", {"text": "Done again.", "across_companies": True})
+    program.post(
+        f"/tickets/{merged_ticket}/recap", {"text": "Done again.", "across_companies": True}
+    )
     assert list_recipients(context, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
 
 
