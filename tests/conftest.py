@@ -226,13 +226,13 @@ def context(
     settings: Settings, sqlite_url: str, notified_queues: RecordingNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """An open context on SQLite: hand-turned clock, recording notifier, .eml files for mail."""
-    opened = open_context(
+    app_context = open_context(
         settings.model_copy(update={"database_url": sqlite_url}),
         notifier=notified_queues,
         clock=clock,
     )
-    yield opened
-    opened.close()
+    yield app_context
+    app_context.close()
 
 
 @pytest.fixture
@@ -243,13 +243,13 @@ def any_context(
 
     For what the database decides, such as races and bounds.
     """
-    opened = open_context(
+    app_context = open_context(
         settings.model_copy(update={"database_url": database_url}),
         notifier=notified_queues,
         clock=clock,
     )
-    yield opened
-    opened.close()
+    yield app_context
+    app_context.close()
 
 
 @pytest.fixture
@@ -257,13 +257,13 @@ def postgres_context(
     settings: Settings, postgres_url: str, notified_queues: RecordingNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """The same on PostgreSQL only: for transactions that overlap, which SQLite does not have."""
-    opened = open_context(
+    app_context = open_context(
         settings.model_copy(update={"database_url": postgres_url}),
         notifier=notified_queues,
         clock=clock,
     )
-    yield opened
-    opened.close()
+    yield app_context
+    app_context.close()
 
 
 @pytest.fixture

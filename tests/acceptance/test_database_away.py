@@ -371,9 +371,11 @@ def test_a_database_that_goes_away_while_a_bad_arrival_is_isolated_is_asked_only
         raise OperationalError("", {}, Exception()) if len(batch) == 1 else ValueError
 
     monkeypatch.setattr(accepting, "_commit_together", away)
-    queued = [intake._PendingArrival(make_call_arrival(), context.blob_store) for _ in range(5)]
-    accepting._queue.extend(queued)
+    queued_arrivals = [
+        intake._PendingArrival(make_call_arrival(), context.blob_store) for _ in range(5)
+    ]
+    accepting._queue.extend(queued_arrivals)
     with pytest.raises(OperationalError):
         accepting.accept(make_call_arrival())
     assert tries == [6, 1]
-    assert all(pending.is_done and pending.error for pending in queued)
+    assert all(pending.is_done and pending.error for pending in queued_arrivals)

@@ -108,24 +108,24 @@ def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
     assert intake.accept(make_call_arrival())
     rubbish = fill(disk)
     arrivals = [make_large_arrival(), *(make_call_arrival("x" * 20_000) for _ in range(20))]
-    refused = []
+    refused_arrivals = []
     for arrival in arrivals:
         try:
             intake.accept(arrival)
         except REFUSED:
-            refused.append(arrival)
-    assert make_large_arrival().raw in {a.raw for a in refused}
-    assert len(refused) > 10
+            refused_arrivals.append(arrival)
+    assert make_large_arrival().raw in {a.raw for a in refused_arrivals}
+    assert len(refused_arrivals) > 10
     with pytest.raises(OSError, match=r"."):
         spool.store(make_call_arrival("z" * 100_000))  # then the webhook says 503
     before = count_rows(disk_context, Delivery)
     rubbish.unlink()
-    for arrival in refused:
+    for arrival in refused_arrivals:
         assert intake.accept(arrival)
     assert (
         count_rows(disk_context, Delivery)
         == count_rows(disk_context, Receipt)
-        == before + len(refused)
+        == before + len(refused_arrivals)
     )
     spool.store(make_call_arrival())
     assert drain(disk_context) == 1
@@ -219,7 +219,7 @@ def test_channels_on_a_full_disk_answer_try_again_and_work_afterwards_without_a_
         installation.process("webhooks", opens=installation.webhook),
     ):
         assert (installation.send_mail(), installation.post_form()) == (250, 202)
-        acknowledged, rubbish = 2, fill(disk)
+        acknowledged_count, rubbish = 2, fill(disk)
         answers = []
         for _ in range(12):  # the first few find room in the pages that SQLite has already
             answers += [installation.send_mail("x" * 50_000), installation.post_form("x" * 50_000)]
@@ -227,15 +227,15 @@ def test_channels_on_a_full_disk_answer_try_again_and_work_afterwards_without_a_
         assert set(answers[-4:]) == {451, 503}
         status, health = installation.get_health()
         assert (status, health["spool"]) == (200, False)
-        acknowledged += answers.count(250) + answers.count(202)
+        acknowledged_count += answers.count(250) + answers.count(202)
         rubbish.unlink()
         assert (installation.send_mail(), installation.post_form()) == (250, 202)
-        acknowledged += 2
+        acknowledged_count += 2
         until(lambda: installation.get_health()[1]["spooled"] == 0)
         assert installation.get_health()[1]["spool"]
     store = Store(f"sqlite:///{installation.home / 'intake.db'}")
     with store.read_only() as session:
-        assert session.scalar(select(func.count()).select_from(Delivery)) == acknowledged
+        assert session.scalar(select(func.count()).select_from(Delivery)) == acknowledged_count
     store.close()
 
 

@@ -136,13 +136,13 @@ def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) 
     call = partial(phone_call.compose, company="", name="Jo", email=email, text="Claim 7 is denied")
     with context.store.transaction() as session:
         raw = call(call_id=f"call-{n}")
-        opened = file_call(context, session, raw)
-        repeated = file_call(context, session, raw)
-        assert repeated.outcome is Outcome.DUPLICATE
+        filing = file_call(context, session, raw)
+        duplicate = file_call(context, session, raw)
+        assert duplicate.outcome is Outcome.DUPLICATE
         other = file_call(context, session, call(call_id=f"other-{n}", text="Claim 8 is denied"))
-        assert opened.ticket_id is not None
+        assert filing.ticket_id is not None
         assert other.ticket_id is not None
-        number, other_number, delivery = opened.ticket_id, other.ticket_id, repeated.delivery_id
+        number, other_number, delivery = filing.ticket_id, other.ticket_id, duplicate.delivery_id
         ticket = session.get_one(Ticket, number)
         ticket.caveats = [CAVEAT]
         tasks = [
@@ -512,14 +512,14 @@ def read_answer(world: World, it: PreparedTicket, actor: str, refusal: str | Non
             for row in rows
             if row.ticket_id is not None
         ]
-        found = undo.find_undo(session, it.number, actor, world.context.clock())
+        undo_offer = undo.find_undo(session, it.number, actor, world.context.clock())
         return Answer(
             allowed=refusal is None,
             refusal=blank_numbers(refusal or ""),
             ticket=read_state(session, it.number),
             other=read_state(session, it.other),
             audit=audit,
-            undo=blank_numbers(found.words) if found else None,
+            undo=blank_numbers(undo_offer.words) if undo_offer else None,
         )
 
 
@@ -586,15 +586,15 @@ def compare(world: World, case: Case, situation: str, owner: str, actor: str) ->
     (first, expected), *others = answers.items()
     where = f"{case.command.__name__}, {situation}, {actor} on a ticket of {owner}"
     for name, answer in others:
-        told = f"{where}: {first} and {name}"
-        assert answer.allowed == expected.allowed, f"{told}: {expected.refusal or answer.refusal}"
+        label = f"{where}: {first} and {name}"
+        assert answer.allowed == expected.allowed, f"{label}: {expected.refusal or answer.refusal}"
         if expected.refusal and answer.refusal:  # then how to go on, in the caller's own words
             shorter, longer = sorted((expected.refusal, answer.refusal), key=len)
-            assert longer.startswith(shorter.removesuffix(".")), told
-        assert answer.ticket == expected.ticket, told
-        assert answer.other == expected.other, told
-        assert answer.audit == expected.audit, told
-        assert answer.undo == expected.undo, told
+            assert longer.startswith(shorter.removesuffix(".")), label
+        assert answer.ticket == expected.ticket, label
+        assert answer.other == expected.other, label
+        assert answer.audit == expected.audit, label
+        assert answer.undo == expected.undo, label
 
 
 NAMES = [f"{n}-{case.command.__name__}" for n, case in enumerate(CASES)]
@@ -617,12 +617,12 @@ def test_the_page_shows_the_buttons_that_its_commands_allow(world: World) -> Non
     for situation in SITUATIONS:
         it = prepare(world, situation, OWNER, CASES[0], OWNER)
         page = world.desks[OWNER].get(f"/tickets/{it.number}").text
-        shown = set(re.findall(rf"/tickets/{it.number}/do/([\w-]+)", page))
+        buttons = set(re.findall(rf"/tickets/{it.number}/do/([\w-]+)", page))
         with world.context.store.read_only() as session:
             status = session.get_one(Ticket, it.number).status
         allowed = {name for name, button in BUTTONS.items() if status in button.kind.statuses}
-        assert shown <= allowed, situation
-        assert shown & depends_on_status == allowed & depends_on_status, situation
+        assert buttons <= allowed, situation
+        assert buttons & depends_on_status == allowed & depends_on_status, situation
         assert "/do/" not in world.desks["Otto Auditor"].get(f"/tickets/{it.number}").text
 
 

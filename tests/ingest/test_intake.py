@@ -59,14 +59,14 @@ def test_what_accept_returned_is_stored_and_a_worker_is_woken(
     context = any_context
     arrival = make_call_arrival()
     number = Intake(context).accept(arrival)
-    stored = load_delivery(context, number)
-    assert (stored.state, stored.transport, stored.size) == (
+    delivery = load_delivery(context, number)
+    assert (delivery.state, delivery.transport, delivery.size) == (
         DeliveryState.PENDING,
         "console",
         len(arrival.raw),
     )
-    assert context.blob_store.read(stored.content, stored.blob) == arrival.raw
-    assert stored.received_at == context.clock()
+    assert context.blob_store.read(delivery.content, delivery.blob) == arrival.raw
+    assert delivery.received_at == context.clock()
     assert notified_queues == ["read"]
 
 
@@ -145,10 +145,10 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
         transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()}
     )
     arrivals = [make_call_arrival(), bad, make_call_arrival(), make_call_arrival()]
-    queued = Barrier(len(arrivals) + 1)
+    queue_barrier = Barrier(len(arrivals) + 1)
 
     def work(one: Arrival) -> None:
-        queued.wait(30)
+        queue_barrier.wait(30)
         numbers.append(shared_intake.accept(one))
 
     with_errors: list[BaseException] = []
@@ -159,7 +159,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
     with shared_intake._committing:
         runner = Thread(target=all_at_once)
         runner.start()
-        queued.wait(30)
+        queue_barrier.wait(30)
         while len(shared_intake._queue) < len(arrivals):
             pass
     runner.join(30)
@@ -173,12 +173,12 @@ def test_bytes_of_any_size_come_back_as_they_were_and_large_ones_lie_outside_the
     context: AppContext, size: int
 ) -> None:
     raw = bytes(i % 251 for i in range(size))
-    stored = load_delivery(
+    delivery = load_delivery(
         context,
         Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)),
     )
-    assert context.blob_store.read(stored.content, stored.blob) == raw
-    assert (stored.content is None) == (size > context.settings.inline_limit)
+    assert context.blob_store.read(delivery.content, delivery.blob) == raw
+    assert (delivery.content is None) == (size > context.settings.inline_limit)
 
 
 def test_nothing_a_customer_wrote_lies_readable_on_the_disk(

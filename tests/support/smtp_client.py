@@ -61,13 +61,17 @@ class Client:
     """
 
     def __init__(
-        self, listener: Listener, transport: Transport = Transport.SMTP, *, greeted: bool = True
+        self,
+        listener: Listener,
+        transport: Transport = Transport.SMTP,
+        *,
+        expect_greeting: bool = True,
     ) -> None:
         self.socket = socket.create_connection(
             ("127.0.0.1", listener.ports[transport]), REPLY_SECONDS
         )
         self._buffer = b""
-        self.greeting = self.reply() if greeted else ""
+        self.greeting = self.reply() if expect_greeting else ""
 
     def __enter__(self) -> Self:
         return self

@@ -87,13 +87,13 @@ class BusyDesk:
 def _save_form(app_context: AppContext) -> str:
     """Save a form that an admin sent when their session had ended; return its key."""
     fields = (("text", f"{awkward_data.SCRIPT} {awkward_data.LONG}"), ("seen", "1"))
-    filled = FormContent("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
+    content = FormContent("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
     with app_context.store.transaction() as session:
         account = session.scalars(
             select(Account.id).where(Account.email == "ann@pmb.example")
         ).one()
         key = saved_forms.save_form(
-            session, app_context.sealer, account, filled, app_context.clock()
+            session, app_context.sealer, account, content, app_context.clock()
         )
     assert key is not None
     return key

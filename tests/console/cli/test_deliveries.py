@@ -176,11 +176,11 @@ def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
         session.get_one(Delivery, failed_delivery).received_at -= timedelta(
             days=3, hours=4, minutes=30
         )
-    found = json.loads(intake("deliveries", "--state", "failed", "--json").stdout)
-    assert [d["id"] for d in found] == [1, 2]
-    assert "mapping needed" in found[0]["reason"]
-    assert 0 <= found[0]["age_seconds"] - (3 * 86400 + 4 * 3600 + 1800) < 60
-    assert 0 <= found[1]["age_seconds"] < 60
+    deliveries = json.loads(intake("deliveries", "--state", "failed", "--json").stdout)
+    assert [d["id"] for d in deliveries] == [1, 2]
+    assert "mapping needed" in deliveries[0]["reason"]
+    assert 0 <= deliveries[0]["age_seconds"] - (3 * 86400 + 4 * 3600 + 1800) < 60
+    assert 0 <= deliveries[1]["age_seconds"] < 60
     shown = intake("deliveries", "--state", "failed").stdout
     assert "3 d 4 h" in shown
     assert "mapping needed" in shown
@@ -270,16 +270,16 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
     intake_module.Intake(at_home).accept(arrival)
     intake("deliver", "mail", mail)
     process_waiting(at_home)
-    found = json.loads(intake("delivery", 1, "--json").stdout)
-    assert [(r["transport"], r["repeated"], r["reference"]) for r in found["receipts"]] == [
+    delivery = json.loads(intake("delivery", 1, "--json").stdout)
+    assert [(r["transport"], r["repeated"], r["reference"]) for r in delivery["receipts"]] == [
         ("imap", False, "support@mx/INBOX;7;12"),
         ("pipe", True, ""),
     ]
-    assert found["filings"] == [
+    assert delivery["filings"] == [
         {"item": 1, "outcome": "opened", "ticket": 1, "message": 1, "reason": ""}
     ]
-    assert found["envelope"]["rcpt_to"] == ["a@localhost", "b@localhost"]
-    shown = intake("delivery", 1).stdout
+    assert delivery["envelope"]["rcpt_to"] == ["a@localhost", "b@localhost"]
+    output = intake("delivery", 1).stdout
     for words in (
         "processed",
         "support@mx/INBOX;7;12",
@@ -288,7 +288,7 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
         "a@localhost, b@localhost",
         "\ufffd[2J",
     ):
-        assert words in shown
+        assert words in output
     assert "no delivery 9" in intake("delivery", 9, code=1).stderr
 
 
@@ -342,12 +342,12 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
     intake: Intake, past: int
 ) -> None:
     for way in ([], ["--dry-run"], ["--dry-run", "--yes"]):
-        shown = intake("replay", past, *way)
-        assert "1: 1 of 1 items would change" in shown.stdout
-        assert "message 1 on ticket 1" in shown.stdout
+        result = intake("replay", past, *way)
+        assert "1: 1 of 1 items would change" in result.stdout
+        assert "message 1 on ticket 1" in result.stdout
         for line in ("- Cl?im", "+ Claim", "- H?llo", "+ Hello", "- \ufffd[2J"):
-            assert line in shown.stdout
-        assert "--yes" in shown.stderr
+            assert line in result.stdout
+        assert "--yes" in result.stderr
         assert get_text(intake).startswith("H?llo")
     changed = intake("replay", past, "--yes").stdout
     assert "1: 1 of 1 items read again" in changed
@@ -421,16 +421,16 @@ def run_on_terminal(*args: str, answer: bytes = b"") -> str:
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
         os.close(theirs)
         os.write(ours, answer)
-        shown = b""
+        output = b""
         while True:
             try:
                 part = os.read(ours, 65536)
             except OSError:  # the other side has closed
                 break
-            shown += part
+            output += part
         assert process.wait(30) == 0
     os.close(ours)
-    return shown.decode()
+    return output.decode()
 
 
 def test_many_past_ones_are_chosen_by_what_they_are(
@@ -442,12 +442,12 @@ def test_many_past_ones_are_chosen_by_what_they_are(
     intake("deliver", "mail", other)
     intake("ticket", "new", "--text", "hello")
     process_waiting(at_home)
-    shown = intake("replay", "--format", "mail").stdout
-    assert shown.startswith("1: 1 of 1 items would change")
-    assert "3: " not in shown  # of which there is nothing to say
+    output = intake("replay", "--format", "mail").stdout
+    assert output.startswith("1: 1 of 1 items would change")
+    assert "3: " not in output  # of which there is nothing to say
     assert (
         "2 deliveries: 0 done, 1 would change, 0 cannot be read, of 1 nothing would change."
-        in shown
+        in output
     )
     assert [
         line["delivery"]
@@ -467,12 +467,12 @@ def test_a_new_item_is_shown_by_what_it_says(
     intake("deliver", "secure-message", path)
     with use_parser(Format.SECURE_MESSAGE, parsers.parse(Format.SECURE_MESSAGE, TABLE)[0]):
         process_waiting(at_home)
-    shown = intake("replay", 1).stdout
-    assert "1: 1 of 2 items would change" in shown
-    assert "a new item: would open a ticket" in shown
-    assert "+ Al" in shown
-    assert "+ And me" in shown
-    assert "Help me" not in shown
+    output = intake("replay", 1).stdout
+    assert "1: 1 of 2 items would change" in output
+    assert "a new item: would open a ticket" in output
+    assert "+ Al" in output
+    assert "+ And me" in output
+    assert "Help me" not in output
 
 
 def test_of_very_many_tickets_the_first_and_the_last_are_named() -> None:
@@ -565,17 +565,17 @@ def test_the_ledger_adds_up_for_every_channel(
         intake("deliver", "mail", mail)
     intake("deliver", "secure-message", broken_file)
     intake("ticket", "new", "--text", "hello")
-    found = json.loads(intake("ledger", "--json").stdout)
-    assert (found["received"], found["duplicate"], found["pending"], found["opened"]) == (
+    ledger = json.loads(intake("ledger", "--json").stdout)
+    assert (ledger["received"], ledger["duplicate"], ledger["pending"], ledger["opened"]) == (
         5,
         2,
         2,
         1,
     )
     process_waiting(at_home)
-    found = json.loads(intake("ledger", "--json").stdout)
-    assert (found["pending"], found["opened"], found["failed"]) == (0, 2, 1)
-    assert {"pipe", "console"} == set(found["doors"])
+    ledger = json.loads(intake("ledger", "--json").stdout)
+    assert (ledger["pending"], ledger["opened"], ledger["failed"]) == (0, 2, 1)
+    assert {"pipe", "console"} == set(ledger["doors"])
     assert "yes" in intake("ledger").output
 
 

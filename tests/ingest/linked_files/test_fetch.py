@@ -107,15 +107,15 @@ def test_a_linked_file_becomes_an_attachment_of_its_message_once(
     assert fetch_due_files(any_context, files.trusting) == 0
     assert files.asked == [("/file/1", files.place)]
     with any_context.store.read_only() as session:
-        (kept,) = session.scalars(select(StoredAttachment))
-    assert (kept.name, kept.mime, kept.size, kept.message_id) == (
+        (attachment,) = session.scalars(select(StoredAttachment))
+    assert (attachment.name, attachment.mime, attachment.size, attachment.message_id) == (
         "EOB März.pdf",
         "application/pdf",
         len(PDF),
         1,
     )
-    assert any_context.blob_store.read(kept.content, kept.blob) == PDF
-    assert b"PDF" not in (kept.content or b"")
+    assert any_context.blob_store.read(attachment.content, attachment.blob) == PDF
+    assert b"PDF" not in (attachment.content or b"")
     assert NOT_FETCHED_CAVEAT not in get_caveats(any_context)
     assert list_audit_entries(any_context, 1, "file fetched")
 
@@ -297,12 +297,12 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_corrected(
     assert sign_in_at_desk(any_context).post("/operations/files/1/again").status_code == 403
     lead = sign_in_at_desk(any_context, Role.LEAD)
     assert lead.get("/operations").text.count("Fetch again<span") == 2
-    for number, left in ((1, 1), (2, 0)):
+    for number, caveat_count in ((1, 1), (2, 0)):
         files.answers[f"/{'ab'[number - 1]}.pdf"] = answer_with(PDF)
         assert lead.post(f"/operations/files/{number}/again").status_code == 302
         clock.turn(seconds=1)
         assert fetch_due_files(any_context, files.trusting) == 1
-        assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == left
+        assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == caveat_count
     assert count_rows(any_context, StoredAttachment) == 2
     lead.post("/operations/files/2/again")
     assert "There is no such file to be fetched." in lead.get("/operations").text

@@ -46,12 +46,12 @@ def test_a_mail_without_end_is_not_kept(memory_intake: MemoryIntake) -> None:
     with run_listener(memory_intake, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
         client.send_envelope()
         (session,) = listener._limits[0].sessions
-        for octets, held in ((2 * CHUNK, True), (3 * CHUNK, False)):
+        for octets, is_held in ((2 * CHUNK, True), (3 * CHUNK, False)):
             seen = session._octets_received
             client.send(b"x" * octets)
             until(lambda want=seen + octets: session._octets_received == want)  # type: ignore[misc]
             assert client.is_silent(0.05)
-            assert bool(listener._memory.held_octets) is held
+            assert bool(listener._memory.held_octets) is is_held
         client.send(b"x" * 4 * GIVE_UP_FACTOR * CHUNK)
         assert client.reply().startswith("552")
         assert client.is_closed()

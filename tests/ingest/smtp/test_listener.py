@@ -196,15 +196,15 @@ def test_no_mail_is_smuggled_behind_another(
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "body",
     [b"\r\n .\r\n", b"\x00.\x00\r\n", b"\xc2\x85.\xc2\x85\r\n", bytes(range(14, 256)) + b"\r\n"],
 )
 def test_what_looks_like_an_end_is_content(
-    client: Client, memory_intake: MemoryIntake, sent: bytes
+    client: Client, memory_intake: MemoryIntake, body: bytes
 ) -> None:
-    client.send_envelope().send(sent + b".\r\n")
+    client.send_envelope().send(body + b".\r\n")
     assert client.reply().startswith("250")
-    assert memory_intake.raw == [sent]
+    assert memory_intake.raw == [body]
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
 ) -> None:
     # long enough for a busy machine to be the first to send
     monkeypatch.setattr(session, "GREET_SECONDS", 1.0)
-    with Client(listener, greeted=False) as client:
+    with Client(listener, expect_greeting=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")
 

@@ -87,7 +87,7 @@ def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
 def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
     secure: Listener, tmp_path: Path
 ) -> None:
-    for name, served in (("new.example", b"new.example"), ("", b"new.example")):
+    for name, served_name in (("new.example", b"new.example"), ("", b"new.example")):
         if name:
             create_certificate(tmp_path, name)
         else:
@@ -96,6 +96,6 @@ def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
             client.say("STARTTLS")
             client.start_tls()
             assert isinstance(client.socket, ssl.SSLSocket)
-            assert served in (client.socket.getpeercert(binary_form=True) or b"")
+            assert served_name in (client.socket.getpeercert(binary_form=True) or b"")
             assert client.say("QUIT") == ["221"]
             assert client.is_closed()

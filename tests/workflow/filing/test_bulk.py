@@ -318,13 +318,13 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
     """
     context, same = postgres_context, make_message(company="New", sender=Address("", "a@x.example"))
 
-    class Overtaken(bulk._Plan):
+    class OvertakenPlan(bulk._Plan):
         def write(self) -> None:
             monkeypatch.undo()
             deliver(context, same)
             super().write()
 
-    monkeypatch.setattr(bulk, "_Plan", Overtaken)
+    monkeypatch.setattr(bulk, "_Plan", OvertakenPlan)
     with context.store.transaction() as session:
         delivery = add_delivery(context, session)
         file_items(

@@ -68,13 +68,13 @@ def relay_context(any_context: AppContext, relay: Relay) -> Iterator[AppContext]
 @pytest.fixture
 def number(relay_context: AppContext, relay: Relay) -> int:
     """A ticket of Ann's whose notice is sent."""
-    found = open_ticket(
+    ticket = open_ticket(
         relay_context,
         make_mail(name="first@practice.example", subject="Denied claim of Zebulon Quack"),
     )
     sender.send_waiting(relay_context)
     relay.taken.clear()
-    return found
+    return ticket
 
 
 def fill_form(**more: Any) -> DraftForm:
@@ -104,16 +104,16 @@ def write_answer(
     """Write a mail, attach files and queue it; return its number."""
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        written = drafts.save_draft(
+        draft = drafts.save_draft(
             session, ticket, key, fill_form(**more), by=get_olga(session), now=context.clock()
         )
         for file in files:
-            drafts.attach_file(session, context.blob_store, written, *file)
+            drafts.attach_file(session, context.blob_store, draft, *file)
         if send:
             mail_answer.enqueue(
-                session, context.desk, ticket, written, by="Olga", now=context.clock()
+                session, context.desk, ticket, draft, by="Olga", now=context.clock()
             )
-        return written.id
+        return draft.id
 
 
 def queue(context: AppContext, number: int, written: int) -> None:
@@ -152,7 +152,7 @@ def send_all(context: AppContext, clock: HandClock, seconds: float = 10) -> None
         pass
 
 
-def get_received(relay: Relay, nth: int = 0) -> Any:
+def get_received_mail(relay: Relay, nth: int = 0) -> Any:
     return read(bytes(relay.taken[nth].content or b""))
 
 
@@ -165,11 +165,11 @@ def test_what_arrives_is_what_was_written(
 ) -> None:
     write_answer(relay_context, number)
     send_all(relay_context, clock)
-    (taken,), message = relay.taken, get_received(relay)
+    (taken_mail,), message = relay.taken, get_received_mail(relay)
     settings, signer = relay_context.settings, relay_context.signer
     (row,) = list_mails(relay_context)
-    assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == compose.make_return_path(row.id, settings, signer)
+    assert taken_mail.rcpt_tos == [ANN.email]
+    assert taken_mail.mail_from == compose.make_return_path(row.id, settings, signer)
     assert (message["From"], message["To"]) == ("Billing Support <support@localhost>", ANN.email)
     assert message["Subject"] == "Your claim"
     assert message["Reply-To"] == compose.make_reply_address(number, settings, signer)
@@ -179,8 +179,8 @@ def test_what_arrives_is_what_was_written(
     assert "Auto-Submitted" not in message
     assert "Cc" not in message
     assert get_text(message) == TEXT
-    assert max(map(len, bytes(taken.content or b"").split(b"\r\n"))) <= 900
-    body = bytes(taken.content or b"").partition(b"\r\n\r\n")[2]
+    assert max(map(len, bytes(taken_mail.content or b"").split(b"\r\n"))) <= 900
+    body = bytes(taken_mail.content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, body.split(b"\r\n"))) <= 78
 
 
@@ -195,7 +195,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
     )
     write_answer(relay_context, number, *files)
     send_all(relay_context, clock)
-    parts = list(get_received(relay).iter_attachments())
+    parts = list(get_received_mail(relay).iter_attachments())
     assert [(p.get_filename(), p.get_payload(decode=True)) for p in parts] == [
         (n, c) for n, _, c in files
     ]
@@ -204,7 +204,7 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         "text/plain",
         "application/octet-stream",
     ]
-    assert get_text(get_received(relay)) == TEXT
+    assert get_text(get_received_mail(relay)) == TEXT
     raw = bytes(relay.taken[0].content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, raw.split(b"\r\n"))) <= 120
     assert (
@@ -234,9 +234,9 @@ def test_each_gets_it_once_and_all_see_who_gets_it(
     write_answer(relay_context, number, to=[ANN.email, BOB], cc=[CC, BOB])
     send_all(relay_context, clock)
     assert [t.rcpt_tos for t in relay.taken] == [[ANN.email], [BOB], [CC]]
-    assert len({get_received(relay, n)["Message-ID"] for n in range(3)}) == 1
-    assert {get_received(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
-    assert {get_received(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
+    assert len({get_received_mail(relay, n)["Message-ID"] for n in range(3)}) == 1
+    assert {get_received_mail(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
+    assert {get_received_mail(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
     assert len({t.mail_from for t in relay.taken}) == 3
     assert (
         count_rows(
@@ -268,7 +268,7 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
     clock: HandClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    written = write_answer(relay_context, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    mail_id = write_answer(relay_context, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     clock.turn(seconds=10)
     with monkeypatch.context() as patch:
         patch.setattr(sender, "record_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -277,40 +277,40 @@ def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
     for journal in (relay_context.settings.home / "outbox-journal").iterdir():
         journal.unlink()  # as when the machine loses its power
     with pytest.raises(ActionNotAllowed, match="too late"):
-        undo_send(relay_context, written)
+        undo_send(relay_context, mail_id)
     send_all(relay_context, clock, 150)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, CC] * 2)
-    assert len({get_received(relay, n)["Message-ID"] for n in range(4)}) == 1
+    assert len({get_received_mail(relay, n)["Message-ID"] for n in range(4)}) == 1
     assert count_rows(relay_context, StoredAttachment) == 1
 
 
 def test_within_ten_seconds_it_can_be_undone(
     relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    written = write_answer(relay_context, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    mail_id = write_answer(relay_context, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     send_all(relay_context, clock, 9)
     assert relay.taken == []
-    draft = undo_send(relay_context, written)
+    draft = undo_send(relay_context, mail_id)
     send_all(relay_context, clock, 60)
     assert relay.taken == []
     assert {(m.state, m.reason) for m in list_mails(relay_context)} == {
         (OutboxState.WITHHELD, "undone by Olga")
     }
     with relay_context.store.read_only() as session:
-        found = drafts.find_latest_draft(session, number, get_olga(session))
-        assert found is not None
-        assert found.id == draft.id
-        assert (found.subject, found.text, found.to, found.cc) == (
+        latest_draft = drafts.find_latest_draft(session, number, get_olga(session))
+        assert latest_draft is not None
+        assert latest_draft.id == draft.id
+        assert (latest_draft.subject, latest_draft.text, latest_draft.to, latest_draft.cc) == (
             "Your claim",
             TEXT,
             [ANN.email],
             [CC],
         )
-        assert [f.name for f in found.files] == ["a.pdf"]
+        assert [f.name for f in latest_draft.files] == ["a.pdf"]
     with pytest.raises(ActionNotAllowed, match="already"):
-        undo_send(relay_context, written)
+        undo_send(relay_context, mail_id)
     assert list_audit_entries(relay_context, number, "answer taken back")[0].detail == {
-        "written": written,
+        "written": mail_id,
         "mails": 2,
     }
 
@@ -321,7 +321,7 @@ def test_undone_it_can_be_sent_again(
     draft = undo_send(relay_context, write_answer(relay_context, number))
     write_answer(relay_context, number, key=draft.key, text="better words\n")
     send_all(relay_context, clock)
-    assert [get_text(get_received(relay))] == ["better words\n"]
+    assert [get_text(get_received_mail(relay))] == ["better words\n"]
     assert len(relay.taken) == 1
 
 
@@ -339,20 +339,20 @@ def test_too_late_is_said_and_changes_nothing(
 def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail(
     relay_context: AppContext, number: int
 ) -> None:
-    written = write_answer(relay_context, number, send=False, text="DOB 04/12/1961")
+    mail_id = write_answer(relay_context, number, send=False, text="DOB 04/12/1961")
     with pytest.raises(SeemsPatientData) as refusal:
-        send_command(relay_context, number, SendMail(written))
+        send_command(relay_context, number, SendMail(mail_id))
     assert str(refusal.value).startswith("the text seems to hold a date of birth: leave it out")
     assert "1961" not in f"{refusal.value} {refusal.value!r} {refusal.value.warnings}"
     with relay_context.store.read_only() as session:
-        earlier = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
+        earlier = mail_answer.compute_content_digest(session.get_one(WrittenMail, mail_id))
     write_answer(relay_context, number, send=False, text="DOB 04/12/1962")
     with pytest.raises(SeemsPatientData):
-        send_command(relay_context, number, SendMail(written, confirmed_content=earlier))
+        send_command(relay_context, number, SendMail(mail_id, confirmed_content=earlier))
     assert list_mails(relay_context) == []
     with relay_context.store.read_only() as session:
-        now = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
-    send_command(relay_context, number, SendMail(written, confirmed_content=now))
+        now = mail_answer.compute_content_digest(session.get_one(WrittenMail, mail_id))
+    send_command(relay_context, number, SendMail(mail_id, confirmed_content=now))
     assert len(list_mails(relay_context)) == 1
     assert list_audit_entries(relay_context, number, "answer promised")[0].detail["warned"] == [
         "BIRTH"
@@ -366,14 +366,14 @@ def test_two_companies_get_it_only_after_its_writer_has_confirmed_these_addresse
         for name, domain in (("Practice", "practice.example"), ("Elsewhere", "elsewhere.example")):
             company = CompanyData(name=name, domains=[domain])
             records.save_company(session, None, company, by="Olga", now=relay_context.clock())
-    written = write_answer(relay_context, number, send=False, cc=[CC])
+    mail_id = write_answer(relay_context, number, send=False, cc=[CC])
     for digest in ("", "0" * 32):
         with pytest.raises(AcrossCompanies, match="Elsewhere"):
-            send_command(relay_context, number, SendMail(written, confirmed_recipients=digest))
+            send_command(relay_context, number, SendMail(mail_id, confirmed_recipients=digest))
     assert list_mails(relay_context) == []
     with relay_context.store.read_only() as session:
-        digest = mail_answer.compute_recipients_digest(session.get_one(WrittenMail, written))
-    send_command(relay_context, number, SendMail(written, confirmed_recipients=digest))
+        digest = mail_answer.compute_recipients_digest(session.get_one(WrittenMail, mail_id))
+    send_command(relay_context, number, SendMail(mail_id, confirmed_recipients=digest))
     assert len(list_mails(relay_context)) == 2
 
 
@@ -465,7 +465,7 @@ def test_a_subject_stays_one_line(
         subject="Your claim\r\nBcc: evil@x.example\x00\u2028 – größe " + "x" * 400,
     )
     send_all(relay_context, clock)
-    message = get_received(relay)
+    message = get_received_mail(relay)
     assert message["Subject"].startswith("Your claim Bcc: evil@x.example – größe")
     assert "Bcc" not in message
     assert relay.taken[0].rcpt_tos == [ANN.email]
@@ -508,7 +508,7 @@ def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
     write_answer(relay_context, number)
     write_answer(relay_context, number, text="later words", send=False)
     send_all(relay_context, clock)
-    assert get_text(get_received(relay)) == TEXT
+    assert get_text(get_received_mail(relay)) == TEXT
 
 
 def test_an_answer_to_it_comes_back_to_the_ticket(
@@ -516,18 +516,18 @@ def test_an_answer_to_it_comes_back_to_the_ticket(
 ) -> None:
     write_answer(relay_context, number, cc=[CC])
     send_all(relay_context, clock)
-    answer = make_mail("thanks", in_reply_to=get_received(relay, 1)["Message-ID"])
+    answer = make_mail("thanks", in_reply_to=get_received_mail(relay, 1)["Message-ID"])
     assert open_ticket(relay_context, answer) == number
 
 
 def test_neither_log_nor_queue_nor_audit_has_its_words(
     relay_context: AppContext, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    woken = RecordingNotifier()
+    notified_queues = RecordingNotifier()
     settings = relay_context.settings.model_copy(
         update={"relay_url": SecretStr("smtp://127.0.0.1:9")}
     )
-    context = open_context(settings, notifier=woken, clock=clock)
+    context = open_context(settings, notifier=notified_queues, clock=clock)
     write_answer(
         context,
         number,
@@ -542,7 +542,7 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
         for a in list_audit_entries(relay_context, number, "answer promised")
     )
     logged = capfd.readouterr()
-    assert "Quack" not in logged_details + " ".join(woken) + logged.out + logged.err
+    assert "Quack" not in logged_details + " ".join(notified_queues) + logged.out + logged.err
 
 
 def test_a_box_ticked_meanwhile_is_no_trouble(
@@ -558,11 +558,11 @@ def test_a_box_ticked_meanwhile_is_no_trouble(
 def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
     relay_context: AppContext, number: int, clock: HandClock
 ) -> None:
-    written = write_answer(relay_context, number)
+    mail_id = write_answer(relay_context, number)
     clock.turn(seconds=10)
     (claim,) = claim_batch(relay_context)
     with pytest.raises(ActionNotAllowed, match="too late"):
-        undo_send(relay_context, written)
+        undo_send(relay_context, mail_id)
     posts = Posts()
     sender.send(relay_context, posts, [Claim(*claim)])
     assert len(posts.taken) == 1

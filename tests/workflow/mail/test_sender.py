@@ -113,15 +113,15 @@ def test_a_450_is_tried_again_with_growing_pauses(
 ) -> None:
     number = open_ticket(relay_context)
     relay.answers = ["450 4.2.0 later"] * 4
-    waited = []
+    waits = []
     for _ in range(4):
         assert sender.send_waiting(relay_context) == 1
         assert sender.send_waiting(relay_context) == 0
-        waited.append((get_outgoing_mail(relay_context).not_before - clock()).total_seconds())
-        clock.turn(seconds=waited[-1] - 1)
+        waits.append((get_outgoing_mail(relay_context).not_before - clock()).total_seconds())
+        clock.turn(seconds=waits[-1] - 1)
         assert sender.send_waiting(relay_context) == 0
         clock.turn(seconds=1)
-    assert waited == [30, 60, 120, 240]
+    assert waits == [30, 60, 120, 240]
     assert get_outgoing_mail(relay_context).reason == "not taken by the relay (450): tried again"
     assert sender.send_waiting(relay_context) == 1
     sent = get_outgoing_mail(relay_context)
@@ -246,12 +246,12 @@ def test_a_worker_that_dies_between_relay_and_commit_has_nothing_sent_again(
     add_customers(relay_context, count)
     with crash_before_commit():
         sender.send_waiting(relay_context)
-    sent = len(relay.taken)
-    assert 1 <= sent <= sender.GROUP_SIZE
+    sent_count = len(relay.taken)
+    assert 1 <= sent_count <= sender.GROUP_SIZE
     assert list_states(relay_context) == [WAITING] * count
     sender.send_waiting(relay_context)  # records what the other sent, whose leases run
-    assert list_states(relay_context)[:sent] == [SENT] * sent
-    assert len(relay.taken) == sent
+    assert list_states(relay_context)[:sent_count] == [SENT] * sent_count
+    assert len(relay.taken) == sent_count
     clock.turn(seconds=120)
     sender.send_waiting(relay_context)
     assert list_states(relay_context) == [SENT] * count
@@ -339,12 +339,12 @@ def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
     relay_context: AppContext, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_customers(relay_context, 6)
-    posted = relay.handle_DATA
+    handle_data = relay.handle_DATA
     with send_through(relay_context, relay.url) as other:
 
         async def slowly(*args: Any) -> str:
             clock.turn(seconds=50)
-            return await posted(*args)
+            return await handle_data(*args)
 
         monkeypatch.setattr(relay, "handle_DATA", slowly)
         sender.send_waiting(relay_context)
@@ -478,13 +478,13 @@ def test_a_worker_looks_at_its_other_work_in_between(
 ) -> None:
     monkeypatch.setattr(sender, "SLICE_SECONDS", 0)
     add_customers(relay_context, 3)
-    woken = relay_context.store.notify
-    assert isinstance(woken, RecordingNotifier)
-    for sent in (1, 2, 3):
-        woken.clear()
+    notified_queues = relay_context.store.notify
+    assert isinstance(notified_queues, RecordingNotifier)
+    for sent_count in (1, 2, 3):
+        notified_queues.clear()
         sender.send_waiting(relay_context)
-        assert (len(relay.taken), woken) == (sent, [SEND])
-        rest = [get_outgoing_mail(relay_context, n) for n in range(sent + 1, 4)]
+        assert (len(relay.taken), notified_queues) == (sent_count, [SEND])
+        rest = [get_outgoing_mail(relay_context, n) for n in range(sent_count + 1, 4)]
         assert [(m.attempts, m.not_before, m.reason) for m in rest] == [
             (0, relay_context.clock(), "")
         ] * len(rest)
@@ -624,12 +624,12 @@ def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_corr
 ) -> None:
     render = compose.render
 
-    def broken(mail: OutgoingMail, *args: Any) -> tuple[str, str]:
+    def render_with_line_break(mail: OutgoingMail, *args: Any) -> tuple[str, str]:
         subject, text = render(mail, *args)
         return (f"{subject}\r\nBcc: x@y.example" if mail.id == 1 else subject), text
 
     add_customers(relay_context, 3)
-    monkeypatch.setattr(compose, "render", broken)
+    monkeypatch.setattr(compose, "render", render_with_line_break)
     sender.send_waiting(relay_context)
     assert list_states(relay_context) == [WAITING, SENT, SENT]
     assert list_waits(relay_context) == [30]
@@ -648,10 +648,10 @@ def test_a_mail_that_can_never_be_written_is_told_to_a_person(
 ) -> None:
     number = open_ticket(context)
 
-    def broken(*_: Any) -> None:
+    def raise_error(*_: Any) -> None:
         raise KeyError("Jane Roe")
 
-    monkeypatch.setattr(compose, "render", broken)
+    monkeypatch.setattr(compose, "render", raise_error)
     fail_until(context, clock, until=lambda: get_outgoing_mail(context).state is not WAITING)
     assert (
         get_outgoing_mail(context).reason
@@ -672,11 +672,11 @@ def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
     answer: str,
     step: str,
 ) -> None:
-    def broken(*_: Any, **__: Any) -> None:
+    def raise_error(*_: Any, **__: Any) -> None:
         raise RuntimeError("Jane Roe")
 
     add_customers(relay_context, 2)
-    monkeypatch.setattr(relay_context.desk, step, broken)
+    monkeypatch.setattr(relay_context.desk, step, raise_error)
     relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
     sender.send_waiting(relay_context)
     assert list_states(relay_context) == [REFUSED if answer.startswith("5") else SENT, SENT]
@@ -731,7 +731,7 @@ def outage(
 
     The second value waits until the database is open again.
     """
-    posted = relay.handle_DATA
+    handle_data = relay.handle_DATA
 
     def opens() -> None:
         name = make_url(postgres_context.settings.database).database
@@ -741,7 +741,7 @@ def outage(
         if not relay.taken:
             close_database(postgres_context, postgres)
             timer.start()
-        return await posted(*args)
+        return await handle_data(*args)
 
     timer = Timer(0.6, opens)
     relay.handle_DATA = then_closes  # type: ignore[method-assign]

@@ -61,11 +61,11 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(
 ) -> None:
     first = open_ticket(relay_context, make_mail(name="first@practice.example"))
     assert mail_sender.send_waiting(relay_context) == 1
-    (taken,) = relay.taken
-    message = read(bytes(taken.content or b""))
+    (taken_mail,) = relay.taken
+    message = read(bytes(taken_mail.content or b""))
     signer, settings = relay_context.signer, relay_context.settings
-    assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == compose.make_return_path(1, settings, signer)
+    assert taken_mail.rcpt_tos == [ANN.email]
+    assert taken_mail.mail_from == compose.make_return_path(1, settings, signer)
     assert message["Message-ID"] == compose.make_message_id(1, settings, signer)
     assert message["Reply-To"] == compose.make_reply_address(first, settings, signer)
     assert message["Auto-Submitted"] == "auto-replied"
@@ -79,7 +79,7 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(
     )
     assert (
         signer.verify_token(
-            "bounce", str(taken.mail_from).partition("+bounce-")[2].partition("@")[0]
+            "bounce", str(taken_mail.mail_from).partition("+bounce-")[2].partition("@")[0]
         )
         == 1
     )
@@ -429,14 +429,14 @@ def test_no_survey_goes_to_the_bounced_or_unsubscribed(
     number = open_ticket(context)
     mail_sender.send_waiting(context)
 
-    def flagged() -> None:
+    def set_flag() -> None:
         with context.store.transaction() as session:
             setattr(session.get_one(OutgoingMail, 1).contact, flag, True)
 
     if when == "before completion":
-        flagged()
+        set_flag()
     complete(context, number)
-    flagged()
+    set_flag()
     mail_sender.send_waiting(context)
     assert [s.state for s in list_surveys(context)] in ([], [OutboxState.WITHHELD])
     assert len(read_outbox_folder(context)) == 1

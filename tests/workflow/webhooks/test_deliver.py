@@ -392,13 +392,13 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
     _, secret = add_webhook(context, receiver.url)
     deliver(context, make_mail())
     deliver_due(context)
-    known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
+    namespace: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
     # the example is ours
-    exec(page.partition("```python\n")[2].partition("```")[0], known)  # noqa: S102
+    exec(page.partition("```python\n")[2].partition("```")[0], namespace)  # noqa: S102
     head, body = receiver.requests[0]
     now = context.clock().timestamp()
-    assert known["is_ours"](secret, head["X-Intake-Signature"], body, now)
-    assert not known["is_ours"](secret, head["X-Intake-Signature"], body + b" ", now)
+    assert namespace["is_ours"](secret, head["X-Intake-Signature"], body, now)
+    assert not namespace["is_ours"](secret, head["X-Intake-Signature"], body + b" ", now)
 
 
 def test_a_restored_system_delivers_nothing_again(context: AppContext, receiver: Receiver) -> None:

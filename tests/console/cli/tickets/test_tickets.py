@@ -42,18 +42,18 @@ def test_a_call_waits_in_the_queue_and_has_every_key_of_the_contract(
     intake: Intake, new: New, show_ticket: ShowTicket
 ) -> None:
     number = new("--name", "Jo", "--subject", "Claim", "--telemedicine")
-    found = show_ticket(number)
-    assert set(KEYS.split()) <= set(found)
-    assert found["owner"] is None
-    assert found["stage"] == "1-Submitted"
-    assert found["source"] == "console"
-    assert found["contacts"] == [{"name": "Jo", "email": "jo@acme.test", "share_activity": True}]
-    assert found["missing"] == ["Customer notified"]
-    assert [d["milestone"] for d in found["deadlines"]] == [
+    ticket = show_ticket(number)
+    assert set(KEYS.split()) <= set(ticket)
+    assert ticket["owner"] is None
+    assert ticket["stage"] == "1-Submitted"
+    assert ticket["source"] == "console"
+    assert ticket["contacts"] == [{"name": "Jo", "email": "jo@acme.test", "share_activity": True}]
+    assert ticket["missing"] == ["Customer notified"]
+    assert [d["milestone"] for d in ticket["deadlines"]] == [
         "4-Support Follow Up Sent",
         "Resolution",
     ]
-    assert found["deliveries"] == [1]
+    assert ticket["deliveries"] == [1]
     listed = json.loads(intake("tickets", "--json").stdout)
     assert [t["id"] for t in listed] == [number]
     assert QUEUE_NAME in intake("tickets").output
@@ -105,10 +105,10 @@ def test_walking_a_ticket_to_completed(
     intake("ticket", number, "recap", "--text", "Filed again.")
     assert show_ticket(number)["stage"] == "5-Audit"
     sender.send_waiting(advance_past_undo(at_home))
-    found = show_ticket(number)
-    assert (found["stage"], found["status"]) == ("6-Completed", "completed")
-    assert found["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"
-    assert [m["template"].rsplit(" ")[-1] for m in found["outbox"]] == [
+    ticket = show_ticket(number)
+    assert (ticket["stage"], ticket["status"]) == ("6-Completed", "completed")
+    assert ticket["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"
+    assert [m["template"].rsplit(" ")[-1] for m in ticket["outbox"]] == [
         "Ticket",
         "Resolution",
         "Survey",
@@ -123,9 +123,9 @@ def test_a_recap_told_on_the_phone_ticks_the_box_without_mail(
 ) -> None:
     number = new()
     intake("ticket", number, "recap", "--note", "on the phone")
-    found = show_ticket(number)
-    assert found["milestones"]["5-Recap of Resolution Sent"]["note"] == "on the phone"
-    assert len(found["outbox"]) == 1
+    ticket = show_ticket(number)
+    assert ticket["milestones"]["5-Recap of Resolution Sent"]["note"] == "on the phone"
+    assert len(ticket["outbox"]) == 1
 
 
 def test_side_ends_refuse_ticks_until_reopened(
@@ -270,9 +270,9 @@ def test_the_submission_stands_first_and_its_linked_files_say_how_far_they_are(
     lines = intake("ticket", 1).stdout.splitlines()
     assert lines[1] == "original: https://www.formstack.com/admin/submission/view/150"
     assert any("linked file waiting: https://files.example.test/a.pdf" in line for line in lines)
-    found = show_ticket(1)
-    assert found["link"] == "https://www.formstack.com/admin/submission/view/150"
-    (file,) = found["messages"][0]["linked_files"]
+    ticket = show_ticket(1)
+    assert ticket["link"] == "https://www.formstack.com/admin/submission/view/150"
+    (file,) = ticket["messages"][0]["linked_files"]
     assert (file["url"], file["state"], file["attachment"]) == (
         "https://files.example.test/a.pdf",
         "waiting",

@@ -176,12 +176,12 @@ def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counte
 def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
     any_context: AppContext, deaf: str, clock: HandClock
 ) -> None:
-    def found() -> tuple[int, int]:
+    def count_events() -> tuple[int, int]:
         backlog = present_status(any_context)["backlog"]
         return backlog["events_waiting"], backlog["events_given_up"]
 
     create_webhook(any_context, f"http://{deaf}", EventType.OPENED)
-    gone = create_webhook(any_context, f"http://{deaf}/gone", EventType.OPENED)
+    removed_webhook = create_webhook(any_context, f"http://{deaf}/gone", EventType.OPENED)
     for n in range(3):
         deliver(any_context, make_mail(f"claim {n}"))
     with any_context.store.transaction() as session:
@@ -191,9 +191,9 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
             .values(state=WebhookEventState.GIVEN_UP)
         )
         webhooks_deliver.get_webhook(
-            session, gone
+            session, removed_webhook
         ).removed_at = clock()  # its events have not been swept out yet
-    assert found() == (2, 1)
+    assert count_events() == (2, 1)
     assert not any("more than an hour" in need for need in present_status(any_context)["needs"])
     clock.turn(minutes=61)
     needs = present_status(any_context)["needs"]
