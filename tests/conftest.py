@@ -13,7 +13,7 @@ import pytest
 import structlog
 from redis import Redis
 
-from tests.support.context import HandClock, Woken
+from tests.support.context import HandClock, RecordingNotifier
 from tests.support.servers import (
     TEMPLATE,
     Postgres,
@@ -210,9 +210,9 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def woken() -> Woken:
+def notified_queues() -> RecordingNotifier:
     """The queues whose workers the context has notified."""
-    return Woken()
+    return RecordingNotifier()
 
 
 @pytest.fixture
@@ -223,41 +223,47 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def context(
-    settings: Settings, sqlite_url: str, woken: Woken, clock: HandClock
+    settings: Settings, sqlite_url: str, notified_queues: RecordingNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """An open context on SQLite: hand-turned clock, recording notifier, .eml files for mail."""
-    opened = open_context(
-        settings.model_copy(update={"database_url": sqlite_url}), notifier=woken, clock=clock
+    app_context = open_context(
+        settings.model_copy(update={"database_url": sqlite_url}),
+        notifier=notified_queues,
+        clock=clock,
     )
-    yield opened
-    opened.close()
+    yield app_context
+    app_context.close()
 
 
 @pytest.fixture
 def any_context(
-    settings: Settings, database_url: str, woken: Woken, clock: HandClock
+    settings: Settings, database_url: str, notified_queues: RecordingNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """The same on SQLite and on PostgreSQL.
 
     For what the database decides, such as races and bounds.
     """
-    opened = open_context(
-        settings.model_copy(update={"database_url": database_url}), notifier=woken, clock=clock
+    app_context = open_context(
+        settings.model_copy(update={"database_url": database_url}),
+        notifier=notified_queues,
+        clock=clock,
     )
-    yield opened
-    opened.close()
+    yield app_context
+    app_context.close()
 
 
 @pytest.fixture
 def postgres_context(
-    settings: Settings, postgres_url: str, woken: Woken, clock: HandClock
+    settings: Settings, postgres_url: str, notified_queues: RecordingNotifier, clock: HandClock
 ) -> Iterator[AppContext]:
     """The same on PostgreSQL only: for transactions that overlap, which SQLite does not have."""
-    opened = open_context(
-        settings.model_copy(update={"database_url": postgres_url}), notifier=woken, clock=clock
+    app_context = open_context(
+        settings.model_copy(update={"database_url": postgres_url}),
+        notifier=notified_queues,
+        clock=clock,
     )
-    yield opened
-    opened.close()
+    yield app_context
+    app_context.close()
 
 
 @pytest.fixture

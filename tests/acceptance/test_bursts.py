@@ -31,7 +31,7 @@ SLACK = 8 * MIB  # threads, buffers, and what the allocator keeps
 BOUND = SHARED_FACTOR + UNLIMITED_MESSAGES + MENDING + SEALING * MAX_SEALING  # times the limit
 
 
-def count_stored(installation: Installation) -> tuple[int, int]:
+def count_stored_rows(installation: Installation) -> tuple[int, int]:
     """Return the number of deliveries and of receipts."""
     store = Store(f"sqlite:///{installation.home / 'intake.db'}")
     try:
@@ -72,7 +72,7 @@ def test_a_burst_is_taken_and_memory_stays_flat(
         assert set(warm.codes + answers.codes) <= {250, 451, 452}
         taken = warm.codes[250] + answers.codes[250]
         assert taken >= 1990
-        assert count_stored(installation) == (taken, taken)
+        assert count_stored_rows(installation) == (taken, taken)
         assert answers.longest < LATEST
         assert memory.peak - memory.before < 2 * SLACK
 
@@ -91,12 +91,12 @@ def test_mails_of_the_limit_from_fifty_sessions_at_once_are_answered_and_memory_
             assert set(each.codes) <= {250, 451, 452}
             assert each.codes.total() == CONNECTIONS
             assert each.longest < LATEST
-        taken = sum(each.codes[250] for each in answers)
-        assert taken >= CONNECTIONS
+        taken_count = sum(each.codes[250] for each in answers)
+        assert taken_count >= CONNECTIONS
         assert memory.peak - memory.before < bound
-        until(lambda: count_stored(installation)[0] >= taken)
+        until(lambda: count_stored_rows(installation)[0] >= taken_count)
     blobs = [path.stat().st_size for path in (installation.home / "blobs").glob("*/*")]
-    assert len(blobs) >= taken
+    assert len(blobs) >= taken_count
     assert min(blobs) > limit
 
 

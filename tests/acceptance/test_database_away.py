@@ -199,7 +199,7 @@ def test_a_process_ends_at_once_when_the_database_answers_without_our_tables(
 
 
 @pytest.fixture
-def impatient(server: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def impatient_store(server: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store whose statements may take a second: enough for those that are not held up."""
     monkeypatch.setattr(engine, "WRITE_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(bounded, "PING_SECONDS", 1.0)
@@ -231,42 +231,42 @@ def get_backend_pid(store: Store) -> int:
 
 
 def test_a_slow_statement_is_stopped_at_the_server_and_its_connection_stays(
-    impatient: Store,
+    impatient_store: Store,
 ) -> None:
-    number = get_backend_pid(impatient)
+    number = get_backend_pid(impatient_store)
     with pytest.raises(OperationalError) as raised:
-        run_slow_statement(impatient, 30)
+        run_slow_statement(impatient_store, 30)
     assert type(raised.value.orig).__name__ == "QueryCanceled"
-    assert get_backend_pid(impatient) == number
+    assert get_backend_pid(impatient_store) == number
 
 
 def test_a_silent_server_costs_the_connection_and_the_next_one_is_good(
-    impatient: Store, server: OwnPostgres
+    impatient_store: Store, server: OwnPostgres
 ) -> None:
-    number = get_backend_pid(impatient)
+    number = get_backend_pid(impatient_store)
     with pytest.raises(OperationalError) as raised:
-        run_statement_on_frozen_server(impatient, server)
+        run_statement_on_frozen_server(impatient_store, server)
     assert type(raised.value.orig).__name__ == "NoAnswerError"
     server.thaw()
-    assert get_backend_pid(impatient) != number
+    assert get_backend_pid(impatient_store) != number
 
 
-def test_reading_whole_tables_and_migrating_may_take_their_time(impatient: Store) -> None:
-    with impatient.read_only() as session:
+def test_reading_whole_tables_and_migrating_may_take_their_time(impatient_store: Store) -> None:
+    with impatient_store.read_only() as session:
         session.execute(text("SELECT pg_sleep(1.5)"))
-    with impatient.engine.execution_options(statement_seconds=None).connect() as connection:
+    with impatient_store.engine.execution_options(statement_seconds=None).connect() as connection:
         connection.execute(text("SELECT pg_sleep(1.5)"))
 
 
-def test_a_lock_that_another_holds_is_not_waited_for_for_ever(impatient: Store) -> None:
-    with impatient.transaction() as holder:
+def test_a_lock_that_another_holds_is_not_waited_for_for_ever(impatient_store: Store) -> None:
+    with impatient_store.transaction() as holder:
         holder.execute(text("LOCK TABLE staff"))
-        with pytest.raises(OperationalError), impatient.transaction() as session:
+        with pytest.raises(OperationalError), impatient_store.transaction() as session:
             session.execute(text("SELECT 1 FROM staff"))
 
 
-def test_every_connection_is_bounded(impatient: Store) -> None:
-    with impatient.read_only() as session:
+def test_every_connection_is_bounded(impatient_store: Store) -> None:
+    with impatient_store.read_only() as session:
         settings = [
             session.scalar(text(f"SHOW {name}"))
             for name in ("lock_timeout", "idle_in_transaction_session_timeout")
@@ -371,9 +371,11 @@ def test_a_database_that_goes_away_while_a_bad_arrival_is_isolated_is_asked_only
         raise OperationalError("", {}, Exception()) if len(batch) == 1 else ValueError
 
     monkeypatch.setattr(accepting, "_commit_together", away)
-    queued = [intake._PendingArrival(make_call_arrival(), context.blob_store) for _ in range(5)]
-    accepting._queue.extend(queued)
+    queued_arrivals = [
+        intake._PendingArrival(make_call_arrival(), context.blob_store) for _ in range(5)
+    ]
+    accepting._queue.extend(queued_arrivals)
     with pytest.raises(OperationalError):
         accepting.accept(make_call_arrival())
     assert tries == [6, 1]
-    assert all(pending.is_done and pending.error for pending in queued)
+    assert all(pending.is_done and pending.error for pending in queued_arrivals)

@@ -26,7 +26,7 @@ from ingest.intake import Arrival, Intake, Transport
 from ingest.processing.process import process_waiting
 from parsers.item import Format
 from tests.support import dovecot
-from tests.support.context import Woken, count_rows, make_call_arrival, run_in_threads
+from tests.support.context import RecordingNotifier, count_rows, make_call_arrival, run_in_threads
 from tests.support.processes import ROOT, Installation, until
 from workflow.context import AppContext, open_context
 from workflow.database.engine import Store, migrate
@@ -58,7 +58,7 @@ def disk_context(disk: Path) -> Iterator[AppContext]:
         home=disk, database_url=f"sqlite:///{disk / 'intake.db'}", folder_settle_seconds=0
     )
     migrate(settings.database)
-    opened = open_context(settings, notifier=Woken())
+    opened = open_context(settings, notifier=RecordingNotifier())
     yield opened
     opened.close()
 
@@ -108,24 +108,24 @@ def test_a_full_disk_refuses_for_now_and_takes_everything_once_there_is_room(
     assert intake.accept(make_call_arrival())
     rubbish = fill(disk)
     arrivals = [make_large_arrival(), *(make_call_arrival("x" * 20_000) for _ in range(20))]
-    refused = []
+    refused_arrivals = []
     for arrival in arrivals:
         try:
             intake.accept(arrival)
         except REFUSED:
-            refused.append(arrival)
-    assert make_large_arrival().raw in {a.raw for a in refused}
-    assert len(refused) > 10
+            refused_arrivals.append(arrival)
+    assert make_large_arrival().raw in {a.raw for a in refused_arrivals}
+    assert len(refused_arrivals) > 10
     with pytest.raises(OSError, match=r"."):
         spool.store(make_call_arrival("z" * 100_000))  # then the webhook says 503
     before = count_rows(disk_context, Delivery)
     rubbish.unlink()
-    for arrival in refused:
+    for arrival in refused_arrivals:
         assert intake.accept(arrival)
     assert (
         count_rows(disk_context, Delivery)
         == count_rows(disk_context, Receipt)
-        == before + len(refused)
+        == before + len(refused_arrivals)
     )
     spool.store(make_call_arrival())
     assert drain(disk_context) == 1
@@ -178,7 +178,7 @@ def test_files_opened_while_the_disk_was_read_only_are_opened_again_when_it_is_w
     )
     crash += "t.__exit__(None, None, None); os._exit(0)"
     subprocess.run([sys.executable, "-c", crash], cwd=ROOT, check=True)
-    context = open_context(Settings(home=disk, database_url=url), notifier=Woken())
+    context = open_context(Settings(home=disk, database_url=url), notifier=RecordingNotifier())
     with read_only(disk):
         for _ in range(3):
             with pytest.raises(REFUSED):
@@ -219,7 +219,7 @@ def test_channels_on_a_full_disk_answer_try_again_and_work_afterwards_without_a_
         installation.process("webhooks", opens=installation.webhook),
     ):
         assert (installation.send_mail(), installation.post_form()) == (250, 202)
-        acknowledged, rubbish = 2, fill(disk)
+        acknowledged_count, rubbish = 2, fill(disk)
         answers = []
         for _ in range(12):  # the first few find room in the pages that SQLite has already
             answers += [installation.send_mail("x" * 50_000), installation.post_form("x" * 50_000)]
@@ -227,15 +227,15 @@ def test_channels_on_a_full_disk_answer_try_again_and_work_afterwards_without_a_
         assert set(answers[-4:]) == {451, 503}
         status, health = installation.get_health()
         assert (status, health["spool"]) == (200, False)
-        acknowledged += answers.count(250) + answers.count(202)
+        acknowledged_count += answers.count(250) + answers.count(202)
         rubbish.unlink()
         assert (installation.send_mail(), installation.post_form()) == (250, 202)
-        acknowledged += 2
+        acknowledged_count += 2
         until(lambda: installation.get_health()[1]["spooled"] == 0)
         assert installation.get_health()[1]["spool"]
     store = Store(f"sqlite:///{installation.home / 'intake.db'}")
     with store.read_only() as session:
-        assert session.scalar(select(func.count()).select_from(Delivery)) == acknowledged
+        assert session.scalar(select(func.count()).select_from(Delivery)) == acknowledged_count
     store.close()
 
 

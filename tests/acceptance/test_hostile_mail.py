@@ -95,7 +95,7 @@ def test_every_hostile_mail_ends_as_its_manifest_says(context: AppContext) -> No
     [notice] = [
         message_from_bytes(f.read_bytes()) for f in (context.settings.home / "outbox").glob("*.eml")
     ]
-    known = {
+    placeholders = {
         "{{REQUESTER}}": REQUESTER,
         "{{OUT_MSGID}}": notice["Message-ID"],
         "{{TICKET_ID}}": "1",
@@ -104,7 +104,7 @@ def test_every_hostile_mail_ends_as_its_manifest_says(context: AppContext) -> No
     for case in json.loads((HOSTILE / "badmail" / "manifest.json").read_text())["items"]:
         raw = (HOSTILE / "badmail" / case["file"]).read_bytes()
         answers_us = b"{{OUT_MSGID}}" in raw
-        for name, value in known.items():
+        for name, value in placeholders.items():
             raw = raw.replace(name.encode(), value.encode())
         faults = find_faults(
             case["expect"], deliver(context, raw, case["envelope"]), answers_us=answers_us

@@ -382,7 +382,7 @@ REPORT = 'Content-Type: multipart/report; report-type=delivery-status; boundary=
 def report(desk: Desk, way: str) -> Filing:
     """Send a bounce of the newest mail, as mail systems of several kinds do."""
     notice = desk.get_newest_notice()
-    sent = desk.get_first_mail(1)
+    sent_mail = desk.get_first_mail(1)
     name = str(notice["Message-ID"])
     daemon = "MAILER-DAEMON@mx.oakhill.example"
     if way == "report":
@@ -390,7 +390,7 @@ def report(desk: Desk, way: str) -> Filing:
             STATUS.format(name=name), REPORT, "MIME-Version: 1.0", sender=daemon, envelope=""
         )
     if way == "return path":
-        path = compose.make_return_path(sent.id, desk.context.settings, desk.context.signer)
+        path = compose.make_return_path(sent_mail.id, desk.context.settings, desk.context.signer)
         return desk.send(
             "550 no such user here", "Subject: failure notice", sender=daemon, to=path, envelope=""
         )

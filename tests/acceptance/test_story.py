@@ -167,20 +167,20 @@ def append_by_imap(story: Story) -> None:
             user="support",
             password=SecretStr(dovecot.PASSWORD),
         )
-        seen, stop = set[str](), threading.Event()
+        mailboxes, stop = set[str](), threading.Event()
         store = story.context.store
         reader_context = reader.ReaderContext(
             settings=story.context.settings.model_copy(update={"mailbox": (box,)}),
             accept=Intake(story.context).accept,
             checkpoints=StoredCheckpoints(store),
             get_deferred=partial(ItemFaults, store, story.context.clock, Transport.IMAP),
-            record_look=seen.add,
+            record_look=mailboxes.add,
             stop=stop,
         )
         _start_process(stack, stop, reader.serve, (reader_context,))
         story.until(
             lambda: (
-                bool(seen)
+                bool(mailboxes)
                 and any(b"$Intake" in flags for flags in server.read_flags("support").values())
             )
         )

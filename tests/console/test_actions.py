@@ -96,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @dataclass
-class Prepared:
+class PreparedTicket:
     """A ticket in a situation, and the numbers of what belongs to it."""
 
     number: int
@@ -129,20 +129,20 @@ def file_call(context: AppContext, session: Session, raw: bytes) -> Filing:
     return file_item(context.desk, session, item, delivery, 0, context.clock())
 
 
-def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) -> Prepared:
+def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) -> PreparedTicket:
     """Make a ticket in a situation; each has a customer of its own, so none disturbs another."""
     context, n = world.context, next(_numbers)
     email, desk = f"jo@practice{n}.example", context.desk
     call = partial(phone_call.compose, company="", name="Jo", email=email, text="Claim 7 is denied")
     with context.store.transaction() as session:
         raw = call(call_id=f"call-{n}")
-        opened = file_call(context, session, raw)
-        repeated = file_call(context, session, raw)
-        assert repeated.outcome is Outcome.DUPLICATE
+        filing = file_call(context, session, raw)
+        duplicate = file_call(context, session, raw)
+        assert duplicate.outcome is Outcome.DUPLICATE
         other = file_call(context, session, call(call_id=f"other-{n}", text="Claim 8 is denied"))
-        assert opened.ticket_id is not None
+        assert filing.ticket_id is not None
         assert other.ticket_id is not None
-        number, other_number, delivery = opened.ticket_id, other.ticket_id, repeated.delivery_id
+        number, other_number, delivery = filing.ticket_id, other.ticket_id, duplicate.delivery_id
         ticket = session.get_one(Ticket, number)
         ticket.caveats = [CAVEAT]
         tasks = [
@@ -188,7 +188,7 @@ def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) 
         get_actions(context).perform(number, case.before, actor=acting, now=context.clock())
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
-        return Prepared(
+        return PreparedTicket(
             number=number,
             other=other_number,
             task=task,
@@ -211,44 +211,46 @@ class Case:
     """How the callers ask for a command; None where a caller does not offer it, see ONLY_BY."""
 
     command: type[Command]
-    page: Callable[[Prepared], tuple[str, dict[str, Any]]] | None
-    api: Callable[[Prepared], tuple[str, dict[str, Any]]] | None
-    shell: Callable[[Prepared], tuple[object, ...]] | None
-    queue: Callable[[Prepared], dict[str, Any]] | None = None
+    page: Callable[[PreparedTicket], tuple[str, dict[str, Any]]] | None
+    api: Callable[[PreparedTicket], tuple[str, dict[str, Any]]] | None
+    shell: Callable[[PreparedTicket], tuple[object, ...]] | None
+    queue: Callable[[PreparedTicket], dict[str, Any]] | None = None
     judged: bool = False  # whether its message was taken for an automatic one
     before: Command | None = None  # what the actor did to the ticket before
 
 
-def press_button(action: str, **fields: Any) -> Callable[[Prepared], tuple[str, dict[str, Any]]]:
+def press_button(
+    action: str, **fields: Any
+) -> Callable[[PreparedTicket], tuple[str, dict[str, Any]]]:
     """A button of the ticket page; a field that names one of `Prepared` is its number."""
 
-    def form(it: Prepared) -> tuple[str, dict[str, Any]]:
+    def form(it: PreparedTicket) -> tuple[str, dict[str, Any]]:
         return f"/tickets/{it.number}/do/{action}", fill_in(fields, it) | {"seen": it.version}
 
     return form
 
 
-def call_api(action: str, **fields: Any) -> Callable[[Prepared], tuple[str, dict[str, Any]]]:
+def call_api(action: str, **fields: Any) -> Callable[[PreparedTicket], tuple[str, dict[str, Any]]]:
     return lambda it: (f"/tickets/{it.number}/{action}", fill_in(fields, it))
 
 
-def run_command(*words: Any) -> Callable[[Prepared], tuple[object, ...]]:
+def run_command(*words: Any) -> Callable[[PreparedTicket], tuple[object, ...]]:
     return lambda it: tuple(fill_in(dict(enumerate(words)), it).values())
 
 
-def fill_in(fields: dict[Any, Any], it: Prepared) -> dict[Any, Any]:
+def fill_in(fields: dict[Any, Any], it: PreparedTicket) -> dict[Any, Any]:
     return {name: value(it) if callable(value) else value for name, value in fields.items()}
 
 
-def get_other(it: Prepared) -> int:
+def get_other(it: PreparedTicket) -> int:
     return it.other
 
 
-def get_task(it: Prepared) -> int:
+def get_task(it: PreparedTicket) -> int:
     return it.task
 
 
-def get_done_task(it: Prepared) -> int:
+def get_done_task(it: PreparedTicket) -> int:
     return it.done_task
 
 
@@ -497,7 +499,7 @@ def read_state(session: Session, number: int) -> dict[str, Any]:
     }
 
 
-def read_answer(world: World, it: Prepared, actor: str, refusal: str | None) -> Answer:
+def read_answer(world: World, it: PreparedTicket, actor: str, refusal: str | None) -> Answer:
     with world.context.store.read_only() as session:
         rows = session.scalars(
             select(AuditEntry)
@@ -510,18 +512,18 @@ def read_answer(world: World, it: Prepared, actor: str, refusal: str | None) -> 
             for row in rows
             if row.ticket_id is not None
         ]
-        found = undo.find_undo(session, it.number, actor, world.context.clock())
+        undo_offer = undo.find_undo(session, it.number, actor, world.context.clock())
         return Answer(
             allowed=refusal is None,
             refusal=blank_numbers(refusal or ""),
             ticket=read_state(session, it.number),
             other=read_state(session, it.other),
             audit=audit,
-            undo=blank_numbers(found.words) if found else None,
+            undo=blank_numbers(undo_offer.words) if undo_offer else None,
         )
 
 
-def ask_by_page(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_page(world: World, case: Case, it: PreparedTicket, actor: str) -> str | None:
     assert case.page is not None
     desk, (path, form) = world.desks[actor], case.page(it)
     if case.command is actions.Undo:  # as the button on the page says it
@@ -537,7 +539,7 @@ def ask_by_page(world: World, case: Case, it: Prepared, actor: str) -> str | Non
     return html.unescape(found_text[1]) if found_text else ""
 
 
-def ask_by_queue(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_queue(world: World, case: Case, it: PreparedTicket, actor: str) -> str | None:
     assert case.queue is not None
     desk = world.desks[actor]
     answer = desk.post("/queue/assign", case.queue(it))
@@ -548,7 +550,7 @@ def ask_by_queue(world: World, case: Case, it: Prepared, actor: str) -> str | No
     return left[1] if left else None
 
 
-def ask_by_api(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_api(world: World, case: Case, it: PreparedTicket, actor: str) -> str | None:
     assert case.api is not None
     path, body = case.api(it)
     heads = {"Authorization": f"Bearer {world.tokens[actor]}"}
@@ -561,7 +563,7 @@ def ask_by_api(world: World, case: Case, it: Prepared, actor: str) -> str | None
     return re.sub(r"\. Send \w+ = true to confirm it\.$", "", answer.json["detail"])
 
 
-def ask_by_shell(world: World, case: Case, it: Prepared, actor: str) -> str | None:
+def ask_by_shell(world: World, case: Case, it: PreparedTicket, actor: str) -> str | None:
     del world  # the command opens the database itself
     assert case.shell is not None
     words = [str(word) for word in ("ticket", it.number, *case.shell(it), "--as", actor)]
@@ -584,15 +586,15 @@ def compare(world: World, case: Case, situation: str, owner: str, actor: str) ->
     (first, expected), *others = answers.items()
     where = f"{case.command.__name__}, {situation}, {actor} on a ticket of {owner}"
     for name, answer in others:
-        told = f"{where}: {first} and {name}"
-        assert answer.allowed == expected.allowed, f"{told}: {expected.refusal or answer.refusal}"
+        label = f"{where}: {first} and {name}"
+        assert answer.allowed == expected.allowed, f"{label}: {expected.refusal or answer.refusal}"
         if expected.refusal and answer.refusal:  # then how to go on, in the caller's own words
             shorter, longer = sorted((expected.refusal, answer.refusal), key=len)
-            assert longer.startswith(shorter.removesuffix(".")), told
-        assert answer.ticket == expected.ticket, told
-        assert answer.other == expected.other, told
-        assert answer.audit == expected.audit, told
-        assert answer.undo == expected.undo, told
+            assert longer.startswith(shorter.removesuffix(".")), label
+        assert answer.ticket == expected.ticket, label
+        assert answer.other == expected.other, label
+        assert answer.audit == expected.audit, label
+        assert answer.undo == expected.undo, label
 
 
 NAMES = [f"{n}-{case.command.__name__}" for n, case in enumerate(CASES)]
@@ -615,12 +617,12 @@ def test_the_page_shows_the_buttons_that_its_commands_allow(world: World) -> Non
     for situation in SITUATIONS:
         it = prepare(world, situation, OWNER, CASES[0], OWNER)
         page = world.desks[OWNER].get(f"/tickets/{it.number}").text
-        shown = set(re.findall(rf"/tickets/{it.number}/do/([\w-]+)", page))
+        buttons = set(re.findall(rf"/tickets/{it.number}/do/([\w-]+)", page))
         with world.context.store.read_only() as session:
             status = session.get_one(Ticket, it.number).status
         allowed = {name for name, button in BUTTONS.items() if status in button.kind.statuses}
-        assert shown <= allowed, situation
-        assert shown & depends_on_status == allowed & depends_on_status, situation
+        assert buttons <= allowed, situation
+        assert buttons & depends_on_status == allowed & depends_on_status, situation
         assert "/do/" not in world.desks["Otto Auditor"].get(f"/tickets/{it.number}").text
 
 
@@ -661,7 +663,7 @@ def test_an_operator_at_the_shell_acts_as_an_administrator(world: World) -> None
     world.intake("ticket", it.number, "untick", BOX, "--as", "Otto Auditor", code=1)
 
 
-def list_audit_rows(world: World, it: Prepared) -> list[tuple[str, str]]:
+def list_audit_rows(world: World, it: PreparedTicket) -> list[tuple[str, str]]:
     with world.context.store.read_only() as session:
         rows = session.execute(
             select(AuditEntry.action, AuditEntry.actor).where(AuditEntry.ticket_id == it.number)

@@ -6,20 +6,20 @@ import pytest
 
 from ingest.smtp.listener import Listener
 from tests.support import token_endpoint
-from tests.support.smtp_client import Client, Stored, run_listener
+from tests.support.smtp_client import Client, MemoryIntake, run_listener
 from tests.support.token_endpoint import Endpoint
 
 
 @pytest.fixture
-def stored() -> Stored:
+def memory_intake() -> MemoryIntake:
     """An intake that keeps what the listener hands over."""
-    return Stored()
+    return MemoryIntake()
 
 
 @pytest.fixture
-def listener(stored: Stored) -> Iterator[Listener]:
+def listener(memory_intake: MemoryIntake) -> Iterator[Listener]:
     """A listener on ports of its own."""
-    with run_listener(stored) as listener:
+    with run_listener(memory_intake) as listener:
         yield listener
 
 

@@ -18,7 +18,7 @@ from parsers.item import Format, InboundItem, ParseError
 from tests.support.context import (
     ANN,
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     make_call_arrival,
     make_mail,
@@ -54,20 +54,20 @@ def raise_bug(raw: bytes, *_: object) -> list[InboundItem]:
 
 
 def test_what_accept_returned_is_stored_and_a_worker_is_woken(
-    any_context: AppContext, woken: Woken
+    any_context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     context = any_context
     arrival = make_call_arrival()
     number = Intake(context).accept(arrival)
-    stored = load_delivery(context, number)
-    assert (stored.state, stored.transport, stored.size) == (
+    delivery = load_delivery(context, number)
+    assert (delivery.state, delivery.transport, delivery.size) == (
         DeliveryState.PENDING,
         "console",
         len(arrival.raw),
     )
-    assert context.blob_store.read(stored.content, stored.blob) == arrival.raw
-    assert stored.received_at == context.clock()
-    assert woken == ["read"]
+    assert context.blob_store.read(delivery.content, delivery.blob) == arrival.raw
+    assert delivery.received_at == context.clock()
+    assert notified_queues == ["read"]
 
 
 def test_all_who_wait_at_once_are_stored_in_one_commit(any_context: AppContext) -> None:
@@ -145,10 +145,10 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
         transport=Transport.PIPE, format=Format.MAIL, raw=b"x", envelope={"name": object()}
     )
     arrivals = [make_call_arrival(), bad, make_call_arrival(), make_call_arrival()]
-    queued = Barrier(len(arrivals) + 1)
+    queue_barrier = Barrier(len(arrivals) + 1)
 
     def work(one: Arrival) -> None:
-        queued.wait(30)
+        queue_barrier.wait(30)
         numbers.append(shared_intake.accept(one))
 
     with_errors: list[BaseException] = []
@@ -159,7 +159,7 @@ def test_one_bad_arrival_does_not_refuse_the_others_it_shares_a_commit_with(
     with shared_intake._committing:
         runner = Thread(target=all_at_once)
         runner.start()
-        queued.wait(30)
+        queue_barrier.wait(30)
         while len(shared_intake._queue) < len(arrivals):
             pass
     runner.join(30)
@@ -173,12 +173,12 @@ def test_bytes_of_any_size_come_back_as_they_were_and_large_ones_lie_outside_the
     context: AppContext, size: int
 ) -> None:
     raw = bytes(i % 251 for i in range(size))
-    stored = load_delivery(
+    delivery = load_delivery(
         context,
         Intake(context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=raw)),
     )
-    assert context.blob_store.read(stored.content, stored.blob) == raw
-    assert (stored.content is None) == (size > context.settings.inline_limit)
+    assert context.blob_store.read(delivery.content, delivery.blob) == raw
+    assert (delivery.content is None) == (size > context.settings.inline_limit)
 
 
 def test_nothing_a_customer_wrote_lies_readable_on_the_disk(
@@ -201,22 +201,22 @@ def test_nothing_a_customer_wrote_lies_readable_on_the_disk(
 
 
 def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
-    context: AppContext, tmp_path: Path, woken: Woken
+    context: AppContext, tmp_path: Path, notified_queues: RecordingNotifier
 ) -> None:
     away = open_context(
         context.settings.model_copy(
             update={"database_url": f"sqlite:///{tmp_path}/no/such/folder/x.db"}
         ),
-        notifier=woken,
+        notifier=notified_queues,
     )
     with pytest.raises(SQLAlchemyError):
         Intake(away).accept(make_call_arrival())
     away.close()
-    assert woken == []
+    assert notified_queues == []
 
 
 def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
-    context: AppContext, woken: Woken
+    context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
     shared_intake, arrivals = Intake(context), [make_call_arrival() for _ in range(8)]
@@ -226,7 +226,7 @@ def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
     assert len(errors) == 8
     assert all(isinstance(e, SQLAlchemyError) for e in errors)
     assert count_rows(context, Delivery) == count_rows(context, Receipt) == 0
-    assert woken == []
+    assert notified_queues == []
     for arrival in arrivals:
         shared_intake.accept(arrival)
     assert count_rows(context, Delivery) == 8

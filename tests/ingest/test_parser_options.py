@@ -43,7 +43,7 @@ def test_what_was_saved_holds_for_the_next_file_on_every_host(any_context: AppCo
     other = open_context(any_context.settings)  # another process
     [profile] = load_parser_options(other, Format.SECURE_MESSAGE).profiles
     other.close()
-    wanted = Profile(
+    expected = Profile(
         name="north",
         columns=(("klinik", "company"), ("nr", "")),
         fingerprint="f1",
@@ -51,7 +51,7 @@ def test_what_was_saved_holds_for_the_next_file_on_every_host(any_context: AppCo
         time_zone="America/Chicago",
         defaults=(("category", "Billing"),),
     )
-    assert profile == wanted
+    assert profile == expected
     assert load_parser_options(any_context, Format.MAIL) == Options()
 
 
@@ -98,11 +98,11 @@ def test_profiles_of_the_settings_come_after_the_saved_ones(context: AppContext)
         context.signer,
         context.clock,
     )
-    found = load_parser_options(there, Format.SECURE_MESSAGE)
-    assert [one.name for one in found.profiles] == ["north", "mine"]
-    assert found.profiles[1].columns == (("das anliegen", "body"),)
-    assert found.passwords == ("open sesame",)
-    assert "sesame" not in repr(found)
+    options = load_parser_options(there, Format.SECURE_MESSAGE)
+    assert [one.name for one in options.profiles] == ["north", "mine"]
+    assert options.profiles[1].columns == (("das anliegen", "body"),)
+    assert options.passwords == ("open sesame",)
+    assert "sesame" not in repr(options)
 
 
 def test_every_parser_gets_the_time_zone_of_the_settings(context: AppContext) -> None:

@@ -43,7 +43,7 @@ def list_faults(item: InboundItem, expected: Case) -> list[str]:
     everything = f"{item.subject}\n{item.text}"
     return [
         *(f"lacks {words!r}" for words in expected["text_has"] if words not in everything),
-        *list_unwanted(item, expected),
+        *list_unwanted_words(item, expected),
         *(
             f"has no file like {file['name_re']}"
             for file in expected["files"] or []
@@ -52,7 +52,7 @@ def list_faults(item: InboundItem, expected: Case) -> list[str]:
     ]
 
 
-def list_unwanted(item: InboundItem, expected: Case) -> Iterator[str]:
+def list_unwanted_words(item: InboundItem, expected: Case) -> Iterator[str]:
     """Yield what an item has in text, subject or HTML, and should not have."""
     page = html.sanitise(item.html)
     yield from (f"shows {words!r}" for words in expected["text_not"] if words in item.text)
@@ -84,23 +84,23 @@ def test_hostile_mail_is_an_item(case: Case) -> None:
 @pytest.mark.parametrize("case", list_cases("badxlsx"))
 def test_a_hostile_workbook_is_read_or_refused(case: Case) -> None:
     expected, raw = case["expect"], (HOSTILE / "badxlsx" / case["file"]).read_bytes()
-    started = time.process_time()
+    start = time.process_time()
     try:
-        read = workbook.parse(raw)
+        results = workbook.parse(raw)
     except ParseError:
-        read = None
-    assert time.process_time() - started < expected["max_s"]
+        results = None
+    assert time.process_time() - start < expected["max_s"]
     if expected["outcome"] == "ignore":
         return  # a name no export has: the folder passes it over before anything is parsed
-    rows = None if read is None else len(read)
-    allowed = {
+    rows = None if results is None else len(results)
+    allowed_rows = {
         "rows": {expected["tickets"]},
         "quarantine": {None},
         "rows_or_quarantine": {None, expected["tickets"]},
     }
-    assert rows in allowed[expected["outcome"]]
-    shown = "\n".join(
-        f"{item.subject}\n{item.text}\n{item.sender.name}\n{item.company}" for item in read or []
+    assert rows in allowed_rows[expected["outcome"]]
+    text = "\n".join(
+        f"{item.subject}\n{item.text}\n{item.sender.name}\n{item.company}" for item in results or []
     )
-    assert all(words in shown for words in expected["text_has"])
-    assert not any(words in shown for words in expected["text_not"])
+    assert all(words in text for words in expected["text_has"])
+    assert not any(words in text for words in expected["text_not"])

@@ -123,14 +123,14 @@ def reduce_graph(graph: Graph) -> Graph:
 def render_mermaid(graph: Graph) -> str:
     """Return the reduced graph as a Mermaid flowchart in a Markdown code block."""
     lines = ["```mermaid", "flowchart TD"]
-    reduced = reduce_graph(graph)
+    reduced_graph = reduce_graph(graph)
     for part in sorted(graph):
         label = part.partition(".")[2] or part
         lines.append(f'    {_make_mermaid_id(part)}["{label}"]')
     lines += [
         f"    {_make_mermaid_id(part)} --> {_make_mermaid_id(target)}"
         for part in sorted(graph)
-        for target in sorted(reduced[part])
+        for target in sorted(reduced_graph[part])
     ]
     return "\n".join([*lines, "```"])
 

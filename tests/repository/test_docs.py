@@ -183,14 +183,14 @@ def test_no_banned_word_is_in_the_code() -> None:
     for package in PACKAGES:
         files += [p for p in (ROOT / package).rglob("*") if p.suffix in {".html", ".txt"}]
     assert len(files) > 300
-    found = {
+    found_words = {
         (str(path.relative_to(ROOT)), word)
         for path in files
         for word in list_words(read_written_words(path)) & set(BANNED_WORDS)
     }
     allowed = {(file, word) for word, _, files in WORDS_ALLOWED for file in files}
-    assert not found - allowed, "use a standard term"
-    assert not allowed - found, "take it off WORDS_ALLOWED"
+    assert not found_words - allowed, "use a standard term"
+    assert not allowed - found_words, "take it off WORDS_ALLOWED"
 
 
 def test_files_named_in_the_docs_exist() -> None:
@@ -201,14 +201,14 @@ def test_files_named_in_the_docs_exist() -> None:
 
 def test_every_moved_file_is_where_the_decision_says() -> None:
     page = (ROOT / "docs" / "decisions" / "0023-layout.md").read_text()
-    moved = 0
+    moved_count = 0
     for package, table in re.findall(
         r"^### `(\w+)/`\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL
     ):
         for file in re.findall(r"^\| `[^`]+` \| `([^`]+)` \|$", table, re.MULTILINE):
             assert (ROOT / package / file).exists(), f"{package}/{file}"
-            moved += 1
-    assert moved > 200
+            moved_count += 1
+    assert moved_count > 200
 
 
 def test_the_decision_says_how_many_entries_a_folder_may_have() -> None:

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from console.cli.main import cli
 
 New = Callable[..., int]
-Shown = Callable[[int], dict[str, Any]]
+ShowTicket = Callable[[int], dict[str, Any]]
 
 
 class Intake:

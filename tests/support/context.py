@@ -51,7 +51,7 @@ class Steady:
         return self.now
 
 
-class Woken(list[str]):
+class RecordingNotifier(list[str]):
     """Notifier that only remembers the names it was called with."""
 
     def __call__(self, name: str) -> None:

@@ -246,11 +246,13 @@ def sign_jwt(user: str, key: bytes = JWT_KEY) -> str:
     """A token this Dovecot believes (RFC 7519, HS256), unless signed with another key."""
     now = int(time.time())
     claims = {"sub": user, "iat": now, "nbf": now - 5, "exp": now + 600}
-    signed = b".".join(
+    signing_input = b".".join(
         _encode_base64(json.dumps(part).encode())
         for part in ({"alg": "HS256", "typ": "JWT"}, claims)
     )
-    return (signed + b"." + _encode_base64(hmac.new(key, signed, hashlib.sha256).digest())).decode()
+    return (
+        signing_input + b"." + _encode_base64(hmac.new(key, signing_input, hashlib.sha256).digest())
+    ).decode()
 
 
 def _encode_base64(raw: bytes) -> bytes:

@@ -51,7 +51,7 @@ def compare_with_second(asked: str, sent: datetime) -> bool:
 
 
 @dataclass
-class Sent:
+class Submission:
     """A submission as Formstack keeps it."""
 
     number: str
@@ -67,7 +67,7 @@ class Formstack:
     url: str = ""
     token: str = "right"
     password: str = ""
-    forms: dict[str, list[Sent]] = field(default_factory=dict)
+    forms: dict[str, list[Submission]] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     later: Callable[[str, datetime], bool] = compare_as_text
     labels: bool = True  # whether a list has them
@@ -81,10 +81,10 @@ class Formstack:
 
     def send(
         self, number: str, at: datetime, message: str = "Please help", form: str = "77"
-    ) -> Sent:
-        sent = Sent(number, at, message)
-        self.forms.setdefault(form, []).append(sent)
-        return sent
+    ) -> Submission:
+        one = Submission(number, at, message)
+        self.forms.setdefault(form, []).append(one)
+        return one
 
     @property
     def pages(self) -> list[str]:
@@ -97,9 +97,9 @@ class Formstack:
 
 
 def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four resources
-    made = Flask("formstack")
+    app = Flask("formstack")
 
-    @made.before_request
+    @app.before_request
     def gate() -> Response | None:
         formstack.asked.append({"path": request.path, **request.args.to_dict()})
         if formstack.answers and (fault := formstack.answers.pop(0)) is not None:
@@ -116,66 +116,73 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
             )
         return None
 
-    @made.get("/api/v2/form.json")
-    @made.get("/api/v2025/forms")
+    @app.get("/api/v2/form.json")
+    @app.get("/api/v2025/forms")
     def forms() -> Response:
         listed = [{"id": form, "name": f"Form {form}"} for form in formstack.forms]
         first = request.args.get("page") == "1" or request.args.get("pageNumber") == "1"
         return make_json_answer({"forms": listed if first else [], "total": len(listed)})
 
-    @made.get("/api/v2/form/<form>/field.json")
+    @app.get("/api/v2/form/<form>/field.json")
     def fields(form: str) -> Response:
         del form
         return make_json_answer(
             [{"id": n, "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()]
         )
 
-    @made.get("/api/v2025/forms/<form>")
+    @app.get("/api/v2025/forms/<form>")
     def dated_form(form: str) -> Response:
-        listed = [
+        fields = [
             {"id": int(n), "label": label, "type": kind} for n, (label, kind, _) in FIELDS.items()
         ]
         return make_json_answer(
             {
                 "id": int(form),
-                "fields": listed if request.args.get("withFields") == "true" else None,
+                "fields": fields if request.args.get("withFields") == "true" else None,
             }
         )
 
-    @made.get("/api/v2/form/<form>/submission.json")
+    @app.get("/api/v2/form/<form>/submission.json")
     def submissions(form: str) -> Response:
-        return page(form, "min_time", "page", "per_page", "sort", answered)
+        return page(form, "min_time", "page", "per_page", "sort", build_answers)
 
-    @made.get("/api/v2025/forms/<form>/submissions")
+    @app.get("/api/v2025/forms/<form>/submissions")
     def dated_submissions(form: str) -> Response:
-        return page(form, "minTime", "pageNumber", "pageSize", "order", dated_answered)
+        return page(form, "minTime", "pageNumber", "pageSize", "order", build_dated_answers)
 
-    @made.get("/api/v2/submission/<number>.json")
+    @app.get("/api/v2/submission/<number>.json")
     def submission(number: str) -> Response:
         one = next(s for sent in formstack.forms.values() for s in sent if s.number == number)
         return make_json_answer(
             {
                 "id": number,
                 "timestamp": format_wall_time(one.at),
-                "data": list(answered(one).values()),
+                "data": list(build_answers(one).values()),
             }
         )
 
     def page(
-        form: str, since: str, number: str, size: str, order: str, shape: Callable[[Sent], Any]
+        form: str,
+        since: str,
+        number: str,
+        size: str,
+        order: str,
+        shape: Callable[[Submission], Any],
     ) -> Response:
         formstack.before()
         if form in formstack.forbidden:
             return make_json_answer({"error": "You do not have access to this form"}, 403)
         if form not in formstack.forms:
             return make_json_answer({"error": "The form was not found"}, 404)
-        asked = request.args
-        assert parse_wall_time(asked[since], 0), "not a wall time"
-        found = [s for s in formstack.forms[form] if formstack.later(asked[since], s.at)]
-        found.sort(key=lambda s: s.at, reverse=formstack.newest_first or asked.get(order) != "ASC")
-        step = min(int(asked[size]), 100)
-        part = found[(int(asked[number]) - 1) * step :][:step]
-        listed = [
+        query = request.args
+        assert parse_wall_time(query[since], 0), "not a wall time"
+        matches = [s for s in formstack.forms[form] if formstack.later(query[since], s.at)]
+        matches.sort(
+            key=lambda s: s.at, reverse=formstack.newest_first or query.get(order) != "ASC"
+        )
+        step = min(int(query[size]), 100)
+        part = matches[(int(query[number]) - 1) * step :][:step]
+        page_items = [
             {
                 "id": s.number,
                 "timestamp": format_wall_time(s.at),
@@ -184,10 +191,10 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
             for s in part
         ]
         return make_json_answer(
-            {"submissions": listed, "total": len(found), "pages": -(-len(found) // step)}
+            {"submissions": page_items, "total": len(matches), "pages": -(-len(matches) // step)}
         )
 
-    def answered(one: Sent) -> dict[str, Any]:
+    def build_answers(one: Submission) -> dict[str, Any]:
         answers = {n: {"field": n, "value": value} for n, (_, _, value) in FIELDS.items()}
         answers["12"]["value"], answers["15"]["value"] = one.email, one.message
         if formstack.labels:
@@ -195,7 +202,7 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
                 answers[n] |= {"label": label, "type": kind}
         return answers
 
-    def dated_answered(one: Sent) -> list[dict[str, Any]]:
+    def build_dated_answers(one: Submission) -> list[dict[str, Any]]:
         answers = [
             {
                 "field": int(n),
@@ -210,7 +217,7 @@ def create_app(formstack: Formstack) -> Flask:  # noqa: C901  # two bases, four 
             answers[nth] |= {"parsedValue": value, "displayValue": value}
         return answers
 
-    return made
+    return app
 
 
 def _format_value(value: Any) -> str:
@@ -223,7 +230,7 @@ def make_json_answer(content: Any, status: int = 200, **headers: str) -> Respons
     return Response(json.dumps(content), status, {"Content-Type": "application/json", **headers})
 
 
-def build_webhook_body(one: Sent, form: str = "77") -> bytes:
+def build_webhook_body(one: Submission, form: str = "77") -> bytes:
     """Return what the webhook posts of a submission: JSON with field types (webhook-examples)."""
     body: dict[str, Any] = {"FormID": form, "UniqueID": one.number}
     for label, kind, value in FIELDS.values():

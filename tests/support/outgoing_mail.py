@@ -7,7 +7,7 @@ from email.message import EmailMessage
 
 from pydantic import SecretStr
 
-from tests.support.context import Woken
+from tests.support.context import RecordingNotifier
 from workflow.context import AppContext, open_context
 from workflow.models.core import OutgoingMail
 
@@ -16,7 +16,7 @@ from workflow.models.core import OutgoingMail
 def send_through(context: AppContext, url: str) -> Iterator[AppContext]:
     """Give the same context, opened again with this relay."""
     settings = context.settings.model_copy(update={"relay_url": SecretStr(url)})
-    opened = open_context(settings, notifier=Woken(), clock=context.clock)
+    opened = open_context(settings, notifier=RecordingNotifier(), clock=context.clock)
     yield opened
     opened.close()
 

@@ -43,7 +43,7 @@ DEEDS: dict[bytes, Any] = {
 }
 
 
-def parse_poisoned(raw: bytes, options: Options) -> list[InboundItem]:
+def parse_poisoned_mail(raw: bytes, options: Options) -> list[InboundItem]:
     if b"poison: options" in raw:
         text = f"{options.time_zone}, {len(options.passwords)} passwords"
         return [replace(item, text=text) for item in message.parse(raw)]
@@ -58,5 +58,5 @@ def parse_poisoned(raw: bytes, options: Options) -> list[InboundItem]:
 
 
 if __name__ == "__main__":
-    parsers.PARSERS[Format.MAIL] = parse_poisoned  # type: ignore[index]  # as a test's monkeypatch does
+    parsers.PARSERS[Format.MAIL] = parse_poisoned_mail  # type: ignore[index]  # as a test's monkeypatch does
     parser_process.main()

@@ -27,7 +27,7 @@ HELLO, FROM, TO = "EHLO clinic.example", "MAIL FROM:<a@clinic.example>", f"RCPT 
 MAIL = b"From: a@clinic.example\r\nSubject: claim\r\n\r\nhello\r\n"
 
 
-class Stored:
+class MemoryIntake:
     """An intake in memory: called as accept(), it numbers the deliveries from 1."""
 
     def __init__(self) -> None:
@@ -61,13 +61,17 @@ class Client:
     """
 
     def __init__(
-        self, listener: Listener, transport: Transport = Transport.SMTP, *, greeted: bool = True
+        self,
+        listener: Listener,
+        transport: Transport = Transport.SMTP,
+        *,
+        expect_greeting: bool = True,
     ) -> None:
         self.socket = socket.create_connection(
             ("127.0.0.1", listener.ports[transport]), REPLY_SECONDS
         )
         self._buffer = b""
-        self.greeting = self.reply() if greeted else ""
+        self.greeting = self.reply() if expect_greeting else ""
 
     def __enter__(self) -> Self:
         return self

@@ -209,14 +209,14 @@ def test_every_fault_in_the_settings_of_forms_is_reported_at_once_and_no_secret(
         "file_hosts": "https://x.example",
         "more": 1,
     }
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(SettingsError) as error_info:
         load_settings(
             home=tmp_path,
             formstack_key_previous="hunter5",
             form={"77": form, "7 7": {}},
             file_hosts="a b,http://c",
         )
-    result = str(raised.value)
+    result = str(error_info.value)
     assert len(result.splitlines()) == 9, result
     assert "hunter2" not in result + repr(Form(key=SecretStr("hunter2")))
     assert not [n for n in range(3, 6) if f"hunter{n}" in result]

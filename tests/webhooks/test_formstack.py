@@ -328,10 +328,10 @@ def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
     monkeypatch.setattr(app, "STORE_SECONDS", 0.1)
     monkeypatch.setattr(app, "HEALTH_SECONDS", 0.1)
     monkeypatch.setattr(app, "MAX_WAITING", 1)
-    answer, asked = threading.Event(), list[Arrival]()
+    answer, arrivals = threading.Event(), list[Arrival]()
 
     def hangs(arrival: Arrival) -> int:
-        asked.append(arrival)
+        arrivals.append(arrival)
         answer.wait(20)
         return 1
 
@@ -341,11 +341,11 @@ def test_a_database_that_hangs_holds_up_neither_forms_nor_health(
     monkeypatch.setattr(app, "_database_answers", hangs_too)
     webhook = serve(context, hangs)
     assert [webhook.form().status_code for _ in range(3)] == [202] * 3
-    assert len(asked) == 1, "while it is known to be away, forms do not wait for it"
+    assert len(arrivals) == 1, "while it is known to be away, forms do not wait for it"
     monkeypatch.setattr(app, "AWAY_SECONDS", 0.0)
     webhook = serve(context, hangs)
     assert [webhook.form().status_code for _ in range(3)] == [202] * 3
-    assert len(asked) == 2, "and one waits for it, not all of them"
+    assert len(arrivals) == 2, "and one waits for it, not all of them"
     assert [httpx.get(f"{webhook.url}/health").json()["database"] for _ in range(3)] == [False] * 3
     assert len(Spool(context.settings.home / "spool", context.sealer).list_waiting()) == 6
     answer.set()

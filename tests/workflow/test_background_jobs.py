@@ -17,7 +17,7 @@ from ingest.intake import READ_QUEUE, Arrival, Intake, Transport
 from parsers.item import Address, Format
 from tests.support.context import (
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     make_call_arrival,
     make_mail,
@@ -100,10 +100,10 @@ def store_ticketless_mail(context: AppContext) -> int:
 
 def dump_redis(redis: Redis) -> bytes:
     """Every byte Redis holds, compressed ones opened."""
-    found = []
+    values = []
     for key in redis.scan_iter():
         kind = redis.type(key)
-        held: Any = {
+        value: Any = {
             b"string": lambda k: [redis.get(k)],
             b"hash": lambda k: [b for pair in redis.hgetall(k).items() for b in pair],
             b"list": lambda k: redis.lrange(k, 0, -1),
@@ -111,8 +111,8 @@ def dump_redis(redis: Redis) -> bytes:
             b"zset": lambda k: redis.zrange(k, 0, -1),
             b"stream": lambda k: [str(redis.xrange(k)).encode()],
         }[kind](key)  # type: ignore[index]
-        found += [key, *held]
-    return b"\n".join(decompress(one) for one in found)
+        values += [key, *value]
+    return b"\n".join(decompress(one) for one in values)
 
 
 def decompress(data: bytes) -> bytes:
@@ -126,7 +126,7 @@ def count_pending(context: AppContext) -> int:
     return count_rows(context, Delivery, Delivery.state == DeliveryState.PENDING)
 
 
-def count_unsent(context: AppContext) -> int:
+def count_unsent_mails(context: AppContext) -> int:
     return count_rows(context, OutgoingMail, OutgoingMail.state == OutboxState.WAITING)
 
 
@@ -183,7 +183,7 @@ def test_a_worker_drains_everything_that_waits(woken_context: AppContext, burst:
     for n in range(20):
         intake.accept(make_call_arrival(WORDS, email=f"c{n}@practice.example"))
     burst()
-    assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
+    assert (count_pending(woken_context), count_unsent_mails(woken_context)) == (0, 0)
     assert (
         count_rows(woken_context, Ticket)
         == len(list((woken_context.settings.home / "outbox").glob("*.eml")))
@@ -221,7 +221,7 @@ def test_flushall_loses_nothing_because_the_sweep_hints_again(
     sweep.sweep(woken_context, redis_away=lambda: False)
     assert count_pending(woken_context) == 5  # the worker's work
     burst()
-    assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
+    assert (count_pending(woken_context), count_unsent_mails(woken_context)) == (0, 0)
 
 
 def test_what_no_worker_takes_the_sweep_does_itself(
@@ -233,7 +233,7 @@ def test_what_no_worker_takes_the_sweep_does_itself(
     sweep.sweep(woken_context, redis_away=lambda: False)
     clock.turn(seconds=21)
     sweep.sweep(woken_context, redis_away=lambda: False)
-    assert (count_pending(woken_context), count_unsent(woken_context)) == (0, 0)
+    assert (count_pending(woken_context), count_unsent_mails(woken_context)) == (0, 0)
 
 
 def test_without_redis_mail_still_becomes_tickets_and_notices_still_go_out(
@@ -297,18 +297,18 @@ def test_a_sweep_raises_overdue_tasks_and_says_it_is_alive(
         assert session.get_one(Heartbeat, "clock").at == clock()
 
 
-def test_a_sweep_drains_the_spool(context: AppContext, woken: Woken) -> None:
+def test_a_sweep_drains_the_spool(context: AppContext, notified_queues: RecordingNotifier) -> None:
     Spool(context.settings.home / SPOOL_FOLDER, context.sealer).store(make_call_arrival())
     sweep.sweep(context, redis_away=lambda: True)
     assert count_rows(context, Ticket) == 1
-    assert "read" in woken
+    assert "read" in notified_queues
 
 
 def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_path: Path) -> None:
     fast = context.settings.model_copy(
         update={"database_url": f"sqlite:///{tmp_path}/none/x.db", "sweep_seconds": 0.001}
     )
-    away = open_context(fast, notifier=Woken())
+    away = open_context(fast, notifier=RecordingNotifier())
     stop, rounds = threading.Event(), list[int]()
 
     def redis_away() -> bool:
@@ -316,11 +316,11 @@ def test_a_sweep_that_fails_is_followed_by_the_next(context: AppContext, tmp_pat
 
     original = sweep.sweep
 
-    def counting(*args: Any, **named: Any) -> None:
+    def counting(*args: Any, **kwargs: Any) -> None:
         rounds.append(1)
         if len(rounds) == 3:
             stop.set()
-        original(*args, **named)
+        original(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "sweep", counting)

@@ -28,7 +28,7 @@ FULL_NAME = f"{NAME} {FAMILY}"
 
 
 @pytest.fixture(autouse=True)
-def logged() -> None:
+def json_log() -> None:
     """The log as a process has it."""
     runtime_log.configure("test", as_json=True)
 
@@ -47,7 +47,7 @@ def make_marked_item() -> InboundItem:
     )
 
 
-def parse_marked(raw: bytes, *_: object) -> list[InboundItem]:
+def parse_marked_mail(raw: bytes, *_: object) -> list[InboundItem]:
     if raw.startswith(b"unreadable"):
         raise ParseError("not a message: ask for it once more") from ValueError(FULL_NAME)
     if raw.startswith(b"broken"):
@@ -64,7 +64,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parse_marked)
+    monkeypatch.setitem(parsers.PARSERS, Format.MAIL, parse_marked_mail)
     context = open_context(
         any_context.settings.model_copy(update={"relay_url": SecretStr(relay.url)}),
         notifier=any_context.store.notify,
@@ -123,7 +123,7 @@ def test_no_log_audit_row_or_mail_of_ours_repeats_a_customer(
 def test_a_fault_is_told_by_class_and_place_only(capfd: pytest.CaptureFixture[str]) -> None:
     runtime_log.configure("test", as_json=True)
     try:
-        parse_marked(b"broken" + FULL_NAME.encode())
+        parse_marked_mail(b"broken" + FULL_NAME.encode())
     except RuntimeError as error:
         runtime_log.fault("here", error)
     output = capfd.readouterr().err

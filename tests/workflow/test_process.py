@@ -34,11 +34,11 @@ SAMPLE = [ORDERINGS[0], ORDERINGS[9], ORDERINGS[23]]
 
 def walk(milestones: tuple[Milestone, ...]) -> list[Stage]:
     """The stages the pure functions pass when milestones are recorded one by one."""
-    passed, done = [Stage.SUBMITTED], set()
+    stages, done = [Stage.SUBMITTED], set()
     for milestone in milestones:
         done.add(milestone)
-        passed += [step.stage for step in process.list_next_steps(passed[-1], done)]
-    return passed
+        stages += [step.stage for step in process.list_next_steps(stages[-1], done)]
+    return stages
 
 
 def test_the_table_says_what_the_manual_says() -> None:

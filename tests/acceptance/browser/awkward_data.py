@@ -84,7 +84,7 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
             SCRIPT, ("Eve Null", "eve@evil.example"), SCRIPT, LONG, **{SCRIPT: LONG, LONG: SCRIPT}
         )
     )
-    taken = desk.receive_form(
+    assigned_ticket = desk.receive_form(
         make_form(
             LONG,
             (LONG[:90], "long@" + "a" * 60 + ".example"),
@@ -98,8 +98,8 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
             HEBREW, ("דנה כהן", "dana@sharon.example"), "החזר תשלום 2026", "שלום, התשלום לא הגיע."
         )
     )
-    desk.assign(ME, taken)
-    desk.add_note(taken, f"{SCRIPT} {LONG}")
+    desk.assign(ME, assigned_ticket)
+    desk.add_note(assigned_ticket, f"{SCRIPT} {LONG}")
     desk.complete(
         desk.receive_mail(make_mail((HEBREW, "dana@sharon.example"), "תודה", "תודה רבה")),
         ME,
@@ -113,7 +113,7 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
         Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=REPORT, envelope={})
     )
     process_waiting(app_context)
-    unmapped = _add_broken_deliveries(app_context)
+    unmapped_delivery = _add_broken_deliveries(app_context)
     with app_context.store.transaction() as session:
         me = session.scalars(select(Staff).where(Staff.name == ME)).one()
         saved_views.save_view(session, me, SCRIPT[:60], "view=open", now=app_context.clock())
@@ -132,7 +132,7 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
             52,
             "no answer within ten seconds",
         )
-    return HostileData(hostile, taken, unmapped, automatic)
+    return HostileData(hostile, assigned_ticket, unmapped_delivery, automatic)
 
 
 def _add_broken_deliveries(app_context: AppContext) -> int:

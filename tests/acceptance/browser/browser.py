@@ -132,12 +132,12 @@ class BrowserUser:
             self.faults.append(f"{answer.status}: {urlsplit(answer.url).path}")
 
     def _is_ours(self, request: Request) -> None:
-        split = urlsplit(request.url)
+        parts = urlsplit(request.url)
         if (
-            split.scheme not in {"data", "blob", "about"}
-            and f"{split.scheme}://{split.netloc}" != self.address
+            parts.scheme not in {"data", "blob", "about"}
+            and f"{parts.scheme}://{parts.netloc}" != self.address
         ):
-            self.faults.append(f"loads from elsewhere: {split.scheme}://{split.netloc}")
+            self.faults.append(f"loads from elsewhere: {parts.scheme}://{parts.netloc}")
 
     def sign_in(self, role: Role = Role.AGENT, name: str = "Ann Lee") -> "BrowserUser":
         """Come in as a new person: by the link, then by address and password."""

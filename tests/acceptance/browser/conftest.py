@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from tests.acceptance.browser import awkward_data, fortnight
 from tests.acceptance.browser.browser import BrowserUser, serve
-from tests.support.context import HandClock, Woken
+from tests.support.context import HandClock, RecordingNotifier
 from tests.support.signed_in_client import build_app, sign_in_at_desk
 from workflow.accounts import saved_forms
 from workflow.accounts.saved_forms import FormContent
@@ -87,13 +87,13 @@ class BusyDesk:
 def _save_form(app_context: AppContext) -> str:
     """Save a form that an admin sent when their session had ended; return its key."""
     fields = (("text", f"{awkward_data.SCRIPT} {awkward_data.LONG}"), ("seen", "1"))
-    filled = FormContent("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
+    content = FormContent("/tickets/1/do/note", fields, (("file", awkward_data.LONG),))
     with app_context.store.transaction() as session:
         account = session.scalars(
             select(Account.id).where(Account.email == "ann@pmb.example")
         ).one()
         key = saved_forms.save_form(
-            session, app_context.sealer, account, filled, app_context.clock()
+            session, app_context.sealer, account, content, app_context.clock()
         )
     assert key is not None
     return key
@@ -112,7 +112,7 @@ def busy(sqlite_template: Path, fast_folder: Path) -> Iterator[BusyDesk]:
         fallback_supervisor="Marcus Webb",
         mailbox=(Mailbox(host="imap.example", user="support@pmb.example", oauth2=grant),),
     )
-    app_context = open_context(settings, notifier=Woken(), clock=(clock := HandClock()))
+    app_context = open_context(settings, notifier=RecordingNotifier(), clock=(clock := HandClock()))
     numbers = vars(fortnight.fill(app_context, clock)) | vars(awkward_data.add(app_context, clock))
     cookie = sign_in_at_desk(app_context, Role.ADMIN).client.get_cookie("session")
     assert cookie is not None

@@ -197,16 +197,23 @@ def fill(app_context: AppContext, clock: HandClock) -> Fortnight:
     """Two weeks of work; at the end it is Thursday the 12th, 15:40 in New York."""
     desk = Desk(app_context, clock)
     _add_people(app_context)
-    completed = _add_last_week(desk)
-    form_, row, merged = _add_this_week(desk)
+    completed_ticket = _add_last_week(desk)
+    form_, row, merged_ticket = _add_this_week(desk)
     rich = _add_rich_ticket(desk)
-    called, failed = _add_today(desk)
+    phone_ticket, failed_delivery = _add_today(desk)
     raise_tasks(app_context, clock())
     for name in ("smtp", "folder", "webhooks", "worker", "clock"):
         status.record_alive(app_context, name)
     SelfChecks(app_context).run_due()
     return Fortnight(
-        rich, form_, row, called, completed, merged, failed, desk.find_survey_link(completed)
+        rich,
+        form_,
+        row,
+        phone_ticket,
+        completed_ticket,
+        merged_ticket,
+        failed_delivery,
+        desk.find_survey_link(completed_ticket),
     )
 
 
@@ -219,11 +226,11 @@ def _add_people(app_context: AppContext) -> None:
         agents = [create_staff(session, name) for name in (ME, "Olga Petrova", "James Cole")]
         create_staff(session, "Helen Park", Role.AUDITOR)
         for n, (name, domain) in enumerate(PRACTICES.items()):
-            made = create_company(
+            company = create_company(
                 session, name, manager=(lead, manager)[n % 2], number=str(40210 + 7 * n)
             )
-            made.consultant = agents[n % 3]
-            session.add(CompanyDomain(domain=domain, company=made))
+            company.consultant = agents[n % 3]
+            session.add(CompanyDomain(domain=domain, company=company))
 
 
 def _add_last_week(desk: Desk) -> int:
@@ -369,7 +376,7 @@ def _add_today(desk: Desk) -> tuple[int, int]:
     )
     desk.set_time(12, 13, 15)
     words = "Claims of the new provider carry the group NPI."
-    called = desk.record_call(GRACE, HARBOR, "Wrong NPI on claims", words, ME, "555-0187")
+    phone_ticket = desk.record_call(GRACE, HARBOR, "Wrong NPI on claims", words, ME, "555-0187")
     desk.receive_form(
         make_form(
             BAYVIEW,
@@ -400,4 +407,4 @@ def _add_today(desk: Desk) -> tuple[int, int]:
     failed = Intake(desk.app_context).accept(broken)
     process_waiting(desk.app_context)
     desk.set_time(12, 15, 40)
-    return called, failed
+    return phone_ticket, failed

@@ -155,13 +155,13 @@ def test_a_page_for_customers_is_accessible_fits_and_is_small(
     busy: BusyDesk, looking: Callable[..., BrowserUser], path: str
 ) -> None:
     survey = busy.numbers["survey"]
-    known = {
+    path_values = {
         "join": invite(busy.app_context, "Somebody New"),
         "status": busy.app_context.signer.make_token(STATUS_PURPOSE, 1),
         "survey": survey,
         "unsubscribe": survey.replace("/survey/", "/unsubscribe/"),
     }
-    _look(looking(), path.format_map(known))
+    _look(looking(), path.format_map(path_values))
 
 
 def _look(seat: BrowserUser, path: str) -> None:

@@ -22,12 +22,14 @@ MOST_TABS = 90
 @pytest.fixture
 def numbers(app_context: AppContext, clock: HandClock) -> list[int]:
     """Three tickets in the queue, oldest first, their customers notified."""
-    made = []
+    tickets = []
     for subject in ("Denied", "Underpaid", "A code"):
-        made.append(open_ticket(app_context, make_mail(f"{subject}: please help", subject=subject)))
-        reach(app_context, made[-1], Milestone.CUSTOMER_NOTIFIED, by="rule")
+        tickets.append(
+            open_ticket(app_context, make_mail(f"{subject}: please help", subject=subject))
+        )
+        reach(app_context, tickets[-1], Milestone.CUSTOMER_NOTIFIED, by="rule")
         clock.turn(minutes=7)
-    return made
+    return tickets
 
 
 def press_tab_until(seat: BrowserUser, words: str) -> None:
@@ -35,15 +37,15 @@ def press_tab_until(seat: BrowserUser, words: str) -> None:
 
     Each stop on the way shows that it has it.
     """
-    passed = [seat.get_focused_label()]
-    while not re.search(words, passed[-1]) and len(passed) < MOST_TABS:
+    labels = [seat.get_focused_label()]
+    while not re.search(words, labels[-1]) and len(labels) < MOST_TABS:
         seat.page.keyboard.press("Tab")
-        passed.append(seat.get_focused_label())
-        last = not passed[-1]  # behind it comes the browser itself, then the first again
-        assert last or seat.is_focus_visible(), f"nobody sees where the keyboard is: {passed[-1]!r}"
-    if re.search(words, passed[-1]):
+        labels.append(seat.get_focused_label())
+        last = not labels[-1]  # behind it comes the browser itself, then the first again
+        assert last or seat.is_focus_visible(), f"nobody sees where the keyboard is: {labels[-1]!r}"
+    if re.search(words, labels[-1]):
         return
-    raise AssertionError(f"{words!r} is not reached by Tab, but {passed}")
+    raise AssertionError(f"{words!r} is not reached by Tab, but {labels}")
 
 
 def test_a_day_without_a_mouse(seat: Take, numbers: list[int]) -> None:
@@ -150,12 +152,12 @@ def test_without_scripts_lists_filters_and_search_are_there_on_any_width(seat: T
     expect(page.get_by_label("Assigned to")).to_be_visible()
     page.set_viewport_size(NARROW)
     expect(page.get_by_label("Search tickets")).to_be_visible()
-    for folded, inside in (
+    for summary, inside in (
         ("Lists", page.get_by_role("link", name="Overdue")),
         ("Filter and order", page.get_by_label("Assigned to")),
     ):
         expect(inside).to_be_hidden()
-        page.get_by_text(folded, exact=True).click()
+        page.get_by_text(summary, exact=True).click()
         expect(inside).to_be_visible()
 
 

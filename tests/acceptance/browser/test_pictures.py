@@ -50,7 +50,7 @@ def test_the_pictures_of_the_readme(
         page.get_by_label("Callback number").fill("555-0119")
         page.get_by_label("Ruby Chen", exact=True).check()
 
-    shown: dict[str, tuple[str, Callable[[], object]]] = {
+    pictures: dict[str, tuple[str, Callable[[], object]]] = {
         "queue": ("/", lambda: None),
         "ticket": (f"/tickets/{numbers.rich}", lambda: None),
         "compose": (
@@ -61,7 +61,7 @@ def test_the_pictures_of_the_readme(
         "operations": ("/operations", lambda: None),
         "phone-form": ("/companies/1/add-ticket", phone),
     }
-    for name, (path, prepare) in shown.items():
+    for name, (path, prepare) in pictures.items():
         for suffix, window in (("", WIDE), ("-360", NARROW)):
             page.set_viewport_size(window)
             page.goto(path, wait_until="networkidle")

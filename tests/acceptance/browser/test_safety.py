@@ -109,12 +109,12 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
     assert frame.locator("script").count(), "this test lets scripts through"
     frame.get_by_role("button", name="Go").press("Enter")
     _assert_unharmed(ann.page, elsewhere)
-    refused = [
+    refusals = [
         f
         for f in ann.faults
         if "sandbox" in f or "Content Security Policy" in f or "elsewhere" in f
     ]
-    assert len(refused) == len(ann.faults) > 3
+    assert len(refusals) == len(ann.faults) > 3
     ann.faults.clear()
 
 

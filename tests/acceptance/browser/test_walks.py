@@ -128,7 +128,7 @@ def _answer_survey(page: Page, path: str) -> None:
 
 
 @pytest.fixture
-def taken(app_context: AppContext, seat: Take) -> tuple[BrowserUser, Page]:
+def ann_and_page(app_context: AppContext, seat: Take) -> tuple[BrowserUser, Page]:
     """A mail's ticket that Ann has followed up."""
     ann = seat().sign_in()
     send_mail(app_context, ann)
@@ -138,9 +138,9 @@ def taken(app_context: AppContext, seat: Take) -> tuple[BrowserUser, Page]:
 
 
 def test_a_mail_sent_can_be_undone_for_ten_seconds(
-    app_context: AppContext, clock: HandClock, relay: Relay, taken: tuple[BrowserUser, Page]
+    app_context: AppContext, clock: HandClock, relay: Relay, ann_and_page: tuple[BrowserUser, Page]
 ) -> None:
-    ann, page = taken
+    ann, page = ann_and_page
     send_recap(page, "Too early.")
     expect(page.get_by_role("main")).to_contain_text("Sending your mail to")
     ann.check()
@@ -156,9 +156,9 @@ def test_two_who_answer_at_once_are_told_before_the_second_mail_leaves(
     clock: HandClock,
     relay: Relay,
     seat: Take,
-    taken: tuple[BrowserUser, Page],
+    ann_and_page: tuple[BrowserUser, Page],
 ) -> None:
-    ann, page = taken
+    ann, page = ann_and_page
     page.goto("/tickets/1/answer")
     page.get_by_label("Text", exact=True).fill("My own answer.")
     olga = seat().sign_in(Role.AGENT, "Olga Petrova")
@@ -178,8 +178,10 @@ def test_two_who_answer_at_once_are_told_before_the_second_mail_leaves(
     assert ["Olga was faster." in text for text in list_texts(relay)] == [False, True]
 
 
-def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUser, Page]) -> None:
-    ann, page = taken
+def test_two_who_tick_at_once_are_asked_again(
+    seat: Take, ann_and_page: tuple[BrowserUser, Page]
+) -> None:
+    ann, page = ann_and_page
     olga = seat().sign_in(Role.AGENT, "Olga Petrova")
     olga.page.goto("/tickets/1")
     olga.page.get_by_role("button", name="Yes", exact=True).click()
@@ -192,8 +194,8 @@ def test_two_who_tick_at_once_are_asked_again(seat: Take, taken: tuple[BrowserUs
     )
 
 
-def test_what_was_ticked_can_be_undone(taken: tuple[BrowserUser, Page]) -> None:
-    ann, page = taken
+def test_what_was_ticked_can_be_undone(ann_and_page: tuple[BrowserUser, Page]) -> None:
+    ann, page = ann_and_page
     page.locator("#notices").get_by_role("button", name="Undo").click()
     expect(page.locator("header").nth(0)).to_contain_text("4-In Progress")
     expect(page.get_by_role("button", name="Tick 4-Support Follow Up Sent")).to_be_visible()

@@ -61,15 +61,15 @@ def main(
     """
     # each call of our Formstack would be a line
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    chosen = secrets.randbelow(10**6) if seed is None else seed
+    chosen_seed = secrets.randbelow(10**6) if seed is None else seed
     if soak:
-        report, is_flat = run_soak(Plan(minutes * 60, database, 0, chosen))
+        report, is_flat = run_soak(Plan(minutes * 60, database, 0, chosen_seed))
         click.echo(report)
         sys.exit(not is_flat)
-    run, verdict, settled = run_chaos(
-        Plan(minutes * 60, database, kills, chosen, fake_acks, logs=logs)
+    run, verdict, settle_seconds = run_chaos(
+        Plan(minutes * 60, database, kills, chosen_seed, fake_acks, logs=logs)
     )
-    click.echo(show(run, verdict, settled))
+    click.echo(show(run, verdict, settle_seconds))
     sys.exit(bool(verdict.broken or run.keeper.unexpected_ends))
 
 

@@ -44,24 +44,24 @@ def kill_before(
     """Arm a function: the process may be killed before a call begins."""
     original = getattr(owner, name)
 
-    def armed(*args: Any, **named: Any) -> Any:
+    def kill_then_call(*args: Any, **kwargs: Any) -> Any:
         if when(*args):
             kill_at(point)
-        return original(*args, **named)
+        return original(*args, **kwargs)
 
-    setattr(owner, name, armed)
+    setattr(owner, name, kill_then_call)
 
 
 def kill_after(owner: Any, name: str, point: str) -> None:
     """Arm a function: the process may be killed after a call has done its work."""
     original = getattr(owner, name)
 
-    def armed(*args: Any, **named: Any) -> Any:
-        result = original(*args, **named)
+    def call_then_kill(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
         kill_at(point)
         return result
 
-    setattr(owner, name, armed)
+    setattr(owner, name, call_then_kill)
 
 
 def arm() -> None:

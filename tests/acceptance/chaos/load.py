@@ -25,7 +25,7 @@ import httpx
 import openpyxl
 
 from tests.support.dovecot import Dovecot
-from tests.support.formstack_server import Formstack, Sent, build_webhook_body
+from tests.support.formstack_server import Formstack, Submission, build_webhook_body
 
 KEY = "chaos"
 USER = "desk"
@@ -146,12 +146,14 @@ class Load:
         without_webhook = is_form_known and random.random() < 0.2  # noqa: S311
         marker = self._make_marker("backfill" if without_webhook else "formstack")
         number = str(random.randrange(10**9, 10**10))  # noqa: S311
-        sent = Sent(number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example")
-        self.formstack.forms.setdefault(FORM, []).append(sent)
+        submission = Submission(
+            number, datetime.now(UTC), f"please {marker}", f"{marker}@form.example"
+        )
+        self.formstack.forms.setdefault(FORM, []).append(submission)
         if without_webhook:  # only the backfill brings it
             self._acknowledge(marker, "backfill")
             return
-        body = build_webhook_body(sent, FORM)
+        body = build_webhook_body(submission, FORM)
         if random.random() < 0.15:  # noqa: S311
             for _ in range(4):  # five at once
                 Thread(
@@ -210,7 +212,7 @@ class Load:
 
     def _add_call(self, *args: str, stdin: bytes = b"") -> bool:
         command = [sys.executable, "-m", "console.cli.main", *args]
-        ended = subprocess.run(
+        result = subprocess.run(
             command,
             env=self.environment,
             input=stdin,
@@ -218,7 +220,7 @@ class Load:
             check=False,
             timeout=120,
         )
-        return ended.returncode == 0
+        return result.returncode == 0
 
 
 def suppress_errors(work: Callable[[], object]) -> None:

@@ -241,12 +241,12 @@ def install(plan: Plan) -> Iterator[Run]:
             chaos_fired=home / "fired",
             pythonpath=Path(__file__).parents[3],
         )
-        armed = dict(settings)
+        chaos_settings = dict(settings)
         if plan.kills:
-            armed["CHAOS_POINTS"] = ";".join(f"{n}={p}" for n, p in POINTS.items())
+            chaos_settings["CHAOS_POINTS"] = ";".join(f"{n}={p}" for n, p in POINTS.items())
         if plan.fake_acks:
-            armed["CHAOS_FAKE_ACKS"] = "1"
-        keeper = Keeper(armed, valkey.command, home)
+            chaos_settings["CHAOS_FAKE_ACKS"] = "1"
+        keeper = Keeper(chaos_settings, valkey.command, home)
         load = Load(smtp, webhook, home / "dropbox", settings, mailbox, formstack, plan.pace)
         yield Run(plan, home, url, keeper, load, relay, home / "fired", valkey.url, postgres)
 
@@ -315,22 +315,23 @@ def _are_all_raised(store: Store, due: datetime) -> bool:
         return count_missed_without_task(session, due) == 0
 
 
-def show(run: Run, verdict: Verdict, settled: float) -> str:
+def show(run: Run, verdict: Verdict, settle_seconds: float) -> str:
     """Return the report as text."""
     console = Console(width=100, file=StringIO())
     console.print(
-        f"{run.plan.database}, seed {run.plan.seed}: {run.kills} kills; settled in {settled:.0f} s"
+        f"{run.plan.database}, seed {run.plan.seed}: {run.kills} kills;"
+        f" settled in {settle_seconds:.0f} s"
     )
     channels = Table("channel", "sent", "acknowledged", "found", "lost", "doubled")
     for channel, figures in verdict.channels.items():
         channels.add_row(channel, *map(str, figures))
-    killed = Table("killed or taken away", "times")
+    kill_table = Table("killed or taken away", "times")
     for name, times in sorted((run.keeper.kills + run.points + run.disturbances).items()):
-        killed.add_row(name, str(times))
+        kill_table.add_row(name, str(times))
     counted = Table("counted", "")
     for name, value in verdict.figures.items():
         counted.add_row(name, str(value))
-    console.print(channels, killed, counted)
+    console.print(channels, kill_table, counted)
     for line in (*verdict.broken[:20], *run.keeper.unexpected_ends[:20]):
         console.print(f"BROKEN: {line}")
     assert isinstance(console.file, StringIO)

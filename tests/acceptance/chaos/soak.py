@@ -71,7 +71,7 @@ def _measure_resident(name: str, pid: int) -> Iterator[tuple[str, float]]:
 
 
 def _report(
-    samples: Samples, seconds: float, sent: int, unexpected_ends: list[str]
+    samples: Samples, seconds: float, item_count: int, unexpected_ends: list[str]
 ) -> tuple[str, bool]:
     """Return the report, and whether no process grew or ended by itself."""
     growths = {name: _measure_growth(series, seconds) for name, series in samples.items()}
@@ -80,7 +80,7 @@ def _report(
     console.print(_build_table(samples, growths))
     ended = unexpected_ends or "nothing ended by itself"
     minutes, warm = seconds / 60, _get_warm_seconds(seconds) / 60
-    console.print(f"{sent} items in {minutes:.0f} minutes; warm after {warm:.0f}; {ended}")
+    console.print(f"{item_count} items in {minutes:.0f} minutes; warm after {warm:.0f}; {ended}")
     assert isinstance(console.file, StringIO)
     return console.file.getvalue(), not grew and not unexpected_ends
 

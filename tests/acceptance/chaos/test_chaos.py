@@ -15,8 +15,8 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(
 ) -> None:
     if database == "postgresql":
         request.getfixturevalue("postgres")  # skips where none can run
-    run, verdict, settled = run_chaos(Plan(SECONDS, database, seed=7))
-    record_property("figures", show(run, verdict, settled))
+    run, verdict, settle_seconds = run_chaos(Plan(SECONDS, database, seed=7))
+    record_property("figures", show(run, verdict, settle_seconds))
     assert verdict.broken == []
     assert run.keeper.unexpected_ends == []
     assert sum(figures[1] for figures in verdict.channels.values()) > 50

@@ -40,7 +40,9 @@ class Verdict:
             self.broken.append(f"{name}: {value}, at most {most}")
 
 
-def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: datetime) -> Verdict:
+def judge(
+    store: Store, load: Load, taken_mails: list[Envelope], kills: int, now: datetime
+) -> Verdict:
     """Compare what was acknowledged with what exists.
 
     `now` is the time of the processes' clocks when all had been started again.
@@ -52,35 +54,37 @@ def judge(store: Store, load: Load, taken: list[Envelope], kills: int, now: date
     with store.read_only() as session:
         _count_channels(session, load, verdict)
         _count_states(session, verdict)
-        _count_mails(session, verdict, taken, kills)
+        _count_mails(session, verdict, taken_mails, kills)
         _count_tasks(session, verdict, now)
     return verdict
 
 
 def _count_channels(session: Session, load: Load, verdict: Verdict) -> None:
     """Count what was lost or doubled in each channel."""
-    found: dict[str, set[int]] = defaultdict(set)
+    tickets_by_marker: dict[str, set[int]] = defaultdict(set)
     count = Counter[str]()
     inbound = select(Message.ticket_id, Message.text, Message.external_id).where(
         Message.direction == "in"
     )
     for ticket, text, external in session.execute(inbound):
         for marker in set(MARKER.findall(f"{text} {external}")):
-            found[marker].add(ticket)
+            tickets_by_marker[marker].add(ticket)
             count[marker] += 1
-    for channel, sent in sorted(load.sent.items()):
-        acknowledged = [m for m, by in load.acknowledged.items() if by == channel]
-        lost = [m for m in acknowledged if m not in found]
-        doubled = [m for m in acknowledged if count[m] > 1 or len(found[m]) > 1]
+    for channel, sent_count in sorted(load.sent.items()):
+        acknowledged_markers = [m for m, by in load.acknowledged.items() if by == channel]
+        lost_markers = [m for m in acknowledged_markers if m not in tickets_by_marker]
+        doubled_markers = [
+            m for m in acknowledged_markers if count[m] > 1 or len(tickets_by_marker[m]) > 1
+        ]
         verdict.channels[channel] = (
-            sent,
-            len(acknowledged),
-            len(acknowledged) - len(lost),
-            len(lost),
-            len(doubled),
+            sent_count,
+            len(acknowledged_markers),
+            len(acknowledged_markers) - len(lost_markers),
+            len(lost_markers),
+            len(doubled_markers),
         )
-        verdict.broken += [f"{channel}: {m} is lost" for m in lost]
-        verdict.broken += [f"{channel}: {m} is there twice" for m in doubled]
+        verdict.broken += [f"{channel}: {m} is lost" for m in lost_markers]
+        verdict.broken += [f"{channel}: {m} is there twice" for m in doubled_markers]
     unacknowledged = [m for m in count if m not in load.acknowledged and count[m] > 1]
     verdict.expect("doubled without an acknowledgement", len(unacknowledged))
 
@@ -137,13 +141,13 @@ def _find_message_id(envelope: Envelope) -> str | None:
 
 def _count_repeated_mails(rows: list[OutgoingMail], verdict: Verdict) -> None:
     """Count mails that were queued twice; only recaps may be written more than once."""
-    queued = Counter(
+    queued_mails = Counter(
         (row.ticket_id, row.template, row.to, row.period)
         for row in rows
         if row.template is not Template.RECAP
     )
     surveys = Counter(row.to for row in rows if row.template is Template.SURVEY)
-    verdict.expect("notices or surveys queued twice", count_repeats(queued))
+    verdict.expect("notices or surveys queued twice", count_repeats(queued_mails))
     verdict.figures["surveys"] = surveys.total()
     verdict.expect("customers surveyed twice", count_repeats(surveys))
 
@@ -164,12 +168,12 @@ def _count_tasks(session: Session, verdict: Verdict, now: datetime) -> None:
 
 def count_missed_without_task(session: Session, now: datetime) -> int:
     """Return how many missed deadlines have no task."""
-    followed = select(TicketMilestone.ticket_id).where(
+    followed_up_tickets = select(TicketMilestone.ticket_id).where(
         TicketMilestone.milestone == Milestone.FOLLOW_UP_SENT
     )
     late = (
         Ticket.status == Status.OPEN,
-        Ticket.id.not_in(followed),
+        Ticket.id.not_in(followed_up_tickets),
         Ticket.period_started_at <= now - LONGEST,
     )
     due = [

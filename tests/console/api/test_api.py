@@ -145,7 +145,7 @@ def test_a_token_opens_no_page(context: AppContext, program: Program) -> None:
 def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
     context: AppContext, program: Program, clock: HandClock
 ) -> None:
-    def used() -> Any:
+    def get_last_use() -> Any:
         with context.store.read_only() as session:
             return session.get_one(ApiToken, program.row.id).used_at
 
@@ -153,10 +153,10 @@ def test_a_token_is_kept_as_a_digest_and_its_use_by_the_minute(
     program.get("/me")
     clock.turn(seconds=30)
     program.get("/me")
-    assert used() == first
+    assert get_last_use() == first
     clock.turn(seconds=31)
     program.get("/me")
-    assert used() == clock.now
+    assert get_last_use() == clock.now
     with context.store.read_only() as session:
         assert program.token not in str([vars(t) for t in session.scalars(select(ApiToken))])
 
@@ -386,16 +386,16 @@ def test_pages_hold_every_ticket_once_in_order(
         if n % 3 == 0:
             complete(any_context, number)
         clock.turn(minutes=7 if n % 2 else 0)
-    program, seen, cursor = Program(any_context, build_app(any_context)), list[int](), ""
+    program, ids, cursor = Program(any_context, build_app(any_context)), list[int](), ""
     while True:
         page = program.get(f"/tickets?view=all&sort={sort}&limit=2&cursor={cursor}")
-        seen += [one["id"] for one in page["items"]]
+        ids += [one["id"] for one in page["items"]]
         cursor = page["next"]
         if cursor is None:
             break
-    assert sorted(seen) == list(range(1, 8))
+    assert sorted(ids) == list(range(1, 8))
     whole = [one["id"] for one in program.get(f"/tickets?view=all&sort={sort}")["items"]]
-    assert seen == whole
+    assert ids == whole
 
 
 def test_lists_are_filtered_and_what_means_nothing_is_said_to(
@@ -407,14 +407,14 @@ def test_lists_are_filtered_and_what_means_nothing_is_said_to(
     )
     program.post(f"/tickets/{one}/assign", {"owner": "me"})
 
-    def found(query: str) -> list[int]:
+    def list_ids(query: str) -> list[int]:
         return [t["id"] for t in program.get(f"/tickets?{query}")["items"]]
 
-    assert found("owner=me") == [one]
-    assert found("owner=nobody") == [other]
-    assert found("view=mine") == [one]
-    assert found("q=denials") == [one]
-    assert found("view=unassigned") == [other]
+    assert list_ids("owner=me") == [one]
+    assert list_ids("owner=nobody") == [other]
+    assert list_ids("view=mine") == [one]
+    assert list_ids("q=denials") == [one]
+    assert list_ids("view=unassigned") == [other]
     for query, field in (
         ("vew=open", "vew"),
         ("view=nonsense", "view"),
@@ -512,16 +512,16 @@ def test_a_recap_goes_once_with_copies_files_and_a_text_of_the_desk(
     for _ in range(2):
         program.post(f"/tickets/{number}/recap", recap, Idempotency_Key="recap-1")
     with any_context.store.read_only() as session:
-        (written,) = session.scalars(select(WrittenMail))
-        (file,) = written.files
-        to, mails = written.to, written.mails
+        (written_mail,) = session.scalars(select(WrittenMail))
+        (file,) = written_mail.files
+        to, mails = written_mail.to, written_mail.mails
         assert [m.to for m in mails] == [*to, "office@clinic.example"]
         assert {m.state for m in mails} == {OutboxState.WAITING}
         assert {m.not_before for m in mails} == {any_context.clock() + timedelta(seconds=10)}
-        assert written.subject == f"Recap of Resolution: Billing Support Ticket #{number}"
-        assert written.text.startswith("We sent it again.\n\nHello")
+        assert written_mail.subject == f"Recap of Resolution: Billing Support Ticket #{number}"
+        assert written_mail.text.startswith("We sent it again.\n\nHello")
         assert (file.name, file.mime, file.size) == ("letter.pdf", "application/pdf", 8)
-        assert written.ticks == [Milestone.RECAP_SENT.name]
+        assert written_mail.ticks == [Milestone.RECAP_SENT.name]
 
 
 def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
@@ -536,11 +536,11 @@ def test_what_a_recap_cannot_take_is_said_and_nothing_is_sent(
     assert "empty" in program.post(at, {"text": " "}, 409)["detail"]
     wrong = {"text": "x", "attachments": [{"name": "a.pdf", "content": "no base64!"}]}
     assert program.post(at, wrong, 422)["fields"].keys() == {"attachments"}
-    named = {
+    recap = {
         "text": "x",
         "attachments": [{"name": "Jane_Doe_born_1-2-1970.pdf", "content": "YQ=="}],
     }
-    assert "the name of the file" in program.post(at, named, 409)["detail"]
+    assert "the name of the file" in program.post(at, recap, 409)["detail"]
     assert "cc" in program.post(at, {"text": "x", "cc": ["nobody"]}, 422)["fields"]
     assert (
         count_rows(context, WrittenMail)
@@ -614,29 +614,33 @@ def test_an_action_can_insist_on_what_was_seen(context: AppContext, program: Pro
 
 def test_companies_and_contacts_are_put_on_record_and_changed(any_context: AppContext) -> None:
     program = Program(any_context, build_app(any_context))
-    made = program.post(
+    company = program.post(
         "/companies", {"name": "Acme", "number": "77", "domains": ["acme.example"]}, 201
     )
-    changed = program("PATCH", f"/companies/{made['id']}", {"manager": "me"}).json
-    assert changed == {**made, "manager": program.me.name}
-    assert program("PATCH", f"/companies/{made['id']}", {"manager": None, "number": None}).json == {
-        **made,
+    changed = program("PATCH", f"/companies/{company['id']}", {"manager": "me"}).json
+    assert changed == {**company, "manager": program.me.name}
+    assert program(
+        "PATCH", f"/companies/{company['id']}", {"manager": None, "number": None}
+    ).json == {
+        **company,
         "number": None,
     }
     program.post("/companies", {"name": "ACME."}, 409)
-    contact = program.post("/contacts", {"email": "Pat@acme.example", "company": made["id"]}, 201)
+    contact = program.post(
+        "/contacts", {"email": "Pat@acme.example", "company": company["id"]}, 201
+    )
     assert contact["email"] == "pat@acme.example"
     assert program("PATCH", f"/contacts/{contact['id']}", {"phone": "555"}).json == {
         **contact,
         "phone": "555",
     }
-    assert program.get(f"/contacts?company={made['id']}")["items"][0]["phone"] == "555"
+    assert program.get(f"/contacts?company={company['id']}")["items"][0]["phone"] == "555"
     program.post("/contacts", {"email": "nonsense"}, 409)
     assert (
         "company"
         in program.post("/contacts", {"email": "x@y.example", "company": 99}, 422)["fields"]
     )
-    assert program.get("/companies?q=acm")["items"][0]["id"] == made["id"]
+    assert program.get("/companies?q=acm")["items"][0]["id"] == company["id"]
 
 
 def test_failed_deliveries_are_dismissed_and_read_again(
@@ -653,12 +657,12 @@ def test_failed_deliveries_are_dismissed_and_read_again(
 
 
 def test_webhooks_are_registered_with_a_secret_shown_once(program: Program) -> None:
-    made = program.post(
+    webhook = program.post(
         "/hooks", {"url": "https://crm.example/x", "events": ["ticket.opened"]}, 201
     )
-    secret = made.pop("secret")
+    secret = webhook.pop("secret")
     assert secret.startswith("whsec_")
-    assert program.get("/hooks")["items"] == [made]
+    assert program.get("/hooks")["items"] == [webhook]
     assert program.post("/hooks/1/again") == {"events": 0}
     program("DELETE", "/hooks/1", code=204)
     program("DELETE", "/hooks/1", code=404)
@@ -695,20 +699,24 @@ def test_the_examples_of_the_docs_work(context: AppContext, program: Program) ->
     assert len(calls) > 10
     for line in calls:
         words = shlex.split(line.replace("$INTAKE", V1).replace("$TOKEN", program.token))[1:]
-        sent: dict[str, Any] = {"method": "GET", "headers": {}}
+        request_fields: dict[str, Any] = {"method": "GET", "headers": {}}
         while len(words) > 1:
             option, value, *words = words
             match option:
                 case "-H":
                     name, _, text = value.partition(": ")
-                    sent["headers"][name] = text
+                    request_fields["headers"][name] = text
                 case "-X":
-                    sent["method"] = value
+                    request_fields["method"] = value
                 case "--json":
-                    sent |= {"data": value, "content_type": "application/json", "method": "POST"}
+                    request_fields |= {
+                        "data": value,
+                        "content_type": "application/json",
+                        "method": "POST",
+                    }
                 case "-d":
-                    sent["data"] = value
-        answer = program.client.open(words[0], **sent)
+                    request_fields["data"] = value
+        answer = program.client.open(words[0], **request_fields)
         assert answer.status_code in {200, 201}, (line, answer.text)
     assert (
         count_rows(context, WrittenMail, WrittenMail.text.contains("The claim was resubmitted."))

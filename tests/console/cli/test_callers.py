@@ -42,23 +42,25 @@ def create_company_with(
 ) -> tuple[int, list[int]]:
     """Put a company with contacts on record (name, address, number); the numbers of their rows."""
     with context.store.transaction() as session:
-        made = Company(name="Sunrise", key=build_company_key("Sunrise"), created_at=context.clock())
-        session.add(made)
+        company = Company(
+            name="Sunrise", key=build_company_key("Sunrise"), created_at=context.clock()
+        )
+        session.add(company)
         session.flush()
         rows = [
-            Contact(name=n, email=e, phone=p, company_id=made.id, created_at=context.clock())
+            Contact(name=n, email=e, phone=p, company_id=company.id, created_at=context.clock())
             for n, e, p in people
         ]
         session.add_all(rows)
         session.flush()
-        return made.id, [r.id for r in rows]
+        return company.id, [r.id for r in rows]
 
 
-def add_ticket(desk: Desk, company: int, **typed: object) -> int:
+def add_ticket(desk: Desk, company: int, **fields: object) -> int:
     page = desk.get(f"/companies/{company}/add-ticket").text
     call = re.search(r'name="call_id" value="(\w+)"', page)
     assert call
-    given = {"call_id": call[1], "text": "they called", **typed}
+    given = {"call_id": call[1], "text": "they called", **fields}
     answer = desk.post(f"/companies/{company}/add-ticket", given)
     assert answer.status_code == 302, answer.text
     return int(answer.headers["Location"].rpartition("/")[2])
@@ -89,13 +91,13 @@ def test_by_command_the_number_of_a_known_contact_stays_on_record(
     assert [m["phone"] for m in shown["messages"]] == ["212-555-0199"]
 
 
-@pytest.mark.parametrize("typed", [{"name": NAME}, {"new_name": NAME}])
+@pytest.mark.parametrize("typed_fields", [{"name": NAME}, {"new_name": NAME}])
 def test_by_the_page_a_name_and_number_without_an_address(
-    any_context: AppContext, desk: Desk, typed: dict[str, str]
+    any_context: AppContext, desk: Desk, typed_fields: dict[str, str]
 ) -> None:
     open_ticket(any_context)
     company, _ = create_company_with(any_context)
-    number = add_ticket(desk, company, phone=PHONE, **typed)
+    number = add_ticket(desk, company, phone=PHONE, **typed_fields)
     page = desk.get(f"/tickets/{number}").text
     assert NAME in page
     assert page.count(PHONE) >= 2, "beside the customer's record and on the message"
@@ -161,7 +163,7 @@ def test_by_the_page_a_name_typed_beside_one_new_address_is_theirs(
 
 def test_by_the_page_a_fault_unticks_nothing(any_context: AppContext, desk: Desk) -> None:
     company, (jo,) = create_company_with(any_context, ("Jo Lee", "jo@x.example", ""))
-    typed = {
+    form = {
         "text": "x",
         "contact": [jo],
         "telemedicine": "yes",
@@ -170,7 +172,7 @@ def test_by_the_page_a_fault_unticks_nothing(any_context: AppContext, desk: Desk
         "phone": PHONE,
     }
     desk.get(f"/companies/{company}/add-ticket")
-    page = desk.post(f"/companies/{company}/add-ticket", typed)
+    page = desk.post(f"/companies/{company}/add-ticket", form)
     assert page.status_code == 409
     ticked = re.findall(r'<input [^>]*id="([\w-]+)"[^>]* checked', page.text)
     assert ticked == [f"contact-{jo}", "telemedicine"]

@@ -24,11 +24,11 @@ SAY = ("--column", "Anliegen=body", "--column", "Klinik=practice", "--column", "
 
 
 def write_book(path: Path, *rows: list[object], sheet: str = "Export") -> Path:
-    made = openpyxl.Workbook()
-    made.worksheets[0].title = sheet
+    workbook = openpyxl.Workbook()
+    workbook.worksheets[0].title = sheet
     for row in rows:
-        made.worksheets[0].append(row)
-    made.save(path)
+        workbook.worksheets[0].append(row)
+    workbook.save(path)
     return path
 
 
@@ -106,8 +106,8 @@ def test_a_saved_profile_is_shown_changed_and_undone(
     at_home: AppContext, export: Path, intake: Intake
 ) -> None:
     intake("map", export, *SAY, "--date-order", "dmy", "--save", "north")
-    [shown] = json.loads(intake("profiles", "--json").stdout)
-    assert shown["columns"] == {
+    [profile] = json.loads(intake("profiles", "--json").stdout)
+    assert profile["columns"] == {
         "datum": "sent_at",
         "klinik": "company",
         "anliegen": "body",
@@ -116,8 +116,8 @@ def test_a_saved_profile_is_shown_changed_and_undone(
     assert "north" in intake("profiles").stdout
     assert "read by the profile 'north'" in intake("map", export).stdout
     intake("map", export, "--column", "Nr=external_id", "--save", "north")
-    [shown] = json.loads(intake("profiles", "--json").stdout)
-    assert (shown["columns"]["nr"], shown["columns"]["klinik"], shown["date_order"]) == (
+    [profile] = json.loads(intake("profiles", "--json").stdout)
+    assert (profile["columns"]["nr"], profile["columns"]["klinik"], profile["date_order"]) == (
         "external_id",
         "company",
         "dmy",
@@ -208,14 +208,14 @@ def test_an_impossible_mapping_is_refused_with_the_reason(
 
 def test_row_and_sheet_may_be_given(at_home: AppContext, tmp_path: Path, intake: Intake) -> None:
     del at_home
-    made = openpyxl.Workbook()
-    made.worksheets[0].append(["From", "Message"])
-    made.worksheets[0].append(["Pat", "x"])
-    second = made.create_sheet("Zwei")
+    workbook = openpyxl.Workbook()
+    workbook.worksheets[0].append(["From", "Message"])
+    workbook.worksheets[0].append(["Pat", "x"])
+    second = workbook.create_sheet("Zwei")
     for row in (["a", "b", "c", "d"], HEADER, ROW):
         second.append(row)
     file = tmp_path / "two.xlsx"
-    made.save(file)
+    workbook.save(file)
     assert "headings in row 1" in intake("map", file, "--sheet", "Sheet").stdout
     assert "It can be read as it is" in intake("map", file, "--sheet", "sheet").stdout
     output = intake("map", file, "--sheet", "zwei", "--heading-row", "2", *SAY).stdout

@@ -17,13 +17,13 @@ from workflow.models.states import Role
 
 
 def list_commands() -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+    command_paths: list[tuple[str, ...]] = []
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
-        found.append((name,))
+        command_paths.append((name,))
         if isinstance(command, click.Group):
-            found += [(name, sub) for sub in command.commands]
-    return found
+            command_paths += [(name, sub) for sub in command.commands]
+    return command_paths
 
 
 def test_help_lists_every_command_by_section(intake: Intake) -> None:
@@ -37,12 +37,12 @@ def test_help_lists_every_command_by_section(intake: Intake) -> None:
 def test_help_of_every_command_teaches_by_an_example(
     intake: Intake, command: tuple[str, ...]
 ) -> None:
-    numbered = (
+    arguments = (
         ("ticket", "12", *command[1:])
         if command[0] == "ticket" and command[1:] not in {(), ("new",)}
         else command
     )
-    output = intake(*numbered, "--help").output
+    output = intake(*arguments, "--help").output
     assert "Example" in output or command == ("ticket", "show")
     assert "\\b" not in output
 

@@ -25,7 +25,7 @@ from parsers.crm_export.table import FORMULA_STARTS, escape_formula, unescape_fo
 from tests.support.command import Intake
 from tests.support.context import (
     HandClock,
-    Woken,
+    RecordingNotifier,
     complete,
     create_staff,
     make_mail,
@@ -53,7 +53,7 @@ def other_context(tmp_path: Path, clock: HandClock) -> Iterator[AppContext]:
     """A second installation, with its own key."""
     settings = Settings(home=tmp_path / "other")
     migrate(settings.database)
-    opened = open_context(settings, notifier=Woken(), clock=clock)
+    opened = open_context(settings, notifier=RecordingNotifier(), clock=clock)
     yield opened
     opened.close()
 
@@ -77,7 +77,7 @@ def read_table(raw: bytes) -> list[dict[str, str]]:
 
 def list_facts(context: AppContext) -> list[tuple[object, ...]]:
     with context.store.read_only() as session:
-        found = session.scalars(select(Ticket).order_by(Ticket.id))
+        tickets = session.scalars(select(Ticket).order_by(Ticket.id))
         return [
             (
                 t.name,
@@ -94,7 +94,7 @@ def list_facts(context: AppContext) -> list[tuple[object, ...]]:
                 [c.contact.email for c in t.contacts],
                 sorted((r.milestone, r.at) for r in t.milestones if r.period == t.period),
             )
-            for t in found
+            for t in tickets
         ]
 
 
@@ -197,14 +197,14 @@ def test_so_many_tickets_are_in_memory_as_fill_a_page(
     for _ in range(7):
         open_ticket(context)
     with context.store.read_only() as session:
-        held = [
+        counts = [
             sum(isinstance(one, Ticket) for one in session.identity_map.values())
             for _ in iterate_rows(
                 context, session, "all", select_columns((), with_text=True), actor=""
             )
         ]
-    assert len(held) == 8
-    assert max(held) <= 2
+    assert len(counts) == 8
+    assert max(counts) <= 2
 
 
 def test_the_overdue_view_is_sieved_as_on_the_screen(context: AppContext, clock: HandClock) -> None:
@@ -239,12 +239,12 @@ def test_the_command_writes_csv_and_excel_and_leaves_a_trace(
     assert stat.S_IMODE(text.stat().st_mode) == stat.S_IMODE(excel.stat().st_mode) == 0o600
     book = load_workbook(excel)
     heading, row = book.worksheets[0].iter_rows()
-    found = {h.value: c for h, c in zip(heading, row, strict=True)}
-    assert (found["Associated Company"].value, found["Associated Company"].data_type) == (
+    cells = {h.value: c for h, c in zip(heading, row, strict=True)}
+    assert (cells["Associated Company"].value, cells["Associated Company"].data_type) == (
         "=Acme",
         "s",
     )
-    assert found["Ticket description"].value == "+1 patient"
+    assert cells["Ticket description"].value == "+1 patient"
     book.close()
     with at_home.store.read_only() as session:
         entries = list(

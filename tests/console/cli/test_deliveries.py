@@ -34,7 +34,7 @@ BROKEN = b"PK\x03\x04 nothing of a workbook"
 
 
 @pytest.fixture
-def broken(tmp_path: Path) -> Path:
+def broken_file(tmp_path: Path) -> Path:
     path = tmp_path / "broken.xlsx"
     path.write_bytes(BROKEN)
     return path
@@ -61,9 +61,11 @@ def test_parse_stores_nothing_and_prints_a_line_an_item(
 
 
 def test_one_unreadable_file_costs_itself_only(
-    intake: Intake, broken: Path, tmp_path: Path
+    intake: Intake, broken_file: Path, tmp_path: Path
 ) -> None:
-    result = intake("parse", "secure-message", broken, tmp_path / "none.xlsx", "--json", code=65)
+    result = intake(
+        "parse", "secure-message", broken_file, tmp_path / "none.xlsx", "--json", code=65
+    )
     assert [sorted(line) for line in parse_lines(result.stdout)] == [["error", "file"]] * 2
 
 
@@ -152,7 +154,7 @@ def use_parser(
 
 
 @pytest.fixture
-def failed(intake: Intake, at_home: AppContext, tmp_path: Path) -> int:
+def failed_delivery(intake: Intake, at_home: AppContext, tmp_path: Path) -> int:
     """A workbook that an earlier parser could not read."""
     path = tmp_path / "table.csv"
     path.write_bytes(TABLE)
@@ -166,17 +168,19 @@ def failed(intake: Intake, at_home: AppContext, tmp_path: Path) -> int:
 
 
 def test_failed_deliveries_are_listed_with_reason_and_age_the_oldest_first(
-    intake: Intake, failed: int, broken: Path, at_home: AppContext
+    intake: Intake, failed_delivery: int, broken_file: Path, at_home: AppContext
 ) -> None:
-    intake("deliver", "secure-message", broken)
+    intake("deliver", "secure-message", broken_file)
     process_waiting(at_home)
     with at_home.store.transaction() as session:
-        session.get_one(Delivery, failed).received_at -= timedelta(days=3, hours=4, minutes=30)
-    found = json.loads(intake("deliveries", "--state", "failed", "--json").stdout)
-    assert [d["id"] for d in found] == [1, 2]
-    assert "mapping needed" in found[0]["reason"]
-    assert 0 <= found[0]["age_seconds"] - (3 * 86400 + 4 * 3600 + 1800) < 60
-    assert 0 <= found[1]["age_seconds"] < 60
+        session.get_one(Delivery, failed_delivery).received_at -= timedelta(
+            days=3, hours=4, minutes=30
+        )
+    deliveries = json.loads(intake("deliveries", "--state", "failed", "--json").stdout)
+    assert [d["id"] for d in deliveries] == [1, 2]
+    assert "mapping needed" in deliveries[0]["reason"]
+    assert 0 <= deliveries[0]["age_seconds"] - (3 * 86400 + 4 * 3600 + 1800) < 60
+    assert 0 <= deliveries[1]["age_seconds"] < 60
     shown = intake("deliveries", "--state", "failed").stdout
     assert "3 d 4 h" in shown
     assert "mapping needed" in shown
@@ -201,8 +205,10 @@ def test_a_duration_has_two_units(seconds: float, output: str) -> None:
     assert times.format_duration(seconds) == output
 
 
-def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, failed: int) -> None:
-    tried = intake("replay", failed, "--dry-run").stdout
+def test_a_failed_one_is_tried_replayed_and_never_read_twice(
+    intake: Intake, failed_delivery: int
+) -> None:
+    tried = intake("replay", failed_delivery, "--dry-run").stdout
     assert "1: it would be read, 2 of 2 items filed" in tried
     assert tried.count("would open a ticket") == 2
     [line] = parse_lines(intake("replay", "--all", "--dry-run", "--json").stdout)
@@ -214,16 +220,16 @@ def test_a_failed_one_is_tried_replayed_and_never_read_twice(intake: Intake, fai
     )
     assert json.loads(intake("tickets", "--json").stdout) == []
     assert intake("replay", "--all").stdout == "1: processed, ticket 1, 2\n"
-    assert intake("replay", failed).stdout == "1: nothing would change\n"
+    assert intake("replay", failed_delivery).stdout == "1: nothing would change\n"
     assert "No delivery is failed" in intake("replay", "--all").stdout
     assert len(json.loads(intake("tickets", "--json").stdout)) == 2
     intake("ledger")
 
 
 def test_one_that_still_cannot_be_read_says_why(
-    intake: Intake, broken: Path, at_home: AppContext
+    intake: Intake, broken_file: Path, at_home: AppContext
 ) -> None:
-    intake("deliver", "secure-message", broken)
+    intake("deliver", "secure-message", broken_file)
     process_waiting(at_home)
     assert "1: failed: a damaged workbook" in intake("replay", 1, "--dry-run", code=1).stdout
     assert "1: failed: a damaged workbook" in intake("replay", 1, code=1).stdout
@@ -233,9 +239,9 @@ def test_one_that_still_cannot_be_read_says_why(
 
 
 def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
-    intake: Intake, failed: int, broken: Path, at_home: AppContext
+    intake: Intake, failed_delivery: int, broken_file: Path, at_home: AppContext
 ) -> None:
-    intake("deliver", "secure-message", broken)
+    intake("deliver", "secure-message", broken_file)
     process_waiting(at_home)
     output = intake("dismiss", 1, 9, 2, "--reason", "tests", code=1).stderr
     assert "there is no delivery 9" in output
@@ -243,7 +249,7 @@ def test_several_are_dismissed_at_once_or_none_and_replayed_all_the_same(
     assert len(json.loads(intake("deliveries", "--state", "failed", "--json").stdout)) == 2
     assert intake("dismiss", 1, 2, "--reason", "tests").stdout == "1: dismissed\n2: dismissed\n"
     assert "only failed ones" in intake("dismiss", 2, "--reason", "again", code=1).stderr
-    assert "1: processed, ticket 1, 2" in intake("replay", failed).stdout
+    assert "1: processed, ticket 1, 2" in intake("replay", failed_delivery).stdout
     [left] = json.loads(intake("deliveries", "--state", "dismissed", "--json").stdout)
     assert left["reason"] == "tests"
 
@@ -264,16 +270,16 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
     intake_module.Intake(at_home).accept(arrival)
     intake("deliver", "mail", mail)
     process_waiting(at_home)
-    found = json.loads(intake("delivery", 1, "--json").stdout)
-    assert [(r["transport"], r["repeated"], r["reference"]) for r in found["receipts"]] == [
+    delivery = json.loads(intake("delivery", 1, "--json").stdout)
+    assert [(r["transport"], r["repeated"], r["reference"]) for r in delivery["receipts"]] == [
         ("imap", False, "support@mx/INBOX;7;12"),
         ("pipe", True, ""),
     ]
-    assert found["filings"] == [
+    assert delivery["filings"] == [
         {"item": 1, "outcome": "opened", "ticket": 1, "message": 1, "reason": ""}
     ]
-    assert found["envelope"]["rcpt_to"] == ["a@localhost", "b@localhost"]
-    shown = intake("delivery", 1).stdout
+    assert delivery["envelope"]["rcpt_to"] == ["a@localhost", "b@localhost"]
+    output = intake("delivery", 1).stdout
     for words in (
         "processed",
         "support@mx/INBOX;7;12",
@@ -282,7 +288,7 @@ def test_a_delivery_is_shown_with_how_often_it_came_and_what_became_of_it(
         "a@localhost, b@localhost",
         "\ufffd[2J",
     ):
-        assert words in shown
+        assert words in output
     assert "no delivery 9" in intake("delivery", 9, code=1).stderr
 
 
@@ -336,12 +342,12 @@ def test_what_a_past_one_would_change_is_shown_and_changed_only_with_yes(
     intake: Intake, past: int
 ) -> None:
     for way in ([], ["--dry-run"], ["--dry-run", "--yes"]):
-        shown = intake("replay", past, *way)
-        assert "1: 1 of 1 items would change" in shown.stdout
-        assert "message 1 on ticket 1" in shown.stdout
+        result = intake("replay", past, *way)
+        assert "1: 1 of 1 items would change" in result.stdout
+        assert "message 1 on ticket 1" in result.stdout
         for line in ("- Cl?im", "+ Claim", "- H?llo", "+ Hello", "- \ufffd[2J"):
-            assert line in shown.stdout
-        assert "--yes" in shown.stderr
+            assert line in result.stdout
+        assert "--yes" in result.stderr
         assert get_text(intake).startswith("H?llo")
     changed = intake("replay", past, "--yes").stdout
     assert "1: 1 of 1 items read again" in changed
@@ -415,33 +421,33 @@ def run_on_terminal(*args: str, answer: bytes = b"") -> str:
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
         os.close(theirs)
         os.write(ours, answer)
-        shown = b""
+        output = b""
         while True:
             try:
                 part = os.read(ours, 65536)
             except OSError:  # the other side has closed
                 break
-            shown += part
+            output += part
         assert process.wait(30) == 0
     os.close(ours)
-    return shown.decode()
+    return output.decode()
 
 
 def test_many_past_ones_are_chosen_by_what_they_are(
-    intake: Intake, past: int, failed_too: int, tmp_path: Path, at_home: AppContext
+    intake: Intake, past: int, second_failed_delivery: int, tmp_path: Path, at_home: AppContext
 ) -> None:
-    del past, failed_too
+    del past, second_failed_delivery
     other = tmp_path / "b.eml"
     other.write_bytes(MAIL.replace(b"<1@", b"<2@"))
     intake("deliver", "mail", other)
     intake("ticket", "new", "--text", "hello")
     process_waiting(at_home)
-    shown = intake("replay", "--format", "mail").stdout
-    assert shown.startswith("1: 1 of 1 items would change")
-    assert "3: " not in shown  # of which there is nothing to say
+    output = intake("replay", "--format", "mail").stdout
+    assert output.startswith("1: 1 of 1 items would change")
+    assert "3: " not in output  # of which there is nothing to say
     assert (
         "2 deliveries: 0 done, 1 would change, 0 cannot be read, of 1 nothing would change."
-        in shown
+        in output
     )
     assert [
         line["delivery"]
@@ -461,12 +467,12 @@ def test_a_new_item_is_shown_by_what_it_says(
     intake("deliver", "secure-message", path)
     with use_parser(Format.SECURE_MESSAGE, parsers.parse(Format.SECURE_MESSAGE, TABLE)[0]):
         process_waiting(at_home)
-    shown = intake("replay", 1).stdout
-    assert "1: 1 of 2 items would change" in shown
-    assert "a new item: would open a ticket" in shown
-    assert "+ Al" in shown
-    assert "+ And me" in shown
-    assert "Help me" not in shown
+    output = intake("replay", 1).stdout
+    assert "1: 1 of 2 items would change" in output
+    assert "a new item: would open a ticket" in output
+    assert "+ Al" in output
+    assert "+ And me" in output
+    assert "Help me" not in output
 
 
 def test_of_very_many_tickets_the_first_and_the_last_are_named() -> None:
@@ -476,9 +482,11 @@ def test_of_very_many_tickets_the_first_and_the_last_are_named() -> None:
 
 
 @pytest.fixture
-def failed_too(intake: Intake, broken: Path, past: int, at_home: AppContext) -> int:
+def second_failed_delivery(
+    intake: Intake, broken_file: Path, past: int, at_home: AppContext
+) -> int:
     del past
-    intake("deliver", "secure-message", broken)
+    intake("deliver", "secure-message", broken_file)
     process_waiting(at_home)
     return 2
 
@@ -491,9 +499,9 @@ def test_deliveries_are_selected_in_one_way_only(intake: Intake, args: list[str]
 
 
 def test_one_that_cannot_be_read_today_is_left_as_it_was(
-    intake: Intake, at_home: AppContext, broken: Path
+    intake: Intake, at_home: AppContext, broken_file: Path
 ) -> None:
-    intake("deliver", "secure-message", broken)
+    intake("deliver", "secure-message", broken_file)
     item = parsers.InboundItem(
         format=Format.SECURE_MESSAGE, external_id="m1", company="Acme", text="as it was"
     )
@@ -523,15 +531,20 @@ def test_what_ends_its_parser_does_not_end_the_command(
 
 
 def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
-    intake: Intake, failed: int, at_home: AppContext
+    intake: Intake, failed_delivery: int, at_home: AppContext
 ) -> None:
     """A corrected parser may find more before what was filed: going on behind it loses that."""
     with at_home.store.transaction() as session:
         second = parsers.parse(Format.SECURE_MESSAGE, TABLE)[1]
         file_item(
-            at_home.desk, session, second, session.get_one(Delivery, failed), 0, at_home.clock()
+            at_home.desk,
+            session,
+            second,
+            session.get_one(Delivery, failed_delivery),
+            0,
+            at_home.clock(),
         )
-    output = intake("replay", failed, "--yes").stdout
+    output = intake("replay", failed_delivery, "--yes").stdout
     assert "1: processed" in output
     assert "opened ticket 2" in output
     assert "Help me" not in output
@@ -546,23 +559,23 @@ def test_what_was_filed_before_it_failed_half_way_is_compared_as_well(
 
 
 def test_the_ledger_adds_up_for_every_channel(
-    intake: Intake, mail: Path, broken: Path, at_home: AppContext
+    intake: Intake, mail: Path, broken_file: Path, at_home: AppContext
 ) -> None:
     for _ in range(3):
         intake("deliver", "mail", mail)
-    intake("deliver", "secure-message", broken)
+    intake("deliver", "secure-message", broken_file)
     intake("ticket", "new", "--text", "hello")
-    found = json.loads(intake("ledger", "--json").stdout)
-    assert (found["received"], found["duplicate"], found["pending"], found["opened"]) == (
+    ledger = json.loads(intake("ledger", "--json").stdout)
+    assert (ledger["received"], ledger["duplicate"], ledger["pending"], ledger["opened"]) == (
         5,
         2,
         2,
         1,
     )
     process_waiting(at_home)
-    found = json.loads(intake("ledger", "--json").stdout)
-    assert (found["pending"], found["opened"], found["failed"]) == (0, 2, 1)
-    assert {"pipe", "console"} == set(found["doors"])
+    ledger = json.loads(intake("ledger", "--json").stdout)
+    assert (ledger["pending"], ledger["opened"], ledger["failed"]) == (0, 2, 1)
+    assert {"pipe", "console"} == set(ledger["doors"])
     assert "yes" in intake("ledger").output
 
 

@@ -52,21 +52,21 @@ def test_a_company_is_kept_with_its_domains_and_manager(
 ) -> None:
     berg = create_contact(any_context, "Max Berg")
     desk.get("/companies/new")
-    made = desk.post(
+    answer = desk.post(
         "/companies/new",
         {"name": "Sunrise", "number": "47", "domains": "@sun.example, x.example", "manager": berg},
     )
-    number = int(made.headers["Location"].rpartition("/")[2])
-    kept = get_company(any_context, number)
-    assert (kept.number, kept.manager_id, {d.domain for d in kept.domains}) == (
+    number = int(answer.headers["Location"].rpartition("/")[2])
+    company = get_company(any_context, number)
+    assert (company.number, company.manager_id, {d.domain for d in company.domains}) == (
         "47",
         berg,
         {"sun.example", "x.example"},
     )
     desk.get(f"/companies/{number}/edit")
     desk.post(f"/companies/{number}/edit", {"name": "Sunset", "domains": "x.example"})
-    kept = get_company(any_context, number)
-    assert (kept.name, kept.number, [d.domain for d in kept.domains]) == (
+    company = get_company(any_context, number)
+    assert (company.name, company.number, [d.domain for d in company.domains]) == (
         "Sunset",
         None,
         ["x.example"],
@@ -304,13 +304,13 @@ def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
 ) -> None:
     max_berg = create_contact(any_context, "Max Berg")
     number = create_practice(any_context, domains=["practice.example"])
-    ended, opened = (
+    ended_ticket, opened_ticket = (
         open_ticket(any_context, make_mail("help", subject=subject)) for subject in ("one", "two")
     )
     with any_context.store.transaction() as session:
         any_context.desk.close(
             session,
-            session.get_one(Ticket, ended),
+            session.get_one(Ticket, ended_ticket),
             Status.SPAM,
             by="test",
             reason="x",
@@ -319,7 +319,10 @@ def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
 
     def says() -> list[bool]:
         with any_context.store.read_only() as session:
-            return [NO_MANAGER in session.get_one(Ticket, n).caveats for n in (ended, opened)]
+            return [
+                NO_MANAGER in session.get_one(Ticket, n).caveats
+                for n in (ended_ticket, opened_ticket)
+            ]
 
     assert says() == [True, True]
     desk.get(f"/companies/{number}/edit")
@@ -328,13 +331,13 @@ def test_a_manager_who_comes_later_answers_the_caveat_of_open_tickets(
         {"name": "Sunrise", "domains": "practice.example", "manager": max_berg},
     )
     assert says() == [True, False], "what has ended stays as it was"
-    assert "Its company is managed by Max Berg now" in desk.get(f"/tickets/{opened}").text
+    assert "Its company is managed by Max Berg now" in desk.get(f"/tickets/{opened_ticket}").text
     desk.post(
         f"/companies/{number}/edit",
         {"name": "Sunrise", "domains": "practice.example", "manager": ""},
     )
     assert says() == [True, True]
-    assert "Its company has no manager any more" in desk.get(f"/tickets/{opened}").text
+    assert "Its company has no manager any more" in desk.get(f"/tickets/{opened_ticket}").text
 
 
 def test_what_was_settled_about_the_manager_stays_so_while_there_is_none(

@@ -160,14 +160,14 @@ def test_what_a_script_asks_is_answered_by_a_status_and_not_kept(
     context: AppContext, desk: Desk, clock: HandClock
 ) -> None:
     app = desk.client.application
-    scripted = [
+    scripted_rules = [
         r
         for r in list_form_rules(app)
         if hasattr(app.view_functions[r.endpoint], request.SCRIPT_ATTRIBUTE)
     ]
-    assert {r.endpoint for r in scripted} == {"ticket.pulse", "answer.save_draft"}
+    assert {r.endpoint for r in scripted_rules} == {"ticket.pulse", "answer.save_draft"}
     let_session_end(desk, clock)
-    for rule in scripted:
+    for rule in scripted_rules:
         assert desk.post(build_address(app, rule), {"text": WORDS}).status_code == 401
     assert count_rows(context, SavedFormRow) == 0
 
@@ -216,14 +216,14 @@ def test_what_is_refused_when_it_is_sent_again_stays_until_it_is_taken(
     with context.store.transaction() as session:
         number = create_company(session, "Sunrise").id
     let_session_end(desk, clock)
-    typed = {
+    fields = {
         "text": WORDS,
         "name": "Quincy Vale",
         "phone": "555-0142",
         "new_email": "nonsense",
         "share": "new",
     }
-    desk.post(f"/companies/{number}/add-ticket", typed)
+    desk.post(f"/companies/{number}/add-ticket", fields)
     page = sign_in(desk)
     refused = send_again(desk, page.text)
     assert refused.status_code == 409
@@ -380,12 +380,12 @@ def test_an_old_invitation_keeps_name_and_address_but_no_password(
     token, desk = invite(context, "Cleo"), Desk(context)
     desk.get(f"/join/{token}")
     clock.turn(minutes=20)
-    typed = {"name": "Cleo", "email": "cleo@pmb.example", "password": PASSWORD, "again": PASSWORD}
-    page = desk.post(f"/join/{token}", typed)
+    fields = {"name": "Cleo", "email": "cleo@pmb.example", "password": PASSWORD, "again": PASSWORD}
+    page = desk.post(f"/join/{token}", fields)
     assert "type it again" in page.text
     assert 'value="cleo@pmb.example"' in page.text
     assert PASSWORD not in page.text
-    assert desk.post(f"/join/{token}", typed).headers["Location"] == "/login"
+    assert desk.post(f"/join/{token}", fields).headers["Location"] == "/login"
 
 
 def test_signing_out_from_an_old_page_signs_out(desk: Desk, clock: HandClock) -> None:
@@ -472,7 +472,7 @@ def test_every_field_that_is_typed_into_has_a_name_for_people() -> None:
     ]
     typed_kinds = {"text", "tel", "email", "date", "number"}
     names = set()
-    searched = {"q", "person", "action", "ticket"}  # of forms that change nothing
+    search_fields = {"q", "person", "action", "ticket"}  # of forms that change nothing
     for path in templates:
         text = path.read_text()
         tags = re.findall(r"<(?:textarea|input)\b[^>]*>", text)
@@ -483,7 +483,7 @@ def test_every_field_that_is_typed_into_has_a_name_for_people() -> None:
             if name and (kind is None or kind[1] in typed_kinds):
                 names.add(name[1])
     assert {"text", "reason", "subject"} < names, "this test finds no fields"
-    assert names - searched - set(TYPED_FIELDS) == set(), (
+    assert names - search_fields - set(TYPED_FIELDS) == set(), (
         "add their labels to saved_forms.TYPED_FIELDS"
     )
 

@@ -95,12 +95,12 @@ def test_the_page_says_to_everybody_alike_what_wrong_passwords_lead_to(ann: Desk
     assert rest in ann.get("/login").text
     for _ in range(MAX_FAILURES):
         ann.sign_in(ANN, "not the password")
-    known, unknown = (
+    known_page, unknown_page = (
         ann.sign_in(who, "not the password").text for who in (ANN, "nobody@pmb.example")
     )
     token = re.compile(r'value="[^"]*"')
-    assert rest in known
-    assert token.sub("", known) == token.sub("", unknown)
+    assert rest in known_page
+    assert token.sub("", known_page) == token.sub("", unknown_page)
 
 
 def test_five_wrong_passwords_lock_the_account_for_a_while(ann: Desk, clock: HandClock) -> None:
@@ -151,12 +151,12 @@ def test_nobody_is_sent_to_another_site(ann: Desk) -> None:
 def test_every_view_says_who_may_use_it(context: AppContext) -> None:
     app = build_app(context)
     theirs = ("static", "bootstrap.", f"{LIBRARY_BLUEPRINT}.")
-    silent = [
+    silent_views = [
         n
         for n, v in app.view_functions.items()
         if not n.startswith(theirs) and not hasattr(v, request.RIGHT_ATTRIBUTE)
     ]
-    assert not silent
+    assert not silent_views
 
 
 def test_sign_ins_are_in_the_audit_log(context: AppContext) -> None:

@@ -97,15 +97,15 @@ def test_the_issuer_is_asked_for_no_more_than_the_address_and_sends_back_to_our_
     context: AppContext, issuer: Issuer
 ) -> None:
     behind = add_issuer(context, issuer.url, public_url="https://desk.pmb.example")
-    asked = {
+    query = {
         name: value
         for name, (value,) in parse_qs(urlsplit(get_issuer_address(Desk(behind))).query).items()
     }
-    assert asked["scope"] == "openid email"
-    assert asked["redirect_uri"] == f"https://desk.pmb.example{BACK}"
-    assert asked["response_type"] == "code"
-    assert len(asked["state"]) > 20
-    assert len(asked["nonce"]) > 15
+    assert query["scope"] == "openid email"
+    assert query["redirect_uri"] == f"https://desk.pmb.example{BACK}"
+    assert query["response_type"] == "code"
+    assert len(query["state"]) > 20
+    assert len(query["nonce"]) > 15
 
 
 def test_one_comes_to_the_page_one_wanted_and_to_no_other_site(
@@ -187,15 +187,15 @@ def test_a_state_is_good_for_one_answer(there: AppContext, issuer: Issuer) -> No
 
 
 def test_a_code_of_another_sign_in_has_the_wrong_nonce(there: AppContext, issuer: Issuer) -> None:
-    stolen = parse_qs(urlsplit(issuer.sign_in(get_issuer_address(Desk(there)), "ann")).query)[
+    stolen_code = parse_qs(urlsplit(issuer.sign_in(get_issuer_address(Desk(there)), "ann")).query)[
         "code"
     ][0]
     desk = Desk(there)
     mine = parse_qs(urlsplit(get_issuer_address(desk)).query)["state"][0]
     with capture_logs() as lines:
-        assert is_refused(desk, desk.get(f"{BACK}?code={stolen}&state={mine}"), FAILED_MESSAGE)
+        assert is_refused(desk, desk.get(f"{BACK}?code={stolen_code}&state={mine}"), FAILED_MESSAGE)
     assert [line["event"] for line in lines] == ["single sign-on failed"]
-    assert stolen not in str(lines)
+    assert stolen_code not in str(lines)
 
 
 def test_an_id_token_in_another_issuers_name_is_refused(there: AppContext, issuer: Issuer) -> None:
@@ -266,12 +266,12 @@ def test_whoever_has_a_second_factor_is_asked_for_it(there: AppContext, issuer: 
 def test_signing_out_ends_it(there: AppContext, issuer: Issuer) -> None:
     desk = Desk(there)
     walk(desk, issuer, "ann")
-    copied = [(c.key, c.value) for c in desk.client._cookies.values()]
+    cookies = [(c.key, c.value) for c in desk.client._cookies.values()]
     desk.get("/account")
     assert desk.post("/sign-out").status_code == 302
     assert not is_in(desk)
     thief = Desk(there)
-    for key, value in copied:
+    for key, value in cookies:
         thief.client.set_cookie(key, value)
     assert not is_in(thief)
 

@@ -138,11 +138,11 @@ def import_rows(context: AppContext, rows: Sequence[dict[str, str]], **more: Any
 
 def list_tickets(context: AppContext) -> list[Ticket]:
     with context.store.transaction() as session:
-        found = list(session.scalars(select(Ticket).order_by(Ticket.id)))
-        for ticket in found:
+        tickets = list(session.scalars(select(Ticket).order_by(Ticket.id)))
+        for ticket in tickets:
             _ = ticket.milestones, ticket.tasks, ticket.messages, ticket.owner, ticket.company
             _ = [link.contact for link in ticket.contacts]
-        return found
+        return tickets
 
 
 def get_milestones(ticket: Ticket) -> set[Milestone]:
@@ -193,7 +193,7 @@ def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: A
         b"\xef\xbb\xbf" + write_csv(rows),
     ):
         report = preview_import(context, make_request(raw))
-        known = {c.property: c.label for c in report.columns if c.property}
+        labels = {c.property: c.label for c in report.columns if c.property}
         assert {
             "record_id",
             "stage",
@@ -203,7 +203,7 @@ def test_columns_are_known_by_label_or_internal_name_in_csv_and_excel(context: A
             "company",
             "contact_emails",
             "created",
-        } <= known.keys()
+        } <= labels.keys()
         assert [c.label for c in report.columns if not c.property] in (
             ["Our own field"],
             ["our_own_field"],
@@ -226,13 +226,13 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
         make_row(1),
     ]
     vocabulary = Vocabulary(stages={"waiting on contact": Stage.IN_PROGRESS})
-    planned = preview_import(context, make_request(write_csv(rows), vocabulary=vocabulary))
+    preview = preview_import(context, make_request(write_csv(rows), vocabulary=vocabulary))
     assert list_tickets(context) == []
     assert count_rows(context, Import) == count_rows(context, AuditEntry) == 0
-    done = import_rows(context, rows, vocabulary=vocabulary)
-    assert get_counts(planned) == get_counts(done) == (3, 1, 2)
-    assert [row for row, _ in planned.refused_rows] == [5, 6]
-    assert "on hold" in planned.refused_rows[0][1]
+    report = import_rows(context, rows, vocabulary=vocabulary)
+    assert get_counts(preview) == get_counts(report) == (3, 1, 2)
+    assert [row for row, _ in preview.refused_rows] == [5, 6]
+    assert "on hold" in preview.refused_rows[0][1]
     for name in (
         "outcomes",
         "refused_rows",
@@ -243,15 +243,15 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
         "new_contacts",
         "not_notified",
     ):
-        assert getattr(planned, name) == getattr(done, name), name
-    assert planned.new_companies == done.new_companies == {"acme clinic": "Acme Clinic"}
-    assert planned.stages["on hold"] is None
-    assert planned.unknown_people == {"Nobody Known": 1}
-    assert (planned.not_notified, planned.advanced) == (1, 0)
+        assert getattr(preview, name) == getattr(report, name), name
+    assert preview.new_companies == report.new_companies == {"acme clinic": "Acme Clinic"}
+    assert preview.stages["on hold"] is None
+    assert preview.unknown_people == {"Nobody Known": 1}
+    assert (preview.not_notified, preview.advanced) == (1, 0)
 
 
 @pytest.mark.parametrize(
-    ("stage", "more", "becomes", "reached"),
+    ("stage", "more", "becomes", "milestone_count"),
     [
         ("4-In Progress", {}, Stage.IN_PROGRESS, 1),
         ("5-audit", {}, Stage.AUDIT, 2),
@@ -274,11 +274,11 @@ def test_a_dry_run_says_what_applying_then_does(any_context: AppContext) -> None
     ],
 )
 def test_no_ticket_sticks_where_nothing_can_move_it(
-    context: AppContext, stage: str, more: dict[str, str], becomes: Stage, reached: int
+    context: AppContext, stage: str, more: dict[str, str], becomes: Stage, milestone_count: int
 ) -> None:
     import_rows(context, [make_row(1, stage, **more)])
     (ticket,) = list_tickets(context)
-    assert (ticket.stage, len(ticket.milestones)) == (becomes, reached)
+    assert (ticket.stage, len(ticket.milestones)) == (becomes, milestone_count)
     assert ticket.status is (Status.COMPLETED if becomes is Stage.COMPLETED else Status.OPEN)
     assert [t.kind for t in ticket.tasks] == (["tell-customer"] if stage == "1-Submitted" else [])
 
@@ -324,7 +324,7 @@ def test_what_is_imported_again_adds_only_what_is_new(any_context: AppContext) -
     assert count_rows(context, Contact) == count_rows(context, Company) == 1
 
 
-class Killed(BaseException):
+class SimulatedKill(BaseException):
     """Stands for a kill in the middle of an import."""
 
 
@@ -333,9 +333,9 @@ def test_killed_in_the_middle_and_run_again_nothing_is_doubled(any_context: AppC
 
     def kill(done: int, _of: int) -> None:
         if done == 200:
-            raise Killed
+            raise SimulatedKill
 
-    with pytest.raises(Killed):
+    with pytest.raises(SimulatedKill):
         run_import(context, make_request(write_csv(rows)), by="Olga", step=kill)
     assert len(list_tickets(context)) == 200
     report = import_rows(context, rows)
@@ -352,16 +352,16 @@ def test_channels_can_write_while_a_large_file_is_imported(
     monkeypatch.setattr(
         run, "BATCH", 100
     )  # long enough for a waiting channel to ask every tenth of a second only
-    intake, stop, taken, at = Intake(context), Event(), list[int](), list[int]()
+    intake, stop, numbers, at = Intake(context), Event(), list[int](), list[int]()
 
     def deliveries() -> None:
         while not stop.is_set():
-            taken.append(intake.accept(make_call_arrival()))
+            numbers.append(intake.accept(make_call_arrival()))
 
     def moving_in() -> None:
         raw = write_csv([make_row(n) for n in range(400)])
         run.run_import(
-            context, make_request(raw), by="Olga", step=lambda _done, _of: at.append(len(taken))
+            context, make_request(raw), by="Olga", step=lambda _done, _of: at.append(len(numbers))
         )
         stop.set()
 
@@ -429,15 +429,15 @@ def test_undone_what_nobody_touched_is_withdrawn_and_may_come_again(
 def test_an_answer_of_the_customer_counts_as_touched(context: AppContext) -> None:
     import_rows(context, [make_row(1), make_row(2)])
     first, second = (t.id for t in list_tickets(context))
-    signed = context.signer.make_token("t", first)
+    token = context.signer.make_token("t", first)
     filing = deliver(
         context,
         make_mail(sender=make_mail().sender),
-        {"rcpt_to": [f"support+t-{signed}@localhost"]},
+        {"rcpt_to": [f"support+t-{token}@localhost"]},
     )
     assert filing.ticket_id not in {first, second}  # a stranger's mail joins nothing
     jo = make_mail(sender=type(make_mail().sender)("Jo", "jo@acme.test"))
-    assert deliver(context, jo, {"rcpt_to": [f"support+t-{signed}@localhost"]}).ticket_id == first
+    assert deliver(context, jo, {"rcpt_to": [f"support+t-{token}@localhost"]}).ticket_id == first
     assert undo_import(context, 1, by="Lena").changed_ids == [first]
 
 
@@ -514,11 +514,11 @@ def test_many_contacts_keep_their_names(context: AppContext) -> None:
             make_row(3, associated_contact="Nameless", associated_contact_emails=""),
         ],
     )
-    found = [
+    contacts = [
         [(link.contact.name, link.contact.email) for link in t.contacts]
         for t in list_tickets(context)
     ]
-    assert found == [
+    assert contacts == [
         [("Jo Doe", "jo@acme.test"), ("Pat Roe", "pat@acme.test")],
         [("Kim Poe", "kim@acme.test")],
         [],
@@ -555,16 +555,16 @@ def test_companies_get_what_they_lack_and_nothing_is_overwritten(any_context: Ap
         b",x.test,,\n"
         b"Beta,,,\n"
     )
-    planned = preview_import(context, make_request(raw, "companies"))
-    done = run_import(context, make_request(raw, "companies"), by="Olga")
-    assert done.outcomes == {
+    preview = preview_import(context, make_request(raw, "companies"))
+    report = run_import(context, make_request(raw, "companies"), by="Olga")
+    assert report.outcomes == {
         RowOutcome.CHANGED: 1,
         RowOutcome.ADDED: 2,
         RowOutcome.REFUSED: 1,
         RowOutcome.KNOWN: 1,
     }
-    assert planned.outcomes == done.outcomes
-    assert [row for row, _ in done.remarks] == [2, 3, 4, 6]
+    assert preview.outcomes == report.outcomes
+    assert [row for row, _ in report.remarks] == [2, 3, 4, 6]
     with context.store.transaction() as session:
         by_name = {c.name: c for c in session.scalars(select(Company))}
         acme, beta, gamma = by_name["Acme Clinic"], by_name["Beta"], by_name["Gamma"]

@@ -237,7 +237,7 @@ def put_bytes_name(folder: WatchedFolder, name: bytes, raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "repaired"),
+    ("name", "repaired_name"),
     [
         (b"f\xfcr.xlsx", "f\u00fcr.xlsx"),
         (b"\x80 500.xlsx", "\u20ac 500.xlsx"),
@@ -248,18 +248,18 @@ def put_bytes_name(folder: WatchedFolder, name: bytes, raw: bytes) -> None:
 )
 @pytest.mark.parametrize("good", [True, False], ids=["workbook", "rubbish"])
 def test_a_name_that_is_not_utf8_is_repaired(
-    context: AppContext, folder: WatchedFolder, name: bytes, repaired: str, *, good: bool
+    context: AppContext, folder: WatchedFolder, name: bytes, repaired_name: str, *, good: bool
 ) -> None:
     put_bytes_name(folder, name, build_workbook("one") if good else b"no workbook")
     (folder.path / "zz behind.xlsx").write_bytes(build_workbook("two"))
     folder.scan()
     assert list_names(folder.path) == []
-    assert (repaired in list_names(folder.path / ("done" if good else "rejected"))) is True
+    assert (repaired_name in list_names(folder.path / ("done" if good else "rejected"))) is True
     assert "zz behind.xlsx" in list_names(folder.path / "done")
     assert count_rows(context, Ticket) == 1 + good
     with context.store.read_only() as session:
         stored = [delivery.envelope["name"] for delivery in session.scalars(select(Delivery))]
-    assert any(name[:3] == repaired[:3] and name.isprintable() for name in stored)
+    assert any(name[:3] == repaired_name[:3] and name.isprintable() for name in stored)
     assert present_status(context)["troubles"] == []
 
 
@@ -389,10 +389,10 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
 
     The others are taken, and it is named until it is corrected.
     """
-    intake, armed = Intake(context), [True]
+    intake, fault_switch = Intake(context), [True]
 
     def accept(arrival: Arrival) -> int:
-        if armed and arrival.envelope["name"] == "b.xlsx":
+        if fault_switch and arrival.envelope["name"] == "b.xlsx":
             raise fault
         return intake.accept(arrival)
 
@@ -410,7 +410,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
     (need,) = [need for need in status_of_folder["needs"] if "b.xlsx" in need]
     assert "1 file cannot be taken since 2026-" in need
     assert "customer" not in need + str(lines)
-    armed.clear()
+    fault_switch.clear()
     folder.scan()
     folder.scan()
     assert list_names(folder.path / "done") == ["a.xlsx", "b.xlsx", "c.xlsx"]
@@ -420,10 +420,10 @@ def test_a_fault_nobody_foresaw_stays_with_its_file(
 def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_changed(
     context: AppContext,
 ) -> None:
-    tried: list[bytes] = []
+    attempts: list[bytes] = []
 
     def accept(arrival: Arrival) -> int:
-        tried.append(arrival.raw)
+        attempts.append(arrival.raw)
         raise KeyError
 
     folder = WatchedFolder(context, accept)
@@ -431,10 +431,10 @@ def test_a_file_that_fails_is_tried_again_with_backoff_and_at_once_when_it_chang
     path.write_bytes(build_workbook("one"))
     for _ in range(5):
         folder.scan()
-    assert len(tried) == 1, "its pause is not over"
+    assert len(attempts) == 1, "its pause is not over"
     path.write_bytes(build_workbook("another one"))
     folder.scan()
-    assert len(tried) == 2
+    assert len(attempts) == 2
 
 
 def test_what_is_named_stays_named_since_when_it_was_over_a_restart(
@@ -525,23 +525,23 @@ def make_bytes_path(folder: Path, name: bytes) -> Path:
     return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
 
 
-@pytest.mark.parametrize("unwatched", [0, 60], ids=["watched anew", "polled"])
+@pytest.mark.parametrize("unwatched_seconds", [0, 60], ids=["watched anew", "polled"])
 @pytest.mark.parametrize("name", [b"f\xfcr.xlsx", b"\xff", b"a\xe9\xe8 export.xlsx"])
 def test_a_name_that_is_not_utf8_ends_no_process(
-    context: AppContext, monkeypatch: pytest.MonkeyPatch, name: bytes, unwatched: float
+    context: AppContext, monkeypatch: pytest.MonkeyPatch, name: bytes, unwatched_seconds: float
 ) -> None:
     """The watcher cannot name such a file: when it comes, grows, is moved by us or renamed."""
-    monkeypatch.setattr("ingest.folder.watcher.UNWATCHED_SECONDS", unwatched)
+    monkeypatch.setattr("ingest.folder.watcher.UNWATCHED_SECONDS", unwatched_seconds)
     folder, rounds, stop = context.settings.dropbox, [0], threading.Event()
 
-    def round_done() -> None:
+    def count_round() -> None:
         rounds[0] += 1
 
     def some_rounds() -> None:
         before = rounds[0]
         wait_for(lambda: rounds[0] > before + 1)
 
-    arguments = (context, Intake(context).accept, stop, lambda: True, round_done)
+    arguments = (context, Intake(context).accept, stop, lambda: True, count_round)
     thread = threading.Thread(target=serve, args=arguments)
     with capture_logs() as lines:
         thread.start()
@@ -566,7 +566,7 @@ def test_a_name_that_is_not_utf8_ends_no_process(
     assert count_rows(context, Ticket) == 3
     faults = [line for line in lines if line["event"] == "fault"]
     assert {line["where"] for line in faults} == {"folder watcher"}
-    if unwatched:
+    if unwatched_seconds:
         assert len(faults) == 1
     assert "xlsx" not in str(faults)
 
@@ -610,12 +610,12 @@ def _change_settings(context: AppContext, **settings: object) -> AppContext:
 
 
 def test_a_folder_is_the_same_for_every_host_that_shares_it_and_no_other_is(tmp_path: Path) -> None:
-    shared, other = tmp_path / "shared", tmp_path / "other"
+    shared_folder, other = tmp_path / "shared", tmp_path / "other"
     seen = set[str]()
-    assert run_in_threads(*[lambda: seen.add(get_folder_id(shared))] * 8) == []
+    assert run_in_threads(*[lambda: seen.add(get_folder_id(shared_folder))] * 8) == []
     assert len(seen) == 1
     assert get_folder_id(other) not in seen
-    assert [p.name for p in shared.iterdir()] == [".intake-folder"]
+    assert [p.name for p in shared_folder.iterdir()] == [".intake-folder"]
 
 
 def test_only_the_one_whose_folder_it_is_takes_files(

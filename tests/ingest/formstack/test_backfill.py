@@ -199,12 +199,12 @@ def test_by_both_ways_at_once_it_is_one_ticket(
     any_context: AppContext, formstack: Formstack
 ) -> None:
     context = any_context
-    sent = [formstack.send(str(n), START - MINUTE, f"message {n}") for n in range(20)]
+    submissions = [formstack.send(str(n), START - MINUTE, f"message {n}") for n in range(20)]
     made = Pull(context)
     with made.api:
         work = [
             made,
-            *[lambda s=s: accept_from_webhook(context, build_webhook_body(s)) for s in sent],
+            *[lambda s=s: accept_from_webhook(context, build_webhook_body(s)) for s in submissions],
         ]
         assert (
             run_in_threads(
@@ -278,7 +278,7 @@ def test_it_reads_as_the_webhook_would_have_sent_it(
 ) -> None:
     with run_formstack(base) as formstack:
         formstack.labels = labels
-        sent = formstack.send(
+        submission = formstack.send(
             "9001", START, "The claim was denied.\nx = y\n\nfirst = second thoughts"
         )
         made = Pull(_change_settings(context, formstack_api=formstack.url))
@@ -287,7 +287,7 @@ def test_it_reads_as_the_webhook_would_have_sent_it(
     with context.store.read_only() as session:
         delivery = session.scalars(select(Delivery)).one()
     raw = context.blob_store.read(delivery.content, delivery.blob)
-    assert parser.parse(raw) == parser.parse(build_webhook_body(sent))
+    assert parser.parse(raw) == parser.parse(build_webhook_body(submission))
     assert parse_body(raw, JSON).reference == "77/9001"
     assert [a["path"].endswith("field.json") for a in formstack.asked].count(True) == (
         not labels and base == "/api/v2"
@@ -348,11 +348,11 @@ def test_both_of_two_fields_with_one_label_are_kept() -> None:
     ],
 )
 def test_the_shapes_of_values(kind: str, variant: dict[str, Any], reads: str) -> None:
-    found = parse_submission(
+    submission = parse_submission(
         {"id": "9", "data": {"5": {"field": "5", "label": "What", "type": kind, **variant}}}
     )
-    assert found is not None
-    (item,) = parser.parse(render_webhook_body("77", found, {}))
+    assert submission is not None
+    (item,) = parser.parse(render_webhook_body("77", submission, {}))
     assert item.text == f"What: {reads}"
 
 
@@ -449,12 +449,12 @@ def test_what_cannot_be_stored_is_pulled_again(
 ) -> None:
     for n in range(5):
         formstack.send(str(n), START - DAY / 2 + n * MINUTE)
-    stored: list[Arrival] = []
+    arrivals: list[Arrival] = []
 
     def accept(arrival: Arrival) -> int:
-        if len(stored) == 3:
+        if len(arrivals) == 3:
             raise OperationalError("INSERT", {}, Exception("disk full"))
-        stored.append(arrival)
+        arrivals.append(arrival)
         return Intake(context).accept(arrival)
 
     made = Pull(context, accept)
@@ -474,10 +474,10 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
 
     Those behind it come, it is named, and it comes once corrected.
     """
-    intake, armed = Intake(context), [True]
+    intake, fault_switch = Intake(context), [True]
 
     def accept(arrival: Arrival) -> int:
-        if armed and arrival.reference.endswith("/11"):
+        if fault_switch and arrival.reference.endswith("/11"):
             raise fault
         return intake.accept(arrival)
 
@@ -496,7 +496,7 @@ def test_a_fault_nobody_foresaw_stays_with_its_submission(
         assert [n for n in status.collect_status(context).needs if "submission" in n] == [
             trouble["words"]
         ]
-        armed.clear()
+        fault_switch.clear()
         assert pull()[1] == 1, "it was not passed by, however late"
         process_waiting(context)
     assert count_rows(context, Ticket) == 3
@@ -530,12 +530,12 @@ def test_a_list_that_shrinks_while_it_is_read_is_read_again(
     for n in range(201):
         formstack.send(str(n), START - DAY + (n + 1) * MINUTE)
 
-    def deleted() -> None:
+    def delete_submission() -> None:
         if formstack.pages[-1] == "2":
             del formstack.forms["77"][0]
             formstack.before = lambda: None
 
-    formstack.before = deleted
+    formstack.before = delete_submission
     assert pull() == (201, 201), "the hundredth slipped to the page that was read already"
 
 
@@ -604,17 +604,17 @@ def test_over_both_edges_of_summer_time_nothing_is_missed_or_doubled(
     """
     formstack.later, formstack.forms["77"] = later, []
     clock.now = edge - timedelta(hours=4)
-    made = Pull(context)
-    with made.api:
-        made()
+    new_pull = Pull(context)
+    with new_pull.api:
+        new_pull()
         for n in range(96):
             clock.turn(minutes=5)
             formstack.send(str(n), clock.now - timedelta(seconds=1))
             if n % 9 == 8 and n < 40:
-                made()
+                new_pull()
             if n == 70:
                 clock.turn(days=3)  # and a stop that is longer than the overlap
-        made()
+        new_pull()
     assert count_rows(context, Receipt) == count_rows(context, Delivery) == 96
 
 
@@ -726,11 +726,11 @@ def test_an_encrypted_form_is_asked_for_with_its_password(
 def test_a_submission_without_a_number_is_reported_and_delays_no_other(
     context: AppContext, formstack: Formstack, pull: Pull
 ) -> None:
-    listed = [
+    submissions = [
         {"timestamp": "2026-03-02 09:00:00"},
         {"id": 7, "timestamp": "2026-03-02 09:30:00", "data": []},
     ]
-    formstack.answers = [make_json_answer({"submissions": listed, "pages": 1})]
+    formstack.answers = [make_json_answer({"submissions": submissions, "pages": 1})]
     with pytest.raises(ApiError, match=SUBMISSION_WITHOUT_NUMBER):
         pull()
     assert count_rows(context, Receipt, Receipt.reference == "77/7") == 1
@@ -769,7 +769,7 @@ def test_no_answer_and_no_server_are_distinguished(
 
 
 @pytest.mark.parametrize(
-    ("header", "waited"),
+    ("header", "waits"),
     [
         ({"Retry-After": "17"}, [17.0]),
         ({"Retry-After": "Mon, 02 Mar 2026 15:00:30 GMT"}, [30.0]),
@@ -778,12 +778,12 @@ def test_no_answer_and_no_server_are_distinguished(
     ],
 )
 def test_a_429_is_waited_out_as_long_as_it_says(
-    formstack: Formstack, pull: Pull, header: dict[str, str], waited: list[float]
+    formstack: Formstack, pull: Pull, header: dict[str, str], waits: list[float]
 ) -> None:
     formstack.send("1", START)
     formstack.answers = [make_json_answer({}, 429, **header)]
     assert pull() == (1, 1)
-    assert pull.waits == waited
+    assert pull.waits == waits
 
 
 def test_a_429_that_does_not_end_is_left_for_the_next_look(
@@ -811,11 +811,11 @@ def test_a_day_of_calls_stays_within_what_a_token_may(
     context: AppContext, formstack: Formstack
 ) -> None:
     formstack.forms["77"] = []
-    made = Pull(context, burst=5, seconds_per_call=8.0)
-    with made.api:
+    new_pull = Pull(context, burst=5, seconds_per_call=8.0)
+    with new_pull.api:
         for _ in range(12):
-            made()
-    assert sum(made.waits) == pytest.approx(7 * 8.0)
+            new_pull()
+    assert sum(new_pull.waits) == pytest.approx(7 * 8.0)
     pace = ApiLimits()
     assert pace.burst + 86_400 / pace.seconds_per_call < 14_400
 
@@ -829,11 +829,11 @@ def test_pulled_are_the_forms_of_the_settings_and_of_the_webhook(
     accept_from_webhook(context, b'{"FormID": "88", "UniqueID": "1", "Email": "a@b.example"}')
     accept_from_webhook(context, b'{"FormID": "99", "UniqueID": "1", "Email": "a@b.example"}')
     formstack.send("1", START, form="another desk's")
-    made = Pull(_change_settings(context, form={"77": Form(), "99": Form(backfill=False)}))
-    with made.api:
-        assert made.reader.list_forms() == ["77", "88"]
+    new_pull = Pull(_change_settings(context, form={"77": Form(), "99": Form(backfill=False)}))
+    with new_pull.api:
+        assert new_pull.reader.list_forms() == ["77", "88"]
         accept_from_webhook(context, b'{"FormID": "66", "UniqueID": "1", "Email": "a@b.example"}')
-        assert made.reader.list_forms() == ["66", "77", "88"]
+        assert new_pull.reader.list_forms() == ["66", "77", "88"]
 
 
 def test_a_form_that_cannot_be_pulled_holds_up_no_other(
@@ -842,13 +842,13 @@ def test_a_form_that_cannot_be_pulled_holds_up_no_other(
     formstack.forbidden = {"66"}
     formstack.send("1", START, form="66")
     formstack.send("2", START, form="77")
-    made = Pull(_change_settings(context, form={"66": Form(), "77": Form()}))
-    with made.api:
-        assert made.reader.pull_all(), "a person has to correct it: asking sooner does not"
+    new_pull = Pull(_change_settings(context, form={"66": Form(), "77": Form()}))
+    with new_pull.api:
+        assert new_pull.reader.pull_all(), "a person has to correct it: asking sooner does not"
         assert count_rows(context, Receipt) == 1
         assert [n.partition(":")[0] for n in list_needs(context)] == ["backfill of form 66"]
         formstack.answers = [make_json_answer({}, 500)]
-        assert not made.reader.pull_all()
+        assert not new_pull.reader.pull_all()
     gone = Pull(_change_settings(context, form={"77": Form()}))
     with gone.api:
         gone.reader.pull_all()
@@ -856,13 +856,13 @@ def test_a_form_that_cannot_be_pulled_holds_up_no_other(
 
 
 def test_a_token_without_any_form_says_so(context: AppContext, formstack: Formstack) -> None:
-    made = Pull(_change_settings(context, form={}))
-    with made.api:
-        made.reader.pull_all()
+    new_pull = Pull(_change_settings(context, form={}))
+    with new_pull.api:
+        new_pull.reader.pull_all()
         assert list_needs(context) == [f"backfill: {NO_FORM}"]
         accept_from_webhook(context, b'{"FormID": "77", "UniqueID": "1", "Email": "a@b.example"}')
         formstack.forms["77"] = []
-        made.reader.pull_all()
+        new_pull.reader.pull_all()
     assert list_needs(context) == []
 
 

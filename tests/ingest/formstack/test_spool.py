@@ -58,14 +58,14 @@ def test_what_was_spooled_is_in_the_database_afterwards_as_it_came(
     spool.store(FORM)
     assert drain(context) == 1
     with context.store.read_only() as session:
-        stored = session.scalars(select(Delivery)).one()
-        assert context.blob_store.read(stored.content, stored.blob) == FORM.raw
-        assert (stored.transport, stored.format, stored.envelope) == (
+        delivery = session.scalars(select(Delivery)).one()
+        assert context.blob_store.read(delivery.content, delivery.blob) == FORM.raw
+        assert (delivery.transport, delivery.format, delivery.envelope) == (
             "formstack",
             Format.FORMSTACK,
             {"form": "1"},
         )
-        assert stored.state is DeliveryState.PENDING
+        assert delivery.state is DeliveryState.PENDING
     assert spool.list_waiting() == []
     assert drain(context) == 0
 
@@ -125,13 +125,13 @@ def test_forms_stay_in_the_spool_until_a_database_that_came_back_is_migrated(
 ) -> None:
     spool.store(FORM)
     settings = context.settings.model_copy(update={"database_url": empty_database_url})
-    returned = open_context(settings)
-    assert drain(returned) == 0
+    reopened_context = open_context(settings)
+    assert drain(reopened_context) == 0
     assert (len(spool.list_waiting()), spool.count_damaged()) == (1, 0)
     migrate(empty_database_url)
-    assert drain(returned) == 1
-    assert count_rows(returned, Delivery) == 1
-    returned.close()
+    assert drain(reopened_context) == 1
+    assert count_rows(reopened_context, Delivery) == 1
+    reopened_context.close()
 
 
 def test_a_crash_between_the_commit_and_the_unlink_stores_nothing_twice(
@@ -168,16 +168,16 @@ def test_what_the_database_will_never_take_is_set_aside_and_holds_up_no_other(
 ) -> None:
     for name in (b"1", b"2", b"3"):
         spool.store(replace(FORM, raw=name))
-    taken: list[bytes] = []
+    contents: list[bytes] = []
 
     def accept(arrival: Arrival) -> int:
         if arrival.raw == b"2":
             raise DataError("", {}, Exception())
-        taken.append(arrival.raw)
+        contents.append(arrival.raw)
         return 1
 
     assert drain(context, accept) == 2
-    assert (sorted(taken), spool.list_waiting(), spool.count_damaged()) == ([b"1", b"3"], [], 1)
+    assert (sorted(contents), spool.list_waiting(), spool.count_damaged()) == ([b"1", b"3"], [], 1)
 
 
 def test_a_sealed_file_of_another_program_is_set_aside(context: AppContext, spool: Spool) -> None:

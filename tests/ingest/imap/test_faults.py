@@ -202,10 +202,10 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
 
     The others are taken, and it is named until it is corrected.
     """
-    intake, armed = Intake(context), [True]
+    intake, fault_switch = Intake(context), [True]
 
     def accept(arrival: Arrival) -> int:
-        if armed and b"Subject: two" in arrival.raw:
+        if fault_switch and b"Subject: two" in arrival.raw:
             raise fault
         return intake.accept(arrival)
 
@@ -215,7 +215,7 @@ def test_a_fault_of_ours_at_one_mail_stays_with_that_mail(
     with reader.run():
         until(lambda: list_subjects(context) == ["one", "three"], 20)
         until(lambda: list_troubles(context) == [(1, f"an error of ours, {type(fault).__name__}")])
-        armed.clear()
+        fault_switch.clear()
         until(lambda: list_subjects(context) == ["one", "three", "two"], 20)
         until(lambda: list_troubles(context) == [])
 

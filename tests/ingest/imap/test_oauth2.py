@@ -173,14 +173,14 @@ def test_what_could_not_be_remembered_is_remembered_before_anything_else(
             super().record_refresh(token, seconds)
 
     endpoint.answers = [(200, {**GOOD, "refresh_token": "refresh-2"})]
-    kept = Away(context, make_mailbox(endpoint.grant()))
-    one = AccessTokens(endpoint.grant(), kept, now=Steady())
+    token_store = Away(context, make_mailbox(endpoint.grant()))
+    one = AccessTokens(endpoint.grant(), token_store, now=Steady())
     with pytest.raises(OperationalError):
         one.get_token()
-    kept.away = False
+    token_store.away = False
     assert one.get_token() == "a"
     assert len(endpoint.asked) == 1
-    assert kept.load() == "refresh-2"
+    assert token_store.load() == "refresh-2"
 
 
 def test_days_left_run_from_the_day_a_token_was_given_and_alarm_in_time(

@@ -139,7 +139,7 @@ def load_ticket(context: AppContext) -> tuple[Ticket, Message, list[str]]:
         return ticket, message, sorted(session.scalars(select(StoredAttachment.name)))
 
 
-@pytest.mark.parametrize(("raw", "missing", "kept"), LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize(("raw", "missing", "kept_files"), LARGE.values(), ids=LARGE)
 def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
     server: Dovecot,
     user: str,
@@ -147,7 +147,7 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
     small_context: AppContext,
     raw: bytes,
     missing: list[str],
-    kept: list[str],
+    kept_files: list[str],
 ) -> None:
     server.deliver(user, raw)
     reader = Reader(small_context, box)
@@ -155,7 +155,7 @@ def test_of_a_mail_over_the_limit_the_words_and_what_fits_are_on_the_ticket(
         until(lambda: list_subjects(small_context) == ["scans"], 20)
     ticket, message, files = load_ticket(small_context)
     assert message.text.strip() == "plain words"
-    assert files == kept
+    assert files == kept_files
     (caveat,) = [caveat for caveat in ticket.caveats if "larger than" in caveat]
     assert caveat in message.caveats
     assert f"{len(raw) / 1024:.0f} KiB" in caveat

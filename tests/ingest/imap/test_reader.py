@@ -394,13 +394,13 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=["database", "disk"])
+@pytest.mark.parametrize("fault", BROKEN, ids=["database", "disk"])
 def test_mail_that_cannot_be_stored_stays_and_comes_again(
-    server: Dovecot, box: Mailbox, user: str, intake: Intake, broken: Exception
+    server: Dovecot, box: Mailbox, user: str, intake: Intake, fault: Exception
 ) -> None:
     for number in range(3):
         server.deliver(user, make_raw_mail(str(number)))
-    intake.broken = broken
+    intake.broken = fault
     with run_reader(intake, box):
         until(lambda: intake.tries >= 2)
         assert server.read_flags(user) == {1: set(), 2: set(), 3: set()}
@@ -553,16 +553,20 @@ def test_a_server_that_dies_and_comes_back_is_read_on(
 def test_broken_mailboxes_disturb_nobody_and_show_no_secret(
     server: Dovecot, box: Mailbox, user: str, intake: Intake
 ) -> None:
-    with socket.create_server((ALL, 0)) as mute, socket.socket() as closed, capture_logs() as lines:
-        closed.bind((ALL, 0))  # bound and not listening: refused
+    with (
+        socket.create_server((ALL, 0)) as mute,
+        socket.socket() as closed_socket,
+        capture_logs() as lines,
+    ):
+        closed_socket.bind((ALL, 0))  # bound and not listening: refused
         wrong = copy_mailbox(box, user="wrong@example.org", password="hunter2")
-        silent = copy_mailbox(box, user="silent@example.org", port=mute.getsockname()[1])
-        away = copy_mailbox(box, user="away@example.org", port=closed.getsockname()[1])
+        silent_box = copy_mailbox(box, user="silent@example.org", port=mute.getsockname()[1])
+        away = copy_mailbox(box, user="away@example.org", port=closed_socket.getsockname()[1])
         missing = copy_mailbox(box, user="missing@example.org", folder="No such folder")
         with run_reader(
             intake,
             wrong,
-            silent,
+            silent_box,
             away,
             missing,
             box,
@@ -570,15 +574,15 @@ def test_broken_mailboxes_disturb_nobody_and_show_no_secret(
         ):
             server.deliver(user, make_raw_mail("one"))
             until(lambda: intake.arrivals)
-            failed = {
+            failures = {
                 (wrong.key, "login refused"),
-                (silent.key, "not reachable"),
+                (silent_box.key, "not reachable"),
                 (away.key, "not reachable"),
             }
-            failed |= {(missing.key, "the server refused")}
+            failures |= {(missing.key, "the server refused")}
             until(
                 lambda: (
-                    failed
+                    failures
                     <= {
                         (line["mailbox"], line["reason"])
                         for line in list(lines)

@@ -24,7 +24,7 @@ from ingest.linked_files.fetch import fetch_due_files
 from ingest.processing.process import process_waiting
 from ingest.replay.reprocess import apply_replay, preview_replay
 from parsers.item import Format
-from tests.support.context import HandClock, Woken, count_rows, list_audit_entries
+from tests.support.context import HandClock, RecordingNotifier, count_rows, list_audit_entries
 from tests.support.file_server import FileServer, answer_slowly, answer_with, answer_with_status
 from tests.support.signed_in_client import sign_in_at_desk
 from workflow.context import AppContext, open_context
@@ -96,26 +96,26 @@ def get_caveats(context: AppContext) -> list[str]:
 
 
 def test_a_linked_file_becomes_an_attachment_of_its_message_once(
-    any_context: AppContext, files: FileServer, woken: Woken
+    any_context: AppContext, files: FileServer, notified_queues: RecordingNotifier
 ) -> None:
     files.answers["/file/1"] = answer_with(PDF, **NAMED)
     process_form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
-    assert "fetch" in woken
+    assert "fetch" in notified_queues
     assert fetch_due_files(any_context, files.trusting) == 1
     assert fetch_due_files(any_context, files.trusting) == 0
     process_form(any_context, f"{files.url}/file/1", f"{files.url}/file/1")
     assert fetch_due_files(any_context, files.trusting) == 0
     assert files.asked == [("/file/1", files.place)]
     with any_context.store.read_only() as session:
-        (kept,) = session.scalars(select(StoredAttachment))
-    assert (kept.name, kept.mime, kept.size, kept.message_id) == (
+        (attachment,) = session.scalars(select(StoredAttachment))
+    assert (attachment.name, attachment.mime, attachment.size, attachment.message_id) == (
         "EOB März.pdf",
         "application/pdf",
         len(PDF),
         1,
     )
-    assert any_context.blob_store.read(kept.content, kept.blob) == PDF
-    assert b"PDF" not in (kept.content or b"")
+    assert any_context.blob_store.read(attachment.content, attachment.blob) == PDF
+    assert b"PDF" not in (attachment.content or b"")
     assert NOT_FETCHED_CAVEAT not in get_caveats(any_context)
     assert list_audit_entries(any_context, 1, "file fetched")
 
@@ -135,16 +135,16 @@ def test_reading_the_form_again_leaves_the_fetched_file(
 
 
 def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
-    context: AppContext, files: FileServer, woken: Woken, clock: HandClock
+    context: AppContext, files: FileServer, notified_queues: RecordingNotifier, clock: HandClock
 ) -> None:
     off = context.settings.model_copy(update={"file_hosts": ()})
     quiet = open_context(
         off.model_copy(update={"database_url": context.settings.database_url}),
-        notifier=woken,
+        notifier=notified_queues,
         clock=clock,
     )
     process_form(quiet, f"{files.url}/a.pdf")
-    assert "fetch" not in woken
+    assert "fetch" not in notified_queues
     assert list_links(quiet) == []
     with quiet.store.read_only() as session:
         assert f"{files.url}/a.pdf" in session.get_one(Ticket, 1).messages[0].text
@@ -152,7 +152,7 @@ def test_nothing_is_fetched_from_where_the_settings_do_not_allow_it(
 
 
 def test_a_form_may_have_hosts_of_its_own(
-    context: AppContext, files: FileServer, clock: HandClock, woken: Woken
+    context: AppContext, files: FileServer, clock: HandClock, notified_queues: RecordingNotifier
 ) -> None:
     custom = Settings.model_validate(
         {
@@ -161,7 +161,7 @@ def test_a_form_may_have_hosts_of_its_own(
             "form": {"77": {"file_hosts": files.place}},
         }
     )
-    own = open_context(custom, notifier=woken, clock=clock)
+    own = open_context(custom, notifier=notified_queues, clock=clock)
     files.answers["/a.pdf"] = answer_with(PDF)
     process_form(own, f"{files.url}/a.pdf", form="78")
     process_form(own, f"{files.url}/a.pdf", form="77")
@@ -297,12 +297,12 @@ def test_one_that_could_not_be_had_is_fetched_again_once_its_place_is_corrected(
     assert sign_in_at_desk(any_context).post("/operations/files/1/again").status_code == 403
     lead = sign_in_at_desk(any_context, Role.LEAD)
     assert lead.get("/operations").text.count("Fetch again<span") == 2
-    for number, left in ((1, 1), (2, 0)):
+    for number, caveat_count in ((1, 1), (2, 0)):
         files.answers[f"/{'ab'[number - 1]}.pdf"] = answer_with(PDF)
         assert lead.post(f"/operations/files/{number}/again").status_code == 302
         clock.turn(seconds=1)
         assert fetch_due_files(any_context, files.trusting) == 1
-        assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == left
+        assert get_caveats(any_context).count(NOT_FETCHED_CAVEAT) == caveat_count
     assert count_rows(any_context, StoredAttachment) == 2
     lead.post("/operations/files/2/again")
     assert "There is no such file to be fetched." in lead.get("/operations").text

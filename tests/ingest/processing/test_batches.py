@@ -104,11 +104,11 @@ def test_mails_that_no_parser_has_begun_go_back_to_the_other_workers(
     """All parsers are busy with slow items: what was claimed ahead waits for none of them."""
     monkeypatch.setattr(process, "PATIENCE_SECONDS", 0.0)
     numbers = receive(context, *(make_mail() for _ in range(5)))
-    claimed = process._claim(context, len(numbers))
+    claimed_deliveries = process._claim(context, len(numbers))
     parse_queue = process._ParseQueue(context)
     with monkeypatch.context() as busy:
         busy.setattr(parser_pool, "count_free_parsers", lambda: 0)
-        in_progress = process.deque(parse_queue.add(one) for one in claimed)
+        in_progress = process.deque(parse_queue.add(one) for one in claimed_deliveries)
         assert process._file_next(context, in_progress, parse_queue) == 0
     assert not in_progress
     assert {load(context, n).attempts for n in numbers} == {0}

@@ -70,7 +70,7 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-class Armed(Intake):
+class FaultyIntake(Intake):
     """The real intake with a fault of ours for arrivals that hold the poison.
 
     In the middle of the shared commit.
@@ -127,8 +127,8 @@ def send(listener: Listener, transport: Transport, text: bytes) -> int:
 def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
     any_context: AppContext, transport: Transport, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armed = Armed(any_context, fault, monkeypatch)
-    with run_listener(any_context, armed.accept) as listener, capture_logs() as lines:
+    faulty_intake = FaultyIntake(any_context, fault, monkeypatch)
+    with run_listener(any_context, faulty_intake.accept) as listener, capture_logs() as lines:
         assert send(listener, transport, POISON) == 451
         assert send(listener, transport, b"another") == 250
         (words,) = list_named_items(any_context, transport)
@@ -136,7 +136,7 @@ def test_a_mail_that_breaks_the_intake_is_asked_for_again_and_named(
         assert type(fault).__name__ in words
         assert send(listener, transport, POISON) == 451, "its sender tries again"
         assert len(list_named_items(any_context, transport)) == 1
-        armed.armed = False
+        faulty_intake.armed = False
         assert send(listener, transport, POISON) == 250
     assert list_named_items(any_context, transport) == [], "stored by now"
     assert "customer" not in str(lines)
@@ -241,22 +241,22 @@ def make_form(number: int, **more: str) -> bytes:
 def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored(
     context: AppContext, post: Callable[..., Any], fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armed = Armed(context, fault, monkeypatch)
-    send_form = post(context, armed)
+    faulty_intake = FaultyIntake(context, fault, monkeypatch)
+    send_form = post(context, faulty_intake)
     poison = make_form(1) + b"&Message=" + POISON
     assert send_form(poison) == 202, "it is kept in the spool"
     assert send_form(make_form(2)) == 202
     (words,) = list_named_items(context, "formstack")
     assert type(fault).__name__ in words
     waiting = Spool(context.settings.home / SPOOL_FOLDER, context.sealer)
-    drain(context, armed.accept)
+    drain(context, faulty_intake.accept)
     assert count_rows(context, Delivery) == 1
     assert waiting.count_damaged() == 1, "set aside, so that those behind it are drained"
-    armed.armed = False
+    faulty_intake.armed = False
     for path in waiting.list_waiting():
         path.unlink()
     waiting.retry_damaged()
-    assert drain(context, armed.accept) == 1
+    assert drain(context, faulty_intake.accept) == 1
     assert (count_rows(context, Delivery), list_named_items(context, "formstack")) == (2, [])
 
 
@@ -264,13 +264,13 @@ def test_a_form_that_breaks_the_intake_is_spooled_and_those_behind_it_are_stored
 def test_what_cannot_be_drained_holds_up_nothing_behind_it(
     context: AppContext, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    armed, waiting = (
-        Armed(context, fault, monkeypatch),
+    faulty_intake, waiting = (
+        FaultyIntake(context, fault, monkeypatch),
         Spool(context.settings.home / SPOOL_FOLDER, context.sealer),
     )
     for raw in (make_form(1), POISON, make_form(2)):
         waiting.store(Arrival(transport=Transport.FORMSTACK, format=Format.FORMSTACK, raw=raw))
-    assert drain(context, armed.accept) == 2
+    assert drain(context, faulty_intake.accept) == 2
     assert (count_rows(context, Delivery), waiting.count_damaged(), waiting.list_waiting()) == (
         2,
         1,

@@ -20,7 +20,13 @@ from ingest.processing.process import process_delivery, process_waiting
 from parsers.item import Format, ParseError
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import preview
-from tests.support.context import HandClock, Woken, count_rows, make_call_arrival, run_in_threads
+from tests.support.context import (
+    HandClock,
+    RecordingNotifier,
+    count_rows,
+    make_call_arrival,
+    run_in_threads,
+)
 from tests.support.workbooks import build_book, build_hoarding_book
 from workflow.context import AppContext
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT
@@ -164,11 +170,11 @@ def test_what_a_reading_gives_can_be_stored(poison: None) -> None:
 
 def test_a_bug_is_reported_by_class_and_place_and_never_by_its_text(poison: None) -> None:
     del poison
-    with pytest.raises(ParserBugError) as caught:
+    with pytest.raises(ParserBugError) as error_info:
         parse(Format.MAIL, make_mail("poison: bug"))
-    assert caught.value.kind == "RuntimeError"
-    assert caught.value.place.startswith("poison_parser.py:")
-    assert "Jane" not in str(caught.value)
+    assert error_info.value.kind == "RuntimeError"
+    assert error_info.value.place.startswith("poison_parser.py:")
+    assert "Jane" not in str(error_info.value)
 
 
 def test_what_a_library_prints_does_not_get_between_the_answers(poison: None) -> None:
@@ -228,9 +234,9 @@ def test_no_parser_survives_the_process_it_works_for(
 
 
 @pytest.mark.parametrize("seconds", [3600])
-@pytest.mark.parametrize(("deed", "starved"), [("spin", True), ("sleep", False)])
+@pytest.mark.parametrize(("deed", "is_starved"), [("spin", True), ("sleep", False)])
 def test_only_a_parser_that_wants_to_run_is_starved(
-    context: AppContext, poison: None, deed: str, *, starved: bool
+    context: AppContext, poison: None, deed: str, *, is_starved: bool
 ) -> None:
     """What a busy machine keeps from running has its time left; what sleeps is at fault."""
     del poison
@@ -239,7 +245,7 @@ def test_only_a_parser_that_wants_to_run_is_starved(
     pool = parser_pool._pool
     assert pool is not None
     [child] = pool._all.difference(pool._idle)
-    until(lambda: child._is_starved() is starved)
+    until(lambda: child._is_starved() is is_starved)
     child._seconds = 0.0  # it has had its time
     assert not child._is_starved()
     end_busy_parsers()
@@ -300,7 +306,7 @@ def process_until(context: AppContext, holds: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("seconds", [3600])
 def test_an_item_that_never_ends_holds_up_nobody(
-    context: AppContext, poison: None, clock: HandClock, woken: Woken
+    context: AppContext, poison: None, clock: HandClock, notified_queues: RecordingNotifier
 ) -> None:
     del poison
     number = arrive(context, make_mail("poison: sleep"))
@@ -309,7 +315,8 @@ def test_an_item_that_never_ends_holds_up_nobody(
     assert not is_settled(context, number)
     end_busy_parsers()
     until(lambda: is_settled(context, number))
-    until(lambda: woken.count("read") > 9)  # one an arrival, and one because a parser is free again
+    # One notice an arrival, and one because a parser is free again.
+    until(lambda: notified_queues.count("read") > 9)
     clock.turn(seconds=30)
     arrive(context, make_mail())
     process_until(context, lambda: count_rows(context, Ticket) == 9)
@@ -402,7 +409,7 @@ def test_reading_one_now_counts_its_attempts_too(
 def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> None:
     """The folder looks every second, and a worker may be faster: looking is no attempt."""
     number = arrive(context, make_mail())
-    [claimed] = process._claim(context, 1)
+    [claimed_delivery] = process._claim(context, 1)
     for _ in range(5):
         process_delivery(context, number)
     assert load_delivery(context, number).attempts == 1
@@ -410,7 +417,10 @@ def test_one_that_somebody_else_reads_is_left_to_them(context: AppContext) -> No
         run_in_threads(
             lambda: process_delivery(context, number, patience=10),
             lambda: process._settle(
-                context, process._InProgress(claimed, process._begin_parsing(context, claimed))
+                context,
+                process._InProgress(
+                    claimed_delivery, process._begin_parsing(context, claimed_delivery)
+                ),
             ),
         )
         == []

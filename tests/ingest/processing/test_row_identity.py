@@ -89,16 +89,16 @@ def file_workbook(
 
 def list_texts(context: AppContext) -> dict[str, list[list[str]]]:
     """The texts of every ticket, by its practice."""
-    found: dict[str, list[list[str]]] = {}
+    texts: dict[str, list[list[str]]] = {}
     with context.store.read_only() as session:
         for ticket in session.scalars(select(Ticket).order_by(Ticket.id)):
             name = ticket.company.name if ticket.company else ""
-            found.setdefault(name, []).append(
+            texts.setdefault(name, []).append(
                 [m.text for m in ticket.messages if m.direction == "in"]
             )
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
-    return found
+    return texts
 
 
 TWO_WEEKS = {

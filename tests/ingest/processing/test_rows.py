@@ -79,12 +79,12 @@ def load_delivery(context: AppContext, number: int) -> Delivery:
 
 def list_filings(context: AppContext, number: int) -> list[tuple[str, str]]:
     with context.store.read_only() as session:
-        found = (
+        query = (
             select(Filing.outcome, Filing.reason)
             .where(Filing.delivery_id == number)
             .order_by(Filing.position)
         )
-        return [(str(outcome), reason) for outcome, reason in session.execute(found)]
+        return [(str(outcome), reason) for outcome, reason in session.execute(query)]
 
 
 def check_balance(context: AppContext) -> dict[str, int]:
@@ -109,12 +109,12 @@ def test_many_rows_are_filed_once_each_in_their_order(any_context: AppContext, l
     process_delivery(any_context, number)
     assert check_balance(any_context) == {"received": MANY, "opened": MANY}
     with any_context.store.read_only() as session:
-        ordered = (
+        query = (
             select(Message.message_id)
             .join(Filing, Filing.message_id == Message.id)
             .order_by(Filing.position)
         )
-        assert list(session.scalars(ordered)) == [f"KM-{n:06}" for n in range(MANY)]
+        assert list(session.scalars(query)) == [f"KM-{n:06}" for n in range(MANY)]
 
 
 def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
@@ -122,15 +122,15 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
 ) -> None:
     del lanes
     number = arrive(context, make_workbook(*make_rows(MANY)))
-    file, seen = process._file_some, []
+    file, positions = process._file_some, []
 
-    def interrupted(*args: object, last: bool) -> bool:
+    def file_or_interrupt(*args: object, last: bool) -> bool:
         if count_rows(context, Filing) >= 1_000:
             raise KeyboardInterrupt
-        seen.append(args[3])
+        positions.append(args[3])
         return file(*args, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(process, "_file_some", interrupted)
+    monkeypatch.setattr(process, "_file_some", file_or_interrupt)
     with pytest.raises(KeyboardInterrupt):
         process_delivery(context, number)
     assert count_rows(context, Ticket) == 1_000
@@ -139,16 +139,16 @@ def test_while_it_is_read_it_is_seen_how_far_and_the_next_reader_goes_on_there(
     assert check_balance(context)["opened"] == 1_000
 
     monkeypatch.setattr(process, "_file_some", file)
-    skipped = []
+    starts = []
     start = parser_pool.start_parsing
     monkeypatch.setattr(
-        parser_pool, "start_parsing", lambda *args: skipped.append(args[3]) or start(*args)
+        parser_pool, "start_parsing", lambda *args: starts.append(args[3]) or start(*args)
     )
     process_delivery(context, number)
-    assert skipped == []  # somebody else may still be at it
+    assert starts == []  # somebody else may still be at it
     clock.turn(seconds=DELIVERY_VISIBILITY_TIMEOUT.total_seconds() + 1)
     process_delivery(context, number)
-    assert skipped == [1_000]
+    assert starts == [1_000]
     assert check_balance(context) == {"received": MANY, "opened": MANY}
     assert status.collect_status(context).progress == []
 
@@ -163,12 +163,12 @@ def test_one_that_gets_on_is_not_failed_however_often_its_reader_ends(
     for _ in range(4):
         before = count_rows(context, Filing)
 
-        def interrupted(*args: object, last: bool, before: int = before) -> bool:
+        def file_or_interrupt(*args: object, last: bool, before: int = before) -> bool:
             if count_rows(context, Filing) > before:
                 raise KeyboardInterrupt
             return file(*args, last=last)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(process, "_file_some", interrupted)
+        monkeypatch.setattr(process, "_file_some", file_or_interrupt)
         with pytest.raises(KeyboardInterrupt):
             process_delivery(context, number)
         clock.turn(minutes=2)
@@ -186,14 +186,14 @@ def test_two_that_read_it_at_once_double_nothing(
     context, file = postgres_context, process._file_some
     number = arrive(context, make_workbook(*make_rows(MANY)))
 
-    def overtaken(*args: object, last: bool) -> bool:
+    def file_after_another(*args: object, last: bool) -> bool:
         if count_rows(context, Filing) == 1_000:
             monkeypatch.setattr(process, "_file_some", file)
             clock.turn(minutes=2)
             process_delivery(context, number)
         return file(*args, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(process, "_file_some", overtaken)
+    monkeypatch.setattr(process, "_file_some", file_after_another)
     process_delivery(context, number)
     assert check_balance(context) == {"received": MANY, "opened": MANY}
 
@@ -221,11 +221,11 @@ def test_a_file_that_is_damaged_far_below_its_beginning_is_failed_and_what_was_r
 ) -> None:
     items = parse(Format.SECURE_MESSAGE, make_workbook(*make_rows(300)))
 
-    def damaged(*_: object) -> Iterator[InboundItem]:
+    def yield_then_fail(*_: object) -> Iterator[InboundItem]:
         yield from items
         raise ParseError("damaged")
 
-    monkeypatch.setitem(PARSERS, Format.SECURE_MESSAGE, damaged)
+    monkeypatch.setitem(PARSERS, Format.SECURE_MESSAGE, yield_then_fail)
     number = arrive(context, b"x")
     process_delivery(context, number)
     assert (load_delivery(context, number).state, load_delivery(context, number).reason) == (
@@ -246,7 +246,7 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
     assert installation.run_command("deliver", "secure-message", str(file)).returncode == 0
     store = Store(url)
 
-    def filed() -> int:
+    def count_filings() -> int:
         with store.read_only() as session:
             return session.scalar(select(func.count()).select_from(Filing)) or 0
 
@@ -254,15 +254,15 @@ def test_a_worker_killed_in_the_middle_doubles_and_loses_nothing(tmp_path: Path)
         [*INTAKE, "worker"], env=installation.environment, stdout=DEVNULL, stderr=DEVNULL
     )
     try:
-        until(lambda: filed() >= 1_000)
+        until(lambda: count_filings() >= 1_000)
     finally:
         worker.kill()
         worker.wait()
-    killed_at = filed()
+    killed_at = count_filings()
     assert 1_000 <= killed_at < count
     installation.environment["INTAKE_CLOCK_OFFSET"] = "120"
     with installation.process("worker"):
-        until(lambda: filed() == count)
+        until(lambda: count_filings() == count)
     with store.read_only() as session:
         assert session.scalar(select(func.count()).select_from(Ticket)) == count
         assert session.scalar(select(func.count(func.distinct(Message.message_id)))) == count
@@ -330,16 +330,16 @@ def test_a_rejected_row_that_reads_well_now_takes_its_place(
 def test_the_rows_to_correct_are_text_under_the_headings_they_had(
     any_context: AppContext, partly: int
 ) -> None:
-    found = list_rejected_rows(any_context, partly)
-    assert {row.row for row in found} == {3, 4}
-    book = openpyxl.load_workbook(BytesIO(render_workbook(found)))
+    rejected_rows = list_rejected_rows(any_context, partly)
+    assert {row.row for row in rejected_rows} == {3, 4}
+    book = openpyxl.load_workbook(BytesIO(render_workbook(rejected_rows)))
     [sheet] = book.worksheets
     lines = [[cell.value for cell in line] for line in sheet.iter_rows()]
     assert lines[0] == [*HEADINGS, "Why it was rejected"]
     assert lines[1][:4] == ["KM-2", "Sunrise", "Jane Roe", None]
     assert lines[1][5].startswith("June, row 3, cell E3: ")
     assert {cell.data_type for line in sheet.iter_rows() for cell in line if cell.value} == {"s"}
-    assert render_workbook(found) == render_workbook(found)
+    assert render_workbook(rejected_rows) == render_workbook(rejected_rows)
     dismiss(any_context, [partly], "known", by="Olga")
     assert list_rejected_rows(any_context, partly) == []
 

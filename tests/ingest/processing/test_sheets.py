@@ -112,12 +112,12 @@ def test_the_next_reader_counts_the_rows_that_the_one_before_has_filed(
     del lanes
     number, file = arrive(context, make_table(*make_rows(MANY))), process._file_some
 
-    def interrupted(*args: object, last: bool) -> bool:
+    def file_or_interrupt(*args: object, last: bool) -> bool:
         if last:
             raise KeyboardInterrupt
         return file(*args, last=last)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(process, "_file_some", interrupted)
+    monkeypatch.setattr(process, "_file_some", file_or_interrupt)
     with pytest.raises(KeyboardInterrupt):
         process_delivery(context, number)
     assert list_stored_counts(context, number) == []

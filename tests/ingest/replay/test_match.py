@@ -100,8 +100,8 @@ def test_content_that_stands_there_twice_tells_nothing() -> None:
 
 def test_an_ignored_one_is_the_item_where_it_stood_unless_another_is_that() -> None:
     old = [make_row("a"), make_row("c")]
-    found = pair_items(make_filings(old[0], None, old[1]), [old[0], make_row("b"), old[1]])
-    assert list_matches(found) == [(0, "a"), (1, "b"), (2, "c")]
-    found = pair_items(make_filings(old[0], None), [make_row("new"), old[0]])
-    assert list_matches(found) == [(0, "a")]
-    assert len(found.gone) == len(found.new) == 1
+    pairs = pair_items(make_filings(old[0], None, old[1]), [old[0], make_row("b"), old[1]])
+    assert list_matches(pairs) == [(0, "a"), (1, "b"), (2, "c")]
+    pairs = pair_items(make_filings(old[0], None), [make_row("new"), old[0]])
+    assert list_matches(pairs) == [(0, "a")]
+    assert len(pairs.gone) == len(pairs.new) == 1

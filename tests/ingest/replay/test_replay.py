@@ -32,7 +32,7 @@ from tests.support.context import (
     ANN,
     START,
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     create_company,
     create_staff,
@@ -116,11 +116,11 @@ def list_filings(context: AppContext, number: int) -> list[tuple[int, str, int |
         nth = dict(
             zip(session.scalars(select(Ticket.id).order_by(Ticket.id)), count(1), strict=False)
         )
-        found = session.scalars(
+        filings = session.scalars(
             select(Filing).where(Filing.delivery_id == number).order_by(Filing.position)
         )
         return [
-            (f.position, str(f.outcome), nth[f.ticket_id] if f.ticket_id else None) for f in found
+            (f.position, str(f.outcome), nth[f.ticket_id] if f.ticket_id else None) for f in filings
         ]
 
 
@@ -133,11 +133,11 @@ def load_message(context: AppContext, nth: int = 1) -> Message:
 
 def load_ticket(context: AppContext, number: int = 1) -> Ticket:
     with context.store.read_only() as session:
-        found = session.get_one(Ticket, number)
-        assert all(link.contact.email for link in found.contacts)
-        assert found.messages
-        assert found.company is None or found.company.name
-        return found
+        ticket = session.get_one(Ticket, number)
+        assert all(link.contact.email for link in ticket.contacts)
+        assert ticket.messages
+        assert ticket.company is None or ticket.company.name
+        return ticket
 
 
 def dump_tables(context: AppContext) -> dict[str, list[Any]]:
@@ -149,11 +149,11 @@ def dump_tables(context: AppContext) -> dict[str, list[Any]]:
         }
 
 
-def summarize(found: ReplayComparison) -> list[tuple[str, list[str]]]:
+def summarize(comparison: ReplayComparison) -> list[tuple[str, list[str]]]:
     """The verdicts but `same`, and the names of the fields."""
     return [
         (str(f.verdict), [one.name for one in f.fields])
-        for f in found.findings
+        for f in comparison.findings
         if f.verdict is not Verdict.SAME
     ]
 
@@ -163,13 +163,13 @@ def replay_delivery(context: AppContext, number: int) -> ReplayComparison:
 
     The next preview finds nothing to change, and the ledger adds up.
     """
-    shown = preview_replay(context, number)
-    applied = apply_replay(context, shown, by="Olga")
-    assert summarize(applied) == summarize(shown)
+    preview = preview_replay(context, number)
+    result = apply_replay(context, preview, by="Olga")
+    assert summarize(result) == summarize(preview)
     assert not preview_replay(context, number).has_changes
     with context.store.read_only() as session:
         assert compute_balance(session).adds_up
-    return applied
+    return result
 
 
 # -- failed ones ----
@@ -243,17 +243,17 @@ def test_several_are_dismissed_with_one_reason_all_or_none(
 
 
 def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
-    any_context: AppContext, reads: Reads, woken: Woken
+    any_context: AppContext, reads: Reads, notified_queues: RecordingNotifier
 ) -> None:
     context = any_context
-    known, more, reply = make_row("known"), make_row("more"), make_row("reply", thread_id="t1")
-    reads(known, make_row("first", thread_id="t1"))
+    known_row, more, reply = make_row("known"), make_row("more"), make_row("reply", thread_id="t1")
+    reads(known_row, make_row("first", thread_id="t1"))
     process_raw(context)
     reads(ParseError("?"))
     number = process_raw(context)
     threaded = make_row("more", thread_id="t2"), make_row("and more", thread_id="t2")
-    reads(known, more, replace(more, text="other"), reply, *threaded)
-    before, woken[:] = dump_tables(context), []
+    reads(known_row, more, replace(more, text="other"), reply, *threaded)
+    before, notified_queues[:] = dump_tables(context), []
     tried = try_replay(context, number)
     assert (tried.filed_count, tried.remaining) == (0, 6)
     assert tried.outcomes == [
@@ -267,7 +267,7 @@ def test_a_trial_of_a_failed_one_shows_its_outcome_and_leaves_nothing(
         ),  # on the ticket of the one before it, which has no number yet
     ]
     assert dump_tables(context) == before
-    assert woken == []
+    assert notified_queues == []
 
 
 def test_a_trial_shows_why_it_still_cannot_be_read(context: AppContext, reads: Reads) -> None:
@@ -496,7 +496,7 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
     item = make_row(attachments=(one, two))
     reads(item)
     number = process_raw(context)
-    kept = next(a.id for a in load_message(context).attachments if a.name == "a.txt")
+    kept_id = next(a.id for a in load_message(context).attachments if a.name == "a.txt")
     reads(replace(item, attachments=(large, replace(one, name="renamed.txt", inline=True))))
     shown = preview_replay(context, number)
     assert summarize(shown) == [("changed", ["attachments", "content digest"])]
@@ -508,7 +508,7 @@ def test_attachments_are_those_read_now_and_the_rows_of_the_same_files_stay(
     replay_delivery(context, number)
     files = {a.name: a for a in load_message(context).attachments}
     assert set(files) == {"renamed.txt", "c.bin"}
-    assert (files["renamed.txt"].id, files["renamed.txt"].inline) == (kept, True)
+    assert (files["renamed.txt"].id, files["renamed.txt"].inline) == (kept_id, True)
     assert context.blob_store.read(files["c.bin"].content, files["c.bin"].blob) == large.content
     assert count_rows(context, StoredAttachment) == 2
 
@@ -539,7 +539,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         "Support – Unknown",
         ["practice not given", NO_COMPANY],
     )
-    corrected = replace(
+    corrected_row = replace(
         item,
         company="Acme",
         sender=Address("Jo", "jo@acme.example"),
@@ -548,7 +548,7 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
         telemedicine=True,
         caveats=(),
     )
-    reads(corrected)
+    reads(corrected_row)
     before = dump_tables(context)
     names = [
         "sender's name",
@@ -565,17 +565,21 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     assert summarize(preview_replay(context, number)) == [("changed", names)]
     assert dump_tables(context) == before
     replay_delivery(context, number)
-    found = load_ticket(context)
-    assert (found.name, found.company and found.company.name) == ("Support – Acme", "Acme")
-    assert (found.link, found.thread_id, found.telemedicine) == ("https://x.example/1", "t1", True)
-    assert [link.contact.email for link in found.contacts] == ["jo@acme.example"]
-    assert found.caveats == [NO_MANAGER]
+    ticket = load_ticket(context)
+    assert (ticket.name, ticket.company and ticket.company.name) == ("Support – Acme", "Acme")
+    assert (ticket.link, ticket.thread_id, ticket.telemedicine) == (
+        "https://x.example/1",
+        "t1",
+        True,
+    )
+    assert [link.contact.email for link in ticket.contacts] == ["jo@acme.example"]
+    assert ticket.caveats == [NO_MANAGER]
     assert (
         count_rows(context, OutgoingMail) == 0
     )  # a person has to notify the customer: there is a task
     reads(
         replace(
-            corrected,
+            corrected_row,
             company="Other",
             sender=Address("Al", "al@x.example"),
             link="https://x.example/2",
@@ -583,8 +587,8 @@ def test_what_the_ticket_lacked_is_filled_in_and_what_it_has_stays(
     )
     replay_delivery(context, number)
     assert (load_ticket(context).company_id, load_ticket(context).link) == (
-        found.company_id,
-        found.link,
+        ticket.company_id,
+        ticket.link,
     )
     assert [link.contact.email for link in load_ticket(context).contacts] == ["jo@acme.example"]
 
@@ -656,11 +660,11 @@ def test_a_corrected_message_still_matches_its_duplicate_from_another_channel(
     context, item = any_context, make_mail("", plain="")
     reads(item)
     number = process_raw(context, form=Format.MAIL)
-    reads(corrected := replace(item, text="now read", plain="now read"))
+    reads(corrected_item := replace(item, text="now read", plain="now read"))
     replay_delivery(context, number)
     assert list_filings(context, process_raw(context, form=Format.MAIL)) == [(0, "duplicate", 1)]
     assert count_rows(context, Message) == 1
-    assert corrected.message_id[1:-1] == load_message(context).message_id
+    assert corrected_item.message_id[1:-1] == load_message(context).message_id
 
 
 def test_an_id_that_differs_is_reported_and_not_taken_over(
@@ -720,7 +724,7 @@ def test_two_of_one_delivery_that_read_the_same_now_both_stay(
 
 
 def test_a_row_that_was_not_found_then_opens_its_ticket_now(
-    any_context: AppContext, reads: Reads, woken: Woken
+    any_context: AppContext, reads: Reads, notified_queues: RecordingNotifier
 ) -> None:
     context = any_context
     items = [make_row(t) for t in "abc"]
@@ -729,12 +733,12 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
     reads(
         items[0], replace(items[1], attachments=(Attachment("c", "x/y", b"c" * 400_000),)), items[2]
     )
-    before, woken[:] = dump_tables(context), []
+    before, notified_queues[:] = dump_tables(context), []
     shown = preview_replay(context, number)
     assert summarize(shown) == [("received", [])]
     assert not (context.settings.home / "blobs").exists()
     assert shown.outcomes == [ReplayOutcome(Outcome.OPENED)]
-    assert (dump_tables(context), woken) == (before, [])
+    assert (dump_tables(context), notified_queues) == (before, [])
     [became] = replay_delivery(context, number).outcomes
     assert (became.outcome, load_ticket(context, became.ticket_id or 0).messages[0].text) == (
         Outcome.OPENED,
@@ -746,15 +750,15 @@ def test_a_row_that_was_not_found_then_opens_its_ticket_now(
 
 
 def test_the_customer_of_a_new_ticket_hears_of_it_as_always(
-    context: AppContext, reads: Reads, woken: Woken
+    context: AppContext, reads: Reads, notified_queues: RecordingNotifier
 ) -> None:
     reads(make_row("a"))
     number = process_raw(context)
     reads(make_row("a", external_id=load_message(context).message_id), make_row("b", sender=ANN))
-    woken[:] = []
+    notified_queues[:] = []
     replay_delivery(context, number)
     assert count_rows(context, OutgoingMail, OutgoingMail.to == ANN.email) == 1
-    assert woken == ["send"]
+    assert notified_queues == ["send"]
 
 
 def test_a_row_that_is_not_found_now_is_reported_and_stays(
@@ -766,13 +770,16 @@ def test_a_row_that_is_not_found_now_is_reported_and_stays(
     number = process_raw(context)
     before = dump_tables(context)
     reads(items[0], items[2])
-    shown = preview_replay(context, number)
-    assert summarize(shown) == [("gone", [])]
-    assert (shown.has_changes, shown.findings[1].filing and shown.findings[1].filing.ticket_id) == (
+    preview = preview_replay(context, number)
+    assert summarize(preview) == [("gone", [])]
+    assert (
+        preview.has_changes,
+        preview.findings[1].filing and preview.findings[1].filing.ticket_id,
+    ) == (
         False,
         2,
     )
-    apply_replay(context, shown, by="Olga")
+    apply_replay(context, preview, by="Olga")
     assert dump_tables(context) == before
 
 
@@ -844,8 +851,10 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
     process_raw(context, form=Format.MAIL)
     sender.send_waiting(context)
     with context.store.read_only() as session:
-        sent = session.scalars(select(OutgoingMail)).one()
-    original = Attachment("original", "message/rfc822", f"Message-ID: {sent.message_id}".encode())
+        sent_mail = session.scalars(select(OutgoingMail)).one()
+    original = Attachment(
+        "original", "message/rfc822", f"Message-ID: {sent_mail.message_id}".encode()
+    )
     bounce = make_mail(
         "no",
         sender=Address("", "mailer-daemon@mx.example"),
@@ -859,13 +868,13 @@ def test_a_report_about_our_mail_that_was_not_understood_reaches_it_now(
     number = process_raw(context, form=Format.MAIL)
     reads(bounce)
     assert replay_delivery(context, number).outcomes == [
-        ReplayOutcome(Outcome.IGNORED, 1, f"delayed about mail {sent.id}")
+        ReplayOutcome(Outcome.IGNORED, 1, f"delayed about mail {sent_mail.id}")
     ]
     assert count_rows(context, Message, Message.direction == "note") == 1
     reads(replace(bounce, bounce=Bounce(action="failed", reason="no such user")))
     replay_delivery(context, number)
     with context.store.read_only() as session:
-        assert session.get_one(OutgoingMail, sent.id).state == "bounced"
+        assert session.get_one(OutgoingMail, sent_mail.id).state == "bounced"
         note = session.scalars(select(Message).where(Message.direction == "note")).one()
         assert "no such user" in note.text
         assert count_rows(context, Contact, Contact.unreachable) == 1
@@ -982,13 +991,13 @@ def test_what_was_shown_is_compared_once_more_before_it_is_put(
     reads(item)
     number = process_raw(context)
     reads(replace(item, text="b"), make_row("new"))
-    shown = preview_replay(context, number)
-    assert run_in_threads(*[lambda: apply_replay(context, shown, by="Olga")] * 3) == []
+    preview = preview_replay(context, number)
+    assert run_in_threads(*[lambda: apply_replay(context, preview, by="Olga")] * 3) == []
     assert list_filings(context, number) == [(0, "opened", 1), (1, "opened", 2)]
     assert count_rows(context, AuditEntry, AuditEntry.action == "re-read") == 2
     with context.store.transaction() as session:
         session.get_one(Delivery, number).state = DeliveryState.PENDING
-    assert apply_replay(context, shown, by="Olga").findings == []
+    assert apply_replay(context, preview, by="Olga").findings == []
 
 
 @pytest.fixture
@@ -1007,11 +1016,11 @@ def test_the_log_marks_a_trial(
     number = process_raw(context)
     reads(make_row("a", external_id=load_message(context).message_id), make_row("b"))
     lines.clear()
-    shown = preview_replay(context, number)
+    preview = preview_replay(context, number)
     assert lines
     assert all(line["trial"] for line in lines)
     lines.clear()
-    apply_replay(context, shown, by="Olga")
+    apply_replay(context, preview, by="Olga")
     assert lines[-1] == {
         "event": "read again",
         "delivery": 1,

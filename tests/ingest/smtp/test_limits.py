@@ -22,7 +22,7 @@ from tests.support.smtp_client import (
     MAIL,
     TO,
     Client,
-    Stored,
+    MemoryIntake,
     run_listener,
     until,
 )
@@ -30,44 +30,46 @@ from tests.support.smtp_client import (
 LMTP = Transport.LMTP
 
 
-def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(stored: Stored) -> None:
-    with run_listener(stored, mail_limit=1000) as listener, Client(listener) as client:
+def test_a_mail_of_the_limit_is_taken_and_one_octet_more_is_not(
+    memory_intake: MemoryIntake,
+) -> None:
+    with run_listener(memory_intake, mail_limit=1000) as listener, Client(listener) as client:
         assert "250-SIZE 1000" in client.ask(HELLO)
         assert client.say("MAIL FROM:<a@b.example> SIZE=1001") == ["552"]
         for size, code in ((998, "250"), (999, "552")):
             client.send_envelope().send(b"x" * size + b"\r\n.\r\n")
             assert client.reply()[:3] == code
-    assert [len(raw) for raw in stored.raw] == [1000]
+    assert [len(raw) for raw in memory_intake.raw] == [1000]
 
 
-def test_a_mail_without_end_is_not_kept(stored: Stored) -> None:
-    with run_listener(stored, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
+def test_a_mail_without_end_is_not_kept(memory_intake: MemoryIntake) -> None:
+    with run_listener(memory_intake, mail_limit=4 * CHUNK) as listener, Client(listener) as client:
         client.send_envelope()
         (session,) = listener._limits[0].sessions
-        for octets, held in ((2 * CHUNK, True), (3 * CHUNK, False)):
+        for octets, is_held in ((2 * CHUNK, True), (3 * CHUNK, False)):
             seen = session._octets_received
             client.send(b"x" * octets)
             until(lambda want=seen + octets: session._octets_received == want)  # type: ignore[misc]
             assert client.is_silent(0.05)
-            assert bool(listener._memory.held_octets) is held
+            assert bool(listener._memory.held_octets) is is_held
         client.send(b"x" * 4 * GIVE_UP_FACTOR * CHUNK)
         assert client.reply().startswith("552")
         assert client.is_closed()
-    assert stored.arrivals == []
+    assert memory_intake.arrivals == []
 
 
-def test_recipients_of_a_mail_are_limited(stored: Stored) -> None:
-    with run_listener(stored, smtp_recipients=2) as listener, Client(listener) as client:
+def test_recipients_of_a_mail_are_limited(memory_intake: MemoryIntake) -> None:
+    with run_listener(memory_intake, smtp_recipients=2) as listener, Client(listener) as client:
         codes = client.say(HELLO, FROM, TO, "RCPT TO:<nobody@billing.example>", TO, TO, "DATA")
         assert codes == ["250", "250", "250", "550", "250", "452", "354"]
         client.send(MAIL + b".\r\n")
         assert client.reply().startswith("250")
-    assert stored.get_next().envelope["rcpt_to"] == [DESK]
+    assert memory_intake.get_next().envelope["rcpt_to"] == [DESK]
 
 
-def test_connections_of_a_host_are_limited(stored: Stored) -> None:
+def test_connections_of_a_host_are_limited(memory_intake: MemoryIntake) -> None:
     with (
-        run_listener(stored, smtp_connections_per_host=1) as listener,
+        run_listener(memory_intake, smtp_connections_per_host=1) as listener,
         Client(listener) as first,
     ):
         with Client(listener) as second:
@@ -79,9 +81,9 @@ def test_connections_of_a_host_are_limited(stored: Stored) -> None:
             assert third.greeting.startswith("220")
 
 
-def test_connections_are_limited_at_each_port(stored: Stored) -> None:
+def test_connections_are_limited_at_each_port(memory_intake: MemoryIntake) -> None:
     with (
-        run_listener(stored, smtp_connections=1) as listener,
+        run_listener(memory_intake, smtp_connections=1) as listener,
         Client(listener),
         Client(listener) as second,
     ):
@@ -113,10 +115,15 @@ def test_commands_that_move_no_mail_end_a_session_and_mail_buys_more(client: Cli
 
 @pytest.mark.parametrize("prepare", [False, True])
 @pytest.mark.parametrize("piece", [b"", b"x", b"x\r\n"])
-def test_idle_and_trickling_clients_are_cut(stored: Stored, piece: bytes, *, prepare: bool) -> None:
+def test_idle_and_trickling_clients_are_cut(
+    memory_intake: MemoryIntake, piece: bytes, *, prepare: bool
+) -> None:
     if piece == b"x\r\n" and not prepare:
         piece = b"NOOP "
-    with run_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+    with (
+        run_listener(memory_intake, smtp_idle_seconds=0.15) as listener,
+        Client(listener) as client,
+    ):
         if prepare:
             client.send_envelope()
         for _ in range(50):
@@ -129,10 +136,10 @@ def test_idle_and_trickling_clients_are_cut(stored: Stored, piece: bytes, *, pre
         assert client.is_closed()
 
 
-def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
+def test_a_slow_client_that_keeps_coming_is_served(memory_intake: MemoryIntake) -> None:
     idle_seconds = 1.5
     with (
-        run_listener(stored, smtp_idle_seconds=idle_seconds) as listener,
+        run_listener(memory_intake, smtp_idle_seconds=idle_seconds) as listener,
         Client(listener) as client,
     ):
         client.send_envelope()
@@ -144,9 +151,11 @@ def test_a_slow_client_that_keeps_coming_is_served(stored: Stored) -> None:
 
 
 @pytest.mark.parametrize("prepare", [False, True])
-def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool) -> None:
+def test_a_session_ends_though_it_is_never_idle(
+    memory_intake: MemoryIntake, *, prepare: bool
+) -> None:
     with (
-        run_listener(stored, smtp_session_seconds=0.15) as listener,
+        run_listener(memory_intake, smtp_session_seconds=0.15) as listener,
         Client(listener) as client,
     ):
         if prepare:
@@ -158,8 +167,11 @@ def test_a_session_ends_though_it_is_never_idle(stored: Stored, *, prepare: bool
         assert client.reply().startswith("421 4.4.2")
 
 
-def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
-    with run_listener(stored, smtp_idle_seconds=0.15) as listener, Client(listener) as client:
+def test_a_client_that_never_reads_is_cut(memory_intake: MemoryIntake) -> None:
+    with (
+        run_listener(memory_intake, smtp_idle_seconds=0.15) as listener,
+        Client(listener) as client,
+    ):
         (session,) = listener._limits[0].sessions
         # what the transport says when the client's window and our buffer are full
         session.pause_writing()
@@ -170,8 +182,10 @@ def test_a_client_that_never_reads_is_cut(stored: Stored) -> None:
 # opening and closing
 
 
-def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) -> None:
-    with run_listener(stored) as listener:
+def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(
+    memory_intake: MemoryIntake,
+) -> None:
+    with run_listener(memory_intake) as listener:
         idle, busy = Client(listener), Client(listener).send_envelope()
         busy.send(MAIL)
         closing = threading.Thread(target=_close, args=(listener, 30.0))
@@ -189,11 +203,11 @@ def test_closing_lets_a_mail_finish_and_sends_idle_clients_away(stored: Stored) 
         assert not closing.is_alive()
 
 
-def test_closing_does_not_wait_for_ever(stored: Stored) -> None:
-    with run_listener(stored) as listener, Client(listener).send_envelope() as stuck:
+def test_closing_does_not_wait_for_ever(memory_intake: MemoryIntake) -> None:
+    with run_listener(memory_intake) as listener, Client(listener).send_envelope() as stuck:
         _close(listener, 0.1)  # returns, though the client stays
         assert stuck.is_closed()
-    assert stored.arrivals == []
+    assert memory_intake.arrivals == []
 
 
 def _close(listener: Listener, seconds: float) -> None:
@@ -202,18 +216,20 @@ def _close(listener: Listener, seconds: float) -> None:
     ).result()
 
 
-def test_a_port_that_is_taken_is_an_error(listener: Listener, stored: Stored) -> None:
+def test_a_port_that_is_taken_is_an_error(listener: Listener, memory_intake: MemoryIntake) -> None:
     with (
         pytest.raises(OSError, match="in use"),
-        run_listener(stored, lmtp_listen=f"127.0.0.1:{listener.ports[LMTP]}"),
+        run_listener(memory_intake, lmtp_listen=f"127.0.0.1:{listener.ports[LMTP]}"),
     ):
         pass
 
 
-def test_a_certificate_that_cannot_be_read_is_an_error(stored: Stored, tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_read_is_an_error(
+    memory_intake: MemoryIntake, tmp_path: Path
+) -> None:
     with (
         pytest.raises(FileNotFoundError),
-        run_listener(stored, tls_certificate=tmp_path / "none.pem"),
+        run_listener(memory_intake, tls_certificate=tmp_path / "none.pem"),
     ):
         pass
 

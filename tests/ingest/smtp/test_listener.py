@@ -25,13 +25,13 @@ from tests.support.smtp_client import (
     REPLY_SECONDS,
     TO,
     Client,
-    Stored,
+    MemoryIntake,
     run_listener,
     until,
 )
 
 
-def test_a_mail_arrives_with_its_envelope(listener: Listener, stored: Stored) -> None:
+def test_a_mail_arrives_with_its_envelope(listener: Listener, memory_intake: MemoryIntake) -> None:
     message = EmailMessage()
     message["Subject"] = "claim"
     message.set_content("hello")
@@ -39,7 +39,7 @@ def test_a_mail_arrives_with_its_envelope(listener: Listener, stored: Stored) ->
         "127.0.0.1", listener.ports[Transport.SMTP], local_hostname="pc.clinic.example"
     ) as sender:
         sender.send_message(message, "a@clinic.example", [DESK, DESK.upper(), "postmaster"])
-    arrival = stored.get_next()
+    arrival = memory_intake.get_next()
     assert (arrival.transport, arrival.format) == (Transport.SMTP, Format.MAIL)
     assert arrival.raw == b"\r\n".join(bytes(message).splitlines()) + b"\r\n"
     assert arrival.envelope == {
@@ -51,19 +51,22 @@ def test_a_mail_arrives_with_its_envelope(listener: Listener, stored: Stored) ->
     }
 
 
-def test_a_mail_is_acknowledged_only_once_it_is_stored(stored: Stored) -> None:
+def test_a_mail_is_acknowledged_only_once_it_is_stored(memory_intake: MemoryIntake) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
         commit.wait(REPLY_SECONDS)
-        return stored(arrival)
+        return memory_intake(arrival)
 
     with run_listener(accept) as listener, Client(listener) as client:
         client.send_envelope().send(MAIL + b".\r\n")
         early = not client.is_silent(0.1)
         commit.set()
         reply = client.reply()
-        assert (early, reply) == (False, f"250 2.0.0 stored as 1, {stored.arrivals[0].reference}")
+        assert (early, reply) == (
+            False,
+            f"250 2.0.0 stored as 1, {memory_intake.arrivals[0].reference}",
+        )
 
 
 @pytest.mark.parametrize(
@@ -74,13 +77,15 @@ def test_a_mail_is_acknowledged_only_once_it_is_stored(stored: Stored) -> None:
         KeyError("secret"),
     ],
 )
-def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored) -> None:
+def test_any_fault_is_try_again_in_fixed_words(
+    error: Exception, memory_intake: MemoryIntake
+) -> None:
     faults = [error]
 
     def accept(arrival: Arrival) -> int:
         if faults:
             raise faults.pop()
-        return stored(arrival)
+        return memory_intake(arrival)
 
     with run_listener(accept) as listener, Client(listener) as client, capture_logs() as log:
         client.send_envelope().send(MAIL + b".\r\n")
@@ -93,13 +98,13 @@ def test_any_fault_is_try_again_in_fixed_words(error: Exception, stored: Stored)
 
 
 def test_each_transaction_has_a_name_of_its_own_that_the_sender_hears(
-    client: Client, stored: Stored
+    client: Client, memory_intake: MemoryIntake
 ) -> None:
     references = []
     for _ in range(2):
         client.send_envelope().send(MAIL + b".\r\n")
         references.append(client.reply().rpartition(" ")[2])
-    assert references == [arrival.reference for arrival in stored.arrivals]
+    assert references == [arrival.reference for arrival in memory_intake.arrivals]
     assert len(set(references)) == 2
     assert [len(name) for name in references] == [16, 16]
 
@@ -118,12 +123,14 @@ def test_a_store_that_takes_too_long_is_try_again() -> None:
         assert reply == TRY_LATER
 
 
-def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored: Stored) -> None:
+def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(
+    memory_intake: MemoryIntake,
+) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
         commit.wait(REPLY_SECONDS)
-        return stored(arrival)
+        return memory_intake(arrival)
 
     with run_listener(accept, smtp_connections=1) as listener:  # one thread
         for name in (b"1", b"2"):
@@ -139,7 +146,7 @@ def test_clients_that_hang_up_lose_no_mail_even_one_waiting_for_a_thread(stored:
         later = threading.Timer(0.1, commit.set)
         later.start()
     later.join()
-    assert sorted(stored.raw) == [b"1\r\n", b"2\r\n"]  # closing waited for them
+    assert sorted(memory_intake.raw) == [b"1\r\n", b"2\r\n"]  # closing waited for them
 
 
 def test_a_client_that_closes_its_half_after_the_dot_hears_yes(client: Client) -> None:
@@ -149,11 +156,13 @@ def test_a_client_that_closes_its_half_after_the_dot_hears_yes(client: Client) -
 
 
 @pytest.mark.parametrize("cut", [b"", MAIL, MAIL + b".", MAIL + b".\r", MAIL[:-1]])
-def test_a_mail_without_its_end_is_no_mail(listener: Listener, stored: Stored, cut: bytes) -> None:
+def test_a_mail_without_its_end_is_no_mail(
+    listener: Listener, memory_intake: MemoryIntake, cut: bytes
+) -> None:
     with Client(listener) as client:
         client.send_envelope().send(cut)
     until(listener._limits[0].all_closed.is_set)
-    assert (stored.arrivals, listener._memory.held_octets) == ([], 0)
+    assert (memory_intake.arrivals, listener._memory.held_octets) == ([], 0)
 
 
 # octets
@@ -174,24 +183,28 @@ def test_a_mail_without_its_end_is_no_mail(listener: Listener, stored: Stored, c
         b"\n\n.\r\n",
     ],
 )
-def test_no_mail_is_smuggled_behind_another(client: Client, stored: Stored, between: bytes) -> None:
+def test_no_mail_is_smuggled_behind_another(
+    client: Client, memory_intake: MemoryIntake, between: bytes
+) -> None:
     second = (
         f"MAIL FROM:<admin@billing.example>\r\n{TO}\r\nDATA\r\nSubject: forged\r\n\r\n".encode()
     )
     client.send_envelope().send(b"Subject: first\r\n\r\nx" + between + second + b"\r\n.\r\n")
     assert client.reply().startswith("550 5.6.11")
     assert client.say("NOOP") == ["250"]
-    assert stored.arrivals == []
+    assert memory_intake.arrivals == []
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "body",
     [b"\r\n .\r\n", b"\x00.\x00\r\n", b"\xc2\x85.\xc2\x85\r\n", bytes(range(14, 256)) + b"\r\n"],
 )
-def test_what_looks_like_an_end_is_content(client: Client, stored: Stored, sent: bytes) -> None:
-    client.send_envelope().send(sent + b".\r\n")
+def test_what_looks_like_an_end_is_content(
+    client: Client, memory_intake: MemoryIntake, body: bytes
+) -> None:
+    client.send_envelope().send(body + b".\r\n")
     assert client.reply().startswith("250")
-    assert stored.raw == [sent]
+    assert memory_intake.raw == [body]
 
 
 @pytest.mark.parametrize(
@@ -206,14 +219,14 @@ def test_what_looks_like_an_end_is_content(client: Client, stored: Stored, sent:
     ],
 )
 def test_dots_are_unstuffed_and_nothing_else_is_touched(
-    client: Client, stored: Stored, sent: bytes, raw: bytes
+    client: Client, memory_intake: MemoryIntake, sent: bytes, raw: bytes
 ) -> None:
     client.send_envelope().send(sent + b".\r\n")
     assert client.reply().startswith("250")
-    assert stored.raw == [raw]
+    assert memory_intake.raw == [raw]
 
 
-def test_octets_survive_however_they_are_cut(client: Client, stored: Stored) -> None:
+def test_octets_survive_however_they_are_cut(client: Client, memory_intake: MemoryIntake) -> None:
     """Line ends, dots and the end of data at every border.
 
     Borders of reads, and of the reader's chunks.
@@ -230,18 +243,20 @@ def test_octets_survive_however_they_are_cut(client: Client, stored: Stored) -> 
         client.send(octets[:cut])
         octets = octets[cut:]
     assert client.reply().startswith("250")
-    assert stored.raw == [b"".join(line + b"\r\n" for line in lines)]
+    assert memory_intake.raw == [b"".join(line + b"\r\n" for line in lines)]
 
 
 @pytest.mark.parametrize("length", [998, 1000, CHUNK - 3, CHUNK, 2 * CHUNK + 1])
-def test_a_dot_within_a_long_line_ends_nothing(client: Client, stored: Stored, length: int) -> None:
+def test_a_dot_within_a_long_line_ends_nothing(
+    client: Client, memory_intake: MemoryIntake, length: int
+) -> None:
     client.send_envelope().send(b"A" * length)
     time.sleep(0.01)
     client.send(b".\r\n")
     assert client.is_silent(0.05)
     client.send(b".\r\n")
     assert client.reply().startswith("250")
-    assert stored.raw == [b"A" * length + b".\r\n"]
+    assert memory_intake.raw == [b"A" * length + b".\r\n"]
 
 
 # the protocol
@@ -291,13 +306,15 @@ def test_the_hello_offers_what_we_can_and_nothing_else(client: Client) -> None:
     assert client.ask(f"VRFY {DESK}") == client.ask("VRFY nobody@billing.example")
 
 
-def test_bounces_and_senders_beyond_ascii_are_taken(client: Client, stored: Stored) -> None:
+def test_bounces_and_senders_beyond_ascii_are_taken(
+    client: Client, memory_intake: MemoryIntake
+) -> None:
     assert client.say(HELLO, "MAIL FROM:<ü@clinic.example>") == ["250", "553"]
     for sender in ("MAIL FROM:<>", "MAIL FROM:<ü@clinic.example> SMTPUTF8 BODY=8BITMIME SIZE=48"):
         assert client.say(sender, TO, "DATA") == ["250", "250", "354"]
         client.send(MAIL + b".\r\n")
         assert client.reply().startswith("250")
-    assert [arrival.envelope["mail_from"] for arrival in stored.arrivals] == [
+    assert [arrival.envelope["mail_from"] for arrival in memory_intake.arrivals] == [
         "",
         "ü@clinic.example",
     ]
@@ -325,21 +342,23 @@ def test_a_line_without_end_is_not_kept(client: Client) -> None:
     assert client.is_closed()
 
 
-def test_commands_may_come_in_groups(client: Client, stored: Stored) -> None:
+def test_commands_may_come_in_groups(client: Client, memory_intake: MemoryIntake) -> None:
     client.say(HELLO)
     client.send(f"{FROM}\r\n{TO}\r\nDATA\r\n".encode())
     assert [client.reply()[:3] for _ in range(3)] == ["250", "250", "354"]
     client.send(MAIL + b".\r\nRSET\r\nQUIT\r\n")
     assert [client.reply()[:3] for _ in range(3)] == ["250", "250", "221"]
-    assert stored.raw == [MAIL]
+    assert memory_intake.raw == [MAIL]
 
 
-def test_a_mail_sent_before_it_was_asked_for_is_not_taken(client: Client, stored: Stored) -> None:
+def test_a_mail_sent_before_it_was_asked_for_is_not_taken(
+    client: Client, memory_intake: MemoryIntake
+) -> None:
     client.say(HELLO)
     client.send(f"{FROM}\r\n{TO}\r\nDATA\r\n".encode() + MAIL + b".\r\n")
     assert [client.reply()[:3] for _ in range(3)] == ["250", "250", "554"]
     assert client.is_closed()
-    assert stored.arrivals == []
+    assert memory_intake.arrivals == []
 
 
 def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
@@ -347,7 +366,7 @@ def test_a_client_that_talks_before_it_is_greeted_is_sent_away(
 ) -> None:
     # long enough for a busy machine to be the first to send
     monkeypatch.setattr(session, "GREET_SECONDS", 1.0)
-    with Client(listener, greeted=False) as client:
+    with Client(listener, expect_greeting=False) as client:
         client.send(f"{HELLO}\r\n".encode())
         assert client.reply().startswith("554 5.5.0")
 
@@ -357,12 +376,12 @@ def test_a_web_browser_is_sent_away(client: Client) -> None:
     assert client.is_closed()
 
 
-def test_a_mail_in_a_loop_is_refused(client: Client, stored: Stored) -> None:
+def test_a_mail_in_a_loop_is_refused(client: Client, memory_intake: MemoryIntake) -> None:
     for hops, code in ((MAX_HOPS, "250"), (MAX_HOPS + 1, "554")):
         received = b"Received: from a by b;\r\n\tnow\r\n" * (hops - 1) + b"RECEIVED: by c\r\n"
         client.send_envelope().send(received + MAIL + b"Received: quoted\r\n.\r\n")
         assert client.reply()[:3] == code
-    assert len(stored.arrivals) == 1
+    assert len(memory_intake.arrivals) == 1
 
 
 def test_the_log_holds_no_address_and_no_text(

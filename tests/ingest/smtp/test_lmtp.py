@@ -4,12 +4,23 @@ import pytest
 
 from ingest.intake import Arrival, Transport
 from ingest.smtp.listener import Listener
-from tests.support.smtp_client import DESK, FROM, HELLO, MAIL, TO, Client, Stored, run_listener
+from tests.support.smtp_client import (
+    DESK,
+    FROM,
+    HELLO,
+    MAIL,
+    TO,
+    Client,
+    MemoryIntake,
+    run_listener,
+)
 
 LMTP = Transport.LMTP
 
 
-def test_lmtp_answers_for_each_recipient_it_accepted(listener: Listener, stored: Stored) -> None:
+def test_lmtp_answers_for_each_recipient_it_accepted(
+    listener: Listener, memory_intake: MemoryIntake
+) -> None:
     with Client(listener, LMTP) as client:
         assert client.say(HELLO, "HELO a", "LHLO mx", FROM) == ["500", "500", "250", "250"]
         assert (
@@ -21,7 +32,7 @@ def test_lmtp_answers_for_each_recipient_it_accepted(listener: Listener, stored:
         client.send(MAIL + b".\r\n")
         replies = [client.reply() for _ in range(3)]
         assert client.say("NOOP") == ["250"]
-    arrival = stored.get_next()
+    arrival = memory_intake.get_next()
     assert replies == [f"250 2.0.0 stored as 1, {arrival.reference}"] * 3
     assert (arrival.transport, arrival.envelope["rcpt_to"]) == (
         Transport.LMTP,

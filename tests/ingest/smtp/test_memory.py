@@ -12,7 +12,7 @@ from ingest.smtp import memory
 from ingest.smtp.listener import TRY_LATER, Listener
 from ingest.smtp.memory import SHARED_FACTOR, UNLIMITED_MESSAGES, MemoryBudget, MemoryShare
 from ingest.smtp.session import CHUNK
-from tests.support.smtp_client import Client, Stored, run_listener, until
+from tests.support.smtp_client import Client, MemoryIntake, run_listener, until
 
 LIMIT = 4 * CHUNK
 BODY = b"x" * (LIMIT - 2) + b"\r\n"
@@ -58,7 +58,7 @@ def run_at_once(acts: list[Callable[[], str]]) -> list[str]:
     return replies
 
 
-def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> None:
+def test_everyone_ends_however_many_stand_in_each_others_way(memory_intake: MemoryIntake) -> None:
     """The first of the large ones go on whatever the others hold.
 
     Without that, all would wait for all.
@@ -67,20 +67,20 @@ def test_everyone_ends_however_many_stand_in_each_others_way(stored: Stored) -> 
 
     def accept(arrival: Arrival) -> int:
         most.append(listener._memory.held_octets)
-        return stored(arrival)
+        return memory_intake(arrival)
 
     with run_listener(accept, mail_limit=LIMIT) as listener:
         replies = run_at_once([partial(finish, client) for client in fill_memory(listener)])
         assert replies == ["250"] * 2 * SHARED_FACTOR
         assert max(most) <= (SHARED_FACTOR + UNLIMITED_MESSAGES) * LIMIT
         until(lambda: listener._memory.held_octets == 0)
-    assert stored.raw == [BODY] * 2 * SHARED_FACTOR
+    assert memory_intake.raw == [BODY] * 2 * SHARED_FACTOR
 
 
 def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
-    stored: Stored,
+    memory_intake: MemoryIntake,
 ) -> None:
-    with run_listener(stored, mail_limit=LIMIT) as listener:
+    with run_listener(memory_intake, mail_limit=LIMIT) as listener:
         standing = [*fill_memory(listener), send_half(listener)]
         with Client(listener) as large, Client(listener) as small:
             large.send_envelope().send(BODY + b".\r\n")
@@ -95,8 +95,8 @@ def test_a_large_message_without_room_is_refused_for_now_and_a_small_one_is_not(
             assert large.reply().startswith("250")
 
 
-def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> None:
-    with run_listener(stored, mail_limit=LIMIT) as listener:
+def test_a_session_that_was_refused_for_want_of_room_goes_on(memory_intake: MemoryIntake) -> None:
+    with run_listener(memory_intake, mail_limit=LIMIT) as listener:
         standing = [*fill_memory(listener), send_half(listener)]
         with Client(listener) as client:
             client.send_envelope().send(BODY + b".\r\n")
@@ -109,13 +109,13 @@ def test_a_session_that_was_refused_for_want_of_room_goes_on(stored: Stored) -> 
 
 
 def test_what_is_still_being_stored_still_counts_though_its_sender_was_refused_or_left(
-    stored: Stored,
+    memory_intake: MemoryIntake,
 ) -> None:
     commit = threading.Event()
 
     def accept(arrival: Arrival) -> int:
         commit.wait(10)
-        return stored(arrival)
+        return memory_intake(arrival)
 
     with run_listener(accept, mail_limit=LIMIT, smtp_store_seconds=0.05) as listener:
         with Client(listener) as client:

@@ -15,7 +15,7 @@ from tests.support.smtp_client import (
     REPLY_SECONDS,
     TO,
     Client,
-    Stored,
+    MemoryIntake,
     create_certificate,
     run_listener,
     until,
@@ -23,21 +23,21 @@ from tests.support.smtp_client import (
 
 
 @pytest.fixture
-def secure(stored: Stored, tmp_path: Path) -> Iterator[Listener]:
-    with run_secure(stored, tmp_path) as listener:
+def secure(memory_intake: MemoryIntake, tmp_path: Path) -> Iterator[Listener]:
+    with run_secure(memory_intake, tmp_path) as listener:
         yield listener
 
 
 def run_secure(
-    stored: Stored, tmp_path: Path, **settings: object
+    memory_intake: MemoryIntake, tmp_path: Path, **settings: object
 ) -> AbstractContextManager[Listener]:
     """Run a listener with a certificate; a host may have one connection."""
     return run_listener(
-        stored, smtp_connections_per_host=1, **create_certificate(tmp_path), **settings
+        memory_intake, smtp_connections_per_host=1, **create_certificate(tmp_path), **settings
     )
 
 
-def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
+def test_a_mail_over_tls_says_so(secure: Listener, memory_intake: MemoryIntake) -> None:
     with Client(secure) as client:
         assert "250 STARTTLS" in client.ask(HELLO)
         assert client.say(FROM, "STARTTLS x", "STARTTLS") == ["250", "501", "220"]
@@ -48,7 +48,7 @@ def test_a_mail_over_tls_says_so(secure: Listener, stored: Stored) -> None:
         client.send_envelope().send(b"x" * 3 * CHUNK + b"\r\n.\r\n")
         assert client.reply().startswith("250")
         assert client.say("QUIT") == ["221"]
-    assert str(stored.get_next().envelope["tls"]).startswith("TLSv1.3 TLS_")
+    assert str(memory_intake.get_next().envelope["tls"]).startswith("TLSv1.3 TLS_")
 
 
 def test_what_is_sent_before_the_handshake_is_forgotten(secure: Listener) -> None:
@@ -62,9 +62,9 @@ def test_what_is_sent_before_the_handshake_is_forgotten(secure: Listener) -> Non
 
 @pytest.mark.parametrize("greet", [b"", b"this is not TLS\r\n" * 100])
 def test_a_handshake_that_fails_ends_the_session(
-    stored: Stored, tmp_path: Path, greet: bytes
+    memory_intake: MemoryIntake, tmp_path: Path, greet: bytes
 ) -> None:
-    with run_secure(stored, tmp_path, smtp_idle_seconds=1.0) as listener:
+    with run_secure(memory_intake, tmp_path, smtp_idle_seconds=1.0) as listener:
         with Client(listener) as client:
             assert client.say("STARTTLS") == ["220"]
             client.send(greet)
@@ -75,9 +75,9 @@ def test_a_handshake_that_fails_ends_the_session(
 
 
 def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
-    stored: Stored, tmp_path: Path
+    memory_intake: MemoryIntake, tmp_path: Path
 ) -> None:
-    with run_listener(stored, **create_certificate(tmp_path)) as listener:
+    with run_listener(memory_intake, **create_certificate(tmp_path)) as listener:
         client = Client(listener)
         client.say("STARTTLS")
         client.hang_up()
@@ -87,7 +87,7 @@ def test_a_client_that_hangs_up_within_the_handshake_leaves_at_once(
 def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
     secure: Listener, tmp_path: Path
 ) -> None:
-    for name, served in (("new.example", b"new.example"), ("", b"new.example")):
+    for name, served_name in (("new.example", b"new.example"), ("", b"new.example")):
         if name:
             create_certificate(tmp_path, name)
         else:
@@ -96,6 +96,6 @@ def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
             client.say("STARTTLS")
             client.start_tls()
             assert isinstance(client.socket, ssl.SSLSocket)
-            assert served in (client.socket.getpeercert(binary_form=True) or b"")
+            assert served_name in (client.socket.getpeercert(binary_form=True) or b"")
             assert client.say("QUIT") == ["221"]
             assert client.is_closed()

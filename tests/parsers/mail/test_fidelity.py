@@ -182,11 +182,11 @@ def test_a_large_mail_costs_little_more_than_its_decoded_file(
     bench = load_module(ROOT / "benchmarks" / "parse.py")
     path = tmp_path / "large.eml"
     path.write_bytes(bench.large(bench.random.Random(17)))
-    found = bench.memory("ours", path)
-    if math.isnan(found):
+    megabytes = bench.memory("ours", path)
+    if math.isnan(megabytes):
         pytest.skip("the peak of a process can only be read on Linux")
     record_property(
         "figures",
-        f"a mail of {path.stat().st_size / 1e6:.0f} MB: {found:.0f} MB above it (bound 30)",
+        f"a mail of {path.stat().st_size / 1e6:.0f} MB: {megabytes:.0f} MB above it (bound 30)",
     )
-    assert found <= 30
+    assert megabytes <= 30

@@ -258,28 +258,29 @@ def test_a_broken_winmail_is_kept_and_named(content: bytes) -> None:
 
 def test_large_base64_is_decoded_without_a_copy_of_it() -> None:
     content = bytes(range(256)) * 4000
-    encoded = base64.encodebytes(content).replace(b"\n", b"\r\n")
+    encoded_content = base64.encodebytes(content).replace(b"\n", b"\r\n")
     header = (
         b"From: a@b.example\r\nContent-Type: application/pdf;"
         b" name=a.pdf\r\nContent-Transfer-Encoding: BASE64\r\n"
     )
-    raw = header + b"\r\n" + encoded
+    raw = header + b"\r\n" + encoded_content
     assert read(raw).attachments[0].content == content
     assert read(raw.rstrip(b"=\r\n")).attachments[0].content == content
 
 
 def test_a_lists_footer_behind_large_base64_is_no_base64() -> None:
     content = bytes(range(256)) * 300  # without padding: only the footer shows where it ends
-    encoded = base64.encodebytes(content)
+    encoded_content = base64.encodebytes(content)
     header = (
         b"From: a@b.example\nContent-Type: image/png; name=a.png\nContent-Transfer-Encoding:"
         b" base64\n\n"
     )
-    found = read(
-        header + encoded + b"_______________________________________________\nOur list\n"
+    attachment = read(
+        header + encoded_content + b"_______________________________________________\nOur list\n"
     ).attachments[0]
     assert (
-        found.content == content + b"\n_______________________________________________\nOur list\n"
+        attachment.content
+        == content + b"\n_______________________________________________\nOur list\n"
     )
 
 

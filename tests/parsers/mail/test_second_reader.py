@@ -64,17 +64,17 @@ def test_mail_parser_reads_the_same_fields(path: Path) -> None:
 
 
 def test_mail_parser_finds_the_same_bytes_in_files_of_one_name() -> None:
-    compared = 0
+    compared_count = 0
     for path in FIXTURES:
         raw = path.read_bytes()
         [ours], theirs = message.parse(raw), mailparser.parse_from_bytes(raw)
         mine = {file.name: file.content for file in ours.attachments}
         for file in theirs.attachments:
             if file["binary"] and file["filename"] in mine:
-                compared += 1
+                compared_count += 1
                 content = mailparser.utils.decode_base64_payload(file["payload"])
                 assert mine[file["filename"]] == content, path.stem
-    assert compared > 10
+    assert compared_count > 10
 
 
 def test_the_exceptions_are_of_fixtures_that_there_are() -> None:

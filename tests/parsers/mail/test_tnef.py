@@ -43,14 +43,14 @@ def build_textually_named_property() -> bytes:
     return tag + struct.pack("<I", 1) + build_value(b"hidden\0")
 
 
-def file(title: bytes, content: bytes, *given: bytes) -> bytes:
+def file(title: bytes, content: bytes, *properties: bytes) -> bytes:
     parts = [
         build_attribute(2, 0x9002, bytes(14)),
         build_attribute(2, 0x8010, title + b"\0", 1),
         build_attribute(2, 0x800F, content),
     ]
     return b"".join(parts) + (
-        build_attribute(2, 0x9005, build_properties(*given)) if given else b""
+        build_attribute(2, 0x9005, build_properties(*properties)) if properties else b""
     )
 
 
@@ -65,12 +65,12 @@ def read(content: bytes, text: str = "") -> InboundItem:
         "From: jane@clinic.example\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed;"
         " boundary=zz\n\n"
     )
-    shown = f"--zz\nContent-Type: text/plain\n\n{text}\n" if text else ""
+    text_part = f"--zz\nContent-Type: text/plain\n\n{text}\n" if text else ""
     part = (
         "--zz\nContent-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding:"
         " base64\n\n"
     )
-    raw = head + shown + part + base64.encodebytes(content).decode() + "--zz--\n"
+    raw = head + text_part + part + base64.encodebytes(content).decode() + "--zz--\n"
     [item] = message.parse(raw.encode())
     return item
 
@@ -139,11 +139,11 @@ def test_several_values_and_odd_sizes_are_passed_over() -> None:
 
 def test_of_one_cut_off_what_is_there_is_kept() -> None:
     whole = build_winmail(file(b"first.pdf", PDF), file(b"second.pdf", PDF))
-    opened = tnef.parse(whole[:-100])
-    assert opened is not None
-    assert opened.files[0] == ("first.pdf", PDF)
-    assert opened.files[1][0] == "second.pdf"
-    assert PDF.startswith(opened.files[1][1])
+    container = tnef.parse(whole[:-100])
+    assert container is not None
+    assert container.files[0] == ("first.pdf", PDF)
+    assert container.files[1][0] == "second.pdf"
+    assert PDF.startswith(container.files[1][1])
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,13 @@ merges = st.lists(
 
 
 def fill(
-    sheet: Worksheet, content: Sequence[Block], merged: Sequence[tuple[int, int, int, int]]
+    sheet: Worksheet, content: Sequence[Block], merged_areas: Sequence[tuple[int, int, int, int]]
 ) -> None:
     """Write blocks one below another, then merge areas: top, left, rows and columns more than 1."""
     lines = [(line, block.offset) for block in content for line in block.rows]
     for row, (line, offset) in enumerate(lines, start=1):
         write_line(sheet, row, line, offset)
-    for area in merged:
+    for area in merged_areas:
         merge(sheet, *area)
 
 
@@ -200,7 +200,7 @@ def list_rows(places: str) -> set[int]:
     return {row for first, _, last in runs for row in range(int(first), int(last or first) + 1)}
 
 
-def list_lost(
+def list_lost_cells(
     book: openpyxl.Workbook, items: list[ParseResult], counts: Sequence[SheetCounts]
 ) -> list[tuple[str, str, str]]:
     """Return the cells that are nowhere: sheet, place and text."""
@@ -211,12 +211,12 @@ def list_lost(
         (sheet.title, cell.coordinate, str(cell.value))
         for sheet in book.worksheets
         if sheet.sheet_state == "visible"
-        for cell in iter_uncounted(sheet, counts_by_name[sheet.title])
+        for cell in iter_uncounted_cells(sheet, counts_by_name[sheet.title])
         if not is_kept(cell, everything, moments)
     ]
 
 
-def iter_uncounted(sheet: Worksheet, counts: SheetCounts) -> Iterator[Cell]:
+def iter_uncounted_cells(sheet: Worksheet, counts: SheetCounts) -> Iterator[Cell]:
     """Yield the cells of a sheet but for those in rows that are counted by their place."""
     counted = list_reported_rows(counts)
     return (cell for cell in iter_cells(sheet) if cell.row not in counted)
@@ -258,11 +258,11 @@ def _is_clock(text: str, moments: set[datetime | None]) -> bool:
 @given(st.lists(sheets_of_blocks, min_size=1, max_size=2), merges, st.booleans())
 def test_every_cell_of_every_visible_sheet_is_somewhere(
     contents: list[list[Block]],
-    merged: list[tuple[int, int, int, int]],
-    hidden: bool,  # noqa: FBT001 - drawn
+    merged_areas: list[tuple[int, int, int, int]],
+    has_hidden_sheet: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    book = make_book(contents, merged)
-    if hidden:
+    book = make_book(contents, merged_areas)
+    if has_hidden_sheet:
         secret = book.create_sheet("Secret")
         secret.append(["nobody reads this"])
         secret.sheet_state = "hidden"
@@ -270,13 +270,13 @@ def test_every_cell_of_every_visible_sheet_is_somewhere(
         items, counts = parse_book(save_book(book))
     except ParseError:  # then the delivery has failed as a whole, and a person sees it
         return
-    assert list_lost(book, items, counts) == []
-    assert_counted(items, [one for one in counts if not one.hidden])
-    assert [one.sheet for one in counts if one.hidden] == (["Secret"] if hidden else [])
+    assert list_lost_cells(book, items, counts) == []
+    check_counts(items, [one for one in counts if not one.hidden])
+    assert [one.sheet for one in counts if one.hidden] == (["Secret"] if has_hidden_sheet else [])
 
 
 def make_book(
-    contents: list[list[Block]], merged: list[tuple[int, int, int, int]]
+    contents: list[list[Block]], merged_areas: list[tuple[int, int, int, int]]
 ) -> openpyxl.Workbook:
     """Return a workbook with a sheet for each of these contents, all with the same merged areas."""
     book = openpyxl.Workbook()
@@ -284,11 +284,11 @@ def make_book(
     first.title = "June"
     more = [book.create_sheet(f"More {number}") for number in range(1, len(contents))]
     for sheet, content in zip([first, *more], contents, strict=True):
-        fill(sheet, content, merged)
+        fill(sheet, content, merged_areas)
     return book
 
 
-def assert_counted(items: list[ParseResult], counts: list[SheetCounts]) -> None:
+def check_counts(items: list[ParseResult], counts: list[SheetCounts]) -> None:
     """Assert that each row is counted once, and as what it was read as."""
     assert [one.accounted for one in counts] == [one.rows for one in counts]
     kinds = Counter(type(item) for item in items)

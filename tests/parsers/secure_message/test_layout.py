@@ -29,16 +29,16 @@ SECOND: list[object] = ["Elm Dental", "Theo Ward", "Our fax number has changed."
 def read(raw: bytes) -> tuple[list[InboundItem], list[RejectedRow], SheetCounts]:
     """Items, rejected rows and the counts of the first sheet, which add up."""
     stream = workbook.stream(raw)
-    parsed = list(stream)
+    results = list(stream)
     counts = stream.sheets[0]
     assert counts.accounted == counts.rows
-    items = [one for one in parsed if isinstance(one, InboundItem)]
-    return items, [one for one in parsed if isinstance(one, RejectedRow)], counts
+    items = [one for one in results if isinstance(one, InboundItem)]
+    return items, [one for one in results if isinstance(one, RejectedRow)], counts
 
 
 def parse_requests(*rows: list[object], edit: Edit | None = None) -> list[tuple[str, str, str]]:
-    items, rejected, _ = read(build_book(*rows, edit=edit))
-    assert rejected == []
+    items, rejected_rows, _ = read(build_book(*rows, edit=edit))
+    assert rejected_rows == []
     return [(item.company, item.sender.name, item.text) for item in items]
 
 
@@ -66,14 +66,14 @@ def get_sheet(made: openpyxl.Workbook) -> Worksheet:
 )
 def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str) -> None:
     alone: list[object] = [None, None, text]
-    named: list[object] = ["Elm Dental", None, text]
+    first_row: list[object] = ["Elm Dental", None, text]
     for rows in ([FIRST, alone], [alone, FIRST], [FIRST, alone, SECOND]):
-        items, rejected, counts = read(build_book(HEADING, *rows))
-        assert [row.reason for row in rejected] == [NO_SENDER]
-        assert dict(rejected[0].values)["Message"] == text
+        items, rejected_rows, counts = read(build_book(HEADING, *rows))
+        assert [row.reason for row in rejected_rows] == [NO_SENDER]
+        assert dict(rejected_rows[0].values)["Message"] == text
         assert counts.footers == 0
         assert len(items) == len(rows) - 1
-    assert (named[0], "", text) in parse_requests(HEADING, FIRST, named)
+    assert (first_row[0], "", text) in parse_requests(HEADING, FIRST, first_row)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ def test_whatever_stands_under_the_message_heading_is_read_or_rejected(text: str
 def test_what_a_report_prints_behind_its_last_row_is_a_footer_with_its_place(
     row: list[object],
 ) -> None:
-    items, rejected, counts = read(build_book(HEADING, FIRST, SECOND, [], row))
-    assert (len(items), rejected) == (2, [])
+    items, rejected_rows, counts = read(build_book(HEADING, FIRST, SECOND, [], row))
+    assert (len(items), rejected_rows) == (2, [])
     assert (counts.footers, counts.footer_places, counts.blank) == (1, "5", 1)
 
 
 @pytest.mark.parametrize("footer", [["Total", None, 1], ["End of report"], ["Page 1 of 1"]])
 @pytest.mark.parametrize("note", ["Call Ann Archer about claim 7", "For internal use"])
 def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> None:
-    items, [rejected], counts = read(build_book(HEADING, FIRST, footer, [note]))
+    items, [rejected_row], counts = read(build_book(HEADING, FIRST, footer, [note]))
     assert (len(items), counts.footer_places) == (1, "3")
-    assert (rejected.row, note in dict(rejected.values).values()) == (4, True)
+    assert (rejected_row.row, note in dict(rejected_row.values).values()) == (4, True)
 
 
 @pytest.mark.parametrize(
@@ -131,16 +131,16 @@ def test_a_note_below_a_footer_is_rejected(footer: list[object], note: str) -> N
     ],
 )
 def test_what_is_no_footer_as_a_whole_is_rejected(row: list[object]) -> None:
-    _, [rejected], counts = read(build_book(HEADING, FIRST, row))
-    assert (rejected.row, rejected.reason) == (3, NO_TEXT)
+    _, [rejected_row], counts = read(build_book(HEADING, FIRST, row))
+    assert (rejected_row.row, rejected_row.reason) == (3, NO_TEXT)
     assert counts.footers == 0
 
 
 def test_a_footer_in_the_middle_of_a_table_is_none_but_for_page_numbers_and_totals() -> None:
-    items, [rejected], counts = read(
+    items, [rejected_row], counts = read(
         build_book(HEADING, FIRST, ["Printed 1/5/2026"], ["Page 1"], ["Total", None, 1], SECOND)
     )
-    assert (len(items), rejected.row, counts.footer_places) == (2, 3, "4-5")
+    assert (len(items), rejected_row.row, counts.footer_places) == (2, 3, "4-5")
 
 
 def test_a_total_that_the_workbook_declares_is_no_request() -> None:
@@ -167,8 +167,8 @@ def test_tables_one_below_another_are_read_each_under_its_own_heading() -> None:
         ["Lab.", "Oak Care", "Uma Reed", "555", "New"],
     ]
     raw = build_book(["Today"], HEADING, FIRST, [], ["Earlier"], *second, *third)
-    items, rejected, counts = read(raw)
-    assert rejected == []
+    items, rejected_rows, counts = read(raw)
+    assert rejected_rows == []
     assert [(item.company, item.sender.name, item.text) for item in items] == [
         tuple(FIRST),
         ("Elm Dental", "Theo Ward", "Fax."),
@@ -192,23 +192,23 @@ def test_a_second_heading_far_below_begins_a_table_too() -> None:
 
 def test_a_heading_far_below_the_top_is_found_and_what_stands_above_is_rejected() -> None:
     above: list[list[object]] = [[f"a{n}", f"b{n}", f"c{n}"] for n in range(40)]
-    items, rejected, counts = read(build_book(*above, HEADING, FIRST))
+    items, rejected_rows, counts = read(build_book(*above, HEADING, FIRST))
     assert [item.text for item in items] == [FIRST[2]]
-    assert [row.row for row in rejected] == list(range(1, 41))
-    assert {row.reason for row in rejected} == {NO_HEADINGS}
+    assert [row.row for row in rejected_rows] == list(range(1, 41))
+    assert {row.reason for row in rejected_rows} == {NO_HEADINGS}
     assert counts.heading_places == "41"
 
 
 def test_a_second_heading_of_two_rows_that_begins_like_the_first() -> None:
     upper: list[object] = ["Practice", None, "Message", None]
     lower: list[object] = ["Name", "ID", "Date", "Text"]
-    items, rejected, counts = read(
+    items, rejected_rows, counts = read(
         build_book(
             HEADING, FIRST, [], ["Done"], upper, lower, ["Oak Care", "42", "1/5/2026", "Lab."]
         )
     )
     assert (items[1].company, items[1].company_number, items[1].text) == ("Oak Care", "42", "Lab.")
-    assert (rejected, counts.heading_places, counts.title_places) == ([], "1, 5-6", "4")
+    assert (rejected_rows, counts.heading_places, counts.title_places) == ([], "1, 5-6", "4")
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_a_second_heading_with_words_nobody_knows_is_one_and_is_shown_too(
     heading: list[object],
 ) -> None:
     values: list[object] = [f"Value {column}" for column in heading]
-    items, [rejected], _ = read(build_book(HEADING, FIRST, [], heading, values))
-    assert (rejected.row, rejected.reason) == (4, DOUBTFUL)
+    items, [rejected_row], _ = read(build_book(HEADING, FIRST, [], heading, values))
+    assert (rejected_row.row, rejected_row.reason) == (4, DOUBTFUL)
     assert (items[1].company, items[1].text) == (
         "Value Clinic",
         values[2] if len(heading) == 3 else "Value Text",
@@ -239,17 +239,17 @@ def test_a_request_of_words_that_are_headings_is_a_request(text: str) -> None:
 
 
 def test_a_heading_repeated_on_every_page_begins_no_table_and_is_counted() -> None:
-    items, rejected, counts = read(
+    items, rejected_rows, counts = read(
         build_book(HEADING, FIRST, ["Page 1 of 2"], HEADING, SECOND, ["Page 2 of 2"])
     )
-    assert (len(items), rejected) == (2, [])
+    assert (len(items), rejected_rows) == (2, [])
     assert (counts.heading_places, counts.footer_places) == ("1, 4", "3, 6")
 
 
 def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
     upper: list[object] = ["Practice", None, "Message", None]
     lower: list[object] = ["Name", "ID", "Date", "Text"]
-    items, rejected, counts = read(
+    items, rejected_rows, counts = read(
         build_book(
             upper,
             lower,
@@ -259,7 +259,7 @@ def test_a_heading_of_two_rows_repeats_row_by_row() -> None:
             ["Elm", "0042", "1/5/2026", "Two."],
         )
     )
-    assert ([item.text for item in items], rejected, counts.heading_places) == (
+    assert ([item.text for item in items], rejected_rows, counts.heading_places) == (
         ["One.", "Two."],
         [],
         "1-2, 4-5",
@@ -271,8 +271,8 @@ def test_a_message_of_the_word_message_is_one() -> None:
         parse_requests(HEADING, ["Elm Dental", "Theo", "Message"], ["Elm", "From", "Message"])[0][2]
         == "Message"
     )
-    _, [rejected], _ = read(build_book(HEADING, FIRST, [None, None, "Message"]))
-    assert rejected.reason == NO_SENDER
+    _, [rejected_row], _ = read(build_book(HEADING, FIRST, [None, None, "Message"]))
+    assert rejected_row.reason == NO_SENDER
 
 
 def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> None:
@@ -280,13 +280,13 @@ def test_rows_of_a_table_that_holds_no_messages_are_rejected_and_say_why() -> No
         ["Practice", "Status", "Date"],
         ["Elm Dental", "Open", "1/5/2026"],
     ]
-    items, rejected, counts = read(build_book(HEADING, FIRST, [], *balances))
+    items, rejected_rows, counts = read(build_book(HEADING, FIRST, [], *balances))
     assert len(items) == 1
-    assert [(row.row, row.reason) for row in rejected] == [
+    assert [(row.row, row.reason) for row in rejected_rows] == [
         (row, INCOMPLETE.format(missing="the message text")) for row in (4, 5)
     ]
     assert counts.rejected == 2
-    assert ("Column A", "Elm Dental") in rejected[1].values
+    assert ("Column A", "Elm Dental") in rejected_rows[1].values
 
 
 def test_tables_side_by_side_are_read_each_by_itself() -> None:
@@ -295,12 +295,12 @@ def test_tables_side_by_side_are_read_each_by_itself() -> None:
         [*FIRST, None, *SECOND],
         [None, None, None, None, "Oak Care", "Uma", "Lab."],
     ]
-    items, [rejected], _ = read(
+    items, [rejected_row], _ = read(
         build_book(heading, *rows, [None, "Ida", None, None, "Ash", "Bo", "Call."])
     )
     assert {item.text for item in items} == {FIRST[2], SECOND[2], "Lab.", "Call."}
     assert {item.company for item in items} == {FIRST[0], SECOND[0], "Oak Care", "Ash"}
-    assert (rejected.sheet, rejected.row) == ("Sheet, columns A to C", 4)
+    assert (rejected_row.sheet, rejected_row.row) == ("Sheet, columns A to C", 4)
 
 
 BESIDE_EACH_OTHER: list[list[object]] = [
@@ -333,17 +333,17 @@ def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
 ) -> None:
     kinds = {"Practice": "clinic", "Clinic": "clinic", "Sender": "person", "From": "person"}
     kinds |= {"Message": "words", "Text": "words"}
-    met: dict[str, int] = {}
+    counts: dict[str, int] = {}
     row: list[object] = []
     for label in heading:
         kind = kinds.get(str(label), "")
-        met[kind] = met.get(kind, 0) + 1
-        row.append(f"{kind} {met[kind]}" if kind else None)
-    tables = met["words"]
+        counts[kind] = counts.get(kind, 0) + 1
+        row.append(f"{kind} {counts[kind]}" if kind else None)
+    tables = counts["words"]
     only_last: list[object] = [value if str(value).endswith(str(tables)) else None for value in row]
     only_last = [f"{value} again" if value else None for value in only_last]
-    items, rejected, _ = read(build_book(heading, row, only_last))
-    assert rejected == []
+    items, rejected_rows, _ = read(build_book(heading, row, only_last))
+    assert rejected_rows == []
     expected = [(f"clinic {n}", f"person {n}", f"words {n}") for n in range(1, tables + 1)]
     again = (f"clinic {tables} again", f"person {tables} again", f"words {tables} again")
     assert [(item.company, item.sender.name, item.text) for item in items] == [*expected, again]
@@ -351,9 +351,9 @@ def test_tables_without_a_blank_column_between_them_are_read_each_by_itself(
 
 def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
     heading: list[object] = ["From", "Message", "From", "Message"]
-    items, [rejected], _ = read(build_book(heading, ["Ida", None, "Theo", "Fax."]))
+    items, [rejected_row], _ = read(build_book(heading, ["Ida", None, "Theo", "Fax."]))
     assert [(item.sender.name, item.text, item.details) for item in items] == [("Theo", "Fax.", ())]
-    assert (rejected.reason, rejected.sheet) == (NO_TEXT, "Sheet, columns A to B")
+    assert (rejected_row.reason, rejected_row.sheet) == (NO_TEXT, "Sheet, columns A to B")
 
 
 @pytest.mark.parametrize(
@@ -370,8 +370,8 @@ def test_a_sender_without_words_takes_none_from_the_table_beside() -> None:
 )
 def test_more_columns_of_text_or_of_people_make_no_second_table(more: list[object]) -> None:
     values: list[object] = [f"7{place} value" for place in range(len(more))]
-    items, rejected, _ = read(build_book([*HEADING, *more], [*FIRST, *values]))
-    assert (len(items), rejected) == (1, [])
+    items, rejected_rows, _ = read(build_book([*HEADING, *more], [*FIRST, *values]))
+    assert (len(items), rejected_rows) == (1, [])
     assert (items[0].company, items[0].sender.name) == tuple(FIRST[:2])
 
 
@@ -393,8 +393,8 @@ def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
         [*left[2], *gap, *right],
         [*left[3], *gap, *heading],
     ]
-    items, rejected, counts = read(build_book(*rows))
-    assert rejected == []
+    items, rejected_rows, counts = read(build_book(*rows))
+    assert rejected_rows == []
     assert [item.text for item in items if item.sender.name == "Ida"] == [
         str(row[2]).strip() for row in left
     ]
@@ -407,8 +407,10 @@ def test_a_table_that_begins_beside_another_further_down_takes_none_of_its_rows(
 def test_a_table_on_the_left_may_begin_further_down_too() -> None:
     blank: list[object] = [None] * 4
     rows: list[list[object]] = [[*blank, *HEADING], [*blank, *FIRST], [*HEADING, None, *SECOND]]
-    items, rejected, _ = read(build_book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."]))
-    assert rejected == []
+    items, rejected_rows, _ = read(
+        build_book(*rows, [*SECOND[:2], "Left.", None, *FIRST[:2], "Right."])
+    )
+    assert rejected_rows == []
     assert {(item.company, item.text) for item in items} == {
         (FIRST[0], FIRST[2]),
         (SECOND[0], SECOND[2]),
@@ -445,15 +447,15 @@ def test_titles_and_the_name_of_the_sheet_belong_to_the_rows_below() -> None:
         [],
         ["Printed for", "Ida"],
     ]
-    items, rejected, counts = read(
+    items, rejected_rows, counts = read(
         build_book(*titles, ["From", "Message"], ["Ida", "One."], ["Bo", "Two."], edit=name)
     )
-    shown = (
+    details = (
         ("Above the table", "Inbox of the week\nPractice: Larkspur\nPrinted for Ida"),
         ("Sheet", "Larkspur"),
     )
-    assert [item.details for item in items] == [shown, shown]
-    assert (rejected, counts.title_places) == ([], "1-2, 4")
+    assert [item.details for item in items] == [details, details]
+    assert (rejected_rows, counts.title_places) == ([], "1-2, 4")
 
 
 @pytest.mark.parametrize("blank", [[], [[]]])
@@ -464,8 +466,8 @@ def test_titles_right_above_a_further_heading_belong_to_what_follows(
 ) -> None:
     first: list[list[object]] = [[label.format("Elm")], ["From", "Message"], ["Ida", "One."]]
     then: list[list[object]] = [[label.format("Oak Care")], second, ["Bo", "Two."]]
-    items, rejected, counts = read(build_book(*first, *blank, *then))
-    assert rejected == []
+    items, rejected_rows, counts = read(build_book(*first, *blank, *then))
+    assert rejected_rows == []
     assert [dict(item.details)["Above the table"] for item in items] == [
         label.format("Elm"),
         label.format("Oak Care"),
@@ -476,17 +478,17 @@ def test_titles_right_above_a_further_heading_belong_to_what_follows(
 def test_a_heading_repeated_without_titles_keeps_those_of_its_table() -> None:
     heading: list[object] = ["From", "Message"]
     rows: list[list[object]] = [["Ida", "One."], ["Page 1 of 2"], heading, ["Bo", "Two."]]
-    items, rejected, _ = read(build_book(["Practice: Elm"], heading, *rows))
-    assert rejected == []
+    items, rejected_rows, _ = read(build_book(["Practice: Elm"], heading, *rows))
+    assert rejected_rows == []
     assert {dict(item.details)["Above the table"] for item in items} == {"Practice: Elm"}
 
 
 def test_a_long_title_repeated_on_every_page_is_one() -> None:
     title: list[object] = ["Messages that came in from the first to the last of June."]
-    items, rejected, counts = read(
+    items, rejected_rows, counts = read(
         build_book(title, HEADING, FIRST, ["Page 1 of 2"], title, HEADING, SECOND)
     )
-    assert (len(items), rejected, counts.title_places) == (2, [], "1, 5")
+    assert (len(items), rejected_rows, counts.title_places) == (2, [], "1, 5")
 
 
 @pytest.mark.parametrize(
@@ -502,8 +504,8 @@ def test_a_sentence_between_two_tables_is_rejected_and_on_no_request(
     note: str, second: list[object]
 ) -> None:
     rows: list[list[object]] = [["Practice: Elm"], ["From", "Message"], ["Ida", "One."], [], [note]]
-    items, [rejected], _ = read(build_book(*rows, second, ["Bo", "Two."]))
-    assert (rejected.row, note in dict(rejected.values).values()) == (5, True)
+    items, [rejected_row], _ = read(build_book(*rows, second, ["Bo", "Two."]))
+    assert (rejected_row.row, note in dict(rejected_row.values).values()) == (5, True)
     assert [item.details for item in items] == [(("Above the table", "Practice: Elm"),), ()]
 
 
@@ -511,8 +513,8 @@ def test_a_title_that_reaches_under_the_message_heading_is_rejected_and_shown_be
     heading: list[object] = ["From", "Message", "Date"]
     above: list[list[object]] = [heading, ["Ida", "One.", "1/5/2026"], ["Total", 1], []]
     below: list[list[object]] = [["Oak Care", "account 12"], heading, ["Bo", "Two.", "1/6/2026"]]
-    items, [rejected], _ = read(build_book(*above, *below))
-    assert (rejected.row, rejected.reason) == (5, layout.DOUBTFUL_TITLE)
+    items, [rejected_row], _ = read(build_book(*above, *below))
+    assert (rejected_row.row, rejected_row.reason) == (5, layout.DOUBTFUL_TITLE)
     assert [item.details for item in items] == [(), (("Above the table", "Oak Care account 12"),)]
     without_blank = [row for row in [*above, *below] if row]
     assert ("", "Oak Care", "account 12") in parse_requests(*without_blank)
@@ -545,31 +547,34 @@ def test_what_stands_around_a_table_makes_no_other_request_of_a_row() -> None:
         for row in (["Everything"], HEADING, FIRST):
             second.append(row)
 
-    items, rejected, _ = read(build_book(HEADING, FIRST, edit=again))
-    assert (len(items), rejected) == (1, [])
+    items, rejected_rows, _ = read(build_book(HEADING, FIRST, edit=again))
+    assert (len(items), rejected_rows) == (1, [])
     assert items[0].caveats[0] == "no e-mail address given"
 
 
 def test_a_long_text_above_a_table_is_no_title() -> None:
-    _, [rejected], counts = read(build_book(["Please call us. " * 20], HEADING, FIRST))
-    assert (rejected.row, counts.titles) == (1, 0)
+    _, [rejected_row], counts = read(build_book(["Please call us. " * 20], HEADING, FIRST))
+    assert (rejected_row.row, counts.titles) == (1, 0)
 
 
 def test_two_cells_right_above_a_second_heading_are_a_request_without_its_text() -> None:
-    _, [rejected], counts = read(
+    _, [rejected_row], counts = read(
         build_book(HEADING, FIRST, ["Elm Dental", "Theo"], ["Message", "From"], ["Call.", "Bo"])
     )
-    assert (rejected.row, rejected.reason, counts.titles) == (3, NO_TEXT, 0)
+    assert (rejected_row.row, rejected_row.reason, counts.titles) == (3, NO_TEXT, 0)
 
 
 def test_what_stands_beside_a_table_alone_is_rejected_with_its_column() -> None:
-    _, [rejected], _ = read(build_book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
-    assert (rejected.reason, rejected.values[-1]) == (BESIDE_TABLE, ("Column E", "call Ida"))
+    _, [rejected_row], _ = read(build_book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
+    assert (rejected_row.reason, rejected_row.values[-1]) == (
+        BESIDE_TABLE,
+        ("Column E", "call Ida"),
+    )
 
 
 def test_a_corrected_row_that_stood_under_no_heading_can_be_read() -> None:
-    _, [rejected], _ = read(build_book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
-    labels: list[object] = [label for label, _ in rejected.values]
+    _, [rejected_row], _ = read(build_book(HEADING, FIRST, [None, None, None, None, "call Ida"]))
+    labels: list[object] = [label for label, _ in rejected_row.values]
     assert parse_requests(labels, ["Elm", "Ida", "call Ida", None]) == [("Elm", "Ida", "call Ida")]
 
 
@@ -649,18 +654,18 @@ def test_a_merged_cell_counts_in_a_binary_workbook() -> None:
 
 
 def test_a_merged_cell_counts_in_a_spreadsheet_of_excel_2003() -> None:
-    def written(text: object, down: int) -> str:
+    def render_cell(text: object, down: int) -> str:
         return f'<Cell ss:MergeDown="{down}"><Data ss:Type="String">{text}</Data></Cell>'
 
-    def placed(column: int, text: str) -> str:
+    def render_cell_at(column: int, text: str) -> str:
         return f'<Cell ss:Index="{column}"><Data ss:Type="String">{text}</Data></Cell>'
 
     rows = [
-        "".join(written(text, 0) for text in HEADING),
-        written("Larkspur", 2) + written("Ida", 1) + written("One.", 0),
-        placed(3, "Two."),
-        placed(2, "Bo") + placed(3, "Three."),
-        "".join(written(text, 0) for text in MERGED[4]),
+        "".join(render_cell(text, 0) for text in HEADING),
+        render_cell("Larkspur", 2) + render_cell("Ida", 1) + render_cell("One.", 0),
+        render_cell_at(3, "Two."),
+        render_cell_at(2, "Bo") + render_cell_at(3, "Three."),
+        "".join(render_cell(text, 0) for text in MERGED[4]),
     ]
     inner = "".join(f"<Row>{row}</Row>" for row in rows)
     name = "urn:schemas-microsoft-com:office:spreadsheet"
@@ -675,8 +680,8 @@ def test_rows_inside_of_a_merged_area_are_no_rows_of_their_own() -> None:
         for column in "ABC":
             get_sheet(made).merge_cells(f"{column}2:{column}3")
 
-    items, rejected, counts = read(build_book(HEADING, FIRST, [], SECOND, edit=area))
-    assert (len(items), rejected, counts.blank) == (2, [], 1)
+    items, rejected_rows, counts = read(build_book(HEADING, FIRST, [], SECOND, edit=area))
+    assert (len(items), rejected_rows, counts.blank) == (2, [], 1)
     assert "this message stands in the file" not in " ".join(items[0].caveats)
 
 
@@ -684,8 +689,8 @@ def test_a_merged_heading_is_no_value_of_the_rows_below() -> None:
     def tall(made: openpyxl.Workbook) -> None:
         get_sheet(made).merge_cells("A1:A2")
 
-    _, [rejected], _ = read(build_book(HEADING, [None, None, "Who is this?"], FIRST, edit=tall))
-    assert rejected.reason == NO_SENDER
+    _, [rejected_row], _ = read(build_book(HEADING, [None, None, "Who is this?"], FIRST, edit=tall))
+    assert rejected_row.reason == NO_SENDER
 
 
 def test_hidden_sheets_are_named() -> None:

@@ -31,7 +31,7 @@ GERMAN: list[object] = ["Datum", "Klinik", "Anliegen", "Nr"]
 GERMAN_ROW: list[object] = ["5/1/2026 10:00", "Nordklinik", "Bitte helfen.", 7]
 
 
-def parse_rejected(*rows: list[object], sheet: str = "Sheet") -> list[RejectedRow]:
+def parse_rejected_rows(*rows: list[object], sheet: str = "Sheet") -> list[RejectedRow]:
     def name(made: openpyxl.Workbook) -> None:
         made.worksheets[0].title = sheet
 
@@ -54,13 +54,13 @@ def get_fingerprint(*rows: list[object]) -> str:
 
 def make_profile(**more: object) -> Profile:
     columns = (("datum", "sent_at"), ("klinik", "company"), ("anliegen", "body"), ("nr", ""))
-    given: dict[str, object] = {
+    fields: dict[str, object] = {
         "name": "north",
         "columns": columns,
         "fingerprint": get_fingerprint(GERMAN),
         **more,
     }
-    return Profile(**given)  # type: ignore[arg-type]  # as the tests say it
+    return Profile(**fields)  # type: ignore[arg-type]  # as the tests say it
 
 
 # -- profiles ----
@@ -78,15 +78,15 @@ def test_headings_nobody_knows_are_asked_for_and_then_read_by_their_profile() ->
 
 
 def test_a_profile_for_these_headings_goes_before_all_that_is_known_otherwise() -> None:
-    swapped = Profile(
+    swapped_profile = Profile(
         name="x",
         columns=(("message", "subject"), ("subject", "body")),
         fingerprint=get_fingerprint(HEADER),
     )
-    item = parse_under(swapped, HEADER, ROW)
+    item = parse_under(swapped_profile, HEADER, ROW)
     assert (item.subject, item.text) == ("Please look.", "Claim 1")
     general = Profile(name="y", columns=(("subject", "category"),))
-    options = Options(profiles=(general, swapped))
+    options = Options(profiles=(general, swapped_profile))
     assert workbook.parse(build_book(HEADER, ROW), options)[0].text == "Claim 1"
     assert workbook.parse(build_book([*HEADER, "More"], ROW), options)[0].category == "Claim 1"
 
@@ -117,26 +117,28 @@ def test_a_profile_without_headings_is_for_all_other_workbooks() -> None:
 
 
 def test_defaults_stand_where_a_row_has_no_value_and_nowhere_else() -> None:
-    given = (
+    defaults = (
         ("company", "Nordklinik"),
         ("company_number", "42"),
         ("email", "n@x.example"),
         ("phone", "555"),
     )
-    item = parse_under(make_profile(defaults=given), GERMAN, [None, None, "Bitte"])
+    item = parse_under(make_profile(defaults=defaults), GERMAN, [None, None, "Bitte"])
     assert (item.company, item.company_number, item.sender.email, item.phone) == (
         "Nordklinik",
         "42",
         "n@x.example",
         "555",
     )
-    other = parse_under(make_profile(defaults=given), GERMAN, GERMAN_ROW)
+    other = parse_under(make_profile(defaults=defaults), GERMAN, GERMAN_ROW)
     assert (other.company, other.company_number) == (
         "Nordklinik",
         "",
     )  # the number may be another practice's
     assert (
-        parse_under(make_profile(defaults=given), GERMAN, [None, "Other", "Bitte"]).company_number
+        parse_under(
+            make_profile(defaults=defaults), GERMAN, [None, "Other", "Bitte"]
+        ).company_number
         == ""
     )
 
@@ -168,12 +170,12 @@ def test_a_fingerprint_is_of_what_headings_say_not_of_how_they_are_written() -> 
 def test_a_profile_of_a_heading_of_two_rows() -> None:
     upper: list[object] = ["Klinik", None, "Text", None]
     lower: list[object] = ["Name", "Nr", "Anliegen", "Datum"]
-    mapped = (
+    columns = (
         ("klinik name", "company"),
         ("klinik nr", "company_number"),
         ("text anliegen", "body"),
     )
-    profile = Profile(name="x", columns=mapped, fingerprint=get_fingerprint(upper, lower))
+    profile = Profile(name="x", columns=columns, fingerprint=get_fingerprint(upper, lower))
     item = parse_under(profile, ["Report"], upper, lower, ["Nord", 42, "Bitte", "5/1/2026"])
     assert (item.company, item.company_number, item.text) == ("Nord", "42", "Bitte")
     assert item.details == (("Datum", "5/1/2026"), ("Above the table", "Report"))
@@ -221,7 +223,7 @@ def test_a_row_that_is_no_request_is_rejected_with_its_place_and_stops_no_other(
     ],
 )
 def test_what_makes_a_row_no_request(row: list[object], cell: str, reason: str) -> None:
-    [wrong] = parse_rejected(HEADER, row)
+    [wrong] = parse_rejected_rows(HEADER, row)
     assert wrong.cell == cell
     assert reason in wrong.reason
 
@@ -238,12 +240,14 @@ def test_what_makes_a_row_no_request(row: list[object], cell: str, reason: str) 
     ],
 )
 def test_everything_milder_is_an_item_with_a_caveat(row: list[object]) -> None:
-    assert parse_rejected(HEADER, row) == []
+    assert parse_rejected_rows(HEADER, row) == []
     assert parse_one(HEADER, row).caveats
 
 
 def test_a_file_of_such_rows_alone_is_no_empty_file() -> None:
-    assert [row.row for row in parse_rejected(HEADER, [None, "Sunrise"], [None, "Sunset"])] == [
+    assert [
+        row.row for row in parse_rejected_rows(HEADER, [None, "Sunrise"], [None, "Sunset"])
+    ] == [
         2,
         3,
     ]
@@ -368,7 +372,7 @@ def test_quotes_that_do_not_match_cost_one_line() -> None:
     assert len(rows) == 3
 
 
-def parse_linked(places: dict[str, str], *rows: list[object]) -> InboundItem:
+def parse_linked_row(places: dict[str, str], *rows: list[object]) -> InboundItem:
     def link(made: openpyxl.Workbook) -> None:
         for cell, address in places.items():
             made.worksheets[0][cell].hyperlink = address
@@ -377,21 +381,21 @@ def parse_linked(places: dict[str, str], *rows: list[object]) -> InboundItem:
 
 
 def test_a_message_id_that_leads_somewhere_is_the_link_to_the_original() -> None:
-    item = parse_linked(
+    item = parse_linked_row(
         {"A2": "https://k.example/1"}, ["Message ID", "From", "Message"], ["M-1", "Pat", "x"]
     )
     assert (item.external_id, item.link, item.details) == ("M-1", "https://k.example/1", ())
 
 
 def test_an_address_behind_a_name_is_whom_to_answer() -> None:
-    item = parse_linked(
+    item = parse_linked_row(
         {"A2": "mailto:pat@x.example?subject=x"}, ["From", "Message"], ["Pat Doe", "x"]
     )
     assert item.sender == Address("Pat Doe", "pat@x.example")
 
 
 def test_where_any_other_cell_leads_is_a_detail() -> None:
-    item = parse_linked(
+    item = parse_linked_row(
         {"B2": "https://e.example/a", "C2": "https://e.example/b"},
         ["From", "Message", "Attachments"],
         ["Pat", "x", "eob.pdf"],

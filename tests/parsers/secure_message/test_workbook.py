@@ -109,7 +109,7 @@ def test_every_column_has_its_place() -> None:
     assert (item.phone, item.category, item.link) == ("555", "Telemedicine", "https://k.example/1")
     assert item.telemedicine
     patient = {"Patient Name (patient data)": "Jo Roe", "MRN (patient data)": "7"}
-    shown = {
+    visible_details = {
         "Practice ID": "42",
         "To": "Billing",
         "Callback #": "555",
@@ -117,7 +117,7 @@ def test_every_column_has_its_place() -> None:
     }
     assert dict(item.details) == {
         **patient,
-        **shown,
+        **visible_details,
         "Attachments": "eob.pdf",
         "Provider": "Dr. Who",
     }

@@ -32,17 +32,17 @@ SENT = dt.datetime.fromisoformat("2026-01-05T10:01")
 KINDS = ["xlsx", "xls", "ods"]
 
 
-def format_cells(made: openpyxl.Workbook) -> None:
+def format_cells(workbook: openpyxl.Workbook) -> None:
     """Formats, a link, a hidden row and hidden sheets."""
-    sheet = made.worksheets[0]
+    sheet = workbook.worksheets[0]
     sheet.title = "Messages"
     for number in (2, 3):
         sheet.cell(number, 2).number_format = "00000"
         sheet.cell(number, 5).number_format = "000-00-0000"
     sheet["C2"].hyperlink = "https://k.example/1"
     sheet.row_dimensions[3].hidden = True
-    made.create_sheet("Secret").sheet_state = "veryHidden"
-    late = made.create_sheet("Late")
+    workbook.create_sheet("Secret").sheet_state = "veryHidden"
+    late = workbook.create_sheet("Late")
     late["C5"], late["D5"], late["D7"] = "From", "Message", "far down"
 
 
@@ -62,8 +62,8 @@ def same(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_workbook_says_the_same_however_it_is_saved(same: bytes) -> None:
-    found, notes = find_tables(same, DEFAULT_OPTIONS)
-    assert [table.name for table in found] == ["Messages", "Late"]
+    tables, notes = find_tables(same, DEFAULT_OPTIONS)
+    assert [table.name for table in tables] == ["Messages", "Late"]
     assert notes == ["a hidden sheet of the file was not read"]
     first, second, third = read(same)
     assert [value.text for value in first.values()] == HEADER
@@ -95,8 +95,8 @@ def test_a_workbook_says_the_same_however_it_is_saved(same: bytes) -> None:
         "1",
         "TRUE",
     }  # OpenDocument keeps a boolean of Excel as the number 1
-    assert [row.hidden for row in found[0].rows()] == [False, False, True]
-    assert [(row.number, sorted(row.cells)) for row in found[1].rows()] == [(5, [3, 4]), (7, [4])]
+    assert [row.hidden for row in tables[0].rows()] == [False, False, True]
+    assert [(row.number, sorted(row.cells)) for row in tables[1].rows()] == [(5, [3, 4]), (7, [4])]
 
 
 def test_rows_are_read_anew_each_time(same: bytes) -> None:
@@ -201,8 +201,8 @@ def build_binary() -> bytes:
 
 def test_a_binary_workbook() -> None:
     raw = build_binary()
-    found, notes = find_tables(raw, DEFAULT_OPTIONS)
-    assert ([table.name for table in found], notes) == (
+    tables, notes = find_tables(raw, DEFAULT_OPTIONS)
+    assert ([table.name for table in tables], notes) == (
         ["Sheet1"],
         ["a hidden sheet of the file was not read"],
     )
@@ -211,7 +211,7 @@ def test_a_binary_workbook() -> None:
     shown = ["00042", "2026-01-05 12:00", "Line one\nline two", "#N/A", "yes", "0.5", "12.34"]
     assert [value.text for value in second.values()] == shown
     assert (second[4].flaw, second[3].link) == (ERROR, "https://k.example/1")
-    assert [row.hidden for row in found[0].rows()] == [False, True]
+    assert [row.hidden for row in tables[0].rows()] == [False, True]
 
 
 def test_the_binary_workbook_is_one_for_an_independent_reader() -> None:
@@ -365,13 +365,13 @@ def test_an_old_workbook_that_is_damaged_is_refused_whole_and_said_to_be_old(
     stream = ole_container.open_container(raw, ())
     starts = [start - 4 for kind, start, _ in iter_records(stream, 0) if kind == 0x809]
     assert len(starts) == 3
-    for cut in (
+    for damaged_file in (
         stream[: starts[2] + 30],
         stream[: starts[1] - 20],
         stream[: starts[0] + 20] + b"\x0a\0\0\0",
     ):
         with pytest.raises(ParseError, match="old Excel format"):
-            xls.open_workbook(cut)
+            xls.open_workbook(damaged_file)
     with pytest.raises(ParseError, match="old Excel format"):
         find_tables(raw[:1024], DEFAULT_OPTIONS)
 
@@ -383,9 +383,9 @@ def test_an_old_workbook_of_many_texts(tmp_path: Path) -> None:
         for number in range(4_000)
     ]
     raw = save_as("xls", build_book(*rows), tmp_path)
-    found = read(raw)
-    assert [row[1].text for row in found] == [str(text).strip() for text, _ in rows]
+    cell_rows = read(raw)
+    assert [row[1].text for row in cell_rows] == [str(text).strip() for text, _ in rows]
     assert all(
         abs(float(row[2].text) - float(str(number))) < 1e-9
-        for row, (_, number) in zip(found, rows, strict=True)
+        for row, (_, number) in zip(cell_rows, rows, strict=True)
     )

@@ -50,7 +50,7 @@ def simplify(value: Value) -> object:
 
 def read_by_theirs(raw: bytes) -> Cells:
     made = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
-    found: Cells = {}
+    cells: Cells = {}
     for sheet in made.worksheets:
         if sheet.sheet_state == "visible":
             # What a sheet says of its size is often wrong, and openpyxl would end the rows there.
@@ -58,8 +58,8 @@ def read_by_theirs(raw: bytes) -> Cells:
             for row in sheet.iter_rows():
                 for cell in row:
                     if cell.value is not None and (shown := convert_to_ours(cell.value)) != "":
-                        found[sheet.title, cell.row, cell.column] = shown
-    return found
+                        cells[sheet.title, cell.row, cell.column] = shown
+    return cells
 
 
 def convert_to_ours(value: object) -> object:
@@ -85,14 +85,14 @@ def assert_same(raw: bytes) -> None:
 
 
 def build_every_kind_of_cell() -> bytes:
-    def edit(made: openpyxl.Workbook) -> None:
-        sheet = made.worksheets[0]
+    def edit(workbook: openpyxl.Workbook) -> None:
+        sheet = workbook.worksheets[0]
         sheet["A3"].number_format = "m/d/yyyy h:mm"
         sheet.row_dimensions[3].hidden = True
         sheet.merge_cells("A5:B6")
-        far = made.create_sheet("Far")
+        far = workbook.create_sheet("Far")
         far["ZZ500"] = "far away"
-        made.create_sheet("Secret").sheet_state = "hidden"
+        workbook.create_sheet("Secret").sheet_state = "hidden"
 
     return build_book(
         ["Text", "Number", "Date", "Time", "Yes", "Error", "Spaces"],
@@ -137,7 +137,7 @@ def test_a_workbook_that_libreoffice_saved(tmp_path: Path) -> None:
 )
 @pytest.mark.filterwarnings("ignore::UserWarning:openpyxl")
 def test_hostile_workbooks_that_both_read() -> None:
-    compared, differing = 0, set()
+    compared_count, differing = 0, set()
     for path in sorted(HOSTILE.glob("*.xlsx")):
         raw = path.read_bytes()
         try:
@@ -148,8 +148,8 @@ def test_hostile_workbooks_that_both_read() -> None:
             other = read_by_theirs(raw)
         except Exception:  # noqa: BLE001, S112 - what openpyxl does not read is no second opinion
             continue
-        compared += 1
+        compared_count += 1
         if mine != other:
             differing.add(path.name)
     assert differing == EXCEPTIONS.keys()
-    assert compared > 30
+    assert compared_count > 30

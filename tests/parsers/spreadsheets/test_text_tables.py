@@ -77,7 +77,7 @@ PAGE = """<html><head><meta charset=windows-1252>
 def test_a_page_saved_as_xls_is_read_as_shown() -> None:
     raw = PAGE.encode("cp1252")
     assert read_texts(raw) == [["Title"]]
-    upper, lower, first, hidden, below = read(raw, table=1)
+    upper, lower, first, hidden_row, below = read(raw, table=1)
     assert ({at: value.text for at, value in upper.items()}, sorted(lower)) == (
         {1: "From", 2: "Message"},
         [2, 3],
@@ -88,7 +88,10 @@ def test_a_page_saved_as_xls_is_read_as_shown() -> None:
         "one\ntwo bold\nnext",
     ]
     assert first[2].link == "https://x.example/1?a=1&b=2"
-    assert ([value.text for value in hidden.values()], sorted(below)) == (["A", "B", "C"], [2, 3])
+    assert ([value.text for value in hidden_row.values()], sorted(below)) == (
+        ["A", "B", "C"],
+        [2, 3],
+    )
     assert [row.hidden for row in find_tables(raw, DEFAULT_OPTIONS)[0][1].rows()] == [
         False,
         False,
@@ -310,7 +313,7 @@ def test_nothing_but_parse_error_on_damaged_old_workbooks(
 
     @settings(deadline=None, max_examples=150)
     @given(CHANGES)
-    def damaged(changes: list[tuple[int, int, bytes]]) -> None:
+    def take_damaged_file(changes: list[tuple[int, int, bytes]]) -> None:
         take_all(change_parts(raw, changes))
 
-    damaged()
+    take_damaged_file()

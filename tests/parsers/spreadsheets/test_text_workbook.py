@@ -100,14 +100,14 @@ def test_no_row_lies_in_a_temporary_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_rows_are_taken_one_by_one_and_their_error_comes_through() -> None:
-    taken = []
+    numbers = []
 
     def rows() -> Iterator[list[str]]:
         for number in range(10):
-            taken.append(number)
+            numbers.append(number)
             yield [str(number)]
         raise LookupError("the database has gone")
 
     with pytest.raises(LookupError, match="the database has gone"):
         write_workbook(io.BytesIO(), [("Tickets", rows())])
-    assert taken == [*range(10)]
+    assert numbers == [*range(10)]

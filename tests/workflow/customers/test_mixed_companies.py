@@ -288,14 +288,14 @@ def test_who_belongs_still_joins_by_each_sign(practices: AppContext) -> None:
             {"in_reply_to": get_notice_id(practices, number)},
         ):
             assert open_ticket(practices, make_mail(sender=sender, **fields)) == number
-    threaded = open_ticket(practices, make_our_row(thread_id="T1"))
+    threaded_ticket = open_ticket(practices, make_our_row(thread_id="T1"))
     assert (
         open_ticket(practices, make_our_row(thread_id="T1", sender=Address("A Colleague")))
-        == threaded
+        == threaded_ticket
     )
     assert (
         file_in_bulk(practices, make_our_row(thread_id="T1", sender=Address("Another One")))
-        == threaded
+        == threaded_ticket
     )
     nobodys = {"company": "", "sender": Address("Ida"), "thread_id": "T2"}
     unknown = open_ticket(practices, make_our_row(**nobodys))
@@ -330,7 +330,7 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
         for message in session.scalars(select(Message)):
             message.message_id, message.external_id = "7", f"7#{message.id}"
         number = delivery.id
-    changed = [
+    changed_rows = [
         replace(r, external_id="7", unreliable_id="", text=f"{r.text}, read better")
         for r in reversed(rows)
     ]
@@ -340,7 +340,7 @@ def test_a_second_reading_puts_no_words_onto_the_ticket_of_another_practice(
             practices.desk,
             session,
             again,
-            compare(practices.desk, session, again, changed, lambda _: None),
+            compare(practices.desk, session, again, changed_rows, lambda _: None),
             by="O",
             now=START,
         )

@@ -22,33 +22,33 @@ PATIENCE = 10  # seconds until a barrier counts as broken
 
 def set_company_while(context: AppContext, number: int, change: Callable[[Ticket], None]) -> int:
     """Give Jo a company while another transaction changes Jo's ticket; return how many got it."""
-    changed: list[int] = []
-    looked, written = Barrier(2), Barrier(2)
+    counts: list[int] = []
+    look_barrier, write_barrier = Barrier(2), Barrier(2)
 
     def set_company() -> None:
         with context.store.transaction() as session:
-            seen = session.get_one(Ticket, number)  # without a lock, and kept in the session
+            ticket = session.get_one(Ticket, number)  # without a lock, and kept in the session
             jo = session.scalars(select(Contact).where(Contact.email == JO.email)).one()
             company = records.save_company(
                 session, None, CompanyData(name="Acme"), by="Olga", now=context.clock()
             )
-            looked.wait(PATIENCE)
-            written.wait(PATIENCE)
-            changed.append(
+            look_barrier.wait(PATIENCE)
+            write_barrier.wait(PATIENCE)
+            counts.append(
                 records.set_contact_company(session, jo, company, by="Olga", now=context.clock())
             )
-            assert seen in session
+            assert ticket in session
 
     def change_ticket() -> None:
         with context.store.transaction() as session:
             ticket = get_ticket(session, number)
-            looked.wait(PATIENCE)
+            look_barrier.wait(PATIENCE)
             change(ticket)
             session.flush()
-            written.wait(PATIENCE)
+            write_barrier.wait(PATIENCE)
 
     assert run_in_threads(set_company, change_ticket) == []
-    return changed[0]
+    return counts[0]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 
-from tests.support.context import START, Woken, create_staff, open_ticket
+from tests.support.context import START, RecordingNotifier, create_staff, open_ticket
 from workflow.context import AppContext
 from workflow.database.engine import Store, make_alembic_config, migrate, notify_workers
 from workflow.models.core import Heartbeat, Staff, Ticket
@@ -77,7 +77,7 @@ def test_times_come_back_as_aware_utc_whatever_zone_they_went_in_with(
 
 
 def test_a_transaction_is_whole_or_not_at_all_and_wakes_only_after_its_commit(
-    any_context: AppContext, woken: Woken
+    any_context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     # one transaction
     with pytest.raises(IntegrityError), any_context.store.transaction() as session:  # noqa: PT012
@@ -86,11 +86,11 @@ def test_a_transaction_is_whole_or_not_at_all_and_wakes_only_after_its_commit(
         create_staff(session, "Olga")
     with any_context.store.read_only() as session:
         assert session.scalars(select(Staff)).all() == []
-    assert woken == []
+    assert notified_queues == []
     with any_context.store.transaction() as session:
         notify_workers(session, "send")
         notify_workers(session, "send")
-    assert woken == ["send"]
+    assert notified_queues == ["send"]
 
 
 def test_an_error_of_the_database_hides_what_was_to_be_stored(any_context: AppContext) -> None:

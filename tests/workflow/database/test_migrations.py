@@ -65,7 +65,7 @@ def make_value(column: Column[Any], n: int) -> Any:
         return n
     if (word := _find_known_value(column.name, column.table.name)) is not None:
         return word
-    made: dict[type, Any] = {
+    values: dict[type, Any] = {
         JSON: {} if column.name in {"envelope", "detail"} else [],
         DateTime: datetime(2026, 3, 2, 15, n, tzinfo=UTC),
         LargeBinary: b"sealed",
@@ -73,7 +73,7 @@ def make_value(column: Column[Any], n: int) -> Any:
         Integer: n,
     }
     return next(
-        (v for kind, v in made.items() if isinstance(column.type, kind)), f"{column.name} {n}"
+        (v for kind, v in values.items() if isinstance(column.type, kind)), f"{column.name} {n}"
     )
 
 

@@ -18,7 +18,7 @@ from parsers.item import Address, Attachment, Format, InboundItem, ParseResult, 
 from tests.support.context import (
     START,
     HandClock,
-    Woken,
+    RecordingNotifier,
     complete,
     count_rows,
     create_company,
@@ -283,7 +283,7 @@ def _rank_row(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[st
 
 
 def test_a_plain_export_is_filed_without_one_by_one(
-    any_context: AppContext, monkeypatch: pytest.MonkeyPatch, woken: Woken
+    any_context: AppContext, monkeypatch: pytest.MonkeyPatch, notified_queues: RecordingNotifier
 ) -> None:
     monkeypatch.setattr(bulk.file_item, "file_item", None)
     some = [
@@ -306,7 +306,7 @@ def test_a_plain_export_is_filed_without_one_by_one(
     assert list_outcomes(any_context) == [*["opened"] * 31, "appended", "duplicate"]
     assert count_rows(any_context, OutgoingMail) == 30
     assert count_rows(any_context, Message) == 32
-    assert woken == ["send"]
+    assert notified_queues == ["send"]
 
 
 def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
@@ -318,13 +318,13 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
     """
     context, same = postgres_context, make_message(company="New", sender=Address("", "a@x.example"))
 
-    class Overtaken(bulk._Plan):
+    class OvertakenPlan(bulk._Plan):
         def write(self) -> None:
             monkeypatch.undo()
             deliver(context, same)
             super().write()
 
-    monkeypatch.setattr(bulk, "_Plan", Overtaken)
+    monkeypatch.setattr(bulk, "_Plan", OvertakenPlan)
     with context.store.transaction() as session:
         delivery = add_delivery(context, session)
         file_items(

@@ -178,7 +178,7 @@ def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:
     number, other = open_ticket(context), open_ticket(context)
     good = get_token_address(context, number)
     digits = good.rpartition("-")[2].partition("@")[0]
-    forged = [
+    forged_addresses = [
         good.replace(digits, "0" * 32),
         good.replace(digits, digits[::-1]),
         good.replace(
@@ -189,7 +189,7 @@ def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:
             "+bounce-", "+t-"
         ),  # another purpose
     ]
-    for address in forged:
+    for address in forged_addresses:
         filing = deliver(context, make_mail(), {"rcpt_to": [address]})
         assert filing.outcome is Outcome.OPENED, address
     ours = send_notice(context, number).message_id
@@ -470,17 +470,17 @@ def test_a_bounce_flags_the_contact_makes_a_task_and_opens_no_ticket(
     context: AppContext, way: str
 ) -> None:
     number = open_ticket(context)
-    sent = send_notice(context, number)
-    filing = bounce(context, sent, way)
+    sent_mail = send_notice(context, number)
+    filing = bounce(context, sent_mail, way)
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert count_rows(context, Ticket) == 1
     assert get_contact(context, ANN.email).unreachable
     with context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
-        assert session.get_one(OutgoingMail, sent.id).state is OutboxState.BOUNCED
+        assert session.get_one(OutgoingMail, sent_mail.id).state is OutboxState.BOUNCED
         assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
         assert ticket.stage.value == "4-In Progress"  # a bounce never moves a ticket back
-    again = bounce(context, sent, way)
+    again = bounce(context, sent_mail, way)
     assert again.outcome in {Outcome.IGNORED, Outcome.DUPLICATE}
     assert (
         len(list_audit_entries(context, number, "bounced"))
@@ -533,11 +533,12 @@ def _change_digit(digit: re.Match[str]) -> str:
 
 def test_a_forged_bounce_flags_nobody(context: AppContext) -> None:
     sent = send_notice(context, open_ticket(context))
-    forged = sent.message_id.replace("-1-", "-2-") + re.sub(
+    forged_id = sent.message_id.replace("-1-", "-2-") + re.sub(
         r"[0-9a-f](?=@)", _change_digit, sent.message_id
     )
     assert (
-        deliver(context, make_mail(forged, is_bounce=True, signs=REPORT)).outcome is Outcome.IGNORED
+        deliver(context, make_mail(forged_id, is_bounce=True, signs=REPORT)).outcome
+        is Outcome.IGNORED
     )
     assert not get_contact(context, ANN.email).unreachable
 
@@ -599,12 +600,12 @@ def test_attachments_are_sealed_and_open_again(context: AppContext) -> None:
     files = tuple(Attachment(n, "text/plain", c) for n, c in (("s.txt", small), ("l.txt", large)))
     number = open_ticket(context, make_mail(attachments=files))
     with context.store.read_only() as session:
-        stored = session.get_one(Ticket, number).messages[0].attachments
-        assert [a.name for a in stored] == ["s.txt", "l.txt"]
-        assert [context.blob_store.read(a.content, a.blob) for a in stored] == [small, large]
-        assert stored[0].content is not None
-        assert small not in stored[0].content
-        assert stored[1].content is None
+        attachments = session.get_one(Ticket, number).messages[0].attachments
+        assert [a.name for a in attachments] == ["s.txt", "l.txt"]
+        assert [context.blob_store.read(a.content, a.blob) for a in attachments] == [small, large]
+        assert attachments[0].content is not None
+        assert small not in attachments[0].content
+        assert attachments[1].content is None
     assert count_rows(context, StoredAttachment) == 2
 
 

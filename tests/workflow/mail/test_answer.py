@@ -16,7 +16,7 @@ from tests.support.context import (
     ANN,
     HandClock,
     Posts,
-    Woken,
+    RecordingNotifier,
     count_rows,
     create_staff,
     list_audit_entries,
@@ -57,7 +57,7 @@ TEXT = (
 
 
 @pytest.fixture
-def relayed(any_context: AppContext, relay: Relay) -> Iterator[AppContext]:
+def relay_context(any_context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A context that sends through the relay."""
     with send_through(any_context, relay.url) as opened:
         with opened.store.transaction() as session:
@@ -66,14 +66,15 @@ def relayed(any_context: AppContext, relay: Relay) -> Iterator[AppContext]:
 
 
 @pytest.fixture
-def number(relayed: AppContext, relay: Relay) -> int:
+def number(relay_context: AppContext, relay: Relay) -> int:
     """A ticket of Ann's whose notice is sent."""
-    found = open_ticket(
-        relayed, make_mail(name="first@practice.example", subject="Denied claim of Zebulon Quack")
+    ticket = open_ticket(
+        relay_context,
+        make_mail(name="first@practice.example", subject="Denied claim of Zebulon Quack"),
     )
-    sender.send_waiting(relayed)
+    sender.send_waiting(relay_context)
     relay.taken.clear()
-    return found
+    return ticket
 
 
 def fill_form(**more: Any) -> DraftForm:
@@ -103,16 +104,16 @@ def write_answer(
     """Write a mail, attach files and queue it; return its number."""
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        written = drafts.save_draft(
+        draft = drafts.save_draft(
             session, ticket, key, fill_form(**more), by=get_olga(session), now=context.clock()
         )
         for file in files:
-            drafts.attach_file(session, context.blob_store, written, *file)
+            drafts.attach_file(session, context.blob_store, draft, *file)
         if send:
             mail_answer.enqueue(
-                session, context.desk, ticket, written, by="Olga", now=context.clock()
+                session, context.desk, ticket, draft, by="Olga", now=context.clock()
             )
-        return written.id
+        return draft.id
 
 
 def queue(context: AppContext, number: int, written: int) -> None:
@@ -151,7 +152,7 @@ def send_all(context: AppContext, clock: HandClock, seconds: float = 10) -> None
         pass
 
 
-def get_received(relay: Relay, nth: int = 0) -> Any:
+def get_received_mail(relay: Relay, nth: int = 0) -> Any:
     return read(bytes(relay.taken[nth].content or b""))
 
 
@@ -160,15 +161,15 @@ def get_text(message: Any) -> str:
 
 
 def test_what_arrives_is_what_was_written(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write_answer(relayed, number)
-    send_all(relayed, clock)
-    (taken,), message = relay.taken, get_received(relay)
-    settings, signer = relayed.settings, relayed.signer
-    (row,) = list_mails(relayed)
-    assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == compose.make_return_path(row.id, settings, signer)
+    write_answer(relay_context, number)
+    send_all(relay_context, clock)
+    (taken_mail,), message = relay.taken, get_received_mail(relay)
+    settings, signer = relay_context.settings, relay_context.signer
+    (row,) = list_mails(relay_context)
+    assert taken_mail.rcpt_tos == [ANN.email]
+    assert taken_mail.mail_from == compose.make_return_path(row.id, settings, signer)
     assert (message["From"], message["To"]) == ("Billing Support <support@localhost>", ANN.email)
     assert message["Subject"] == "Your claim"
     assert message["Reply-To"] == compose.make_reply_address(number, settings, signer)
@@ -178,13 +179,13 @@ def test_what_arrives_is_what_was_written(
     assert "Auto-Submitted" not in message
     assert "Cc" not in message
     assert get_text(message) == TEXT
-    assert max(map(len, bytes(taken.content or b"").split(b"\r\n"))) <= 900
-    body = bytes(taken.content or b"").partition(b"\r\n\r\n")[2]
+    assert max(map(len, bytes(taken_mail.content or b"").split(b"\r\n"))) <= 900
+    body = bytes(taken_mail.content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, body.split(b"\r\n"))) <= 78
 
 
 def test_files_arrive_intact_and_stay_on_the_timeline(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     large = bytes(range(256)) * 4000
     files = (
@@ -192,9 +193,9 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         ("note.txt", "text/plain", b"a\nb\xff\r\n"),
         ("old.eml", "message/rfc822", b"From: a\n\nb"),
     )
-    write_answer(relayed, number, *files)
-    send_all(relayed, clock)
-    parts = list(get_received(relay).iter_attachments())
+    write_answer(relay_context, number, *files)
+    send_all(relay_context, clock)
+    parts = list(get_received_mail(relay).iter_attachments())
     assert [(p.get_filename(), p.get_payload(decode=True)) for p in parts] == [
         (n, c) for n, _, c in files
     ]
@@ -203,14 +204,14 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
         "text/plain",
         "application/octet-stream",
     ]
-    assert get_text(get_received(relay)) == TEXT
+    assert get_text(get_received_mail(relay)) == TEXT
     raw = bytes(relay.taken[0].content or b"").partition(b"\r\n\r\n")[2]
     assert max(map(len, raw.split(b"\r\n"))) <= 120
     assert (
         message_from_bytes(bytes(relay.taken[0].content or b""), policy=policy.default).defects
         == []
     )
-    with relayed.store.read_only() as session:
+    with relay_context.store.read_only() as session:
         message = session.get_one(Ticket, number).messages[-1]
         assert (message.direction, message.subject, message.text, message.from_name) == (
             "out",
@@ -219,186 +220,190 @@ def test_files_arrive_intact_and_stay_on_the_timeline(
             "Olga",
         )
         attached = [
-            (a.name, relayed.blob_store.read(a.content, a.blob)) for a in message.attachments
+            (a.name, relay_context.blob_store.read(a.content, a.blob)) for a in message.attachments
         ]
     assert attached == [(n, c) for n, _, c in files]
 
 
 def test_each_gets_it_once_and_all_see_who_gets_it(
-    relayed: AppContext, relay: Relay, clock: HandClock
+    relay_context: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = open_ticket(relayed, make_phone_call(Address("Bob", BOB)))
-    sender.send_waiting(relayed)
+    number = open_ticket(relay_context, make_phone_call(Address("Bob", BOB)))
+    sender.send_waiting(relay_context)
     relay.taken.clear()
-    write_answer(relayed, number, to=[ANN.email, BOB], cc=[CC, BOB])
-    send_all(relayed, clock)
+    write_answer(relay_context, number, to=[ANN.email, BOB], cc=[CC, BOB])
+    send_all(relay_context, clock)
     assert [t.rcpt_tos for t in relay.taken] == [[ANN.email], [BOB], [CC]]
-    assert len({get_received(relay, n)["Message-ID"] for n in range(3)}) == 1
-    assert {get_received(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
-    assert {get_received(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
+    assert len({get_received_mail(relay, n)["Message-ID"] for n in range(3)}) == 1
+    assert {get_received_mail(relay, n)["To"] for n in range(3)} == {f"{ANN.email}, {BOB}"}
+    assert {get_received_mail(relay, n)["Cc"] for n in range(3)} == {f"{CC}, {BOB}"}
     assert len({t.mail_from for t in relay.taken}) == 3
     assert (
-        count_rows(relayed, Message, Message.ticket_id == number, Message.subject == "Your claim")
+        count_rows(
+            relay_context, Message, Message.ticket_id == number, Message.subject == "Your claim"
+        )
         == 1
     )
-    send_all(relayed, clock, 600)
+    send_all(relay_context, clock, 600)
     assert len(relay.taken) == 3
 
 
 def test_one_who_cannot_be_reached_holds_up_nobody_else(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     relay.at, relay.answers = "RCPT", ["550 5.1.1 unknown"]
-    write_answer(relayed, number, cc=[CC], ticks=[Milestone.FOLLOW_UP_SENT.name])
-    send_all(relayed, clock)
-    assert [m.state for m in list_mails(relayed)] == [OutboxState.REFUSED, OutboxState.SENT]
-    with relayed.store.read_only() as session:
+    write_answer(relay_context, number, cc=[CC], ticks=[Milestone.FOLLOW_UP_SENT.name])
+    send_all(relay_context, clock)
+    assert [m.state for m in list_mails(relay_context)] == [OutboxState.REFUSED, OutboxState.SENT]
+    with relay_context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert ticket.stage is Stage.IN_PROGRESS  # a copy is no follow up
         assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
 
 
 def test_a_crash_between_relay_and_commit_sends_the_same_message_again(
-    relayed: AppContext,
+    relay_context: AppContext,
     relay: Relay,
     number: int,
     clock: HandClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    written = write_answer(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    mail_id = write_answer(relay_context, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
     clock.turn(seconds=10)
     with monkeypatch.context() as patch:
         patch.setattr(sender, "record_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            sender.send_waiting(relayed)
-    for journal in (relayed.settings.home / "outbox-journal").iterdir():
+            sender.send_waiting(relay_context)
+    for journal in (relay_context.settings.home / "outbox-journal").iterdir():
         journal.unlink()  # as when the machine loses its power
     with pytest.raises(ActionNotAllowed, match="too late"):
-        undo_send(relayed, written)
-    send_all(relayed, clock, 150)
+        undo_send(relay_context, mail_id)
+    send_all(relay_context, clock, 150)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == sorted([ANN.email, CC] * 2)
-    assert len({get_received(relay, n)["Message-ID"] for n in range(4)}) == 1
-    assert count_rows(relayed, StoredAttachment) == 1
+    assert len({get_received_mail(relay, n)["Message-ID"] for n in range(4)}) == 1
+    assert count_rows(relay_context, StoredAttachment) == 1
 
 
 def test_within_ten_seconds_it_can_be_undone(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    written = write_answer(relayed, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
-    send_all(relayed, clock, 9)
+    mail_id = write_answer(relay_context, number, ("a.pdf", "application/pdf", b"%PDF-"), cc=[CC])
+    send_all(relay_context, clock, 9)
     assert relay.taken == []
-    draft = undo_send(relayed, written)
-    send_all(relayed, clock, 60)
+    draft = undo_send(relay_context, mail_id)
+    send_all(relay_context, clock, 60)
     assert relay.taken == []
-    assert {(m.state, m.reason) for m in list_mails(relayed)} == {
+    assert {(m.state, m.reason) for m in list_mails(relay_context)} == {
         (OutboxState.WITHHELD, "undone by Olga")
     }
-    with relayed.store.read_only() as session:
-        found = drafts.find_latest_draft(session, number, get_olga(session))
-        assert found is not None
-        assert found.id == draft.id
-        assert (found.subject, found.text, found.to, found.cc) == (
+    with relay_context.store.read_only() as session:
+        latest_draft = drafts.find_latest_draft(session, number, get_olga(session))
+        assert latest_draft is not None
+        assert latest_draft.id == draft.id
+        assert (latest_draft.subject, latest_draft.text, latest_draft.to, latest_draft.cc) == (
             "Your claim",
             TEXT,
             [ANN.email],
             [CC],
         )
-        assert [f.name for f in found.files] == ["a.pdf"]
+        assert [f.name for f in latest_draft.files] == ["a.pdf"]
     with pytest.raises(ActionNotAllowed, match="already"):
-        undo_send(relayed, written)
-    assert list_audit_entries(relayed, number, "answer taken back")[0].detail == {
-        "written": written,
+        undo_send(relay_context, mail_id)
+    assert list_audit_entries(relay_context, number, "answer taken back")[0].detail == {
+        "written": mail_id,
         "mails": 2,
     }
 
 
 def test_undone_it_can_be_sent_again(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    draft = undo_send(relayed, write_answer(relayed, number))
-    write_answer(relayed, number, key=draft.key, text="better words\n")
-    send_all(relayed, clock)
-    assert [get_text(get_received(relay))] == ["better words\n"]
+    draft = undo_send(relay_context, write_answer(relay_context, number))
+    write_answer(relay_context, number, key=draft.key, text="better words\n")
+    send_all(relay_context, clock)
+    assert [get_text(get_received_mail(relay))] == ["better words\n"]
     assert len(relay.taken) == 1
 
 
 def test_too_late_is_said_and_changes_nothing(
-    relayed: AppContext, number: int, clock: HandClock
+    relay_context: AppContext, number: int, clock: HandClock
 ) -> None:
-    written = write_answer(relayed, number)
-    send_all(relayed, clock)
+    written = write_answer(relay_context, number)
+    send_all(relay_context, clock)
     with pytest.raises(ActionNotAllowed, match="too late: the mail is on its way"):
-        undo_send(relayed, written)
-    assert [m.state for m in list_mails(relayed)] == [OutboxState.SENT]
-    assert count_rows(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 0
+        undo_send(relay_context, written)
+    assert [m.state for m in list_mails(relay_context)] == [OutboxState.SENT]
+    assert count_rows(relay_context, WrittenMail, WrittenMail.queued_at.is_(None)) == 0
 
 
 def test_patient_data_is_sent_only_after_its_writer_has_confirmed_this_very_mail(
-    relayed: AppContext, number: int
+    relay_context: AppContext, number: int
 ) -> None:
-    written = write_answer(relayed, number, send=False, text="DOB 04/12/1961")
+    mail_id = write_answer(relay_context, number, send=False, text="DOB 04/12/1961")
     with pytest.raises(SeemsPatientData) as refusal:
-        send_command(relayed, number, SendMail(written))
+        send_command(relay_context, number, SendMail(mail_id))
     assert str(refusal.value).startswith("the text seems to hold a date of birth: leave it out")
     assert "1961" not in f"{refusal.value} {refusal.value!r} {refusal.value.warnings}"
-    with relayed.store.read_only() as session:
-        earlier = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
-    write_answer(relayed, number, send=False, text="DOB 04/12/1962")
+    with relay_context.store.read_only() as session:
+        earlier = mail_answer.compute_content_digest(session.get_one(WrittenMail, mail_id))
+    write_answer(relay_context, number, send=False, text="DOB 04/12/1962")
     with pytest.raises(SeemsPatientData):
-        send_command(relayed, number, SendMail(written, confirmed_content=earlier))
-    assert list_mails(relayed) == []
-    with relayed.store.read_only() as session:
-        now = mail_answer.compute_content_digest(session.get_one(WrittenMail, written))
-    send_command(relayed, number, SendMail(written, confirmed_content=now))
-    assert len(list_mails(relayed)) == 1
-    assert list_audit_entries(relayed, number, "answer promised")[0].detail["warned"] == ["BIRTH"]
+        send_command(relay_context, number, SendMail(mail_id, confirmed_content=earlier))
+    assert list_mails(relay_context) == []
+    with relay_context.store.read_only() as session:
+        now = mail_answer.compute_content_digest(session.get_one(WrittenMail, mail_id))
+    send_command(relay_context, number, SendMail(mail_id, confirmed_content=now))
+    assert len(list_mails(relay_context)) == 1
+    assert list_audit_entries(relay_context, number, "answer promised")[0].detail["warned"] == [
+        "BIRTH"
+    ]
 
 
 def test_two_companies_get_it_only_after_its_writer_has_confirmed_these_addresses(
-    relayed: AppContext, number: int
+    relay_context: AppContext, number: int
 ) -> None:
-    with relayed.store.transaction() as session:
+    with relay_context.store.transaction() as session:
         for name, domain in (("Practice", "practice.example"), ("Elsewhere", "elsewhere.example")):
             company = CompanyData(name=name, domains=[domain])
-            records.save_company(session, None, company, by="Olga", now=relayed.clock())
-    written = write_answer(relayed, number, send=False, cc=[CC])
+            records.save_company(session, None, company, by="Olga", now=relay_context.clock())
+    mail_id = write_answer(relay_context, number, send=False, cc=[CC])
     for digest in ("", "0" * 32):
         with pytest.raises(AcrossCompanies, match="Elsewhere"):
-            send_command(relayed, number, SendMail(written, confirmed_recipients=digest))
-    assert list_mails(relayed) == []
-    with relayed.store.read_only() as session:
-        digest = mail_answer.compute_recipients_digest(session.get_one(WrittenMail, written))
-    send_command(relayed, number, SendMail(written, confirmed_recipients=digest))
-    assert len(list_mails(relayed)) == 2
+            send_command(relay_context, number, SendMail(mail_id, confirmed_recipients=digest))
+    assert list_mails(relay_context) == []
+    with relay_context.store.read_only() as session:
+        digest = mail_answer.compute_recipients_digest(session.get_one(WrittenMail, mail_id))
+    send_command(relay_context, number, SendMail(mail_id, confirmed_recipients=digest))
+    assert len(list_mails(relay_context)) == 2
 
 
-def test_nobody_else_takes_it_back(relayed: AppContext, number: int) -> None:
-    written = write_answer(relayed, number)
+def test_nobody_else_takes_it_back(relay_context: AppContext, number: int) -> None:
+    written = write_answer(relay_context, number)
     with pytest.raises(ActionNotAllowed, match="only who sent it"):
-        undo_send(relayed, written, by="Rita")
+        undo_send(relay_context, written, by="Rita")
 
 
 def test_pressed_twice_it_is_sent_once(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write_answer(relayed, number)
+    write_answer(relay_context, number)
     with pytest.raises(ActionNotAllowed, match="sent already"):
-        write_answer(relayed, number)
-    send_all(relayed, clock)
+        write_answer(relay_context, number)
+    send_all(relay_context, clock)
     assert len(relay.taken) == 1
 
 
 @pytest.mark.parametrize("box", [Milestone.FOLLOW_UP_SENT, Milestone.RECAP_SENT])
 def test_it_ticks_its_box_once_it_is_sent(
-    relayed: AppContext, number: int, clock: HandClock, box: Milestone
+    relay_context: AppContext, number: int, clock: HandClock, box: Milestone
 ) -> None:
-    write_answer(relayed, number, ticks=[box.name, "RESOLVED", "NONSENSE"])
-    assert list_mails(relayed)[0].template is (
+    write_answer(relay_context, number, ticks=[box.name, "RESOLVED", "NONSENSE"])
+    assert list_mails(relay_context)[0].template is (
         Template.RECAP if box is Milestone.RECAP_SENT else Template.ANSWER
     )
-    assert box not in get_boxes(relayed, number)
-    send_all(relayed, clock)
-    assert get_boxes(relayed, number) == {Milestone.CUSTOMER_NOTIFIED: "rule", box: "Olga"}
+    assert box not in get_boxes(relay_context, number)
+    send_all(relay_context, clock)
+    assert get_boxes(relay_context, number) == {Milestone.CUSTOMER_NOTIFIED: "rule", box: "Olga"}
 
 
 def get_boxes(context: AppContext, number: int) -> dict[Milestone, str]:
@@ -407,13 +412,13 @@ def get_boxes(context: AppContext, number: int) -> dict[Milestone, str]:
 
 
 def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
-    relayed: AppContext, number: int, clock: HandClock
+    relay_context: AppContext, number: int, clock: HandClock
 ) -> None:
     for n in range(12):
-        write_answer(relayed, number, key=f"{KEY}{n}")
-    send_all(relayed, clock)
-    other = open_ticket(relayed, make_mail())
-    with relayed.store.read_only() as session:
+        write_answer(relay_context, number, key=f"{KEY}{n}")
+    send_all(relay_context, clock)
+    other = open_ticket(relay_context, make_mail())
+    with relay_context.store.read_only() as session:
         assert [m.template for m in session.get_one(Ticket, other).outbox] == [Template.NOTICE]
 
 
@@ -432,87 +437,97 @@ def test_a_mail_by_hand_spends_nothing_of_the_budget_for_automatic_ones(
     ],
 )
 def test_what_cannot_be_sent_is_said_and_kept(
-    relayed: AppContext, number: int, fields: dict[str, Any], fault: str
+    relay_context: AppContext, number: int, fields: dict[str, Any], fault: str
 ) -> None:
-    written = write_answer(relayed, number, send=False, **fields)
+    written = write_answer(relay_context, number, send=False, **fields)
     with pytest.raises(ActionNotAllowed, match=fault):
-        queue(relayed, number, written)
-    assert list_mails(relayed) == []
-    assert count_rows(relayed, WrittenMail, WrittenMail.queued_at.is_(None)) == 1
+        queue(relay_context, number, written)
+    assert list_mails(relay_context) == []
+    assert count_rows(relay_context, WrittenMail, WrittenMail.queued_at.is_(None)) == 1
 
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN, Status.MERGED])
 def test_a_ticket_that_has_ended_is_not_answered(
-    relayed: AppContext, number: int, status: Status
+    relay_context: AppContext, number: int, status: Status
 ) -> None:
-    with relayed.store.transaction() as session:
+    with relay_context.store.transaction() as session:
         session.get_one(Ticket, number).status = status
     with pytest.raises(ActionNotAllowed, match=r"reopen it first|go on there"):
-        write_answer(relayed, number)
+        write_answer(relay_context, number)
 
 
 def test_a_subject_stays_one_line(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
     write_answer(
-        relayed, number, subject="Your claim\r\nBcc: evil@x.example\x00\u2028 – größe " + "x" * 400
+        relay_context,
+        number,
+        subject="Your claim\r\nBcc: evil@x.example\x00\u2028 – größe " + "x" * 400,
     )
-    send_all(relayed, clock)
-    message = get_received(relay)
+    send_all(relay_context, clock)
+    message = get_received_mail(relay)
     assert message["Subject"].startswith("Your claim Bcc: evil@x.example – größe")
     assert "Bcc" not in message
     assert relay.taken[0].rcpt_tos == [ANN.email]
 
 
-def test_files_have_a_bound_and_the_same_one_is_kept_once(relayed: AppContext, number: int) -> None:
-    write_answer(relayed, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False)
-    assert count_rows(relayed, WrittenFile) == 1
+def test_files_have_a_bound_and_the_same_one_is_kept_once(
+    relay_context: AppContext, number: int
+) -> None:
+    write_answer(
+        relay_context, number, ("a.bin", "x", b"1" * 9), ("a.bin", "x", b"1" * 9), send=False
+    )
+    assert count_rows(relay_context, WrittenFile) == 1
     for name, content, fault in (
         ("b.bin", b"2" * drafts.MAX_BYTES, "20 MB"),
         ("c.bin", b"", "c.bin is empty"),
     ):
         with pytest.raises(ActionNotAllowed, match=fault):
-            write_answer(relayed, number, (name, "x", content), send=False)
-    with relayed.store.transaction() as session:
+            write_answer(relay_context, number, (name, "x", content), send=False)
+    with relay_context.store.transaction() as session:
         file = session.query(WrittenFile).one()
         assert file.sha256 == hashlib.sha256(b"1" * 9).hexdigest()
         drafts.remove_file(session, session.get_one(WrittenMail, file.written_id), file.id)
-    assert count_rows(relayed, WrittenFile) == 0
+    assert count_rows(relay_context, WrittenFile) == 0
 
 
-def test_a_draft_is_ones_own_and_stays_with_its_ticket(relayed: AppContext, number: int) -> None:
-    write_answer(relayed, number, send=False)
-    other = open_ticket(relayed, make_mail())
+def test_a_draft_is_ones_own_and_stays_with_its_ticket(
+    relay_context: AppContext, number: int
+) -> None:
+    write_answer(relay_context, number, send=False)
+    other = open_ticket(relay_context, make_mail())
     with pytest.raises(ActionNotAllowed, match="of another ticket"):
-        write_answer(relayed, other, send=False)
+        write_answer(relay_context, other, send=False)
     with pytest.raises(ActionNotAllowed, match="incomplete"):
-        write_answer(relayed, number, key="short", send=False)
+        write_answer(relay_context, number, key="short", send=False)
 
 
 def test_what_is_typed_after_sending_changes_nothing_that_is_sent(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write_answer(relayed, number)
-    write_answer(relayed, number, text="later words", send=False)
-    send_all(relayed, clock)
-    assert get_text(get_received(relay)) == TEXT
+    write_answer(relay_context, number)
+    write_answer(relay_context, number, text="later words", send=False)
+    send_all(relay_context, clock)
+    assert get_text(get_received_mail(relay)) == TEXT
 
 
 def test_an_answer_to_it_comes_back_to_the_ticket(
-    relayed: AppContext, relay: Relay, number: int, clock: HandClock
+    relay_context: AppContext, relay: Relay, number: int, clock: HandClock
 ) -> None:
-    write_answer(relayed, number, cc=[CC])
-    send_all(relayed, clock)
-    answer = make_mail("thanks", in_reply_to=get_received(relay, 1)["Message-ID"])
-    assert open_ticket(relayed, answer) == number
+    write_answer(relay_context, number, cc=[CC])
+    send_all(relay_context, clock)
+    answer = make_mail("thanks", in_reply_to=get_received_mail(relay, 1)["Message-ID"])
+    assert open_ticket(relay_context, answer) == number
 
 
 def test_neither_log_nor_queue_nor_audit_has_its_words(
-    relayed: AppContext, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
+    relay_context: AppContext, number: int, clock: HandClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    woken = Woken()
-    settings = relayed.settings.model_copy(update={"relay_url": SecretStr("smtp://127.0.0.1:9")})
-    context = open_context(settings, notifier=woken, clock=clock)
+    notified_queues = RecordingNotifier()
+    settings = relay_context.settings.model_copy(
+        update={"relay_url": SecretStr("smtp://127.0.0.1:9")}
+    )
+    context = open_context(settings, notifier=notified_queues, clock=clock)
     write_answer(
         context,
         number,
@@ -523,32 +538,33 @@ def test_neither_log_nor_queue_nor_audit_has_its_words(
     send_all(context, clock)
     context.close()
     logged_details = " ".join(
-        f"{a.cause} {a.detail}" for a in list_audit_entries(relayed, number, "answer promised")
+        f"{a.cause} {a.detail}"
+        for a in list_audit_entries(relay_context, number, "answer promised")
     )
     logged = capfd.readouterr()
-    assert "Quack" not in logged_details + " ".join(woken) + logged.out + logged.err
+    assert "Quack" not in logged_details + " ".join(notified_queues) + logged.out + logged.err
 
 
 def test_a_box_ticked_meanwhile_is_no_trouble(
-    relayed: AppContext, number: int, clock: HandClock
+    relay_context: AppContext, number: int, clock: HandClock
 ) -> None:
-    write_answer(relayed, number, ticks=[Milestone.FOLLOW_UP_SENT.name])
-    reach(relayed, number, Milestone.FOLLOW_UP_SENT, by="Rita")
-    send_all(relayed, clock)
-    assert get_boxes(relayed, number)[Milestone.FOLLOW_UP_SENT] == "Rita"
-    assert list_mails(relayed)[0].state is OutboxState.SENT
+    write_answer(relay_context, number, ticks=[Milestone.FOLLOW_UP_SENT.name])
+    reach(relay_context, number, Milestone.FOLLOW_UP_SENT, by="Rita")
+    send_all(relay_context, clock)
+    assert get_boxes(relay_context, number)[Milestone.FOLLOW_UP_SENT] == "Rita"
+    assert list_mails(relay_context)[0].state is OutboxState.SENT
 
 
 def test_a_claimed_mail_is_too_late_even_before_the_relay_hears_of_it(
-    relayed: AppContext, number: int, clock: HandClock
+    relay_context: AppContext, number: int, clock: HandClock
 ) -> None:
-    written = write_answer(relayed, number)
+    mail_id = write_answer(relay_context, number)
     clock.turn(seconds=10)
-    (claim,) = claim_batch(relayed)
+    (claim,) = claim_batch(relay_context)
     with pytest.raises(ActionNotAllowed, match="too late"):
-        undo_send(relayed, written)
+        undo_send(relay_context, mail_id)
     posts = Posts()
-    sender.send(relayed, posts, [Claim(*claim)])
+    sender.send(relay_context, posts, [Claim(*claim)])
     assert len(posts.taken) == 1
 
 

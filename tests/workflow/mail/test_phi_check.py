@@ -169,12 +169,12 @@ def test_the_tickets_own_patients_are_found_word_for_word(
 
 
 def test_a_subject_of_two_words_counts_in_the_subject_only() -> None:
-    known = KnownPatientData(subjects=frozenset({"Denied claim"}))
-    assert find_patient_data("a denied claim is filed again", known) == []
-    assert [f.kind for f in find_patient_data_in_subject("Re: Denied claim", known)] == [
+    known_data = KnownPatientData(subjects=frozenset({"Denied claim"}))
+    assert find_patient_data("a denied claim is filed again", known_data) == []
+    assert [f.kind for f in find_patient_data_in_subject("Re: Denied claim", known_data)] == [
         PatientDataKind.SUBJECT
     ]
-    assert find_patient_data_in_subject("Billing Support Ticket #7", known) == []
+    assert find_patient_data_in_subject("Billing Support Ticket #7", known_data) == []
 
 
 def test_the_marked_text_is_the_text() -> None:

@@ -21,7 +21,7 @@ from tests.support.context import (
     ANN,
     HandClock,
     Posts,
-    Woken,
+    RecordingNotifier,
     count_rows,
     get_contact,
     list_audit_entries,
@@ -49,7 +49,7 @@ WAITING, SENT, REFUSED = OutboxState.WAITING, OutboxState.SENT, OutboxState.REFU
 
 
 @pytest.fixture
-def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
+def relay_context(context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A context that sends through the relay."""
     with send_through(context, relay.url) as opened:
         yield opened
@@ -63,13 +63,13 @@ def bad() -> Iterator[BadRelay]:
 
 
 @pytest.fixture(autouse=True)
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may take longer than a worker's slice over two mails."""
     monkeypatch.setattr(sender, "SLICE_SECONDS", 60.0)
 
 
 @pytest.fixture
-def misled(context: AppContext, bad: BadRelay) -> Iterator[AppContext]:
+def misled_context(context: AppContext, bad: BadRelay) -> Iterator[AppContext]:
     """A context that sends through the misbehaving relay."""
     with send_through(context, bad.url) as opened:
         yield opened
@@ -102,66 +102,66 @@ def list_tasks(context: AppContext, ticket: int = 1) -> list[str]:
         return [t.text for t in session.get_one(Ticket, ticket).tasks]
 
 
-def test_many_mails_go_over_one_connection(relayed: AppContext, relay: Relay) -> None:
-    add_customers(relayed, 5)
-    assert sender.send_waiting(relayed) == 5
+def test_many_mails_go_over_one_connection(relay_context: AppContext, relay: Relay) -> None:
+    add_customers(relay_context, 5)
+    assert sender.send_waiting(relay_context) == 5
     assert (len(relay.taken), relay.connections) == (5, 1)
 
 
 def test_a_450_is_tried_again_with_growing_pauses(
-    relayed: AppContext, relay: Relay, clock: HandClock
+    relay_context: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = open_ticket(relayed)
+    number = open_ticket(relay_context)
     relay.answers = ["450 4.2.0 later"] * 4
-    waited = []
+    waits = []
     for _ in range(4):
-        assert sender.send_waiting(relayed) == 1
-        assert sender.send_waiting(relayed) == 0
-        waited.append((get_outgoing_mail(relayed).not_before - clock()).total_seconds())
-        clock.turn(seconds=waited[-1] - 1)
-        assert sender.send_waiting(relayed) == 0
+        assert sender.send_waiting(relay_context) == 1
+        assert sender.send_waiting(relay_context) == 0
+        waits.append((get_outgoing_mail(relay_context).not_before - clock()).total_seconds())
+        clock.turn(seconds=waits[-1] - 1)
+        assert sender.send_waiting(relay_context) == 0
         clock.turn(seconds=1)
-    assert waited == [30, 60, 120, 240]
-    assert get_outgoing_mail(relayed).reason == "not taken by the relay (450): tried again"
-    assert sender.send_waiting(relayed) == 1
-    sent = get_outgoing_mail(relayed)
+    assert waits == [30, 60, 120, 240]
+    assert get_outgoing_mail(relay_context).reason == "not taken by the relay (450): tried again"
+    assert sender.send_waiting(relay_context) == 1
+    sent = get_outgoing_mail(relay_context)
     assert (sent.state, sent.attempts, sent.reason) == (OutboxState.SENT, 5, "")
-    with relayed.store.read_only() as session:
+    with relay_context.store.read_only() as session:
         assert session.get_one(Ticket, number).tasks == []
-    assert not get_contact(relayed, ANN.email).unreachable
+    assert not get_contact(relay_context, ANN.email).unreachable
 
 
 @pytest.mark.parametrize("answer", ["421 4.3.2 closing", "450 4.2.0 busy", "hang up"])
 @pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA"])
 def test_whatever_passes_is_waited_out_and_the_next_mail_still_goes(
-    relayed: AppContext, relay: Relay, clock: HandClock, at: str, answer: str
+    relay_context: AppContext, relay: Relay, clock: HandClock, at: str, answer: str
 ) -> None:
     relay.at, relay.answers = at, [answer]
-    add_customers(relayed, 2)
-    sender.send_waiting(relayed)
-    assert [get_outgoing_mail(relayed, n).state for n in (1, 2)] == [
+    add_customers(relay_context, 2)
+    sender.send_waiting(relay_context)
+    assert [get_outgoing_mail(relay_context, n).state for n in (1, 2)] == [
         OutboxState.WAITING,
         OutboxState.SENT,
     ]
     clock.turn(seconds=30)
-    sender.send_waiting(relayed)
+    sender.send_waiting(relay_context)
     assert [t.rcpt_tos for t in relay.taken] == [["c1@practice.example"], ["c0@practice.example"]]
 
 
 @pytest.mark.parametrize("at", ["RCPT", "DATA"])
 def test_a_550_is_not_tried_again_but_told_to_a_person(
-    relayed: AppContext, relay: Relay, clock: HandClock, at: str
+    relay_context: AppContext, relay: Relay, clock: HandClock, at: str
 ) -> None:
     relay.at, relay.answers = at, ["550 5.1.1 no such mailbox"]
-    number = open_ticket(relayed)
-    sender.send_waiting(relayed)
+    number = open_ticket(relay_context)
+    sender.send_waiting(relay_context)
     clock.turn(days=3)
-    assert sender.send_waiting(relayed) == 0
-    refused = get_outgoing_mail(relayed)
+    assert sender.send_waiting(relay_context) == 0
+    refused = get_outgoing_mail(relay_context)
     assert (refused.state, refused.attempts) == (OutboxState.REFUSED, 1)
     assert refused.reason == "refused by the relay with 550"
-    assert get_contact(relayed, ANN.email).unreachable
-    with relayed.store.read_only() as session:
+    assert get_contact(relay_context, ANN.email).unreachable
+    with relay_context.store.read_only() as session:
         ticket = session.get_one(Ticket, number)
         assert [t.text for t in ticket.tasks] == ["tell the customer by other means"]
         assert ticket.stage is Stage.IN_PROGRESS  # recorded as not possible
@@ -169,16 +169,16 @@ def test_a_550_is_not_tried_again_but_told_to_a_person(
 
 
 def test_a_relay_that_refuses_us_as_the_sender_says_nothing_of_the_customer(
-    relayed: AppContext, relay: Relay, clock: HandClock
+    relay_context: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    open_ticket(relayed)
+    open_ticket(relay_context)
     relay.at, relay.answers = "MAIL", ["530 5.7.0 authentication required"]
-    sender.send_waiting(relayed)
-    assert get_outgoing_mail(relayed).state is OutboxState.WAITING
-    assert not get_contact(relayed, ANN.email).unreachable
+    sender.send_waiting(relay_context)
+    assert get_outgoing_mail(relay_context).state is OutboxState.WAITING
+    assert not get_contact(relay_context, ANN.email).unreachable
     clock.turn(minutes=1)
-    sender.send_waiting(relayed)
-    assert get_outgoing_mail(relayed).state is OutboxState.SENT
+    sender.send_waiting(relay_context)
+    assert get_outgoing_mail(relay_context).state is OutboxState.SENT
 
 
 def test_a_relay_that_is_away_for_two_days_is_given_up_without_blaming_the_customer(
@@ -207,15 +207,15 @@ def test_a_relay_nobody_listens_at_is_waited_out(context: AppContext) -> None:
 
 @pytest.mark.parametrize("email", ["jörg@practice.example", "x@bücher.example"])
 def test_an_address_the_relay_cannot_write_to_is_told_to_a_person_at_once(
-    relayed: AppContext, relay: Relay, email: str
+    relay_context: AppContext, relay: Relay, email: str
 ) -> None:
-    number = open_ticket(relayed, make_mail(sender=Address("", email)))
-    sender.send_waiting(relayed)
+    number = open_ticket(relay_context, make_mail(sender=Address("", email)))
+    sender.send_waiting(relay_context)
     if relay.taken:  # a domain has an ASCII form
         assert relay.taken[0].rcpt_tos == ["x@xn--bcher-kva.example"]
         return
-    assert get_outgoing_mail(relayed).state is OutboxState.REFUSED
-    with relayed.store.read_only() as session:
+    assert get_outgoing_mail(relay_context).state is OutboxState.REFUSED
+    with relay_context.store.read_only() as session:
         assert [t.kind for t in session.get_one(Ticket, number).tasks] == ["tell-customer:1"]
 
 
@@ -241,84 +241,84 @@ def crash_before_commit() -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [1, 12])
 def test_a_worker_that_dies_between_relay_and_commit_has_nothing_sent_again(
-    relayed: AppContext, relay: Relay, clock: HandClock, count: int
+    relay_context: AppContext, relay: Relay, clock: HandClock, count: int
 ) -> None:
-    add_customers(relayed, count)
+    add_customers(relay_context, count)
     with crash_before_commit():
-        sender.send_waiting(relayed)
-    sent = len(relay.taken)
-    assert 1 <= sent <= sender.GROUP_SIZE
-    assert list_states(relayed) == [WAITING] * count
-    sender.send_waiting(relayed)  # records what the other sent, whose leases run
-    assert list_states(relayed)[:sent] == [SENT] * sent
-    assert len(relay.taken) == sent
+        sender.send_waiting(relay_context)
+    sent_count = len(relay.taken)
+    assert 1 <= sent_count <= sender.GROUP_SIZE
+    assert list_states(relay_context) == [WAITING] * count
+    sender.send_waiting(relay_context)  # records what the other sent, whose leases run
+    assert list_states(relay_context)[:sent_count] == [SENT] * sent_count
+    assert len(relay.taken) == sent_count
     clock.turn(seconds=120)
-    sender.send_waiting(relayed)
-    assert list_states(relayed) == [SENT] * count
+    sender.send_waiting(relay_context)
+    assert list_states(relay_context) == [SENT] * count
     ids = [read(bytes(t.content or b""))["Message-ID"] for t in relay.taken]
     assert len(set(ids)) == len(ids) == count
-    assert list_journals(relayed) == []
-    with relayed.store.read_only() as session:
+    assert list_journals(relay_context) == []
+    with relay_context.store.read_only() as session:
         for ticket in session.scalars(select(Ticket)):
             assert [m.direction for m in ticket.messages] == ["in", "out"]
             assert ticket.stage is Stage.IN_PROGRESS
 
 
 def test_a_machine_that_loses_its_power_sends_it_again_under_the_same_message_id(
-    relayed: AppContext, relay: Relay, clock: HandClock
+    relay_context: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = open_ticket(relayed)
+    number = open_ticket(relay_context)
     with crash_before_commit():
-        sender.send_waiting(relayed)
-    for journal in list_journals(relayed):
+        sender.send_waiting(relay_context)
+    for journal in list_journals(relay_context):
         journal.unlink()
-    assert get_outgoing_mail(relayed).state is OutboxState.WAITING
-    assert sender.send_waiting(relayed) == 0  # its lease runs
+    assert get_outgoing_mail(relay_context).state is OutboxState.WAITING
+    assert sender.send_waiting(relay_context) == 0  # its lease runs
     clock.turn(seconds=120)
-    assert sender.send_waiting(relayed) == 1
+    assert sender.send_waiting(relay_context) == 1
     ids = [read(bytes(t.content or b""))["Message-ID"] for t in relay.taken]
     assert len(ids) == 2
     assert len(set(ids)) == 1
     assert bytes(relay.taken[0].content or b"") == bytes(relay.taken[1].content or b"")
-    with relayed.store.read_only() as session:
+    with relay_context.store.read_only() as session:
         assert len(session.get_one(Ticket, number).messages) == 2
 
 
 def test_without_a_folder_for_the_journal_each_mail_is_recorded_by_itself(
-    relayed: AppContext, relay: Relay
+    relay_context: AppContext, relay: Relay
 ) -> None:
-    add_customers(relayed, 3)
-    (relayed.settings.home / "outbox-journal").write_bytes(b"no folder")
+    add_customers(relay_context, 3)
+    (relay_context.settings.home / "outbox-journal").write_bytes(b"no folder")
     with crash_before_commit():
-        sender.send_waiting(relayed)
+        sender.send_waiting(relay_context)
     assert len(relay.taken) == 1
 
 
 def test_the_journal_of_a_restored_backup_says_nothing_about_its_mails(
-    relayed: AppContext, relay: Relay
+    relay_context: AppContext, relay: Relay
 ) -> None:
-    open_ticket(relayed)
+    open_ticket(relay_context)
     with crash_before_commit():
-        sender.send_waiting(relayed)
-    with relayed.store.transaction() as session:  # another mail has the number now
+        sender.send_waiting(relay_context)
+    with relay_context.store.transaction() as session:  # another mail has the number now
         mail_row = session.get_one(OutgoingMail, 1)
         mail_row.created_at += timedelta(seconds=1)
-    sender.send_waiting(relayed)
-    assert get_outgoing_mail(relayed).state is WAITING
+    sender.send_waiting(relay_context)
+    assert get_outgoing_mail(relay_context).state is WAITING
     assert len(relay.taken) == 1
 
 
 def test_the_journal_of_a_living_worker_is_left_to_it(
-    relayed: AppContext, clock: HandClock
+    relay_context: AppContext, clock: HandClock
 ) -> None:
-    open_ticket(relayed)
-    with SentJournal(relayed.settings.home / "outbox-journal") as journal:
-        journal.add(1, get_outgoing_mail(relayed).created_at)
+    open_ticket(relay_context)
+    with SentJournal(relay_context.settings.home / "outbox-journal") as journal:
+        journal.add(1, get_outgoing_mail(relay_context).created_at)
         clock.turn(seconds=-1)  # the mail is not due yet
-        sender.send_waiting(relayed)
-        assert get_outgoing_mail(relayed).state is WAITING
-    sender.send_waiting(relayed)
-    assert get_outgoing_mail(relayed).state is SENT
+        sender.send_waiting(relay_context)
+        assert get_outgoing_mail(relay_context).state is WAITING
+    sender.send_waiting(relay_context)
+    assert get_outgoing_mail(relay_context).state is SENT
 
 
 def test_mails_whose_ticket_somebody_holds_are_recorded_after_the_others(
@@ -336,22 +336,22 @@ def test_mails_whose_ticket_somebody_holds_are_recorded_after_the_others(
 
 
 def test_a_relay_slower_than_the_lease_does_not_have_mail_sent_twice(
-    relayed: AppContext, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    relay_context: AppContext, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_customers(relayed, 6)
-    posted = relay.handle_DATA
-    with send_through(relayed, relay.url) as other:
+    add_customers(relay_context, 6)
+    handle_data = relay.handle_DATA
+    with send_through(relay_context, relay.url) as other:
 
         async def slowly(*args: Any) -> str:
             clock.turn(seconds=50)
-            return await posted(*args)
+            return await handle_data(*args)
 
         monkeypatch.setattr(relay, "handle_DATA", slowly)
-        sender.send_waiting(relayed)
+        sender.send_waiting(relay_context)
         assert len(relay.taken) == 1  # the second would have come close to the end of its lease
-        while count_rows(relayed, OutgoingMail, OutgoingMail.state == OutboxState.WAITING):
+        while count_rows(relay_context, OutgoingMail, OutgoingMail.state == OutboxState.WAITING):
             sender.send_waiting(other)
-            sender.send_waiting(relayed)
+            sender.send_waiting(relay_context)
             clock.turn(seconds=120)
     assert sorted(t.rcpt_tos[0] for t in relay.taken) == [
         f"c{n}@practice.example" for n in range(6)
@@ -407,55 +407,59 @@ def test_one_mail_that_cannot_be_written_stops_no_other(context: AppContext) -> 
 
 @pytest.mark.parametrize("point", [GREETING, "MAIL", "."])
 def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
-    misled: AppContext, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch, point: str
+    misled_context: AppContext,
+    bad: BadRelay,
+    clock: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
 ) -> None:
     monkeypatch.setattr(claims, "BATCH_SIZE", 3)
-    add_customers(misled, 7)
+    add_customers(misled_context, 7)
     bad.at[point] = [Do.HANG] * 4
     for turn, pause in enumerate([30, 60, 120, 240], 1):
-        assert sender.send_waiting(misled, 0.1) == 7
+        assert sender.send_waiting(misled_context, 0.1) == 7
         until(lambda turn=turn: bad.connections == turn)
-        assert list_waits(misled) == [pause] * 7
+        assert list_waits(misled_context) == [pause] * 7
         clock.turn(seconds=pause)
-    assert {get_outgoing_mail(misled, n).attempts for n in range(1, 8)} == {4}
+    assert {get_outgoing_mail(misled_context, n).attempts for n in range(1, 8)} == {4}
     bad.at.clear()  # a busy machine may have used up the time before this point
-    assert sender.send_waiting(misled) == 7
-    assert list_states(misled) == [SENT] * 7
+    assert sender.send_waiting(misled_context) == 7
+    assert list_states(misled_context) == [SENT] * 7
     assert len(bad.taken) == 7
 
 
 def test_a_relay_that_opens_no_session_is_asked_once_a_batch_and_leaves_the_rest_to_others(
-    misled: AppContext, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    misled_context: AppContext, bad: BadRelay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "BATCH_SIZE", 3)
-    add_customers(misled, 7)
+    add_customers(misled_context, 7)
     bad.at[GREETING] = [b"421 4.7.0 too many connections\r\n"]
-    assert sender.send_waiting(misled) == 3
+    assert sender.send_waiting(misled_context) == 3
     assert bad.connections == 1
-    assert list_waits(misled) == [30] * 3 + [0] * 4
-    assert [get_outgoing_mail(misled, n).reason for n in (1, 2)] == [
+    assert list_waits(misled_context) == [30] * 3 + [0] * 4
+    assert [get_outgoing_mail(misled_context, n).reason for n in (1, 2)] == [
         "not taken by the relay (421): tried again",
         "the relay took no mail: tried again",
     ]
-    assert sender.send_waiting(misled) == 4
+    assert sender.send_waiting(misled_context) == 4
     clock.turn(seconds=30)
-    assert sender.send_waiting(misled) == 3
-    assert list_states(misled) == [SENT] * 7
+    assert sender.send_waiting(misled_context) == 3
+    assert list_states(misled_context) == [SENT] * 7
 
 
 def test_a_mail_that_makes_the_relay_hang_holds_up_the_others_for_one_turn(
-    misled: AppContext, bad: BadRelay, clock: HandClock
+    misled_context: AppContext, bad: BadRelay, clock: HandClock
 ) -> None:
     bad.hangs_for = {"c0@practice.example", "c1@practice.example"}
-    add_customers(misled, 4)
+    add_customers(misled_context, 4)
     for _ in range(4):
-        sender.send_waiting(misled, 1.0)
-        clock.turn(seconds=max(list_waits(misled)))
-    assert list_states(misled) == [WAITING, WAITING, SENT, SENT]
+        sender.send_waiting(misled_context, 1.0)
+        clock.turn(seconds=max(list_waits(misled_context)))
+    assert list_states(misled_context) == [WAITING, WAITING, SENT, SENT]
     assert [to[:2] for to in bad.offered[:6]] == ["c0", "c1", "c2", "c3", "c0", "c0"]
     bad.hangs_for = set()
-    sender.send_waiting(misled)
-    assert list_states(misled) == [SENT] * 4
+    sender.send_waiting(misled_context)
+    assert list_states(misled_context) == [SENT] * 4
 
 
 def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
@@ -470,21 +474,21 @@ def test_what_a_crash_left_behind_is_taken_up_after_all_others_and_one_by_one(
 
 
 def test_a_worker_looks_at_its_other_work_in_between(
-    relayed: AppContext, relay: Relay, monkeypatch: pytest.MonkeyPatch
+    relay_context: AppContext, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "SLICE_SECONDS", 0)
-    add_customers(relayed, 3)
-    woken = relayed.store.notify
-    assert isinstance(woken, Woken)
-    for sent in (1, 2, 3):
-        woken.clear()
-        sender.send_waiting(relayed)
-        assert (len(relay.taken), woken) == (sent, [SEND])
-        rest = [get_outgoing_mail(relayed, n) for n in range(sent + 1, 4)]
+    add_customers(relay_context, 3)
+    notified_queues = relay_context.store.notify
+    assert isinstance(notified_queues, RecordingNotifier)
+    for sent_count in (1, 2, 3):
+        notified_queues.clear()
+        sender.send_waiting(relay_context)
+        assert (len(relay.taken), notified_queues) == (sent_count, [SEND])
+        rest = [get_outgoing_mail(relay_context, n) for n in range(sent_count + 1, 4)]
         assert [(m.attempts, m.not_before, m.reason) for m in rest] == [
-            (0, relayed.clock(), "")
+            (0, relay_context.clock(), "")
         ] * len(rest)
-    assert sender.send_waiting(relayed) == 0
+    assert sender.send_waiting(relay_context) == 0
 
 
 def test_a_relay_that_cannot_be_meant_leaves_the_mail_where_it_is(context: AppContext) -> None:
@@ -573,18 +577,20 @@ def test_giving_up_takes_a_day_of_tries_whatever_the_clock_says(
 
 
 def test_mail_that_was_only_put_off_is_given_up_as_well(
-    misled: AppContext, bad: BadRelay, clock: HandClock
+    misled_context: AppContext, bad: BadRelay, clock: HandClock
 ) -> None:
-    add_customers(misled, 3)
-    with misled.store.transaction() as session:
+    add_customers(misled_context, 3)
+    with misled_context.store.transaction() as session:
         for n in (1, 2, 3):
             session.get_one(OutgoingMail, n).attempts = outcomes.MIN_ATTEMPTS
     clock.turn(days=2)
     bad.at[GREETING] = [Do.HANG_UP]
-    sender.send_waiting(misled)
+    sender.send_waiting(misled_context)
     assert bad.connections == 1
-    assert list_states(misled) == [REFUSED] * 3
-    assert [list_tasks(misled, n) for n in (1, 2, 3)] == [["tell the customer by other means"]] * 3
+    assert list_states(misled_context) == [REFUSED] * 3
+    assert [list_tasks(misled_context, n) for n in (1, 2, 3)] == [
+        ["tell the customer by other means"]
+    ] * 3
 
 
 def test_a_clock_that_was_set_back_holds_no_mail_back(
@@ -614,26 +620,26 @@ def test_hosts_whose_clocks_differ_a_little_leave_each_others_mail_alone(
 
 
 def test_a_mail_that_cannot_be_written_stops_no_other_and_goes_once_that_is_corrected(
-    relayed: AppContext, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    relay_context: AppContext, relay: Relay, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render = compose.render
 
-    def broken(mail: OutgoingMail, *args: Any) -> tuple[str, str]:
+    def render_with_line_break(mail: OutgoingMail, *args: Any) -> tuple[str, str]:
         subject, text = render(mail, *args)
         return (f"{subject}\r\nBcc: x@y.example" if mail.id == 1 else subject), text
 
-    add_customers(relayed, 3)
-    monkeypatch.setattr(compose, "render", broken)
-    sender.send_waiting(relayed)
-    assert list_states(relayed) == [WAITING, SENT, SENT]
-    assert list_waits(relayed) == [30]
+    add_customers(relay_context, 3)
+    monkeypatch.setattr(compose, "render", render_with_line_break)
+    sender.send_waiting(relay_context)
+    assert list_states(relay_context) == [WAITING, SENT, SENT]
+    assert list_waits(relay_context) == [30]
     assert (
-        get_outgoing_mail(relayed).reason
+        get_outgoing_mail(relay_context).reason
         == "not written: an error of ours (ValueError): tried again"
     )
     monkeypatch.setattr(compose, "render", render)
     clock.turn(seconds=30)
-    sender.send_waiting(relayed)
+    sender.send_waiting(relay_context)
     assert [t.rcpt_tos[0][:2] for t in relay.taken] == ["c1", "c2", "c0"]
 
 
@@ -642,10 +648,10 @@ def test_a_mail_that_can_never_be_written_is_told_to_a_person(
 ) -> None:
     number = open_ticket(context)
 
-    def broken(*_: Any) -> None:
+    def raise_error(*_: Any) -> None:
         raise KeyError("Jane Roe")
 
-    monkeypatch.setattr(compose, "render", broken)
+    monkeypatch.setattr(compose, "render", raise_error)
     fail_until(context, clock, until=lambda: get_outgoing_mail(context).state is not WAITING)
     assert (
         get_outgoing_mail(context).reason
@@ -659,23 +665,23 @@ def test_a_mail_that_can_never_be_written_is_told_to_a_person(
     ("answer", "step"), [("250 OK", "record_mail_sent"), ("550 no", "record_mail_failed")]
 )
 def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
-    relayed: AppContext,
+    relay_context: AppContext,
     relay: Relay,
     clock: HandClock,
     monkeypatch: pytest.MonkeyPatch,
     answer: str,
     step: str,
 ) -> None:
-    def broken(*_: Any, **__: Any) -> None:
+    def raise_error(*_: Any, **__: Any) -> None:
         raise RuntimeError("Jane Roe")
 
-    add_customers(relayed, 2)
-    monkeypatch.setattr(relayed.desk, step, broken)
+    add_customers(relay_context, 2)
+    monkeypatch.setattr(relay_context.desk, step, raise_error)
     relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
-    sender.send_waiting(relayed)
-    assert list_states(relayed) == [REFUSED if answer.startswith("5") else SENT, SENT]
+    sender.send_waiting(relay_context)
+    assert list_states(relay_context) == [REFUSED if answer.startswith("5") else SENT, SENT]
     clock.turn(days=1)
-    assert sender.send_waiting(relayed) == 0
+    assert sender.send_waiting(relay_context) == 0
     assert relay.answers == []
 
 
@@ -683,24 +689,24 @@ def test_an_error_of_ours_after_the_relays_answer_does_not_ask_it_again(
     ("answer", "step"), [("250 OK", "record_mail_sent"), ("550 no", "record_mail_failed")]
 )
 def test_a_ticket_that_an_error_of_ours_left_in_the_first_stage_is_moved_on_by_the_clock(
-    relayed: AppContext, relay: Relay, monkeypatch: pytest.MonkeyPatch, answer: str, step: str
+    relay_context: AppContext, relay: Relay, monkeypatch: pytest.MonkeyPatch, answer: str, step: str
 ) -> None:
-    add_customers(relayed, 2)
+    add_customers(relay_context, 2)
     copies = 2 - answer.startswith("5")
     with monkeypatch.context() as patched:
-        patched.setattr(relayed.desk, step, lambda *_, **__: 1 / 0)
+        patched.setattr(relay_context.desk, step, lambda *_, **__: 1 / 0)
         relay.at, relay.answers = "RCPT", [answer] if answer.startswith("5") else []
-        sender.send_waiting(relayed)
+        sender.send_waiting(relay_context)
         assert (
-            sweep.advance_stuck_tickets(relayed) > 0
+            sweep.advance_stuck_tickets(relay_context) > 0
         )  # the error is still there, and stops neither clock nor relay
-    assert count_rows(relayed, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
-    sweep.sweep(relayed, redis_away=lambda: False)
-    assert count_rows(relayed, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
+    assert count_rows(relay_context, Ticket, Ticket.stage == Stage.SUBMITTED) > 0
+    sweep.sweep(relay_context, redis_away=lambda: False)
+    assert count_rows(relay_context, Ticket, Ticket.stage == Stage.IN_PROGRESS) == 2
     assert len(relay.taken) == copies
-    assert get_contact(relayed, "c0@practice.example").unreachable == answer.startswith("5")
-    assert bool(list_tasks(relayed, 1)) == answer.startswith("5")
-    assert sweep.advance_stuck_tickets(relayed) == 0
+    assert get_contact(relay_context, "c0@practice.example").unreachable == answer.startswith("5")
+    assert bool(list_tasks(relay_context, 1)) == answer.startswith("5")
+    assert sweep.advance_stuck_tickets(relay_context) == 0
 
 
 # -- the database goes away in between ----
@@ -725,7 +731,7 @@ def outage(
 
     The second value waits until the database is open again.
     """
-    posted = relay.handle_DATA
+    handle_data = relay.handle_DATA
 
     def opens() -> None:
         name = make_url(postgres_context.settings.database).database
@@ -735,7 +741,7 @@ def outage(
         if not relay.taken:
             close_database(postgres_context, postgres)
             timer.start()
-        return await posted(*args)
+        return await handle_data(*args)
 
     timer = Timer(0.6, opens)
     relay.handle_DATA = then_closes  # type: ignore[method-assign]

@@ -186,17 +186,17 @@ def test_a_handshake_that_hangs_has_no_more_than_what_is_left(tls: ssl.SSLContex
 
 
 def test_a_resolver_that_hangs_is_not_waited_for() -> None:
-    answered = threading.Event()
+    answer_event = threading.Event()
 
     def slowly(*_: Any, **__: Any) -> list[Any]:
-        answered.wait(2 * HANGS)
+        answer_event.wait(2 * HANGS)
         return []
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         resolve("relay.example", 25, 0.1, slowly)
     assert time.monotonic() - began < HANGS
-    answered.set()
+    answer_event.set()
 
 
 def test_what_the_resolver_cannot_find_is_a_relay_that_is_away() -> None:

@@ -34,7 +34,7 @@ def orphans(any_context: AppContext, steady: Steady) -> OrphanedBlobs:
     return OrphanedBlobs(any_context, steady)
 
 
-def store_unowned(context: AppContext, content: bytes = LARGE) -> Path:
+def store_unowned_file(context: AppContext, content: bytes = LARGE) -> Path:
     """Keep bytes that no row will ever own, as an accept does that dies before its commit."""
     digest = context.blob_store.store(content)[1]
     assert digest
@@ -47,17 +47,17 @@ def make_older(path: Path, **by: float) -> None:
 
 
 def collect_orphans(orphans: OrphanedBlobs, steady: Steady, times: int = 2) -> list[str]:
-    found = []
+    results = []
     for _ in range(times):
-        found.append(orphans.collect())
+        results.append(orphans.collect())
         steady.now += MIN_UNOWNED_SECONDS
-    return found
+    return results
 
 
 def test_a_blob_without_a_row_goes_within_a_day(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
-    path = store_unowned(any_context)
+    path = store_unowned_file(any_context)
     assert collect_orphans(orphans, steady) == ["", ""]
     assert path.exists()  # it may belong to a row that is being written
     make_older(path, hours=23)
@@ -69,7 +69,7 @@ def test_a_blob_that_a_row_owns_stays_for_ever(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
-    path = store_unowned(any_context)  # the same bytes
+    path = store_unowned_file(any_context)  # the same bytes
     make_older(path, days=400)
     assert collect_orphans(orphans, steady, 4) == [""] * 4
     assert path.exists()
@@ -78,7 +78,7 @@ def test_a_blob_that_a_row_owns_stays_for_ever(
 def test_a_clock_that_jumps_ahead_costs_no_blob(
     any_context: AppContext, orphans: OrphanedBlobs
 ) -> None:
-    path = store_unowned(any_context)
+    path = store_unowned_file(any_context)
     make_older(path, hours=23)
     orphans.collect()  # old by its date, but nobody has seen it without an owner before
     assert path.exists()
@@ -89,9 +89,9 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
 ) -> None:
     """Storing touches the file before it is moved, or finds none and writes it again."""
     blob_store, stop = context.blob_store, threading.Event()
-    path = store_unowned(context)
+    path = store_unowned_file(context)
     digest = f"{path.parent.name}{path.name}"
-    lost: list[int] = []
+    lost_numbers: list[int] = []
     discarding = threading.Lock()  # while it is free, no blob is moved away for a moment
 
     def collect() -> None:
@@ -106,31 +106,31 @@ def test_bytes_kept_again_while_their_blob_is_on_its_way_out_are_there_afterward
             blob_store.store(LARGE)
             with discarding:
                 if not blob_store.has_blob(digest):
-                    lost.append(n)
+                    lost_numbers.append(n)
         stop.set()
 
     assert run_in_threads(collect, again) == []
-    assert lost == []
+    assert lost_numbers == []
 
 
 def test_what_a_killed_process_left_half_written_goes_too(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
-    left = store_unowned(any_context).with_name("half.123.abcd.new")
-    left.write_bytes(b"x")
+    leftover = store_unowned_file(any_context).with_name("half.123.abcd.new")
+    leftover.write_bytes(b"x")
     collect_orphans(orphans, steady)
-    assert left.exists()
-    make_older(left, hours=25)
+    assert leftover.exists()
+    make_older(leftover, hours=25)
     collect_orphans(orphans, steady)
-    assert not left.exists()
+    assert not leftover.exists()
 
 
 def test_a_row_whose_blob_is_gone_is_reported(any_context: AppContext, clock: HandClock) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
-    store_unowned(any_context).unlink()
+    store_unowned_file(any_context).unlink()
     SelfChecks(any_context).run_due()
     assert any("1 stored originals" in need for need in collect_status(any_context).needs)
-    store_unowned(any_context)
+    store_unowned_file(any_context)
     clock.turn(hours=1)
     SelfChecks(any_context).run_due()
     assert not any("stored originals" in need for need in collect_status(any_context).needs)

@@ -18,11 +18,11 @@ ONE, TWO = Fernet.generate_key(), Fernet.generate_key()
 
 
 def test_sealed_bytes_open_with_any_of_our_keys_and_with_no_other() -> None:
-    sealed = Sealer([ONE]).seal(b"words")
-    assert b"words" not in sealed
-    assert Sealer([TWO, ONE]).unseal(sealed) == b"words"
+    sealed_bytes = Sealer([ONE]).seal(b"words")
+    assert b"words" not in sealed_bytes
+    assert Sealer([TWO, ONE]).unseal(sealed_bytes) == b"words"
     with pytest.raises(ValueError, match="a key we do not have"):
-        Sealer([TWO]).unseal(sealed)
+        Sealer([TWO]).unseal(sealed_bytes)
 
 
 def test_bytes_of_the_release_before_open_with_any_of_our_keys() -> None:

@@ -30,13 +30,13 @@ Host = Callable[[], Leases]
 def host(any_context: AppContext, steady: Steady, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A process on another machine that wants to be the clock."""
 
-    def made() -> Leases:
+    def start_host() -> Leases:
         monkeypatch.setattr(leases, "_get_place", lambda: f"host-{os.urandom(4).hex()}")
         found = Leases(any_context.store, any_context.clock, steady)
         found.request("clock")
         return found
 
-    return made
+    return start_host
 
 
 def pass_time(steady: Steady, seconds: float, *alive: Leases) -> None:
@@ -130,16 +130,16 @@ def test_a_holder_that_was_killed_on_this_machine_is_followed_at_once(
     """
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
-    held = Leases(any_context.store, any_context.clock)
-    held.request("clock")
-    held.renew_all()
-    if not held.holder.partition(":")[0]:
+    lease = Leases(any_context.store, any_context.clock)
+    lease.request("clock")
+    lease.renew_all()
+    if not lease.holder.partition(":")[0]:
         pytest.skip("not Linux: a dead process cannot be distinguished from one of another machine")
     next_one = Leases(any_context.store, any_context.clock)
     next_one.request("clock")
     next_one.renew_all()
     assert not next_one.is_held("clock")  # we live
-    dead = held.holder.replace(f":{os.getpid()}:", f":{child.pid}:")
+    dead = lease.holder.replace(f":{os.getpid()}:", f":{child.pid}:")
     with any_context.store.transaction() as session:
         session.execute(update(Lease).values(holder=dead))
     next_one.renew_all()

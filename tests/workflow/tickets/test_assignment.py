@@ -52,16 +52,27 @@ def list_owners(context: AppContext, *numbers: int) -> list[int | None]:
 def test_those_still_as_they_were_seen_are_given_and_the_others_say_why_not(
     any_context: AppContext,
 ) -> None:
-    first, second, third, done = (open_ticket(any_context) for _ in range(4))
+    first, second, third, completed_ticket = (open_ticket(any_context) for _ in range(4))
     olga, dana = create_person(any_context, "Olga"), create_person(any_context, "Dana")
     assign_tickets(any_context, {second: None}, dana)
-    complete(any_context, done)
-    made = assign_tickets(
-        any_context, {first: None, second: None, third: None, done: None, 999: None}, olga
+    complete(any_context, completed_ticket)
+    result = assign_tickets(
+        any_context,
+        {first: None, second: None, third: None, completed_ticket: None, 999: None},
+        olga,
     )
-    assert list_numbers(made) == [first, third, done]  # a completed one, as on its page
-    assert made.refusals == {second: "somebody has changed what you saw", 999: "no ticket 999"}
-    assert list_owners(any_context, first, second, third, done) == [olga, dana, olga, olga]
+    assert list_numbers(result) == [
+        first,
+        third,
+        completed_ticket,
+    ]  # a completed one, as on its page
+    assert result.refusals == {second: "somebody has changed what you saw", 999: "no ticket 999"}
+    assert list_owners(any_context, first, second, third, completed_ticket) == [
+        olga,
+        dana,
+        olga,
+        olga,
+    ]
     (row,) = list_audit_entries(any_context, first, "assigned")
     assert (row.actor, row.detail) == ("Lena", {"owner": olga, "before": None})
     again = assign_tickets(any_context, {first: olga}, olga)
@@ -74,10 +85,10 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
     first, second, third = (open_ticket(any_context) for _ in range(3))
     olga, dana = create_person(any_context, "Olga"), create_person(any_context, "Dana")
     assign_tickets(any_context, {first: None}, dana)
-    made = assign_tickets(any_context, {first: dana, second: None, third: None}, olga)
+    result = assign_tickets(any_context, {first: dana, second: None, third: None}, olga)
     assign_tickets(any_context, {third: olga}, dana, by="Dana")
     assign_tickets(any_context, {third: dana}, olga, by="Dana")  # as it was, but not by us
-    undone = undo_assignment(any_context, made)
+    undone = undo_assignment(any_context, result)
     assert list_numbers(undone) == [first, second]
     assert "only Dana can undo this" not in undone.refusals[third]
     assert "assigned, by Dana" in undone.refusals[third]
@@ -85,7 +96,7 @@ def test_what_was_given_goes_back_to_whom_it_belonged_unless_somebody_was_faster
     assert [row.detail for row in list_audit_entries(any_context, second, "unassigned")] == [
         {"before": olga}
     ]
-    assert list_numbers(undo_assignment(any_context, made)) == []
+    assert list_numbers(undo_assignment(any_context, result)) == []
 
 
 def test_only_who_gave_undoes_and_for_ten_minutes(
@@ -120,15 +131,15 @@ def test_the_owners_tasks_come_and_go_with_the_ticket(
 def test_of_two_who_take_the_same_ticket_one_gets_it(any_context: AppContext) -> None:
     numbers = [open_ticket(any_context) for _ in range(5)]
     two = [create_person(any_context, name) for name in ("Olga", "Dana")]
-    made: list[BulkResult] = []
+    results: list[BulkResult] = []
     seen: dict[int, int | None] = dict.fromkeys(numbers)
     assert (
         run_in_threads(
-            *(lambda p=p: made.append(assign_tickets(any_context, seen, p)) for p in two)
+            *(lambda p=p: results.append(assign_tickets(any_context, seen, p)) for p in two)
         )
         == []
     )
-    assert sorted(list_numbers(made[0]) + list_numbers(made[1])) == numbers
+    assert sorted(list_numbers(results[0]) + list_numbers(results[1])) == numbers
 
 
 def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppContext) -> None:
@@ -147,10 +158,10 @@ def test_who_only_looks_on_gives_nothing_and_is_given_nothing(any_context: AppCo
 def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_context: AppContext) -> None:
     with any_context.store.transaction() as session:
         olga, dana = create_staff(session, "Olga"), create_staff(session, "Dana")
-        saved = saved_views.save_view(
+        view = saved_views.save_view(
             session, olga, "  my \x00 list ", "view=mine", now=any_context.clock()
         )
-        assert saved.name == "my list"
+        assert view.name == "my list"
         for name, missing in (("my list", "name already"), (" ", "give the view a name")):
             with pytest.raises(ActionNotAllowed, match=missing):
                 saved_views.save_view(session, olga, name, "view=open", now=any_context.clock())
@@ -164,9 +175,9 @@ def test_a_view_of_ones_own_is_saved_renamed_and_deleted(any_context: AppContext
             lambda s, p, n: saved_views.delete_view(s, p, n, now=any_context.clock()),
         ):
             with pytest.raises(ActionNotAllowed):
-                work(session, dana, saved.id)
+                work(session, dana, view.id)
         saved_views.rename_view(session, olga, other.id, "Zebra", now=any_context.clock())
         assert [v.name for v in saved_views.list_saved_views(session, olga)] == ["my list", "Zebra"]
-        saved_views.delete_view(session, olga, saved.id, now=any_context.clock())
+        saved_views.delete_view(session, olga, view.id, now=any_context.clock())
         assert [v.name for v in saved_views.list_saved_views(session, olga)] == ["Zebra"]
         assert saved_views.list_saved_views(session, dana) == []

@@ -123,13 +123,13 @@ def test_a_completed_ticket_has_no_deadlines(context: AppContext, clock: HandClo
     assert list_tasks(context, number) == []
 
 
-@pytest.mark.parametrize("answered", [True, False], ids=["Resolution = No", "Resolution unset"])
+@pytest.mark.parametrize("is_answered", [True, False], ids=["Resolution = No", "Resolution unset"])
 def test_resolution_no_and_resolution_unset_both_escalate(
-    context: AppContext, clock: HandClock, *, answered: bool
+    context: AppContext, clock: HandClock, *, is_answered: bool
 ) -> None:
     number = open_ticket(context)
     reach(context, number, Milestone.FOLLOW_UP_SENT)
-    if answered:
+    if is_answered:
         with context.store.transaction() as session:
             context.desk.resolve(
                 session, session.get_one(Ticket, number), yes=False, by="Olga", now=clock()

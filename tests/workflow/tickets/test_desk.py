@@ -43,16 +43,16 @@ def call_desk(context: AppContext, number: int, action: str, **options: object) 
 
 def load_ticket(context: AppContext, number: int) -> Ticket:
     with context.store.read_only() as session:
-        found = session.get_one(Ticket, number)
+        ticket = session.get_one(Ticket, number)
         assert [
-            found.milestones,
-            found.tasks,
-            found.outbox,
-            found.messages,
-            found.contacts,
-            found.owner,
+            ticket.milestones,
+            ticket.tasks,
+            ticket.outbox,
+            ticket.messages,
+            ticket.contacts,
+            ticket.owner,
         ]
-        return found
+        return ticket
 
 
 # -- 4: nothing moves back by itself ----
@@ -139,11 +139,11 @@ def test_without_an_address_there_is_a_task_instead_and_the_ticket_moves_on(
     context: AppContext,
 ) -> None:
     number = open_ticket(context, make_mail(sender=Address("Ann", "")))
-    found = load_ticket(context, number)
-    assert found.outbox == []
-    assert found.stage is Stage.IN_PROGRESS
-    assert found.milestones[0].note == "not possible: no address"
-    assert [(t.text, t.assignee) for t in found.tasks] == [
+    ticket = load_ticket(context, number)
+    assert ticket.outbox == []
+    assert ticket.stage is Stage.IN_PROGRESS
+    assert ticket.milestones[0].note == "not possible: no address"
+    assert [(t.text, t.assignee) for t in ticket.tasks] == [
         ("tell the customer by other means", "Lena")
     ]
 
@@ -257,12 +257,12 @@ def test_a_person_may_send_more_than_one_recap(context: AppContext) -> None:
 
 
 def reply(context: AppContext, number: int, **more: object) -> int:
-    found = deliver(
+    filing = deliver(
         context,
         make_mail(in_reply_to=f"<{load_ticket(context, number).messages[0].message_id}>", **more),
     ).ticket_id
-    assert found is not None
-    return found
+    assert filing is not None
+    return filing
 
 
 def test_a_reply_within_14_days_reopens_to_4_with_a_new_period(
@@ -272,12 +272,16 @@ def test_a_reply_within_14_days_reopens_to_4_with_a_new_period(
     complete(context, number)
     clock.turn(days=14)
     assert reply(context, number) == number
-    found = load_ticket(context, number)
-    assert (found.stage, found.status, found.period) == (Stage.IN_PROGRESS, Status.OPEN, 2)
-    assert (found.period_started_at, found.completed_at, found.resolution) == (clock(), None, None)
-    assert list_reached(found) == {Milestone.CUSTOMER_NOTIFIED}
-    assert found.created_at < clock()
-    assert len([m for m in found.outbox if m.template is Template.NOTICE]) == 1
+    ticket = load_ticket(context, number)
+    assert (ticket.stage, ticket.status, ticket.period) == (Stage.IN_PROGRESS, Status.OPEN, 2)
+    assert (ticket.period_started_at, ticket.completed_at, ticket.resolution) == (
+        clock(),
+        None,
+        None,
+    )
+    assert list_reached(ticket) == {Milestone.CUSTOMER_NOTIFIED}
+    assert ticket.created_at < clock()
+    assert len([m for m in ticket.outbox if m.template is Template.NOTICE]) == 1
     assert list_audit_entries(context, number, "reopened")[0].actor == "rule"
 
 
@@ -480,11 +484,11 @@ def test_the_same_milestone_recorded_at_once_counts_once(postgres_context: AppCo
 
     def record() -> None:
         with context.store.transaction() as session:
-            found = session.get_one(Ticket, number)
-            assert found.milestones == []
+            ticket = session.get_one(Ticket, number)
+            assert ticket.milestones == []
             both.wait(10)
             context.desk.record_milestone(
-                session, found, Milestone.FOLLOW_UP_SENT, by="Olga", now=context.clock()
+                session, ticket, Milestone.FOLLOW_UP_SENT, by="Olga", now=context.clock()
             )
 
     assert run_in_threads(record, record) == []
@@ -499,23 +503,23 @@ def test_a_task_raised_while_an_owner_is_found_is_the_owners(
     with context.store.transaction() as session:
         create_staff(session, "Olga")
     clock.turn(hours=48)
-    looked, both = Barrier(2), Barrier(2)
+    look_barrier, both = Barrier(2), Barrier(2)
 
     def assign() -> None:
         with context.store.transaction() as session:
             found = get_ticket(session, number)
             context.desk.assign(session, found, get_staff(session, "Olga"), by="Olga", now=clock())
             session.flush()
-            looked.wait(10)
+            look_barrier.wait(10)
             both.wait(10)
 
     def raise_it() -> None:
         with context.store.transaction() as session:
-            found = session.get_one(Ticket, number)  # as the sweep does: without a lock
-            assert found.owner is None
-            looked.wait(10)
+            ticket = session.get_one(Ticket, number)  # as the sweep does: without a lock
+            assert ticket.owner is None
+            look_barrier.wait(10)
             both.wait(10)
-            context.desk.raise_overdue_tasks(session, found, clock())
+            context.desk.raise_overdue_tasks(session, ticket, clock())
 
     assert run_in_threads(assign, raise_it) == []
     assert [t.assignee for t in load_ticket(context, number).tasks] == ["Olga"]
@@ -530,37 +534,40 @@ def test_what_is_not_there_says_so_with_the_command_that_helps(context: AppConte
 
 
 def test_the_queue_is_open_and_without_owner(context: AppContext) -> None:
-    taken, left, gone = (open_ticket(context) for _ in range(3))
+    taken_ticket, waiting_ticket, closed_ticket = (open_ticket(context) for _ in range(3))
     with context.store.transaction() as session:
         context.desk.assign(
             session,
-            session.get_one(Ticket, taken),
+            session.get_one(Ticket, taken_ticket),
             create_staff(session, "Olga"),
             by="Olga",
             now=context.clock(),
         )
-    call_desk(context, gone, "close", status=Status.SPAM, reason="seen")
+    call_desk(context, closed_ticket, "close", status=Status.SPAM, reason="seen")
     with context.store.read_only() as session:
         queue = session.scalars(
             select(Ticket.id).where(Ticket.status == Status.OPEN, Ticket.owner_id.is_(None))
         )
-        assert list(queue) == [left]
+        assert list(queue) == [waiting_ticket]
 
 
 def test_a_new_ticket_carries_the_manuals_properties(context: AppContext) -> None:
     with context.store.transaction() as session:
         made = create_company(session, "Sunrise Family Practice")
         number = made.id
-    known, unknown = (
+    known_ticket, unknown_ticket = (
         load_ticket(context, open_ticket(context, make_row())),
         load_ticket(context, open_ticket(context, make_mail())),
     )
-    assert (known.name, known.company_id) == ("Support – Sunrise Family Practice", number)
-    assert (unknown.name, unknown.subject) == ("Support – Unknown", "a question")
-    for found in (known, unknown):
+    assert (known_ticket.name, known_ticket.company_id) == (
+        "Support – Sunrise Family Practice",
+        number,
+    )
+    assert (unknown_ticket.name, unknown_ticket.subject) == ("Support – Unknown", "a question")
+    for found in (known_ticket, unknown_ticket):
         assert (found.pipeline, found.type) == (process.PIPELINE, "Billing Issue")
         assert (found.stage, found.owner_id) in {(Stage.SUBMITTED, None), (Stage.IN_PROGRESS, None)}
-    assert "company not known: ask which practice this is about" in unknown.caveats
+    assert "company not known: ask which practice this is about" in unknown_ticket.caveats
 
 
 def test_the_notice_is_promised_to_the_address_that_wrote(context: AppContext) -> None:

@@ -198,15 +198,22 @@ def test_a_completed_ticket_reopens_nothing(town: AppContext) -> None:
 
 @pytest.mark.parametrize("status", [Status.SPAM, Status.WITHDRAWN])
 def test_nothing_is_merged_into_or_out_of_a_side_end(town: AppContext, status: Status) -> None:
-    number, ended = open_ticket(town), open_ticket(town)
+    number, ended_ticket = open_ticket(town), open_ticket(town)
     with town.store.transaction() as session:
         town.desk.close(
-            session, session.get_one(Ticket, ended), status, by=ME, reason="r", now=town.clock()
+            session,
+            session.get_one(Ticket, ended_ticket),
+            status,
+            by=ME,
+            reason="r",
+            now=town.clock(),
         )
-    with pytest.raises(ActionNotAllowed, match=f"#{ended} is closed as {status}: reopen it first"):
-        merge(town, number, ended)
+    with pytest.raises(
+        ActionNotAllowed, match=f"#{ended_ticket} is closed as {status}: reopen it first"
+    ):
+        merge(town, number, ended_ticket)
     with pytest.raises(ActionNotAllowed, match="reopen it first"):
-        merge(town, ended, number)
+        merge(town, ended_ticket, number)
     assert take_snapshot(town, number)["status"] is Status.OPEN
 
 
@@ -479,19 +486,21 @@ def both(town: AppContext) -> int:
 
 def test_nobody_of_the_other_company_is_chosen_beforehand(town: AppContext, both: int) -> None:
     with town.store.read_only() as session:
-        found = mail_answer.list_recipients(session, session.get_one(Ticket, both), town.settings)
-        assert {r.email: r.is_default for r in found} == {
+        recipients = mail_answer.list_recipients(
+            session, session.get_one(Ticket, both), town.settings
+        )
+        assert {r.email: r.is_default for r in recipients} == {
             IDA.email: True,
             TOM.email: False,
             PRIVATE.email: False,
         }
-        assert all(THEIRS in r.obstacle for r in found if not r.is_default)
+        assert all(THEIRS in r.obstacle for r in recipients if not r.is_default)
 
 
 def answer(context: AppContext, number: int, to: list[str], **more: Any) -> list[OutgoingMail]:
     with context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        written = WrittenMail(
+        mail = WrittenMail(
             key=drafts.make_key(),
             ticket_id=number,
             staff_id=_create_staff(session),
@@ -502,10 +511,10 @@ def answer(context: AppContext, number: int, to: list[str], **more: Any) -> list
             ticks=[],
             changed_at=context.clock(),
         )
-        session.add(written)
+        session.add(mail)
         session.flush()
         return mail_answer.enqueue(
-            session, context.desk, ticket, written, by=ME, now=context.clock(), **more
+            session, context.desk, ticket, mail, by=ME, now=context.clock(), **more
         )
 
 

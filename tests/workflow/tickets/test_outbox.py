@@ -43,7 +43,7 @@ PATIENT = make_mail(
 
 
 @pytest.fixture
-def relayed(context: AppContext, relay: Relay) -> Iterator[AppContext]:
+def relay_context(context: AppContext, relay: Relay) -> Iterator[AppContext]:
     """A context that sends through the relay."""
     with send_through(context, relay.url) as opened:
         yield opened
@@ -56,14 +56,16 @@ def read_outbox_folder(context: AppContext) -> list[EmailMessage]:
 # -- what goes out ----
 
 
-def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: AppContext, relay: Relay) -> None:
-    first = open_ticket(relayed, make_mail(name="first@practice.example"))
-    assert mail_sender.send_waiting(relayed) == 1
-    (taken,) = relay.taken
-    message = read(bytes(taken.content or b""))
-    signer, settings = relayed.signer, relayed.settings
-    assert taken.rcpt_tos == [ANN.email]
-    assert taken.mail_from == compose.make_return_path(1, settings, signer)
+def test_a_notice_says_what_it_is_and_whom_it_answers(
+    relay_context: AppContext, relay: Relay
+) -> None:
+    first = open_ticket(relay_context, make_mail(name="first@practice.example"))
+    assert mail_sender.send_waiting(relay_context) == 1
+    (taken_mail,) = relay.taken
+    message = read(bytes(taken_mail.content or b""))
+    signer, settings = relay_context.signer, relay_context.settings
+    assert taken_mail.rcpt_tos == [ANN.email]
+    assert taken_mail.mail_from == compose.make_return_path(1, settings, signer)
     assert message["Message-ID"] == compose.make_message_id(1, settings, signer)
     assert message["Reply-To"] == compose.make_reply_address(first, settings, signer)
     assert message["Auto-Submitted"] == "auto-replied"
@@ -77,22 +79,23 @@ def test_a_notice_says_what_it_is_and_whom_it_answers(relayed: AppContext, relay
     )
     assert (
         signer.verify_token(
-            "bounce", str(taken.mail_from).partition("+bounce-")[2].partition("@")[0]
+            "bounce", str(taken_mail.mail_from).partition("+bounce-")[2].partition("@")[0]
         )
         == 1
     )
 
 
 def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(
-    relayed: AppContext, relay: Relay
+    relay_context: AppContext, relay: Relay
 ) -> None:
-    number = open_ticket(relayed, make_mail(name="first@practice.example"))
-    mail_sender.send_waiting(relayed)
+    number = open_ticket(relay_context, make_mail(name="first@practice.example"))
+    mail_sender.send_waiting(relay_context)
     deliver(
-        relayed, make_mail(name="second@practice.example", in_reply_to="<first@practice.example>")
+        relay_context,
+        make_mail(name="second@practice.example", in_reply_to="<first@practice.example>"),
     )
-    complete(relayed, number)
-    mail_sender.send_waiting(relayed)
+    complete(relay_context, number)
+    mail_sender.send_waiting(relay_context)
     survey = read(bytes(relay.taken[-1].content or b""))
     assert survey["References"] == "<first@practice.example> <second@practice.example>"
     assert survey["In-Reply-To"] == "<second@practice.example>"
@@ -103,25 +106,25 @@ def test_a_later_mail_refers_to_the_whole_thread_of_the_customers_mails(
     "name", ["a b@x.example", "a>b@x.example", "a\r\nBcc: x@y.example@z", "nope", "ü@x.example"]
 )
 def test_a_message_id_that_could_break_a_header_is_not_referred_to(
-    relayed: AppContext, relay: Relay, name: str
+    relay_context: AppContext, relay: Relay, name: str
 ) -> None:
-    open_ticket(relayed, make_mail(name=name))
-    mail_sender.send_waiting(relayed)
+    open_ticket(relay_context, make_mail(name=name))
+    mail_sender.send_waiting(relay_context)
     message = read(bytes(relay.taken[0].content or b""))
     assert "References" not in message
     assert "Bcc" not in message
 
 
 def test_a_recap_is_a_persons_mail_with_the_persons_words(
-    relayed: AppContext, relay: Relay
+    relay_context: AppContext, relay: Relay
 ) -> None:
-    number = open_ticket(relayed)
-    with relayed.store.transaction() as session:
+    number = open_ticket(relay_context)
+    with relay_context.store.transaction() as session:
         ticket = session.get_one(Ticket, number)
-        relayed.desk.recap(
-            session, ticket, "We posted the payment – grüße.", by="Olga", now=relayed.clock()
+        relay_context.desk.recap(
+            session, ticket, "We posted the payment – grüße.", by="Olga", now=relay_context.clock()
         )
-    mail_sender.send_waiting(relayed)
+    mail_sender.send_waiting(relay_context)
     recap = read(bytes(relay.taken[-1].content or b""))
     assert "Auto-Submitted" not in recap
     assert "We posted the payment – grüße." in recap.get_content()
@@ -342,35 +345,40 @@ def test_a_customer_gets_one_survey_in_30_times_24_hours(
 
 
 def test_the_30_days_run_from_the_sending_and_not_from_the_promise(
-    relayed: AppContext, relay: Relay, clock: HandClock
+    relay_context: AppContext, relay: Relay, clock: HandClock
 ) -> None:
-    number = open_ticket(relayed)
-    mail_sender.send_waiting(relayed)
+    number = open_ticket(relay_context)
+    mail_sender.send_waiting(relay_context)
     relay.answers = ["450 later"]
-    reach(relayed, number, *Milestone)
-    mail_sender.send_waiting(relayed)
+    reach(relay_context, number, *Milestone)
+    mail_sender.send_waiting(relay_context)
     clock.turn(hours=20)
-    mail_sender.send_waiting(relayed)  # sent twenty hours after it was queued
+    mail_sender.send_waiting(relay_context)  # sent twenty hours after it was queued
     clock.turn(days=30, hours=-1)
-    complete_ticket(relayed)
-    assert len(list_surveys(relayed)) == 1
+    complete_ticket(relay_context)
+    assert len(list_surveys(relay_context)) == 1
     clock.turn(hours=1)
-    complete_ticket(relayed)
-    assert len(list_surveys(relayed)) == 2
+    complete_ticket(relay_context)
+    assert len(list_surveys(relay_context)) == 2
 
 
-def test_a_survey_nobody_got_does_not_count(relayed: AppContext, relay: Relay) -> None:
+def test_a_survey_nobody_got_does_not_count(relay_context: AppContext, relay: Relay) -> None:
     object.__setattr__(
-        relayed, "settings", relayed.settings.model_copy(update={"survey_by": "company"})
+        relay_context,
+        "settings",
+        relay_context.settings.model_copy(update={"survey_by": "company"}),
     )
-    number = open_ticket(relayed, make_row(sender=ANN))
-    mail_sender.send_waiting(relayed)
-    reach(relayed, number, *Milestone)
+    number = open_ticket(relay_context, make_row(sender=ANN))
+    mail_sender.send_waiting(relay_context)
+    reach(relay_context, number, *Milestone)
     relay.answers = ["550 gone"]
-    mail_sender.send_waiting(relayed)
-    assert [s.state for s in list_surveys(relayed)] == [OutboxState.REFUSED]
-    complete(relayed, open_ticket(relayed, make_row(sender=Address("", "bob@practice.example"))))
-    assert len(list_surveys(relayed)) == 2
+    mail_sender.send_waiting(relay_context)
+    assert [s.state for s in list_surveys(relay_context)] == [OutboxState.REFUSED]
+    complete(
+        relay_context,
+        open_ticket(relay_context, make_row(sender=Address("", "bob@practice.example"))),
+    )
+    assert len(list_surveys(relay_context)) == 2
 
 
 def test_by_setting_the_customer_is_the_company(context: AppContext) -> None:
@@ -421,14 +429,14 @@ def test_no_survey_goes_to_the_bounced_or_unsubscribed(
     number = open_ticket(context)
     mail_sender.send_waiting(context)
 
-    def flagged() -> None:
+    def set_flag() -> None:
         with context.store.transaction() as session:
             setattr(session.get_one(OutgoingMail, 1).contact, flag, True)
 
     if when == "before completion":
-        flagged()
+        set_flag()
     complete(context, number)
-    flagged()
+    set_flag()
     mail_sender.send_waiting(context)
     assert [s.state for s in list_surveys(context)] in ([], [OutboxState.WITHHELD])
     assert len(read_outbox_folder(context)) == 1

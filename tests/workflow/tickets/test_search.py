@@ -168,14 +168,14 @@ def test_two_messages_at_the_same_time_are_both_found(postgres_context: AppConte
 
     def add(word: str) -> None:
         with postgres_context.store.transaction() as session:
-            made = Message(
+            message = Message(
                 ticket_id=number,
                 direction="in",
                 format=Format.MAIL,
                 text=word,
                 at=postgres_context.clock(),
             )
-            session.add(made)
+            session.add(message)
 
     for n in range(10):
         assert run_in_threads(*(lambda w=w: add(w) for w in (f"left{n}", f"right{n}"))) == []

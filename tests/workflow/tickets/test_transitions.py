@@ -19,23 +19,23 @@ from workflow.tickets.transitions import (
 ANN, BOB = Contact(email="ann@practice.example"), Contact(email="bob@practice.example")
 
 
-def list_entered(changes: list[transitions.Change]) -> list[Stage]:
+def list_entered_stages(changes: list[transitions.Change]) -> list[Stage]:
     return [change.step.stage for change in changes if isinstance(change, StageEntered)]
 
 
 @pytest.mark.parametrize(
-    ("oversized", "template"), [(False, Template.NOTICE), (True, Template.OVERSIZED)]
+    ("is_oversized", "template"), [(False, Template.NOTICE), (True, Template.OVERSIZED)]
 )
 def test_a_new_ticket_waits_for_the_notices_to_all_who_may_get_one(
-    *, oversized: bool, template: Template
+    *, is_oversized: bool, template: Template
 ) -> None:
     obstacles = {ANN: "", BOB: "our own address"}
     changes = list(
-        transitions.open_ticket(Situation(lambda: obstacles), "delivery 1", oversized=oversized)
+        transitions.open_ticket(Situation(lambda: obstacles), "delivery 1", oversized=is_oversized)
     )
     assert changes[0] == Opened("delivery 1")
     assert changes[2:] == [MailDue(template, ANN)]
-    assert list_entered(changes) == [Stage.SUBMITTED]
+    assert list_entered_stages(changes) == [Stage.SUBMITTED]
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_a_new_ticket_whose_customer_gets_no_notice_moves_on_with_a_task(
         Milestone.CUSTOMER_NOTIFIED,
         f"not possible: {reason}",
     )
-    assert list_entered(changes) == [Stage.SUBMITTED, Stage.IN_PROGRESS]
+    assert list_entered_stages(changes) == [Stage.SUBMITTED, Stage.IN_PROGRESS]
     assert not any(isinstance(change, MailDue) for change in changes)
 
 
 def test_the_last_milestone_takes_a_ticket_through_all_stages_it_waited_for() -> None:
     waiting = Situation(dict, Stage.IN_PROGRESS, frozenset(Milestone) - {Milestone.FOLLOW_UP_SENT})
     changes = list(transitions.reach(waiting, Milestone.FOLLOW_UP_SENT, by="Olga", cause="page"))
-    assert list_entered(changes) == [Stage.AUDIT, Stage.COMPLETED]
+    assert list_entered_stages(changes) == [Stage.AUDIT, Stage.COMPLETED]
     assert isinstance(changes[-1], SurveyDue)
     again = Situation(dict, Stage.AUDIT, frozenset(Milestone))
     assert not list(transitions.reach(again, Milestone.FOLLOW_UP_SENT, by="Olga", cause="page"))

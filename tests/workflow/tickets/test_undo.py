@@ -59,19 +59,19 @@ def take_snapshot(context: AppContext, number: int) -> dict[str, Any]:
     Without mails, and without the rows that only record what happened.
     """
     with context.store.read_only() as session:
-        found = session.get_one(Ticket, number)
-        columns = {c.name: getattr(found, c.name) for c in Ticket.__table__.columns}
+        row = session.get_one(Ticket, number)
+        columns = {c.name: getattr(row, c.name) for c in Ticket.__table__.columns}
         tasks = {
             t.kind: (t.assignee, t.done_at, t.done_by)
-            for t in found.tasks
+            for t in row.tasks
             if ":undone:" not in t.kind
         }
-        done = {(r.period, r.milestone, r.at, r.by, r.note) for r in found.milestones}
-        links = {link.contact_id for link in found.contacts}
+        milestones = {(r.period, r.milestone, r.at, r.by, r.note) for r in row.milestones}
+        links = {link.contact_id for link in row.contacts}
         related = {
             (r.ticket_id, r.other_id, r.verdict) for r in session.scalars(select(TicketRelation))
         }
-        return {**columns, "tasks": tasks, "done": done, "links": links, "related": related}
+        return {**columns, "tasks": tasks, "done": milestones, "links": links, "related": related}
 
 
 def do_reversibly(context: AppContext, number: int, words: str, action: Any, other: int = 0) -> int:
@@ -351,13 +351,13 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
         (mail_id,) = session.scalars(
             select(OutgoingMail.id).where(OutgoingMail.template == Template.RECAP)
         )
-    refused: list[str] = []
+    refusals: list[str] = []
 
     def undone() -> None:
         try:
             undo_by_id(context, number, which)
         except ActionNotAllowed as missing:
-            refused.append(str(missing))
+            refusals.append(str(missing))
 
     other = Thread(target=undone)
 
@@ -375,6 +375,6 @@ def test_whoever_sends_a_mail_and_whoever_takes_it_back_do_not_wait_for_each_oth
     assert record_answer(context, mail_id, put_down, follow)
     other.join(20)
     assert not other.is_alive()
-    assert [words.partition(":")[0] for words in refused] == ["since then"]
+    assert [words.partition(":")[0] for words in refusals] == ["since then"]
     with context.store.read_only() as session:
         assert session.get_one(OutgoingMail, mail_id).state is OutboxState.SENT

@@ -121,20 +121,20 @@ def test_pages_follow_one_another_and_end(
     monkeypatch.setattr(views, "MOST", 4)
     numbers = [open_ticket(any_context) for _ in range(5)]
     with any_context.store.read_only() as session:
-        got = [
+        pages = [
             views.load_page(session, TicketQuery("open", page=n), actor="", now=any_context.clock())
             for n in (0, 1, 2, 3)
         ]
         how_many = views.count_tickets(
             session, TicketQuery("open"), actor="", now=any_context.clock()
         )
-    assert [[t.id for t in p.tickets] for p in got] == [
+    assert [[t.id for t in p.tickets] for p in pages] == [
         numbers[:2],
         numbers[:2],
         numbers[2:4],
         numbers[2:4],
     ]
-    assert [(p.first, p.further) for p in got] == [(1, True), (1, True), (3, False), (3, False)]
+    assert [(p.first, p.further) for p in pages] == [(1, True), (1, True), (3, False), (3, False)]
     assert (str(how_many), how_many.more) == ("4+", True)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import delete, select, update
 
 from tests.support.context import (
     HandClock,
-    Woken,
+    RecordingNotifier,
     complete,
     create_staff,
     deliver,
@@ -133,11 +133,11 @@ def get_webhook(context: AppContext) -> Webhook:
 
 
 def test_changes_of_a_ticket_are_delivered_signed_and_in_numbers_only(
-    any_context: AppContext, receiver: Receiver, woken: Woken
+    any_context: AppContext, receiver: Receiver, notified_queues: RecordingNotifier
 ) -> None:
     _, secret = add_webhook(any_context, receiver.url)
     deliver(any_context, make_mail(WORDS, subject=WORDS))
-    assert "hook" in woken
+    assert "hook" in notified_queues
     with any_context.store.transaction() as session:
         olga = create_staff(session, "Olga")
         any_context.desk.assign(
@@ -392,13 +392,13 @@ def test_the_events_are_those_of_the_docs_and_so_is_the_signature(
     _, secret = add_webhook(context, receiver.url)
     deliver(context, make_mail())
     deliver_due(context)
-    known: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
+    namespace: dict[str, Any] = {"hmac": hmac, "hashlib": hashlib}
     # the example is ours
-    exec(page.partition("```python\n")[2].partition("```")[0], known)  # noqa: S102
+    exec(page.partition("```python\n")[2].partition("```")[0], namespace)  # noqa: S102
     head, body = receiver.requests[0]
     now = context.clock().timestamp()
-    assert known["is_ours"](secret, head["X-Intake-Signature"], body, now)
-    assert not known["is_ours"](secret, head["X-Intake-Signature"], body + b" ", now)
+    assert namespace["is_ours"](secret, head["X-Intake-Signature"], body, now)
+    assert not namespace["is_ours"](secret, head["X-Intake-Signature"], body + b" ", now)
 
 
 def test_a_restored_system_delivers_nothing_again(context: AppContext, receiver: Receiver) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from ingest.processing.process import process_waiting
-from tests.support.command import Intake, New, Shown
+from tests.support.command import Intake, New, ShowTicket
 from workflow.context import AppContext, open_context
 from workflow.mail import sender
 from workflow.models.core import AuditEntry
@@ -34,44 +34,46 @@ def new(intake: Intake) -> New:
 
 
 @pytest.fixture
-def shown(intake: Intake) -> Shown:
+def show_ticket(intake: Intake) -> ShowTicket:
     return lambda number: json.loads(intake("ticket", number, "--json").stdout)
 
 
 def test_a_call_waits_in_the_queue_and_has_every_key_of_the_contract(
-    intake: Intake, new: New, shown: Shown
+    intake: Intake, new: New, show_ticket: ShowTicket
 ) -> None:
     number = new("--name", "Jo", "--subject", "Claim", "--telemedicine")
-    found = shown(number)
-    assert set(KEYS.split()) <= set(found)
-    assert found["owner"] is None
-    assert found["stage"] == "1-Submitted"
-    assert found["source"] == "console"
-    assert found["contacts"] == [{"name": "Jo", "email": "jo@acme.test", "share_activity": True}]
-    assert found["missing"] == ["Customer notified"]
-    assert [d["milestone"] for d in found["deadlines"]] == [
+    ticket = show_ticket(number)
+    assert set(KEYS.split()) <= set(ticket)
+    assert ticket["owner"] is None
+    assert ticket["stage"] == "1-Submitted"
+    assert ticket["source"] == "console"
+    assert ticket["contacts"] == [{"name": "Jo", "email": "jo@acme.test", "share_activity": True}]
+    assert ticket["missing"] == ["Customer notified"]
+    assert [d["milestone"] for d in ticket["deadlines"]] == [
         "4-Support Follow Up Sent",
         "Resolution",
     ]
-    assert found["deliveries"] == [1]
+    assert ticket["deliveries"] == [1]
     listed = json.loads(intake("tickets", "--json").stdout)
     assert [t["id"] for t in listed] == [number]
     assert QUEUE_NAME in intake("tickets").output
 
 
 def test_a_call_taken_by_someone_on_the_desk_is_theirs(
-    intake: Intake, new: New, shown: Shown
+    intake: Intake, new: New, show_ticket: ShowTicket
 ) -> None:
     intake("user", "add", "Ann Lee", "--role", "agent")
-    assert shown(new("--as", "Ann Lee"))["owner"] == "Ann Lee"
+    assert show_ticket(new("--as", "Ann Lee"))["owner"] == "Ann Lee"
     assert "intake demo" in intake("tickets").output
     assert "#" in intake("tickets", "--view", "mine", "--as", "Ann Lee").output
 
 
-def test_a_call_taken_by_a_stranger_waits_in_the_queue(intake: Intake, shown: Shown) -> None:
+def test_a_call_taken_by_a_stranger_waits_in_the_queue(
+    intake: Intake, show_ticket: ShowTicket
+) -> None:
     result = intake("ticket", "new", "--text", "hello", "--as", "Nobody")
     assert "unassigned" in result.stderr
-    assert shown(int(result.stdout))["owner"] is None
+    assert show_ticket(int(result.stdout))["owner"] is None
 
 
 def test_an_address_that_is_none_is_refused(intake: Intake) -> None:
@@ -87,7 +89,7 @@ def advance_past_undo(context: AppContext) -> AppContext:
 
 
 def test_walking_a_ticket_to_completed(
-    intake: Intake, new: New, shown: Shown, at_home: AppContext
+    intake: Intake, new: New, show_ticket: ShowTicket, at_home: AppContext
 ) -> None:
     number = new()
     sender.send_waiting(at_home)
@@ -101,63 +103,69 @@ def test_walking_a_ticket_to_completed(
     intake("ticket", number, "resolve", "no")
     intake("ticket", number, "resolve", "yes")
     intake("ticket", number, "recap", "--text", "Filed again.")
-    assert shown(number)["stage"] == "5-Audit"
+    assert show_ticket(number)["stage"] == "5-Audit"
     sender.send_waiting(advance_past_undo(at_home))
-    found = shown(number)
-    assert (found["stage"], found["status"]) == ("6-Completed", "completed")
-    assert found["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"
-    assert [m["template"].rsplit(" ")[-1] for m in found["outbox"]] == [
+    ticket = show_ticket(number)
+    assert (ticket["stage"], ticket["status"]) == ("6-Completed", "completed")
+    assert ticket["milestones"]["4-Support Follow Up Sent"]["by"] == "Ann Lee"
+    assert [m["template"].rsplit(" ")[-1] for m in ticket["outbox"]] == [
         "Ticket",
         "Resolution",
         "Survey",
     ]
     assert json.loads(intake("tickets", "--view", "completed", "--json").stdout)[0]["id"] == number
     intake("ticket", number, "reopen")
-    assert shown(number)["stage"] == "4-In Progress"
+    assert show_ticket(number)["stage"] == "4-In Progress"
 
 
 def test_a_recap_told_on_the_phone_ticks_the_box_without_mail(
-    intake: Intake, new: New, shown: Shown
+    intake: Intake, new: New, show_ticket: ShowTicket
 ) -> None:
     number = new()
     intake("ticket", number, "recap", "--note", "on the phone")
-    found = shown(number)
-    assert found["milestones"]["5-Recap of Resolution Sent"]["note"] == "on the phone"
-    assert len(found["outbox"]) == 1
+    ticket = show_ticket(number)
+    assert ticket["milestones"]["5-Recap of Resolution Sent"]["note"] == "on the phone"
+    assert len(ticket["outbox"]) == 1
 
 
-def test_side_ends_refuse_ticks_until_reopened(intake: Intake, new: New, shown: Shown) -> None:
+def test_side_ends_refuse_ticks_until_reopened(
+    intake: Intake, new: New, show_ticket: ShowTicket
+) -> None:
     number = new()
     intake("ticket", number, "withdraw", "--reason", "found it")
-    assert shown(number)["status"] == "withdrawn"
+    assert show_ticket(number)["status"] == "withdrawn"
     assert f"intake ticket {number} reopen" in intake("ticket", number, "follow-up", code=1).stderr
     intake("ticket", number, "reopen")
     intake("ticket", number, "spam")
-    assert shown(number)["status"] == "spam"
+    assert show_ticket(number)["status"] == "spam"
 
 
-def test_merging_relates_both(intake: Intake, new: New, shown: Shown) -> None:
+def test_merging_relates_both(intake: Intake, new: New, show_ticket: ShowTicket) -> None:
     first, second = new(), new(contact="max@acme.test")
     intake("ticket", second, "merge", first)
-    assert shown(second)["status"] == "merged"
-    assert shown(second)["related"] == [{"id": first, "reason": f"merged into #{first}"}]
-    assert shown(first)["related"][0]["id"] == second
+    assert show_ticket(second)["status"] == "merged"
+    assert show_ticket(second)["related"] == [{"id": first, "reason": f"merged into #{first}"}]
+    assert show_ticket(first)["related"][0]["id"] == second
     assert "merge into another" in intake("ticket", first, "merge", first, code=1).stderr
 
 
 def test_moving_back_takes_a_reason(
-    intake: Intake, new: New, shown: Shown, at_home: AppContext
+    intake: Intake, new: New, show_ticket: ShowTicket, at_home: AppContext
 ) -> None:
     number = new()
     sender.send_waiting(at_home)
     intake("ticket", number, "follow-up")
     intake("ticket", number, "move-back", "4", "--reason", "wrong person")
-    assert shown(number)["missing"] == ["4-Support Follow Up Sent"]
+    assert show_ticket(number)["missing"] == ["4-Support Follow Up Sent"]
     assert "no stage" in intake("ticket", number, "move-back", "9", "--reason", "x", code=1).stderr
 
 
 def test_missed_deadlines_show_in_the_views_and_their_tasks_can_be_closed(
-    intake: Intake, new: New, shown: Shown, at_home: AppContext, monkeypatch: pytest.MonkeyPatch
+    intake: Intake,
+    new: New,
+    show_ticket: ShowTicket,
+    at_home: AppContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     intake("user", "add", "Max Berg", "--role", "lead")
     intake("company", "add", "Acme Clinic", "--manager", "Max Berg")
@@ -167,12 +175,12 @@ def test_missed_deadlines_show_in_the_views_and_their_tasks_can_be_closed(
     assert [t["id"] for t in listed] == [number]
     sweep.raise_tasks(at_home, at_home.clock() + timedelta(days=4))
     assert number == json.loads(intake("tickets", "--view", "escalated", "--json").stdout)[0]["id"]
-    tasks = shown(number)["tasks"]
+    tasks = show_ticket(number)["tasks"]
     assert [(t["text"], t["assignee"]) for t in tasks] == [
         ("follow up with the customer", ""),
         ("escalate the ticket", "Max Berg"),
     ]
-    assert all(d["raised"] for d in shown(number)["deadlines"])
+    assert all(d["raised"] for d in show_ticket(number)["deadlines"])
     intake("ticket", number, "task-done", tasks[1]["id"])
     assert json.loads(intake("tickets", "--view", "escalated", "--json").stdout) == []
     assert "its tasks: 1, 2" in intake("ticket", number, "task-done", 99, code=1).stderr
@@ -215,25 +223,25 @@ def test_control_characters_of_a_customer_do_not_reach_the_terminal(
     assert "[red]" in said
 
 
-def test_several_contacts_may_follow_one_option(intake: Intake, shown: Shown) -> None:
+def test_several_contacts_may_follow_one_option(intake: Intake, show_ticket: ShowTicket) -> None:
     call = ("--contact", "jo@acme.test", "li@acme.test", "--text", "It is denied")
-    found = shown(int(intake("ticket", "new", *call).stdout))
+    found = show_ticket(int(intake("ticket", "new", *call).stdout))
     assert [c["email"] for c in found["contacts"]] == ["jo@acme.test", "li@acme.test"]
 
 
 def test_the_telemedicine_group_gets_one_task_and_the_owner_stays(
-    intake: Intake, new: New, shown: Shown
+    intake: Intake, new: New, show_ticket: ShowTicket
 ) -> None:
     intake("user", "add", "dana", "--role", "agent")
     number = new("--as", "dana")
     intake("ticket", number, "telemedicine")
     assert "nothing changed" in intake("ticket", number, "telemedicine").output
-    assert [t["assignee"] for t in shown(number)["tasks"]] == ["CSC Onboarding telemedicine"]
-    assert shown(number)["owner"] == "dana"
+    assert [t["assignee"] for t in show_ticket(number)["tasks"]] == ["CSC Onboarding telemedicine"]
+    assert show_ticket(number)["owner"] == "dana"
 
 
 def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
-    intake: Intake, at_home: AppContext, shown: Shown, tmp_path: Path
+    intake: Intake, at_home: AppContext, show_ticket: ShowTicket, tmp_path: Path
 ) -> None:
     answer = (
         "From: jo@acme.test\n\nYes, please.\n\nOn Mon, 2 Mar 2026 at 10:00, Us <us@desk.test>"
@@ -246,11 +254,11 @@ def test_quotes_of_an_answer_are_folded_for_people_and_whole_for_scripts(
     assert "Yes, please." in output
     assert "May we?" not in output
     assert "lines of quotes and signature folded" in output
-    assert "May we?" in shown(1)["messages"][0]["text"]
+    assert "May we?" in show_ticket(1)["messages"][0]["text"]
 
 
 def test_the_submission_stands_first_and_its_linked_files_say_how_far_they_are(
-    intake: Intake, shown: Shown, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, show_ticket: ShowTicket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTAKE_FILE_HOSTS", "files.example.test")
     intake("migrate")
@@ -262,9 +270,9 @@ def test_the_submission_stands_first_and_its_linked_files_say_how_far_they_are(
     lines = intake("ticket", 1).stdout.splitlines()
     assert lines[1] == "original: https://www.formstack.com/admin/submission/view/150"
     assert any("linked file waiting: https://files.example.test/a.pdf" in line for line in lines)
-    found = shown(1)
-    assert found["link"] == "https://www.formstack.com/admin/submission/view/150"
-    (file,) = found["messages"][0]["linked_files"]
+    ticket = show_ticket(1)
+    assert ticket["link"] == "https://www.formstack.com/admin/submission/view/150"
+    (file,) = ticket["messages"][0]["linked_files"]
     assert (file["url"], file["state"], file["attachment"]) == (
         "https://files.example.test/a.pdf",
         "waiting",

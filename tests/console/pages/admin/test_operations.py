@@ -25,7 +25,7 @@ from parsers.item import Format
 from tests.support.context import (
     START,
     HandClock,
-    Woken,
+    RecordingNotifier,
     count_rows,
     create_company,
     create_staff,
@@ -116,13 +116,13 @@ def parse_rows(text: str) -> list[list[str]]:
 
 @contextmanager
 def capture_queries(context: AppContext) -> Iterator[list[str]]:
-    asked: list[str] = []
+    statements: list[str] = []
 
     def note(_c: object, _cur: object, statement: str, *_: object) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     event.listen(context.store.engine, "before_cursor_execute", note)
-    yield asked
+    yield statements
     event.remove(context.store.engine, "before_cursor_execute", note)
 
 
@@ -386,7 +386,9 @@ def test_reading_again_is_shown_before_it_is_done(any_context: AppContext) -> No
     assert f'<a href="/tickets/{number}">#{number}</a>' in page
 
 
-def test_all_failed_ones_are_read_by_the_workers(any_context: AppContext, woken: Woken) -> None:
+def test_all_failed_ones_are_read_by_the_workers(
+    any_context: AppContext, notified_queues: RecordingNotifier
+) -> None:
     for n in range(12):
         arrive(any_context, JUNK + str(n).encode())
     arrive(any_context, build_book(HEADER, ROW))
@@ -396,9 +398,9 @@ def test_all_failed_ones_are_read_by_the_workers(any_context: AppContext, woken:
     shown = desk.post("/operations/deliveries/look", {"all": "1"}).text
     assert "and 3 more deliveries, not shown here" in shown
     assert "Read all 13 again" in shown
-    woken.clear()
+    notified_queues.clear()
     desk.post("/operations/deliveries/replay", {"all": "1"})
-    assert woken == ["read"]
+    assert notified_queues == ["read"]
     assert count_rows(any_context, Delivery, Delivery.state == DeliveryState.PENDING) == 13
     process_waiting(any_context)
     assert count_rows(any_context, Delivery, Delivery.state == DeliveryState.FAILED) == 12
@@ -411,25 +413,28 @@ def test_what_was_read_before_is_changed_only_as_it_was_shown(any_context: AppCo
     process_waiting(any_context)
     desk = sign_in_at_desk(any_context, Role.LEAD)
     desk.get("/operations/deliveries/1")
-    shown = desk.post("/operations/deliveries/look", {"id": "1"}).text
-    assert "nothing would change" in shown
-    assert "Read it again" not in shown
+    page = desk.post("/operations/deliveries/look", {"id": "1"}).text
+    assert "nothing would change" in page
+    assert "Read it again" not in page
 
     def spoil(text: str) -> None:
         with any_context.store.transaction() as session:
             session.execute(update(Message).values(text=text))
 
     spoil("please <b>")
-    shown = desk.post("/operations/deliveries/look", {"id": "1"}).text
-    assert "- please &lt;b&gt;" in shown
-    assert "+ please call back" in shown
-    seen = shown.partition('name="seen" value="')[2].partition('"')[0]
+    page = desk.post("/operations/deliveries/look", {"id": "1"}).text
+    assert "- please &lt;b&gt;" in page
+    assert "+ please call back" in page
+    seen_value = page.partition('name="seen" value="')[2].partition('"')[0]
     spoil("something else")
-    answer = desk.post("/operations/deliveries/replay", {"id": "1", "seen": seen})
+    answer = desk.post("/operations/deliveries/replay", {"id": "1", "seen": seen_value})
     assert answer.status_code == 409
     assert "- something else" in answer.text
-    seen = answer.text.partition('name="seen" value="')[2].partition('"')[0]
-    assert desk.post("/operations/deliveries/replay", {"id": "1", "seen": seen}).status_code == 302
+    seen_value = answer.text.partition('name="seen" value="')[2].partition('"')[0]
+    assert (
+        desk.post("/operations/deliveries/replay", {"id": "1", "seen": seen_value}).status_code
+        == 302
+    )
     with any_context.store.read_only() as session:
         assert session.scalars(select(Message)).one().text == "please call back"
 
@@ -550,7 +555,7 @@ def add_outgoing_mail(context: AppContext, number: int, **values: object) -> Non
 
 
 def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
-    any_context: AppContext, woken: Woken
+    any_context: AppContext, notified_queues: RecordingNotifier
 ) -> None:
     now = any_context.clock()
     open_ticket(any_context)
@@ -575,12 +580,12 @@ def test_a_mail_that_pauses_is_hurried_and_one_in_hand_is_left_alone(
     assert "in 20 min" in page
     for path in ("/operations/outbox/1/retry", "/operations/outbox/retry"):
         add_outgoing_mail(any_context, 1, not_before=now + timedelta(minutes=20))
-        woken.clear()
+        notified_queues.clear()
         desk.post(path)
         with any_context.store.read_only() as session:
             mail_ = session.get_one(OutgoingMail, 1)
             assert (mail_.not_before, mail_.attempts, mail_.state) == (now, 5, OutboxState.WAITING)
-        assert woken == ["send"]
+        assert notified_queues == ["send"]
     assert list_actions(any_context, "mail retried") == [("Ann Lee", "outbox")]
 
 
@@ -648,7 +653,7 @@ def test_what_fires_is_what_the_clock_will_raise(any_context: AppContext, clock:
         session.get_one(Ticket, number).owner_id = olga.id
     reach(any_context, other, Milestone.FOLLOW_UP_SENT)
 
-    def found() -> list[tuple[int, str, str]]:
+    def list_firing() -> list[tuple[int, str, str]]:
         with any_context.store.read_only() as session:
             firing, more = upcoming.list_upcoming(session, any_context.settings, clock())
         assert not more
@@ -656,11 +661,11 @@ def test_what_fires_is_what_the_clock_will_raise(any_context: AppContext, clock:
 
     follow_up, resolved = str(Milestone.FOLLOW_UP_SENT), str(Milestone.RESOLVED)
     expected = [(number, follow_up, "Olga"), (number, resolved, "Max"), (other, resolved, "Sam")]
-    assert found() == expected
+    assert list_firing() == expected
     clock.turn(days=2, minutes=1)
-    assert found() == expected[1:]
+    assert list_firing() == expected[1:]
     clock.turn(days=2)
-    assert found() == []
+    assert list_firing() == []
     raise_tasks(any_context, clock())
     with any_context.store.read_only() as session:
         tasks = [t for n in (number, other) for t in session.get_one(Ticket, n).tasks]
@@ -719,16 +724,16 @@ def test_the_trail_is_filtered_by_person_ticket_action_and_day(
     reach(any_context, second, Milestone.FOLLOW_UP_SENT, by="Olga")
     desk = sign_in_at_desk(any_context, Role.AUDITOR, "Ann Lee")
 
-    def found(query: str) -> list[list[str]]:
+    def search_audit(query: str) -> list[list[str]]:
         _, *lines = parse_rows(desk.get(f"/operations/audit.csv?{query}").text)
         return [line[2:5] for line in lines]
 
-    assert found("person=Olga&action=reached&ticket=%231") == [["Olga", "reached", "1"]]
-    assert found("person=Olga&action=reached&day=2026-03-02") == [["Olga", "reached", "1"]]
-    assert found("person=Olga&action=reached&day=2026-03-03") == [["Olga", "reached", "2"]]
-    assert len(found("person=Olga&action=reached")) == 2
-    assert found("person=Nobody") == []
-    assert len(found("ticket=x&day=tomorrow")) > 4  # an invalid filter is no filter
+    assert search_audit("person=Olga&action=reached&ticket=%231") == [["Olga", "reached", "1"]]
+    assert search_audit("person=Olga&action=reached&day=2026-03-02") == [["Olga", "reached", "1"]]
+    assert search_audit("person=Olga&action=reached&day=2026-03-03") == [["Olga", "reached", "2"]]
+    assert len(search_audit("person=Olga&action=reached")) == 2
+    assert search_audit("person=Nobody") == []
+    assert len(search_audit("ticket=x&day=tomorrow")) > 4  # an invalid filter is no filter
     assert len(list_actions(any_context, "exported")) == 6
     page = desk.get("/operations/audit?person=Olga").text
     assert "Ticked 4-Support Follow Up Sent" in page
@@ -744,17 +749,17 @@ def test_the_trail_is_read_page_by_page(context: AppContext) -> None:
             )
             for n in range(250)
         )
-    desk, path, seen = sign_in_at_desk(context, Role.AUDITOR), "/operations/audit?action=x", []
+    desk, path, numbers = sign_in_at_desk(context, Role.AUDITOR), "/operations/audit?action=x", []
     while path:
         page = desk.get(path).text
-        seen += [n for n in range(250) if f"cause {n:03}" in page]
+        numbers += [n for n in range(250) if f"cause {n:03}" in page]
         path = (
             page.partition('<a href="/operations/audit?')[2]
             .partition('">Older')[0]
             .replace("&amp;", "&")
         )
         path = f"/operations/audit?{path}" if path and len(path) < 100 else ""
-    assert sorted(seen) == list(range(250))
+    assert sorted(numbers) == list(range(250))
 
 
 def test_a_cell_is_no_formula(context: AppContext) -> None:
@@ -785,7 +790,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, context: AppContext
         ),
     )
     monkeypatch.setenv("INTAKE_FROM_NAME", "The Desk")
-    given = Settings(
+    secret_settings = Settings(
         database_url=(
             f"postgresql+psycopg://intake:{secret}/@x y{secret}@db.example/intake?password={secret}"
         ),
@@ -802,21 +807,25 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, context: AppContext
         profile={"north": {"password": secret}},
         oidc={"issuer": "https://i.example", "client_id": "c", "client_secret": secret},
     )
-    shown = {one.name: one for one in report.list_settings(given)}
-    assert not [one for one in shown.values() if secret in one.value]
+    settings_by_name = {one.name: one for one in report.list_settings(secret_settings)}
+    assert not [one for one in settings_by_name.values() if secret in one.value]
     assert (
-        shown["INTAKE_DATABASE_URL"].value == "postgresql+psycopg://…@db.example/intake?password=…"
+        settings_by_name["INTAKE_DATABASE_URL"].value
+        == "postgresql+psycopg://…@db.example/intake?password=…"
     )
-    assert shown["INTAKE_FORM[12].key"].value == "set"
-    assert shown["INTAKE_FORMSTACK_KEY_PREVIOUS"].value == "not set"
-    assert shown["INTAKE_MAILBOX[1].oauth2.refresh_token"].value == "set"
-    assert shown["INTAKE_MAILBOX[1].host"].value == "imap.example"
-    assert (shown["INTAKE_FROM_NAME"].value, shown["INTAKE_FROM_NAME"].source) == (
+    assert settings_by_name["INTAKE_FORM[12].key"].value == "set"
+    assert settings_by_name["INTAKE_FORMSTACK_KEY_PREVIOUS"].value == "not set"
+    assert settings_by_name["INTAKE_MAILBOX[1].oauth2.refresh_token"].value == "set"
+    assert settings_by_name["INTAKE_MAILBOX[1].host"].value == "imap.example"
+    assert (
+        settings_by_name["INTAKE_FROM_NAME"].value,
+        settings_by_name["INTAKE_FROM_NAME"].source,
+    ) == (
         "The Desk",
         "environment",
     )
-    assert shown["INTAKE_SMTP_LISTEN"].source == "default"
-    assert {name.partition("[")[0].partition(".")[0] for name in shown} == {
+    assert settings_by_name["INTAKE_SMTP_LISTEN"].source == "default"
+    assert {name.partition("[")[0].partition(".")[0] for name in settings_by_name} == {
         f"INTAKE_{name.upper()}" for name in Settings.model_fields
     }
     page = sign_in_at_desk(context, Role.AUDITOR).get("/operations/settings").text
@@ -835,11 +844,11 @@ def make_asking_client(context: AppContext, **more: object) -> FlaskClient:
 
 def test_metrics_are_counts_of_what_is_there(any_context: AppContext, clock: HandClock) -> None:
     number = open_ticket(any_context, make_mail("my claim was denied", company="Sunrise"))
-    done = open_ticket(any_context, make_mail("another"))
+    finished_ticket = open_ticket(any_context, make_mail("another"))
     arrive(any_context, JUNK)
     with any_context.store.transaction() as session:
         early = {"period": 1, "milestone": Milestone.FOLLOW_UP_SENT, "at": clock(), "by": "Olga"}
-        session.add(TicketMilestone(ticket_id=done, **early))
+        session.add(TicketMilestone(ticket_id=finished_ticket, **early))
     SelfChecks(any_context).run_due()
     clock.turn(days=2, minutes=1)
     raise_tasks(any_context, clock())
@@ -900,17 +909,17 @@ def change_settings(context: AppContext, **more: object) -> AppContext:
 def test_behind_a_proxy_metrics_take_a_token(context: AppContext) -> None:
     proxied = change_settings(context, public_url="https://desk.example")
     assert make_asking_client(proxied).get("/metrics").status_code == 403
-    protected = change_settings(
+    protected_settings = change_settings(
         context, public_url="https://desk.example", metrics_token="the token"
     )
-    client = make_asking_client(protected, REMOTE_ADDR="192.0.2.7")
+    client = make_asking_client(protected_settings, REMOTE_ADDR="192.0.2.7")
     for given in ("", "Bearer", "Bearer wrong", "Basic the token", "the token", "Bearer thé"):
         answer = client.get("/metrics", headers={"Authorization": given} if given else {})
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert "intake_" not in answer.text
     assert client.get("/metrics", headers={"Authorization": "Bearer the token"}).status_code == 200
     assert (
-        make_asking_client(protected).get("/metrics").status_code == 401
+        make_asking_client(protected_settings).get("/metrics").status_code == 401
     )  # from this machine, too
 
 

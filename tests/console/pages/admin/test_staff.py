@@ -93,17 +93,17 @@ def test_what_cannot_be_added_is_said_and_what_was_typed_stays(
     any_context: AppContext, admin: Desk
 ) -> None:
     add_person(admin)
-    for given, words in (
+    for fields, words in (
         ({"name": "Bob Ray", "email": "x@y.example", "role": "lead"}, "is on the desk already"),
         ({"name": " ", "email": "x@y.example", "role": "lead"}, "A name has"),
         ({"name": "Cy", "email": "nonsense", "role": "lead"}, "no mail address"),
         ({"name": "Cy", "email": "ann@pmb.example", "role": "lead"}, "Somebody else signs in"),
         ({"name": "Cy", "email": "x@y.example", "role": "king"}, "Choose a role."),
     ):
-        answer = admin.post("/people", given)
+        answer = admin.post("/people", fields)
         assert (answer.status_code, words in answer.text) == (422, True), words
         assert (
-            f'id="email" name="email" value="{given["email"]}" type="email" maxlength="320"'
+            f'id="email" name="email" value="{fields["email"]}" type="email" maxlength="320"'
             in answer.text
         )
     assert count_rows(any_context, Staff) == 2
@@ -112,11 +112,11 @@ def test_what_cannot_be_added_is_said_and_what_was_typed_stays(
 def test_a_new_link_makes_the_one_before_void(any_context: AppContext, admin: Desk) -> None:
     old = add_person(admin)
     page = admin.post(f"/people/{find_number(any_context, 'Bob Ray')}/link").text
-    found = LINK.search(page)
-    assert found
+    match = LINK.search(page)
+    assert match
     stranger = Desk(any_context)
     assert stranger.get(f"/join/{old}").status_code == 404
-    assert stranger.get(f"/join/{found[1]}").status_code == 200
+    assert stranger.get(f"/join/{match[1]}").status_code == 200
 
 
 def test_letting_go_ends_every_session_and_link_and_can_be_undone(
@@ -125,8 +125,8 @@ def test_letting_go_ends_every_session_and_link_and_can_be_undone(
     bob = sign_in_second(any_context, Role.AGENT)
     number = find_number(any_context, "Bob Ray")
     admin.get("/people")
-    found = LINK.search(admin.post(f"/people/{number}/link").text)
-    assert found
+    match = LINK.search(admin.post(f"/people/{number}/link").text)
+    assert match
     assert admin.post(f"/people/{number}/do/let-go").status_code == 302
     assert "Bob Ray can no longer sign in" in admin.get("/people").text
     assert bob.get("/").status_code == 302
@@ -138,7 +138,7 @@ def test_letting_go_ends_every_session_and_link_and_can_be_undone(
     )
     assert bob.sign_in("bob@pmb.example").status_code == 200  # the form again
     assert bob.get("/").status_code == 302
-    assert Desk(any_context).get(f"/join/{found[1]}").status_code == 404
+    assert Desk(any_context).get(f"/join/{match[1]}").status_code == 404
     assert admin.post(f"/people/{number}/link").status_code == 409  # no way in around it
     assert admin.post(f"/people/{number}/do/let-go").status_code == 409
     admin.post(f"/people/{number}/do/let-in")
@@ -271,8 +271,8 @@ def test_a_link_says_how_long_it_is_good(
     assert "valid until" in admin.get("/people").text
     clock.turn(minutes=10)
     with any_context.store.read_only() as session:
-        found = {
+        link_ends = {
             p.staff.name: p.link_until
             for p in accounts.list_staff(session, clock() + timedelta(days=1))
         }
-    assert found["Bob Ray"] is None
+    assert link_ends["Bob Ray"] is None

@@ -15,7 +15,7 @@ from console.presenters import webhooks
 from console.presenters.operations import present_status
 from console.web import metrics
 from tests.support.command import Intake
-from tests.support.context import HandClock, Woken, deliver, make_mail
+from tests.support.context import HandClock, RecordingNotifier, deliver, make_mail
 from tests.support.signed_in_client import sign_in_at_desk
 from workflow.audit.webhook_events import EventType
 from workflow.context import AppContext
@@ -102,7 +102,7 @@ def test_only_who_may_act_sees_all_of_the_address_and_the_button(
 
 
 def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_a_hand(
-    any_context: AppContext, deaf: str, clock: HandClock, woken: Woken
+    any_context: AppContext, deaf: str, clock: HandClock, notified_queues: RecordingNotifier
 ) -> None:
     create_webhook(any_context, f"http://{deaf}", EventType.OPENED)
     deliver(any_context, make_mail())
@@ -114,11 +114,11 @@ def test_again_tells_what_was_given_up_and_what_pauses_but_takes_nothing_out_of_
     assert "No event waits" in desk.get(PAGE).text
     change(any_context, attempts=7, not_before=now + timedelta(minutes=40))
     assert "in 40 min" in desk.get(PAGE).text
-    woken.clear()
+    notified_queues.clear()
     desk.post(AGAIN)
     assert "1 events are being sent again." in desk.get(PAGE).text
     assert list_states(any_context) == [(WebhookEventState.WAITING, 7)]
-    assert woken == ["hook"]
+    assert notified_queues == ["hook"]
     change(any_context, state=WebhookEventState.GIVEN_UP, attempts=60, reason="it answered 500")
     assert "<strong>given up</strong>" in desk.get(PAGE).text
     desk.post(AGAIN)
@@ -176,12 +176,12 @@ def test_of_very_many_events_a_few_are_shown_for_each_webhook_and_all_are_counte
 def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
     any_context: AppContext, deaf: str, clock: HandClock
 ) -> None:
-    def found() -> tuple[int, int]:
+    def count_events() -> tuple[int, int]:
         backlog = present_status(any_context)["backlog"]
         return backlog["events_waiting"], backlog["events_given_up"]
 
     create_webhook(any_context, f"http://{deaf}", EventType.OPENED)
-    gone = create_webhook(any_context, f"http://{deaf}/gone", EventType.OPENED)
+    removed_webhook = create_webhook(any_context, f"http://{deaf}/gone", EventType.OPENED)
     for n in range(3):
         deliver(any_context, make_mail(f"claim {n}"))
     with any_context.store.transaction() as session:
@@ -191,9 +191,9 @@ def test_waiting_and_given_up_ones_are_counted_in_status_and_metrics(
             .values(state=WebhookEventState.GIVEN_UP)
         )
         webhooks_deliver.get_webhook(
-            session, gone
+            session, removed_webhook
         ).removed_at = clock()  # its events have not been swept out yet
-    assert found() == (2, 1)
+    assert count_events() == (2, 1)
     assert not any("more than an hour" in need for need in present_status(any_context)["needs"])
     clock.turn(minutes=61)
     needs = present_status(any_context)["needs"]

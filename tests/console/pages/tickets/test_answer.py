@@ -53,18 +53,18 @@ def read_form(desk: Desk, number: int, path: str = "") -> dict[str, Any]:
 
 
 def read(page: str) -> dict[str, Any]:
-    hidden = {n: read_value(page, n) for n in ("key", "seen", "subject", "cc")}
+    hidden_fields = {n: read_value(page, n) for n in ("key", "seen", "subject", "cc")}
     text = re.search(r'<textarea[^>]*name="text"[^>]*>(.*?)</textarea>', page, re.DOTALL)
     assert text
-    agreed = re.search(r'name="agreed" value="(\w+)"', page)
-    chosen = {
+    agreement = re.search(r'name="agreed" value="(\w+)"', page)
+    checked_fields = {
         n: re.findall(rf'name="{n}" value="([^"]+)"[^>]* checked', page) for n in ("to", "ticks")
     }
     return {
-        **hidden,
-        **chosen,
+        **hidden_fields,
+        **checked_fields,
         "text": text[1].removeprefix("\n"),
-        **({"agreed": agreed[1]} if agreed else {}),
+        **({"agreed": agreement[1]} if agreement else {}),
     }
 
 
@@ -136,13 +136,13 @@ def test_a_text_is_put_in_with_its_variables_as_plain_words(
 ) -> None:
     with context.store.transaction() as session:
         session.get_one(Ticket, ticket).contacts[0].contact.name = "Ann <b>{{ desk }}</b>\nBcc: x"
-    found = read_form(desk, ticket, f"?text={Template.RECAP}")
-    assert found["text"].startswith(
+    form = read_form(desk, ticket, f"?text={Template.RECAP}")
+    assert form["text"].startswith(
         "Hello Ann &lt;b&gt;{{ desk }}&lt;/b&gt; Bcc: x,\n\nthis is the recap"
     )
-    assert found["subject"] == f"Recap of Resolution: Billing Support Ticket #{ticket}"
-    assert found["ticks"] == ["RECAP_SENT"]
-    assert f"Ticket number: {ticket}" in found["text"]
+    assert form["subject"] == f"Recap of Resolution: Billing Support Ticket #{ticket}"
+    assert form["ticks"] == ["RECAP_SENT"]
+    assert f"Ticket number: {ticket}" in form["text"]
 
 
 def test_another_text_takes_the_place_of_one_nobody_touched_and_adds_to_what_is_typed(
@@ -182,13 +182,13 @@ def test_the_box_of_the_recap_is_left_to_people_where_the_settings_say_so(
 def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = read_form(desk, ticket) | {
+    form = read_form(desk, ticket) | {
         "text": "It was <filed> again.",
         "cc": f"Bob <{BOB}>",
         "ticks": "FOLLOW_UP_SENT",
     }
-    answer = do(desk, ticket, "preview", given, files=(BytesIO(b"%PDF-"), "a.pdf"))
-    shown = answer.text.partition('id="preview"')[2].partition("</section>")[0]
+    answer = do(desk, ticket, "preview", form, files=(BytesIO(b"%PDF-"), "a.pdf"))
+    preview = answer.text.partition('id="preview"')[2].partition("</section>")[0]
     for words in (
         "Billing Support &lt;support@localhost&gt;",
         ANN.email,
@@ -198,7 +198,7 @@ def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
         "a.pdf (5 bytes)",
         "ticks 4-Support Follow Up Sent",
     ):
-        assert words in shown
+        assert words in preview
     assert answer.status_code == 200
     assert list_mails(context) == []
 
@@ -206,7 +206,7 @@ def test_the_preview_shows_exactly_what_would_be_sent_and_sends_nothing(
 def test_nothing_typed_is_lost_on_an_error_files_with_it(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = read_form(desk, ticket) | {
+    form = read_form(desk, ticket) | {
         "text": "Long thought words",
         "cc": "nobody",
         "subject": "Mine",
@@ -216,7 +216,7 @@ def test_nothing_typed_is_lost_on_an_error_files_with_it(
         desk,
         ticket,
         "send",
-        given,
+        form,
         files=[(BytesIO(b"%PDF-"), "../a.pdf"), (BytesIO(b""), "empty.txt")],
     )
     assert answer.status_code == 422
@@ -239,12 +239,12 @@ def test_nothing_typed_is_lost_on_an_error_files_with_it(
 def test_signed_out_the_draft_is_there_after_signing_in_again(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = read_form(desk, ticket) | {"text": "Half a sent"}
-    assert desk.post(f"/tickets/{ticket}/answer/draft", given).status_code == 204
+    form = read_form(desk, ticket) | {"text": "Half a sent"}
+    assert desk.post(f"/tickets/{ticket}/answer/draft", form).status_code == 204
     token = desk.token
     desk.post("/sign-out")
     desk.get("/login")
-    lost = do(desk, ticket, "send", given, csrf_token=desk.token)
+    lost = do(desk, ticket, "send", form, csrf_token=desk.token)
     assert lost.status_code == 401
     assert list_mails(context) == []
     assert token
@@ -256,22 +256,22 @@ def test_signed_out_the_draft_is_there_after_signing_in_again(
 def test_a_draft_is_its_writers_until_it_is_sent_or_discarded(
     context: AppContext, desk: Desk, ticket: int
 ) -> None:
-    given = read_form(desk, ticket) | {"text": "Half a sent"}
-    do(desk, ticket, "save", given, files=(BytesIO(b"x"), "a.txt"))
+    form = read_form(desk, ticket) | {"text": "Half a sent"}
+    do(desk, ticket, "save", form, files=(BytesIO(b"x"), "a.txt"))
     other = sign_in_at_desk(context, name="Rita Roe")
     assert read_form(other, ticket)["text"] == ""
     with context.store.read_only() as session:
         file = session.query(WrittenFile).one().id
     assert desk.get(f"/answer-files/{file}").data == b"x"
     assert other.get(f"/answer-files/{file}").status_code == 404
-    assert other.post(f"/tickets/{ticket}/answer/draft", given).status_code == 400
+    assert other.post(f"/tickets/{ticket}/answer/draft", form).status_code == 400
     assert (
-        do(desk, ticket, f"remove:{'9' * 5000}", given).status_code == 200
+        do(desk, ticket, f"remove:{'9' * 5000}", form).status_code == 200
     )  # no number of ours: nothing goes
     assert count_rows(context, WrittenFile) == 1
-    assert do(desk, ticket, f"remove:{file}", given).status_code == 200
+    assert do(desk, ticket, f"remove:{file}", form).status_code == 200
     assert count_rows(context, WrittenFile) == 0
-    assert do(desk, ticket, "discard", given).status_code == 302
+    assert do(desk, ticket, "discard", form).status_code == 302
     assert count_rows(context, WrittenMail) == 0
 
 
@@ -515,14 +515,14 @@ def lead(context: AppContext) -> Desk:
 
 
 def make_text(**more: str) -> dict[str, str]:
-    given = {
+    fields = {
         "folder": "Denials",
         "name": "Timely filing",
         "subject": "",
         "body": "Hello {{ contact_name }}",
         "ticks": "",
     }
-    return given | more
+    return fields | more
 
 
 def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
@@ -536,7 +536,7 @@ def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "fault"),
+    ("fields", "fault"),
     [
         ({"body": "{{ patient }}"}, "nothing is known by {{ patient }}"),
         ({"subject": "{{contact_name.__class__}}"}, "stands there without a variable"),
@@ -549,12 +549,12 @@ def test_the_desk_makes_texts_of_its_own(lead: Desk, ticket: int) -> None:
     ],
 )
 def test_a_text_that_cannot_be_used_is_not_saved_and_not_lost(
-    lead: Desk, given: dict[str, str], fault: str
+    lead: Desk, fields: dict[str, str], fault: str
 ) -> None:
-    answer = lead.post("/mail-texts", make_text(**given))
+    answer = lead.post("/mail-texts", make_text(**fields))
     assert answer.status_code == 422
     assert fault in answer.text
-    assert (given.get("body") or "Hello {{ contact_name }}") in answer.text
+    assert (fields.get("body") or "Hello {{ contact_name }}") in answer.text
 
 
 def test_a_change_and_a_deletion_can_be_undone(lead: Desk, ticket: int) -> None:

@@ -105,7 +105,7 @@ def test_there_is_nothing_to_correct_on_a_persons_ticket(context: AppContext) ->
 
 
 @pytest.fixture
-def repeated(intake: Intake, at_home: AppContext, tmp_path: Path) -> AppContext:
+def duplicate_context(intake: Intake, at_home: AppContext, tmp_path: Path) -> AppContext:
     """A mail that came by two ways, with other trace fields.
 
     It is ticket 1, and delivery 2 a duplicate.
@@ -149,10 +149,10 @@ def separate_by_command(context: AppContext, intake: Intake) -> None:
 
 @pytest.mark.parametrize("separate", [separate_by_page, separate_by_api, separate_by_command])
 def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
-    repeated: AppContext, intake: Intake, separate: Callable[[AppContext, Intake], None]
+    duplicate_context: AppContext, intake: Intake, separate: Callable[[AppContext, Intake], None]
 ) -> None:
-    separate(repeated, intake)
-    with repeated.store.read_only() as session:
+    separate(duplicate_context, intake)
+    with duplicate_context.store.read_only() as session:
         second = session.get_one(Ticket, 2)
         assert [m.text.strip() for m in second.messages] == ["Call me."]
         assert second.contacts[0].contact.email == "a@b.example"
@@ -162,7 +162,7 @@ def test_what_was_taken_for_a_duplicate_becomes_a_ticket(
 
 
 @pytest.fixture
-def listed(context: AppContext) -> int:
+def automatic_mail(context: AppContext) -> int:
     """A report about no mail of ours; its number in the list of automated mail."""
     sender = Address("Mail Delivery", "mailer-daemon@mx.example")
     item = make_mail(
@@ -178,16 +178,16 @@ def listed(context: AppContext) -> int:
 
 
 def test_automated_mail_can_be_read_by_everybody_on_the_desk(
-    context: AppContext, listed: int
+    context: AppContext, automatic_mail: int
 ) -> None:
     page = sign_in_at_desk(context, Role.AGENT).get("/automated").text
     assert "It did not arrive." in page
     assert "A report about no mail of ours" in page
-    assert f"/automated/{listed}/ticket" in page
+    assert f"/automated/{automatic_mail}/ticket" in page
     [row] = Program(context, create_app(context)).__call__("GET", "/automated").json["items"]
     assert (row["from"], row["ticket"]) == ("Mail Delivery <mailer-daemon@mx.example>", None)
     assert (
-        f"/automated/{listed}/ticket"
+        f"/automated/{automatic_mail}/ticket"
         not in sign_in_at_desk(context, Role.AUDITOR, "Ed Audit").get("/automated").text
     )
 

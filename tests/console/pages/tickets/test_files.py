@@ -63,9 +63,9 @@ def file(
 def test_hostile_html_is_inert(context: AppContext, desk: Desk) -> None:
     *_, message = create_ticket_with_files(context, html=HOSTILE)
     answer = desk.get(f"/messages/{message}/html")
-    shown = answer.text.partition("<body>")[2].lower()
+    body = answer.text.partition("<body>")[2].lower()
     policy = answer.headers["Content-Security-Policy"]
-    assert "hello" in shown
+    assert "hello" in body
     for bad in (
         "<script",
         "onclick",
@@ -90,8 +90,8 @@ def test_hostile_html_is_inert(context: AppContext, desk: Desk) -> None:
         "/sign-out",
         "data:text",
     ):
-        assert bad not in shown, bad
-    assert ' src="https:' not in shown
+        assert bad not in body, bad
+    assert ' src="https:' not in body
     assert policy.startswith("sandbox; default-src 'none';")
     assert "allow" not in policy
     assert "script-src" not in policy
@@ -154,7 +154,7 @@ def test_a_message_without_html_has_none(context: AppContext, desk: Desk) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "saved"),
+    ("name", "saved_name"),
     [
         ("claim 77.pdf", "claim 77.pdf"),
         ("../../etc/passwd", "passwd"),
@@ -168,16 +168,18 @@ def test_a_message_without_html_has_none(context: AppContext, desk: Desk) -> Non
         ("n" * 900 + ".txt", "nnn"),
     ],
 )
-def test_names_are_safe_to_save(context: AppContext, desk: Desk, name: str, saved: str) -> None:
+def test_names_are_safe_to_save(
+    context: AppContext, desk: Desk, name: str, saved_name: str
+) -> None:
     _, (number,), _ = create_ticket_with_files(context, file(name, b"MZ"))
     answer = desk.get(f"/attachments/{number}")
-    given = answer.headers["Content-Disposition"]
-    assert given.startswith("attachment")
-    assert saved in given
-    assert not set("/\\\r\n\u202e") & set(given)
-    assert given.count('"') in {0, 2}  # none within the name
+    disposition = answer.headers["Content-Disposition"]
+    assert disposition.startswith("attachment")
+    assert saved_name in disposition
+    assert not set("/\\\r\n\u202e") & set(disposition)
+    assert disposition.count('"') in {0, 2}  # none within the name
     assert "Set-Cookie" not in answer.headers
-    assert len(given) < 700
+    assert len(disposition) < 700
 
 
 def test_every_file_is_a_download_of_bytes(context: AppContext, desk: Desk) -> None:

@@ -67,12 +67,12 @@ def read_hidden_fields(page: str) -> dict[str, str]:
 
 def test_the_page_asks_before_two_companies_are_merged(context: AppContext, desk: Desk) -> None:
     number, into = open_two_tickets(context)
-    asked = do(desk, number, "merge", into=f"#{into}")
-    assert asked.status_code == 409
-    assert OURS in asked.text
-    assert THEIRS in asked.text
+    answer = do(desk, number, "merge", into=f"#{into}")
+    assert answer.status_code == 409
+    assert OURS in answer.text
+    assert THEIRS in answer.text
     assert get_status(context, number) is Status.OPEN
-    done = desk.post(f"/tickets/{number}/do/merge", read_hidden_fields(asked.text))
+    done = desk.post(f"/tickets/{number}/do/merge", read_hidden_fields(answer.text))
     assert done.status_code == 302
     assert get_status(context, number) is Status.MERGED
 
@@ -104,21 +104,21 @@ def test_the_command_refuses_until_it_is_confirmed(intake: Intake, at_home: AppC
 def test_every_caller_reopens_or_refuses_what_has_ended(
     context: AppContext, desk: Desk, program: Program
 ) -> None:
-    done, spam, open_one, another = (open_ticket(context) for _ in range(4))
-    complete(context, done)
+    completed_ticket, spam, open_one, another = (open_ticket(context) for _ in range(4))
+    complete(context, completed_ticket)
     do(desk, spam, "end", status="spam", reason="an advert")
     assert do(desk, open_one, "merge", into=str(spam)).status_code == 422
     assert (
         "reopen it first"
         in program.post(f"/tickets/{open_one}/merge", {"into": spam}, 409)["detail"]
     )
-    assert do(desk, open_one, "merge", into=str(done)).status_code == 302
-    assert (get_status(context, open_one), get_status(context, done)) == (
+    assert do(desk, open_one, "merge", into=str(completed_ticket)).status_code == 302
+    assert (get_status(context, open_one), get_status(context, completed_ticket)) == (
         Status.MERGED,
         Status.OPEN,
     )
-    program.post(f"/tickets/{another}/merge", {"into": done})
-    assert get_status(context, done) is Status.OPEN
+    program.post(f"/tickets/{another}/merge", {"into": completed_ticket})
+    assert get_status(context, completed_ticket) is Status.OPEN
 
 
 def test_undo_on_the_page_puts_both_back(context: AppContext, desk: Desk) -> None:
@@ -139,7 +139,7 @@ def test_undo_on_the_page_puts_both_back(context: AppContext, desk: Desk) -> Non
 
 
 @pytest.fixture
-def merged(context: AppContext) -> int:
+def merged_ticket(context: AppContext) -> int:
     """A ticket with contacts of two companies."""
     number, into = open_two_tickets(context)
     with context.store.transaction() as session:
@@ -151,55 +151,63 @@ def merged(context: AppContext) -> int:
 
 
 def test_the_answer_page_ticks_one_company_and_asks_before_both(
-    context: AppContext, desk: Desk, merged: int
+    context: AppContext, desk: Desk, merged_ticket: int
 ) -> None:
-    given: dict[str, Any] = answer_form(desk, merged) | {"text": "It is done."}
-    assert given["to"] == [IDA.email]
-    assert THEIRS in desk.get(f"/tickets/{merged}/answer").text
-    asked = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email])
-    assert asked.status_code == 409
-    assert "Not sent yet: it goes to two customers" in asked.text
+    form: dict[str, Any] = answer_form(desk, merged_ticket) | {"text": "It is done."}
+    assert form["to"] == [IDA.email]
+    assert THEIRS in desk.get(f"/tickets/{merged_ticket}/answer").text
+    answer = answer_do(desk, merged_ticket, "send", form, to=[IDA.email, TOM.email])
+    assert answer.status_code == 409
+    assert "Not sent yet: it goes to two customers" in answer.text
     assert list_recipients(context, Template.ANSWER) == []
-    confirmed = re.search(r'name="across_companies" value="(\w+)"', asked.text)
+    confirmed = re.search(r'name="across_companies" value="(\w+)"', answer.text)
     assert confirmed
     more = {"across_companies": confirmed[1]}
-    changed = answer_do(
-        desk, merged, "send", given, to=[IDA.email, TOM.email], cc="kim@meadow.example", **more
+    refused_answer = answer_do(
+        desk,
+        merged_ticket,
+        "send",
+        form,
+        to=[IDA.email, TOM.email],
+        cc="kim@meadow.example",
+        **more,
     )
-    assert changed.status_code == 409  # the confirmation was for other people
-    done = answer_do(desk, merged, "send", given, to=[IDA.email, TOM.email], **more)
+    assert refused_answer.status_code == 409  # the confirmation was for other people
+    done = answer_do(desk, merged_ticket, "send", form, to=[IDA.email, TOM.email], **more)
     assert done.status_code == 302
     assert list_recipients(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 
 def test_the_answer_page_asks_about_patient_data_and_companies_at_once(
-    context: AppContext, desk: Desk, merged: int
+    context: AppContext, desk: Desk, merged_ticket: int
 ) -> None:
-    given: dict[str, Any] = answer_form(desk, merged) | {"text": "DOB 04/12/1961"}
-    given["to"] = [IDA.email, TOM.email]
-    asked = answer_do(desk, merged, "send", given)
-    assert asked.status_code == 409
+    form: dict[str, Any] = answer_form(desk, merged_ticket) | {"text": "DOB 04/12/1961"}
+    form["to"] = [IDA.email, TOM.email]
+    answer = answer_do(desk, merged_ticket, "send", form)
+    assert answer.status_code == 409
     names = ("agreed", ACROSS)
-    found = {name: re.search(rf'name="{name}" value="(\w+)"', asked.text) for name in names}
-    confirmed = {name: match[1] for name, match in found.items() if match}
-    assert set(confirmed) == set(names)
+    found = {name: re.search(rf'name="{name}" value="(\w+)"', answer.text) for name in names}
+    confirmations = {name: match[1] for name, match in found.items() if match}
+    assert set(confirmations) == set(names)
     for name in names:  # one of the two answers is not enough
-        one = answer_do(desk, merged, "send", given, **{name: confirmed[name]})
+        one = answer_do(desk, merged_ticket, "send", form, **{name: confirmations[name]})
         assert one.status_code == 409
         assert f'name="{name}"' not in one.text  # and is not asked for again
     assert list_recipients(context, Template.ANSWER) == []
-    assert answer_do(desk, merged, "send", given, **confirmed).status_code == 302
+    assert answer_do(desk, merged_ticket, "send", form, **confirmations).status_code == 302
     assert list_recipients(context, Template.ANSWER) == [IDA.email, TOM.email]
 
 
 def test_a_recap_by_the_api_goes_to_both_only_when_that_is_said(
-    context: AppContext, program: Program, merged: int
+    context: AppContext, program: Program, merged_ticket: int
 ) -> None:
-    program.post(f"/tickets/{merged}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
+    program.post(f"/tickets/{merged_ticket}/recap", {"text": "Done.", "cc": [TOM.email]}, 409)
     assert list_recipients(context, Template.RECAP) == []
-    program.post(f"/tickets/{merged}/recap", {"text": "Done."})
+    program.post(f"/tickets/{merged_ticket}/recap", {"text": "Done."})
     assert list_recipients(context, Template.RECAP) == [IDA.email]
-    program.post(f"/tickets/{merged}/recap", {"text": "Done again.", "across_companies": True})
+    program.post(
+        f"/tickets/{merged_ticket}/recap", {"text": "Done again.", "across_companies": True}
+    )
     assert list_recipients(context, Template.RECAP) == [IDA.email, IDA.email, TOM.email]
 
 

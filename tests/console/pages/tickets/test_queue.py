@@ -31,14 +31,14 @@ def get_owner(context: AppContext, number: int) -> str | None:
 @contextmanager
 def capture_queries(context: AppContext) -> Iterator[list[str]]:
     """The statements the block has the database do."""
-    seen: list[str] = []
+    statements: list[str] = []
 
     def note(connection: object, cursor: object, statement: str, *_: object) -> None:
         del connection, cursor
-        seen.append(statement)
+        statements.append(statement)
 
     event.listen(context.store.engine, "before_cursor_execute", note)
-    yield seen
+    yield statements
     event.remove(context.store.engine, "before_cursor_execute", note)
 
 
@@ -46,13 +46,13 @@ def open_many_tickets(context: AppContext, count: int) -> None:
     """Open tickets, with subjects as long as they may be and a company each."""
     with context.store.transaction() as session:
         now = context.clock()
-        given = [
+        companies = [
             {"name": f"Practice {n} " + "x" * 300, "key": f"practice {n}", "created_at": now}
             for n in range(count)
         ]
-        session.execute(insert(Company), given)
+        session.execute(insert(Company), companies)
         first = session.query(Company.id).order_by(Company.id).limit(1).scalar() or 1
-        made = {
+        ticket_columns = {
             "subject": "<&> " * 200,
             "pipeline": "p",
             "type": "t",
@@ -70,8 +70,8 @@ def open_many_tickets(context: AppContext, count: int) -> None:
             "thread_id": "",
             "period": 1,
         }
-        made["name"] = "Support \N{EN DASH} " + "&" * 300
-        rows = [{**made, "company_id": first + n} for n in range(count)]
+        ticket_columns["name"] = "Support \N{EN DASH} " + "&" * 300
+        rows = [{**ticket_columns, "company_id": first + n} for n in range(count)]
         session.execute(insert(Ticket), rows)
         columns = {
             "direction": "in",
@@ -102,21 +102,21 @@ def test_every_view_has_a_page_of_few_queries_that_says_what_to_do_when_it_is_em
     any_context: AppContext, view: str
 ) -> None:
     desk = sign_in_at_desk(any_context)
-    with capture_queries(any_context) as seen:
+    with capture_queries(any_context) as statements:
         page = desk.get(f"/?view={view}")
     assert page.status_code == 200
     assert views.VIEWS[view].title in page.text
-    assert len(seen) <= 20
+    assert len(statements) <= 20
 
 
 def test_a_full_page_is_light_and_takes_few_queries(any_context: AppContext) -> None:
     open_many_tickets(any_context, 60)
     desk = sign_in_at_desk(any_context, Role.LEAD)
-    with capture_queries(any_context) as seen:
+    with capture_queries(any_context) as statements:
         page = desk.get("/?q=practice&view=open&sort=due")
     assert len(list_numbers(page.text)) == 50
     assert len(page.data) < 300_000
-    assert len([s for s in seen if not s.startswith(("SAVEPOINT", "RELEASE"))]) <= 20
+    assert len([s for s in statements if not s.startswith(("SAVEPOINT", "RELEASE"))]) <= 20
     assert "1–50 of 60" in page.text
     assert len(list_numbers(desk.get("/?view=open&page=2").text)) == 10
 

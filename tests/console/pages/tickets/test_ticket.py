@@ -412,11 +412,11 @@ def test_acting_on_what_another_has_changed_asks_again(
     bob = sign_in_at_desk(context, name="Bob Ray")
     do(bob, ticket, "note", text="I have called her")
     form = before | {"milestone": "FOLLOW_UP_SENT", "note": "by mail"}
-    asked = desk.post(f"/tickets/{ticket}/do/tick", form)
-    assert asked.status_code == 409
-    assert "I have called her" in asked.text
+    answer = desk.post(f"/tickets/{ticket}/do/tick", form)
+    assert answer.status_code == 409
+    assert "I have called her" in answer.text
     assert load_ticket(context, ticket).stage is Stage.IN_PROGRESS
-    again = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', asked.text))
+    again = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', answer.text))
     assert again["note"] == "by mail"
     assert desk.post(f"/tickets/{ticket}/do/tick", again).status_code == 302
     assert load_ticket(context, ticket).stage is Stage.AUDIT

@@ -78,7 +78,7 @@ def test_a_report_is_parsed_from_its_fields(
 
 
 def test_the_worst_action_is_the_mails() -> None:
-    found = report(
+    parsed_bounce = report(
         "Reporting-MTA: dns; mx.example",
         "",
         *("Final-Recipient: rfc822; a@x.example", "Action: delivered", "Status: 2.0.0", ""),
@@ -92,7 +92,7 @@ def test_the_worst_action_is_the_mails() -> None:
         *("Final-Recipient: rfc822; c@x.example", "Action: delayed", "Status: 4.4.1", ""),
         *("Final-Recipient: rfc822; d@x.example", "Action: failed", "Status: 5.1.1"),
     )
-    assert found == Bounce(
+    assert parsed_bounce == Bounce(
         action="failed", status="5.2.2", failed=("b@x.example", "d@x.example"), reason="552 full"
     )
 
@@ -126,14 +126,14 @@ def test_a_vague_status_gives_way_to_the_answer_of_the_server() -> None:
 
 
 def test_the_reason_is_one_bounded_line_without_controls() -> None:
-    found = report(
+    parsed_bounce = report(
         "Final-Recipient: a@x.example",
         "Diagnostic-Code: smtp; 550 a\x1b[2J\x07b\u2028c",
         " folded " + "x" * 900,
     )
-    assert found.reason.startswith("550 a [2J b c folded")
-    assert len(found.reason) == 300
-    assert found.reason.isprintable()
+    assert parsed_bounce.reason.startswith("550 a [2J b c folded")
+    assert len(parsed_bounce.reason) == 300
+    assert parsed_bounce.reason.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -233,18 +233,18 @@ def parse_notice(**members: object) -> Bounce | None:
 
 def test_a_notice_in_json() -> None:
     people = [{"emailAddress": "A@x.example", "status": "5.1.1"}, {"emailAddress": "b@x.example"}]
-    found = Bounce(action="failed", status="5.1.1", failed=("a@x.example", "b@x.example"))
-    bounced = {"bounceType": "Permanent", "bouncedRecipients": people}
-    assert parse_notice(bounce=bounced) == found
+    expected = Bounce(action="failed", status="5.1.1", failed=("a@x.example", "b@x.example"))
+    bounce_fields = {"bounceType": "Permanent", "bouncedRecipients": people}
+    assert parse_notice(bounce=bounce_fields) == expected
     delivery = parse_notice(notificationType="Delivery", delivery={"recipients": ["a@x.example"]})
     assert delivery == Bounce(action="delivered", failed=("a@x.example",))
-    wrapped = json.dumps(
+    notice = json.dumps(
         {
             "Type": "Notification",
-            "Message": json.dumps({"notificationType": "Bounce", "bounce": bounced}),
+            "Message": json.dumps({"notificationType": "Bounce", "bounce": bounce_fields}),
         }
     )
-    assert read(f"From: no-reply@sns.example\nSubject: x\n\n{wrapped}\n".encode()).bounce == found
+    assert read(f"From: no-reply@sns.example\nSubject: x\n\n{notice}\n".encode()).bounce == expected
     assert parse_notice(notificationType="Complaint", complaint={}) is None
 
 
@@ -282,13 +282,13 @@ def test_what_is_no_bounce_has_none() -> None:
     ],
 )
 def test_a_hostile_bounce_costs_bounded_time(filler: str) -> None:
-    started = time.process_time()
+    start = time.process_time()
     assert isinstance(report(filler), Bounce)
     assert isinstance(bounce(filler), Bounce)
     assert isinstance(
         read(f"From: no-reply@sns.example\nSubject: x\n\n{filler}".encode()), InboundItem
     )
-    assert time.process_time() - started < 4
+    assert time.process_time() - start < 4
 
 
 @settings(deadline=None, max_examples=100)

@@ -160,10 +160,10 @@ def test_parts_beyond_the_limit_are_in_one_file() -> None:
     "footer", ["Scanned by the gateway of our clinic.", "\nPlease think of trees\nbefore printing."]
 )
 def test_words_behind_base64_are_words(footer: str) -> None:
-    coded = base64.encodebytes(
+    encoded_text = base64.encodebytes(
         "Die Zahlung für März fehlt noch immer, bitte prüfen!".encode()
     ).decode()
     head = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n"
-    item = read(f"{head}{coded}{footer}\n")
+    item = read(f"{head}{encoded_text}{footer}\n")
     assert item.text.startswith("Die Zahlung für März fehlt noch immer, bitte prüfen!\n")
     assert footer.strip() in item.text
