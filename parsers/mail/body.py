@@ -115,11 +115,7 @@ class Segment:
         if not self.html:
             return ""
         self.is_laid_out = self.is_laid_out and not text_html.is_beyond_bounds(self.html)
-        return (
-            text_html.lay_out(self.html)
-            if self.is_laid_out
-            else text_html.strip_tags(self.html)
-        )
+        return text_html.lay_out(self.html) if self.is_laid_out else text_html.strip_tags(self.html)
 
     @cached_property
     def is_stub(self) -> bool:
@@ -155,16 +151,13 @@ class Segment:
 
     @cached_property
     def _missing(self) -> frozenset[str]:
-        if not words.find_words_only_in(
-            html_bounds.find_all_words(self.html or ""), self.plain or ""
-        ):
-            return frozenset()  # mostly so; no page has to be laid out for it
-        # Most of the others have words in a style sheet alone.
-        if html_bounds.is_extract_complete(self.html or "") and not words.find_words_only_in(
-            text_html.strip_tags(self.html or ""), self.plain or ""
-        ):
-            return frozenset()
-        return words.find_words_only_in(self.html_text, self.plain or "")
+        html, plain = self.html or "", self.plain or ""
+        if html_bounds.is_extract_complete(html):
+            # Mostly no word is missing, or those of a style sheet alone: then no page is laid out.
+            for words_of in (html_bounds.find_all_words, text_html.strip_tags):
+                if not words.find_words_only_in(words_of(html), plain):
+                    return frozenset()
+        return words.find_words_only_in(self.html_text, plain)
 
     @property
     def _is_another_text(self) -> bool:

@@ -130,9 +130,7 @@ def has_hidden_words(html: str) -> bool:
     `html_to_text` returns all words between its tags then.
     """
     return (
-        _may_hide_words(html)
-        and not is_beyond_bounds(html)
-        and lay_out(html) == strip_tags(html)
+        _may_hide_words(html) and not is_beyond_bounds(html) and lay_out(html) == strip_tags(html)
     )
 
 

@@ -167,7 +167,7 @@ def find_all_words(html: str) -> str:
 
 
 def is_extract_complete(html: str) -> bool:
-    """Return whether `extract_text` has all words that are shown of HTML.
+    """Return whether `extract_text` and `find_all_words` have all words that are shown of HTML.
 
     Within some elements what looks like a style or a comment is text.
     """

@@ -4,7 +4,9 @@ import pytest
 
 from parsers.item import InboundItem
 from parsers.mail import message
+from parsers.text import html as text_html
 from parsers.text import words
+from parsers.text.html import lay_out
 
 
 def read(*forms: tuple[str, str]) -> InboundItem:
@@ -38,6 +40,26 @@ def test_lines_that_only_the_html_has_are_folded_below() -> None:
     item = read(("text/plain", plain), ("text/html", html))
     assert item.text == f"{plain}\n\nOur new fax: 555 0199"
     assert item.reply_text == plain
+
+
+def test_a_style_sheet_alone_has_no_page_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_html, "lay_out", lambda _: pytest.fail("it was laid out"))
+    plain = "Please call me back about claim 12."
+    html = f"<html><head><style>p {{margin: 0}}</style></head><!-- Outlook --><p>{plain}</p></html>"
+    assert read(("text/plain", plain), ("text/html", html)).text == plain
+
+
+@pytest.mark.parametrize("element", ["textarea", "xmp", "title><p", "svg"])
+@pytest.mark.parametrize(
+    "mark", ["<style>{}</style>", "<!--{}-->", '<img alt="<style>">{}</style>']
+)
+def test_words_that_only_look_hidden_are_shown(element: str, mark: str) -> None:
+    fax = mark.format("Our new fax: 555 0199")
+    plain = "Please call me back about claim 12, it was denied."
+    html = f"<p>{plain}</p><{element}>{fax}</{element}>"
+    shown = lay_out(html)
+    item = read(("text/plain", plain), ("text/html", html))
+    assert words.split_words(shown) <= words.split_words(item.text)
 
 
 def test_html_with_another_text_is_shown() -> None:
