@@ -73,7 +73,7 @@ def test_costs_of_accepting_filing_and_sending(
     assert accepting["commits"] / MAILS <= 1
     assert filing["statements"] / MAILS <= 3
     assert filing["commits"] / MAILS <= 0.3
-    assert sending["statements"] / MAILS <= 4
+    assert sending["statements"] / MAILS <= 2.5
     assert sending["commits"] / MAILS <= 0.2
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     cast,
     func,
     insert,
+    inspect,
     literal,
     select,
 )
@@ -96,6 +97,22 @@ def _bind_runs(values: Iterable[Any], bind: Any) -> Iterator[Any]:
         if value is not last:
             last, bound_value = value, bind(value)
         yield bound_value
+
+
+def assign_ids(session: Session) -> None:
+    """Give ids to the new rows of a session, so that one statement a table inserts them.
+
+    Otherwise the ORM asks SQLite for the id of each row by a statement of its own.
+    """
+    rows_by_table: dict[Table, list[Any]] = {}
+    for row in sorted(session.new, key=lambda row: inspect(row).insert_order or 0):
+        table = inspect(type(row)).local_table
+        if isinstance(table, Table) and "id" in table.c and row.id is None:
+            rows_by_table.setdefault(table, []).append(row)
+    for table, rows in rows_by_table.items():
+        ids = reserve_ids(session.connection(), table, len(rows))
+        for row, number in zip(rows, ids, strict=True):
+            row.id = number
 
 
 def is_one_of(

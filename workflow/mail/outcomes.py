@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.context import AppContext
-from workflow.database.bulk_insert import is_one_of
+from workflow.database.bulk_insert import assign_ids, is_one_of
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.database.locks import lock_ticket, lock_tickets
 from workflow.mail import answer, compose
@@ -171,6 +171,7 @@ def _record_together(context: AppContext, sent: Sequence[SentMail]) -> list[Sent
                     _set_sent(row, mail, now)
                     _follow_sent(context, session, row, mail.text)
                     recorded.append(mail.number)
+            assign_ids(session)
     for number in recorded:
         log.mail_sent(number)
     return [mail for mail in sent if mail.number in held]

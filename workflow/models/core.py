@@ -241,6 +241,9 @@ class Message(Base):
     """An item on a ticket's timeline."""
 
     __tablename__ = "messages"
+    # Columns with a default of the database have the same one here: nothing is to be fetched, and
+    # several messages are inserted with one statement.
+    __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012  # read by SQLAlchemy only
     __table_args__ = (
         UniqueConstraint("format", "external_id"),
         Index(

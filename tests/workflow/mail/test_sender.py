@@ -417,7 +417,7 @@ def test_a_relay_that_hangs_is_asked_once_a_turn_and_the_turns_grow_apart(
     add_customers(misled_context, 7)
     bad.at[point] = [Do.HANG] * 4
     for turn, pause in enumerate([30, 60, 120, 240], 1):
-        assert sender.send_waiting(misled_context, 0.1) == 7
+        assert sender.send_waiting(misled_context, 0.5) == 7
         until(lambda turn=turn: bad.connections == turn)
         assert list_waits(misled_context) == [pause] * 7
         clock.turn(seconds=pause)
