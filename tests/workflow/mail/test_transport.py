@@ -120,17 +120,18 @@ def test_the_time_is_for_the_whole_mail_and_not_for_each_answer(bad: BadRelay) -
 def test_each_mail_has_the_whole_time(bad: BadRelay) -> None:
     with open_relay(bad.url) as relay:
         assert submit(relay) is None
-        left_after_first = relay._open.seconds_left()
-        left_at_each_answer: list[float] = []
+        deadlines = [relay._open._deadline]
         act = bad.act
 
-        def note_time_left(point: str) -> Act:
-            left_at_each_answer.append(connection.seconds_left())
+        def note_deadline(point: str) -> Act:
+            deadlines.append(connection._deadline)
             return act(point)
 
-        bad.act, connection = note_time_left, relay._open  # type: ignore[method-assign]
+        bad.act, connection = note_deadline, relay._open  # type: ignore[method-assign]
         assert submit(relay) is None
-    assert left_at_each_answer[0] > left_after_first, "the second mail has a deadline of its own"
+    first, second, *others = deadlines
+    assert second > first, "the second mail has a deadline of its own"
+    assert set(others) == {second}, "and one for all its answers"
     assert bad.connections == 1
 
 
