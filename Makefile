@@ -22,7 +22,7 @@ demo: $(VENV)/.run ## send one of each through every channel of a running (or it
 	@$(BIN)/intake demo
 
 test: $(VENV)/.test debian ## the whole suite
-	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)  # twice two cores: tests wait for servers
+	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)  # one more than two cores: tests wait for servers
 
 test-fast: $(VENV)/.test ## without pages, browser, chaos, stories and PostgreSQL: while you work
 	$(BIN)/pytest --fast -n 3 --dist worksteal $(ARGS)
