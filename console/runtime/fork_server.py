@@ -26,7 +26,10 @@ class ForkedProcess:
     def __init__(
         self, name: str, environment: Mapping[str, str], run_command: Callable[[str], None]
     ) -> None:
-        """Start the command `intake NAME`, which `run_command` runs."""
+        """Start the command `intake NAME`, which `run_command` runs.
+
+        Raises OSError or EOFError when it cannot be started, as when the fork server has just died.
+        """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["console.runtime.preload"])
         reader, writer = os.pipe()
@@ -38,8 +41,13 @@ class ForkedProcess:
             daemon=True,
         )
         self.stdout: IO[bytes] = os.fdopen(reader, "rb")
-        self._process.start()
-        output.close()  # our copy: reading ends when the process does
+        try:
+            self._process.start()
+        except (OSError, EOFError):
+            self.stdout.close()
+            raise
+        finally:
+            output.close()  # our copy: reading ends when the process does
 
     @property
     def pid(self) -> int:

@@ -33,7 +33,7 @@ COLOURS = (
 
 
 RunningProcess = subprocess.Popen[bytes] | ForkedProcess
-EndCallback = Callable[[str, str], None]  # the process, and how: "exit 1", "signal 9"
+EndCallback = Callable[[str, str], None]  # the process, and how (`_describe_exit`)
 
 
 def _ignore_end(name: str, how: str) -> None:
@@ -163,8 +163,13 @@ class Supervisor:
         )
 
     def _start_child(self, child: Child) -> None:
-        child.process = child.start()
         child.started_at = time.monotonic()
+        try:
+            child.process = child.start()
+        # No memory or process is left, or the fork server ended at this moment: try again later.
+        except (OSError, EOFError) as error:
+            self._schedule_restart(child, f"not started, {type(error).__name__}")
+            return
         child.reader = threading.Thread(
             target=self._relay_output, args=(child, child.process), daemon=True
         )
@@ -180,7 +185,7 @@ class Supervisor:
         time.sleep(POLL_SECONDS)
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
-                self._schedule_restart(child, child.process.poll() or 0)
+                self._schedule_restart(child, _describe_exit(child.process.poll() or 0))
             elif (
                 child.process is None
                 and time.monotonic() >= child.restart_at
@@ -188,15 +193,19 @@ class Supervisor:
             ):
                 self._start_child(child)
 
-    def _schedule_restart(self, child: Child, code: int) -> None:
+    def _schedule_restart(self, child: Child, how: str) -> None:
         lifetime = time.monotonic() - child.started_at
         child.failures = 1 if lifetime >= STABLE_SECONDS else child.failures + 1
         child.process, child.restart_at = None, time.monotonic() + child.restart_delay
-        how = f"signal {-code}" if code < 0 else f"exit {code}"
         self.print_line(
             "up", f"{child.name} ended ({how}); started again in {child.restart_delay:.0f} s", "red"
         )
         self._on_end(child.name, how)
+
+
+def _describe_exit(code: int) -> str:
+    """Return how a process ended: "exit 1", or "signal 9"."""
+    return f"signal {-code}" if code < 0 else f"exit {code}"
 
 
 def _is_alive(child: Child) -> bool:

@@ -291,11 +291,11 @@ class _Plan:
         """Return why no automatic mail may go to the contact of a new ticket, if it has one."""
         if contact is None:
             return {}
-        settings = self._desk.settings
-        reason = outbox.find_undeliverable_reason(
-            contact, settings, automated=automated
-        ) or outbox.find_rate_limit_reason(
-            self._lookup.recent_mails[_get_person(contact)], settings
+        reason = outbox.find_contact_obstacle(
+            contact,
+            self._desk.settings,
+            automated=automated,
+            count_recent=lambda: self._lookup.recent_mails[_get_person(contact)],
         )
         return {contact: reason}
 

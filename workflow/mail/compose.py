@@ -111,7 +111,8 @@ def compose_mail(
     else:
         message.set_content(text)
     sender = make_return_path(mail.id, settings, signer)
-    return ComposedMail(message, sender, mail.to, message_id, text)
+    shown_text = text if text.endswith("\n") else f"{text}\n"
+    return ComposedMail(message, sender, mail.to, message_id, shown_text)
 
 
 def render(mail: OutgoingMail, settings: Settings, signer: Signer) -> tuple[str, str]:
@@ -236,9 +237,14 @@ def list_threads(session: Session, mails: Sequence[OutgoingMail]) -> dict[int, l
         Message.direction == "in",
     )
     for ticket, name, at in session.execute(query.order_by(Message.id)):
-        if "@" in name and name.isascii() and not set(name) & set("<> \t\r\n"):
+        if _is_usable_id(name):
             received[ticket].append((f"<{name}>", at))
     return {
         mail.id: [name for name, at in received[mail.ticket_id] if at <= mail.created_at][-10:]
         for mail in answers
     }
+
+
+def _is_usable_id(name: str) -> bool:
+    """Return whether a Message-ID, without its brackets, can stand in a header of ours."""
+    return "@" in name and name.isascii() and not set(name) & set("<> \t\r\n")

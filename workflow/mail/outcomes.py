@@ -46,8 +46,8 @@ class SentMail(NamedTuple):
 
 
 Result = TypeVar("Result")
-Change = Callable[[OutgoingMail], None]
-Effect = Callable[[Session, OutgoingMail], None]
+SetState = Callable[[OutgoingMail], None]
+ApplyEffects = Callable[[Session, OutgoingMail], None]
 
 
 def record_sent(context: AppContext, sent: Sequence[SentMail]) -> None:
@@ -119,7 +119,9 @@ def withhold(context: AppContext, claim: Claim) -> None:
             session.execute(statement.values(values))
 
 
-def record_answer(context: AppContext, number: int, change: Change, effect: Effect) -> bool:
+def record_answer(
+    context: AppContext, number: int, set_state: SetState, apply_effects: ApplyEffects
+) -> bool:
     """Record the relay's answer about one mail and its effects in one transaction.
 
     Returns False when a bounce or another worker was faster. While the database is unavailable it
@@ -132,9 +134,9 @@ def record_answer(context: AppContext, number: int, change: Change, effect: Effe
         with context.store.transaction() as session:
             mail = _lock_waiting(session, number)
             if mail is not None:
-                change(mail)
+                set_state(mail)
                 if with_effects:
-                    effect(session, mail)
+                    apply_effects(session, mail)
             return mail is not None
 
     try:

@@ -76,28 +76,46 @@ def _send_as_operator(run: CommandContext, command: SendRecap) -> HandlerResult:
 
 def _prepare_draft(run: CommandContext, command: SendRecap, author: Staff) -> WrittenMail:
     """Return the mail of this key: as it was sent, or drafted now to the ticket's contacts."""
-    settings, session, ticket = run.desk.settings, run.session, run.ticket
-    contacts = answer.list_recipients(session, ticket, settings)
-    across = command.across_companies
-    to = [one.email for one in contacts if one.is_default or (across and one.is_reachable)]
+    key = _make_key(run.actor, run.ticket, command.key)
+    form = _build_form(run, command)
+    written_mail = drafts.save_draft(run.session, run.ticket, key, form, by=author, now=run.now)
+    if written_mail.queued_at is not None:
+        return written_mail
+    if command.template:
+        _apply_template(run, written_mail, command.template)
+    if run.desk.settings.recap_ticks_box:
+        written_mail.ticks = [Milestone.RECAP_SENT.name]
+    for file in command.files:
+        drafts.attach_file(
+            run.session, run.desk.blob_store, written_mail, file.name, file.mime, file.content
+        )
+    return written_mail
+
+
+def _build_form(run: CommandContext, command: SendRecap) -> DraftForm:
+    """Return the recap as a filled form. Raises ActionNotAllowed when nobody can get it."""
+    to = _list_addresses(run, command)
+    cc = [email for email in map(_normalize_address, command.cc) if email not in to]
+    subject, text = canned_responses.make_default_subject(run.ticket), command.text
+    if not command.template and text.strip():
+        subject, text = compose.render_recap(text.strip(), run.ticket.id, run.desk.settings)
+    return DraftForm(to=to, cc=cc, subject=subject, text=text, ticks=[])
+
+
+def _list_addresses(run: CommandContext, command: SendRecap) -> list[str]:
+    """Return the addresses of the ticket's contacts. Raises ActionNotAllowed without any."""
+    recipients = answer.list_recipients(run.session, run.ticket, run.desk.settings)
+    if command.across_companies:
+        to = [one.email for one in recipients if one.is_default or one.is_reachable]
+    else:
+        to = [one.email for one in recipients if one.is_default]
     if not to:
         raise ActionNotAllowed(NOBODY)
-    cc = [email.strip().casefold() for email in command.cc]
-    subject, text = canned_responses.make_default_subject(ticket), command.text
-    if not command.template and text.strip():
-        subject, text = compose.render_recap(text.strip(), ticket.id, settings)
-    form = DraftForm(to=to, cc=[a for a in cc if a not in to], subject=subject, text=text, ticks=[])
-    key = _make_key(run.actor, ticket, command.key)
-    written_mail = drafts.save_draft(session, ticket, key, form, by=author, now=run.now)
-    if written_mail.queued_at is None:
-        if command.template:
-            _apply_template(run, written_mail, command.template)
-        written_mail.ticks = [Milestone.RECAP_SENT.name] * settings.recap_ticks_box
-        for file in command.files:
-            drafts.attach_file(
-                session, run.desk.blob_store, written_mail, file.name, file.mime, file.content
-            )
-    return written_mail
+    return to
+
+
+def _normalize_address(email: str) -> str:
+    return email.strip().casefold()
 
 
 def _make_key(actor: Actor, ticket: Ticket, key: str) -> str:

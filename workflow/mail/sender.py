@@ -7,7 +7,7 @@ the journal a mail is sent once more, with the same Message-ID: at most two copi
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -160,7 +160,10 @@ def send(
     for claim in group.unwanted:
         withhold(context, claim)
     for claim, reason, code, is_permanent in group.failures:
-        (record_refused if is_permanent else record_deferred)(context, claim, reason, code)
+        if is_permanent:
+            record_refused(context, claim, reason, code)
+        else:
+            record_deferred(context, claim, reason, code)
     return group.relay_state, group.tried
 
 
@@ -300,7 +303,7 @@ def _get_journal_folder(context: AppContext) -> Path:
 def _open_journal(context: AppContext) -> AbstractContextManager[SentJournal | None]:
     """Return a journal for this worker; None where its folder cannot be written."""
     try:
-        return SentJournal(_get_journal_folder(context))
+        return closing(SentJournal(_get_journal_folder(context)))
     except OSError as error:
         log.fault(SEND, error)
         return nullcontext()

@@ -11,8 +11,7 @@ import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple
 from uuid import uuid4
 
 from workflow.runtime import log
@@ -32,13 +31,10 @@ class JournalEntry(NamedTuple):
 
 
 class SentJournal:
-    """The journal of one worker: a file, locked for as long as its process lives.
-
-    A context manager; its file stays behind when it still has entries at the end. Raises OSError
-    when the folder cannot be written.
-    """
+    """The journal of one worker: a file, locked until it is closed or its process ends."""
 
     def __init__(self, folder: Path) -> None:
+        """Create the file. Raises OSError when the folder cannot be written."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / f"{uuid4().hex}{_SUFFIX}"
         self._file = _create_locked(self._path)
@@ -61,15 +57,8 @@ class SentJournal:
             os.ftruncate(self._file, 0)
             self._is_empty = True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file; it stays behind when it still has entries."""
         if self._is_empty:
             self._path.unlink(missing_ok=True)
         os.close(self._file)  # which gives the lock up
@@ -78,23 +67,28 @@ class SentJournal:
 def take_abandoned(folder: Path) -> Iterator[list[JournalEntry]]:
     """Yield the entries of each journal whose process has ended.
 
-    A journal is deleted once the caller asks for the next one; it stays when the caller raises.
+    A journal is deleted once the caller asks for the next one; it stays when the caller raises. One
+    that cannot be opened, read or deleted is logged and left: it must not stop the sending.
     """
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         try:
-            file = os.open(path, os.O_RDONLY)
+            with path.open(encoding="ascii", errors="replace") as file:
+                if _lock_abandoned(file):
+                    yield list(_parse(file.read()))
+                    path.unlink(missing_ok=True)
         except FileNotFoundError:  # another worker has just taken it
             continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another worker may have deleted it between our opening and locking it.
-            if os.fstat(file).st_nlink:
-                yield list(_parse(path.read_text("ascii", errors="replace")))
-                path.unlink(missing_ok=True)
-        except BlockingIOError:
-            continue  # its process is alive
-        finally:
-            os.close(file)
+        except OSError as error:
+            log.fault(SEND, error)
+
+
+def _lock_abandoned(file: IO[str]) -> bool:
+    """Lock a journal; return False while its process lives, or when another worker has taken it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(file.fileno()).st_nlink > 0
 
 
 def _create_locked(path: Path) -> int:

@@ -111,19 +111,19 @@ class SmtpConnection(smtplib.SMTP):
         instead of three. `options` follow the sender. Raises ValueError for an address with a line
         break.
         """
-        commands = [f"MAIL FROM:{smtplib.quoteaddr(sender)}", f"RCPT TO:{smtplib.quoteaddr(to)}"]
-        commands = [f"{commands[0]} {options}".rstrip(), commands[1], "DATA"]
+        mail_from = f"MAIL FROM:{smtplib.quoteaddr(sender)} {options}".rstrip()
+        commands = [mail_from, f"RCPT TO:{smtplib.quoteaddr(to)}", "DATA"]
         if any({"\r", "\n"} & set(command) for command in commands):
             raise ValueError("a line break in an address")
         is_pipelined = self.has_extn("pipelining")
         if is_pipelined:
             self.send("".join(f"{command}\r\n" for command in commands).encode())
         codes: list[int] = []
-        for command, wanted in zip(commands, (2, 2, 3), strict=True):
+        for command, accepting_digit in zip(commands, (2, 2, 3), strict=True):
             if not is_pipelined:
                 self.send(f"{command}\r\n".encode())
             codes.append(self.getreply()[0])
-            if codes[-1] // 100 != wanted:
+            if codes[-1] // 100 != accepting_digit:
                 break
         return codes
 

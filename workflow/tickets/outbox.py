@@ -4,7 +4,7 @@ Here are the rows, and the reasons why an automatic mail is not queued. `workflo
 sends what waits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,15 +28,28 @@ def find_obstacle(
     session: Session, ticket: Ticket, contact: Contact, settings: Settings, now: datetime
 ) -> str:
     """Return why no automatic mail may go to this contact now; "" if it may (RFC 3834 §2)."""
-    reason = find_undeliverable_reason(contact, settings, automated=ticket.automated)
-    if reason:
-        return reason
-    return find_rate_limit_reason(
-        count_recent_mails(session, [contact.id], now).get(contact.id, 0), settings
+
+    def count_recent() -> int:
+        return count_recent_mails(session, [contact.id], now).get(contact.id, 0)
+
+    return find_contact_obstacle(
+        contact, settings, automated=ticket.automated, count_recent=count_recent
     )
 
 
-def find_undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
+def find_contact_obstacle(
+    contact: Contact, settings: Settings, *, automated: bool, count_recent: Callable[[], int]
+) -> str:
+    """Return why no automatic mail may go to this contact now; "" if it may.
+
+    `automated` says that the ticket was opened by automatic mail; `count_recent` returns how many
+    automatic mails the contact got within the hour, and is called only where that decides.
+    """
+    reason = _find_undeliverable_reason(contact, settings, automated=automated)
+    return reason or _find_rate_limit_reason(count_recent(), settings)
+
+
+def _find_undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
     """Return why no automatic mail may ever go to this contact; "" if it may.
 
     `automated` says that the ticket was opened by automatic mail.
@@ -52,7 +65,7 @@ def find_undeliverable_reason(contact: Contact, settings: Settings, *, automated
     return ""
 
 
-def find_rate_limit_reason(recent: int, settings: Settings) -> str:
+def _find_rate_limit_reason(recent: int, settings: Settings) -> str:
     """Return why a contact who got `recent` automatic mails within the hour gets no more.
 
     "" where they may get another one.

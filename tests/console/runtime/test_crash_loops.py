@@ -94,6 +94,17 @@ def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
         other.close()
 
 
+def test_a_process_that_cannot_be_started_is_tried_again() -> None:
+    ends: list[tuple[str, str]] = []
+    supervisor = Supervisor(dict(os.environ), lambda name, how: ends.append((name, how)))
+    child = supervisor.add_command("folder", ["/no/such/program"])
+    assert ends == [("folder", "not started, FileNotFoundError")]
+    child.restart_at = 0
+    supervisor._check_children()
+    assert len(ends) == 2
+    supervisor.stop()
+
+
 def test_a_child_that_is_stopped_on_purpose_is_no_end(context: AppContext) -> None:
     recorder = CrashRecorder(context.settings)
     supervisor = Supervisor(dict(os.environ), recorder.record_end)

@@ -4,7 +4,7 @@ None is lost, each goes once unless something crashed, and none holds up another
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread, Timer
@@ -34,6 +34,7 @@ from tests.support.outgoing_mail import get_outgoing_mail, read, send_through
 from tests.support.servers import Postgres, Relay, find_free_port
 from tests.support.smtp_client import until
 from workflow import background_jobs
+from workflow.audit.webhook_events import EventType
 from workflow.context import AppContext
 from workflow.database.locks import lock_ticket
 from workflow.mail import claims, compose, outcomes, sender, transport
@@ -41,9 +42,11 @@ from workflow.mail.sender import SLICE_SECONDS
 from workflow.mail.sent_journal import SentJournal
 from workflow.models.core import Message, OutgoingMail, Ticket
 from workflow.models.states import OutboxState
+from workflow.models.webhooks import WebhookEvent
 from workflow.operations import sweep
 from workflow.process import Stage
 from workflow.tickets.outbox import SEND
+from workflow.webhooks import deliver
 
 WAITING, SENT, REFUSED = OutboxState.WAITING, OutboxState.SENT, OutboxState.REFUSED
 
@@ -312,13 +315,47 @@ def test_the_journal_of_a_living_worker_is_left_to_it(
     relay_context: AppContext, clock: HandClock
 ) -> None:
     open_ticket(relay_context)
-    with SentJournal(relay_context.settings.home / "outbox-journal") as journal:
+    with closing(SentJournal(relay_context.settings.home / "outbox-journal")) as journal:
         journal.add(1, get_outgoing_mail(relay_context).created_at)
         clock.turn(seconds=-1)  # the mail is not due yet
         sender.send_waiting(relay_context)
         assert get_outgoing_mail(relay_context).state is WAITING
     sender.send_waiting(relay_context)
     assert get_outgoing_mail(relay_context).state is SENT
+
+
+def test_a_journal_that_cannot_be_read_stops_no_mail(relay_context: AppContext) -> None:
+    folder = relay_context.settings.home / "outbox-journal"
+    (folder / "a folder.journal").mkdir(parents=True)
+    (folder / "garbled.journal").write_bytes(b"\xff\x00 nonsense\n1 2026\n")
+    open_ticket(relay_context)
+    sender.send_waiting(relay_context)
+    assert list_states(relay_context) == [SENT]
+    assert [path.name for path in list_journals(relay_context)] == ["a folder.journal"]
+
+
+def test_each_mail_of_a_group_has_its_event_for_a_webhook(
+    any_context: AppContext, relay: Relay
+) -> None:
+    with send_through(any_context, relay.url) as context:
+        with context.store.transaction() as session:
+            deliver.create_webhook(
+                context,
+                session,
+                "https://a.example/",
+                [EventType.MAIL_SENT, EventType.STAGE],
+                by="Olga",
+                now=context.clock(),
+            )
+        add_customers(context, 4)
+        sender.send_waiting(context)
+        with context.store.read_only() as session:
+            events = session.scalars(select(WebhookEvent).order_by(WebhookEvent.id)).all()
+        sent = [e.body["ticket"] for e in events if e.event == "mail.sent"]
+        assert sorted(sent) == [1, 2, 3, 4]
+        moved = [e.body["ticket"] for e in events if e.body.get("stage") == Stage.IN_PROGRESS]
+        assert sorted(moved) == [1, 2, 3, 4]
+        assert len({e.id for e in events}) == len(events)
 
 
 def test_mails_whose_ticket_somebody_holds_are_recorded_after_the_others(
