@@ -16,6 +16,9 @@ from setproctitle import setproctitle
 
 from console.runtime.parent_death import SUPERVISOR_VARIABLE
 
+# The exit code of all processes when their fork server ends; none of our commands has it.
+SERVER_ENDED = 255
+
 
 class ForkedProcess:
     """A running process of ours, with what the supervisor uses of `subprocess.Popen`.
@@ -57,7 +60,7 @@ class ForkedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, -N for signal N, None while it runs; 255 when the fork server died."""
+        """The exit code, -N for signal N, None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:

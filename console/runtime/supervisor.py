@@ -12,7 +12,7 @@ from functools import partial
 
 import click
 
-from console.runtime.fork_server import ForkedProcess
+from console.runtime.fork_server import SERVER_ENDED, ForkedProcess
 from console.runtime.parent_death import SUPERVISOR_VARIABLE
 from workflow.runtime.backoff import Backoff
 
@@ -33,7 +33,7 @@ COLOURS = (
 
 
 RunningProcess = subprocess.Popen[bytes] | ForkedProcess
-EndCallback = Callable[[str, str], None]  # the process, and how (`_describe_exit`)
+EndCallback = Callable[[str, str], None]  # the process, and how (`_describe_end`)
 
 
 def _ignore_end(name: str, how: str) -> None:
@@ -185,7 +185,7 @@ class Supervisor:
         time.sleep(POLL_SECONDS)
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
-                self._schedule_restart(child, _describe_exit(child.process.poll() or 0))
+                self._schedule_restart(child, _describe_end(child.process))
             elif (
                 child.process is None
                 and time.monotonic() >= child.restart_at
@@ -203,8 +203,11 @@ class Supervisor:
         self._on_end(child.name, how)
 
 
-def _describe_exit(code: int) -> str:
-    """Return how a process ended: "exit 1", or "signal 9"."""
+def _describe_end(process: RunningProcess) -> str:
+    """Return how a process ended: "exit 1", "signal 9" or "with the fork server"."""
+    code = process.poll() or 0
+    if isinstance(process, ForkedProcess) and code == SERVER_ENDED:
+        return "with the fork server"
     return f"signal {-code}" if code < 0 else f"exit {code}"
 
 

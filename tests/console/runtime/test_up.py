@@ -132,7 +132,8 @@ def test_a_fork_server_that_was_killed_is_replaced_with_all_its_processes(
         if "multiprocessing.forkserver" in " ".join(child.cmdline())
     )
     server.kill()
-    wait(lambda: log.read_text().count("started again in 1 s") >= len(PROCESSES) - 2)
+    ended = "ended (with the fork server); started again in 1 s"
+    wait(lambda: log.read_text().count(ended) >= len(PROCESSES) - 2)
     number = run_command(
         environment, "ticket", "new", "--text", "hello", "--contact", "jo@acme.test"
     ).stdout.strip()
