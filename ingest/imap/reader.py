@@ -234,7 +234,7 @@ class MailboxReader:
             self._create_target(client)
             log.listener_started("imap", key)
             while self._may_go_on():
-                while self._read_folder(client):
+                while self._may_go_on() and self._read_folder(client):
                     pass
                 if self._may_go_on():
                     with _convert_database_errors():
