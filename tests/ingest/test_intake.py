@@ -27,6 +27,7 @@ from tests.support.context import (
 from tests.support.servers import Postgres
 from tests.support.smtp_client import until
 from workflow.context import AppContext, open_context
+from workflow.database import engine
 from workflow.models.core import Delivery, Filing, Receipt, Ticket
 from workflow.models.states import DeliveryState
 
@@ -216,9 +217,9 @@ def test_a_database_that_is_away_raises_and_stores_nothing_by_halves(
 
 
 def test_a_locked_database_raises_for_everyone_at_once_and_takes_them_later(
-    context: AppContext, notified_queues: RecordingNotifier
+    context: AppContext, notified_queues: RecordingNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event.listen(context.store.engine, "connect", lambda c, _: c.execute("PRAGMA busy_timeout=300"))
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
     shared_intake, arrivals = Intake(context), [make_call_arrival() for _ in range(8)]
     with context.store.engine.connect() as holder:  # BEGIN IMMEDIATE: the one writer
         holder.execute(text("SELECT 1"))

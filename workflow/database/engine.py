@@ -127,7 +127,7 @@ def _create_engine(url: str) -> Engine:
 def _configure_sqlite(connection: Any, record: object) -> None:
     del record
     connection.isolation_level = None  # _begin_sqlite begins the transactions
-    busy_timeout = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
+    busy_timeout = f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000:.0f}"
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", busy_timeout):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -163,7 +163,7 @@ def _wait_for_turn(connection: Connection) -> None:
                 return
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # its error is one of SQLAlchemy's
     finally:
-        raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
+        raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000:.0f}")
 
 
 def _handle_sqlite_error(context: ExceptionContext) -> None:

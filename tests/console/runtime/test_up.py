@@ -106,7 +106,7 @@ def test_up_runs_the_whole_story_and_leaves_nothing_behind(
     everyone = psutil.Process(up.pid).children(recursive=True)
     up.send_signal(signal.SIGTERM)
     assert up.wait(timeout=60) == 0
-    assert [p for p in everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    wait(lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in everyone))
     assert "Traceback" not in log.read_text()
 
 
