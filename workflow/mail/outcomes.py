@@ -240,6 +240,8 @@ def _add_to_timeline(
     )
     if mail.written is not None:
         message.from_name, message.subject = mail.by, mail.written.subject
+        message.to = [["", email] for email in mail.written.to]
+        message.cc = [["", email] for email in mail.written.cc]
         message.attachments = answer.make_attachments(mail.written)
     session.add(message)
 
