@@ -10,7 +10,7 @@ by who really sent it (`get_joining_address`), because anybody can write any nam
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -47,6 +47,7 @@ _VIA_NAME = re.compile(r"\bvia\b", re.IGNORECASE)
 # Labels of forms that name who has approved a submission.
 _APPROVAL_LABEL = re.compile(r"\b(?:approv|review|sign(?:ed)?[ -]off)", re.IGNORECASE)
 
+_CACHE = "people of the desk"  # key in `Session.info`
 _ROBOT_ADDRESS = "robot-address"  # the sign of an address nobody reads
 
 UNVERIFIED_CAVEAT = (
@@ -67,11 +68,16 @@ class DeskPeople:
 
     @classmethod
     def load(cls, session: Session, settings: Settings) -> Self:
-        """Return the present people of the desk."""
+        """Return the present people of the desk; loaded once in a session."""
+        people = session.info.get(_CACHE)
+        if people is not None and people.settings is settings:
+            return cast("Self", people)
         rows = session.execute(select(Staff.name, Staff.email)).all()
         names = {_fold(name) for name, _ in rows}
         emails = {email.strip().casefold() for _, email in rows}
-        return cls(settings, frozenset(emails - {""}), frozenset(names - {""}))
+        people = cls(settings, frozenset(emails - {""}), frozenset(names - {""}))
+        session.info[_CACHE] = people
+        return people
 
     def has(self, person: Address) -> bool:
         """Return whether an address is the desk's."""
@@ -159,7 +165,7 @@ def find_notice_reason(people: DeskPeople, item: InboundItem) -> str:
     """Return why nobody needs a notice that an item has opened a ticket; "" where somebody does."""
     if item.direction is Direction.OUT:
         return "the desk wrote to the customer first"
-    if item.format is not Format.PHONE and people.has(item.contact):
+    if item.format is not Format.PHONE and item.contact.key in people.emails:
         return "it is a colleague's own request"
     return ""
 
