@@ -42,6 +42,21 @@ _RELAY_LOCAL = re.compile(
     r"(?:[-_.+]?\d+)?",
     re.IGNORECASE,
 )
+_FORM_LOCAL = re.compile(
+    r"wordpress|www(?:-?data)?|web-?forms?|web-?site|forms?|contact-?forms?|apache|nginx|cgi|php"
+    r"|mailform|form-?mail(?:er)?|submissions?",
+    re.IGNORECASE,
+)
+_ADDRESS = r"([^\s@<>,;:\"()\[\]]{1,64}@[^\s@<>,;:\"()\[\]]{1,255}\.[a-z]{2,})"
+# The answer to the question for an address, on a line of a mailed form.
+_FORM_ADDRESS = re.compile(
+    rf"^[ \t*>]*(?:your[ \t]+|contact[ \t]+|sender(?:'s)?[ \t]+)?(?:e-?mail|mail|email)"
+    rf"(?:[ \t-]?address)?[ \t*]*[:=][ \t*]*(?:<|mailto:)?{_ADDRESS}\W*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+# "You have a new secure message from jane@payer.example"
+_PORTAL_ADDRESS = re.compile(rf"\bfrom[ \t:]+(?:[^<@]{{0,80}}<)?{_ADDRESS}", re.IGNORECASE)
+_MAX_FORM_TEXT = 10_000  # characters of a mailed form that are searched
 # What Google Groups and others put into the display name: "'Jane Doe' via Billing".
 _VIA_NAME = re.compile(r"\bvia\b", re.IGNORECASE)
 # Labels of forms that name who has approved a submission.
@@ -135,7 +150,7 @@ def is_plain(people: DeskPeople, item: InboundItem) -> bool:
     match item.format:
         case Format.MAIL:
             is_direct = not item.original_sender.email and not _list_reply_to(people, item)
-            return is_direct and not people.has(item.sender)
+            return is_direct and not people.has(item.sender) and not _is_relay(item)
         case Format.SECURE_MESSAGE:
             return _resolve_row(people, item) is item
         case Format.FORMSTACK:
@@ -183,7 +198,7 @@ def _resolve_desk_mail(people: DeskPeople, item: InboundItem) -> InboundItem:
         for person in list_others(people, item)
         if not evidence.is_unread_address(person.email)
     ]
-    if customers:
+    if customers and not _is_forwarded_to_desk(people, item):
         return replace(item, direction=Direction.OUT, customer=customers[0])
     if reply_to := _list_reply_to(people, item):
         return _make_relayed(item, reply_to[0], Route.RELAY, "our own address")
@@ -191,6 +206,19 @@ def _resolve_desk_mail(people: DeskPeople, item: InboundItem) -> InboundItem:
         header = _find_original(people, item)
         return _make_forwarded(item, header.sender if header is not None else Address())
     return _add_caveat(replace(item, direction=Direction.NOTE), INTERNAL_CAVEAT)
+
+
+def _is_forwarded_to_desk(people: DeskPeople, item: InboundItem) -> bool:
+    """Return whether a colleague passes a customer's message on to the desk, others in copy only.
+
+    Without a message that can be told apart, or to a customer, it is a mail of the desk.
+    """
+    original = _find_original(people, item)
+    if not item.is_forward or original is None:
+        return False
+    return not any(people.is_customer(person) for person in item.to) and not any(
+        person.key == original.sender.key for person in item.cc
+    )
 
 
 def _find_original(people: DeskPeople, item: InboundItem) -> ForwardedHeader | None:
@@ -232,17 +260,38 @@ def _resolve_customer_mail(session: Session, people: DeskPeople, item: InboundIt
 
 def _resolve_relay(people: DeskPeople, item: InboundItem) -> InboundItem:
     """Return a mail of a program that names the person behind it in Reply-To; else the same."""
-    reply_to = _list_reply_to(people, item)
-    if not reply_to or item.is_bounce or not _is_relay(item):
+    if item.is_bounce or not _is_relay(item):
         return item
-    return _make_relayed(item, reply_to[0], Route.RELAY, "a program's address")
+    named = _list_reply_to(people, item) or _list_named_in_words(people, item)
+    if not named:
+        return item
+    return _make_relayed(item, named[0], Route.RELAY, "a program's address")
 
 
 def _is_relay(item: InboundItem) -> bool:
-    local = item.sender.email.partition("@")[0].strip()
     if item.is_form_mail or evidence.is_unread_address(item.sender.email):
         return True
-    return _RELAY_LOCAL.fullmatch(local) is not None
+    return _RELAY_LOCAL.fullmatch(_get_local(item.sender)) is not None
+
+
+def _get_local(person: Address) -> str:
+    return person.email.partition("@")[0].strip()
+
+
+def _list_named_in_words(people: DeskPeople, item: InboundItem) -> list[Address]:
+    """Return the one person whom a web form or a portal names without Reply-To; else nobody.
+
+    A form has the address on a line of its own, a portal in its subject.
+    """
+    text = item.subject
+    if item.is_form_mail or _FORM_LOCAL.fullmatch(_get_local(item.sender)):
+        pattern, text = _FORM_ADDRESS, item.text[:_MAX_FORM_TEXT]
+    else:
+        pattern = _PORTAL_ADDRESS
+    emails = {email.casefold() for email in pattern.findall(text)}
+    named = [Address(email=email) for email in sorted(emails)]
+    usable = [person for person in named if people.is_customer(person)]
+    return usable if len(usable) == 1 else []
 
 
 def _resolve_reply_to(session: Session, people: DeskPeople, item: InboundItem) -> InboundItem:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from parsers.item import Address, Direction, ForwardedHeader, InboundItem, Route
+from parsers.item import Address, Direction, Format, ForwardedHeader, InboundItem, Route
 from parsers.mail import message
 from tests.support.context import (
     ANN,
@@ -152,6 +152,15 @@ def test_a_customer_who_forwards_stays_the_customer(context: AppContext) -> None
     assert not any(map(correspondents.is_route_caveat, facts["caveats"]))
 
 
+def test_people_in_copy_of_a_forward_do_not_become_the_customer(context: AppContext) -> None:
+    item = make_forward(to=(OURS,), cc=(Address("Payer", "claims@payer.example"),))
+    facts = get_ticket_facts(context, deliver(context, item).ticket_id)
+    assert (facts["contacts"], facts["directions"]) == ([MEL.email], ["in"])
+    to_payer = make_forward(to=(Address("Payer", "claims@payer.example"),), cc=(OURS,))
+    facts = get_ticket_facts(context, deliver(context, to_payer).ticket_id)
+    assert (facts["contacts"], facts["directions"]) == (["claims@payer.example"], ["out"])
+
+
 def test_a_forward_whose_sender_is_forged_names_nobody(context: AppContext) -> None:
     item = make_forward(authentication=("mx.desk.example; dmarc=fail",))
     facts = get_ticket_facts(context, deliver(context, item).ticket_id)
@@ -199,6 +208,45 @@ def test_a_program_names_the_customer_in_reply_to(context: AppContext, sender: s
     stored = get_message(context, filing)
     assert (stored.route, stored.from_email) == (Route.RELAY, MEL.email)
     assert stored.sent_by_email == sender
+
+
+@pytest.mark.parametrize(
+    ("sender", "fields", "expected"),
+    [
+        (
+            "wordpress@clinic.example",
+            {"text": "Name: Mel\nYour e-mail: mel.dodd@north.example\n\nHow?"},
+            MEL.email,
+        ),
+        (
+            "info@clinic.example",
+            {"text": "Email address: mel.dodd@north.example", "is_form_mail": True},
+            MEL.email,
+        ),
+        (
+            "notification@securedelivery.example",
+            {"subject": "New secure message from Mel Dodd <mel.dodd@north.example>"},
+            MEL.email,
+        ),
+        # Two addresses, or one in a letter of somebody else, name nobody.
+        (
+            "wordpress@clinic.example",
+            {"text": "Email: mel.dodd@north.example\nEmail: ann@practice.example"},
+            "wordpress@clinic.example",
+        ),
+        (
+            "no-reply@vendor.example",
+            {"text": "Questions?\nE-mail: help@vendor.example"},
+            "no-reply@vendor.example",
+        ),
+        ("ann@practice.example", {"text": "Email: mel.dodd@north.example"}, ANN.email),
+    ],
+)
+def test_a_form_without_reply_to_names_the_customer_in_words(
+    context: AppContext, sender: str, fields: dict[str, Any], expected: str
+) -> None:
+    filing = deliver(context, make_mail(sender=Address("", sender), **fields))
+    assert get_ticket_facts(context, filing.ticket_id)["contacts"] == [expected]
 
 
 def test_our_own_address_names_the_visitor_of_a_form(context: AppContext) -> None:
@@ -408,6 +456,37 @@ def test_a_row_that_the_desk_has_sent_goes_out(context: AppContext, fields: dict
     facts = get_ticket_facts(context, alone.ticket_id)
     assert (facts["directions"], facts["contacts"]) == (["out"], [MEL.email])
     assert facts["notices"] == []
+
+
+def make_form(*details: tuple[str, str]) -> InboundItem:
+    return InboundItem(
+        format=Format.FORMSTACK,
+        external_id="6606394/1500878955",
+        sender=MEL,
+        text="\n".join(["Message: help", *(f"{label}: {value}" for label, value in details)]),
+        details=details,
+    )
+
+
+@pytest.mark.parametrize(
+    ("approval", "direction"),
+    [
+        (("Approved by", "Carla Consult"), "note"),
+        (("Approver e-mail", "carla@desk.example"), "note"),
+        (("Reviewed By", "Somebody Else"), "in"),
+        (("Provider", "Carla Consult"), "in"),
+    ],
+)
+def test_our_approval_of_a_submission_is_a_note(
+    context: AppContext, approval: tuple[str, str], direction: str
+) -> None:
+    number = deliver(context, make_form()).ticket_id
+    assert number is not None
+    complete(context, number)
+    assert deliver(context, make_form(approval)).ticket_id == number
+    facts = get_ticket_facts(context, number)
+    assert facts["directions"] == ["in", direction]
+    assert facts["status"] is (Status.OPEN if direction == "in" else Status.COMPLETED)
 
 
 # -- hints ----
