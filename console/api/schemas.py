@@ -114,6 +114,7 @@ class Message(Schema):
         }
     )
     sent_by = text_field(metadata={"description": "who sent it then"})
+    customer = text_field(metadata={"description": "the address that was taken for the customer's"})
     phone = text_field(
         metadata={
             "description": "As given with this message; the contact's record may have another."

@@ -158,6 +158,7 @@ def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) 
         if case.routed:
             ticket.messages[0].route = "relay"
             ticket.messages[0].sent_by_email = f"form@practice{n}.example"
+            ticket.messages[0].customer_email = email
         person = session.scalar(select(Staff).where(Staff.name == owner))
         if person is not None:
             desk.assign(session, ticket, person, by="Olga", now=context.clock())

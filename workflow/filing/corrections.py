@@ -154,9 +154,10 @@ def use_sender(
     itself shows stays: who sent it, and who was taken for its author.
     """
     lock_ticket(session, ticket)
-    links = [one for one in ticket.contacts if one.contact.email == message.from_email.casefold()]
+    customer = message.customer_email.casefold()
+    links = [one for one in ticket.contacts if one.contact.email == customer]
     if not links:
-        raise ActionNotAllowed(f"{message.from_email} is no contact of this ticket")
+        raise ActionNotAllowed(f"{message.customer_email} is no contact of this ticket")
     lookup = directory.CustomerLookup(session)
     old_company = directory.find_company_of_address(lookup, links[0].contact.email)
     for link in links:
@@ -204,7 +205,7 @@ def _get_routed_message(session: Session, ticket: Ticket, number: int) -> Messag
 
     Raises ActionNotAllowed when there is none.
     """
-    routed = select(Message).where(Message.ticket_id == ticket.id, Message.sent_by_email != "")
+    routed = select(Message).where(Message.ticket_id == ticket.id, Message.customer_email != "")
     if number:
         routed = routed.where(Message.id == number)
     message = session.scalar(routed.order_by(Message.id.desc()).limit(1))

@@ -64,6 +64,7 @@ _APPROVAL_LABEL = re.compile(r"\b(?:approv|review|sign(?:ed)?[ -]off)", re.IGNOR
 
 _CACHE = "people of the desk"  # key in `Session.info`
 _ROBOT_ADDRESS = "robot-address"  # the sign of an address nobody reads
+_LIST_SIGNS = frozenset({"list-field", "precedence"})  # what every mailing group adds
 
 UNVERIFIED_CAVEAT = (
     "written in the name of the desk, but our mail server could not verify that: make sure who"
@@ -211,7 +212,7 @@ def _resolve_desk_mail(people: DeskPeople, item: InboundItem) -> InboundItem:
 def _is_forwarded_to_desk(people: DeskPeople, item: InboundItem) -> bool:
     """Return whether a colleague passes a customer's message on to the desk, others in copy only.
 
-    Without a message that can be told apart, or to a customer, it is a mail of the desk.
+    Where nobody can tell whose message it is, or it goes to a customer, it is a mail of the desk.
     """
     original = _find_original(people, item)
     if not item.is_forward or original is None:
@@ -297,7 +298,8 @@ def _list_named_in_words(people: DeskPeople, item: InboundItem) -> list[Address]
 def _resolve_reply_to(session: Session, people: DeskPeople, item: InboundItem) -> InboundItem:
     """Return a mail of a person who asks for answers to another address.
 
-    Who is on record stays the contact: a thief of their name would ask for the answers, too.
+    Where either of the two is on record, the sender stays the contact: a thief of a customer's name
+    would ask for the answers, and a stranger must not speak for a customer.
     """
     reply_to = _list_reply_to(people, item)
     if not reply_to or not item.sender.key or item.is_automated:
@@ -305,7 +307,8 @@ def _resolve_reply_to(session: Session, people: DeskPeople, item: InboundItem) -
     target, domain = reply_to[0], directory.extract_domain(item.sender.key)
     is_public = domain in directory.PUBLIC_MAIL_DOMAINS
     is_same_practice = directory.extract_domain(target.key) == domain and not is_public
-    if not is_same_practice and _is_on_record(session, item.sender.key):
+    is_known = _is_on_record(session, item.sender.key) or _is_on_record(session, target.key)
+    if not is_same_practice and is_known:
         caveat = f"asks for answers to {_describe(target)}: make sure before you write there"
         return _add_caveat(item, caveat)
     caveat = f"{_describe(item.sender)} asks for answers to {_describe(target)}, who {_TAKEN}"
@@ -333,9 +336,12 @@ def _list_reply_to(people: DeskPeople, item: InboundItem) -> list[Address]:
 def _make_relayed(item: InboundItem, customer: Address, route: Route, what: str) -> InboundItem:
     caveat = f"came through {_describe(item.sender)}, {what}: {_describe(customer)} {_TAKEN}"
     relayed = _add_caveat(replace(item, route=route, customer=customer), caveat)
-    if set(item.signs) == {_ROBOT_ADDRESS}:  # nobody reads that address, but Reply-To is a person's
-        return replace(relayed, is_automated=False, signs=())
-    return relayed
+    # Somebody reads the customer's address, and our own group is no list to them.
+    ignored = _LIST_SIGNS if route is Route.GROUP else {_ROBOT_ADDRESS}
+    signs = tuple(name for name in item.signs if name not in ignored)
+    if signs or not item.signs:
+        return relayed
+    return replace(relayed, is_automated=False, signs=())
 
 
 # -- other formats ----

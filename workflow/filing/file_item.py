@@ -546,20 +546,22 @@ def build_content_row(item: InboundItem) -> dict[str, Any]:
     """Return the columns of a message that hold the content of an item.
 
     Caveats and attachments are not among them. Where the customer stands elsewhere than in From,
-    the message is theirs, and `sent_by` names the sender.
+    `sent_by` names the sender, and the message is the customer's; but who only asks for answers to
+    another address has written it.
     """
     is_routed = item.route is not Route.DIRECT and bool(item.contact.email)
-    is_ours = item.direction is not Direction.IN
-    author = item.contact if is_routed else item.sender
+    is_by_sender = item.direction is not Direction.IN or item.route is Route.REPLY_TO
+    author = item.contact if is_routed and not is_by_sender else item.sender
     sent_by = item.sender if is_routed else Address()
     return {
         "from_name": author.name,
-        "from_email": item.sender.email if is_ours else item.contact.email or item.sender.email,
+        "from_email": item.sender.email if is_by_sender else item.contact.email or author.email,
         "to": correspondents.to_pairs(item.to[:MAX_RECIPIENTS]),
         "cc": correspondents.to_pairs(item.cc[:MAX_RECIPIENTS]),
         "route": str(item.route),
         "sent_by_name": sent_by.name,
         "sent_by_email": sent_by.email,
+        "customer_email": item.contact.email if is_routed else "",
         "phone": item.phone,
         "subject": item.subject,
         "text": item.text,

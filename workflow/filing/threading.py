@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from parsers.item import Direction, Format, InboundItem
+from parsers.item import Direction, Format, InboundItem, Route
 from workflow.customers import directory
 from workflow.filing import correspondents
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
@@ -529,12 +529,28 @@ def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
     if item.direction is not Direction.IN:
         return True
     address = correspondents.get_joining_address(item)
-    if not directory.may_join_ticket(session, address, ticket):
+    if not (
+        directory.may_join_ticket(session, address, ticket)
+        or _has_asked_for_answers(session, address, ticket)
+    ):
         return False
     if item.format is Format.MAIL or not has_practice(item):
         return True
     company = ticket.company.key if ticket.company else None
     return is_for_company(directory.CustomerLookup(session), item, company)
+
+
+def _has_asked_for_answers(session: Session, address: str, ticket: Ticket) -> bool:
+    """Return whether a person wrote on a ticket and asked for answers to another address.
+
+    The contact of the ticket has that other address.
+    """
+    written = select(Message.id).where(
+        Message.ticket_id == ticket.id,
+        Message.route == Route.REPLY_TO,
+        func.lower(Message.sent_by_email) == address,
+    )
+    return bool(address) and session.scalar(written.limit(1)) is not None
 
 
 def _was_addressed(session: Session, item: InboundItem, ticket: Ticket, signer: Signer) -> bool:

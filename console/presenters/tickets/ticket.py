@@ -195,6 +195,7 @@ def _present_message(message: Message) -> Data:
         "cc": [present_person(name, email) for name, email in message.cc],
         "route": message.route,
         "sent_by": present_person(message.sent_by_name, message.sent_by_email),
+        "customer": message.customer_email,
         "phone": message.phone,
         "subject": message.subject,
         "text": message.text,

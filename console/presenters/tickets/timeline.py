@@ -90,6 +90,7 @@ class MessageEntry:
     recipients: str  # To and Cc, as text
     route: str  # how it came where somebody else than the customer sent it
     sent_by: str  # who sent it then
+    customer: str  # the address that was taken for the customer's
     kind: str = "message"
 
 
@@ -189,6 +190,7 @@ def _load_messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[
         Message.route,
         Message.sent_by_name,
         Message.sent_by_email,
+        Message.customer_email,
         Message.phone,
         Message.subject,
         Message.details,
@@ -313,6 +315,7 @@ def _build_message(
         recipients=_describe_recipients(row.to, row.cc),
         route=row.route,
         sent_by=present_person(row.sent_by_name, row.sent_by_email)[:500],
+        customer=row.customer_email[:320],
     )
 
 

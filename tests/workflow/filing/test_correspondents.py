@@ -271,9 +271,11 @@ def test_our_own_address_never_becomes_a_contact(context: AppContext) -> None:
 
 def test_a_group_of_ours_passes_on_the_author(context: AppContext) -> None:
     via = Address("'Mel Dodd' via Support", OURS.email)
-    first = make_mail(sender=via, original_sender=MEL)
+    signs = ("precedence", "list-field")
+    first = make_mail(sender=via, original_sender=MEL, signs=signs, is_automated=True)
     filing = deliver(context, first)
-    assert get_ticket_facts(context, filing.ticket_id)["contacts"] == [MEL.email]
+    facts = get_ticket_facts(context, filing.ticket_id)
+    assert facts["contacts"] == facts["notices"] == [MEL.email]
     reply = make_mail(
         sender=via, original_sender=MEL, in_reply_to=first.message_id, subject="Re: a question"
     )
@@ -292,9 +294,20 @@ def test_answers_go_where_a_person_asks_for_them(
     context: AppContext, sender: Address, expected: str
 ) -> None:
     item = make_mail(sender=sender, reply_to=(Address("", "answers@new.example"),))
-    facts = get_ticket_facts(context, deliver(context, item).ticket_id)
+    filing = deliver(context, item)
+    facts = get_ticket_facts(context, filing.ticket_id)
     assert facts["contacts"] == [expected]
     assert any("answers@new.example" in caveat for caveat in facts["caveats"])
+    assert get_message(context, filing).from_email == sender.email  # whose words they are
+    again = make_mail("And when?", sender=sender, in_reply_to=item.message_id)
+    assert deliver(context, again).ticket_id == filing.ticket_id
+
+
+def test_a_stranger_does_not_speak_for_a_customer_on_record(context: AppContext) -> None:
+    filing = deliver(context, make_mail(sender=STRANGER, reply_to=(MEL,)))
+    facts = get_ticket_facts(context, filing.ticket_id)
+    assert (facts["contacts"], facts["company"]) == ([STRANGER.email], "")
+    assert any(MEL.email in caveat for caveat in facts["caveats"])
 
 
 @pytest.mark.parametrize(

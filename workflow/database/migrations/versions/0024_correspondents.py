@@ -15,10 +15,10 @@ def upgrade() -> None:
     op.add_column(
         "messages", sa.Column("route", sa.String(length=16), nullable=False, server_default="")
     )
-    for name in ("sent_by_name", "sent_by_email"):
+    for name in ("sent_by_name", "sent_by_email", "customer_email"):
         op.add_column("messages", sa.Column(name, sa.Text(), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
-    for name in ("sent_by_email", "sent_by_name", "route", "cc", "to"):
+    for name in ("customer_email", "sent_by_email", "sent_by_name", "route", "cc", "to"):
         op.drop_column("messages", name)
