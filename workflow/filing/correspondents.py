@@ -24,7 +24,7 @@ from parsers.item import (
     Route,
 )
 from parsers.mail import evidence
-from workflow.customers import directory
+from workflow.customers import directory, phone_numbers
 from workflow.filing import dmarc
 from workflow.models.core import Contact, Staff
 from workflow.settings.settings import Settings
@@ -42,6 +42,11 @@ _RELAY_LOCAL = re.compile(
     r"(?:[-_.+]?\d+)?",
     re.IGNORECASE,
 )
+_CALL_LOCAL = re.compile(
+    r"e?fax(?:es)?(?:[-_.]?(?:service|server|in|inbox))?|voice-?mail|vm|unity|voip|pbx",
+    re.IGNORECASE,
+)
+_MAX_CALL_TEXT = 2000  # characters of a notice of a call that are searched for its number
 _FORM_LOCAL = re.compile(
     r"wordpress|www(?:-?data)?|web-?forms?|web-?site|forms?|contact-?forms?|apache|nginx|cgi|php"
     r"|mailform|form-?mail(?:er)?|submissions?",
@@ -264,9 +269,20 @@ def _resolve_relay(people: DeskPeople, item: InboundItem) -> InboundItem:
     if item.is_bounce or not _is_relay(item):
         return item
     named = _list_reply_to(people, item) or _list_named_in_words(people, item)
-    if not named:
-        return item
-    return _make_relayed(item, named[0], Route.RELAY, "a program's address")
+    if named:
+        return _make_relayed(item, named[0], Route.RELAY, "a program's address")
+    if _CALL_LOCAL.fullmatch(_get_local(item.sender)):
+        return _make_call(item)
+    return item
+
+
+def _make_call(item: InboundItem) -> InboundItem:
+    """Return the mail of a fax or voicemail server: a caller has a number and no address."""
+    numbers = phone_numbers.find_numbers(f"{item.subject}\n{item.text[:_MAX_CALL_TEXT]}")
+    phone = item.phone or next(iter(numbers), "")
+    what = f"call {phone}" if phone else "find out who called"
+    caveat = f"came through {_describe(item.sender)}, where nobody reads mail: {what}"
+    return _add_caveat(replace(item, route=Route.RELAY, customer=Address(), phone=phone), caveat)
 
 
 def _is_relay(item: InboundItem) -> bool:

@@ -249,6 +249,22 @@ def test_a_form_without_reply_to_names_the_customer_in_words(
     assert get_ticket_facts(context, filing.ticket_id)["contacts"] == [expected]
 
 
+@pytest.mark.parametrize("local", ["voicemail", "fax", "efax-service", "vm"])
+def test_a_caller_without_an_address_is_called_back(context: AppContext, local: str) -> None:
+    item = make_mail(
+        "Length: 0:42",
+        sender=Address("Voicemail", f"{local}@pbx.example"),
+        subject="New message from NORTH PED (555) 014-7788 to ext 300",
+    )
+    filing = deliver(context, item)
+    facts = get_ticket_facts(context, filing.ticket_id)
+    assert facts["contacts"] == facts["notices"] == []
+    assert facts["tasks"] == ["tell-customer"]
+    stored = get_message(context, filing)
+    assert (stored.phone, stored.from_email) == ("(555) 014-7788", f"{local}@pbx.example")
+    assert any("call (555) 014-7788" in caveat for caveat in facts["caveats"])
+
+
 def test_our_own_address_names_the_visitor_of_a_form(context: AppContext) -> None:
     facts = get_ticket_facts(
         context, deliver(context, make_mail(sender=OURS, reply_to=(MEL,))).ticket_id
