@@ -121,7 +121,7 @@ def resolve(session: Session, people: DeskPeople, item: InboundItem) -> InboundI
     """Return an item with its direction, its customer and how it came from there.
 
     A mail of a colleague that names no customer is a note (`settle_unmatched`, where it belongs to
-    no ticket). Nothing of this is done to mail whose sender was forged.
+    no ticket). Mail in the name of the desk that is not verified is a customer's as any other.
     """
     if item.format is Format.SECURE_MESSAGE:
         return _resolve_row(people, item)
@@ -131,8 +131,8 @@ def resolve(session: Session, people: DeskPeople, item: InboundItem) -> InboundI
         return _resolve_relay(people, item) if item.format is Format.MAIL else item
     if people.has(item.sender):
         if not dmarc.is_authenticated(item, people.settings.authserv_id):
-            return _add_caveat(item, "" if _is_forged(people, item) else UNVERIFIED_CAVEAT)
-        return _resolve_desk_mail(people, item)
+            return _resolve_unverified(people, item)
+        return _resolve_desk_mail(session, people, item)
     return _resolve_customer_mail(session, people, item)
 
 
@@ -194,7 +194,20 @@ def find_notice_reason(people: DeskPeople, item: InboundItem) -> str:
 # -- mail of the desk ----
 
 
-def _resolve_desk_mail(people: DeskPeople, item: InboundItem) -> InboundItem:
+def _resolve_unverified(people: DeskPeople, item: InboundItem) -> InboundItem:
+    """Return a mail in the name of the desk that our mail server has not verified.
+
+    A web form may send in our name from a host of its own, and names its visitor in Reply-To.
+    """
+    is_forged = dmarc.has_failed_dmarc(item, people.settings.authserv_id)
+    item = _add_caveat(item, "" if is_forged else UNVERIFIED_CAVEAT)
+    reply_to = _list_reply_to(people, item)
+    if not reply_to or list_others(people, item):
+        return item
+    return _make_relayed(item, reply_to[0], Route.RELAY, "our own address")
+
+
+def _resolve_desk_mail(session: Session, people: DeskPeople, item: InboundItem) -> InboundItem:
     """Return a mail from an address of the desk, verified as far as our mail server does."""
     original = item.original_sender
     if people.is_customer(original) and people.owns(item.sender):
@@ -205,13 +218,31 @@ def _resolve_desk_mail(people: DeskPeople, item: InboundItem) -> InboundItem:
         if not evidence.is_unread_address(person.email)
     ]
     if customers and not _is_forwarded_to_desk(people, item):
-        return replace(item, direction=Direction.OUT, customer=customers[0])
+        customer = _choose_customer(session, item, customers)
+        return replace(item, direction=Direction.OUT, customer=customer)
     if reply_to := _list_reply_to(people, item):
         return _make_relayed(item, reply_to[0], Route.RELAY, "our own address")
     if item.is_forward:
         header = _find_original(people, item)
         return _make_forwarded(item, header.sender if header is not None else Address())
     return _add_caveat(replace(item, direction=Direction.NOTE), INTERNAL_CAVEAT)
+
+
+def _choose_customer(session: Session, item: InboundItem, customers: list[Address]) -> Address:
+    """Return the recipient of a mail of the desk who is its customer.
+
+    It is the one whose message the mail quotes, else the first on record, else the first: others
+    may be payers.
+    """
+    if len(customers) == 1:
+        return customers[0]
+    quoted = {header.sender.key for header in item.forwarded}
+    ways = (
+        (person for person in customers if person.key in quoted),
+        (person for person in customers if _is_on_record(session, person.key)),
+        iter(customers),
+    )
+    return next(person for way in ways for person in way)
 
 
 def _is_forwarded_to_desk(people: DeskPeople, item: InboundItem) -> bool:
@@ -394,10 +425,6 @@ def _is_approval(people: DeskPeople, item: InboundItem) -> bool:
 def is_route_caveat(caveat: str) -> bool:
     """Return whether a caveat says that somebody else than the sender is taken for the customer."""
     return caveat.endswith(_TAKEN)
-
-
-def _is_forged(people: DeskPeople, item: InboundItem) -> bool:
-    return dmarc.has_failed_dmarc(item, people.settings.authserv_id)
 
 
 def _add_caveat(item: InboundItem, caveat: str) -> InboundItem:

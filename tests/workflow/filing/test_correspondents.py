@@ -408,6 +408,25 @@ def test_the_desk_s_first_mail_opens_the_customer_s_ticket(context: AppContext, 
     assert get_ticket_facts(context, filing.ticket_id)["notices"] == []
 
 
+@pytest.mark.parametrize(
+    ("quoted", "expected"), [((), MEL.email), ((ForwardedHeader(sender=ANN),), ANN.email)]
+)
+def test_of_several_recipients_the_customer_is_chosen(
+    context: AppContext, quoted: tuple[ForwardedHeader, ...], expected: str
+) -> None:
+    payer = Address("Payer", "claims@payer.example")
+    item = make_mail(sender=CARLA, to=(payer, MEL), cc=(OURS, ANN), forwarded=quoted)
+    facts = get_ticket_facts(context, deliver(context, item).ticket_id)
+    assert (facts["contacts"], facts["directions"]) == ([expected], ["out"])
+
+
+def test_a_form_in_our_name_that_fails_dmarc_names_its_visitor(context: AppContext) -> None:
+    failed = ("mx.desk.example; dmarc=fail",)
+    item = make_mail(sender=OURS, reply_to=(MEL,), authentication=failed)
+    facts = get_ticket_facts(context, deliver(context, item).ticket_id)
+    assert (facts["contacts"], facts["notices"]) == ([MEL.email], [])
+
+
 def test_a_colleague_s_word_to_the_desk_is_a_note(context: AppContext) -> None:
     number = open_ticket(context)
     complete(context, number)
