@@ -57,9 +57,10 @@ _LANGUAGE_BY_WORD = {word: code for code, words in _LANGUAGES.items() for word i
 _SUBJECT_WORDS = quote_markers.FIELDS["subject"]
 # A text without such a line has no forwarded header; most mails end here.
 _SUBJECT_LINE = re.compile(
-    rf"^[>\s*_|]*(?:{_SUBJECT_WORDS})[\s*_]*[:：]", re.IGNORECASE | re.MULTILINE
+    rf"^[> \t\u00a0*_|]{{0,40}}(?:{_SUBJECT_WORDS})[ \t\u00a0*_]{{0,10}}[:：]",
+    re.IGNORECASE | re.MULTILINE,
 )
-_FIELD_NAME = re.compile(r"[>\s*_|]*([^:：]{1,40}?)[\s*_]*[:：][\s*_]*")
+_FIELD_NAME = re.compile(r"[>\s*_|]{0,40}([^:：]{1,40}?)[\s*_]{0,10}[:：][\s*_]*")
 _ADDRESS_BELOW = re.compile(r"[>\s*_|]*[<\[(]?(?:mailto:)?[^\s@<>]{1,80}@[^\s@<>]{1,120}")
 # Outlook's `jane@clinic.example<mailto:jane@clinic.example>`, a link made text again.
 _REPEATED_LINK = re.compile(r"[<\[(]\s*mailto:[^>\])]{1,320}[>\])]", re.IGNORECASE)

@@ -63,7 +63,7 @@ _FORM_ADDRESS = re.compile(
 _PORTAL_ADDRESS = re.compile(rf"\bfrom[ \t:]+(?:[^<@]{{0,80}}<)?{_ADDRESS}", re.IGNORECASE)
 _MAX_FORM_TEXT = 10_000  # characters of a mailed form that are searched
 # What Google Groups and others put into the display name: "'Jane Doe' via Billing".
-_VIA_NAME = re.compile(r"\bvia\b", re.IGNORECASE)
+_VIA_NAME = re.compile(r"\b(?:via|vía|über|przez|через|tramite)\b", re.IGNORECASE)
 # Labels of forms that name who has approved a submission.
 _APPROVAL_LABEL = re.compile(r"\b(?:approv|review|sign(?:ed)?[ -]off)", re.IGNORECASE)
 
@@ -359,6 +359,7 @@ def _resolve_reply_to(session: Session, people: DeskPeople, item: InboundItem) -
         caveat = f"asks for answers to {_describe(target)}: make sure before you write there"
         return _add_caveat(item, caveat)
     caveat = f"{_describe(item.sender)} asks for answers to {_describe(target)}, who {_TAKEN}"
+    target = replace(target, name=target.name or item.sender.name)
     return _add_caveat(replace(item, route=Route.REPLY_TO, customer=target), caveat)
 
 

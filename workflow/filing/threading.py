@@ -569,6 +569,7 @@ def _was_addressed(session: Session, item: InboundItem, ticket: Ticket, signer: 
     sent = select(Message.to, Message.cc).where(
         Message.ticket_id == ticket.id,
         Message.direction == Direction.OUT,
+        Message.delivery_id.is_not(None),  # written outside of this program, by a person
         Message.message_id.in_(list_reference_ids(item)),
     )
     addressed = ((*to, *cc) for to, cc in session.execute(sent))

@@ -234,6 +234,7 @@ def _add_to_timeline(
         message_id=mail.message_id.strip("<>"),
         from_name=settings.from_name,
         from_email=settings.sender,
+        to=[["", mail.to]],
         subject=mail.template,
         text=text,
         at=now,

@@ -1,6 +1,9 @@
 """Headers of forwarded messages: of many programs, in many languages, and attached."""
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 
 from parsers.item import Address, Attachment, ForwardedHeader
 from parsers.mail import forwarded, message
@@ -118,6 +121,29 @@ def test_a_wrapped_sender_and_a_long_list_of_recipients_are_one_header() -> None
         "To: Carla <carla@desk.example>;\n Bob <bob@desk.example>\nSubject: x"
     )
     assert find_one(text).sender.email == "long@clinic.example"
+
+
+words = st.text(st.sampled_from("abcdefgh ÄéŁ"), min_size=1, max_size=12).map(str.strip)
+
+
+@effort(max_examples=150, deadline=None)
+@given(
+    language=st.sampled_from(sorted(LABELS)),
+    order=st.sampled_from(sorted(ORDERS)),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    name=words.filter(bool),
+    local=st.from_regex(r"[a-z]{1,12}", fullmatch=True),
+    before=st.sampled_from(["", "For the queue.\n\n", "Hi\nplease see below\nAnn\n\n", "\n\n\n"]),
+    behind=st.sampled_from(["", "\n\nHow?", "\n\nFrom now on we pay by card.\nTo: be sure"]),
+)
+def test_names_order_and_layout_change_nothing(
+    language: str, order: str, layout: str, name: str, local: str, before: str, behind: str
+) -> None:
+    email = f"{local}@clinic.example"
+    text = before + write_header(language, f"{name} <{email}>", order, layout) + behind
+    header = find_one(text)
+    assert header.sender == Address(name, email)
+    assert (header.subject, header.language) == ("Copay refund", language)
 
 
 def test_the_headers_of_a_chain_come_outermost_first() -> None:
