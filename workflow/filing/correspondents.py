@@ -46,6 +46,7 @@ _CALL_LOCAL = re.compile(
     r"e?fax(?:es)?(?:[-_.]?(?:service|server|in|inbox))?|voice-?mail|vm|unity|voip|pbx",
     re.IGNORECASE,
 )
+_CALL_WORDS = re.compile(r"\be?-?fax|fax\b|voice-? ?(?:mail|message)|missed call", re.IGNORECASE)
 _MAX_CALL_TEXT = 2000  # characters of a notice of a call that are searched for its number
 _FORM_LOCAL = re.compile(
     r"wordpress|www(?:-?data)?|web-?forms?|web-?site|forms?|contact-?forms?|apache|nginx|cgi|php"
@@ -302,9 +303,15 @@ def _resolve_relay(people: DeskPeople, item: InboundItem) -> InboundItem:
     named = _list_reply_to(people, item) or _list_named_in_words(people, item)
     if named:
         return _make_relayed(item, named[0], Route.RELAY, "a program's address")
+    return _make_call(item) if _is_call(item) else item
+
+
+def _is_call(item: InboundItem) -> bool:
+    """Return whether a program's mail is about a fax or a voicemail, by its name or subject."""
     if _CALL_LOCAL.fullmatch(_get_local(item.sender)):
-        return _make_call(item)
-    return item
+        return True
+    names = f"{item.sender.name} {item.sender.email.partition('@')[2]} {item.subject}"
+    return _CALL_WORDS.search(names) is not None
 
 
 def _make_call(item: InboundItem) -> InboundItem:

@@ -249,11 +249,23 @@ def test_a_form_without_reply_to_names_the_customer_in_words(
     assert get_ticket_facts(context, filing.ticket_id)["contacts"] == [expected]
 
 
-@pytest.mark.parametrize("local", ["voicemail", "fax", "efax-service", "vm"])
-def test_a_caller_without_an_address_is_called_back(context: AppContext, local: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "local"),
+    [
+        ("", "voicemail"),
+        ("", "fax"),
+        ("", "efax-service"),
+        ("", "vm"),
+        ("eFax", "message"),
+        ("Voice Mail", "no-reply"),
+    ],
+)
+def test_a_caller_without_an_address_is_called_back(
+    context: AppContext, name: str, local: str
+) -> None:
     item = make_mail(
         "Length: 0:42",
-        sender=Address("Voicemail", f"{local}@pbx.example"),
+        sender=Address(name, f"{local}@pbx.example"),
         subject="New message from NORTH PED (555) 014-7788 to ext 300",
     )
     filing = deliver(context, item)
