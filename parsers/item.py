@@ -106,6 +106,40 @@ class Bounce:
     reason: str = field(default="", repr=False)  # PHI; the other system's words, one line
 
 
+class Direction(StrEnum):
+    """Direction of an item, as the timeline of a ticket shows it."""
+
+    IN = "in"  # from a customer
+    OUT = "out"  # from the desk to a customer, written outside of this program
+    NOTE = "note"  # from the desk to itself
+
+
+class Route(StrEnum):
+    """How an item of a customer came, where its sender is not that customer."""
+
+    DIRECT = ""
+    FORWARDED = "forwarded"  # by somebody on the desk
+    REPLY_TO = "reply-to"  # from a person who asks for answers to another address
+    RELAY = "relay"  # by a web form, fax, voicemail or portal that names the customer in Reply-To
+    GROUP = "group"  # by a mailing group, which put its own address into From
+
+
+@_pickle_by_values
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardedHeader:
+    """The header of a message that another one passes on, in its text or attached.
+
+    What it says is as trustworthy as who passes it on. Fields that it lacks are empty.
+    """
+
+    sender: Address = Address()
+    subject: str = field(default="", repr=False)  # PHI
+    date: str = ""  # as written
+    language: str = ""  # of its field names, ISO 639-1; "" where it is attached or not known
+    is_announced: bool = False  # with words such as "Forwarded message"
+    is_attached: bool = False  # it is that of an attached message
+
+
 @_pickle_by_values
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundItem:
@@ -122,6 +156,17 @@ class InboundItem:
     unreliable_id: str = ""
     sender: Address = Address()
     reply_to: tuple[Address, ...] = ()
+    # The author before a mailing group replaced From (X-Original-From, X-Original-Sender).
+    original_sender: Address = Address()
+    # Headers of messages that it passes on, the outermost first.
+    forwarded: tuple[ForwardedHeader, ...] = ()
+    is_forward: bool = False  # its subject, or words in its text, say that it passes on a message
+    is_form_mail: bool = False  # made by a program that mails web forms
+    # Decided when it is filed (workflow.filing.correspondents), but for a direction that the
+    # format itself names.
+    direction: Direction = Direction.IN
+    route: Route = Route.DIRECT
+    customer: Address | None = None  # who is to be the contact; None: the sender
     to: tuple[Address, ...] = ()
     cc: tuple[Address, ...] = ()
     # Contacts on whose record the ticket's activity is not to show, case folded.
@@ -171,7 +216,12 @@ class InboundItem:
 
     @property
     def contact(self) -> Address:
-        """The person to answer: the sender, or the Reply-To where the sender has no address."""
+        """The person to answer: the customer as filing has found out, else the sender.
+
+        It is the Reply-To where the sender has no address.
+        """
+        if self.customer is not None:
+            return self.customer
         if self.sender.email or not self.reply_to:
             return self.sender
         return self.reply_to[0]

@@ -105,6 +105,16 @@ class Message(Schema):
     at = time_field()
     direction = text_field(metadata={"description": "in, out or note"})
     sender = text_field(data_key="from")
+    to = text_list_field()
+    cc = text_list_field()
+    route = text_field(
+        metadata={
+            "description": "how it came where somebody else than the customer sent it: forwarded, "
+            "reply-to, relay (a web form, fax or portal) or group; empty where the customer did"
+        }
+    )
+    sent_by = text_field(metadata={"description": "who sent it then"})
+    customer = text_field(metadata={"description": "the address that was taken for the customer's"})
     phone = text_field(
         metadata={
             "description": "As given with this message; the contact's record may have another."
@@ -159,6 +169,13 @@ class RelatedTicket(Schema):
     reason = text_field()
 
 
+class Copied(Schema):
+    """A person in To or Cc of a message of the ticket, who is no contact of it."""
+
+    name = text_field()
+    email = text_field()
+
+
 class Ticket(Schema):
     """A ticket with everything on it."""
 
@@ -173,6 +190,7 @@ class Ticket(Schema):
     owner = nullable_text_field()
     company = fields.Nested(CompanyOfTicket, required=True, allow_none=True)
     contacts = list_field(ContactOfTicket)
+    copied = list_field(Copied)
     source = text_field()
     format = text_field()
     link = text_field()

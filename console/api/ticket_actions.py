@@ -244,6 +244,14 @@ class Automatic(OneMessage):
         return actions.MarkAutomatic(data["message"])
 
 
+class UseSender(OneMessage):
+    """Body that names a message of this ticket; by default the newest that is possible."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.UseSender(data["message"])
+
+
 class NotDuplicate(CommandSchema):
     """Body that names a delivery; by default the newest that was taken for a duplicate."""
 
@@ -394,6 +402,10 @@ ACTIONS = {
         NotAutomatic, "Say that a person wrote a message that was taken for an automatic one."
     ),
     "automatic": Action(Automatic, "Say that a message was sent by a program."),
+    "use-sender": Action(
+        UseSender,
+        "Make the sender of a message its contact, in place of the customer it was taken for.",
+    ),
     "not-duplicate": Action(
         NotDuplicate,
         "Make a ticket of what came again and was taken for the same message; the new ticket.",

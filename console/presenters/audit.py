@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow.audit.record import RULE
+from workflow.audit.record import DESK_MESSAGE, RULE
 from workflow.filing import corrections
 from workflow.models.core import AuditEntry, Staff, Task
 from workflow.models.states import Status
@@ -20,6 +20,7 @@ SHOWN_ELSEWHERE = (
     "file opened",
     "original read",
     "appended",
+    DESK_MESSAGE,
     "note",
     "mail sent",
     "mail refused",
@@ -108,6 +109,7 @@ def _find_label(kind: type[Milestone] | type[Stage], name: object) -> str:
 
 _CHANGE_TEXTS = {
     "appended": "A message came from the customer",
+    DESK_MESSAGE: "The desk wrote a message in a mail program",
     "note": "A note was added",
     "mail refused": "A mail of ours was refused",
     "recap promised": "The recap was sent",
@@ -130,6 +132,7 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "task": lambda d, names: f"Task: {names.tasks.get(d.get('task', 0), 'gone')}",
     "task done": lambda d, names: f"Task done: {names.tasks.get(d.get('task', 0), 'gone')}",
     corrections.ACTION_NOT_AUTOMATIC: lambda _, __: "A message counts as a person's",
+    corrections.ACTION_SENDER_IS_CONTACT: lambda _, __: "The sender of a message is the contact",
     corrections.ACTION_AUTOMATIC: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
     "settled": lambda _, __: "Settled a question of the list",

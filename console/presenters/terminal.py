@@ -124,6 +124,13 @@ def _print_message(out: "Console", message: Data) -> None:
         f"\n[bold]{way}[/bold] {format_time(message['at'])}  {escape_text(message['from'])} "
         f" {escape_text(message['subject'])}"
     )
+    for label in ("to", "cc"):
+        if message[label]:
+            people = ", ".join(message[label])
+            out.print(f"[dim]{label}: {escape_text(people)}[/dim]", soft_wrap=True)
+    if message["customer"]:
+        sent_by = f"{message['route']}, sent by {message['sent_by']}"
+        out.print(f"[dim]{escape_text(sent_by)}: `use-sender` if they are the customer[/dim]")
     if message["phone"]:
         out.print(f"call back: {escape_text(message['phone'])}")
     text, folded = _split_reply(message)

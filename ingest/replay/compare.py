@@ -17,7 +17,8 @@ from parsers.item import InboundItem, ParseResult, RejectedRow
 from workflow.audit import record as audit
 from workflow.customers import directory
 from workflow.database.text_safety import make_storable
-from workflow.filing import delivery_reports, signs, threading
+from workflow.filing import correspondents, delivery_reports, signs, threading
+from workflow.filing.correspondents import DeskPeople
 from workflow.filing.file_item import add_caveats, describe_rejection, describe_row_place, file_item
 from workflow.models.core import AutomatedMail, Delivery, Filing, Message, StoredAttachment, Ticket
 from workflow.models.states import Outcome
@@ -258,6 +259,10 @@ def _compare_item(
 ) -> Finding:
     """Compare one item with its filing."""
     item = signs.add_envelope_signs(desk.settings, item, delivery)
+    people = DeskPeople.load(session, desk.settings)
+    item = correspondents.resolve(session, people, item)
+    if filed_item.filing.outcome is Outcome.OPENED:
+        item = correspondents.settle_unmatched(people, item)
     filing, (expected_item, _) = filed_item.filing, add_caveats(desk, item, delivery)
     report = delivery_reports.find_report(desk, session, item, delivery)
     ignored_filing = report.make_filing(session) if report is not None else None

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from parsers.item import Address, Format, InboundItem, ParseError
-from parsers.mail import automatic, body
+from parsers.mail import automatic, body, forwarded
 from parsers.mail.bounces import report
 from parsers.mail.replies import extract, quote_markers
 from parsers.mail.replies import html as replies_html
@@ -40,11 +40,16 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
     body_text = content.text
     verdict = automatic.classify(fields, subject, sender, tree.root, body_text)
     role = _find_role(fields, subject, is_bounce=verdict.is_bounce)
+    forwarded_headers = forwarded.find_headers(body_text, content.attachments)
     item = InboundItem(
         format=Format.MAIL,
         external_id=ids[0].strip("<>") if ids else "",
         sender=sender,
         reply_to=_list_people(fields, "reply-to", hint),
+        original_sender=_find_original_sender(fields, hint),
+        forwarded=forwarded_headers,
+        is_forward=forwarded.passes_on(subject, forwarded_headers),
+        is_form_mail=forwarded.is_form_mail(fields),
         to=_list_people(fields, "to", hint),
         cc=_list_people(fields, "cc", hint),
         subject=subject,
@@ -96,6 +101,17 @@ def _find_sender(fields: Fields, hint: str) -> Address:
     if not people:
         return Address()
     return next((person for person in people if person.email), people[0])
+
+
+def _find_original_sender(fields: Fields, hint: str) -> Address:
+    """Return the author whom a mailing group names beside its own address in From; empty for none.
+
+    Google Groups writes X-Original-From for senders whose domain publishes a DMARC policy.
+    """
+    for name in ("x-original-from", "x-original-sender", "x-google-original-from"):
+        if people := _parse_people(fields, name, hint):
+            return people[0]
+    return Address()
 
 
 def _parse_people(fields: Fields, name: str, hint: str) -> list[Address]:

@@ -122,6 +122,18 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
     ],
     "clock": ["time received", "received time", "time sent", "sent time", "message time", "time"],
     "to": ["to", "recipient", "recipients", "sent to"],
+    "direction": [
+        "direction",
+        "message direction",
+        "sent received",
+        "received sent",
+        "inbound outbound",
+        "incoming outgoing",
+        "in out",
+        "folder",
+        "message folder",
+        "mailbox",
+    ],
     "subject": ["subject", "message subject", "title", "re", "issue", "topic"],
     "phone": [
         "phone",
@@ -203,6 +215,7 @@ PATIENT_FIELDS = ("patient", "patient_id", "birth_date", "patient_data")
 # Shown among a ticket's details: an item has no field of its own for them, or a ticket shows none.
 DETAIL_FIELDS = (
     "to",
+    "direction",
     "phone",
     "category",
     "provider",

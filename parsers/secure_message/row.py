@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from parsers.item import Address, Format, InboundItem, ParseResult, RejectedRow
+from parsers.item import Address, Direction, Format, InboundItem, ParseResult, RejectedRow
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import headings
 from parsers.secure_message.headings import FIELD_LABELS, Heading
@@ -36,6 +36,11 @@ _COUNTER = re.compile(r"(?:#|n[or]\.?|row|msg|message)?\s*#?\s*0*\d{1,3}(?:[.,]0
 # Excel shows a number of 12 digits or more in a narrow or General column so, and saves it so as
 # text.
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]?\d+")
+# What a column of directions or folders says of a message that the desk has sent.
+_SENT = re.compile(
+    r"(?:out(?:bound|going)?|sent(?: (?:items|messages?|mail|by us|to practice))?|outbox|from us)",
+    re.IGNORECASE,
+)
 _WHOLE = re.compile(r"(\d+)(?:[.,]0+)?")
 _GROUPED = re.compile(r"\d{1,3}(?:([, \u00a0\u202f'])\d{3})(?:\1\d{3})+")
 _EXACT_DIGITS = 15  # Excel keeps so many of a number, the others become zeros
@@ -196,6 +201,7 @@ class RowReader:
             external_id=content.external_id or _make_digest_id(content),
             unreliable_id="" if content.external_id else content.given_id[:_MAX_ID_LENGTH],
             sender=content.sender,
+            direction=_find_direction(self._find(row.values, "direction")),
             to=self._parse_recipients(self._find_or_default(row.values, "to")),
             company=content.company,
             company_number=content.company_number,
@@ -484,6 +490,11 @@ class RowReader:
             if column in columns:
                 return FIELD_LABELS.get(name, name)
         return "another column"
+
+
+def _find_direction(text: str) -> Direction:
+    """Return the direction that a column of directions or folders says; incoming for none."""
+    return Direction.OUT if _SENT.fullmatch(text.strip()) else Direction.IN
 
 
 def _strip_apostrophe(text: str) -> str:

@@ -155,6 +155,10 @@ def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) 
         desk.relate(session, ticket, session.get_one(Ticket, other_number), "possibly about it")
         if case.judged:
             ticket.messages[0].judgement = Judgement.AUTOMATIC
+        if case.routed:
+            ticket.messages[0].route = "relay"
+            ticket.messages[0].sent_by_email = f"form@practice{n}.example"
+            ticket.messages[0].customer_email = email
         person = session.scalar(select(Staff).where(Staff.name == owner))
         if person is not None:
             desk.assign(session, ticket, person, by="Olga", now=context.clock())
@@ -216,6 +220,7 @@ class Case:
     shell: Callable[[PreparedTicket], tuple[object, ...]] | None
     queue: Callable[[PreparedTicket], dict[str, Any]] | None = None
     judged: bool = False  # whether its message was taken for an automatic one
+    routed: bool = False  # whether its message was sent by another than its customer
     before: Command | None = None  # what the actor did to the ticket before
 
 
@@ -389,6 +394,19 @@ CASES = (
         press_button("automatic"),
         call_api("automatic"),
         run_command("automatic"),
+    ),
+    Case(
+        actions.UseSender,
+        press_button("use-sender"),
+        call_api("use-sender"),
+        run_command("use-sender"),
+        routed=True,
+    ),
+    Case(
+        actions.UseSender,
+        press_button("use-sender"),
+        call_api("use-sender"),
+        run_command("use-sender"),
     ),
     Case(
         actions.FileSeparately,

@@ -12,6 +12,8 @@ from workflow.audit import webhook_events
 from workflow.models.core import AuditEntry
 
 RULE = "rule"  # the actor of changes that no person made
+# The action of a message that the desk wrote outside of this program, or to itself.
+DESK_MESSAGE = "desk message"
 _COLLECTED = "audit rows"  # key in `Session.info`
 
 

@@ -58,6 +58,7 @@ EVENT_OF_ACTION = {  # by the action in the audit log
     str(Status.WITHDRAWN): EventType.WITHDRAWN,
     "undone": EventType.UNDONE,
     "appended": EventType.MESSAGE_APPENDED,
+    "desk message": EventType.MESSAGE_APPENDED,
     "note": EventType.NOTE_ADDED,
     "mail sent": EventType.MAIL_SENT,
     "mail refused": EventType.MAIL_REFUSED,

@@ -38,6 +38,16 @@ PUBLIC_MAIL_DOMAINS = frozenset(
     embarqmail.com q.com cableone.net suddenlink.net mediacombb.net wowway.com prodigy.net
     pacbell.net swbell.net ameritech.net snet.net nvbell.net flash.net tds.net hughes.net
     rogers.com shaw.ca sympatico.ca telus.net bell.net
+    protonmail.ch tutamail.com tuta.io mailbox.org posteo.de fastmail.us mailfence.com startmail.com
+    hotmail.com.br hotmail.com.mx hotmail.be hotmail.nl live.nl live.be live.it live.com.mx
+    outlook.it outlook.com.br outlook.jp yahoo.co.jp yahoo.com.ar yahoo.com.tr yahoo.pl yahoo.se
+    yahoo.ie
+    bluewin.ch wanadoo.fr sfr.fr bbox.fr virgilio.it tiscali.it alice.it tin.it terra.com.br
+    uol.com.br bol.com.br ntlworld.com sky.com talktalk.net virginmedia.com blueyonder.co.uk
+    bigpond.com optusnet.com.au xtra.co.nz ziggo.nl kpnmail.nl planet.nl hetnet.nl telenet.be
+    skynet.be wp.pl o2.pl onet.pl interia.pl seznam.cz centrum.cz abv.bg ukr.net bk.ru list.ru
+    inbox.ru rambler.ru ya.ru hanmail.net daum.net yeah.net sina.com foxmail.com docomo.ne.jp
+    ezweb.ne.jp softbank.ne.jp netscape.net compuserve.com lycos.com excite.com mailinator.com
     """.split()  # noqa: SIM905  # a list to be read
 )
 
@@ -232,7 +242,8 @@ def _is_domain_of(records: CustomerLookup, email: str, company: Company) -> bool
 def may_join_ticket(session: Session, email: str, ticket: Ticket) -> bool:
     """Return whether mail of this sender may join the ticket.
 
-    True for its contacts, senders of its company, and staff.
+    True for its contacts, senders of its company, and staff; and for people of a contact's mail
+    domain, as long as no company on record has it and not anybody can have mail there.
     """
     if not email:
         return False
@@ -241,7 +252,20 @@ def may_join_ticket(session: Session, email: str, ticket: Ticket) -> bool:
     if session.scalar(select(Staff.id).where(Staff.email == email)) is not None:
         return True
     company = find_company_of_address(CustomerLookup(session), email)
-    return company is not None and company.id == ticket.company_id
+    if company is not None:
+        return company.id == ticket.company_id
+    return _is_colleague_of_contact(email, ticket)
+
+
+def _is_colleague_of_contact(email: str, ticket: Ticket) -> bool:
+    """Return whether an address has the mail domain of a contact of the ticket, and no public one.
+
+    At the beginning no domain of a practice is on record.
+    """
+    domain = extract_domain(email)
+    if not domain or domain in PUBLIC_MAIL_DOMAINS:
+        return False
+    return any(extract_domain(link.contact.email) == domain for link in ticket.contacts)
 
 
 def find_staff(session: Session, name: str) -> Staff | None:

@@ -26,8 +26,16 @@ from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.database.engine import notify_workers
-from workflow.filing import delivery_reports, file_item, oversized, signs, threading
+from workflow.filing import (
+    correspondents,
+    delivery_reports,
+    file_item,
+    oversized,
+    signs,
+    threading,
+)
 from workflow.filing.bulk_lookup import BulkLookup, MessageRef, TicketRef
+from workflow.filing.correspondents import DeskPeople
 from workflow.models.base import Base
 from workflow.models.core import (
     AuditEntry,
@@ -112,8 +120,9 @@ def file_pending(
     twice at once. A few hundred items are a good size: they are looked up and written together.
     """
     at = 0
+    people = DeskPeople.load(session, desk.settings)
     while at < len(pending):
-        filed = _file_plain(desk, session, pending[at:], now)
+        filed = _file_plain(desk, people, session, pending[at:], now)
         if not filed:
             _file_one(desk, session, pending[at], now)
         at += filed or 1
@@ -123,13 +132,15 @@ def _file_one(desk: Desk, session: Session, one: PendingItem, now: datetime) -> 
     file_item.file_item(desk, session, one.item, one.delivery, one.position, now)
 
 
-def _file_plain(desk: Desk, session: Session, pending: Sequence[PendingItem], now: datetime) -> int:
+def _file_plain(
+    desk: Desk, people: DeskPeople, session: Session, pending: Sequence[PendingItem], now: datetime
+) -> int:
     """File the plain items at the beginning, and answers behind them; return how many they were.
 
     It is 0 only where the first item is not plain. Answers that follow each other share one lookup,
     which tells that they may be some.
     """
-    plain = list(takewhile(partial(_is_plain, desk), pending))
+    plain = list(takewhile(partial(_is_plain, desk, people), pending))
     if not plain or CAN_END_AT_ONCE:
         return 0
     try:
@@ -160,11 +171,13 @@ def _may_answer(lookup: BulkLookup, item: ParseResult) -> bool:
     return isinstance(item, InboundItem) and lookup.may_answer(item)
 
 
-def _is_plain(desk: Desk, pending: PendingItem) -> bool:
+def _is_plain(desk: Desk, people: DeskPeople, pending: PendingItem) -> bool:
     """Return whether an item can be filed in bulk, unless it answers a message (`_Plan.add`)."""
     item, delivery = pending.item, pending.delivery
     if isinstance(item, RejectedRow):
         return True
+    if not correspondents.is_plain(people, item):
+        return False
     # The call of a person on the desk names contacts and an owner.
     if item.format is Format.PHONE or item.file_urls or "owner" in delivery.envelope:
         return False
@@ -252,7 +265,7 @@ class _Plan:
         elif row["origin"]:
             lookup.origins.add(row["origin"])
         contact = None
-        if item.contact.key:
+        if item.contact.key and not directory.is_our_address(item.contact.key, self._desk.settings):
             contact = directory.find_or_create_contact(
                 lookup, item.contact, item.phone, company, is_confirmed=False, now=now
             )

@@ -11,14 +11,25 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from parsers.item import Address
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.errors import ActionNotAllowed
-from workflow.filing import file_item, threading
-from workflow.models.core import AuditEntry, Delivery, Filing, Message, OutgoingMail, Ticket
+from workflow.filing import correspondents, file_item, threading
+from workflow.models.core import (
+    AuditEntry,
+    Company,
+    Delivery,
+    Filing,
+    Message,
+    OutgoingMail,
+    Ticket,
+)
 from workflow.models.states import Judgement, OutboxState, Outcome, Status
+from workflow.process import TICKET_NAME, UNKNOWN_COMPANY
 from workflow.tickets import merged_messages
 from workflow.tickets.actions import (
     CommandContext,
@@ -26,6 +37,7 @@ from workflow.tickets.actions import (
     Handlers,
     MarkAutomatic,
     MarkWrittenByPerson,
+    UseSender,
     make_handler,
 )
 from workflow.tickets.desk import Desk
@@ -33,6 +45,7 @@ from workflow.tickets.desk import Desk
 # Actions in the audit log.
 ACTION_NOT_AUTOMATIC = "written by a person"
 ACTION_AUTOMATIC = "marked automatic"
+ACTION_SENDER_IS_CONTACT = "sender is contact"
 
 
 def get_automatic_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
@@ -128,6 +141,76 @@ def mark_automatic(
         ticket=ticket.id,
         message=message.id,
     )
+    return message
+
+
+def use_sender(
+    desk: Desk, session: Session, ticket: Ticket, message: Message, *, by: str, now: datetime
+) -> str:
+    """Make the sender of a message the contact, in place of the customer that filing has found.
+
+    Return the address of the contact now, "" where the sender is the desk's own address, which is
+    nobody's. The company follows where it was that of the customer's address. What the message
+    itself shows stays: who sent it, and who was taken for its author.
+    """
+    lock_ticket(session, ticket)
+    customer = message.customer_email.casefold()
+    links = [one for one in ticket.contacts if one.contact.email == customer]
+    if not links:
+        raise ActionNotAllowed(f"{message.customer_email} is no contact of this ticket")
+    lookup = directory.CustomerLookup(session)
+    old_company = directory.find_company_of_address(lookup, links[0].contact.email)
+    for link in links:
+        session.delete(link)
+    session.flush()
+    session.expire(ticket, ["contacts"])
+    sender = Address(message.sent_by_name, message.sent_by_email)
+    contact = None
+    if not directory.is_our_address(sender.key, desk.settings):
+        contact = directory.find_or_create_contact(
+            lookup, sender, "", None, is_confirmed=False, now=now
+        )
+    if contact is not None:
+        desk.add_contact(session, ticket, contact)
+    if old_company is not None and old_company is ticket.company:
+        _follow_contact(session, ticket, directory.find_company_of_address(lookup, sender.key))
+    ticket.caveats = [c for c in ticket.caveats if not correspondents.is_route_caveat(c)]
+    audit.record(
+        session,
+        ACTION_SENDER_IS_CONTACT,
+        by=by,
+        cause="corrected",
+        now=now,
+        ticket=ticket.id,
+        message=message.id,
+    )
+    return contact.email if contact is not None else ""
+
+
+def _follow_contact(session: Session, ticket: Ticket, company: Company | None) -> None:
+    """Set the company of a ticket whose contact has changed; None for no known company."""
+    ticket.company = company
+    ticket.name = TICKET_NAME.format(company=company.name if company else UNKNOWN_COMPANY)
+    caveats = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
+    if company is None:
+        caveats.append(NO_COMPANY)
+    elif company.manager_id is None:
+        caveats.append(NO_MANAGER)
+    ticket.caveats = caveats
+    session.flush()
+
+
+def _get_routed_message(session: Session, ticket: Ticket, number: int) -> Message:
+    """Return the message of a ticket whose sender is not its customer; 0 for the newest.
+
+    Raises ActionNotAllowed when there is none.
+    """
+    routed = select(Message).where(Message.ticket_id == ticket.id, Message.customer_email != "")
+    if number:
+        routed = routed.where(Message.id == number)
+    message = session.scalar(routed.order_by(Message.id.desc()).limit(1))
+    if message is None:
+        raise ActionNotAllowed("no message of this ticket was sent by another than its customer")
     return message
 
 
@@ -247,8 +330,17 @@ def _mark_automatic(run: CommandContext, command: MarkAutomatic) -> HandlerResul
     return HandlerResult("It counts as an automatic message: no automatic mail goes out about it")
 
 
+def _use_sender(run: CommandContext, command: UseSender) -> HandlerResult:
+    message = _get_routed_message(run.session, run.ticket, command.message_id)
+    email = use_sender(run.desk, run.session, run.ticket, message, by=run.actor.name, now=run.now)
+    if not email:
+        return HandlerResult("The ticket has no contact of that message now")
+    return HandlerResult(f"The contact is {email} now")
+
+
 HANDLERS: Handlers = dict(
     [
+        make_handler(UseSender, _use_sender),
         make_handler(MarkWrittenByPerson, _mark_written_by_person),
         make_handler(MarkAutomatic, _mark_automatic),
     ]

@@ -13,7 +13,17 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from parsers.item import Address, Attachment, Bounce, Format, InboundItem, ParseResult, RejectedRow
+from parsers.item import (
+    Address,
+    Attachment,
+    Bounce,
+    Direction,
+    Format,
+    InboundItem,
+    ParseResult,
+    RejectedRow,
+    Route,
+)
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
@@ -21,7 +31,17 @@ from workflow.customers import directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
-from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
+from workflow.filing import (
+    correspondents,
+    courtesies,
+    delivery_reports,
+    dmarc,
+    linked_files,
+    oversized,
+    signs,
+    threading,
+)
+from workflow.filing.correspondents import DeskPeople
 from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
@@ -42,6 +62,7 @@ from workflow.tickets.deadlines import compute_next_due
 from workflow.tickets.desk import Desk
 
 MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
+MAX_RECIPIENTS = 200  # people of To, and of Cc, that are kept; the original has all
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -93,6 +114,7 @@ def _file_message_or_report(
     report = delivery_reports.find_report(desk, session, item, delivery)
     if report is not None:
         return _file_report(desk, session, report, item, delivery, now)
+    item = correspondents.resolve(session, DeskPeople.load(session, desk.settings), item)
     # Another worker may open the ticket of this item first. Then its ticket is found the second
     # time.
     for _ in range(2):
@@ -219,7 +241,8 @@ def _append_or_open(
         match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
     if match.ticket is not None:
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
-        if not is_too_late(desk, match.ticket, now):
+        # What the desk has written stands on the ticket it is about, whatever became of that.
+        if item.direction is not Direction.IN or not is_too_late(desk, match.ticket, now):
             return _append(desk, session, item, delivery, key, match, now)
     return _open(desk, session, item, delivery, key, match, forged=forged, now=now)
 
@@ -236,27 +259,31 @@ def _append(
     """Add an item to the ticket it belongs to."""
     ticket = match.ticket
     assert ticket is not None  # the caller has checked it
+    if item.direction is Direction.IN and courtesies.is_only_thanks(item.reply_text):
+        item = replace(item, caveats=(*item.caveats, courtesies.ONLY_THANKS_CAVEAT))
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     if match.merged_ticket is not None:
         message.addressed_ticket_id = match.merged_ticket.id
     _mark_reachable(ticket, item)
     audit.record(
         session,
-        "appended",
+        "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE,
         by=RULE,
         cause=f"delivery {delivery.id}",
         now=now,
         ticket=ticket.id,
         message=message.id,
     )
-    if ticket.status is Status.COMPLETED and not evidence.has_proof(item.signs):
+    is_request = item.direction is Direction.IN and not evidence.has_proof(item.signs)
+    if ticket.status is Status.COMPLETED and is_request:
         desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
 
 
 def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:
+    address = correspondents.get_joining_address(item)
     for link in ticket.contacts:
-        if link.contact.email == item.contact.key:
+        if item.direction is Direction.IN and link.contact.email == address:
             mark_sender_reachable(link.contact, item)
 
 
@@ -265,7 +292,8 @@ def mark_sender_reachable(contact: Contact, item: InboundItem) -> None:
 
     A person writes from there, so mail reaches them.
     """
-    if contact.unreachable and item.format is Format.MAIL and not item.is_automated:
+    is_sender = contact.email == correspondents.get_joining_address(item)
+    if contact.unreachable and item.format is Format.MAIL and not item.is_automated and is_sender:
         contact.unreachable = False
 
 
@@ -281,6 +309,8 @@ def _open(
     now: datetime,
 ) -> Filing:
     """Open a ticket for an item, related to the ticket it does not join, if there is one."""
+    people = DeskPeople.load(session, desk.settings)
+    item = correspondents.settle_unmatched(people, item)
     related = match.related or match.ticket
     # Such a ticket has no origin: its item may share it with a ticket that is there already.
     has_origin = related is None and not forged
@@ -291,8 +321,14 @@ def _open(
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     if REUSED_ID_CAVEAT in message.caveats:
         ticket.caveats = add_reused_id_caveat(ticket.caveats)
-    is_oversized = oversized.is_oversized(delivery.envelope)
-    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now, oversized=is_oversized)
+    desk.open(
+        session,
+        ticket,
+        cause=f"delivery {delivery.id}",
+        now=now,
+        oversized=oversized.is_oversized(delivery.envelope),
+        no_notice_reason=correspondents.find_notice_reason(people, item),
+    )
     return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
 
 
@@ -332,13 +368,17 @@ def open_separately(
 
     Its message has no key, so that a third one is still a duplicate of the first.
     """
-    item, _ = add_caveats(desk, signs.add_envelope_signs(desk.settings, item, delivery), delivery)
+    people = DeskPeople.load(session, desk.settings)
+    item = signs.add_envelope_signs(desk.settings, item, delivery)
+    item = correspondents.settle_unmatched(people, correspondents.resolve(session, people, item))
+    item, _ = add_caveats(desk, item, delivery)
     ticket = _new_ticket(desk, session, item, delivery, has_origin=False, now=now)
     desk.relate(session, ticket, like, f"same words as #{like.id}")
     message = _add_message(desk, session, ticket, item, delivery, None, now)
     # The caveat is about other content under the same id, and this content is the same.
     message.caveats = [c for c in message.caveats if c != REUSED_ID_CAVEAT]
-    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
+    reason = correspondents.find_notice_reason(people, item)
+    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now, no_notice_reason=reason)
     return message
 
 
@@ -438,6 +478,8 @@ def _add_people(
     others = item.to if by_staff else ()
     lookup = directory.CustomerLookup(session)
     for person in directory.deduplicate_addresses([item.contact, *others]):
+        if directory.is_our_address(person.key, desk.settings):
+            continue  # nobody's own: mail to it comes back to us as a ticket
         phone = item.phone if person is item.contact else ""
         contact = directory.find_or_create_contact(
             lookup, person, phone, ticket.company, is_confirmed=by_staff, now=now
@@ -485,7 +527,7 @@ def build_message_row(
     """Return the row of a new message, by column, without its ticket and attachments."""
     return {
         "delivery_id": delivery.id,
-        "direction": "in",
+        "direction": str(item.direction),
         "format": item.format,
         "external_id": key,
         "message_id": threading.build_message_id(item),
@@ -503,11 +545,23 @@ def build_message_row(
 def build_content_row(item: InboundItem) -> dict[str, Any]:
     """Return the columns of a message that hold the content of an item.
 
-    Caveats and attachments are not among them.
+    Caveats and attachments are not among them. Where the customer stands elsewhere than in From,
+    `sent_by` names the sender, and the message is the customer's; but who only asks for answers to
+    another address has written it.
     """
+    is_routed = item.route is not Route.DIRECT and bool(item.contact.email)
+    is_by_sender = item.direction is not Direction.IN or item.route is Route.REPLY_TO
+    author = item.contact if is_routed and not is_by_sender else item.sender
+    sent_by = item.sender if is_routed else Address()
     return {
-        "from_name": item.sender.name,
-        "from_email": item.contact.email,
+        "from_name": author.name,
+        "from_email": item.sender.email if is_by_sender else item.contact.email or author.email,
+        "to": correspondents.to_pairs(item.to[:MAX_RECIPIENTS]),
+        "cc": correspondents.to_pairs(item.cc[:MAX_RECIPIENTS]),
+        "route": str(item.route),
+        "sent_by_name": sent_by.name,
+        "sent_by_email": sent_by.email,
+        "customer_email": item.contact.email if is_routed else "",
         "phone": item.phone,
         "subject": item.subject,
         "text": item.text,

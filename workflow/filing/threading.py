@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from parsers.item import Format, InboundItem
+from parsers.item import Direction, Format, InboundItem, Route
 from workflow.customers import directory
+from workflow.filing import correspondents
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
 from workflow.runtime.crypto import BOUNCE, OUTBOX, TICKET, Signer
@@ -28,6 +29,13 @@ _OWN_MESSAGE_ID = re.compile(
     r"^[> \t]*(?:x-)?(?:original-)?message-id:[ \t]*(?:\r?\n[ \t]+)?(\S+)",
     re.IGNORECASE | re.MULTILINE,
 )
+# Numbers of tickets in words, as our subjects have them and as people write them.
+_TICKET_IN_SUBJECT = re.compile(
+    r"(?:\b(?:ticket|case)\s{0,3}(?:number|no|nr|id)?[.:]?\s{0,3}#?|#)\s{0,3}([0-9]{1,9})\b",
+    re.IGNORECASE,
+)
+_TICKET_IN_TEXT = re.compile(r"\bBilling Support Ticket #([0-9]{1,9})\b")
+_MAX_NAMED = 5  # tickets named in one mail that are looked up
 # Limits, so that a hostile mail costs little. Real mails stay far below them.
 _MAX_REFERENCES = 200  # addresses or references searched
 _MAX_TEXT = 100_000  # characters of a report searched for the mail it is about
@@ -297,12 +305,31 @@ def may_join_thread(
     thread id comes from outside, so it counts only within a practice; where neither ticket nor item
     has one, only for the people who wrote on the ticket.
     """
+    if item.direction is Direction.OUT:
+        return _may_go_out_in_thread(lookup, item, company, senders)
     if not is_for_company(lookup, item, company):
         return False
     if company is not None:
         return True
     sender = fold_sender(item.sender.name, item.contact.email)
     return sender in senders and any(sender)
+
+
+def _may_go_out_in_thread(
+    lookup: directory.CustomerLookup,
+    item: InboundItem,
+    company: str | None,
+    senders: Collection[tuple[str, str]],
+) -> bool:
+    """Return whether a message of the desk belongs to a ticket with the same thread id.
+
+    Its recipient has to be that ticket's practice, or one of those who wrote on it.
+    """
+    if company is not None:
+        recipients = {directory.build_company_key(person.name) for person in item.to}
+        return company in recipients or is_for_company(lookup, item, company)
+    names, emails = {name for name, _ in senders} - {""}, {email for _, email in senders} - {""}
+    return any(_fold(person.name) in names or person.key in emails for person in item.to)
 
 
 def is_standalone(item: InboundItem, envelope: dict[str, Any]) -> bool:
@@ -395,9 +422,11 @@ def find_ticket(
             return match
     answered = _find_by_token(session, item, envelope, signer) or _find_by_reference(session, item)
     if answered is None:
-        return TicketMatch()
+        return TicketMatch(related=_find_by_words(session, item, signer))
     ticket = follow_merges(session, answered)
-    if forged or not _may_answer(session, item, ticket):
+    if forged or not (
+        _may_answer(session, item, ticket) or _was_addressed(session, item, ticket, signer)
+    ):
         return TicketMatch(related=ticket)
     return _join(ticket, named=answered)
 
@@ -447,7 +476,8 @@ def _may_be_same_customer(session: Session, item: InboundItem, ticket: Ticket) -
     So they are kept apart only when both sides name a practice, and not the same.
     """
     if item.format is Format.MAIL:
-        return directory.may_join_ticket(session, item.contact.key, ticket)
+        address = correspondents.get_joining_address(item)
+        return directory.may_join_ticket(session, address, ticket)
     if not has_practice(item) and directory.may_join_ticket(session, item.contact.key, ticket):
         return True
     lookup = directory.CustomerLookup(session)
@@ -494,14 +524,99 @@ def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
     """Return whether an item that answers a ticket may join it.
 
     Its sender must belong to the ticket, and unless it is a mail, it must not name another
-    practice.
+    practice. A message of the desk belongs to the ticket it refers to.
     """
-    if not directory.may_join_ticket(session, item.contact.key, ticket):
+    if item.direction is not Direction.IN:
+        return True
+    address = correspondents.get_joining_address(item)
+    if not (
+        directory.may_join_ticket(session, address, ticket)
+        or _has_asked_for_answers(session, address, ticket)
+    ):
         return False
     if item.format is Format.MAIL or not has_practice(item):
         return True
     company = ticket.company.key if ticket.company else None
     return is_for_company(directory.CustomerLookup(session), item, company)
+
+
+def _has_asked_for_answers(session: Session, address: str, ticket: Ticket) -> bool:
+    """Return whether a person wrote on a ticket and asked for answers to another address.
+
+    The contact of the ticket has that other address.
+    """
+    written = select(Message.id).where(
+        Message.ticket_id == ticket.id,
+        Message.route == Route.REPLY_TO,
+        func.lower(Message.sent_by_email) == address,
+    )
+    return bool(address) and session.scalar(written.limit(1)) is not None
+
+
+def _was_addressed(session: Session, item: InboundItem, ticket: Ticket, signer: Signer) -> bool:
+    """Return whether an item answers a mail that somebody on the desk wrote to its sender.
+
+    The desk has chosen to ask them, as a payer or a biller, so their answer belongs to the ticket.
+    """
+    address = correspondents.get_joining_address(item)
+    if not address:
+        return False
+    for reference in (item.in_reply_to, *item.references[-_MAX_REFERENCES:]):
+        number = _find_outbox_number(signer, reference)
+        mail = session.get(OutgoingMail, number) if number is not None else None
+        if mail is not None and mail.written_id is not None and mail.to.casefold() == address:
+            return True
+    sent = select(Message.to, Message.cc).where(
+        Message.ticket_id == ticket.id,
+        Message.direction == Direction.OUT,
+        Message.delivery_id.is_not(None),  # written outside of this program, by a person
+        Message.message_id.in_(list_reference_ids(item)),
+    )
+    addressed = ((*to, *cc) for to, cc in session.execute(sent))
+    return any(email.casefold() == address for people in addressed for _, email in people)
+
+
+def _find_by_words(session: Session, item: InboundItem, signer: Signer) -> Ticket | None:
+    """Find a ticket that a mail names in words only, and whose sender belongs to it.
+
+    Programs and people strip all other marks of an answer. It is a hint and no more: a number is
+    easy to guess.
+    """
+    if item.format is not Format.MAIL:
+        return None
+    is_ours = item.direction is Direction.OUT
+    address = item.contact.key if is_ours else correspondents.get_joining_address(item)
+    for number in _list_named_tickets(item, signer):
+        ticket = session.get(Ticket, number)
+        if ticket is None:
+            continue
+        ticket = follow_merges(session, ticket)
+        if directory.may_join_ticket(session, address, ticket):
+            return ticket
+    return None
+
+
+def _list_named_tickets(item: InboundItem, signer: Signer) -> list[int]:
+    """Return the numbers of tickets that a mail names, the most reliable first, each once."""
+    text = item.text[:_MAX_TEXT]
+    tokens = (token for kind, token in _REPLY_ADDRESS.findall(text) if kind.lower() == TICKET)
+    verified = (signer.verify_token(TICKET, token) for token in tokens)
+    numbers = [number for number in verified if number is not None]
+    subject_numbers = _TICKET_IN_SUBJECT.findall(item.subject)
+    numbers += [int(digits) for digits in (*subject_numbers, *_TICKET_IN_TEXT.findall(text))]
+    return list(dict.fromkeys(numbers))[:_MAX_NAMED]
+
+
+def _names_ticket(item: InboundItem) -> bool:
+    """Return whether a mail may name a ticket in words."""
+    if item.format is not Format.MAIL:
+        return False
+    text = item.text[:_MAX_TEXT]
+    return bool(
+        _TICKET_IN_SUBJECT.search(item.subject)
+        or _TICKET_IN_TEXT.search(text)
+        or _REPLY_ADDRESS.search(text)
+    )
 
 
 def _find_by_token(
@@ -545,8 +660,11 @@ def list_reference_ids(item: InboundItem) -> list[str]:
 
 
 def names_our_mail(item: InboundItem, envelope: dict[str, Any]) -> bool:
-    """Return whether an item may refer to a ticket or mail of ours, signatures not yet verified."""
-    if _list_tokens(item, envelope):
+    """Return whether an item may refer to a ticket or mail of ours, signatures not yet verified.
+
+    A ticket that it names in words counts, too.
+    """
+    if _list_tokens(item, envelope) or _names_ticket(item):
         return True
     searched = (*item.references[:_MAX_REFERENCES], *item.references[-_MAX_REFERENCES:])
     references = (item.message_id, item.in_reply_to, *searched)

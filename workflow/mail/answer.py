@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from parsers.item import Address
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.customers import directory, mixed_companies
@@ -21,6 +22,7 @@ from workflow.errors import (
     PatientDataWarning,
     SeemsPatientData,
 )
+from workflow.filing.correspondents import DeskPeople
 from workflow.mail import drafts, phi_check
 from workflow.mail.compose import OpenedFile
 from workflow.mail.phi_check import KnownPatientData, PatientDataKind
@@ -50,6 +52,7 @@ from workflow.tickets.outbox import SEND
 
 SEND_DELAY = timedelta(seconds=10)  # a queued mail waits this long, so that it can be undone
 MAX_RECIPIENTS = 20
+MAX_MESSAGES = 50  # messages whose recipients are offered
 MAX_TEXT_LENGTH = 100_000  # characters
 TOO_LATE_MESSAGE = "too late: the mail is on its way to the customer. Write another one"
 
@@ -92,6 +95,29 @@ def list_recipients(session: Session, ticket: Ticket, settings: Settings) -> lis
             Recipient(contact.email, contact.name, obstacle, is_reachable, is_foreign)
         )
     return recipients
+
+
+def list_copied(session: Session, ticket: Ticket, settings: Settings) -> list[Address]:
+    """Return the people in To and Cc of a ticket's messages who are no contacts of it, each once.
+
+    Those of the newest message come first. The desk's own people, and addresses that nobody reads,
+    are left out.
+    """
+    people = DeskPeople.load(session, settings)
+    contacts = {link.contact.email for link in ticket.contacts}
+    rows = select(Message.to, Message.cc).where(
+        Message.ticket_id == ticket.id, Message.direction != "note"
+    )
+    newest_first = session.execute(rows.order_by(Message.id.desc()).limit(MAX_MESSAGES)).all()
+    copied = (Address(name, email) for to, cc in newest_first for name, email in (*to, *cc))
+    usable = (
+        person
+        for person in copied
+        if person.key not in contacts
+        and people.is_customer(person)
+        and not evidence.is_unread_address(person.key)
+    )
+    return directory.deduplicate_addresses(usable)[:MAX_RECIPIENTS]
 
 
 def _find_obstacle(contact: Contact) -> str:

@@ -234,12 +234,15 @@ def _add_to_timeline(
         message_id=mail.message_id.strip("<>"),
         from_name=settings.from_name,
         from_email=settings.sender,
+        to=[["", mail.to]],
         subject=mail.template,
         text=text,
         at=now,
     )
     if mail.written is not None:
         message.from_name, message.subject = mail.by, mail.written.subject
+        message.to = [["", email] for email in mail.written.to]
+        message.cc = [["", email] for email in mail.written.cc]
         message.attachments = answer.make_attachments(mail.written)
     session.add(message)
 

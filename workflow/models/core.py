@@ -268,6 +268,15 @@ class Message(Base):
     message_id: Mapped[str] = mapped_column(String(1000), default="", index=True)
     from_name: Mapped[str] = mapped_column(Text, default="")
     from_email: Mapped[str] = mapped_column(Text, default="")
+    # [name, address] of each recipient; of a mail of ours, those it was written to.
+    to: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    cc: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    # How it came where From names another person than the customer (parsers.item.Route): who sent
+    # it, and whom filing took for the customer.
+    route: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    sent_by_name: Mapped[str] = mapped_column(Text, default="", server_default="")
+    sent_by_email: Mapped[str] = mapped_column(Text, default="", server_default="")
+    customer_email: Mapped[str] = mapped_column(Text, default="", server_default="")
     # The number stated in this message, whatever number the contact's record has.
     phone: Mapped[str] = mapped_column(Text, default="", server_default="")
     subject: Mapped[str] = mapped_column(Text, default="")

@@ -109,6 +109,7 @@ WorkbookField = Literal[
     "sent_at",
     "clock",
     "to",
+    "direction",
     "subject",
     "phone",
     "category",

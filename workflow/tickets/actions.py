@@ -289,6 +289,19 @@ class MarkAutomatic(Command):
 
 
 @dataclass(frozen=True)
+class UseSender(Command):
+    """Make the sender of a message the contact, in place of the customer it was taken for.
+
+    `message_id` 0 is the newest message that somebody else sent (`parsers.item.Route`).
+    """
+
+    message_id: int = 0
+    label = "make the sender the contact"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
 class FileSeparately(Command):
     """Open a ticket of a delivery that was taken for a duplicate (0: the newest such delivery)."""
 

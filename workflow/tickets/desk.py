@@ -73,12 +73,18 @@ class Desk:
         cause: str,
         now: datetime,
         oversized: bool = False,
+        no_notice_reason: str = "",
     ) -> None:
-        """Take a new ticket, with its contacts, into 1-Submitted, and queue its notice."""
+        """Take a new ticket, with its contacts, into 1-Submitted, and queue its notice.
+
+        `no_notice_reason` says why nobody needs one.
+        """
         set_due_at(ticket, self.settings)
         session.flush()
         situation = self._describe(session, ticket, now)
-        changes = transitions.open_ticket(situation, cause, oversized=oversized)
+        changes = transitions.open_ticket(
+            situation, cause, oversized=oversized, no_notice_reason=no_notice_reason
+        )
         self._apply(session, ticket, changes, now)
         set_due_at(ticket, self.settings)
 

@@ -102,10 +102,21 @@ class TaskDue:
 Change = Opened | StageEntered | MilestoneReached | MailDue | SurveyDue | TaskDue
 
 
-def open_ticket(situation: Situation, cause: str, *, oversized: bool = False) -> Iterator[Change]:
-    """Yield what follows from opening a ticket; `oversized` when its mail could not be kept."""
+def open_ticket(
+    situation: Situation, cause: str, *, oversized: bool = False, no_notice_reason: str = ""
+) -> Iterator[Change]:
+    """Yield what follows from opening a ticket.
+
+    `oversized` says that its mail could not be kept; `no_notice_reason` why nobody needs a notice,
+    "" where the customer does.
+    """
     yield Opened(cause)
     first = process.STEPS[0]
+    if no_notice_reason:
+        yield from _enter(situation, replace(first, on_entry=None), RULE, cause)
+        note = f"not needed: {no_notice_reason}"
+        yield from reach(situation, Milestone.CUSTOMER_NOTIFIED, by=RULE, cause=note, note=note)
+        return
     notice = Template.OVERSIZED if oversized else first.on_entry
     yield from _enter(situation, replace(first, on_entry=notice), RULE, cause)
 

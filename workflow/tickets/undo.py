@@ -33,7 +33,7 @@ VALID = timedelta(minutes=10)
 DELAY = timedelta(seconds=10)
 KEEP_FOR = timedelta(days=1)
 # An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
-HARMLESS = (*READING, "note", "appended")
+HARMLESS = (*READING, "note", "appended", audit.DESK_MESSAGE)
 
 Values = dict[str, Any]
 _TICKET = (
@@ -41,6 +41,8 @@ _TICKET = (
     "status",
     "resolution",
     "owner_id",
+    "company_id",
+    "name",
     "period",
     "period_started_at",
     "completed_at",

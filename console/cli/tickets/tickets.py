@@ -596,6 +596,26 @@ def automatic(number: int, message: int | None, *, actor: str, as_json: bool) ->
     change(number, MarkAutomatic(message or 0), actor, as_json=as_json)
 
 
+@ticket.command("use-sender")
+@click.argument("message", type=int, required=False)
+@bootstrap.actor_option
+@bootstrap.json_option
+@click.pass_obj
+def use_sender(number: int, message: int | None, *, actor: str, as_json: bool) -> None:
+    r"""Make the sender of a message the contact, in place of the customer it was taken for.
+
+    The customer may stand elsewhere than in From: in a message that a colleague forwards, or in
+    Reply-To of a web form. MESSAGE is its number in `intake ticket ID --json`; the newest such
+    message where it is left out.
+
+    \b
+    Example:  intake ticket 12 use-sender
+    """
+    from workflow.tickets.actions import UseSender
+
+    change(number, UseSender(message or 0), actor, as_json=as_json)
+
+
 @ticket.command("not-duplicate")
 @click.argument("delivery", type=int, required=False)
 @bootstrap.actor_option

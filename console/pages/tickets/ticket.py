@@ -151,6 +151,9 @@ BUTTONS = {
     "automatic": Button(
         actions.MarkAutomatic, lambda form: actions.MarkAutomatic(form.get_number("message"))
     ),
+    "use-sender": Button(
+        actions.UseSender, lambda form: actions.UseSender(form.get_number("message"))
+    ),
     "undo": Button(actions.Undo, lambda form: actions.Undo(form.get_number("undo"))),
 }
 

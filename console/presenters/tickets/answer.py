@@ -89,11 +89,20 @@ def build_page(
 def _list_recipients(
     session: Session, ticket: Ticket, draft: WrittenMail, settings: Settings
 ) -> list[Recipient]:
-    """Return the contacts, and chosen recipients who are no contacts any more."""
+    """Return the contacts, people who had a copy, and chosen recipients who are neither.
+
+    Those who had a copy are for the writer to choose: the customer has decided what they read, but
+    not what the desk writes to them.
+    """
     contacts = answer.list_recipients(session, ticket, settings)
-    addresses = {r.email for r in contacts}
+    copied = [
+        Recipient(person.email, person.name, "had a copy, no contact of the ticket")
+        for person in answer.list_copied(session, ticket, settings)
+    ]
+    addresses = {r.email for r in (*contacts, *copied)}
     return [
         *contacts,
+        *copied,
         *(Recipient(a, "", "no contact of the ticket") for a in draft.to if a not in addresses),
     ]
 

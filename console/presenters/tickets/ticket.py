@@ -11,6 +11,7 @@ from parsers.mail import evidence
 from workflow import process
 from workflow.errors import ActionNotAllowed
 from workflow.filing.linked_files import LinkedFile
+from workflow.mail.answer import list_copied
 from workflow.models.core import (
     Filing,
     Message,
@@ -102,6 +103,10 @@ def present_ticket(session: Session, number: int, settings: Settings) -> Data:
             "manager": company.manager.name if company.manager else None,
         },
         "contacts": [_present_contact(link) for link in ticket.contacts],
+        "copied": [
+            {"name": person.name, "email": person.email}
+            for person in list_copied(session, ticket, settings)
+        ],
         "source": ticket.transport,
         "format": ticket.format,
         "link": ticket.link,
@@ -175,18 +180,22 @@ def _present_messages(session: Session, ticket: Ticket) -> list[Data]:
     return [{**_present_message(m), "linked_files": links.get(m.id, [])} for m in ticket.messages]
 
 
+def present_person(name: str, email: str) -> str:
+    """Return a person as text: `Ann Example <ann@practice.example>`, or what there is of it."""
+    return f"{name} <{email}>" if name and email and name != email else name or email
+
+
 def _present_message(message: Message) -> Data:
-    has_both = message.from_name and message.from_email
-    sender = (
-        f"{message.from_name} <{message.from_email}>"
-        if has_both
-        else message.from_name or message.from_email
-    )
     return {
         "id": message.id,
         "at": format_iso(message.at),
         "direction": message.direction,
-        "from": sender,
+        "from": present_person(message.from_name, message.from_email),
+        "to": [present_person(name, email) for name, email in message.to],
+        "cc": [present_person(name, email) for name, email in message.cc],
+        "route": message.route,
+        "sent_by": present_person(message.sent_by_name, message.sent_by_email),
+        "customer": message.customer_email,
         "phone": message.phone,
         "subject": message.subject,
         "text": message.text,

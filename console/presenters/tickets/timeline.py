@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from console.presenters import audit
 from console.presenters.audit import AuditNames
+from console.presenters.tickets.ticket import present_person
 from parsers.mail import evidence
 from workflow.mail import compose
 from workflow.models.core import (
@@ -34,6 +35,7 @@ MAX_MESSAGE_BYTES = 12_000  # bytes of one message's text; the rest is a click a
 MAX_PAGE_BYTES = 110_000  # of all messages of a page: the whole page stays below 300 KB
 EXCERPT_LENGTH = 300  # characters of a message beyond the budget
 MAX_REPEATS = 20  # deliveries that brought a message again, on a page
+MAX_NAMED = 12  # people of To, and of Cc, that are named
 MAX_DETAILS = 40  # rows of a form's table
 PICTURE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 # as declared by the sender; the bytes decide when the file is requested (pages/tickets/files.py)
@@ -85,6 +87,10 @@ class MessageEntry:
     judgement: str  # what it was taken for that nobody wrote by hand; "" for a person's
     signs: str  # why, in words
     repeats: Sequence[tuple[int, datetime]]  # deliveries that brought it again, and when
+    recipients: str  # To and Cc, as text
+    route: str  # how it came where somebody else than the customer sent it
+    sent_by: str  # who sent it then
+    customer: str  # the address that was taken for the customer's
     kind: str = "message"
 
 
@@ -179,6 +185,12 @@ def _load_messages(session: Session, ticket: Ticket, most: int) -> Sequence[Row[
         Message.external_id,
         Message.from_name,
         Message.from_email,
+        Message.to,
+        Message.cc,
+        Message.route,
+        Message.sent_by_name,
+        Message.sent_by_email,
+        Message.customer_email,
         Message.phone,
         Message.subject,
         Message.details,
@@ -300,7 +312,22 @@ def _build_message(
         judgement=row.judgement,
         signs=evidence.describe(row.signs),
         repeats=repeats,
+        recipients=_describe_recipients(row.to, row.cc),
+        route=row.route,
+        sent_by=present_person(row.sent_by_name, row.sent_by_email)[:500],
+        customer=row.customer_email[:320],
     )
+
+
+def _describe_recipients(to: Sequence[Sequence[str]], cc: Sequence[Sequence[str]]) -> str:
+    """Return To and Cc of a message as text, the first few people of each."""
+    parts = []
+    for label, people in (("to", to), ("cc", cc)):
+        names = [present_person(name, email)[:200] for name, email in people]
+        if names:
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+            parts.append(f"{label} {', '.join(names[:MAX_NAMED])}{more}")
+    return " · ".join(parts)
 
 
 def _split_quotes(text: str, reply: str) -> tuple[str, str]:

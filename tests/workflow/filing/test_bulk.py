@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from parsers.item import Address, Attachment, Format, InboundItem, ParseResult, RejectedRow
+from parsers.item import (
+    Address,
+    Attachment,
+    Direction,
+    Format,
+    ForwardedHeader,
+    InboundItem,
+    ParseResult,
+    RejectedRow,
+)
 from tests.support.context import (
     START,
     HandClock,
@@ -57,7 +66,10 @@ PEOPLE = (
     Address("Us", "support@localhost"),
     Address("Bot", "no-reply@machine.example"),
     Address("Bad", "not an address"),
+    Address("mia"),  # on the desk
+    Address("Mia", "mia@desk.example"),
 )
+MAIL_SENDERS = (*PEOPLE[:9], PEOPLE[-1])
 COMPANIES = (
     ("", ""),
     ("Known & Co", ""),
@@ -151,6 +163,7 @@ items = st.builds(
             {"is_bounce": True},
             {"in_reply_to": "<x@y>"},
             {"unreliable_id": "7"},
+            {"direction": Direction.OUT, "to": (Address("Ann", "ann@known.example"),)},
             {"sent_at": None},
         ]
     ),
@@ -402,7 +415,7 @@ mails = st.builds(
     lambda make, *args: make(*args),
     st.sampled_from([_make_mail, _make_mail, _make_mail, _make_form]),
     st.sampled_from(MESSAGE_IDS),
-    st.sampled_from(PEOPLE[:9]),
+    st.sampled_from(MAIL_SENDERS),
     st.sampled_from(["help", "help me"]),
     st.sampled_from(
         [
@@ -410,6 +423,11 @@ mails = st.builds(
             {},
             {},
             {"in_reply_to": "<a@x.example>"},
+            {"to": (PEOPLE[2],), "cc": (Address("Us", "support@localhost"),)},
+            {"reply_to": (PEOPLE[4],)},
+            {"original_sender": PEOPLE[4]},
+            {"forwarded": (ForwardedHeader(sender=PEOPLE[4]),), "is_forward": True},
+            {"subject": "Re: ticket #1"},
             {"references": ("<old@x.example>", "<elsewhere@y.example>")},
             {"in_reply_to": "<old-done@x.example>"},
             {"in_reply_to": f"<outbox-1-{'0' * 24}@localhost>"},

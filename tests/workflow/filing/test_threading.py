@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from parsers.item import Address, Attachment, Format, InboundItem
 from tests.support.context import (
@@ -171,7 +172,12 @@ def test_a_subject_tag_alone_never_attaches_anything(context: AppContext, subjec
     filing = deliver(context, make_mail(subject=subject.format(n=number)))
     assert filing.outcome is Outcome.OPENED
     assert filing.ticket_id != number
-    assert count_rows(context, TicketRelation) == 0
+    with context.store.read_only() as session:
+        relation = session.scalars(select(TicketRelation)).one()
+    assert (relation.other_id, relation.reason) == (number, f"possibly about #{number}")
+    stranger = deliver(context, make_mail(subject=subject.format(n=number), sender=STRANGER))
+    assert stranger.outcome is Outcome.OPENED
+    assert count_rows(context, TicketRelation) == 1
 
 
 def test_a_forged_token_never_attaches_anything(context: AppContext) -> None:

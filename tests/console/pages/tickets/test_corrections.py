@@ -104,6 +104,31 @@ def test_there_is_nothing_to_correct_on_a_persons_ticket(context: AppContext) ->
     assert "no message of this ticket was taken for an automatic one" in answer.text
 
 
+def test_the_sender_of_a_routed_message_is_shown_and_made_the_contact(context: AppContext) -> None:
+    form = Address("Website", "wordpress@clinic.example")
+    mel = Address("Mel Dodd", "mel@clinic.example")
+    item = make_mail(sender=form, reply_to=(mel,), cc=(Address("Joe", "joe@clinic.example"),))
+    number = deliver(context, item).ticket_id
+    desk = sign_in_at_desk(context)
+    page = desk.get(f"/tickets/{number}").text
+    assert "mel@clinic.example is taken for the customer" in page.replace("&gt;", "").replace(
+        "Mel Dodd &lt;", ""
+    )
+    assert "cc Joe" in page
+    assert "The sender is the contact" in page
+    shown = Program(context, create_app(context))("GET", f"/tickets/{number}").json
+    assert shown["messages"][0]["sent_by"] == "Website <wordpress@clinic.example>"
+    assert shown["messages"][0]["cc"] == ["Joe <joe@clinic.example>"]
+    assert shown["messages"][0]["route"] == "relay"
+    assert shown["copied"] == [{"name": "Joe", "email": "joe@clinic.example"}]
+    answer = desk.get(f"/tickets/{number}/answer").text
+    assert "had a copy, no contact of the ticket" in answer
+    assert desk.post(f"/tickets/{number}/do/use-sender", {"seen": "0"}).status_code == 302
+    shown = Program(context, create_app(context))("GET", f"/tickets/{number}").json
+    assert [c["email"] for c in shown["contacts"]] == ["wordpress@clinic.example"]
+    assert not any("taken for" in caveat for caveat in shown["caveats"])
+
+
 @pytest.fixture
 def duplicate_context(intake: Intake, at_home: AppContext, tmp_path: Path) -> AppContext:
     """A mail that came by two ways, with other trace fields.
