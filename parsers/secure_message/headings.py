@@ -474,6 +474,12 @@ def is_sender_label(text: str) -> bool:
     return meaning is not None and meaning[0] in SENDER_FIELDS
 
 
+def find_practice_field(text: str) -> str:
+    """Return "company" or "company_number" for a label that means one of them, else ""."""
+    meaning = _RANKS.get(normalize.fold_label(text, _RANKS))
+    return meaning[0] if meaning and meaning[0] in {"company", "company_number"} else ""
+
+
 def find_heading(
     rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()
 ) -> Heading | None:
@@ -706,7 +712,8 @@ def _rate_heading(heading: Heading) -> tuple[int, int, int, int, bool]:
 def _iter_readings(rows: Sequence[dict[int, str]], meanings: _Meanings) -> Iterator[Heading]:
     """Yield each row as a heading by itself, and together with the next one.
 
-    The latter only where all texts of the next row are headings too.
+    The latter only where all texts of the next row are headings too, and the upper row adds a label
+    or a part of one: else it may be a title, as "Practice:" beside a name.
     """
     for place in range(min(len(rows), MAX_SEARCHED_ROWS)):
         alone = _make_heading(rows[place], {}, place + 1, meanings)
@@ -717,7 +724,8 @@ def _iter_readings(rows: Sequence[dict[int, str]], meanings: _Meanings) -> Itera
         both = _make_heading(rows[place], lower, place + 2, meanings)
         known = {column for columns in both.columns.values() for column in columns}
         known |= {column for column, key in both.keys.items() if meanings.is_in_profile(key)}
-        if lower.keys() <= known and not alone.is_repeated_in(lower):
+        adds_something = both.joined_labels or not rows[place].keys() <= lower.keys()
+        if lower.keys() <= known and adds_something and not alone.is_repeated_in(lower):
             yield both
 
 

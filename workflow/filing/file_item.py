@@ -42,6 +42,8 @@ from workflow.tickets.deadlines import compute_next_due
 from workflow.tickets.desk import Desk
 
 MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
+FUTURE_CAVEAT = "the date lies in the future: it is perhaps mistyped"
+MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a little fast
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -352,12 +354,20 @@ def add_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[Inbo
         oversized.build_caveat(delivery.envelope),
         evidence.make_caveat(item.signs),
         dmarc.FORGED_CAVEAT if forged else "",
+        make_date_caveat(item, delivery.received_at),
     )
     added = tuple(caveat for caveat in caveats if caveat)
     if not added:
         return item, False
     is_automated = item.is_automated or forged
     return replace(item, is_automated=is_automated, caveats=(*item.caveats, *added)), forged
+
+
+def make_date_caveat(item: InboundItem, received_at: datetime) -> str:
+    """Return the caveat on a row of a workbook that is dated later than it came, else ""."""
+    if item.format is not Format.SECURE_MESSAGE or item.sent_at is None:
+        return ""
+    return FUTURE_CAVEAT if item.sent_at > received_at + MAX_CLOCK_ERROR else ""
 
 
 def is_too_late(desk: Desk, ticket: Ticket, now: datetime) -> bool:
