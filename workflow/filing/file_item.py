@@ -44,6 +44,7 @@ from workflow.tickets.desk import Desk
 MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
 FUTURE_CAVEAT = "the date lies in the future: it is perhaps mistyped"
 MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a little fast
+REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -223,6 +224,8 @@ def _append_or_open(
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
         if not is_too_late(desk, match.ticket, now):
             return _append(desk, session, item, delivery, key, match, now)
+    elif threading.is_thread_in_use(session, item):
+        item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))
     return _open(desk, session, item, delivery, key, match, forged=forged, now=now)
 
 

@@ -24,6 +24,7 @@ from tests.support.context import (
 )
 from workflow.context import AppContext
 from workflow.filing import threading
+from workflow.filing.file_item import REUSED_THREAD_CAVEAT
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
 from workflow.models.core import (
@@ -392,7 +393,11 @@ def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(context: 
 
 def test_a_thread_id_of_another_practice_is_another_thread(context: AppContext) -> None:
     first = open_ticket(context, make_row(thread_id="T1", company="One Practice"))
-    assert open_ticket(context, make_row(thread_id="T1", company="Other Practice")) != first
+    other = open_ticket(context, make_row(thread_id="T1", company="Other Practice"))
+    assert other != first
+    with context.store.read_only() as session:
+        caveats = [session.get_one(Ticket, number).caveats for number in (first, other)]
+    assert [REUSED_THREAD_CAVEAT in one for one in caveats] == [False, True]
 
 
 def test_a_thread_goes_by_the_practice_number_before_its_name(context: AppContext) -> None:
