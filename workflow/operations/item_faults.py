@@ -144,6 +144,15 @@ WORDING_BY_CHANNEL = {
             " folder: {names}"
         ),
     ),
+    "watched folder": FaultWording(
+        place="Excel folder",
+        singular="it cannot be read",
+        plural="it cannot be read",
+        advice=(
+            "No file is taken. Put it back or mount it, or set INTAKE_FOLDER to its new place and"
+            " start `intake folder` again: {names}"
+        ),
+    ),
     "backfill": FaultWording(
         place="form {place}",
         singular="1 submission cannot be stored",
