@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from parsers.options import Profile
-from parsers.text import normalize
+from parsers.text import normalize, vocabulary
 
 # Our field -> its headings, folded by `normalize.fold_label`, the one with least doubt first.
 HEADINGS_BY_FIELD: dict[str, list[str]] = {
@@ -28,37 +28,8 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
         "note",
         "question",
     ],
-    "company": [
-        "practice name",
-        "practice",
-        "company name",
-        "company",
-        "client name",
-        "client",
-        "customer name",
-        "customer",
-        "clinic name",
-        "clinic",
-        "account name",
-        "organization",
-        "facility",
-        "facility name",
-    ],
-    "company_number": [
-        "practice id",
-        "practice number",
-        "practice no",
-        "kareo practice id",
-        "kareo id",
-        "company id",
-        "client id",
-        "customer id",
-        "customer number",
-        "account id",
-        "account number",
-        "account no",
-        "account",
-    ],
+    "company": [*vocabulary.COMPANY],
+    "company_number": [*vocabulary.COMPANY_NUMBER],
     "sender": [
         "from",
         "sender",
@@ -80,11 +51,7 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
         "from email",
         "sender email",
         "from e mail",
-        "contact email",
-        "email address",
-        "email",
-        "e mail",
-        "e mail address",
+        *vocabulary.EMAIL,
         "user email",
         "reply to",
     ],
@@ -123,18 +90,7 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
     "clock": ["time received", "received time", "time sent", "sent time", "message time", "time"],
     "to": ["to", "recipient", "recipients", "sent to"],
     "subject": ["subject", "message subject", "title", "re", "issue", "topic"],
-    "phone": [
-        "phone",
-        "phone number",
-        "contact phone",
-        "callback",
-        "callback number",
-        "call back number",
-        "telephone",
-        "telephone number",
-        "mobile",
-        "cell phone",
-    ],
+    "phone": [*vocabulary.PHONE],
     "category": ["category", "issue type", "message type", "request type", "type"],
     "link": ["link", "url", "message link", "message url"],
     "provider": [

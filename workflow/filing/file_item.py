@@ -21,7 +21,15 @@ from workflow.customers import directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
-from workflow.filing import delivery_reports, dmarc, linked_files, oversized, signs, threading
+from workflow.filing import (
+    delivery_reports,
+    dmarc,
+    form_changes,
+    linked_files,
+    oversized,
+    signs,
+    threading,
+)
 from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
@@ -223,6 +231,7 @@ def _append_or_open(
     if match.ticket is not None:
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
         if not is_too_late(desk, match.ticket, now):
+            item = form_changes.add_changes(session, item)
             return _append(desk, session, item, delivery, key, match, now)
     elif threading.is_thread_in_use(session, item):
         item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))
