@@ -120,7 +120,7 @@ def _find_field(label: str) -> str:
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,500}>")
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
-_NO_LETTER = re.compile(r"[^\w]+")
+_NO_WORD = re.compile(r"[^\w]+")
 # Somebody else's, or another thing's: not the person who fills in the form.
 _OTHERS = frozenset(
     """
@@ -210,7 +210,7 @@ def is_about_others(label: str) -> bool:
 
 def _fold_words(label: str) -> str:
     folded = normalize.fold_label(_ASIDE.sub(" ", label))
-    return " ".join(_NO_LETTER.sub(" ", folded.replace("_", " ")).split())
+    return " ".join(_NO_WORD.sub(" ", folded.replace("_", " ")).split())
 
 
 @lru_cache(maxsize=1024)
