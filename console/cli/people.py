@@ -78,6 +78,35 @@ def user_link(name: str, actor: str) -> None:
     click.echo(f"{context.settings.public_url}/join/{token}")
 
 
+@user.command("hand-over")
+@click.argument("name")
+@click.argument("to")
+@bootstrap.actor_option
+def user_hand_over(name: str, to: str, actor: str) -> None:
+    r"""Give what NAME has to the colleague TO: open tickets and tasks, and companies.
+
+    \b
+    Example:  intake user hand-over "Ann Lee" "Max Berg"
+
+    For somebody who leaves the desk. Until then their deadlines go to the desk lead and the
+    fallback supervisor.
+    """
+    from workflow.accounts import departures
+    from workflow.customers import directory
+    from workflow.errors import ActionNotAllowed
+    from workflow.tickets.desk import get_staff
+
+    with bootstrap.open_app_context() as context, context.store.transaction() as session:
+        person = directory.find_staff(session, name)  # they may have left
+        if person is None:
+            raise ActionNotAllowed(f"nobody on the desk is called {name}")
+        colleague = get_staff(session, to)
+        work = departures.hand_over(
+            session, context.desk, person, colleague, by=actor, now=context.clock()
+        )
+        click.echo(f"{colleague.name} has taken over from {person.name}: {work}")
+
+
 @user.command("list")
 @bootstrap.json_option
 def user_list(*, as_json: bool) -> None:

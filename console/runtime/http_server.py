@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # it ships no types
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
+from console.runtime.http_refusals import find_refused_status
 from workflow.runtime import log
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
 
     def service(self) -> None:
         """Answer the next request; report one that waitress refuses before the app sees it."""
-        error = self.requests[0].error if self.requests else None
-        if error is not None and self.report_refusal is not None:
-            self.report_refusal(error.code)
+        status = find_refused_status(self)
+        if status is not None and self.report_refusal is not None:
+            self.report_refusal(status)
         super().service()
 
     def received(self, data: bytes) -> bool:

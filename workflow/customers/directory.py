@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem
+from workflow.models.accounts import Account
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
 from workflow.settings.settings import Settings
 
@@ -251,6 +252,37 @@ def find_staff(session: Session, name: str) -> Staff | None:
     return session.scalar(
         select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1)
     )
+
+
+def has_left(session: Session, person: Staff | None) -> bool:
+    """Return whether a person cannot sign in any more: their account is deactivated.
+
+    Somebody without an account has not left: a group that takes tasks never has one.
+    """
+    if person is None:
+        return False
+    ended = select(Account.id).where(Account.staff_id == person.id, Account.active.is_(False))
+    return session.scalar(ended.limit(1)) is not None
+
+
+def list_left(session: Session) -> set[int]:
+    """Return the ids of the people who have left."""
+    return set(session.scalars(select(Account.staff_id).where(Account.active.is_(False))))
+
+
+def list_all_staff(session: Session) -> list[tuple[Staff, bool]]:
+    """Return everybody by name, and whether they have left, in one query."""
+    rows = select(Staff, Account.active).outerjoin(Account, Account.staff_id == Staff.id)
+    return [
+        (person, is_active is False)
+        for person, is_active in session.execute(rows.order_by(Staff.name))
+    ]
+
+
+def select_present_staff() -> Select[Staff]:
+    """Return the query of the people who can be chosen for work, by name: all who have not left."""
+    ended = select(Account.staff_id).where(Account.active.is_(False))
+    return select(Staff).where(Staff.id.not_in(ended)).order_by(Staff.name)
 
 
 def find_acting_staff(person: Staff | None, now: datetime) -> Staff | None:

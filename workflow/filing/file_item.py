@@ -24,7 +24,7 @@ from workflow.database.text_safety import make_storable
 from workflow.filing import (
     delivery_reports,
     dmarc,
-    form_changes,
+    forms,
     linked_files,
     oversized,
     signs,
@@ -231,7 +231,7 @@ def _append_or_open(
     if match.ticket is not None:
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
         if not is_too_late(desk, match.ticket, now):
-            item = form_changes.add_changes(session, item)
+            item = forms.add_changes(session, item)
             return _append(desk, session, item, delivery, key, match, now)
     elif threading.is_thread_in_use(session, item):
         item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))

@@ -10,7 +10,7 @@ from parsers.formstack import submission
 from parsers.item import InboundItem
 from tests.support.context import count_rows, deliver
 from workflow.context import AppContext
-from workflow.filing.form_changes import EDITED_CAVEAT, NO_ANSWER
+from workflow.filing.forms import EDITED_CAVEAT, NO_ANSWER
 from workflow.models.core import AutomatedMail, Message, Ticket
 from workflow.models.states import Outcome
 

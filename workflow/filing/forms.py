@@ -1,4 +1,4 @@
-"""Changes of an edited form: which answers differ from those of the submission as it was before."""
+"""What is particular about forms: edited submissions that show what changed, and webhook tests."""
 
 import re
 from collections.abc import Iterator
@@ -19,6 +19,14 @@ _MAX_CHANGES = 100
 _MAX_SHOWN = 300  # characters of an answer before and after; the whole one is in the text
 # A line of a form's text (`parsers.formstack.submission`); any other line continues the one above.
 _LINE = re.compile(r"([^:\n]{1,500}): (.*)")
+PING_REASON = "a test of the webhook: there is no answer of a form in it"
+_MAX_PING_LINES = 4  # of a test that says more than nothing
+_PING_LINE = re.compile(
+    r"(?:ping|test|event|event type|type|action|webhook|hook|hook id|challenge|message|status|id)"
+    r": (?:(?:webhook|form|submission)?[ ._-]?(?:ping|test)(?:ing|[ ._-]?(?:event|ping))?|true|yes"
+    r"|ok|this is a test|hello(?: world)?|[\w-]{0,64}\d[\w-]{0,64})[.!]?",
+    re.IGNORECASE,
+)
 
 
 def add_changes(session: Session, item: InboundItem, before: int | None = None) -> InboundItem:
@@ -76,3 +84,21 @@ def _parse_answers(text: str) -> dict[str, str]:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+# -- tests of the webhook ----
+
+
+def is_ping(item: InboundItem) -> bool:
+    """Return whether a form has no answer of anybody in it.
+
+    It has none at all, or no number of a submission and nothing but words of a test.
+    """
+    if item.format is not Format.FORMSTACK or item.attachments or item.file_urls:
+        return False
+    lines = item.text.splitlines()
+    if not lines:
+        return True
+    has_test_word = re.search(r"\b(?:ping|test)", item.text, re.IGNORECASE) is not None
+    is_short = has_test_word and len(lines) <= _MAX_PING_LINES
+    return is_short and not item.submission_id and all(map(_PING_LINE.fullmatch, lines))
