@@ -735,28 +735,32 @@ class Layout:
     def _is_group(self, row: SheetRow, following: SheetRow) -> bool:
         """Return whether a row names a group: the practice or the month of the rows below it.
 
-        It is a short text alone in its row, with a label of ours or in a column that is blank in
-        the next row. In a table without a column for the practice it may stand in the first one.
+        It is a short text alone in its row, with a label of ours, in a column for neither text nor
+        sender, or in one that is blank in the next row. In a table without a column for the
+        practice it may stand in the first one.
         """
         table = self._open
         assert table is not None
         if len(table.tables) > 1 or row.merged_values or not _is_title(row):
             return False
-        if _is_footer(row) or self._is_total(row, table) or self._is_subtotal(row, table):
-            return False
-        if not table.text_columns.isdisjoint(row.values) or not _is_short_title(row):
+        if self._ends_table(row) or not self._is_beside_texts(row) or not _is_short_title(row):
             return False
         if _find_practice([row]):
             return True
         [column, *others] = sorted(row.values)
-        if others:
-            return False
-        columns = table.tables[0].reader.columns
-        practice_columns = {*columns["company"], *columns["company_number"]}
+        is_alone = not others and column in table.labels
+        return is_alone and self._stands_for_group(column, following, table)
+
+    def _stands_for_group(self, column: int, following: SheetRow, table: _OpenTables) -> bool:
+        """Return whether a cell alone in its row, in this column, names the rows below it."""
+        reader = table.tables[0].reader
+        practice_columns = {*reader.columns["company"], *reader.columns["company_number"]}
         if column in practice_columns:
             return practice_columns.isdisjoint(following.values)
+        if column not in {*reader.list_sender_columns(), *table.message_columns}:
+            return True  # neither a text nor who asks: it is no request by itself
         is_first = column == min(table.labels) and not practice_columns
-        return is_first or (column not in following.values and column in table.labels)
+        return is_first or column not in following.values
 
     def _begin_group(self, groups: list[SheetRow]) -> None:
         """Let the rows that follow be about what these rows name."""

@@ -155,6 +155,17 @@ def test_a_practice_alone_above_another_s_row_lacks_its_message() -> None:
         assert ([item.company for item in items], len(rejected_rows)) == ([NAMES[0][0]], 1)
 
 
+@pytest.mark.parametrize("group", ["November 2026", "Week 45", "Open", "11/13/2026"])
+def test_a_month_above_its_rows_reaches_them(group: str) -> None:
+    rows: list[Row] = [["Date", "Practice", "From", "Message"], [group]]
+    rows += [["11/13/2026", *NAMES[0], "A text."], ["Closed"], ["11/13/2026", *NAMES[1], "Other."]]
+    for raw in build_all(*rows):
+        items, rejected_rows, counts = read(raw)
+        assert [list_groups(item) for item in items] == [[group], ["Closed"]]
+        assert (rejected_rows, counts.titles) == ([], 2)
+        assert [item.company for item in items] == [name for name, _ in NAMES]
+
+
 def test_the_subtotal_of_a_group_is_no_request() -> None:
     rows: list[Row] = [["Date", "From", "Message"]]
     for practice, name in NAMES:
