@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -79,8 +79,16 @@ class CustomerLookup:
         self.session = session
 
     def find_company_by_number(self, number: str) -> Company | None:
-        """Find the company with this number, as `truncate_number` gives it."""
-        return self.session.scalar(select(Company).where(Company.number == number))
+        """Find the company with this number, as `truncate_number` gives it.
+
+        Whatever became of its zeros: 471 is 00471, unless both are on record or several are.
+        """
+        exact = self.session.scalar(select(Company).where(Company.number == number))
+        if exact is not None or not is_plain_number(number):
+            return exact
+        same = select(Company).where(func.ltrim(Company.number, "0") == fold_number(number))
+        candidates = self.session.scalars(same.limit(2)).all()
+        return candidates[0] if len(candidates) == 1 else None
 
     def find_company_by_key(self, key: str) -> Company | None:
         """Find the company with this key, as `build_company_key` gives it."""
@@ -126,7 +134,9 @@ def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | 
 def find_company(records: CustomerLookup, name: str, number: str = "") -> Company | None:
     """Find the company with this number, else with this name."""
     company = _find_by_number(records, number) or _find_by_name(records, name)
-    if company is not None and number and company.number not in {None, truncate_number(number)}:
+    if company is None or not number or company.number is None:
+        return company
+    if fold_number(company.number) != fold_number(truncate_number(number)):
         # Another practice of the same name. Its messages must not be shown to the first one.
         return None
     return company
@@ -151,9 +161,24 @@ def truncate_number(number: str) -> str:
     return number[:_MAX_NUMBER]
 
 
+def is_plain_number(number: str) -> bool:
+    """Return whether a practice's number is nothing but digits."""
+    return number.isascii() and number.isdigit()
+
+
+def fold_number(number: str) -> str:
+    """Return a practice's number as it is compared: Excel drops zeros at the beginning."""
+    return number.lstrip("0") if is_plain_number(number) else number
+
+
 def build_namesake_key(name: str, number: str) -> str:
     """Return the key of a practice whose name another one has: the name with the number."""
     return f"{build_company_key(name)[:300]} #{truncate_number(number)}"
+
+
+def is_namesake(company: Company) -> bool:
+    """Return whether a company was created beside another one of the same name."""
+    return company.key == build_namesake_key(company.name, company.number or "")
 
 
 def find_domain_fault(session: Session, domain: str, company: Company | None) -> str:

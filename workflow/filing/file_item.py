@@ -52,6 +52,7 @@ from workflow.tickets.desk import Desk
 MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
 FUTURE_CAVEAT = "the date lies in the future: it is perhaps mistyped"
 MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a little fast
+NAMESAKE_CAVEAT = "another practice of this name has another number: see whether they are one"
 REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
@@ -575,4 +576,6 @@ def _build_caveats(item: InboundItem, company: Company | None) -> list[str]:
         caveats.append(NO_COMPANY)
     elif company.manager_id is None:
         caveats.append(NO_MANAGER)
+    if company is not None and item.company_number and directory.is_namesake(company):
+        caveats.append(NAMESAKE_CAVEAT)
     return list(dict.fromkeys(caveats))

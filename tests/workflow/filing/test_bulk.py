@@ -59,6 +59,9 @@ PEOPLE = (
     Address("Bad", "not an address"),
 )
 COMPANIES = (
+    ("Zeros", "00471"),
+    ("Zeros", "471"),
+    ("", "0471"),
     ("", ""),
     ("Known & Co", ""),
     ("known & CO.", "77"),
