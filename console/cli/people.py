@@ -91,20 +91,19 @@ def user_hand_over(name: str, to: str, actor: str) -> None:
     For somebody who leaves the desk. Until then their deadlines go to the desk lead and the
     fallback supervisor.
     """
-    from workflow.accounts import departures
+    from console.perform import hand_over
     from workflow.customers import directory
     from workflow.errors import ActionNotAllowed
     from workflow.tickets.desk import get_staff
 
-    with bootstrap.open_app_context() as context, context.store.transaction() as session:
-        person = directory.find_staff(session, name)  # they may have left
-        if person is None:
-            raise ActionNotAllowed(f"nobody on the desk is called {name}")
-        colleague = get_staff(session, to)
-        work = departures.hand_over(
-            session, context.desk, person, colleague, by=actor, now=context.clock()
-        )
-        click.echo(f"{colleague.name} has taken over from {person.name}: {work}")
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            person = directory.find_staff(session, name)  # they may have left
+            if person is None:
+                raise ActionNotAllowed(f"nobody on the desk is called {name}")
+            numbers = person.id, get_staff(session, to).id
+        leaver, colleague, work = hand_over(context, *numbers, by=actor)
+    click.echo(f"{colleague} has taken over from {leaver}: {work}")
 
 
 @user.command("list")

@@ -57,12 +57,14 @@ def count_work(session: Session, person: Staff) -> Workload:
 
 
 def hand_over(
-    session: Session, desk: Desk, person: Staff, to: Staff | None, *, by: str, now: datetime
+    session: Session, desk: Desk, person: Staff | None, to: Staff | None, *, by: str, now: datetime
 ) -> Workload:
     """Give everything a person has to a colleague; return what that was.
 
     Raises ActionNotAllowed where the colleague has left, may own no tickets, or is the person.
     """
+    if person is None:
+        raise ActionNotAllowed("There is nobody with this number on the desk.")
     if to is None or to.id == person.id:
         raise ActionNotAllowed("choose a colleague to hand over to")
     require_may_own(to)

@@ -10,6 +10,7 @@ from datetime import datetime
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from console import perform
 from console.web.request import get_context, get_session, get_staff, now, requires
 from workflow.accounts import accounts, departures
 from workflow.accounts.accounts import LastAdminError, StaffMember
@@ -140,17 +141,12 @@ def change_account(number: int, name: str) -> AnyResponse | tuple[str, int]:
 @requires(Right.ADMIN)
 def hand_over(number: int) -> AnyResponse | tuple[str, int]:
     """Give everything a person has to a colleague; 409 when not allowed."""
+    to = parse_id(request.form.get("to")) or 0
     try:
-        with get_context().store.transaction() as session:
-            person = session.get(Staff, number) or abort(404)
-            to = session.get(Staff, parse_id(request.form.get("to")) or 0)
-            work = departures.hand_over(
-                session, get_context().desk, person, to, by=get_staff().name, now=now()
-            )
-            message = f"{to.name if to else ''} has taken over from {person.name}: {work}."
+        person, colleague, work = perform.hand_over(get_context(), number, to, by=get_staff().name)
     except ActionNotAllowed as error:
         return _render_page(error=str(error)), 409
-    flash(message, "success")
+    flash(f"{colleague} has taken over from {person}: {work}.", "success")
     return redirect(url_for("staff.list_staff"))
 
 
