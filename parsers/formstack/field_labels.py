@@ -126,8 +126,8 @@ _OTHERS = frozenset(
     """
     patient patients payer payers insurer insurance insured member subscriber guarantor
     provider providers doctor physician supervisor emergency spouse alternate alternative
-    secondary second other another additional cc npi tax taxonomy user username login product
-    file website pharmacy lab laboratory vendor clearinghouse
+    secondary second other another additional cc npi tin ein tax taxonomy user username login
+    product file website pharmacy lab laboratory vendor clearinghouse
     """.split()  # noqa: SIM905  # a list to be read
 )
 # A question that begins with one of these is answered by yes or no, or by a time, place or reason.
@@ -156,11 +156,17 @@ _ABOUT = re.compile(r"\b(?:about|regarding|concerning|subject|topic)\b")
 _EMAIL = re.compile(r"\be ?mails?\b|\bmail address\b")
 _PHONE = re.compile(
     r"\b(?:tele)?phones?\b|\bcell\b|\bmobile\b|\bcall ?back\b"
+    r"|\b(?:what|which|best|good|direct) (?:\w+ )?number\b.*\b(?:reach|call|contact|text)\b"
     r"|\bnumber (?:to|where|at which|on which|can|we can)\b.*\b(?:reach|call|contact)\b"
 )
 _PRACTICE = re.compile(
     r"\b(?:practice|clinic|company|office|organi[sz]ation|facility|business|hospital"
     r"|medical group|group practice|employer)s?\b"
+)
+# Small practices go by the name of their provider: "Provider / practice name".
+_PROVIDER_OR_PRACTICE = re.compile(
+    r"\b(?:provider|doctor|physician) (?:or |and )?(?:practice|clinic|group|facility) name\b"
+    r"|\bname of (?:the |your )?(?:provider|doctor|physician) (?:or |and )?(?:practice|clinic)\b"
 )
 _NUMBER = re.compile(r"\b(?:id|ids|number|no|nr|num|identifier|code)\b")
 _NUMBERED = re.compile(r"\b(?:kareo|tebra|account|customer|client)\b")
@@ -176,12 +182,13 @@ _WHO = re.compile(
     r"|\b(?:submitted|completed|reported|requested|prepared|filled (?:in|out)|sent) by\b"
     r"|\b(?:person|individual|employee|contact) (?:submitting|completing|reporting|requesting"
     r"|filling|making|sending|to contact|for)\b|\bcontact person\b"
+    r"|\b(?:identify|introduce) yourself\b"
 )
 _NAME_WORDS = frozenset(
     """
     what is s your my our the a of please enter provide type full complete legal name names
     person contact submitter requester requestor caller customer client sender staff employee
-    individual first last and here in print who are you we i with whom am to
+    individual first last and here in print who are you we i with whom am to title role position
     """.split()  # noqa: SIM905  # a list to be read
 )
 
@@ -205,7 +212,10 @@ def find_field_by_words(label: str) -> str:
 
 def is_about_others(label: str) -> bool:
     """Return whether a label asks about somebody other than who fills in the form."""
-    return not _OTHERS.isdisjoint(_fold_words(label).split())
+    words = _fold_words(label)
+    if _PROVIDER_OR_PRACTICE.search(words):
+        return False
+    return not _OTHERS.isdisjoint(words.split())
 
 
 def _fold_words(label: str) -> str:
@@ -245,6 +255,8 @@ def _find_matter(words: str) -> str:
     """Return the field for a question about the request itself, "" for any other."""
     if _PRACTICE.search(words) and not _MATTER.search(words):
         return ""
+    if words.startswith(("subject ", "topic ")):
+        return "subject"
     if _MATTER.search(words):
         return "category" if _KIND.search(words) else "description"
     return "subject" if _ABOUT.search(words) and words.startswith("what") else ""

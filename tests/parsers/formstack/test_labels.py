@@ -29,6 +29,7 @@ LABELS = {
         "Cell phone or mobile",
         "Best telephone number for a callback",
         "How can we reach you by phone?",
+        "What number should we call?",
     ],
     "company": [
         "What is the name of your practice?",
@@ -39,6 +40,7 @@ LABELS = {
         "Name of your medical group",
         "Please select your practice",
         "Organization you work for",
+        "Provider / Practice name",
     ],
     "company_number": [
         "What is your Kareo practice ID?",
@@ -56,6 +58,8 @@ LABELS = {
         "Who should we contact?",
         "Your contact person",
         "Submitted by (name)",
+        "Your name and title",
+        "Please identify yourself",
     ],
     "first_name": ["What is your first name?"],
     "last_name": ["Your last name, please"],
@@ -70,7 +74,7 @@ LABELS = {
         "Your message to us",
     ],
     "category": ["What type of issue is this?", "Category of your request", "Type of problem"],
-    "subject": ["What is this about?"],
+    "subject": ["What is this about?", "Subject of your inquiry"],
     "": [
         "Should we answer by email?",
         "Preferred contact method (email or phone)",
@@ -87,6 +91,7 @@ LABELS = {
         "Date of service",
         "Name of the insurance",
         "Tax ID of the practice",
+        "Practice TIN",
         "User name",
         "Practice specialty",
     ],
