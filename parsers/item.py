@@ -262,6 +262,7 @@ class SheetCounts:
     items: int = 0
     repeated: int = 0  # rows with the same content as an earlier row of the file
     rejected: int = 0
+    continued: int = 0  # rows whose text belongs to the item above them
     headings: int = 0  # repeated ones included
     titles: int = 0
     footers: int = 0
@@ -274,7 +275,7 @@ class SheetCounts:
     @property
     def accounted(self) -> int:
         """The sum of the rows of all kinds."""
-        requests = self.items + self.repeated + self.rejected
+        requests = self.items + self.repeated + self.rejected + self.continued
         return requests + self.headings + self.titles + self.footers + self.blank
 
 

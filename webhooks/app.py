@@ -1,6 +1,7 @@
 """POST /formstack and GET /health: verify the signature over the raw bytes, store, answer."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -21,6 +22,7 @@ from webhooks.body import Body
 from webhooks.signature import SignatureKeys
 from workflow.context import AppContext
 from workflow.operations import item_faults
+from workflow.operations.refusals import Refusal, ignore_refusal
 from workflow.runtime import log
 
 STORE_SECONDS = 5.0  # seconds the database may take before the form goes into the local spool
@@ -28,12 +30,18 @@ STORE_SECONDS = 5.0  # seconds the database may take before the form goes into t
 AWAY_SECONDS = 10.0
 MAX_WAITING = 32  # forms that wait for the database
 HEALTH_SECONDS = 2.0
+REQUEST_TOO_LARGE = 413
 
 
-def create_app(context: AppContext, accept: AcceptAll) -> Flask:
+def create_app(
+    context: AppContext,
+    accept: AcceptAll,
+    count_refusal: Callable[[Refusal], None] = ignore_refusal,
+) -> Flask:
     """Return the public app.
 
-    It has no pages, sets no cookie and repeats nothing of what it was sent.
+    It has no pages, sets no cookie and repeats nothing of what it was sent. `count_refusal` is
+    called with every form that is refused for good; it must not raise.
     """
     app = Flask("webhooks", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = context.settings.webhook_limit
@@ -52,10 +60,11 @@ def create_app(context: AppContext, accept: AcceptAll) -> Flask:
         it again. A signed body that cannot be read is 415 and stored all the same, as failed: staff
         see it and can replay it.
         """
-        raw, form_body = _verify(request, keys)
+        raw, form_body = _verify(request, keys, count_refusal)
         if raw:
             form_store.store(_make_arrival(request, raw, form_body, context.clock()))
         if form_body.unreadable_reason:
+            count_refusal(Refusal.UNREADABLE)
             abort(415)
         return jsonify(status="stored"), 202
 
@@ -73,6 +82,8 @@ def create_app(context: AppContext, accept: AcceptAll) -> Flask:
     def answer(error: Exception) -> tuple[Response, int]:
         """Answer fixed words for every fault: nothing of the inside, nothing of what was sent."""
         if isinstance(error, HTTPException):
+            if error.code == REQUEST_TOO_LARGE:
+                count_refusal(Refusal.TOO_LARGE)
             return jsonify(error=error.name), error.code or 500
         item_faults.record_unexpected_fault(
             context.store, context.clock, Transport.FORMSTACK, error
@@ -208,7 +219,9 @@ class _DatabaseProbe:
             return False
 
 
-def _verify(incoming: Request, keys: SignatureKeys) -> tuple[bytes, Body]:
+def _verify(
+    incoming: Request, keys: SignatureKeys, count_refusal: Callable[[Refusal], None]
+) -> tuple[bytes, Body]:
     """Return the raw body and its envelope, once signature and HandshakeKey are verified.
 
     Aborts with 401 otherwise, with 503 without a key.
@@ -216,14 +229,18 @@ def _verify(incoming: Request, keys: SignatureKeys) -> tuple[bytes, Body]:
     # read before request.form, which would leave 0 bytes to verify
     raw = incoming.get_data(cache=True)
     if not keys:
+        count_refusal(Refusal.NO_KEY)
         abort(503)
     signed_with = keys.find_signing_keys(incoming.headers, raw)
     if not signed_with:
         log.delivery_refused(Transport.FORMSTACK, "signature")
+        is_signed = keys.has_signature(incoming.headers)
+        count_refusal(Refusal.SIGNATURE if is_signed else Refusal.UNSIGNED)
         abort(401)
     form_body = _read(incoming, raw)
     if not keys.may_submit(form_body.envelope, signed_with):
         log.delivery_refused(Transport.FORMSTACK, "key of this form")
+        count_refusal(Refusal.FORM_KEY)
         abort(401)
     return raw, form_body
 

@@ -29,6 +29,10 @@ class SignatureKeys:
         """Return whether anything can be verified at all."""
         return bool(self._every)
 
+    def has_signature(self, headers: Headers) -> bool:
+        """Return whether a call carries any signature, also a wrong one."""
+        return any(headers.get(name) for name in self._headers)
+
     def find_signing_keys(self, headers: Headers, raw: bytes) -> tuple[str, ...]:
         """Return the keys that these bytes are signed with; () for none."""
         values = [value for name in self._headers if (value := headers.get(name))]

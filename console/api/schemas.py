@@ -309,6 +309,7 @@ class SheetCounts(Schema):
     items = integer_field()
     repeated = integer_field()
     rejected = integer_field()
+    continued = integer_field()
     headings = integer_field()
     titles = integer_field()
     footers = integer_field()

@@ -87,8 +87,8 @@ def ledger(ctx: click.Context, *, as_json: bool) -> None:
     channel. Items are counted: a mail is one, a workbook as many as it has messages (one until it
     has been read).
 
-    For each workbook: rows = items + repeated + rejected + headings + titles + footers + blank;
-    `intake delivery ID` lists them by sheet.
+    For each workbook: rows = items + repeated + rejected + continued + headings + titles + footers
+    + blank; `intake delivery ID` lists them by sheet.
 
     Exit code 1 if it does not add up.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,17 +96,22 @@ def _read_lines(file: Path, reader: Reader) -> Iterator[Line]:
 def _make_item_reader(kind: str) -> Reader:
     import parsers
     from parsers.item import Format, RejectedRow
+    from workflow.filing.file_item import make_date_caveat
+    from workflow.runtime.clock import make_clock
 
+    clock = make_clock()
     build_line = build_mail_line if kind == "mail" else build_item_line
     options = _load_options(Format(kind))
 
     def reader(file: str, raw: bytes) -> Iterator[Line]:
         stream = parsers.stream(Format(kind), raw, options)
         for item in stream:
-            yield (
-                build_rejected_line(file, item)
-                if isinstance(item, RejectedRow)
-                else build_line(file, item)
+            if isinstance(item, RejectedRow):
+                yield build_rejected_line(file, item)
+                continue
+            caveat = make_date_caveat(item, clock())
+            yield build_line(
+                file, replace(item, caveats=(*item.caveats, caveat)) if caveat else item
             )
         _report_sheets(file, parsers.get_sheet_counts(stream))
 

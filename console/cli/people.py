@@ -78,6 +78,34 @@ def user_link(name: str, actor: str) -> None:
     click.echo(f"{context.settings.public_url}/join/{token}")
 
 
+@user.command("hand-over")
+@click.argument("name")
+@click.argument("to")
+@bootstrap.actor_option
+def user_hand_over(name: str, to: str, actor: str) -> None:
+    r"""Give what NAME has to the colleague TO: open tickets and tasks, and companies.
+
+    \b
+    Example:  intake user hand-over "Ann Lee" "Max Berg"
+
+    For somebody who leaves the desk. Until then their deadlines go to the desk lead and the
+    fallback supervisor.
+    """
+    from console.perform import hand_over
+    from workflow.customers import directory
+    from workflow.errors import ActionNotAllowed
+    from workflow.tickets.desk import get_staff
+
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            person = directory.find_staff(session, name)  # they may have left
+            if person is None:
+                raise ActionNotAllowed(f"nobody on the desk is called {name}")
+            numbers = person.id, get_staff(session, to).id
+        leaver, colleague, work = hand_over(context, *numbers, by=actor)
+    click.echo(f"{colleague} has taken over from {leaver}: {work}")
+
+
 @user.command("list")
 @bootstrap.json_option
 def user_list(*, as_json: bool) -> None:

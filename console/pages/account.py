@@ -18,7 +18,7 @@ from console.web.request import (
     requires,
 )
 from workflow.audit import record as audit
-from workflow.customers import records
+from workflow.customers import directory, records
 from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account, WebSession
@@ -52,7 +52,7 @@ def show_account() -> str:
         .order_by(WebSession.seen_at.desc())
     )
     colleagues = get_session().scalars(
-        select(Staff).where(Staff.id != account.staff_id).order_by(Staff.name)
+        directory.select_present_staff().where(Staff.id != account.staff_id)
     )
     return render_template(
         "account.html",

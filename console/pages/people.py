@@ -103,7 +103,9 @@ def _render_company_form(
         "people/company_form.html",
         company=company,
         values=values,
-        desk=_list_staff(get_session()),
+        desk=_list_staff(
+            get_session(), *((company.manager, company.consultant) if company else ())
+        ),
         error=error,
     )
 
@@ -359,8 +361,11 @@ def _find_company(session: Session) -> Company | None:
     return session.get(Company, number) if number is not None else None
 
 
-def _list_staff(session: Session) -> list[Staff]:
-    return list(session.scalars(select(Staff).order_by(Staff.name)))
+def _list_staff(session: Session, *chosen: Staff | None) -> list[Staff]:
+    """Return the people who can be chosen, and those who are chosen now although they have left."""
+    present = list(session.scalars(directory.select_present_staff()))
+    left = [person for person in chosen if person is not None and person not in present]
+    return sorted({*present, *left}, key=lambda person: person.name)
 
 
 def _count_open_tickets(session: Session, companies: list[int]) -> dict[int, int]:

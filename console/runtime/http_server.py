@@ -3,11 +3,13 @@
 import logging
 import signal
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # it ships no types
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
+from console.runtime.http_refusals import find_refused_status
 from workflow.runtime import log
 
 if TYPE_CHECKING:
@@ -30,6 +32,14 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
     """
 
     _deadline = 0.0
+    report_refusal: Callable[[int], None] | None = None  # called with the status of a refusal
+
+    def service(self) -> None:
+        """Answer the next request; report one that waitress refuses before the app sees it."""
+        status = find_refused_status(self)
+        if status is not None and self.report_refusal is not None:
+            self.report_refusal(status)
+        super().service()
 
     def received(self, data: bytes) -> bool:
         """Process incoming bytes, or close the connection past its deadline."""
@@ -44,14 +54,22 @@ class BoundedChannel(HTTPChannel):  # type: ignore[misc]
         return was_accepted
 
 
-def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = THREADS) -> None:
+def serve_http(
+    app: "Flask",
+    name: str,
+    listen: str,
+    limit: int,
+    threads: int = THREADS,
+    report_refusal: Callable[[int], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Running requests are answered, new connections are not accepted.
+    Running requests are answered, new connections are not accepted. `report_refusal` is called with
+    the status of every request that is refused before the app sees it.
     """
     # it logs tracebacks, which may hold texts of customers
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
-    server = create_http_server(app, listen, limit, threads)
+    server = create_http_server(app, listen, limit, threads, report_refusal)
     log.listener_started(name, listen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_process)
@@ -61,7 +79,13 @@ def serve_http(app: "Flask", name: str, listen: str, limit: int, threads: int = 
         server.close()
 
 
-def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THREADS) -> Any:
+def create_http_server(
+    app: "Flask",
+    listen: str,
+    limit: int,
+    threads: int = THREADS,
+    report_refusal: Callable[[int], None] | None = None,
+) -> Any:
     """Return a bound server that does not run yet; `limit` is the largest body in bytes.
 
     Raises OSError when the address is in use.
@@ -85,7 +109,10 @@ def create_http_server(app: "Flask", listen: str, limit: int, threads: int = THR
     )
     for listener in sockets.values():  # a host name may have several addresses
         if isinstance(listener, BaseWSGIServer):
-            listener.channel_class = BoundedChannel
+            report = staticmethod(report_refusal) if report_refusal else None
+            listener.channel_class = type(
+                "ReportingChannel", (BoundedChannel,), {"report_refusal": report}
+            )
     return server
 
 

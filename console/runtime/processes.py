@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +16,7 @@ from ingest.intake import Intake, Transport
 from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.operations import item_faults, status
+from workflow.operations.refusals import Refusal, RefusalCounter
 from workflow.runtime import log
 from workflow.settings.settings import Settings, load_settings
 
@@ -46,11 +48,12 @@ def run_smtp(settings: Settings) -> None:
     from ingest.smtp.listener import serve
 
     return_large_blocks()
-    with open_process(settings, "smtp") as (context, _):
+    with open_process(settings, "smtp") as (context, _), RefusalCounter(context) as refusals:
         serve(
             settings,
             Intake(context).accept,
             partial(item_faults.record_unexpected_fault, context.store, context.clock),
+            refusals.count_mail,
         )
 
 
@@ -139,20 +142,30 @@ def run_webhooks(settings: Settings) -> None:
     from ingest.formstack.spool import SpoolDrainer
     from webhooks.app import create_app
 
-    with open_process(settings, "webhooks") as (context, _):
+    with open_process(settings, "webhooks") as (context, _), RefusalCounter(context) as refusals:
         intake, stop = Intake(context), Event()
         drainer = Thread(
             target=SpoolDrainer(context, intake.accept).run, args=(stop,), name="spool", daemon=True
         )
         drainer.start()
         try:
-            app = create_app(context, intake.accept_all)
+            app = create_app(context, intake.accept_all, refusals.count_form)
             serve_http(
-                app, "webhooks", settings.webhook_listen, settings.webhook_limit, WEBHOOK_THREADS
+                app,
+                "webhooks",
+                settings.webhook_listen,
+                settings.webhook_limit,
+                WEBHOOK_THREADS,
+                partial(_count_large_form, refusals),
             )
         finally:
             stop.set()
             drainer.join(timeout=5)
+
+
+def _count_large_form(refusals: RefusalCounter, status: int) -> None:
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        refusals.count_form(Refusal.TOO_LARGE)
 
 
 def run_console(settings: Settings) -> None:

@@ -52,12 +52,15 @@ NOT_A_FILE_REASONS = {
     stat.S_IFCHR: "it is a device and no file",
     stat.S_IFBLK: "it is a device and no file",
 }
+NOT_A_WORKBOOK = "not an Excel workbook"  # in the reason of a file that is something else
+AWAY_CHANNEL = "watched folder"  # of ItemFaults
+AWAY_REASON = "the folder is not there: it was moved, deleted, or its share is not mounted"
 NO_PERMISSION = "it may not be read or moved: the user of `intake folder` needs the right to"
 _IGNORED_STARTS = (".", "~$", "~")  # hidden, Excel's lock, temporary
 _IGNORED_ENDS = (".tmp", ".part", ".crdownload", ".partial", ".swp", ".lnk", "~")
 _IGNORED_NAMES = frozenset({"desktop.ini", "thumbs.db"})
 # A download has lost its temporary name by then. A file that still grows is not reported.
-IGNORED_SECONDS = 15 * 60.0
+IGNORED_SECONDS = 5 * 60.0
 IGNORED_REASON = (
     "its name is that of a file still being written, a hidden one or one of a program: rename it if"
     " it is to be read"
@@ -110,17 +113,26 @@ class WatchedFolder:
             folder.mkdir(parents=True, exist_ok=True)
         name = get_folder_id(self.path)
         self._faults = ItemFaults(context.store, context.clock, Transport.FOLDER, name)
+        self._away = ItemFaults(context.store, context.clock, AWAY_CHANNEL)
+        self._is_away: bool | None = None  # None: not known, as after a start
+        self._away_again_at = 0.0  # when the report is due again, monotonic
 
     def scan(self) -> None:
         """Look at every file once, and take those unchanged for the settling time.
 
-        Raises OSError when the folder itself cannot be read.
+        Nothing is taken while the folder itself cannot be read; `intake status` names it then.
         """
+        try:
+            paths = sorted(self.path.iterdir())
+        except OSError as error:
+            self._report_away(error)
+            return
+        self._report_back()
         before, self._states = self._states, {}
         not_files, self._not_files = self._not_files, {}
         ignored, self._ignored_files = self._ignored_files, {}
         failures: dict[str, str] = {}  # of this round, by name
-        for path in sorted(self.path.iterdir()):
+        for path in paths:
             state = _check_file(path, before.get(path) or ignored.get(path))
             if state is None or _is_ignored(path):
                 reason = self._explain_untaken(path, state)
@@ -133,6 +145,36 @@ class WatchedFolder:
                 failures[repair_name(path)] = reason
         self._forget_vanished()
         self._record(failures)
+
+    def _report_away(self, error: OSError) -> None:
+        """Report to `intake status` that the folder itself cannot be read."""
+        if self._is_away and time.monotonic() < self._away_again_at:
+            return
+        if not self._is_away:
+            log.fault("folder", error)
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = AWAY_REASON if is_missing else _explain_error(error)
+        try:
+            self._away.record(str(self.path), reason)
+        except (SQLAlchemyError, OSError) as away:  # the next round tries again
+            log.fault("folder", away)
+            return
+        self._is_away, self._away_again_at = True, time.monotonic() + UNWATCHED_SECONDS
+
+    def _report_back(self) -> None:
+        """Take the report back once the folder is there, and make our folders in a new one."""
+        if self._is_away is False:
+            return
+        for folder in (self.path / DONE, self.path / REJECTED):
+            folder.mkdir(exist_ok=True)
+        try:
+            if self._is_away is None:  # also of a folder that was set before
+                self._away.delete_others(())
+            self._away.delete([str(self.path)])
+        except (SQLAlchemyError, OSError) as error:
+            log.fault("folder", error)
+            return
+        self._is_away = False
 
     def _forget_vanished(self) -> None:
         """Drop what is known of files that are no longer here."""
@@ -298,14 +340,7 @@ class WatchedFolder:
     def _reject(self, path: Path, reason: str, number: int | None = None) -> None:
         """Move a file to rejected/, beside a text file with the reason."""
         target = _find_free_path(self.path / REJECTED, repair_name(path))
-        advice = (
-            "Correct it and drop it again."
-            if number is None
-            else (
-                f"Correct it and drop it again, or `intake replay {number}` once the program was"
-                " corrected."
-            )
-        )
+        advice = _give_advice(reason, number)
         reason_file = _find_free_path(self.path / REJECTED, f"{target.name}.txt")
         reason_file.write_text(
             f"This file could not be read.\n\n{reason}\n\n{advice}\n", encoding="utf-8"
@@ -453,6 +488,24 @@ def _explain_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"the disk says: {os.strerror(error.errno)}"
     return describe_unexpected_error(error)
+
+
+def _give_advice(reason: str, number: int | None) -> str:
+    """Return what to do about a rejected file.
+
+    A file of another kind, as a PDF, needs no correction: its reason says where to go with it.
+    """
+    if number is None:
+        return "Correct it and drop it again."
+    if NOT_A_WORKBOOK in reason:
+        return (
+            "Nothing of it is a ticket. Once that is done,"
+            f" `intake dismiss {number} --reason REASON` takes it off the list of failed"
+            " deliveries."
+        )
+    return (
+        f"Correct it and drop it again, or `intake replay {number}` once the program was corrected."
+    )
 
 
 def _is_incomplete(raw: bytes) -> bool:

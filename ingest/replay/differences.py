@@ -15,7 +15,7 @@ from parsers.mail import evidence
 from workflow.customers import directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
-from workflow.filing import linked_files, threading
+from workflow.filing import forms, linked_files, threading
 from workflow.filing.file_item import (
     MAX_SUBJECT,
     REUSED_ID_CAVEAT,
@@ -56,6 +56,9 @@ class FieldChange:
 
 def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[FieldChange]:
     """Yield what differs on the timeline."""
+    session = object_session(message)
+    if session is not None:
+        item = forms.add_changes(session, item, before=message.id)
     columns = build_content_row(item)
     columns["caveats"] = [*item.caveats, *(c for c in message.caveats if c == REUSED_ID_CAVEAT)]
     for column, value in columns.items():

@@ -2,6 +2,7 @@
 """Replies of a guarded session to each command, in SMTP and in LMTP."""
 
 import asyncio
+from functools import partial
 from typing import cast
 
 from aiosmtpd.smtp import TLSSetupException
@@ -10,6 +11,8 @@ from ingest.intake import Transport
 from ingest.smtp.grammar import find_parameter_error, parse_argument, parse_mailbox
 from ingest.smtp.session import MAIL_COMMANDS, CloseSession, GuardedSession
 from workflow.runtime import log
+
+TOO_LARGE = "552"
 
 
 class GuardedSMTP(GuardedSession):
@@ -64,6 +67,8 @@ class GuardedSMTP(GuardedSession):
         if path is None:
             return await self.push("501 5.5.4 syntax: MAIL FROM:<address> [parameters]")
         if refusal := find_parameter_error(parameters, self._settings.mail_limit):
+            if refusal.startswith(TOO_LARGE):
+                self._refuse(refusal)
             return await self.push(refusal)
         utf8 = "SMTPUTF8" in (word.upper() for word in parameters)
         sender = parse_mailbox(path, utf8=utf8) if path else ""
@@ -71,6 +76,11 @@ class GuardedSMTP(GuardedSession):
             return await self.push("553 5.1.7 that is not an address")
         self.envelope.mail_from, self.envelope.smtp_utf8 = sender, utf8
         return await self.push("250 2.1.0 go on")
+
+    def _refuse(self, reply: str) -> None:
+        """Log and count a mail that is refused."""
+        refuse = getattr(self.event_handler, "refuse", partial(log.delivery_refused, self.channel))
+        refuse(reply)
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         """Answer what the handler returns, or one of 452, 501, 503, 553 and 555.
@@ -115,7 +125,7 @@ class GuardedSMTP(GuardedSession):
         try:
             self.envelope.content, status = await self._read_message()
             if status:
-                log.delivery_refused(self.channel, status)
+                self._refuse(status)
             else:
                 status = await self._call_handler_hook("DATA")
         finally:

@@ -31,6 +31,7 @@ TRY_LATER = "451 4.3.0 cannot store your message now, try again later"
 
 # called with a transport and an unforeseen error of a session
 ReportFault = Callable[[str, Exception], None]
+CountRefusal = Callable[[str, str], None]  # of a transport, and the reply
 
 
 class StoringThreads:
@@ -75,6 +76,10 @@ class StoringThreads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+def ignore_refusal(_transport: str, _reply: str) -> None:
+    """Count nothing: refusals are in the log."""
+
+
 class Handler:
     """Handler of aiosmtpd's hooks; all our replies to RCPT and DATA are here."""
 
@@ -84,9 +89,11 @@ class Handler:
         storing: StoringThreads,
         recipients: Recipients,
         report: ReportFault,
+        count_refusal: CountRefusal,
     ) -> None:
         self._transport = transport
         self._report = report
+        self._count_refusal = count_refusal
         self._storing = storing
         self._recipients = recipients
 
@@ -100,10 +107,16 @@ class Handler:
     ) -> str:
         """250; 550 when nobody here has that address, or it asks us to relay."""
         if refusal := self._recipients.find_refusal(address):
-            log.delivery_refused(self._transport, refusal)
+            self.refuse(refusal)
             return refusal
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 go on"
+
+    def refuse(self, reply: str) -> None:
+        """Log and count that a mail or a recipient is refused with this reply."""
+        log.delivery_refused(self._transport, reply)
+        if reply.startswith("5"):  # the sender does not try again
+            self._count_refusal(self._transport, reply)
 
     async def handle_DATA(self, server: GuardedSMTP, session: Session, envelope: Envelope) -> str:
         """250 with the numbers of delivery and receipt once it is stored.
@@ -115,7 +128,7 @@ class Handler:
         if (b"\r\n" + raw[:HEADER_OCTETS].partition(b"\r\n\r\n")[0]).lower().count(
             b"\r\nreceived:"
         ) > MAX_HOPS:
-            log.delivery_refused(self._transport, LOOP)
+            self.refuse(LOOP)
             return LOOP
         arrival = Arrival(
             transport=self._transport,
@@ -169,12 +182,20 @@ class Certificate:
 class Listener:
     """The listeners at `settings.smtp_listen` and, if set, `settings.lmtp_listen`."""
 
-    def __init__(self, settings: Settings, accept: Accept, report: ReportFault = log.fault) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        accept: Accept,
+        report: ReportFault = log.fault,
+        count_refusal: CountRefusal = ignore_refusal,
+    ) -> None:
         """Prepare the listeners.
 
-        `report` is called in a thread with unforeseen faults of a session; it must not raise.
+        `report` is called in a thread with unforeseen faults of a session, `count_refusal` in the
+        loop with every mail or recipient that is refused for good; neither may raise.
         """
         self._report = report
+        self._count_refusal = count_refusal
         self.ports: dict[Transport, int] = {}  # of the open ports: the setting may be 0
         self._settings = settings
         self._memory = MemoryBudget(settings.mail_limit)
@@ -193,7 +214,11 @@ class Listener:
     async def _listen(self, transport: Transport, kind: type[GuardedSMTP], address: str) -> None:
         """Open one port."""
         handler = Handler(
-            transport, self._storing, Recipients(self._settings.addresses), self._report
+            transport,
+            self._storing,
+            Recipients(self._settings.addresses),
+            self._report,
+            self._count_refusal,
         )
         limits = ConnectionLimits(self._settings, self._memory)
         name = (*self._settings.addresses, "localhost")[0].rpartition("@")[2]
@@ -228,21 +253,28 @@ class Listener:
         await self._storing.close(max(0.0, latest - asyncio.get_running_loop().time()))
 
 
-def serve(settings: Settings, accept: Accept, report: ReportFault = log.fault) -> None:
+def serve(
+    settings: Settings,
+    accept: Accept,
+    report: ReportFault = log.fault,
+    count_refusal: CountRefusal = ignore_refusal,
+) -> None:
     """Run the listeners until SIGTERM or SIGINT, drain, and return.
 
     Blocks, and belongs in a main thread. Raises OSError when an address or the certificate cannot
     be used.
     """
-    asyncio.run(_serve(settings, accept, report))
+    asyncio.run(_serve(settings, accept, report, count_refusal))
 
 
-async def _serve(settings: Settings, accept: Accept, report: ReportFault) -> None:
+async def _serve(
+    settings: Settings, accept: Accept, report: ReportFault, count_refusal: CountRefusal
+) -> None:
     """Run the listeners until SIGTERM or SIGINT, and drain."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    listener = Listener(settings, accept, report)
+    listener = Listener(settings, accept, report, count_refusal)
     await listener.open()
     await stop.wait()
     await listener.close()
@@ -250,10 +282,13 @@ async def _serve(settings: Settings, accept: Accept, report: ReportFault) -> Non
 
 @contextmanager
 def run_in_thread(
-    settings: Settings, accept: Accept, report: ReportFault = log.fault
+    settings: Settings,
+    accept: Accept,
+    report: ReportFault = log.fault,
+    count_refusal: CountRefusal = ignore_refusal,
 ) -> Iterator[Listener]:
     """Run the listeners in a thread while the block lasts: for tests and demonstrations."""
-    listener = Listener(settings, accept, report)
+    listener = Listener(settings, accept, report, count_refusal)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         thread = threading.Thread(target=loop.run_forever, name="smtp")

@@ -9,7 +9,10 @@ from parsers.formstack.field_labels import (
     FIELDS_BY_TYPE,
     HIDDEN_FIELDS,
     NAME_FIELDS,
+    clean_label,
     find_field,
+    find_field_by_words,
+    is_about_others,
 )
 from parsers.formstack.files import AnswerFiles, find_files
 from parsers.formstack.values import Answer, parse_answer
@@ -19,6 +22,17 @@ from parsers.text import json, normalize
 from parsers.text.json import Json
 
 NO_FILES = AnswerFiles()
+# A field type may be that of somebody else's address: it stands in for these only where the label
+# does not say so.
+_PERSONAL_FIELDS = {"email", "phone", "name"}
+NO_EMAIL = "no e-mail address given"  # as `normalize.parse_sender` words it
+OTHER_EMAIL = "no e-mail address of the sender given: one stands among the answers"
+GUESSED_EMAIL = "the e-mail address answers another question: check that it is the sender's"
+GUESSED_PHONE = "the phone number answers another question: check that it is the sender's"
+NO_PHONE = "no phone number given"
+OTHER_PHONE = "no phone number of the sender given: perhaps one stands among the answers"
+_PHONE = re.compile(r"(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
+_FAX = re.compile(r"\b(?:fax|claim|id|ein|npi|tax)\b", re.IGNORECASE)
 
 _ID = re.compile(r"\w{1,64}", re.ASCII)
 _NO = {"", "no", "n", "false", "0", "none", "off", "unchecked"}
@@ -97,7 +111,8 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     envelope = find_envelope(fields)
     form = next((one for one in options.forms if one.form == envelope.form), None)
     answers = _assign_fields(fields, form)
-    sender, sender_caveats = normalize.parse_sender(_find_name(answers), _join(answers, "email"))
+    email, phone, guess_caveats = _find_ways_to_reach(answers)
+    sender, sender_caveats = normalize.parse_sender(_find_name(answers), email)
     files, answers = _take_files(answers)
     has_form_id = _ID.fullmatch(envelope.form) is not None
     submission_id = envelope.submission if _ID.fullmatch(envelope.submission) else ""
@@ -108,7 +123,7 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
         sender=sender,
         company=normalize.to_one_line(_find_first(answers, "company")),
         company_number=normalize.to_one_line(_find_first(answers, "company_number")),
-        phone=normalize.to_one_line(_find_first(answers, "phone")),
+        phone=normalize.to_one_line(phone),
         category=normalize.to_one_line(_find_first(answers, "category")),
         subject=normalize.to_one_line(_find_first(answers, "subject")),
         text="\n".join(f"{answer.label}: {answer.text}" for answer in _list_shown_answers(answers)),
@@ -125,7 +140,8 @@ def parse(raw: bytes, options: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     is_known = form is not None or not options.forms
     caveats = (
         *_list_envelope_caveats(item, envelope.form, is_known=is_known),
-        *sender_caveats,
+        *_correct_caveats(sender_caveats, answers),
+        *guess_caveats,
         *_list_caveats(item, answers),
     )
     return [replace(item, caveats=caveats)]
@@ -158,6 +174,7 @@ class _Reading:
     answer: Answer
     name: str  # our field, "" for none
     by_settings: str  # the field that the settings of the form name, "" for none
+    by_words: str = ""  # the field that the words of a sentence mean, "" for none
 
     @property
     def is_answered(self) -> bool:
@@ -173,15 +190,36 @@ class _Reading:
 def _assign_fields(fields: RawFields, form: FormMap | None) -> FieldAnswers:
     """Return each answer with the field of ours that it is for.
 
-    The settings of the form count most, then the label, then the field type. Where a field that the
-    settings name is answered, nothing else that looks like it counts as that field.
+    The settings of the form count most, then the label, then its words where it is a sentence, then
+    the field type. Where a field that the settings name is answered, nothing else that looks like
+    it counts as that field.
     """
     settings = dict(form.fields) if form else {}
     readings = [_read_field(label, value, settings) for label, value in fields]
-    readings = _prefer_settings(readings)
+    readings = _add_fields_by_words(_prefer_settings(readings))
     fields_by_type = _list_fields_by_type({one.name for one in readings if one.is_answered})
+    return [_name_by_field(_choose_field(one, fields_by_type), one.answer) for one in readings]
+
+
+def _choose_field(reading: _Reading, fields_by_type: dict[str, str]) -> str:
+    by_type = fields_by_type.get(reading.answer.field_type, "")
+    if by_type in _PERSONAL_FIELDS and is_about_others(reading.answer.label):
+        by_type = ""
+    return reading.name or by_type
+
+
+def _add_fields_by_words(readings: list[_Reading]) -> list[_Reading]:
+    """Return the fields with those whose label is a sentence, unless a plain label has the answer.
+
+    Of a person's address, say, the plain label is theirs; a sentence may ask for another.
+    """
+    answered = {one.name for one in readings if one.name and one.is_answered} - {"description"}
+    if not answered.isdisjoint(NAME_FIELDS):
+        answered |= NAME_FIELDS
     return [
-        _name_by_field(one.name or fields_by_type.get(one.answer.field_type, ""), one.answer)
+        replace(one, name=one.by_words)
+        if not one.name and not one.by_settings and one.by_words not in answered
+        else one
         for one in readings
     ]
 
@@ -200,10 +238,13 @@ def _prefer_settings(readings: list[_Reading]) -> list[_Reading]:
 def _read_field(label: str, value: Json, settings: dict[str, str]) -> _Reading:
     """Return a field as the settings or else its label have it; an envelope is never reassigned."""
     by_settings = settings.get(normalize.fold_label(label, settings), "")
+    label = clean_label(label)
+    by_settings = by_settings or settings.get(normalize.fold_label(label, settings), "")
     by_label = find_field(label)
     name = by_label if by_label in ENVELOPE_FIELDS else by_settings or by_label
-    answer = parse_answer(label, value, means_name=name == "name")
-    return _Reading(answer, name, by_settings)
+    by_words = "" if name else find_field_by_words(label)
+    answer = parse_answer(label, value, means_name="name" in {name, by_words})
+    return _Reading(answer, name, by_settings, by_words)
 
 
 def _list_fields_by_type(answered_fields: set[str]) -> dict[str, str]:
@@ -237,6 +278,47 @@ def _find_first(answers: FieldAnswers, field_name: str) -> str:
 
 def _join(answers: FieldAnswers, field_name: str) -> str:
     return " ".join(answer.text for name, answer in answers if name == field_name)
+
+
+def _find_ways_to_reach(answers: FieldAnswers) -> tuple[str, str, list[str]]:
+    """Return e-mail address and phone number of the sender, "" for none, and caveats.
+
+    Where no label asks for one, the only answer that is nothing but an address or a number is
+    taken, with a caveat: a label may ask "Where shall we send it?".
+    """
+    email, phone, caveats = _join(answers, "email"), _find_first(answers, "phone"), []
+    others = [
+        answer
+        for name, answer in answers
+        if name not in HIDDEN_FIELDS and name != "description" and not is_about_others(answer.label)
+    ]
+    if not email.strip() and not normalize.find_emails(_find_name(answers)):
+        found = [one.text for one in others if _is_only_address(one.text)]
+        if len(found) == 1:
+            email = found[0]
+            caveats.append(GUESSED_EMAIL)
+    if not phone:
+        unnamed = {id(answer) for name, answer in answers if not name}
+        found = [
+            one.text
+            for one in others
+            if id(one) in unnamed and _PHONE.fullmatch(one.text) and not _FAX.search(one.label)
+        ]
+        if len(found) == 1:
+            phone = found[0]
+            caveats.append(GUESSED_PHONE)
+    return email, phone, caveats
+
+
+def _is_only_address(text: str) -> bool:
+    return normalize.find_emails(text) == (text.strip(),)
+
+
+def _correct_caveats(caveats: tuple[str, ...], answers: FieldAnswers) -> tuple[str, ...]:
+    """Return the caveats on the sender, corrected where an address stands in another answer."""
+    texts = [answer.text for name, answer in answers if name not in HIDDEN_FIELDS]
+    has_address = any(normalize.find_emails(text) for text in texts)
+    return tuple(OTHER_EMAIL if c == NO_EMAIL and has_address else c for c in caveats)
 
 
 def _find_name(answers: FieldAnswers) -> str:
@@ -310,11 +392,14 @@ def _list_envelope_caveats(item: InboundItem, form: str, *, is_known: bool) -> l
 
 def _list_caveats(item: InboundItem, answers: FieldAnswers) -> list[str]:
     labels = [answer.label for _, answer in answers]
+    shown = [answer.text for name, answer in answers if name not in HIDDEN_FIELDS]
+    has_phone = any(_PHONE.search(text) for text in shown)
     has_bare_numbers = any(
         answer.label.isdecimal() and answer.text for name, answer in answers if not name
     )
     caveats = {
-        "no phone number given": not item.phone,
+        NO_PHONE: not item.phone and not has_phone,
+        OTHER_PHONE: not item.phone and has_phone,
         "practice not given": not (item.company or item.company_number),
         "several fields of the form have the same label: all their values are kept": (
             len(set(labels)) < len(labels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from parsers.options import Profile
-from parsers.text import normalize
+from parsers.text import normalize, vocabulary
 
 # Our field -> its headings, folded by `normalize.fold_label`, the one with least doubt first.
 HEADINGS_BY_FIELD: dict[str, list[str]] = {
@@ -28,37 +28,8 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
         "note",
         "question",
     ],
-    "company": [
-        "practice name",
-        "practice",
-        "company name",
-        "company",
-        "client name",
-        "client",
-        "customer name",
-        "customer",
-        "clinic name",
-        "clinic",
-        "account name",
-        "organization",
-        "facility",
-        "facility name",
-    ],
-    "company_number": [
-        "practice id",
-        "practice number",
-        "practice no",
-        "kareo practice id",
-        "kareo id",
-        "company id",
-        "client id",
-        "customer id",
-        "customer number",
-        "account id",
-        "account number",
-        "account no",
-        "account",
-    ],
+    "company": [*vocabulary.COMPANY],
+    "company_number": [*vocabulary.COMPANY_NUMBER],
     "sender": [
         "from",
         "sender",
@@ -80,11 +51,7 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
         "from email",
         "sender email",
         "from e mail",
-        "contact email",
-        "email address",
-        "email",
-        "e mail",
-        "e mail address",
+        *vocabulary.EMAIL,
         "user email",
         "reply to",
     ],
@@ -135,18 +102,7 @@ HEADINGS_BY_FIELD: dict[str, list[str]] = {
         "mailbox",
     ],
     "subject": ["subject", "message subject", "title", "re", "issue", "topic"],
-    "phone": [
-        "phone",
-        "phone number",
-        "contact phone",
-        "callback",
-        "callback number",
-        "call back number",
-        "telephone",
-        "telephone number",
-        "mobile",
-        "cell phone",
-    ],
+    "phone": [*vocabulary.PHONE],
     "category": ["category", "issue type", "message type", "request type", "type"],
     "link": ["link", "url", "message link", "message url"],
     "provider": [
@@ -487,6 +443,12 @@ def is_sender_label(text: str) -> bool:
     return meaning is not None and meaning[0] in SENDER_FIELDS
 
 
+def find_practice_field(text: str) -> str:
+    """Return "company" or "company_number" for a label that means one of them, else ""."""
+    meaning = _RANKS.get(normalize.fold_label(text, _RANKS))
+    return meaning[0] if meaning and meaning[0] in {"company", "company_number"} else ""
+
+
 def find_heading(
     rows: Sequence[dict[int, str]], profiles: Sequence[Profile] = ()
 ) -> Heading | None:
@@ -719,7 +681,8 @@ def _rate_heading(heading: Heading) -> tuple[int, int, int, int, bool]:
 def _iter_readings(rows: Sequence[dict[int, str]], meanings: _Meanings) -> Iterator[Heading]:
     """Yield each row as a heading by itself, and together with the next one.
 
-    The latter only where all texts of the next row are headings too.
+    The latter only where all texts of the next row are headings too, and the upper row adds a label
+    or a part of one: else it may be a title, as "Practice:" beside a name.
     """
     for place in range(min(len(rows), MAX_SEARCHED_ROWS)):
         alone = _make_heading(rows[place], {}, place + 1, meanings)
@@ -730,7 +693,8 @@ def _iter_readings(rows: Sequence[dict[int, str]], meanings: _Meanings) -> Itera
         both = _make_heading(rows[place], lower, place + 2, meanings)
         known = {column for columns in both.columns.values() for column in columns}
         known |= {column for column, key in both.keys.items() if meanings.is_in_profile(key)}
-        if lower.keys() <= known and not alone.is_repeated_in(lower):
+        adds_something = both.joined_labels or not rows[place].keys() <= lower.keys()
+        if lower.keys() <= known and adds_something and not alone.is_repeated_in(lower):
             yield both
 
 

@@ -8,25 +8,32 @@ rejected row.
 
 import re
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from itertools import chain, islice
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
 from parsers.item import REJECTION_HEADING, SheetCounts
 from parsers.options import Options
-from parsers.secure_message import headings
+from parsers.secure_message import headings, unquoted
 from parsers.secure_message.headings import Heading, HeadingFinder
 from parsers.secure_message.row import (
+    NO_CONTEXT,
+    NO_FIELDS,
     NO_MERGED_VALUES,
+    DateOrder,
+    RowContext,
     RowReader,
     SheetRow,
+    can_be_read_two_ways,
     find_counting_fields,
+    find_date_order,
     name_column,
 )
 from parsers.spreadsheets.cell_values import UNSOLVED, Value
-from parsers.spreadsheets.formats.model import Row
+from parsers.spreadsheets.formats.model import Cell, Row
 from parsers.spreadsheets.formats.xlsx_sheet import MAX_MERGED_COLUMNS
 from parsers.spreadsheets.reader import Table
+from parsers.text import normalize
 
 NO_HEADINGS = (
     "no headings for messages stand above this row: write who asks and the message into the columns"
@@ -48,14 +55,23 @@ DOUBTFUL_TITLE = (
     "this was taken for a title of the table below: if it is a request, write it into the columns"
     " of these names"
 )
+CONTINUED = (
+    "rows below it have only a text, and were read as its continuation ({rows}): see whether each"
+    " is a message of its own"
+)
 ABOVE_LABEL = "Above the table"  # label of the titles among an item's details
 SHEET_LABEL = "Sheet"
+GROUP_LABEL = "Group of rows"  # label of a row that stands above those it is about
 
 _MAX_PENDING = 50  # rows without a message that wait until it is clear what follows them
 _MAX_TITLE_LENGTH = 200  # characters of a cell; a longer one is somebody's text
 _MAX_TITLE_CELLS = 8  # labels and values beside each other, as filters of a report
 _MAX_TITLE_WORDS = 6  # of a title between tables: with more it may be somebody's sentence
 _MAX_FOOTER_CELLS = 4  # as "Page", 1, "of", 3
+_MAX_GROUP_ROWS = 3  # practice, location and month above each other
+_MIN_WRAPPED = 60  # characters of a line that was broken because it was full
+_OPEN_ENDS = ",;:-\u2013\u2014&(/"  # signs behind which a text is not at its end
+_MAX_CONTINUED = 200  # rows of one message
 _MAX_PLACES = 20  # runs of rows named; a report of 3,000 pages repeats its heading as often
 
 _SENTENCE_END = re.compile(r"[.!?]$|[a-z]{3}[.!?] ")
@@ -87,6 +103,12 @@ _FOOTER = re.compile(
     r"|\d+ (?:rows|records|messages|items|entries)(?: (?:in total|total|found|exported))?",
     re.IGNORECASE,
 )
+# Rows by which Excel's "Subtotal" and reports end a group: its name, then one of these.
+_SUBTOTAL = re.compile(
+    r"(.*?)[ :,-]*\b(?:sub-?total|total|count|sum|gesamt|summe)s?:?", re.IGNORECASE | re.DOTALL
+)
+_GROUP_COUNT = re.compile(r"\s*\(\s*\d+(?: [a-z]+)?\s*\)$", re.IGNORECASE)  # as "(2 messages)"
+_ANY_PRACTICE = re.compile(r"(?:all|any|every|multiple|various|several)\b", re.IGNORECASE)
 _PAGE = re.compile(r"(?:page|seite) \d+(?: ?(?:of|/|von) ?\d+)?", re.IGNORECASE)
 _USUAL_NAME = re.compile(
     r"(?:(?:work)?sheet|table|tabelle|feuil|hoja|foglio|blad|planilha|export|report|data)?"
@@ -129,13 +151,16 @@ class _OpenTables:
     """The table, or the tables side by side, under the last heading so far.
 
     `heading_row` is the number of the heading's last row: a cell that is merged from above it
-    belongs to no message.
+    belongs to no message. `width` is the number of fields of the heading in a text file, else 0.
     """
 
-    def __init__(self, heading: Heading, tables: list[_TableColumns], heading_row: int) -> None:
+    def __init__(
+        self, heading: Heading, tables: list[_TableColumns], heading_row: int, width: int = 0
+    ) -> None:
         self.heading, self.tables, self.heading_row = heading, tables, heading_row
         self.labels = heading.labels.keys()
         columns = [table.reader.columns for table in tables]
+        self.width = width
         self.text_columns = frozenset(column for names in columns for column in names["body"])
         subjects = frozenset(column for names in columns for column in names["subject"])
         self.message_columns = self.text_columns | subjects
@@ -147,7 +172,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.rows = self.blank = self.hidden_rows = 0
-        self.items = self.repeated = self.rejected = 0
+        self.items = self.repeated = self.rejected = self.continued = 0
         self._places = {kind: _RowNumbers() for kind in ("headings", "titles", "footers")}
 
     def add(self, kind: str, row: int) -> None:
@@ -163,6 +188,7 @@ class Tally:
             items=self.items,
             repeated=self.repeated,
             rejected=self.rejected,
+            continued=self.continued,
             headings=heading_rows.count,
             titles=title_rows.count,
             footers=footer_rows.count,
@@ -219,6 +245,10 @@ class Layout:
         self._titles: set[str] = set()  # of the table above: a report repeats them on every page
         self._ahead = _LookAhead(iter(()))
         self._is_next_taken = False  # the next row is the second one of a heading
+        self._groups: list[SheetRow] = []  # rows that name what the rows below them are about
+        self._context = NO_CONTEXT  # of the rows below the groups
+        self._is_group_open = False  # no request has followed the last of the groups yet
+        self._last_values: dict[int, Value] = {}  # of the last request
 
     @property
     def name(self) -> str:
@@ -255,7 +285,25 @@ class Layout:
         return has_table
 
     def iter_requests(self) -> Iterator[RequestRow]:
-        """Yield the rows that are to be read, or to be rejected; the others are in the tally."""
+        """Yield the rows that are to be read, or to be rejected; the others are in the tally.
+
+        Rows that continue the text of the one above are one with it.
+        """
+        held: RequestRow | None = None
+        rows: list[int] = []
+        for request in self._iter_single_requests():
+            if held is not None and _continues(held, request, held.row.number + len(rows)):
+                rows.append(request.row.number)
+                held = held._replace(row=_append_text(held.row, request.row))
+                self.tally.continued += 1
+                continue
+            if held is not None:
+                yield _note_continued(held, rows)
+            held, rows = request, []
+        if held is not None:
+            yield _note_continued(held, rows)
+
+    def _iter_single_requests(self) -> Iterator[RequestRow]:
         begin = self.heading.start if self.heading and self.is_readable else -1
         self._ahead = _LookAhead(chain(self._first_rows, self._rows))
         for place, row in enumerate(self._ahead):
@@ -289,7 +337,12 @@ class Layout:
             if values:
                 merged = merged_cells.take_reaching(row.number, values)
                 yield SheetRow(
-                    row.number, row.hidden, values, merged, is_after_blank=is_after_blank
+                    row.number,
+                    row.hidden,
+                    values,
+                    merged,
+                    is_after_blank=is_after_blank,
+                    fields=row.fields,
                 )
                 is_after_blank = False
                 merged_cells.add(row, values)
@@ -308,6 +361,7 @@ class Layout:
                 our_columns.update(_find_our_columns(values))
             if our_columns:
                 values = {c: value for c, value in values.items() if c not in our_columns}
+                row = row._replace(fields=())  # noqa: PLW2901 - they would count our column too
             yield row, values
 
     def _is_whole(self, texts: dict[int, str]) -> bool:
@@ -402,7 +456,9 @@ class Layout:
             else:  # read as a heading, and shown as well: it may be a request
                 yield self._reject(heading_row, DOUBTFUL)
         tables = list(self._make_tables(heading, titles))
-        self._open = _OpenTables(heading, tables, rows[-1].number)
+        width = max(len(heading_row.fields) for heading_row in rows)
+        self._open = _OpenTables(heading, tables, rows[-1].number, width)
+        self._groups, self._context, self._last_values = [], NO_CONTEXT, {}
 
     def _continue_below(self, row: SheetRow) -> Iterator[RequestRow]:
         """Continue the table below its repeated heading.
@@ -415,7 +471,7 @@ class Layout:
         self.tally.add("headings", row.number)
         if titles is not None:
             tables = list(self._make_tables(heading, titles))
-            self._open = _OpenTables(heading, tables, row.number)
+            self._open = _OpenTables(heading, tables, row.number, self._open.width)
 
     def _find_heading_beside(self, row: SheetRow, following: SheetRow | None) -> Heading | None:
         """Return the heading of a table that begins beside the open one, while that goes on.
@@ -471,7 +527,9 @@ class Layout:
             one._replace(first=first, last=last)
             for one, (first, last) in zip(tables, spans, strict=True)
         ]
-        self._open = _OpenTables(table.heading.join(heading), tables, table.heading_row)
+        self._open = _OpenTables(
+            table.heading.join(heading), tables, table.heading_row, table.width
+        )
 
     def _is_repeated_in_part(self, row: SheetRow) -> bool:
         """Return whether one of the tables side by side repeats its heading here.
@@ -542,15 +600,7 @@ class Layout:
         `span` are the first and last column of the table, None for the last one of the sheet. A
         name that every workbook has is left out.
         """
-        first, last = span
-        texts = (
-            " ".join(
-                value.text
-                for column, value in title.values.items()
-                if value.text and column >= first and (last is None or column <= last)
-            )
-            for title in titles
-        )
+        texts = map(_join_texts, _select_columns(titles, span))
         above = "\n".join(filter(None, texts))
         details = [(ABOVE_LABEL, above)] if above else []
         if not _USUAL_NAME.fullmatch(self.name):
@@ -566,14 +616,16 @@ class Layout:
         blocks = heading.split_tables()
         if len(blocks) == 1:
             details = self._list_details(titles, (1, None))
-            reader = self._make_reader(blocks[0], self.name, details)
+            reader = self._make_reader(blocks[0], self.name, details, _find_practice(titles))
             yield _TableColumns(blocks[0], reader, 1, None)
             return
         spans = headings.find_column_spans(blocks)
         is_of_sheet = all(column < spans[1][0] for title in titles for column in title.values)
         for block, (first, last) in zip(blocks, spans, strict=True):
-            details = self._list_details(titles, (1, None) if is_of_sheet else (first, last))
-            reader = self._make_reader(block, self._name_table(block), details)
+            span = (1, None) if is_of_sheet else (first, last)
+            details = self._list_details(titles, span)
+            fields = _find_practice(_select_columns(titles, span))
+            reader = self._make_reader(block, self._name_table(block), details, fields)
             yield _TableColumns(block, reader, first, last)
 
     def _name_table(self, heading: Heading) -> str:
@@ -583,7 +635,11 @@ class Layout:
         return f"{self.name}, {columns}" if self.name else columns
 
     def _make_reader(
-        self, heading: Heading, name: str, details: tuple[tuple[str, str], ...]
+        self,
+        heading: Heading,
+        name: str,
+        details: tuple[tuple[str, str], ...],
+        fields: Mapping[str, str] = NO_FIELDS,
     ) -> RowReader:
         """Return a reader of the rows under a heading.
 
@@ -594,8 +650,40 @@ class Layout:
             following = following[1:]
         counting = find_counting_fields(heading, following)
         return RowReader(
-            heading, name, self._table.cells, self._options, details, counting=counting
+            heading,
+            name,
+            self._table.cells,
+            self._options,
+            details,
+            counting=counting,
+            table_fields=fields,
+            date_order=self._find_date_order(heading, following),
         )
+
+    def _find_date_order(
+        self, heading: Heading, following: Sequence[Mapping[int, Value]]
+    ) -> DateOrder:
+        """Return the order of the dates under a heading, by the whole column.
+
+        Where the rows that are in memory leave it open, the sheet is read once more for it. What a
+        profile says needs no caveat.
+        """
+        profile = heading.profile
+        default = profile.date_order if profile else "mdy"
+        columns = heading.columns.get("sent_at", ())
+        days = [values[c] for values in following for c in columns if c in values]
+        order = find_date_order(days, default)
+        if order.is_open and any(map(can_be_read_two_ways, days)):
+            order = find_date_order(self._iter_days(columns), default)
+        return order if profile is None else order._replace(is_open=False)
+
+    def _iter_days(self, columns: Collection[int]) -> Iterator[Value]:
+        """Yield the values of these columns in all rows of the sheet."""
+        read_value = self._table.cells.read_value
+        for row in self._table.rows():
+            for column in columns:
+                if column in row.cells:
+                    yield read_value(row.cells[column])
 
     def _take_above(self, row: SheetRow) -> Iterator[RequestRow]:
         """Keep a row that may be a title of the table to come; any other is under no heading."""
@@ -612,25 +700,110 @@ class Layout:
         Rows without a message may be the footer of their table, or titles of the next.
         """
         assert self._open is not None
-        if self._is_total(row, self._open):
+        if self._is_total(row, self._open) or self._is_subtotal(row, self._open):
             self._pending.append(row)
         elif row.values.keys().isdisjoint(self._open.message_columns):
             self._pending.append(row)
             if len(self._pending) > _MAX_PENDING:
                 yield from self._settle_row_within(self._pending.pop(0))
         else:
-            yield from self._settle_within()
+            yield from self._settle_within(row)
             yield from self._emit(row)
 
-    def _settle_within(self) -> Iterator[RequestRow]:
-        """Settle the pending rows: they stand in the middle of a table."""
+    def _settle_within(self, following: SheetRow | None = None) -> Iterator[RequestRow]:
+        """Settle the pending rows: they stand in the middle of a table.
+
+        Those right above the row that follows may name what it and the rows below it are about.
+        """
+        groups = self._take_groups(following) if following is not None else []
         while self._pending:
             yield from self._settle_row_within(self._pending.pop(0))
+        if groups:
+            self._begin_group(groups)
+
+    def _take_groups(self, following: SheetRow) -> list[SheetRow]:
+        """Take those of the pending rows that name a group of the rows that follow."""
+        start = len(self._pending)
+        while start and len(self._pending) - start < _MAX_GROUP_ROWS:
+            if not self._is_group(self._pending[start - 1], following):
+                break
+            start -= 1
+        groups = self._pending[start:]
+        self._pending = self._pending[:start]
+        return groups
+
+    def _is_group(self, row: SheetRow, following: SheetRow) -> bool:
+        """Return whether a row names a group: the practice or the month of the rows below it.
+
+        It is a short text alone in its row, with a label of ours, in a column for neither text nor
+        sender, or in one that is blank in the next row. In a table without a column for the
+        practice it may stand in the first one.
+        """
+        table = self._open
+        assert table is not None
+        if len(table.tables) > 1 or row.merged_values or not _is_title(row):
+            return False
+        if self._ends_table(row) or not self._is_beside_texts(row) or not _is_short_title(row):
+            return False
+        if _find_practice([row]):
+            return True
+        [column, *others] = sorted(row.values)
+        is_alone = not others and column in table.labels
+        return is_alone and self._stands_for_group(column, following, table)
+
+    def _stands_for_group(self, column: int, following: SheetRow, table: _OpenTables) -> bool:
+        """Return whether a cell alone in its row, in this column, names the rows below it."""
+        reader = table.tables[0].reader
+        practice_columns = {*reader.columns["company"], *reader.columns["company_number"]}
+        if column in practice_columns:
+            return practice_columns.isdisjoint(following.values)
+        if column not in {*reader.list_sender_columns(), *table.message_columns}:
+            return True  # neither a text nor who asks: it is no request by itself
+        is_first = column == min(table.labels) and not practice_columns
+        return is_first or column not in following.values
+
+    def _begin_group(self, groups: list[SheetRow]) -> None:
+        """Let the rows that follow be about what these rows name."""
+        assert self._open is not None
+        for row in groups:
+            self.tally.add("titles", row.number)
+        self._groups = groups
+        columns = self._open.tables[0].reader.columns
+        fields = _find_practice(groups)
+        for row in groups if not fields else ():
+            for name in ("company", "company_number"):
+                texts = [row.values[c].text for c in columns[name] if c in row.values]
+                if texts:
+                    fields[name] = _GROUP_COUNT.sub("", normalize.to_one_line(texts[0]))
+        text = "\n".join(map(_join_texts, groups))
+        self._context = RowContext(tuple(fields.items()), ((GROUP_LABEL, text),))
+
+    def _is_subtotal(self, row: SheetRow, table: _OpenTables) -> bool:
+        """Return whether a row ends a group: what the group is about and "Total", with counts.
+
+        The name has to be one of the group or of the row above.
+        """
+        first, *others = sorted(row.values)
+        text = row.values[first].text
+        if first in table.text_columns or len(text) > _MAX_TITLE_LENGTH:
+            return False
+        match = _SUBTOTAL.fullmatch(text)
+        if match is None or not match[1].strip():
+            return False
+        if not all(_is_count(row.values[column]) for column in others):
+            return False
+        name = normalize.fold_label(match[1])
+        above = self._last_values.get(first)
+        known = [_GROUP_COUNT.sub("", _join_texts(group)) for group in self._groups]
+        known += [known_name.partition(":")[2] for known_name in known]
+        known += [above.text] if above else []
+        return name in {normalize.fold_label(text) for text in known}
 
     def _settle_row_within(self, row: SheetRow) -> Iterator[RequestRow]:
         assert self._open is not None
         is_page = _PAGE.fullmatch(_join_texts(row)) and self._is_beside_texts(row)
-        if is_page or self._is_total(row, self._open):
+        is_sum = self._is_total(row, self._open) or self._is_subtotal(row, self._open)
+        if is_page or is_sum:
             self.tally.add("footers", row.number)
         else:
             yield from self._emit(row)
@@ -641,8 +814,10 @@ class Layout:
         for row in pending:
             if self._open is None:
                 yield self._reject(row)
-            elif self._is_total(row, self._open) or (
-                self._is_beside_texts(row) and _is_footer(row)
+            elif (
+                self._is_total(row, self._open)
+                or self._is_subtotal(row, self._open)
+                or (self._is_beside_texts(row) and _is_footer(row))
             ):
                 self.tally.add("footers", row.number)
             else:  # also notes below a footer: they may be somebody's words
@@ -668,7 +843,8 @@ class Layout:
 
     def _ends_table(self, row: SheetRow) -> bool:
         assert self._open is not None
-        return _is_footer(row) or self._is_total(row, self._open)
+        is_sum = self._is_total(row, self._open) or self._is_subtotal(row, self._open)
+        return _is_footer(row) or is_sum
 
     def _is_beside_texts(self, row: SheetRow) -> bool:
         """Return whether a row has no cell in a column of message texts."""
@@ -698,7 +874,14 @@ class Layout:
             yield self._reject(row, BESIDE_TABLE)
             return
         if len(table.tables) == 1:
-            yield RequestRow(row.fill_merged(table.heading_row), table.tables[0].reader)
+            self._last_values = row.values
+            reader = table.tables[0].reader
+            if table.width and len(row.fields) > table.width:
+                row = self._repair_fields(row, table)
+            filled = row.fill_merged(table.heading_row)
+            if self._context is not NO_CONTEXT:
+                filled = filled._replace(context=_join_contexts(self._context, filled.context))
+            yield RequestRow(filled, reader)
             return
         count = 0
         for one in table.tables:
@@ -714,6 +897,29 @@ class Layout:
 
     def _reject(self, row: SheetRow, reason: str = "") -> RequestRow:
         return RequestRow(row, None, reason or self._reason)
+
+    def _repair_fields(self, row: SheetRow, table: _OpenTables) -> SheetRow:
+        """Return a row of a text file whose fields are more than the headings, put together.
+
+        An unquoted comma in a text makes two fields of it.
+        """
+        texts = unquoted.join_fields(
+            row.fields,
+            table.width,
+            table.tables[0].reader.columns,
+            self._table.delimiter,
+        )
+        if texts is None:
+            return row
+        read_value = self._table.cells.read_value
+        values = {
+            column: value
+            for column, text in enumerate(texts.fields, start=1)
+            if (value := read_value(Cell("s", text, flaw=texts.flaw))).text
+        }
+        details = ((unquoted.LINE_LABEL, self._table.delimiter.join(row.fields)),)
+        context = RowContext((), details, (unquoted.JOINED,))
+        return row._replace(values=values, context=context)
 
 
 class _MergedCells:
@@ -771,6 +977,104 @@ def _pair_with_following(rows: Iterator[SheetRow]) -> Iterator[tuple[SheetRow, S
         following = next(rows, None)
         yield row, following
         row = following
+
+
+def _continues(held: RequestRow, request: RequestRow, last: int) -> bool:
+    """Return whether a row has nothing but more text of the request above it.
+
+    `last` is the number of that request's last row.
+    """
+    reader, row = held.reader, request.row
+    if reader is None or request.reader is not reader or row.number != last + 1:
+        return False
+    if row.is_after_blank or row.context.caveats:
+        return False
+    if row.number - held.row.number > _MAX_CONTINUED:
+        return False
+    bodies, senders = reader.columns["body"], reader.list_sender_columns()
+    if any(column not in bodies or value.flaw for column, value in row.values.items()):
+        return False
+    above = held.row.values
+    if _is_footer(row) or senders.isdisjoint(above):
+        return False
+    return all(
+        column in above and _goes_on_in(above[column].text, value.text)
+        for column, value in row.values.items()
+    )
+
+
+def _goes_on_in(text: str, below: str) -> bool:
+    """Return whether a text was broken off, and goes on in the one below it.
+
+    A text that begins like a sentence of its own may be somebody's message.
+    """
+    if not text or not below:
+        return False
+    last_line = text.rpartition("\n")[2]
+    is_wrapped = len(last_line) >= _MIN_WRAPPED and last_line[-1].isalnum()
+    return below[0].islower() or last_line[-1] in _OPEN_ENDS or is_wrapped
+
+
+def _append_text(row: SheetRow, other: SheetRow) -> SheetRow:
+    """Return a row with the texts of another below its own."""
+    values = dict(row.values)
+    for column, value in other.values.items():
+        values[column] = values[column]._replace(text=f"{values[column].text}\n{value.text}")
+    return row._replace(values=values)
+
+
+def _note_continued(request: RequestRow, rows: list[int]) -> RequestRow:
+    """Return a request with a caveat that names the rows that were joined with it."""
+    if not rows:
+        return request
+    span = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]}-{rows[-1]}"
+    noted = RowContext(caveats=(CONTINUED.format(rows=span),))
+    context = _join_contexts(request.row.context, noted)
+    return request._replace(row=request.row._replace(context=context))
+
+
+def _join_contexts(one: RowContext, other: RowContext) -> RowContext:
+    return RowContext(
+        one.fields + other.fields, one.details + other.details, one.caveats + other.caveats
+    )
+
+
+def _select_columns(titles: Iterable[SheetRow], span: tuple[int, int | None]) -> Iterator[SheetRow]:
+    """Yield the cells of titles that stand in the columns of a table."""
+    first, last = span
+    for title in titles:
+        values = {
+            column: value
+            for column, value in title.values.items()
+            if column >= first and (last is None or column <= last)
+        }
+        if values:
+            yield title._replace(values=values)
+
+
+def _find_practice(titles: Iterable[SheetRow]) -> dict[str, str]:
+    """Return the practice that titles name with a label, by field; {} for none, or for several.
+
+    For example {"company": "Elm Clinic"} for "Practice: Elm Clinic", in one cell or two.
+    """
+    found: dict[str, str] = {}
+    for row in titles:
+        for label, text in _list_labelled(row):
+            name = headings.find_practice_field(label)
+            value = _GROUP_COUNT.sub("", normalize.to_one_line(text))
+            if not name or not value or _ANY_PRACTICE.match(value):
+                continue
+            if found.setdefault(name, value) != value:
+                return {}
+    return found
+
+
+def _list_labelled(row: SheetRow) -> list[tuple[str, str]]:
+    """Return the labels of a title with their values: "Practice: Elm", or a cell for each."""
+    texts = [row.values[column].text for column in sorted(row.values)]
+    pairs = [(label, value) for label, colon, value in (t.partition(":") for t in texts) if colon]
+    cells = [(label.rstrip(" :"), value) for label, value in pairwise(texts)]
+    return [(label, value) for label, value in (*pairs, *cells) if value.strip()]
 
 
 def _is_long(row: SheetRow, column: int) -> bool:

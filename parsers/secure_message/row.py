@@ -13,13 +13,18 @@ from parsers.item import Address, Direction, Format, InboundItem, ParseResult, R
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import headings
 from parsers.secure_message.headings import FIELD_LABELS, Heading
+from parsers.secure_message.unquoted import UNSURE
 from parsers.spreadsheets.cell_values import ERROR, NOT_A_DATE, UNSOLVED, CellReader, Value
 from parsers.spreadsheets.formats.delimited import QUOTES
 from parsers.spreadsheets.formats.xlsx_sheet import MISNUMBERED, MISPLACED, NO_SUCH_TEXT
-from parsers.text import normalize
+from parsers.text import dates, normalize
 
 NO_TEXT = "neither message text nor subject: write the message into this row"
 NO_SENDER = "neither practice nor sender nor e-mail address: write into this row who asks"
+OPEN_DATE = "the date can be read in two ways: it was read as {order}"
+SWAPPED_DATE = (
+    "the date has perhaps day and month swapped: other dates of this column have the day first"
+)
 NO_VALUE = "the message text is {flaw}; and there is no subject"
 DAMAGED = "{flaw}: export the messages again, or write this row anew"
 PATIENT = "{label} (patient data)"
@@ -43,20 +48,49 @@ _SENT = re.compile(
 )
 _WHOLE = re.compile(r"(\d+)(?:[.,]0+)?")
 _GROUPED = re.compile(r"\d{1,3}(?:([, \u00a0\u202f'])\d{3})(?:\1\d{3})+")
+_MONTHS = 12
 _EXACT_DIGITS = 15  # Excel keeps so many of a number, the others become zeros
 _SHOWN_DIGITS, _SHOWN_FROM = 6, 12  # General shows six digits of a number that has twelve or more
 _ENDS_IN_NUMBER = re.compile(r"(.*?)(\d{1,18})", re.DOTALL)
 # Rows in a sequence, without and with text before the number; fewer may be ids of neighbours.
 _MIN_COUNTED, _MIN_PREFIXED = 3, 4
 _NO_TEXT = {ERROR, UNSOLVED, NO_SUCH_TEXT}
-_DAMAGE = {MISPLACED, MISNUMBERED, QUOTES}  # the columns of the values are not certain
+_DAMAGE = {MISPLACED, MISNUMBERED, QUOTES, UNSURE}  # the columns of the values are not certain
 # A link behind one of these leads to the message itself.
 _LINKED_FIELDS = ("external_id", "subject", "thread_id")
 _ID_FIELDS = ("external_id", "thread_id")
 _BLANK = Value("")
+_ORDER_NAMES = {"mdy": "month/day", "dmy": "day/month", "ymd": "year/month/day"}
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 NO_MERGED_VALUES: Mapping[int, tuple[int, Value]] = MappingProxyType({})
 # Headings for a row outside of any table: once its values stand below them, it is read.
 _PLAIN_HEADINGS = (("Practice", ""), ("From", ""), ("Message", ""))
+
+
+class RowContext(NamedTuple):
+    """Additions to a row by what stands around it, as by the group row above it.
+
+    `fields` are pairs of a field of ours and its value for a row that has none.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+NO_CONTEXT = RowContext()
+
+
+class DateOrder(NamedTuple):
+    """Order of day and month in a column of dates, and how certain it is.
+
+    `order` is as in `dates.parse_moment`. `is_open` is true where nothing in the column decides it;
+    `may_be_swapped` where texts are day first, but date cells look as if Excel read month first.
+    """
+
+    order: str = "mdy"
+    is_open: bool = False
+    may_be_swapped: bool = False
 
 
 class SheetRow(NamedTuple):
@@ -71,6 +105,9 @@ class SheetRow(NamedTuple):
     values: dict[int, Value]
     merged_values: Mapping[int, tuple[int, Value]] = NO_MERGED_VALUES
     is_after_blank: bool = False  # a blank row stands above it
+    fields: Sequence[str] = ()  # of a text file, see `model.Row`
+    # What the rows around say about this one: fields it lacks, further details, caveats.
+    context: RowContext = NO_CONTEXT
 
     def fill_merged(self, heading: int) -> "SheetRow":
         """Return the row with the values of merged cells that begin below the heading's row."""
@@ -130,8 +167,9 @@ class RowReader:
     """Reader of the rows under one heading.
 
     `cells` reads the sheet's cells; `table_details` are details that every row of the table has, as
-    titles above it; `counting` are the id fields whose columns count rows. The columns of each
-    field are worked out once, so that a row costs little.
+    titles above it; `counting` are the id fields whose columns count rows. `table_fields` are
+    values by field that titles name for all rows without one. The columns of each field are worked
+    out once, so that a row costs little.
     """
 
     def __init__(
@@ -143,6 +181,8 @@ class RowReader:
         table_details: tuple[tuple[str, str], ...] = (),
         *,
         counting: Collection[str] = (),
+        table_fields: Mapping[str, str] = NO_FIELDS,
+        date_order: DateOrder | None = None,
     ) -> None:
         profile = heading.profile
         self._counting = counting
@@ -153,7 +193,9 @@ class RowReader:
         }
         self._defaults = dict(profile.defaults) if profile else {}
         self._zone = ZoneInfo((profile and profile.time_zone) or options.time_zone)
-        self._date_order = profile.date_order if profile else "mdy"
+        self._table_fields = table_fields
+        self._dates = date_order or DateOrder(profile.date_order if profile else "mdy")
+        self._date_order = self._dates.order
         self._senders: dict[tuple[str, str], tuple[Address, tuple[str, ...]]] = {}
         self._recipients: dict[str, tuple[Address, ...]] = {"": ()}
         self._labels = self._make_labels()
@@ -180,6 +222,10 @@ class RowReader:
         """The columns of each field of ours, () where it has none."""
         return self._columns
 
+    def list_sender_columns(self) -> frozenset[int]:
+        """Return the columns for who asks."""
+        return frozenset(self._list_columns(*headings.SENDER_FIELDS))
+
     def parse(self, row: SheetRow) -> ParseResult:
         """Return the item of a row, or the rejected row where it is no request.
 
@@ -190,7 +236,7 @@ class RowReader:
             for column, value in row.values.items()
             if value.flaw or value.link or len(value.text) > normalize.MAX_LINE_LENGTH
         ]
-        content = self._read(row.values, has_links=bool(odd))
+        content = self._read(row.values, dict(row.context.fields), has_links=bool(odd))
         rejected = self._reject_faulty(row, odd, content)
         if rejected is not None:
             return rejected
@@ -205,11 +251,11 @@ class RowReader:
             to=self._parse_recipients(self._find_or_default(row.values, "to")),
             company=content.company,
             company_number=content.company_number,
-            phone=self._find_or_default(row.values, "phone"),
+            phone=_strip_apostrophe(self._find_or_default(row.values, "phone")),
             category=content.category,
             subject=content.subject or self._defaults.get("subject", ""),
             text=content.text,
-            details=(*details, *self.table_details),
+            details=(*details, *row.context.details, *self.table_details),
             link=content.link if _is_link(content.link) else content.web_link,
             thread_id=content.thread_id,
             sent_at=content.sent_at,
@@ -219,12 +265,13 @@ class RowReader:
             caveats=tuple(dict.fromkeys(caveats)),
         )
 
-    def _read(self, values: dict[int, Value], *, has_links: bool) -> _Content:
+    def _read(
+        self, values: dict[int, Value], around: Mapping[str, str], *, has_links: bool
+    ) -> _Content:
         company = self._find(values, "company")
         company_number = _strip_apostrophe(self._find(values, "company_number"))
         if not (company or company_number):
-            company = self._defaults.get("company", "")
-            company_number = self._defaults.get("company_number", "")
+            company, company_number = self._find_practice_around(around)
         email, link = self._find(values, "email"), self._find(values, "link")
         web_link = ""
         if has_links:
@@ -248,6 +295,16 @@ class RowReader:
             thread_id=self._find_usable_id(values, "thread_id"),
             given_thread_id=_strip_apostrophe(self._find(values, "thread_id")),
         )
+
+    def _find_practice_around(self, around: Mapping[str, str]) -> tuple[str, str]:
+        """Return name and number of the practice of a row that has neither.
+
+        The nearest counts: the group row above, then the titles, then the profile.
+        """
+        for fields in (around, self._table_fields, self._defaults):
+            if "company" in fields or "company_number" in fields:
+                return fields.get("company", ""), fields.get("company_number", "")
+        return "", ""
 
     def _reject_faulty(
         self, row: SheetRow, odd: list[int], content: _Content
@@ -476,13 +533,24 @@ class RowReader:
             caveats.append("no message text in this row")
         if not content.practice:
             caveats.append("practice not given")
-        if content.sent_at is None and self._find_value(row.values, "sent_at").text:
-            caveats.append(f"date: {NOT_A_DATE}")
+        caveats += self._list_date_caveats(row.values, content.sent_at)
         if row.hidden:
             caveats.append("this row is hidden in the sheet")
         flaws = ((column, row.values[column].flaw) for column in odd)
         caveats += [f"{self._name_field(column)}: {flaw}" for column, flaw in flaws if flaw]
-        return caveats
+        return [*caveats, *row.context.caveats]
+
+    def _list_date_caveats(
+        self, values: dict[int, Value], sent_at: datetime | None
+    ) -> Iterator[str]:
+        day = self._find_value(values, "sent_at")
+        if sent_at is None:
+            if day.text:
+                yield f"date: {NOT_A_DATE}"
+        elif self._dates.is_open and can_be_read_two_ways(day):
+            yield OPEN_DATE.format(order=_ORDER_NAMES[self._date_order])
+        elif self._dates.may_be_swapped and isinstance(day.moment, datetime):
+            yield SWAPPED_DATE
 
     def _name_field(self, column: int) -> str:
         """Return the name of a column's field for staff."""
@@ -534,6 +602,33 @@ def find_counting_fields(heading: Heading, rows: Sequence[dict[int, Value]]) -> 
         if _is_sequence(ids):
             counting.add(name)
     return frozenset(counting)
+
+
+def can_be_read_two_ways(day: Value) -> bool:
+    """Return whether a date is a text in which either number may be the month."""
+    numbers = dates.find_numeric_day(day.text) if day.moment is None else None
+    return numbers is not None and max(numbers) <= _MONTHS and numbers[0] != numbers[1]
+
+
+def find_date_order(days: Iterable[Value], default: str) -> DateOrder:
+    """Return the order of a column of dates by those that can be read in one way only.
+
+    26/06 anywhere in the column means day first, and 06/26 month first. With both, or with neither,
+    the order is the default one, and open.
+    """
+    is_day_first = is_month_first = has_late_cell = has_cell = False
+    for day in days:
+        numbers = dates.find_numeric_day(day.text) if day.moment is None else None
+        if numbers is not None:
+            is_day_first = is_day_first or numbers[0] > _MONTHS >= numbers[1]
+            is_month_first = is_month_first or numbers[1] > _MONTHS >= numbers[0]
+        elif isinstance(day.moment, datetime):
+            has_cell = True
+            has_late_cell = has_late_cell or day.moment.day > _MONTHS
+    if is_day_first == is_month_first or default == "ymd":
+        return DateOrder(default, is_open=True)
+    order = "dmy" if is_day_first else "mdy"
+    return DateOrder(order, may_be_swapped=is_day_first and has_cell and not has_late_cell)
 
 
 def _is_sequence(ids: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.secure_message import row
 from parsers.secure_message.headings import Heading
 from parsers.secure_message.layout import Layout
+from parsers.spreadsheets.formats import detect
 from parsers.spreadsheets.reader import HIDDEN_SHEETS, open_tables
 
 # Messages in one file: a digest of each is held until its end, some 200 bytes.
@@ -69,7 +70,7 @@ class MessageStream(Iterator[ParseResult]):
         tables, hidden_sheets = open_tables(raw, options)
         notes = [HIDDEN_SHEETS] if hidden_sheets else []
         layouts = [Layout(table, options) for table in tables]
-        _check_layouts(layouts)
+        _check_layouts(layouts, raw)
         results = _parse_rows(layouts, notes)
         first = next(results, None)
         if first is None:
@@ -80,13 +81,14 @@ class MessageStream(Iterator[ParseResult]):
         self.sheets = (*counts, *(SheetCounts(sheet=name, hidden=True) for name in hidden_sheets))
 
 
-def _check_layouts(layouts: list[Layout]) -> None:
+def _check_layouts(layouts: list[Layout], raw: bytes) -> None:
     """Raise ParseError where no sheet has a table of messages; make the others ready to be read."""
     has_table = any(layout.is_readable for layout in layouts)
     # The rows above the headings may be many, so all of them are searched before the file is
     # refused.
     if not has_table and not any(layout.has_table_below() for layout in layouts):
-        raise ParseError(_explain_missing([one.heading for one in layouts if one.heading]))
+        nearest = [one.heading for one in layouts if one.heading]
+        raise ParseError(detect.explain_text(raw) or _explain_missing(nearest))
     # The first sheet stays open and goes on where it is; of many, each would hold memory until its
     # turn comes.
     for layout in layouts[1:]:

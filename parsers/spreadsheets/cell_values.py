@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from openpyxl.styles.numbers import is_date_format
 
 from parsers.spreadsheets import number_formats
-from parsers.spreadsheets.formats.model import Cell
+from parsers.spreadsheets.formats.model import Cell, read_constant
 from parsers.text import dates, normalize
 
 # Exports name no zone; the desk and most practices keep this one.
@@ -21,6 +21,9 @@ UNSOLVED = "a formula without a stored value: open the file in Excel and save it
 LONG_NUMBER = "a number of more than 15 digits, of which Excel keeps only the first 15"
 ERROR = "an Excel error instead of a value"
 NOT_A_DATE = "a date that cannot be read"
+PERHAPS_CUT = "a text as long as an Excel cell can hold: it is perhaps cut, ask for the rest"
+
+_CELL_LIMIT = 32_767  # characters of an Excel cell, counted as UTF-16
 
 _MAX_EXACT = 10**15
 _MAX_SERIAL = 2_958_466  # 10000-01-01
@@ -72,7 +75,7 @@ class CellReader:
     def _read_content(self, cell: Cell) -> Value:
         match cell.kind:
             case "s":
-                return Value(normalize.clean(cell.text))
+                return _read_text(cell.text)
             case "n":
                 return self._read_number(cell)
             case "f":
@@ -153,6 +156,17 @@ class CellReader:
             epoch = _EPOCH if serial >= _LEAP_BUG else _EPOCH + timedelta(days=1)
         moment = epoch + timedelta(seconds=round(serial * _SECONDS_A_DAY))
         return moment.time() if serial < 1 else moment
+
+
+def _read_text(text: str) -> Value:
+    """Return a text cell, without the formula by which exports guard it (`="00471"`)."""
+    constant = read_constant(text) if text.startswith("=") else None
+    if constant is not None:
+        return Value(normalize.clean(constant))
+    is_cut = len(text) > _CELL_LIMIT // 2 and len(text.encode("utf-16-le", "replace")) == (
+        2 * _CELL_LIMIT
+    )
+    return Value(normalize.clean(text), PERHAPS_CUT if is_cut else "")
 
 
 def _parse_iso(text: str) -> Value:

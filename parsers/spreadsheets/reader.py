@@ -43,6 +43,7 @@ class Table:
     rows: Callable[[], Iterator[Row]] = field(repr=False)
     cells: CellReader
     totals: frozenset[int] = frozenset()  # rows that the workbook itself declares as totals
+    delimiter: str = ""  # of a text file
 
 
 HIDDEN_SHEETS = "a hidden sheet of the file was not read"
@@ -66,7 +67,9 @@ def open_tables(raw: bytes, options: Options) -> tuple[list[Table], list[str]]:
     """
     book = _open_book(raw, options)
     cells = CellReader(book.formats, date_1904=book.date_1904)
-    tables = [Table(sheet.name, sheet.rows, cells, sheet.totals) for sheet in book.sheets]
+    tables = [
+        Table(sheet.name, sheet.rows, cells, sheet.totals, sheet.delimiter) for sheet in book.sheets
+    ]
     return tables, book.hidden
 
 

@@ -63,6 +63,18 @@ def parse_moment(text: str, order: str = "mdy") -> datetime | time | None:
         return None
 
 
+def find_numeric_day(text: str) -> tuple[int, int] | None:
+    """Return the first two numbers of a date such as 03/08/2026, where one may be day or month.
+
+    None for any other text, also for a date that names its year first or its month by name.
+    """
+    plain = " ".join(text[: _LONGEST + 1].casefold().split())
+    match = _DATE.match(plain)
+    if match is None or not match["a"]:
+        return None
+    return int(match["a"]), int(match["b"])
+
+
 def _parse_day(match: re.Match[str], order: str) -> datetime:
     if match["a"]:
         return _parse_numeric_day(match["a"], match["b"], match["c"], order)

@@ -28,6 +28,7 @@ from webhooks.app import create_app
 from workflow.context import AppContext, open_context
 from workflow.models.core import Delivery, Message, Receipt, Ticket
 from workflow.models.states import DeliveryState
+from workflow.operations.refusals import Refusal
 from workflow.settings.settings import Form, Settings
 
 KEY = "test1"
@@ -386,3 +387,34 @@ def test_a_receipt_names_form_and_submission_also_when_it_went_through_the_spool
     with context.store.read_only() as session:
         names = list(session.scalars(select(Receipt.reference)))
     assert sorted(names) == sorted(["6606394/1500878955", f"6606394/{'9' * 200}", ""] * 2)
+
+
+@pytest.mark.parametrize(
+    ("signature", "kind", "size", "refusal"),
+    [
+        ("", "application/json", 10, Refusal.UNSIGNED),
+        (sign(b"another"), "application/json", 10, Refusal.SIGNATURE),
+        (None, "text/plain", 10, Refusal.UNREADABLE),
+        (None, "application/json", 10_001, Refusal.TOO_LARGE),
+    ],
+)
+def test_what_is_refused_is_counted(
+    context: AppContext, signature: str | None, kind: str, size: int, refusal: Refusal
+) -> None:
+    counted: list[Refusal] = []
+    client = create_app(context, Intake(context).accept_all, counted.append).test_client()
+    body = b'{"Message": "' + b"x" * size + b'"}'
+    headers = {"Content-Type": kind, "X-FS-Signature": sign(body) if signature is None else ""}
+    if signature:
+        headers["X-FS-Signature"] = signature
+    assert client.post("/formstack", data=body, headers=headers).status_code >= 400
+    assert counted == [refusal]
+
+
+def test_what_is_taken_is_not_counted_as_refused(context: AppContext) -> None:
+    counted: list[Refusal] = []
+    client = create_app(context, Intake(context).accept_all, counted.append).test_client()
+    body = b'{"FormID": "1", "UniqueID": "2", "Message": "x"}'
+    headers = {"Content-Type": "application/json", "X-FS-Signature": sign(body)}
+    assert client.post("/formstack", data=body, headers=headers).status_code == 202
+    assert counted == []

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem
+from workflow.models.accounts import Account
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
 from workflow.settings.settings import Settings
 
@@ -88,8 +89,16 @@ class CustomerLookup:
         self.session = session
 
     def find_company_by_number(self, number: str) -> Company | None:
-        """Find the company with this number, as `truncate_number` gives it."""
-        return self.session.scalar(select(Company).where(Company.number == number))
+        """Find the company with this number, as `truncate_number` gives it.
+
+        Whatever became of its zeros: 471 is 00471, unless both are on record or several are.
+        """
+        exact = self.session.scalar(select(Company).where(Company.number == number))
+        if exact is not None or not is_plain_number(number):
+            return exact
+        same = select(Company).where(func.ltrim(Company.number, "0") == fold_number(number))
+        candidates = self.session.scalars(same.limit(2)).all()
+        return candidates[0] if len(candidates) == 1 else None
 
     def find_company_by_key(self, key: str) -> Company | None:
         """Find the company with this key, as `build_company_key` gives it."""
@@ -135,7 +144,9 @@ def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | 
 def find_company(records: CustomerLookup, name: str, number: str = "") -> Company | None:
     """Find the company with this number, else with this name."""
     company = _find_by_number(records, number) or _find_by_name(records, name)
-    if company is not None and number and company.number not in {None, truncate_number(number)}:
+    if company is None or not number or company.number is None:
+        return company
+    if fold_number(company.number) != fold_number(truncate_number(number)):
         # Another practice of the same name. Its messages must not be shown to the first one.
         return None
     return company
@@ -160,9 +171,24 @@ def truncate_number(number: str) -> str:
     return number[:_MAX_NUMBER]
 
 
+def is_plain_number(number: str) -> bool:
+    """Return whether a practice's number is nothing but digits."""
+    return number.isascii() and number.isdigit()
+
+
+def fold_number(number: str) -> str:
+    """Return a practice's number as it is compared: Excel drops zeros at the beginning."""
+    return number.lstrip("0") if is_plain_number(number) else number
+
+
 def build_namesake_key(name: str, number: str) -> str:
     """Return the key of a practice whose name another one has: the name with the number."""
     return f"{build_company_key(name)[:300]} #{truncate_number(number)}"
+
+
+def is_namesake(company: Company) -> bool:
+    """Return whether a company was created beside another one of the same name."""
+    return company.key == build_namesake_key(company.name, company.number or "")
 
 
 def find_domain_fault(session: Session, domain: str, company: Company | None) -> str:
@@ -275,6 +301,37 @@ def find_staff(session: Session, name: str) -> Staff | None:
     return session.scalar(
         select(Staff).where((Staff.name == name) | (Staff.email == name.casefold())).limit(1)
     )
+
+
+def has_left(session: Session, person: Staff | None) -> bool:
+    """Return whether a person cannot sign in any more: their account is deactivated.
+
+    Somebody without an account has not left: a group that takes tasks never has one.
+    """
+    if person is None:
+        return False
+    ended = select(Account.id).where(Account.staff_id == person.id, Account.active.is_(False))
+    return session.scalar(ended.limit(1)) is not None
+
+
+def list_left(session: Session) -> set[int]:
+    """Return the ids of the people who have left."""
+    return set(session.scalars(select(Account.staff_id).where(Account.active.is_(False))))
+
+
+def list_all_staff(session: Session) -> list[tuple[Staff, bool]]:
+    """Return everybody by name, and whether they have left, in one query."""
+    rows = select(Staff, Account.active).outerjoin(Account, Account.staff_id == Staff.id)
+    return [
+        (person, is_active is False)
+        for person, is_active in session.execute(rows.order_by(Staff.name))
+    ]
+
+
+def select_present_staff() -> Select[Staff]:
+    """Return the query of the people who can be chosen for work, by name: all who have not left."""
+    ended = select(Account.staff_id).where(Account.active.is_(False))
+    return select(Staff).where(Staff.id.not_in(ended)).order_by(Staff.name)
 
 
 def find_acting_staff(person: Staff | None, now: datetime) -> Staff | None:

@@ -28,6 +28,15 @@ _MAX_PHONE = 64  # characters, as long as the column
 PAGE_SIZE = 50
 
 
+HAS_LEFT = "{name} has left the desk and cannot sign in: choose somebody else"
+
+
+def require_present(session: Session, person: Staff) -> None:
+    """Raise ActionNotAllowed for somebody who cannot sign in any more."""
+    if directory.has_left(session, person):
+        raise ActionNotAllowed(HAS_LEFT.format(name=person.name))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanyData:
     """New values of a company's record.
@@ -62,6 +71,12 @@ def save_company(
     """
     if not directory.build_company_key(data.name):
         raise ActionNotAllowed("a company needs a name")
+    for chosen, present in (
+        (data.manager, company.manager if company else None),
+        (data.consultant, company.consultant if company else None),
+    ):
+        if chosen is not None and chosen is not present:
+            require_present(session, chosen)
     try:
         with session.begin_nested():
             if company is None:
@@ -282,6 +297,8 @@ def set_absence(
     Raises ActionNotAllowed when nobody covers, the cover is the person themselves, or the absence
     ends before it begins.
     """
+    if cover is not None:
+        require_present(session, cover)
     if since is not None and cover is None:
         raise ActionNotAllowed("say who covers, or their tasks wait for them")
     if cover is person:

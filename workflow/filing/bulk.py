@@ -8,7 +8,7 @@ duplicate. All other items, and those that lose a race for a unique index, go th
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby, takewhile
@@ -238,6 +238,8 @@ class _Plan:
             return False
         item, forged = file_item.add_caveats(self._desk, item, delivery)
         ticket = self._find_ticket(item)
+        if ticket is None and self._is_thread_in_use(item):
+            item = replace(item, caveats=(*item.caveats, file_item.REUSED_THREAD_CAVEAT))
         outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
         ticket = ticket or self._plan_ticket(item, delivery, forged=forged)
         is_new = outcome is Outcome.OPENED
@@ -254,6 +256,12 @@ class _Plan:
             if threading.may_join_thread(self._lookup, item, ticket.company_key, ticket.senders):
                 return ticket
         return None
+
+    def _is_thread_in_use(self, item: InboundItem) -> bool:
+        """Return whether an open ticket has the thread id of a secure message."""
+        thread = threading.build_thread_id(item)
+        is_threaded = thread and item.format is Format.SECURE_MESSAGE
+        return bool(is_threaded and self._lookup.tickets_by_thread.get(thread))
 
     def _plan_ticket(self, item: InboundItem, delivery: Delivery, *, forged: bool) -> TicketRef:
         lookup, now = self._lookup, self._now

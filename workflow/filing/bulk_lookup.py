@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -142,11 +142,17 @@ class BulkLookup(directory.CustomerLookup):
         }
         self._by_key: dict[str, Company] = {}
         self._by_number: dict[str, Company] = {}
+        self._by_folded_number: dict[str, dict[int, Company]] = {}
         if not (numbers or keys):
             return
         named = or_(self._is_one_of(Company.number, numbers), self._is_one_of(Company.key, keys))
         for company in self.session.scalars(select(Company).where(named)):
             self._add_company(company)
+        unknown = filter(directory.is_plain_number, numbers - self._by_number.keys())
+        if folded := {directory.fold_number(number) for number in unknown}:
+            same = func.ltrim(Company.number, "0").in_(folded)
+            for company in self.session.scalars(select(Company).where(same)):
+                self._add_company(company)
 
     def _load_contacts(self, emails: set[str]) -> None:
         contacts = select(Contact).where(self._is_one_of(Contact.email, emails))
@@ -210,10 +216,16 @@ class BulkLookup(directory.CustomerLookup):
         self._by_key[company.key] = company
         if company.number is not None:
             self._by_number[company.number] = company
+            folded = directory.fold_number(company.number)
+            self._by_folded_number.setdefault(folded, {})[id(company)] = company
 
     def find_company_by_number(self, number: str) -> Company | None:
         """Find a company that an item names."""
-        return self._by_number.get(number)
+        exact = self._by_number.get(number)
+        if exact is not None or not directory.is_plain_number(number):
+            return exact
+        same = self._by_folded_number.get(directory.fold_number(number), {})
+        return next(iter(same.values())) if len(same) == 1 else None
 
     def find_company_by_key(self, key: str) -> Company | None:
         """Find a company that an item names."""

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Bounce, InboundItem
 from parsers.mail import evidence
 from parsers.mail.evidence import Meaning
-from workflow.filing import signs, threading
+from workflow.filing import forms, signs, threading
 from workflow.filing.threading import OurMailReferences
 from workflow.models.core import Delivery, Filing, OutgoingMail
 from workflow.models.states import Judgement, OutboxState, Outcome
@@ -55,6 +55,8 @@ def find_report(
     # A person's judgement overrides the rules.
     if delivery.by_person:
         return None
+    if forms.is_ping(item):
+        return MailReport(Judgement.AUTOMATIC, forms.PING_REASON)
     ours = threading.find_our_mail(item, delivery.envelope, desk.signer)
     if ours.own_id is not None:
         mail = session.get(OutgoingMail, ours.own_id)
@@ -73,6 +75,8 @@ def find_report(
 def is_surely_message(desk: Desk, item: InboundItem, delivery: Delivery) -> bool:
     """Return whether an item is no report and refers to no mail of ours, without any query."""
     if delivery.by_person or threading.names_our_mail(item, delivery.envelope):
+        return False
+    if forms.is_ping(item):
         return False
     item = signs.add_envelope_signs(desk.settings, item, delivery)
     ours = threading.find_our_mail(item, delivery.envelope, desk.signer)

@@ -36,6 +36,7 @@ from workflow.filing import (
     courtesies,
     delivery_reports,
     dmarc,
+    forms,
     linked_files,
     oversized,
     signs,
@@ -63,6 +64,10 @@ from workflow.tickets.desk import Desk
 
 MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
 MAX_RECIPIENTS = 200  # people of To, and of Cc, that are kept; the original has all
+FUTURE_CAVEAT = "the date lies in the future: it is perhaps mistyped"
+MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a little fast
+NAMESAKE_CAVEAT = "another practice of this name has another number: see whether they are one"
+REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -243,7 +248,10 @@ def _append_or_open(
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
         # What the desk has written stands on the ticket it is about, whatever became of that.
         if item.direction is not Direction.IN or not is_too_late(desk, match.ticket, now):
+            item = forms.add_changes(session, item)
             return _append(desk, session, item, delivery, key, match, now)
+    elif threading.is_thread_in_use(session, item):
+        item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))
     return _open(desk, session, item, delivery, key, match, forged=forged, now=now)
 
 
@@ -392,12 +400,20 @@ def add_caveats(desk: Desk, item: InboundItem, delivery: Delivery) -> tuple[Inbo
         oversized.build_caveat(delivery.envelope),
         evidence.make_caveat(item.signs),
         dmarc.FORGED_CAVEAT if forged else "",
+        make_date_caveat(item, delivery.received_at),
     )
     added = tuple(caveat for caveat in caveats if caveat)
     if not added:
         return item, False
     is_automated = item.is_automated or forged
     return replace(item, is_automated=is_automated, caveats=(*item.caveats, *added)), forged
+
+
+def make_date_caveat(item: InboundItem, received_at: datetime) -> str:
+    """Return the caveat on a row of a workbook that is dated later than it came, else ""."""
+    if item.format is not Format.SECURE_MESSAGE or item.sent_at is None:
+        return ""
+    return FUTURE_CAVEAT if item.sent_at > received_at + MAX_CLOCK_ERROR else ""
 
 
 def is_too_late(desk: Desk, ticket: Ticket, now: datetime) -> bool:
@@ -607,4 +623,6 @@ def _build_caveats(item: InboundItem, company: Company | None) -> list[str]:
         caveats.append(NO_COMPANY)
     elif company.manager_id is None:
         caveats.append(NO_MANAGER)
+    if company is not None and item.company_number and directory.is_namesake(company):
+        caveats.append(NAMESAKE_CAVEAT)
     return list(dict.fromkeys(caveats))

@@ -12,7 +12,16 @@ from sqlalchemy.orm import Session
 from parsers.item import SheetCounts
 from workflow.models.core import DeliverySheet, Filing
 
-ROW_KINDS = ("items", "repeated", "rejected", "headings", "titles", "footers", "blank")
+ROW_KINDS = (
+    "items",
+    "repeated",
+    "rejected",
+    "continued",
+    "headings",
+    "titles",
+    "footers",
+    "blank",
+)
 _FIELDS = tuple(field.name for field in fields(SheetCounts))
 
 
@@ -20,9 +29,9 @@ _FIELDS = tuple(field.name for field in fields(SheetCounts))
 class WorkbookBalance:
     """A workbook in the ledger.
 
-    rows = items + repeated + rejected + headings + titles + footers + blank. `filed` is the number
-    of filings of the delivery: never fewer than items and rejected rows, but possibly more, when a
-    later reading no longer finds what an earlier one has filed.
+    rows = items + repeated + rejected + continued + headings + titles + footers + blank. `filed` is
+    the number of filings of the delivery: never fewer than items and rejected rows, but possibly
+    more, when a later reading no longer finds what an earlier one has filed.
     """
 
     delivery: int
@@ -30,6 +39,7 @@ class WorkbookBalance:
     items: int
     repeated: int
     rejected: int
+    continued: int
     headings: int
     titles: int
     footers: int
@@ -86,6 +96,8 @@ def describe_counts(counts: SheetCounts) -> str:
         terms.append(f"{counts.repeated} repeated")
     if counts.rejected:
         terms.append(f"{counts.rejected} rejected")
+    if counts.continued:
+        terms.append(f"{counts.continued} continued")
     for kind, count, places in (
         ("heading", counts.headings, counts.heading_places),
         ("title", counts.titles, counts.title_places),

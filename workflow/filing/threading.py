@@ -516,6 +516,16 @@ def _match_by_thread(session: Session, item: InboundItem) -> TicketMatch | None:
     return None
 
 
+def is_thread_in_use(session: Session, item: InboundItem) -> bool:
+    """Return whether an open ticket has the thread id of a secure message."""
+    if not item.thread_id or item.format is not Format.SECURE_MESSAGE:
+        return False
+    of_thread = select(Ticket.id).where(
+        Ticket.thread_id == build_thread_id(item), Ticket.status == Status.OPEN
+    )
+    return session.scalar(of_thread.limit(1)) is not None
+
+
 def _list_senders(ticket: Ticket) -> set[tuple[str, str]]:
     return {fold_sender(m.from_name, m.from_email) for m in ticket.messages if m.direction == "in"}
 

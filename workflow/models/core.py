@@ -415,6 +415,7 @@ class DeliverySheet(Base):
     items: Mapped[int]
     repeated: Mapped[int]
     rejected: Mapped[int]
+    continued: Mapped[int] = mapped_column(default=0, server_default="0")
     headings: Mapped[int]
     titles: Mapped[int]
     footers: Mapped[int]

@@ -94,7 +94,8 @@ class ChannelFault:
         reason = f" ({self.reason})" if self.reason else ""
         return (
             f"{wording.place.format(place=self.place, channel=self.channel)}: {fault} since "
-            f"{self.since:%Y-%m-%d %H:%M} UTC{reason}. {wording.advice.format(names=names)}"
+            f"{self.since:%Y-%m-%d %H:%M} UTC{reason}. "
+            f"{wording.advice.format(names=names, remedy=_find_remedy(self.place))}"
         )
 
     @property
@@ -106,8 +107,8 @@ class ChannelFault:
 class FaultWording:
     """Texts that describe the faults of a channel.
 
-    Placeholders: {channel} and {place} in `place`, {count} in `plural`, {names} of the items in
-    `advice`.
+    Placeholders: {channel} and {place} in `place`, {count} in `plural`, {names} of the items and
+    {remedy} of the place in `advice`.
     """
 
     place: str
@@ -125,7 +126,53 @@ DEFAULT_WORDING = FaultWording(
         " {names}"
     ),
 )
+# Channels of what was refused: their count is that of attempts, and they end by themselves.
+REFUSED_FORM, REFUSED_MAIL = "refused form", "refused mail"
+REFUSAL_LIFETIMES = {REFUSED_FORM: timedelta(days=2), REFUSED_MAIL: timedelta(days=1)}
+# What to do about refusals, by the place of their record (`refusals`).
+REMEDIES = {
+    "401 no signature": (
+        "Set an HMAC key at the webhook in Formstack, the same as INTAKE_FORMSTACK_KEY, unless"
+        " strangers sent them"
+    ),
+    "401 signature": (
+        "The key at Formstack's webhook and INTAKE_FORMSTACK_KEY (or that of the form in"
+        " intake.toml) are not the same: set both to one key"
+    ),
+    "401 key of the form": "Sign them with the key under [form.ID] in intake.toml, or correct it",
+    "413": "Let the webhook send links instead of files, or raise INTAKE_WEBHOOK_LIMIT",
+    "415": (
+        "Set the content type of the webhook to JSON or urlencoded; what was signed is among the"
+        " failed deliveries"
+    ),
+    "503 no key": "Set INTAKE_FORMSTACK_KEY to the HMAC key of the webhook",
+    "smtp 550 5.7.1": (
+        "They are for a domain that is not ours: if customers write there, add it to"
+        " INTAKE_ADDRESSES; else strangers have tried to send through this server"
+    ),
+    "smtp 550 5.6.11": "Ask the sender to correct the mail program, which breaks lines wrongly",
+    "smtp 550": (
+        "If customers write to another address of yours, add it to INTAKE_ADDRESSES; else it is"
+        " somebody's mistake, or spam"
+    ),
+    "lmtp 550": "Add the address to INTAKE_ADDRESSES, or let the mail server refuse it itself",
+    "smtp 552": "Raise INTAKE_MAIL_LIMIT, or ask for smaller files",
+    "lmtp 552": "Raise INTAKE_MAIL_LIMIT, or set a lower limit at the mail server",
+    "smtp 554": "A mail goes round between two servers: look at the forwarding rules",
+    "lmtp 554": "A mail goes round between two servers: look at the forwarding rules",
+}
+_REFUSED = "{count} were refused"
+_FETCH = ". Once that is done, `intake backfill --once` fetches the forms that are missing."
 WORDING_BY_CHANNEL = {
+    REFUSED_FORM: FaultWording(
+        place="forms (webhook)",
+        singular="1 was refused",
+        plural=_REFUSED,
+        advice=f"{{remedy}}{_FETCH}",
+    ),
+    REFUSED_MAIL: FaultWording(
+        place="mail ({place})", singular="1 was refused", plural=_REFUSED, advice="{remedy}."
+    ),
     "imap": FaultWording(
         place="mailbox {place}",
         singular="1 mail cannot be fetched",
@@ -144,6 +191,15 @@ WORDING_BY_CHANNEL = {
             " folder: {names}"
         ),
     ),
+    "watched folder": FaultWording(
+        place="Excel folder",
+        singular="it cannot be read",
+        plural="it cannot be read",
+        advice=(
+            "No file is taken. Put it back or mount it, or set INTAKE_FOLDER to its new place and"
+            " start `intake folder` again: {names}"
+        ),
+    ),
     "backfill": FaultWording(
         place="form {place}",
         singular="1 submission cannot be stored",
@@ -153,6 +209,11 @@ WORDING_BY_CHANNEL = {
         ),
     ),
 }
+
+
+def _find_remedy(place: str) -> str:
+    """Return what to do about refusals at a place, by the beginning of its name; "" for none."""
+    return next((remedy for name, remedy in REMEDIES.items() if place.startswith(name)), "")
 
 
 class ItemFaults:
@@ -173,10 +234,13 @@ class ItemFaults:
         self._store, self._clock, self._pause = store, clock, pause
         self.channel, self.place = channel, place
 
-    def record(self, item: str, reason: str, *, digest: str = "", soon: bool = False) -> int:
+    def record(
+        self, item: str, reason: str, *, digest: str = "", soon: bool = False, count: int = 1
+    ) -> int:
         """Record that an item could not be taken; return how often it was tried.
 
-        With `soon` it may be tried again at once, and the attempt does not count.
+        With `soon` it may be tried again at once, and the attempt does not count. `count` is the
+        number of refusals since the last record. Those that ended are counted anew.
         """
         now = self._clock()
         key = (self.channel, self.place, truncate_item_name(item))
@@ -186,7 +250,10 @@ class ItemFaults:
                 row = ItemFault(channel=key[0], place=key[1], item=key[2], since=now, attempts=0)
                 row.digest = digest
                 session.add(row)
-            row.attempts, row.last_at, row.reason = row.attempts + (not soon), now, reason
+            elif self.channel in REFUSAL_LIFETIMES and now - row.last_at > _get_lifetime(row):
+                row.since, row.attempts = now, 0
+            row.attempts += 0 if soon else count
+            row.last_at, row.reason = now, reason
             row.not_before = now if soon else now + self._pause(row.attempts)
             if self.channel not in WORDING_BY_CHANNEL:
                 _delete_settled(session, now)
@@ -251,6 +318,8 @@ def list_channel_faults(
 
 def _get_lifetime(row: ItemFault) -> timedelta:
     """Return how long a record counts after the last attempt."""
+    if row.channel in REFUSAL_LIFETIMES:
+        return REFUSAL_LIFETIMES[row.channel]
     if row.channel in WORDING_BY_CHANNEL:
         return timedelta.max
     return SENDER_RETRY_PERIOD if row.digest else KEEP_WITHOUT_DIGEST
@@ -266,7 +335,9 @@ def _build_fault(rows: Sequence[ItemFault], now: datetime, *, in_service: bool) 
     return ChannelFault(
         channel=first.channel,
         place=first.place,
-        count=len(rows),
+        count=sum(row.attempts for row in rows)
+        if first.channel in REFUSAL_LIFETIMES
+        else len(rows),
         since=first.since,
         reason=first.reason if len(reasons) == 1 else "",
         items=tuple(FaultyItem(row.item, row.reason) for row in rows[:MAX_SHOWN_ITEMS]),

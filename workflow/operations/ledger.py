@@ -1,7 +1,8 @@
 """The ledger: proof that no item was lost or counted twice.
 
 For each channel, received = opened + appended + duplicate + ignored + failed + dismissed + pending.
-For each workbook, rows = items + repeated + rejected + headings + titles + footers + blank.
+For each workbook, rows = items + repeated + rejected + continued + headings + titles + footers +
+blank.
 """
 
 from collections.abc import Iterable, Iterator

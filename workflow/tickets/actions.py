@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from sqlalchemy.orm import Session
 
 from workflow import process
+from workflow.customers import records
 from workflow.database.engine import Store
 from workflow.errors import (
     ActionNotAllowed,
@@ -669,6 +670,7 @@ def _assign(run: CommandContext, command: Assign) -> HandlerResult:
     if owner is None:
         raise ActionNotAllowed("choose who is to own the ticket")
     require_may_own(owner)
+    records.require_present(run.session, owner)
     if run.ticket.owner_id == owner.id:
         return HandlerResult(f"Assigned to {owner.name} already", has_changed=False)
     run.desk.assign(run.session, run.ticket, owner, by=run.actor.name, now=run.now)

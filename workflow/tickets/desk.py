@@ -14,7 +14,7 @@ from parsers.mail import evidence
 from workflow import process
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
-from workflow.customers import directory, mixed_companies
+from workflow.customers import directory, mixed_companies, records
 from workflow.database.locks import lock_ticket
 from workflow.errors import AcrossCompanies, ActionNotAllowed, NoSuchTicket
 from workflow.models.core import (
@@ -465,7 +465,8 @@ class Desk:
         Return None if it was given before.
         """
         lock_ticket(session, ticket)
-        owner = ticket.owner.name if ticket.owner else self.settings.desk_lead
+        is_owned = ticket.owner is not None and not directory.has_left(session, ticket.owner)
+        owner = ticket.owner.name if ticket.owner and is_owned else self.settings.desk_lead
         to = owner if assignee is None else assignee
         values = build_task_row(
             ticket.id, ticket.period, kind, text, cause=cause, now=now, assignee=to
@@ -688,11 +689,19 @@ class Desk:
             self._add_caveat(
                 ticket, "no manager on the company record: escalated to the fallback supervisor"
             )
+        if escalates and directory.has_left(session, manager):
+            self._add_caveat(
+                ticket, "the company's manager has left: escalated to the fallback supervisor"
+            )
         fallback_name = self.settings.fallback_supervisor if escalates else self.settings.desk_lead
         person = manager if escalates else ticket.owner
+        if directory.has_left(session, person):
+            person = None
         doer = directory.find_acting_staff(
             person or directory.find_staff(session, fallback_name), now
         )
+        if doer is not person and directory.has_left(session, doer):
+            doer = person  # a cover who has left covers nobody
         task = self.raise_task(
             session,
             ticket,
@@ -760,11 +769,15 @@ def get_ticket(session: Session, number: int) -> Ticket:
 
 
 def get_staff(session: Session, name: str) -> Staff:
-    """Return the person on the desk. Raises ActionNotAllowed with the command that adds one."""
+    """Return the person on the desk, to be chosen for work.
+
+    Raises ActionNotAllowed with the command that adds one, and for somebody who has left.
+    """
     person = directory.find_staff(session, name)
     if person is None:
         raise ActionNotAllowed(
             f"nobody on the desk is called {name}: add them with `intake user add {name} --role"
             " agent`"
         )
+    records.require_present(session, person)
     return person

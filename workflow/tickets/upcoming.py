@@ -1,5 +1,6 @@
 """Deadlines of the next seven days: when each falls and who will get its task."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -7,6 +8,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, contains_eager, joinedload, selectinload
 
 from workflow import process
+from workflow.customers import directory
 from workflow.models.core import Company, Ticket
 from workflow.models.milestones import list_reached
 from workflow.models.states import Status
@@ -56,11 +58,16 @@ def list_upcoming(
         .limit(LONGEST + 1)
     )
     tickets = list(session.scalars(query))
-    found = [one for ticket in tickets[:LONGEST] for one in _list_of_ticket(ticket, settings, now)]
+    left = directory.list_left(session)
+    found = [
+        one for ticket in tickets[:LONGEST] for one in _list_of_ticket(ticket, settings, now, left)
+    ]
     return sorted(found, key=lambda f: (f.at, f.ticket.id)), len(tickets) > LONGEST
 
 
-def _list_of_ticket(ticket: Ticket, settings: Settings, now: datetime) -> list[UpcomingTask]:
+def _list_of_ticket(
+    ticket: Ticket, settings: Settings, now: datetime, left: Collection[int]
+) -> list[UpcomingTask]:
     reached_milestones = list_reached(ticket)
     falls = [
         (compute_due_at(d, ticket.period_started_at, settings), d)
@@ -68,15 +75,19 @@ def _list_of_ticket(ticket: Ticket, settings: Settings, now: datetime) -> list[U
         if d.milestone not in reached_milestones
     ]
     return [
-        UpcomingTask(at, ticket, d, _find_person(ticket, d, settings))
+        UpcomingTask(at, ticket, d, _find_person(ticket, d, settings, left))
         for at, d in falls
         if now < at <= now + AHEAD
     ]
 
 
-def _find_person(ticket: Ticket, deadline: Deadline, settings: Settings) -> str:
+def _find_person(
+    ticket: Ticket, deadline: Deadline, settings: Settings, left: Collection[int]
+) -> str:
     """Return who gets the task, as the desk decides it when the deadline has passed."""
     if deadline.person is Person.MANAGER:
         manager = ticket.company.manager if ticket.company else None
-        return manager.name if manager else settings.fallback_supervisor
-    return ticket.owner.name if ticket.owner else settings.desk_lead
+        is_here = manager is not None and manager.id not in left
+        return manager.name if manager and is_here else settings.fallback_supervisor
+    is_here = ticket.owner is not None and ticket.owner_id not in left
+    return ticket.owner.name if ticket.owner and is_here else settings.desk_lead

@@ -10,15 +10,19 @@ from datetime import datetime
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from console import perform
 from console.web.request import get_context, get_session, get_staff, now, requires
-from workflow.accounts import accounts
+from workflow.accounts import accounts, departures
 from workflow.accounts.accounts import LastAdminError, StaffMember
+from workflow.accounts.departures import Workload
 from workflow.accounts.invitations import VALID_FOR
+from workflow.customers import directory
+from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
 from workflow.models.accounts import Account
 from workflow.models.core import Staff
 from workflow.models.states import Role
-from workflow.permissions import RIGHTS_BY_ROLE, Right
+from workflow.permissions import RIGHTS_BY_ROLE, Right, may
 
 # The buttons of an account: what each does, and the message after it.
 ACTIONS: dict[str, tuple[Callable[..., Staff], str]] = {
@@ -47,6 +51,7 @@ class PersonCard:
     is_locked: bool
     role: str
     email: str
+    work: Workload | None  # of somebody whose account is deactivated; None for anybody else
 
 
 @pages.get("/people")
@@ -126,6 +131,22 @@ def change_account(number: int, name: str) -> AnyResponse | tuple[str, int]:
     except ActionNotAllowed as error:
         return _render_page(error=str(error)), 409
     flash(message.format(name=person.name), "success")
+    work = departures.count_work(get_session(), person) if name == "let-go" else None
+    if work:
+        flash(f"{person.name} still has {work}: hand it over to a colleague below.", "warning")
+    return redirect(url_for("staff.list_staff"))
+
+
+@pages.post("/people/<int:number>/hand-over")
+@requires(Right.ADMIN)
+def hand_over(number: int) -> AnyResponse | tuple[str, int]:
+    """Give everything a person has to a colleague; 409 when not allowed."""
+    to = parse_id(request.form.get("to")) or 0
+    try:
+        person, colleague, work = perform.hand_over(get_context(), number, to, by=get_staff().name)
+    except ActionNotAllowed as error:
+        return _render_page(error=str(error)), 409
+    flash(f"{colleague} has taken over from {person}: {work}.", "success")
     return redirect(url_for("staff.list_staff"))
 
 
@@ -142,6 +163,11 @@ def _render_page(error: str = "", at: int | None = None) -> str:
             for member in accounts.list_staff(get_session(), now())
         ],
         new_person=request.form if at is None else {},
+        colleagues=[
+            staff
+            for staff in get_session().scalars(directory.select_present_staff())
+            if may(staff.role, Right.WORK)
+        ],
         roles=list(Role),
         role_headings=["Role", *map(str, Right)],
         rights=RIGHTS_BY_ROLE,
@@ -161,6 +187,9 @@ def _build_card(member: StaffMember, form: Mapping[str, str] | None) -> PersonCa
         is_locked=locked_until is not None and locked_until > now(),
         role=staff.role if form is None else form.get("role", ""),
         email=staff.email if form is None else form.get("email", ""),
+        work=departures.count_work(get_session(), staff)
+        if account is not None and not account.active
+        else None,
     )
 
 

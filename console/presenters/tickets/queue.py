@@ -7,11 +7,11 @@ from functools import cached_property
 from hashlib import sha256
 from urllib.parse import urlencode
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ingest.intake import Transport
 from workflow import permissions
+from workflow.customers import directory
 from workflow.database.ids import parse_id
 from workflow.models.core import Staff, Ticket
 from workflow.permissions import Right
@@ -166,7 +166,8 @@ def _count_matches(
 def list_assignable_staff(session: Session) -> list[Staff]:
     """Return the staff who may own a ticket, by name."""
     roles = [role for role in permissions.RIGHTS_BY_ROLE if permissions.may(role, Right.WORK)]
-    return list(session.scalars(select(Staff).where(Staff.role.in_(roles)).order_by(Staff.name)))
+    present = directory.select_present_staff().where(Staff.role.in_(roles))
+    return list(session.scalars(present))
 
 
 def parse_selected_tickets(values: list[str]) -> dict[int, int | None]:

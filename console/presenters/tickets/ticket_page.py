@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from console.presenters.audit import AuditNames, describe_task
 from console.presenters.tickets.timeline import Entry, build_timeline
 from workflow import process
+from workflow.customers import directory
 from workflow.customers.callers import Caller, list_callers
 from workflow.mail import answer, drafts
 from workflow.models.core import (
@@ -134,12 +135,12 @@ def build_page(
 
     `nth` is the page of the timeline, 0 the newest.
     """
-    staff = list(session.scalars(select(Staff).order_by(Staff.name)))
+    staff = directory.list_all_staff(session)
     tasks = {t.id: describe_task(t.text, t.assignee) for t in ticket.tasks}
     # read first: a change after it makes the page reload, instead of being missed
     version = presence.get_version(session, ticket.id)
     entries, older = build_timeline(
-        session, ticket, AuditNames({s.id: s.name for s in staff}, tasks), nth
+        session, ticket, AuditNames({s.id: s.name for s, _ in staff}, tasks), nth
     )
     waits = (
         process.list_missing(ticket.stage, list_reached(ticket))
@@ -156,7 +157,7 @@ def build_page(
         after=order[here + 1] if here + 1 < len(order) else None,
         back=order[1:here][::-1],
         related_tickets=_list_related_tickets(session, ticket),
-        staff=[s for s in staff if may(s.role, Right.WORK)],
+        staff=[s for s, has_left in staff if may(s.role, Right.WORK) and not has_left],
         entries=entries,
         older=older,
         version=version,

@@ -45,7 +45,7 @@ def open_text(raw: bytes) -> Book:
     iter_rows = partial(_iter_rows, raw, encoding, delimiter, skipped)
     for _ in iter_rows():  # an unclosed quote is found here, before the first row is yielded
         pass
-    return Book([Sheet("", iter_rows)])
+    return Book([Sheet("", iter_rows, delimiter=delimiter)])
 
 
 def _iter_rows(raw: bytes, encoding: str, delimiter: str, skip_count: int) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def _iter_rows(raw: bytes, encoding: str, delimiter: str, skip_count: int) -> It
             return
         cells = {column: Cell("s", value) for column, value in enumerate(fields, start=1) if value}
         if cells and number > skip_count:
-            yield Row(number, hidden=False, cells=cells)
+            yield Row(number, hidden=False, cells=cells, fields=fields)
 
 
 class _RememberedLines(Iterator[str]):

@@ -1,11 +1,19 @@
 """Records that the reader of every format returns: book, sheets, rows and cells."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
 UNMERGED: Mapping[int, int] = MappingProxyType({})
+# A formula that is nothing but a text, as `="00471"`: exports guard leading zeros with it. Of a
+# link the words that are shown count, else its address.
+_CONSTANT = re.compile(
+    r'\s*(?:of:|oooc:)?=?\s*(?:HYPERLINK\(\s*"[^"]*"\s*[,;]\s*)?"((?:[^"]|"")*)"\s*\)?\s*',
+    re.IGNORECASE,
+)
+_MAX_CONSTANT = 2_000  # characters; Excel takes 255 in a text of a formula
 
 
 class Cell(NamedTuple):
@@ -27,12 +35,24 @@ class Row(NamedTuple):
     """A row, by its number from 1; its cells by column from 1, blank ones left out.
 
     `merged` has the cells that cover rows below: by column, the number of the last row they cover.
+    `fields` are all fields of a line of a text file as they stand there, blank ones included; other
+    formats have none.
     """
 
     number: int
     hidden: bool
     cells: dict[int, Cell]
     merged: Mapping[int, int] = UNMERGED
+    fields: Sequence[str] = ()
+
+
+def read_constant(formula: str) -> str | None:
+    """Return the text that a formula stands for without any calculation, else None.
+
+    For example 00471 for `="00471"`, and "Claim" for `=HYPERLINK("https://…","Claim")`.
+    """
+    match = _CONSTANT.fullmatch(formula) if len(formula) <= _MAX_CONSTANT else None
+    return match[1].replace('""', '"') if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,7 @@ class Sheet:
     name: str = field(repr=False)
     rows: Callable[[], Iterator[Row]] = field(repr=False)
     totals: frozenset[int] = frozenset()
+    delimiter: str = ""  # of a text file
 
 
 @dataclass(slots=True)

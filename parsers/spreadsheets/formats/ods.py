@@ -11,7 +11,7 @@ from functools import partial
 
 from parsers.item import ParseError
 from parsers.spreadsheets.formats import binary_records
-from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet
+from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet, read_constant
 from parsers.spreadsheets.formats.xlsx_sheet import (
     LAST_COLUMN,
     LAST_ROW,
@@ -257,7 +257,8 @@ class _Table:
         has_formula = "formula" in self._cell
         has_type = self._cell.get("value-type", "") != ""
         if has_formula and not has_type and not text:
-            return Cell("f", "")
+            constant = read_constant(self._cell["formula"])
+            return Cell("f", "") if constant is None else Cell("s", constant)
         if _is_error(text, has_formula=has_formula):
             return Cell("e", text)
         return self._make_value_cell(text)

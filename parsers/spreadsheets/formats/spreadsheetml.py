@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from parsers.item import ParseError
-from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet
+from parsers.spreadsheets.formats.model import Book, Cell, Row, Sheet, read_constant
 from parsers.spreadsheets.formats.xlsx_sheet import (
     LAST_COLUMN,
     LAST_ROW,
@@ -232,6 +232,9 @@ class _Table:
             kind = "f"
         if not text and kind != "f":
             return None
+        constant = read_constant(self._cell.get("Formula", "")) if kind == "f" else None
+        if constant is not None:
+            kind, text = "s", constant
         style = self._styles.get(self._cell.get("StyleID", "Default"), 0)
         address = self._cell.get("HRef", "")
         return Cell(

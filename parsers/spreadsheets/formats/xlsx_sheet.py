@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from parsers.item import ParseError
-from parsers.spreadsheets.formats.model import UNMERGED, Cell, Row
+from parsers.spreadsheets.formats.model import UNMERGED, Cell, Row, read_constant
 from parsers.spreadsheets.formats.xml import Feed, strip_prefix
 
 LAST_ROW = 1_048_576
@@ -337,7 +337,9 @@ class _CellMaker:
         if formula is None:
             return cell
         if cell is None:  # a formula that comes to a blank text, or was never calculated
-            cell = Cell("s" if kind == "str" else "f", "")
+            constant = None if kind == "str" else read_constant(formula)
+            is_text = kind == "str" or constant is not None
+            cell = Cell("s" if is_text else "f", constant or "")
         link = _HYPERLINK.match(formula)
         return cell._replace(link=link[1] if link else "")
 

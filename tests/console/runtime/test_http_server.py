@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from flask import Flask, request
 
@@ -75,3 +76,21 @@ def test_a_connection_may_rest_between_requests(port: int) -> None:
         assert client.getresponse().read() == b"12"
         time.sleep(1.5 * SECONDS)
     client.close()
+
+
+def test_a_body_that_the_app_never_sees_is_reported() -> None:
+    statuses: list[int] = []
+    app = Flask(__name__)
+    app.post("/")(lambda: "taken")
+    server = http_server.create_http_server(app, "127.0.0.1:0", 1000, 8, statuses.append)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.effective_port}/"
+        assert httpx.post(url, content=b"x" * 900).status_code == 200
+        assert httpx.post(url, content=b"x" * 5000).status_code == 413
+        assert statuses == [413]
+    finally:
+        server.close()
+        server.task_dispatcher.shutdown()
+        thread.join(5)

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import BytesIO
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 
 from console.presenters.operations import present_status
 from ingest.folder import watcher as folder_module
-from ingest.folder.watcher import ID_FILE, WatchedFolder, get_folder_id, serve
+from ingest.folder.watcher import AWAY_REASON, ID_FILE, WatchedFolder, get_folder_id, serve
 from ingest.intake import Arrival, Intake, Transport
 from tests.support.context import HandClock, count_rows, run_in_threads
 from workflow.context import AppContext
@@ -35,6 +36,14 @@ HEADINGS = [
     "Subject",
     "Message",
 ]
+
+
+def build_zip(*names: str) -> bytes:
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in names:
+            archive.writestr(name, "text")
+    return out.getvalue()
 
 
 def build_workbook(*texts: str) -> bytes:
@@ -290,6 +299,69 @@ def test_what_is_no_file_is_named_and_the_files_behind_it_are_taken(
     (folder.path / "a folder.xlsx").rmdir()
     folder.scan()
     assert present_status(context)["troubles"] == []
+
+
+def test_a_folder_that_was_moved_away_is_named_until_it_is_back(
+    context: AppContext, folder: WatchedFolder, tmp_path: Path
+) -> None:
+    folder.scan()
+    assert present_status(context)["troubles"] == []
+    folder.path.rename(tmp_path / "moved")
+    for _ in range(2):
+        folder.scan()
+    (need,) = [need for need in present_status(context)["needs"] if "Excel folder" in need]
+    assert AWAY_REASON in need
+    assert str(folder.path) in need
+    (tmp_path / "moved").rename(folder.path)
+    folder.scan()
+    assert present_status(context)["troubles"] == []
+
+
+def test_a_new_folder_in_its_place_is_watched_and_clears_what_was_reported(
+    context: AppContext, folder: WatchedFolder, tmp_path: Path
+) -> None:
+    folder.path.rename(tmp_path / "moved")
+    folder.scan()
+    again = WatchedFolder(context, Intake(context).accept)  # makes the folder, as after a restart
+    (again.path / "z.xlsx").write_bytes(build_workbook("one"))
+    again.scan()
+    assert list_names(again.path / "done") == ["z.xlsx"]
+    assert present_status(context)["troubles"] == []
+
+
+def test_a_folder_made_anew_while_it_is_watched_takes_files(
+    context: AppContext, folder: WatchedFolder, tmp_path: Path
+) -> None:
+    folder.path.rename(tmp_path / "moved")
+    folder.scan()
+    folder.path.mkdir()
+    (folder.path / "z.xlsx").write_bytes(build_workbook("one"))
+    folder.scan()
+    assert list_names(folder.path / "done") == ["z.xlsx"]
+    assert present_status(context)["troubles"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "advice"),
+    [
+        ("a.pdf", b"%PDF-1.7 x", "forward the PDF"),
+        ("a.eml", b"Return-Path: <>\nFrom: a@b.example\nSubject: x\n\nText", "forward it"),
+        ("b.eml", b"From: a\r\nTo: b\r\n c\r\nDate: x\r\n\r\nText", "forward it"),
+        ("a.zip", build_zip("notes.txt"), "unpack it"),
+        ("a.gz", b"\x1f\x8b\x08 rest", "unpack it"),
+        ("fax.tif", b"II*\0\x01\x02", "forward it"),
+        ("a.ics", b"BEGIN:VCALENDAR\nVERSION:2.0\n", "forward it"),
+    ],
+)
+def test_the_advice_fits_the_file(
+    folder: WatchedFolder, name: str, raw: bytes, advice: str
+) -> None:
+    (folder.path / name).write_bytes(raw)
+    folder.scan()
+    why = (folder.path / "rejected" / f"{name}.txt").read_text()
+    assert advice in why
+    assert "not an Excel workbook" in why
+    assert "intake dismiss 1" in why
 
 
 @pytest.mark.parametrize(

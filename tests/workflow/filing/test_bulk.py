@@ -71,6 +71,9 @@ PEOPLE = (
 )
 MAIL_SENDERS = (*PEOPLE[:9], PEOPLE[-1])
 COMPANIES = (
+    ("Zeros", "00471"),
+    ("Zeros", "471"),
+    ("", "0471"),
     ("", ""),
     ("Known & Co", ""),
     ("known & CO.", "77"),

@@ -25,9 +25,11 @@ from tests.support.context import (
 )
 from workflow.context import AppContext
 from workflow.filing import threading
+from workflow.filing.file_item import NAMESAKE_CAVEAT, REUSED_THREAD_CAVEAT
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
 from workflow.models.core import (
+    Company,
     CompanyDomain,
     Filing,
     Message,
@@ -150,6 +152,48 @@ def test_two_practices_of_one_name_stay_apart_by_their_numbers(context: AppConte
     with context.store.read_only() as session:
         one, two, again = (session.get_one(Ticket, n).company_id for n in numbers)
     assert one == again != two
+
+
+@pytest.mark.parametrize(
+    ("on_record", "given"), [("00471", "471"), ("471", "00471"), ("0471", "00471"), ("0", "000")]
+)
+@pytest.mark.parametrize("name", ["Quarry Lane", "Other Name", ""])
+def test_a_number_is_found_whatever_became_of_its_zeros(
+    any_context: AppContext, on_record: str, given: str, name: str
+) -> None:
+    with any_context.store.transaction() as session:
+        session.add(
+            Company(name="Quarry Lane", key="quarry lane", number=on_record, created_at=START)
+        )
+    number = open_ticket(any_context, make_row(company=name, company_number=given))
+    with any_context.store.read_only() as session:
+        ticket = session.get_one(Ticket, number)
+        assert ticket.company is not None
+        assert ticket.company.number == on_record
+        assert NAMESAKE_CAVEAT not in ticket.caveats
+    assert count_rows(any_context, Company) == 1
+
+
+def test_a_number_that_may_be_two_s_is_the_exact_one_or_nobody_s(context: AppContext) -> None:
+    with context.store.transaction() as session:
+        for number in ("471", "0471"):
+            session.add(Company(name=number, key=number, number=number, created_at=START))
+    tickets = [
+        open_ticket(context, make_row(f"text {n}", company="", company_number=n))
+        for n in ("471", "00471")
+    ]
+    with context.store.read_only() as session:
+        companies = [session.get_one(Ticket, n).company for n in tickets]
+        assert [company and company.number for company in companies] == ["471", None]
+
+
+def test_a_second_practice_of_a_name_comes_with_a_caveat(context: AppContext) -> None:
+    tickets = [
+        open_ticket(context, make_row(company="Sunrise", company_number=n)) for n in ("A1", "A2")
+    ]
+    with context.store.read_only() as session:
+        caveats = [session.get_one(Ticket, n).caveats for n in tickets]
+    assert [NAMESAKE_CAVEAT in one for one in caveats] == [False, True]
 
 
 def test_a_caller_whom_staff_put_down_for_a_practice_belongs_to_it(context: AppContext) -> None:
@@ -398,7 +442,11 @@ def test_each_row_is_a_ticket_unless_its_thread_belongs_to_an_open_one(context: 
 
 def test_a_thread_id_of_another_practice_is_another_thread(context: AppContext) -> None:
     first = open_ticket(context, make_row(thread_id="T1", company="One Practice"))
-    assert open_ticket(context, make_row(thread_id="T1", company="Other Practice")) != first
+    other = open_ticket(context, make_row(thread_id="T1", company="Other Practice"))
+    assert other != first
+    with context.store.read_only() as session:
+        caveats = [session.get_one(Ticket, number).caveats for number in (first, other)]
+    assert [REUSED_THREAD_CAVEAT in one for one in caveats] == [False, True]
 
 
 def test_a_thread_goes_by_the_practice_number_before_its_name(context: AppContext) -> None:
