@@ -17,6 +17,7 @@ from workflow.process import QUEUE_NAME
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 DETAILS_TITLES = {  # the heading above a message's details, by its format
+    Format.MAIL: "Links",
     Format.FORMSTACK: "Fields of the form",
     Format.SECURE_MESSAGE: "Other columns of the row",
     Format.PHONE: "Details of the call",

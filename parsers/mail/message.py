@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from parsers.item import Address, Format, InboundItem, ParseError
-from parsers.mail import automatic, body, forwarded
+from parsers.mail import automatic, body, forwarded, secure_links
 from parsers.mail.bounces import report
 from parsers.mail.replies import extract, quote_markers
 from parsers.mail.replies import html as replies_html
@@ -11,6 +11,7 @@ from parsers.mail.syntax import addresses, dates, headers, mime
 from parsers.mail.syntax.headers import Fields
 from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.text import charsets
+from parsers.text import html as text_html
 
 MAX_SUBJECT = 2000
 MAX_REFERENCES = 100
@@ -40,6 +41,8 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
     body_text = content.text
     verdict = automatic.classify(fields, subject, sender, tree.root, body_text)
     role = _find_role(fields, subject, is_bounce=verdict.is_bounce)
+    html = content.html
+    links = [link for link in text_html.list_links(html) if link[1] not in body_text]
     forwarded_headers = forwarded.find_headers(body_text, content.attachments)
     item = InboundItem(
         format=Format.MAIL,
@@ -56,7 +59,8 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         text=body_text,
         reply_text=_extract_newest(content, role),
         plain=content.plain,
-        html=content.html,
+        html=html,
+        details=tuple((label or address, address) for label, address in links),
         sent_at=dates.find_date(fields),
         message_id=ids[0] if ids else "",
         in_reply_to=answered_ids[0] if answered_ids else "",
@@ -70,7 +74,8 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         loop_addresses=tuple(address.key for address in _list_people(fields, "x-loop", hint)),
         signs=verdict.signs,
     )
-    return _add_caveats(item, (*tree.caveats, *content.caveats))
+    secure_caveat = secure_links.find_caveat(subject, body_text, links, item.attachments)
+    return _add_caveats(item, (*tree.caveats, *content.caveats, *filter(None, [secure_caveat])))
 
 
 def _add_caveats(item: InboundItem, caveats: tuple[str, ...]) -> InboundItem:

@@ -10,6 +10,9 @@ from parsers.text import charsets, html_bounds
 
 MAX_HTML = 2_000_000  # characters that are laid out; of more, the text between the tags is shown
 MAX_NODES = 400_000  # elements and texts that are walked; what follows is left out
+MAX_LINKS = 40  # of a page whose addresses are listed
+MAX_ADDRESS = 4000  # characters of one that is listed
+MAX_LABEL = 200  # characters of the words of a link
 MAX_MARKS = 20  # quote marks a line gets, however deep its quotes nest
 
 BLOCKS = html_bounds.LINES - {"br"}
@@ -147,6 +150,25 @@ def _find_words_of_attributes(tree: LexborHTMLParser) -> str:
     if not any(map(str.strip, words)):
         words = [node.text() for node in tree.css("head > title")]
     return charsets.clean("\n".join(word.strip() for word in words if word.strip()))
+
+
+def list_links(html: str) -> list[tuple[str, str]]:
+    """Return the words and the address of each link of HTML that leads to a web page.
+
+    In the order of the page, each address once, MAX_LINKS at most; words are on one line, "" for a
+    link without any. Returns [] for HTML beyond the bounds.
+    """
+    if "href" not in html.lower() or is_beyond_bounds(html):
+        return []
+    links: dict[str, str] = {}
+    for node in LexborHTMLParser(html).css("a[href], area[href]"):
+        address = charsets.clean((node.attributes.get("href") or "").strip())
+        if len(links) == MAX_LINKS:
+            break
+        if _REMOTE.match(address) and len(address) <= MAX_ADDRESS and not re.search(r"\s", address):
+            label = node.text(deep=True, separator=" ") or node.attributes.get("alt") or ""
+            links[address] = links.get(address) or " ".join(charsets.clean(label).split())
+    return [(label[:MAX_LABEL], address) for address, label in links.items()]
 
 
 def strip_tags(html: str) -> str:

@@ -149,7 +149,7 @@ def test_a_form_shows_its_table_and_its_link_first(context: AppContext, desk: De
 @pytest.mark.parametrize(
     ("came_as", "title"),
     [(Format.FORMSTACK, "Fields of the form"), (Format.SECURE_MESSAGE, "Other columns of the row"),
-     (Format.PHONE, "Details of the call"), (Format.MAIL, "Details")],
+     (Format.PHONE, "Details of the call"), (Format.MAIL, "Links")],
 )  # fmt: skip
 def test_what_stands_beside_the_text_is_called_after_what_came(
     context: AppContext, desk: Desk, came_as: Format, title: str
