@@ -61,6 +61,7 @@ class TicketMatch:
 _ID_OF_CONTENT = re.compile(r"row-[0-9a-f]{64}|.*#[0-9a-f]{16}", re.DOTALL)
 # Ids of the second and further rows of a file that differ in their details only.
 _OTHER_DETAILS = re.compile(r"row-[0-9a-f]{64}#([0-9a-f]{16})")
+_MAX_COPIES = 50  # messages of one id that are looked at
 _CONTENT_PREFIX = "content"  # before the # in the key of the first message with some content
 
 
@@ -444,10 +445,18 @@ def follow_merges(session: Session, ticket: Ticket) -> Ticket:
 
 
 def _match_by_id(session: Session, item: InboundItem) -> TicketMatch | None:
-    """Match an item to the ticket of an earlier message with the same id."""
+    """Match an item to the ticket of an earlier message with the same id.
+
+    Of a mail, to that of a copy: scanners and forms give every mail the same id.
+    """
     same = _find_same_item(session, item)
     if same is None:
         return None
+    if item.format is Format.MAIL:
+        copy = _find_copy(session, item)
+        if copy is None:
+            return TicketMatch(related=follow_merges(session, same))
+        same = session.get_one(Ticket, copy.addressed_ticket_id or copy.ticket_id)
     ticket = follow_merges(session, same)
     if not _may_be_same_customer(session, item, ticket):
         return TicketMatch(related=ticket)
@@ -467,6 +476,23 @@ def _find_same_item(session: Session, item: InboundItem) -> Ticket | None:
         return session.get(Ticket, number) if number else None
     origin = build_origin(item)
     return session.scalar(select(Ticket).where(Ticket.origin == origin)) if origin else None
+
+
+def _find_copy(session: Session, item: InboundItem) -> Message | None:
+    """Find the stored mail that a mail with its id is a copy of, or None.
+
+    A copy is the same mail on another way, where a list or a gateway has changed its text: it has
+    the same date. Or it is the mail sent again, with a new date and the same words.
+    """
+    same_id = select(Message).where(
+        Message.format == item.format, Message.message_id == build_message_id(item)
+    )
+    for message in session.scalars(same_id.order_by(Message.id).limit(_MAX_COPIES)):
+        if message.sent_at is None or item.sent_at is None or message.sent_at == item.sent_at:
+            return message
+        if message.text == item.text and item.text and not item.attachments:
+            return message
+    return None
 
 
 def _may_be_same_customer(session: Session, item: InboundItem, ticket: Ticket) -> bool:

@@ -1,6 +1,8 @@
 """Threading: the ticket that an item joins, and items that never open one (reading 13)."""
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +27,11 @@ from tests.support.context import (
 )
 from workflow.context import AppContext
 from workflow.filing import threading
-from workflow.filing.file_item import NAMESAKE_CAVEAT, REUSED_THREAD_CAVEAT
+from workflow.filing.file_item import (
+    NAMESAKE_CAVEAT,
+    REUSED_ID_CAVEAT,
+    REUSED_THREAD_CAVEAT,
+)
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
 from workflow.models.core import (
@@ -335,6 +341,47 @@ def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_mess
         assert first.caveats == []
         assert second.caveats == ["an earlier message carries the same id with other content"]
         assert second.text == "second"
+
+
+@pytest.mark.parametrize("words", ["Scan from device.", ""])
+def test_a_device_with_one_message_id_for_all_its_mails_opens_a_ticket_for_each(
+    any_context: AppContext, words: str
+) -> None:
+    """Each is possibly about the first, and none reopens it or stands on it."""
+    scans = [
+        replace(
+            make_mail(words, name="scan@practice.example"),
+            sent_at=START + timedelta(minutes=number),
+            attachments=(
+                Attachment(f"scan{number}.pdf", "application/pdf", b"%PDF" + b"x" * number),
+            ),
+        )
+        for number in range(3)
+    ]
+    tickets = [deliver(any_context, scan).ticket_id for scan in scans]
+    assert len(set(tickets)) == len(scans)
+    with any_context.store.read_only() as session:
+        first, *others = [session.get_one(Ticket, number) for number in tickets]
+        assert first.caveats.count(REUSED_ID_CAVEAT) == 0
+        assert all(REUSED_ID_CAVEAT in other.caveats for other in others)
+        assert all(len(ticket.messages) == 1 for ticket in (first, *others))
+    assert [deliver(any_context, scan).outcome for scan in scans] == [Outcome.DUPLICATE] * 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": "Please call.\n\n-- \nA list"},  # the same date: another way
+        {"sent_at": START + timedelta(hours=2)},  # the same words: sent again
+        {"text": "Please call.\n\n-- \nA list", "sent_at": None},
+    ],
+)
+def test_a_copy_of_a_mail_stands_on_its_ticket(
+    any_context: AppContext, changes: dict[str, Any]
+) -> None:
+    mail = replace(make_mail("Please call.", name="copy@practice.example"), sent_at=START)
+    number = open_ticket(any_context, mail)
+    assert deliver(any_context, replace(mail, **changes)).ticket_id == number
 
 
 def test_a_reused_message_id_of_another_sender_is_a_ticket_of_its_own_and_flagged(
