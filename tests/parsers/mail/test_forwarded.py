@@ -123,7 +123,9 @@ def test_a_wrapped_sender_and_a_long_list_of_recipients_are_one_header() -> None
     assert find_one(text).sender.email == "long@clinic.example"
 
 
-words = st.text(st.sampled_from("abcdefgh ÄéŁ"), min_size=1, max_size=12).map(str.strip)
+words = st.text(st.sampled_from("abcdefgh ÄéŁ"), min_size=1, max_size=12).map(
+    lambda text: " ".join(text.split())  # blanks in a name are folded
+)
 
 
 @effort(max_examples=150, deadline=None)
