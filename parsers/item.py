@@ -204,6 +204,9 @@ class InboundItem:
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
     # Addresses in X-Loop, who have had this mail before, case folded.
     loop_addresses: tuple[str, ...] = ()
+    # Mailing lists and groups it came through: addresses (List-Post) and names (List-Id), case
+    # folded.
+    list_names: tuple[str, ...] = ()
     # Names in `parsers.mail.evidence.SIGNS`: the reasons for the three flags above.
     signs: tuple[str, ...] = ()
     telemedicine: bool = False

@@ -336,6 +336,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
 )
 NULL_SENDER = "null-sender"
+LIST_SIGNS = frozenset({"list-field", "precedence"})  # what every mailing list adds
 MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
 # Beginnings of the caveats that `make_caveat` writes.
 CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"

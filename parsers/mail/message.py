@@ -1,5 +1,6 @@
 """Parser of mail (RFC 5322): one message becomes one item, whatever state it is in."""
 
+import re
 from dataclasses import replace
 
 from parsers.item import Address, Format, InboundItem, ParseError
@@ -16,6 +17,9 @@ from parsers.text import html as text_html
 MAX_SUBJECT = 2000
 MAX_REFERENCES = 100
 SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})  # S/MIME in one block
+LIST_FIELDS = ("list-id", "list-post", "mailing-list", "x-beenthere")
+MAX_LISTS = 10  # fields of each name, and lists, that are kept
+_LIST_NAME = re.compile(r"[\w.+=-]{1,200}(?:@|\.)[\w-]{1,100}(?:\.[\w-]{1,100}){0,8}")
 MAX_RESULTS = 10  # Authentication-Results that are kept
 MAX_RESULT = 4000  # characters of one
 
@@ -72,6 +76,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         is_bounce=verdict.is_bounce,
         is_automated=verdict.is_automated,
         loop_addresses=tuple(address.key for address in _list_people(fields, "x-loop", hint)),
+        list_names=_find_list_names(fields),
         signs=verdict.signs,
     )
     secure_caveat = secure_links.find_caveat(subject, body_text, links, item.attachments)
@@ -125,6 +130,17 @@ def _parse_people(fields: Fields, name: str, hint: str) -> list[Address]:
 
 def _list_people(fields: Fields, name: str, hint: str) -> tuple[Address, ...]:
     return tuple(_parse_people(fields, name, hint)[: addresses.MAX_ADDRESSES])
+
+
+def _find_list_names(fields: Fields) -> tuple[str, ...]:
+    """Return the lists and groups that a mail came through, as their fields name them.
+
+    `<billing.example.com>` in List-Id (RFC 2919), `<mailto:billing@example.com>` in List-Post
+    (RFC 2369), `list billing@example.com` in Mailing-list (Google Groups).
+    """
+    values = [v for name in LIST_FIELDS for v in fields.find_all(name)[:MAX_LISTS]]
+    names = [name for value in values for name in _LIST_NAME.findall(charsets.decode(value[:998]))]
+    return tuple(dict.fromkeys(name.casefold() for name in names))[:MAX_LISTS]
 
 
 def _find_authentication(fields: Fields) -> tuple[str, ...]:

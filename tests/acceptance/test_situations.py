@@ -6,7 +6,7 @@ Each kind is played in several variants: what does not matter must change nothin
 import re
 import smtplib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -352,6 +352,39 @@ def test_a_mail_that_has_been_with_us_before_gets_no_automatic_mail(
     desk: Desk, loop: str, notices: int
 ) -> None:
     number = desk.open_ticket("Please call me.", f"X-Loop: {loop}")
+    assert desk.count_notices(number) == notices
+
+
+GOOGLE_GROUP = (
+    "Precedence: list",
+    "Mailing-list: list {at}; contact owners",
+    "List-ID: <{dotted}>",
+    "List-Post: <https://groups.example/post>, <mailto:{at}>",
+)
+
+
+@pytest.mark.parametrize("fields", [GOOGLE_GROUP, GOOGLE_GROUP[:3], GOOGLE_GROUP[3:]])
+@pytest.mark.parametrize(
+    ("list_address", "notices"),
+    [
+        ("billing-team@pmb.example", 1),  # INTAKE_OWN_LISTS
+        ("support@localhost", 1),  # INTAKE_ADDRESSES
+        ("news@oakhill.example", 0),
+        ("other-team@pmb.example", 0),
+        ("team@pmb.example", 0),
+    ],
+)
+def test_mail_through_a_list_of_our_own_is_written_to_us(
+    desk: Desk, fields: tuple[str, ...], list_address: str, notices: int
+) -> None:
+    context = desk.context
+    desk.context = replace(
+        context,
+        settings=context.settings.model_copy(update={"own_lists": ("billing-team@pmb.example",)}),
+    )
+    dotted = list_address.replace("@", ".")
+    headers = [field.format(at=list_address, dotted=dotted) for field in fields]
+    number = desk.open_ticket("Please call me.", *headers)
     assert desk.count_notices(number) == notices
 
 

@@ -69,6 +69,16 @@ def is_our_address(email: str, settings: Settings) -> bool:
     return plain in ours or f"@{domain}" in ours or plain == settings.sender.casefold()
 
 
+def is_our_list(name: str, settings: Settings) -> bool:
+    """Return whether a mailing list is ours: by its address, or its List-Id `a.b.example`.
+
+    A list of a whole domain of ours (`@domain`) is not enough: newsletters have such a name, too.
+    """
+    ours = {address for address in settings.addresses if not address.startswith("@")}
+    ours.update(settings.own_lists)
+    return any(name in {own, own.replace("@", ".", 1)} for own in ours)
+
+
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
 def build_company_key(name: str) -> str:
     """Return a company's name folded for comparison; "" when it has no alphanumeric character.

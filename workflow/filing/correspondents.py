@@ -70,7 +70,6 @@ _APPROVAL_LABEL = re.compile(r"\b(?:approv|review|sign(?:ed)?[ -]off)", re.IGNOR
 
 _CACHE = "people of the desk"  # key in `Session.info`
 _ROBOT_ADDRESS = "robot-address"  # the sign of an address nobody reads
-_LIST_SIGNS = frozenset({"list-field", "precedence"})  # what every mailing group adds
 
 UNVERIFIED_CAVEAT = (
     "written in the name of the desk, but our mail server could not verify that: make sure who"
@@ -392,7 +391,7 @@ def _make_relayed(item: InboundItem, customer: Address, route: Route, what: str)
     caveat = f"came through {_describe(item.sender)}, {what}: {_describe(customer)} {_TAKEN}"
     relayed = _add_caveat(replace(item, route=route, customer=customer), caveat)
     # Somebody reads the customer's address, and our own group is no list to them.
-    ignored = _LIST_SIGNS if route is Route.GROUP else {_ROBOT_ADDRESS}
+    ignored = evidence.LIST_SIGNS if route is Route.GROUP else {_ROBOT_ADDRESS}
     signs = tuple(name for name in item.signs if name not in ignored)
     if signs or not item.signs:
         return relayed

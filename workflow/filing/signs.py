@@ -18,7 +18,8 @@ BOUNCE_WORDING = "bounce-wording"
 def add_envelope_signs(settings: Settings, item: InboundItem, delivery: Delivery) -> InboundItem:
     """Return an item with the signs that its delivery adds or removes.
 
-    The sender in the envelope, where the channel knows it, overrides what a header says about it. A
+    The sender in the envelope, where the channel knows it, overrides what a header says about it.
+    What a mailing list adds is no sign where the list is our own way to the desk. A
     delivery that staff marked as written by a person has no signs.
     """
     if item.format is not Format.MAIL:
@@ -32,6 +33,8 @@ def add_envelope_signs(settings: Settings, item: InboundItem, delivery: Delivery
             sign_names.add(evidence.NULL_SENDER)
         elif not evidence.is_from_mail_system(sign_names):
             sign_names.discard(BOUNCE_WORDING)
+    if any(directory.is_our_list(name, settings) for name in item.list_names):
+        sign_names -= evidence.LIST_SIGNS
     if any(directory.is_our_address(address, settings) for address in item.loop_addresses):
         sign_names.add("loop-through-us")
     if sign_names == set(item.signs):

@@ -208,6 +208,10 @@ class Settings(BaseSettings):
     addresses: Annotated[tuple[str, ...], NoDecode] = ("support@localhost",)
     """Addresses, or `@domain` for all of a domain, that mail is taken for, separated by commas.
     Others get 550."""
+    own_lists: Annotated[tuple[str, ...], NoDecode] = ()
+    """Our own mailing lists and groups that lead to the desk, as `billing@lists.example`, separated
+    by commas. Mail through them, and through a list with one of `INTAKE_ADDRESSES`, counts as
+    written to us: its sender gets a notice."""
     relay_url: SecretStr = SecretStr("")
     """Relay for outgoing mail: `smtp://`, `smtps://` or
     `smtp+starttls://user:password@host:port`; empty = one `.eml` file a mail in `outbox/` of
@@ -345,7 +349,7 @@ class Settings(BaseSettings):
     oidc: Oidc | None = None
     """Single sign-on, as `[oidc]` in `intake.toml`."""
 
-    @field_validator("addresses", mode="before")
+    @field_validator("addresses", "own_lists", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
