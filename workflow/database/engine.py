@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WorkerNotifier = Callable[[str], None]
 NOTIFICATIONS = "wakes"  # key in Session.info
+DEADLOCK = "40P01"  # PostgreSQL's code (appendix A of its manual)
 # Raised when the database does not work at the moment: try again later.
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError, NoConnection)
 # For one statement on PostgreSQL: with connecting again, a channel has its answer within 25 s.
@@ -28,6 +29,14 @@ TURN_SECONDS = 0.002  # until a waiting writer asks again; SQLite itself waits u
 WRITER_PAUSE_SECONDS = 10 * TURN_SECONDS  # enough for each waiting writer to ask
 # The newest migration. A test compares it with the scripts, so that no command has to load Alembic.
 SCHEMA_VERSION = "0025"
+
+
+def is_deadlock(error: OperationalError) -> bool:
+    """Return whether PostgreSQL ended a statement because two transactions waited for each other.
+
+    Whoever had a savepoint can go on from there. SQLite has one writer, and no such thing.
+    """
+    return getattr(error.orig, "sqlstate", "") == DEADLOCK
 
 
 def _notify_nobody(name: str) -> None:

@@ -15,7 +15,7 @@ from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem, ParseResult, RejectedRow
@@ -25,7 +25,7 @@ from workflow.audit.record import RULE
 from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
-from workflow.database.engine import notify_workers
+from workflow.database.engine import is_deadlock, notify_workers
 from workflow.filing import (
     correspondents,
     delivery_reports,
@@ -155,7 +155,11 @@ def _file_plain(
                     break
             plan.write()
             search.index_tickets(session, *plan.list_ticket_ids())
-    except IntegrityError:  # another worker has written one of them: each is looked up again
+    except (IntegrityError, OperationalError) as error:
+        if isinstance(error, OperationalError) and not is_deadlock(error):
+            raise
+        # Another worker has written one of them, or each waited for what the other has written:
+        # each is looked up again.
         for one in plain:
             _file_one(desk, session, one, now)
         return len(plain)

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from parsers.item import (
@@ -34,7 +35,9 @@ from tests.support.context import (
     create_staff,
     deliver,
     make_mail,
+    open_ticket,
 )
+from tests.support.smtp_client import until
 from workflow.context import AppContext
 from workflow.database.text_safety import make_storable
 from workflow.filing import bulk
@@ -351,6 +354,53 @@ def test_one_that_lost_a_race_is_filed_as_what_it_is_now(
         rows = select(Filing.outcome).where(Filing.delivery_id == number).order_by(Filing.position)
         assert list(session.scalars(rows)) == [Outcome.OPENED, Outcome.DUPLICATE]
         assert len(list(session.scalars(select(Contact)))) == 1
+
+
+def is_somebody_waiting(context: AppContext) -> bool:
+    """Return whether a transaction waits for a lock of another one on PostgreSQL."""
+    waiting = text(
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with context.store.read_only() as session:  # what it shows stays the same in a transaction
+        return session.execute(waiting).first() is not None
+
+
+def test_items_of_a_deadlock_are_filed_one_by_one_at_once(
+    postgres_context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let another transaction and the batch wait for a ticket that the other has locked."""
+    context = postgres_context
+    first, second = (open_ticket(context, make_message(company=name)) for name in ("A", "B"))
+    lock = "SELECT 1 FROM tickets WHERE id = :id FOR UPDATE"
+    has_locked = Event()
+
+    def lock_in_the_other_order() -> None:
+        with context.store.transaction() as other:
+            other.execute(text(lock), {"id": second})
+            has_locked.set()
+            until(lambda: is_somebody_waiting(context))
+            other.execute(text(lock), {"id": first})
+
+    class DeadlockedPlan(bulk._Plan):
+        def write(self) -> None:
+            monkeypatch.undo()
+            self._lookup.session.execute(text(lock), {"id": first})
+            thread.start()
+            has_locked.wait()
+            self._lookup.session.execute(text(lock), {"id": second})
+
+    monkeypatch.setattr(bulk, "_Plan", DeadlockedPlan)
+    thread = Thread(target=lock_in_the_other_order)
+    items = [make_message(company="New"), make_message(company="Newer")]
+    with context.store.transaction() as session:
+        delivery = add_delivery(context, session)
+        file_items(context.desk, session, items, delivery, 0, context.clock())
+        number = delivery.id
+    thread.join()
+    with context.store.read_only() as session:
+        rows = select(Filing.outcome).where(Filing.delivery_id == number)
+        assert list(session.scalars(rows)) == [Outcome.OPENED] * 2
 
 
 def test_mails_and_calls_are_filed_one_by_one(context: AppContext) -> None:
