@@ -14,6 +14,11 @@ ANNOUNCEMENTS = [
     "Jo Roe has sent you a protected message.",
     "You've been sent a secure message.",
     "New secure message from jo@payer.example",
+    "Dr. Lee sent a secure email.",
+    "Jo Roe used a portal to send you a secure message.",
+    "Sie haben eine verschlüsselte Nachricht erhalten.",
+    "Ha recibido un mensaje cifrado.",
+    "Vous avez reçu un message sécurisé.",
 ]
 EXPIRIES = {
     "This message expires on Dec 14, 2026.": "Dec 14, 2026",
@@ -26,6 +31,9 @@ EXPIRIES = {
 CONVERSATION = [
     "Please send me a secure message about claim 12, I cannot open your portal.",
     "I have sent you the encrypted files by post. Read them when they come.",
+    "I have sent you a secure message. Please read it when you can.",
+    "We sent a protected file last week, did you open it?",
+    "Did you read the encrypted message from the payer? We cannot open it.",
     "We use secure e-mail. Our Facebook page is new: click here.",
     "The payer wrote: the message expires on Dec 14, 2026.",
 ]
@@ -51,9 +59,18 @@ def test_the_notice_of_a_portal_is_recognised(announcement: str, label: str, exp
     html = f'<table><tr><td>{announcement}<tr><td><a href="{LINK}">{label}</a> {expiry}</table>'
     item = parse(html)
     (caveat,) = find_secure_caveats(item)
-    assert secure_links.LINK_PLACE in caveat
+    assert secure_links.LISTED_LINK in caveat
     assert (f"({EXPIRIES[expiry]})" in caveat) == bool(EXPIRIES[expiry])
     assert item.details == ((label, LINK),)
+
+
+@pytest.mark.parametrize("announcement", ANNOUNCEMENTS)
+def test_a_notice_in_plain_text_shows_its_link(announcement: str) -> None:
+    head = "From: jo@payer.example\nSubject: x\nContent-Type: text/plain; charset=utf-8\n\n"
+    (item,) = message.parse(f"{head}{announcement}\n\nTo read it: {LINK}\n".encode())
+    (caveat,) = find_secure_caveats(item)
+    assert secure_links.SHOWN_LINK in caveat
+    assert item.details == ()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +84,7 @@ def test_a_file_that_only_a_portal_opens_is_recognised(name: str) -> None:
         "\n\nx\n"
     )
     (caveat,) = find_secure_caveats(parse("<p>See the file.</p>", files=file))
-    assert secure_links.FILE_PLACE in caveat
+    assert secure_links.FILE in caveat
 
 
 @pytest.mark.parametrize("text", CONVERSATION)
