@@ -481,18 +481,28 @@ def _find_same_item(session: Session, item: InboundItem) -> Ticket | None:
 def _find_copy(session: Session, item: InboundItem) -> Message | None:
     """Find the stored mail that a mail with its id is a copy of, or None.
 
-    A copy is the same mail on another way, where a list or a gateway has changed its text: it has
-    the same date. Or it is the mail sent again, with a new date and the same words.
+    A copy is the same mail on another way, where a list or a gateway may have changed its text and
+    taken its files off: it has the same date. Or it is the mail sent again, with a new date, the
+    same words and the same files.
     """
+    files = sorted(attachment.sha256 for attachment in item.attachments)
     same_id = select(Message).where(
         Message.format == item.format, Message.message_id == build_message_id(item)
     )
     for message in session.scalars(same_id.order_by(Message.id).limit(_MAX_COPIES)):
-        if message.sent_at is None or item.sent_at is None or message.sent_at == item.sent_at:
-            return message
-        if message.text == item.text and item.text and not item.attachments:
+        if _is_copy(message, item, files):
             return message
     return None
+
+
+def _is_copy(message: Message, item: InboundItem, files: list[str]) -> bool:
+    """Return whether a mail, with files of these digests, is a copy of a stored one."""
+    has_dates = message.sent_at is not None and item.sent_at is not None
+    if has_dates and message.sent_at == item.sent_at:
+        return True
+    if files != sorted(file.sha256 for file in message.attachments):
+        return False
+    return not has_dates or (item.text.strip() != "" and message.text == item.text)
 
 
 def _may_be_same_customer(session: Session, item: InboundItem, ticket: Ticket) -> bool:

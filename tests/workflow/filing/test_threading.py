@@ -343,15 +343,16 @@ def test_a_reused_message_id_with_other_content_is_kept_as_a_flagged_second_mess
         assert second.text == "second"
 
 
+@pytest.mark.parametrize("has_dates", [True, False])
 @pytest.mark.parametrize("words", ["Scan from device.", ""])
 def test_a_device_with_one_message_id_for_all_its_mails_opens_a_ticket_for_each(
-    any_context: AppContext, words: str
+    any_context: AppContext, words: str, *, has_dates: bool
 ) -> None:
     """Each is possibly about the first, and none reopens it or stands on it."""
     scans = [
         replace(
             make_mail(words, name="scan@practice.example"),
-            sent_at=START + timedelta(minutes=number),
+            sent_at=START + timedelta(minutes=number) if has_dates else None,
             attachments=(
                 Attachment(f"scan{number}.pdf", "application/pdf", b"%PDF" + b"x" * number),
             ),
@@ -374,12 +375,16 @@ def test_a_device_with_one_message_id_for_all_its_mails_opens_a_ticket_for_each(
         {"text": "Please call.\n\n-- \nA list"},  # the same date: another way
         {"sent_at": START + timedelta(hours=2)},  # the same words: sent again
         {"text": "Please call.\n\n-- \nA list", "sent_at": None},
+        {"attachments": ()},  # a gateway has taken the file off
     ],
 )
 def test_a_copy_of_a_mail_stands_on_its_ticket(
     any_context: AppContext, changes: dict[str, Any]
 ) -> None:
-    mail = replace(make_mail("Please call.", name="copy@practice.example"), sent_at=START)
+    file = Attachment("eob.pdf", "application/pdf", b"%PDF")
+    mail = replace(
+        make_mail("Please call.", name="copy@practice.example"), sent_at=START, attachments=(file,)
+    )
     number = open_ticket(any_context, mail)
     assert deliver(any_context, replace(mail, **changes)).ticket_id == number
 
