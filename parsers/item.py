@@ -201,6 +201,7 @@ class InboundItem:
     authentication: tuple[str, ...] = ()
     is_auto_reply: bool = False
     is_bounce: bool = False
+    is_only_thanks: bool = False  # its newest words thank, and ask for nothing
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
     # Addresses in X-Loop, who have had this mail before, case folded.
     loop_addresses: tuple[str, ...] = ()

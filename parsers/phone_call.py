@@ -173,7 +173,7 @@ def _list_caveats(call: dict[str, Json], sender: Address) -> list[str]:
     is_unusable = bool(_get_string(call, "email").strip()) and not sender.email
     missing = {
         "the e-mail address given cannot be used": is_unusable,
-        "no e-mail address given": not sender.email and not is_unusable,
+        normalize.NO_EMAIL: not sender.email and not is_unusable,
         "no phone number given": not _get_string(call, "phone").strip(),
         "practice not given": not _get_string(call, "company").strip(),
     }

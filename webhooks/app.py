@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
@@ -30,7 +31,6 @@ STORE_SECONDS = 5.0  # seconds the database may take before the form goes into t
 AWAY_SECONDS = 10.0
 MAX_WAITING = 32  # forms that wait for the database
 HEALTH_SECONDS = 2.0
-REQUEST_TOO_LARGE = 413
 
 
 def create_app(
@@ -82,7 +82,7 @@ def create_app(
     def answer(error: Exception) -> tuple[Response, int]:
         """Answer fixed words for every fault: nothing of the inside, nothing of what was sent."""
         if isinstance(error, HTTPException):
-            if error.code == REQUEST_TOO_LARGE:
+            if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 count_refusal(Refusal.TOO_LARGE)
             return jsonify(error=error.name), error.code or 500
         item_faults.record_unexpected_fault(

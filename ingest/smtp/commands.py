@@ -2,7 +2,6 @@
 """Replies of a guarded session to each command, in SMTP and in LMTP."""
 
 import asyncio
-from functools import partial
 from typing import cast
 
 from aiosmtpd.smtp import TLSSetupException
@@ -10,7 +9,6 @@ from aiosmtpd.smtp import TLSSetupException
 from ingest.intake import Transport
 from ingest.smtp.grammar import find_parameter_error, parse_argument, parse_mailbox
 from ingest.smtp.session import MAIL_COMMANDS, CloseSession, GuardedSession
-from workflow.runtime import log
 
 TOO_LARGE = "552"
 
@@ -79,8 +77,7 @@ class GuardedSMTP(GuardedSession):
 
     def _refuse(self, reply: str) -> None:
         """Log and count a mail that is refused."""
-        refuse = getattr(self.event_handler, "refuse", partial(log.delivery_refused, self.channel))
-        refuse(reply)
+        self.event_handler.refuse(reply)
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         """Answer what the handler returns, or one of 452, 501, 503, 553 and 555.

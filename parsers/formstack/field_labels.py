@@ -159,6 +159,8 @@ _PHONE = re.compile(
     r"|\b(?:what|which|best|good|direct) (?:\w+ )?number\b.*\b(?:reach|call|contact|text)\b"
     r"|\bnumber (?:to|where|at which|on which|can|we can)\b.*\b(?:reach|call|contact)\b"
 )
+_PREFERENCE = re.compile(r"\b(?:prefer\w*|method|way)\b")
+_NAMES_VALUE = re.compile(r"\b(?:address|number)\b")
 _PRACTICE = re.compile(
     r"\b(?:practice|clinic|company|office|organi[sz]ation|facility|business|hospital"
     r"|medical group|group practice|employer)s?\b"
@@ -228,27 +230,34 @@ def _find_field_by_words(label: str) -> str:
     words = _fold_words(label)
     if not words:
         return ""
-    has_email, has_phone = bool(_EMAIL.search(words)), bool(_PHONE.search(words))
     if _DESCRIBE.search(words):
         return "description"
     first = words.partition(" ")[0]
     if first in _NO_VALUE and not _ASK_FOR.match(words):
-        is_way_to_reach = first in {"how", "where"} and has_email != has_phone
-        return ("email" if has_email else "phone") if is_way_to_reach else ""
+        return _find_only_way_to_reach(words) if first in {"how", "where"} else ""
     if is_about_others(label):
         return ""
-    if has_email or has_phone:
-        return _find_way_to_reach(words, has_email=has_email, has_phone=has_phone)
+    if _EMAIL.search(words) or _PHONE.search(words):
+        return _find_way_to_reach(words)
     if _WHO.search(words) and first not in {"what", "which"}:
         return "name"
     return _find_matter(words) or _find_practice(words) or _find_name(words)
 
 
-def _find_way_to_reach(words: str, *, has_email: bool, has_phone: bool) -> str:
-    is_choice = (has_email and has_phone) or re.search(r"\b(?:prefer\w*|method|way)\b", words)
-    if is_choice and not re.search(r"\b(?:address|number)\b", words):
+def _find_only_way_to_reach(words: str) -> str:
+    """Return "email" or "phone" for words that name one of them; "" for neither, or for both."""
+    has_email, has_phone = bool(_EMAIL.search(words)), bool(_PHONE.search(words))
+    if has_email == has_phone:
         return ""
     return "email" if has_email else "phone"
+
+
+def _find_way_to_reach(words: str) -> str:
+    """Return "email" or "phone" for words that name one; "" where they ask which is preferred."""
+    only = _find_only_way_to_reach(words)
+    if _NAMES_VALUE.search(words):
+        return only or "email"
+    return "" if _PREFERENCE.search(words) else only
 
 
 def _find_matter(words: str) -> str:

@@ -25,7 +25,6 @@ NO_FILES = AnswerFiles()
 # A field type may be that of somebody else's address: it stands in for these only where the label
 # does not say so.
 _PERSONAL_FIELDS = {"email", "phone", "name"}
-NO_EMAIL = "no e-mail address given"  # as `normalize.parse_sender` words it
 OTHER_EMAIL = "no e-mail address of the sender given: one stands among the answers"
 GUESSED_EMAIL = "the e-mail address answers another question: check that it is the sender's"
 GUESSED_PHONE = "the phone number answers another question: check that it is the sender's"
@@ -314,11 +313,17 @@ def _is_only_address(text: str) -> bool:
     return normalize.find_emails(text) == (text.strip(),)
 
 
+def _list_shown_texts(answers: FieldAnswers) -> list[str]:
+    return [answer.text for name, answer in answers if name not in HIDDEN_FIELDS]
+
+
 def _correct_caveats(caveats: tuple[str, ...], answers: FieldAnswers) -> tuple[str, ...]:
     """Return the caveats on the sender, corrected where an address stands in another answer."""
-    texts = [answer.text for name, answer in answers if name not in HIDDEN_FIELDS]
-    has_address = any(normalize.find_emails(text) for text in texts)
-    return tuple(OTHER_EMAIL if c == NO_EMAIL and has_address else c for c in caveats)
+    has_address = any(map(normalize.find_emails, _list_shown_texts(answers)))
+    return tuple(
+        OTHER_EMAIL if caveat == normalize.NO_EMAIL and has_address else caveat
+        for caveat in caveats
+    )
 
 
 def _find_name(answers: FieldAnswers) -> str:
@@ -392,8 +397,7 @@ def _list_envelope_caveats(item: InboundItem, form: str, *, is_known: bool) -> l
 
 def _list_caveats(item: InboundItem, answers: FieldAnswers) -> list[str]:
     labels = [answer.label for _, answer in answers]
-    shown = [answer.text for name, answer in answers if name not in HIDDEN_FIELDS]
-    has_phone = any(_PHONE.search(text) for text in shown)
+    has_phone = any(map(_PHONE.search, _list_shown_texts(answers)))
     has_bare_numbers = any(
         answer.label.isdecimal() and answer.text for name, answer in answers if not name
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from parsers.item import Address, Format, InboundItem, ParseError
 from parsers.mail import automatic, body, forwarded, secure_links
 from parsers.mail.bounces import report
-from parsers.mail.replies import extract, quote_markers
+from parsers.mail.replies import extract, quote_markers, thanks
 from parsers.mail.replies import html as replies_html
 from parsers.mail.syntax import addresses, dates, headers, mime
 from parsers.mail.syntax.headers import Fields
@@ -47,6 +47,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
     role = _find_role(fields, subject, is_bounce=verdict.is_bounce)
     html = content.html
     links = [link for link in text_html.list_links(html) if link[1] not in body_text]
+    reply_text = _extract_newest(content, role)
     forwarded_headers = forwarded.find_headers(body_text, content.attachments)
     item = InboundItem(
         format=Format.MAIL,
@@ -61,7 +62,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         cc=_list_people(fields, "cc", hint),
         subject=subject,
         text=body_text,
-        reply_text=_extract_newest(content, role),
+        reply_text=reply_text,
         plain=content.plain,
         html=html,
         details=tuple((label or address, address) for label, address in links),
@@ -74,6 +75,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         authentication=_find_authentication(fields),
         is_auto_reply=verdict.is_auto_reply,
         is_bounce=verdict.is_bounce,
+        is_only_thanks=thanks.is_only_thanks(reply_text),
         is_automated=verdict.is_automated,
         loop_addresses=tuple(address.key for address in _list_people(fields, "x-loop", hint)),
         list_names=_find_list_names(fields),

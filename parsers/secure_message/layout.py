@@ -792,12 +792,18 @@ class Layout:
             return False
         if not all(_is_count(row.values[column]) for column in others):
             return False
-        name = normalize.fold_label(match[1])
-        above = self._last_values.get(first)
-        known = [_GROUP_COUNT.sub("", _join_texts(group)) for group in self._groups]
-        known += [known_name.partition(":")[2] for known_name in known]
-        known += [above.text] if above else []
-        return name in {normalize.fold_label(text) for text in known}
+        return normalize.fold_label(match[1]) in self._list_group_names(first)
+
+    def _list_group_names(self, column: int) -> set[str]:
+        """Return the folded names of the open group, with and without its label.
+
+        A table grouped by one of its columns has the name in that column of the row above.
+        """
+        titles = [_GROUP_COUNT.sub("", _join_texts(group)) for group in self._groups]
+        names = [*titles, *(title.partition(":")[2] for title in titles)]
+        if column in self._last_values:
+            names.append(self._last_values[column].text)
+        return {normalize.fold_label(name) for name in names}
 
     def _settle_row_within(self, row: SheetRow) -> Iterator[RequestRow]:
         assert self._open is not None
@@ -984,23 +990,24 @@ def _continues(held: RequestRow, request: RequestRow, last: int) -> bool:
 
     `last` is the number of that request's last row.
     """
-    reader, row = held.reader, request.row
-    if reader is None or request.reader is not reader or row.number != last + 1:
+    row, above = request.row, held.row.values
+    if held.reader is None or request.reader is not held.reader:
         return False
-    if row.is_after_blank or row.context.caveats:
+    is_right_below = row.number == last + 1 and not row.is_after_blank
+    if not is_right_below or row.number - held.row.number > _MAX_CONTINUED:
         return False
-    if row.number - held.row.number > _MAX_CONTINUED:
+    if row.context.caveats or _is_footer(row) or not _has_only_text(row, held.reader):
         return False
-    bodies, senders = reader.columns["body"], reader.list_sender_columns()
-    if any(column not in bodies or value.flaw for column, value in row.values.items()):
+    if held.reader.list_sender_columns().isdisjoint(above):
         return False
-    above = held.row.values
-    if _is_footer(row) or senders.isdisjoint(above):
-        return False
-    return all(
-        column in above and _goes_on_in(above[column].text, value.text)
-        for column, value in row.values.items()
-    )
+    blank = Value("")
+    return all(_goes_on_in(above.get(c, blank).text, row.values[c].text) for c in row.values)
+
+
+def _has_only_text(row: SheetRow, reader: RowReader) -> bool:
+    """Return whether a row has nothing but whole texts in the columns of message texts."""
+    bodies = reader.columns["body"]
+    return all(column in bodies and not value.flaw for column, value in row.values.items())
 
 
 def _goes_on_in(text: str, below: str) -> bool:

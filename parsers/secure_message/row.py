@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import Enum, auto
 from itertools import pairwise, takewhile
 from types import MappingProxyType
 from typing import NamedTuple
@@ -616,19 +617,33 @@ def find_date_order(days: Iterable[Value], default: str) -> DateOrder:
     26/06 anywhere in the column means day first, and 06/26 month first. With both, or with neither,
     the order is the default one, and open.
     """
-    is_day_first = is_month_first = has_late_cell = has_cell = False
-    for day in days:
-        numbers = dates.find_numeric_day(day.text) if day.moment is None else None
-        if numbers is not None:
-            is_day_first = is_day_first or numbers[0] > _MONTHS >= numbers[1]
-            is_month_first = is_month_first or numbers[1] > _MONTHS >= numbers[0]
-        elif isinstance(day.moment, datetime):
-            has_cell = True
-            has_late_cell = has_late_cell or day.moment.day > _MONTHS
-    if is_day_first == is_month_first or default == "ymd":
+    kinds = set(map(_classify_day, days))
+    is_day_first = _DayKind.DAY_FIRST in kinds
+    if is_day_first == (_DayKind.MONTH_FIRST in kinds) or default == "ymd":
         return DateOrder(default, is_open=True)
-    order = "dmy" if is_day_first else "mdy"
-    return DateOrder(order, may_be_swapped=is_day_first and has_cell and not has_late_cell)
+    if not is_day_first:
+        return DateOrder("mdy")
+    is_swapped = _DayKind.EARLY_CELL in kinds and _DayKind.LATE_CELL not in kinds
+    return DateOrder("dmy", may_be_swapped=is_swapped)
+
+
+class _DayKind(Enum):
+    """What a date says about the order of its column."""
+
+    DAY_FIRST = auto()  # a text such as 26/06
+    MONTH_FIRST = auto()  # a text such as 06/26
+    EARLY_CELL = auto()  # a date cell of the first twelve days: day and month may be swapped
+    LATE_CELL = auto()  # a date cell of a later day
+    NOTHING = auto()
+
+
+def _classify_day(day: Value) -> _DayKind:
+    if isinstance(day.moment, datetime):
+        return _DayKind.LATE_CELL if day.moment.day > _MONTHS else _DayKind.EARLY_CELL
+    numbers = dates.find_numeric_day(day.text) if day.moment is None else None
+    if numbers is None or min(numbers) > _MONTHS or max(numbers) <= _MONTHS:
+        return _DayKind.NOTHING
+    return _DayKind.DAY_FIRST if numbers[0] > _MONTHS else _DayKind.MONTH_FIRST
 
 
 def _is_sequence(ids: Sequence[str]) -> bool:

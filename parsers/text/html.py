@@ -60,6 +60,7 @@ _LOCAL_IMAGE = re.compile(
 # A relative link would lead into our own pages.
 _LINK = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
+_WEB_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 # Words of a style that load something, and ways to hide them.
 _LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
@@ -160,15 +161,20 @@ def list_links(html: str) -> list[tuple[str, str]]:
     """
     if "href" not in html.lower() or is_beyond_bounds(html):
         return []
-    links: dict[str, str] = {}
+    labels: dict[str, str] = {}  # by address
     for node in LexborHTMLParser(html).css("a[href], area[href]"):
         address = charsets.clean((node.attributes.get("href") or "").strip())
-        if len(links) == MAX_LINKS:
+        if len(address) <= MAX_ADDRESS and _WEB_ADDRESS.fullmatch(address):
+            labels[address] = labels.get(address) or _find_label(node)
+        if len(labels) == MAX_LINKS:
             break
-        if _REMOTE.match(address) and len(address) <= MAX_ADDRESS and not re.search(r"\s", address):
-            label = node.text(deep=True, separator=" ") or node.attributes.get("alt") or ""
-            links[address] = links.get(address) or " ".join(charsets.clean(label).split())
-    return [(label[:MAX_LABEL], address) for address, label in links.items()]
+    return [(label, address) for address, label in labels.items()]
+
+
+def _find_label(link: LexborNode) -> str:
+    """Return the words of a link on one line, "" for none."""
+    words = link.text(deep=True, separator=" ") or link.attributes.get("alt") or ""
+    return " ".join(charsets.clean(words).split())[:MAX_LABEL]
 
 
 def strip_tags(html: str) -> str:

@@ -98,6 +98,9 @@ def _remove_addresses(name: str) -> str:
     return to_one_line(bare).strip(" <>,;")
 
 
+NO_EMAIL = "no e-mail address given"
+
+
 def _list_address_caveats(email: str, emails: tuple[str, ...]) -> tuple[str, ...]:
     if len(emails) > 1:
         return ("several e-mail addresses given: the first is used",)
@@ -105,4 +108,4 @@ def _list_address_caveats(email: str, emails: tuple[str, ...]) -> tuple[str, ...
         return ()
     if email.strip():
         return ("the e-mail address given cannot be used",)
-    return ("no e-mail address given",)
+    return (NO_EMAIL,)

@@ -148,8 +148,13 @@ class BulkLookup(directory.CustomerLookup):
         named = or_(self._is_one_of(Company.number, numbers), self._is_one_of(Company.key, keys))
         for company in self.session.scalars(select(Company).where(named)):
             self._add_company(company)
-        unknown = filter(directory.is_plain_number, numbers - self._by_number.keys())
-        if folded := {directory.fold_number(number) for number in unknown}:
+        self._load_companies_by_folded_number(numbers - self._by_number.keys())
+
+    def _load_companies_by_folded_number(self, numbers: set[str]) -> None:
+        """Load the companies whose numbers differ from these in zeros at the beginning alone."""
+        plain = filter(directory.is_plain_number, numbers)
+        folded = {directory.fold_number(number) for number in plain}
+        if folded:
             same = func.ltrim(Company.number, "0").in_(folded)
             for company in self.session.scalars(select(Company).where(same)):
                 self._add_company(company)

@@ -76,6 +76,10 @@ UNVERIFIED_CAVEAT = (
     " wrote it"
 )
 _TAKEN = "is taken for the customer"  # the end of each caveat on a route
+COLLEAGUE_NAME_CAVEAT = (
+    "the sender has the name of a colleague, and no recipient is named: see whether the desk wrote"
+    " it"
+)
 INTERNAL_CAVEAT = "a colleague wrote this to the desk alone: the customer did not get it"
 
 
@@ -111,6 +115,12 @@ class DeskPeople:
     def has_name(self, name: str) -> bool:
         """Return whether somebody on the desk has this name."""
         return _fold(name) in self.names
+
+    def is_outsider(self, person: Address) -> bool:
+        """Return whether somebody is not of the desk: by address, or by name without one."""
+        if person.email:
+            return not self.has(person)
+        return bool(person.name) and not self.has_name(person.name)
 
     def is_customer(self, person: Address) -> bool:
         """Return whether an address can be a customer's: valid, and not one of the desk."""
@@ -404,8 +414,11 @@ def _make_relayed(item: InboundItem, customer: Address, route: Route, what: str)
 def _resolve_row(people: DeskPeople, item: InboundItem) -> InboundItem:
     """Return a row of an export; one that the desk has sent goes out, to its recipient."""
     is_sent = item.direction is Direction.OUT or people.has(item.sender)
-    if not is_sent and not (not item.sender.email and people.has_name(item.sender.name)):
+    has_colleague_name = not item.sender.email and people.has_name(item.sender.name)
+    if not is_sent and not has_colleague_name:
         return item
+    if not is_sent and not any(map(people.is_outsider, item.to)):
+        return _add_caveat(item, COLLEAGUE_NAME_CAVEAT)
     customers = list_others(people, item)
     recipient = customers[0] if customers else Address()
     return replace(item, direction=Direction.OUT, customer=recipient)

@@ -10,7 +10,8 @@ from parsers.item import InboundItem
 _COMMENT = re.compile(r"\([^()]*\)")
 # A signature or an envelope that passed, and the domain it is of (RFC 8601 §2.7).
 _PASSED = re.compile(
-    r"^\s*(?:dkim|spf)\s*=\s*pass\b.*?\b(?:header\.[di]|smtp\.mailfrom)\s*=\s*(?:[^\s;@]*@)?([^\s;]+)",
+    r"^\s*(?:dkim|spf)\s*=\s*pass\b.*?\b(?:header\.[di]|smtp\.mailfrom)\s*=\s*"
+    r"(?:[^\s;@]*@)?([^\s;]+)",
     re.IGNORECASE | re.DOTALL,
 )
 _DMARC = re.compile(r"^\s*dmarc\s*=\s*([a-z]+)", re.IGNORECASE)

@@ -33,7 +33,6 @@ from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import (
     correspondents,
-    courtesies,
     delivery_reports,
     dmarc,
     forms,
@@ -66,6 +65,7 @@ MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the
 MAX_RECIPIENTS = 200  # people of To, and of Cc, that are kept; the original has all
 FUTURE_CAVEAT = "the date lies in the future: it is perhaps mistyped"
 MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a little fast
+ONLY_THANKS_CAVEAT = "only thanks, as it seems: perhaps nothing is left to do"
 NAMESAKE_CAVEAT = "another practice of this name has another number: see whether they are one"
 REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
@@ -267,8 +267,8 @@ def _append(
     """Add an item to the ticket it belongs to."""
     ticket = match.ticket
     assert ticket is not None  # the caller has checked it
-    if item.direction is Direction.IN and courtesies.is_only_thanks(item.reply_text):
-        item = replace(item, caveats=(*item.caveats, courtesies.ONLY_THANKS_CAVEAT))
+    if item.direction is Direction.IN and item.is_only_thanks:
+        item = replace(item, caveats=(*item.caveats, ONLY_THANKS_CAVEAT))
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     if match.merged_ticket is not None:
         message.addressed_ticket_id = match.merged_ticket.id

@@ -91,13 +91,10 @@ def describe_counts(counts: SheetCounts) -> str:
     """Return the counts of a sheet in words, with the places of rows that are no requests."""
     if counts.hidden:
         return "hidden: not read"
-    terms = [f"{counts.items} {'item' if counts.items == 1 else 'items'}"]
-    if counts.repeated:
-        terms.append(f"{counts.repeated} repeated")
-    if counts.rejected:
-        terms.append(f"{counts.rejected} rejected")
-    if counts.continued:
-        terms.append(f"{counts.continued} continued")
+    terms = [
+        f"{counts.items} {'item' if counts.items == 1 else 'items'}",
+        *_count_others(counts, "repeated", "rejected", "continued"),
+    ]
     for kind, count, places in (
         ("heading", counts.headings, counts.heading_places),
         ("title", counts.titles, counts.title_places),
@@ -106,10 +103,14 @@ def describe_counts(counts: SheetCounts) -> str:
         if count:
             plural = "" if count == 1 else "s"
             terms.append(f"{count} {kind}{plural} (row{plural} {places})")
-    if counts.blank:
-        terms.append(f"{counts.blank} blank")
+    terms += _count_others(counts, "blank")
     hidden = f"; {counts.hidden_rows} of them hidden" if counts.hidden_rows else ""
     return f"{counts.rows} rows = {' + '.join(terms)}{hidden}"
+
+
+def _count_others(counts: SheetCounts, *kinds: str) -> list[str]:
+    """Return the counts of these kinds of rows in words, without those that are 0."""
+    return [f"{getattr(counts, kind)} {kind}" for kind in kinds if getattr(counts, kind)]
 
 
 def list_workbooks(session: Session) -> Iterator[WorkbookBalance]:

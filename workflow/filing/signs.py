@@ -28,11 +28,7 @@ def add_envelope_signs(settings: Settings, item: InboundItem, delivery: Delivery
         return replace(item, is_automated=False, is_auto_reply=False, is_bounce=False, signs=())
     sign_names = set(item.signs)
     if "mail_from" in delivery.envelope:
-        sign_names.discard(evidence.NULL_SENDER)
-        if delivery.envelope["mail_from"] == "":
-            sign_names.add(evidence.NULL_SENDER)
-        elif not evidence.is_from_mail_system(sign_names):
-            sign_names.discard(BOUNCE_WORDING)
+        _correct_by_envelope(sign_names, delivery.envelope["mail_from"])
     if any(directory.is_our_list(name, settings) for name in item.list_names):
         sign_names -= evidence.LIST_SIGNS
     if any(directory.is_our_address(address, settings) for address in item.loop_addresses):
@@ -40,3 +36,12 @@ def add_envelope_signs(settings: Settings, item: InboundItem, delivery: Delivery
     if sign_names == set(item.signs):
         return item
     return replace(item, signs=evidence.order_signs(sign_names), is_automated=bool(sign_names))
+
+
+def _correct_by_envelope(sign_names: set[str], mail_from: str) -> None:
+    """Correct the signs of a mail by the sender in its envelope, "" for the null sender."""
+    sign_names.discard(evidence.NULL_SENDER)
+    if mail_from == "":
+        sign_names.add(evidence.NULL_SENDER)
+    elif not evidence.is_from_mail_system(sign_names):
+        sign_names.discard(BOUNCE_WORDING)

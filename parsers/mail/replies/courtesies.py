@@ -12,12 +12,15 @@ MAX_NAME = 5  # words
 FEW = 2  # words that may be a name in any case
 MAX_WORDS = 8  # in a line of a signature
 
-_GREETING = re.compile(
+GREETING_WORD = (
     r"(?:hi|hello|hey|dear|good (?:morning|afternoon|evening|day)|greetings"
     r"|hallo|liebe[rs]?|guten (?:tag|morgen|abend)|sehr geehrte[rs]?"
     r"|bonjour|bonsoir|ch[eè]re?"
     r"|hola|buen(?:os|as) (?:d[ií]as|tardes|noches)|estimad[oa]"
     r"|ciao|buongiorno|ol[áa]|beste|hej|hei)\b"
+)
+_GREETING = re.compile(
+    rf"{GREETING_WORD}"
     r"(?:[ ,]+(?!(?:i|we|you|is|are|can|please)\b)[^\s,.?!]{1,30}\.?){1,4}"  # up to four names
     r"\s*[,.!:–-]?",
     re.IGNORECASE,

@@ -2,7 +2,8 @@
 
 import re
 
-ONLY_THANKS_CAVEAT = "only thanks, as it seems: perhaps nothing is left to do"
+from parsers.mail.replies import courtesies
+
 MAX_LINES = 8
 MAX_WORDS = 5  # of a line of a greeting or signature
 _THANKS_WORDS = (
@@ -22,10 +23,8 @@ _ONLY_THANKS = re.compile(
     rf"(?:{_AROUND}[\s,.!–—-]+){{0,12}}(?:{_THANKS_WORDS})(?:[\s,.!–—-]+{_AROUND}){{0,12}}[\s,.!)(:☺🙏-]*",
     re.IGNORECASE,
 )
-_GREETING = re.compile(
-    r"(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hallo|guten tag|bonjour|hola|ciao)\b",
-    re.IGNORECASE,
-)
+_GREETING = re.compile(courtesies.GREETING_WORD, re.IGNORECASE)
+_ASKS = re.compile(r"[?\d]")  # a question, or a number of a claim or account
 
 
 def is_only_thanks(text: str) -> bool:
@@ -35,11 +34,16 @@ def is_only_thanks(text: str) -> bool:
     number does.
     """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if not lines or len(lines) > MAX_LINES or "?" in text or re.search(r"\d", text):
+    if not lines or len(lines) > MAX_LINES or _ASKS.search(text):
         return False
-    if _GREETING.match(lines[0]) and len(lines) > 1 and _is_short(lines[0]):
-        lines = lines[1:]
-    return _ONLY_THANKS.fullmatch(lines[0]) is not None and all(map(_is_short, lines[1:]))
+    first, *others = _remove_greeting(lines)
+    return _ONLY_THANKS.fullmatch(first) is not None and all(map(_is_short, others))
+
+
+def _remove_greeting(lines: list[str]) -> list[str]:
+    """Return the lines behind a greeting that stands above them."""
+    is_greeting = _GREETING.match(lines[0]) is not None and _is_short(lines[0])
+    return lines[1:] if is_greeting and len(lines) > 1 else lines
 
 
 def _is_short(line: str) -> bool:

@@ -9,7 +9,7 @@ from parsers.formstack import submission
 from parsers.formstack.field_labels import clean_label, find_field, find_field_by_words
 from parsers.item import InboundItem
 from parsers.secure_message.headings import HEADINGS_BY_FIELD
-from parsers.text import vocabulary
+from parsers.text import normalize, vocabulary
 
 LABELS = {
     "email": [
@@ -149,7 +149,7 @@ def test_a_plain_label_goes_before_a_sentence() -> None:
         ("Q7", "write to jo@elm.example please", "", submission.OTHER_EMAIL),
         ("Supervisor", "jo@elm.example", "", submission.OTHER_EMAIL),
         ("Message", "write to jo@elm.example", "", submission.OTHER_EMAIL),
-        ("Q7", "nothing", "", submission.NO_EMAIL),
+        ("Q7", "nothing", "", normalize.NO_EMAIL),
     ],
 )
 def test_the_caveat_on_the_address_is_true(

@@ -20,8 +20,9 @@ from tests.support.context import (
     open_ticket,
 )
 from workflow.context import AppContext
-from workflow.filing import correspondents, courtesies
+from workflow.filing import correspondents
 from workflow.filing.corrections import HANDLERS
+from workflow.filing.file_item import ONLY_THANKS_CAVEAT
 from workflow.mail import answer, compose
 from workflow.models.core import (
     Company,
@@ -518,6 +519,19 @@ def test_a_row_that_the_desk_has_sent_goes_out(context: AppContext, fields: dict
     assert facts["notices"] == []
 
 
+@pytest.mark.parametrize("recipients", [(), (Address("Carla Consult"),), (OURS,)])
+def test_a_row_of_a_namesake_of_a_colleague_is_the_customers(
+    context: AppContext, recipients: tuple[Address, ...]
+) -> None:
+    """A name alone proves nothing where nobody of a practice is named as the recipient."""
+    row = make_row("Please call", sender=Address("Carla Consult"), to=recipients)
+    number = deliver(context, row).ticket_id
+    facts = get_ticket_facts(context, number)
+    assert facts["directions"] == ["in"]
+    with context.store.read_only() as session:
+        assert correspondents.COLLEAGUE_NAME_CAVEAT in session.get_one(Ticket, number).caveats
+
+
 def make_form(*details: tuple[str, str]) -> InboundItem:
     return InboundItem(
         format=Format.FORMSTACK,
@@ -592,31 +606,14 @@ def test_a_colleague_of_the_contact_answers_our_notice(
     assert (deliver(context, item).ticket_id == number) is joins
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Thank you!", True),
-        ("Thanks so much for your help.\n\nCleo Ames\nClinic Ten", True),
-        ("Hi Carla,\nthank you, perfect.\nBest,\nCleo", True),
-        ("Vielen Dank!", True),
-        ("Merci beaucoup", True),
-        ("Thanks, but the second claim is still open.", False),
-        ("Thank you. Can you send the ledger?", False),
-        ("Thanks, please post check 4711", False),
-        ("Please post the payment.", False),
-        ("", False),
-    ],
-)
-def test_only_thanks(text: str, *, expected: bool) -> None:
-    assert courtesies.is_only_thanks(text) is expected
-
-
 def test_thanks_on_a_ticket_carry_a_hint_and_reopen_it(context: AppContext) -> None:
     first = make_mail()
     number = open_ticket(context, first)
     complete(context, number)
-    filing = deliver(context, make_mail("Thank you!", in_reply_to=first.message_id))
-    assert courtesies.ONLY_THANKS_CAVEAT in get_message(context, filing).caveats
+    filing = deliver(
+        context, make_mail("Thank you!", in_reply_to=first.message_id, is_only_thanks=True)
+    )
+    assert ONLY_THANKS_CAVEAT in get_message(context, filing).caveats
     assert get_ticket_facts(context, number)["status"] is Status.OPEN
 
 
