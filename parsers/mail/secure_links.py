@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from parsers.item import Attachment
 
-CAVEAT = "secure message: its text is behind {place}{expiry}, or ask for it by other means"
+CAVEAT_START = "secure message: "
+CAVEAT = f"{CAVEAT_START}its text is behind {{place}}{{expiry}}, or ask for it by other means"
 LISTED_LINK = "a link (see Links)"
 SHOWN_LINK = "the link in it"
 FILE = "an attached file"

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from console.presenters import audit
 from console.presenters.audit import AuditNames
 from console.presenters.tickets.ticket import present_person
-from parsers.mail import evidence
+from parsers.mail import evidence, secure_links
 from workflow.mail import compose
 from workflow.models.core import (
     AuditEntry,
@@ -91,6 +91,7 @@ class MessageEntry:
     route: str  # how it came where somebody else than the customer sent it
     sent_by: str  # who sent it then
     customer: str  # the address that was taken for the customer's
+    opens_details: bool  # its request is among them: it has no text, or that is behind a link
     kind: str = "message"
 
 
@@ -316,6 +317,8 @@ def _build_message(
         route=row.route,
         sent_by=present_person(row.sent_by_name, row.sent_by_email)[:500],
         customer=row.customer_email[:320],
+        opens_details=not text
+        or any(caveat.startswith(secure_links.CAVEAT_START) for caveat in row.caveats),
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import event
 
 from console.app import create_app
 from parsers.item import Address, Format, InboundItem
+from parsers.mail import secure_links
 from tests.support.context import (
     HandClock,
     complete,
@@ -144,6 +145,23 @@ def test_a_form_shows_its_table_and_its_link_first(context: AppContext, desk: De
     assert page.index("https://forms.example/1") < page.index("Stage")
     assert "&lt;b&gt;77&lt;/b&gt;" in page
     assert "no phone number given" in page
+
+
+@pytest.mark.parametrize(
+    ("caveat", "is_open"),
+    [
+        (secure_links.CAVEAT.format(place=secure_links.LISTED_LINK, expiry=""), True),
+        ("other", False),
+    ],
+)
+def test_the_link_of_a_secure_message_is_shown_at_once(
+    context: AppContext, desk: Desk, caveat: str, *, is_open: bool
+) -> None:
+    link = "https://portal.example/m/1"
+    item = make_mail("Read the message", details=(("Read", link),), caveats=(caveat,))
+    page = desk.get(f"/tickets/{open_ticket(context, item)}").text
+    assert ('<details class="mt-2" open>' in page) is is_open
+    assert f'href="{link}" rel="nofollow noopener noreferrer" target="_blank"' in page
 
 
 @pytest.mark.parametrize(
