@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from parsers.item import Attachment
-from parsers.mail import tnef
+from parsers.mail import calendar, pgp, smime, tnef
 from parsers.mail.syntax import headers, mime, transfer_encoding
+from parsers.mail.syntax.headers import Fields
 from parsers.mail.syntax.mime import Part
 from parsers.text import charsets, filenames, html_bounds, words
 from parsers.text import html as text_html
@@ -67,6 +68,13 @@ TYPES = frozenset(
 OCTETS = "application/octet-stream"
 SAMPLE = 65_536  # bytes that show whether a content is text
 ENCRYPTED = frozenset({"multipart/encrypted", "application/pgp-encrypted"})
+SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})  # S/MIME in one block
+# Blocks of S/MIME in one mail that are opened: more than three are never around one another
+# (RFC 2634 §1.1), and each is a message to be taken apart again.
+MAX_OPENED = 3
+MAX_CALENDARS = 10  # calendar parts of one mail that are read
+SMIME_CAVEAT = "signed (S/MIME): the signature is not verified"
+PGP_CAVEAT = "signed (PGP): the signature is not verified"
 TNEF = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 
 _WELL_FORMED = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-]+", re.ASCII)  # RFC 2045 §5.1
@@ -101,6 +109,7 @@ class Segment:
         *,
         is_fallback: bool = False,
         is_laid_out: bool = True,
+        armour: str = "",
     ) -> None:
         self.plain = plain
         self.html = html
@@ -108,6 +117,8 @@ class Segment:
         self.is_fallback = is_fallback
         # Whether the HTML is shown as it looks, or as the words between its tags.
         self.is_laid_out = is_laid_out
+        # Lines of a PGP signature, which are folded away.
+        self.armour = armour
 
     @cached_property
     def html_text(self) -> str:
@@ -186,6 +197,10 @@ class Body:
     uu_file_count: int = 0  # files that stood uuencoded in texts
     html_part_count: int = 0  # parts of HTML
     text_bytes: int = 0  # of text parts, encoded
+    calendars: list[calendar.CalendarText] = field(default_factory=list)
+    calendar_count: int = 0  # calendar parts that were read
+    opened_count: int = 0  # blocks of S/MIME that were opened
+    has_sealed_block: bool = False  # one that cannot be read is among the files
 
     @cached_property
     def text(self) -> str:
@@ -193,7 +208,7 @@ class Body:
         pieces = [
             piece
             for segment in self.segments
-            for piece in (segment.shown_text, segment.folded_lines)
+            for piece in (segment.shown_text, segment.folded_lines, segment.armour)
         ]
         return join_texts([*self.texts_before, *pieces, *self.texts_behind])
 
@@ -240,6 +255,7 @@ def parse_body(tree: mime.MessageTree) -> Body:
     segments = _collect(tree.root, body, is_alone=not tree.root.children)
     own = [segment for segment in segments if not segment.is_fallback]
     body.segments = own if _has_text(own) else segments
+    _add_calendars(body)
     _add_strays(body, tree)
     whole = body.text
     body.caveats += _list_html_caveats(body.segments)
@@ -251,6 +267,18 @@ def parse_body(tree: mime.MessageTree) -> Body:
 
 def _has_text(segments: list[Segment]) -> bool:
     return any(segment.shown_text.strip() for segment in segments)
+
+
+def _add_calendars(body: Body) -> None:
+    """Add calendar parts as text: all where the mail has no words, else notes that it lacks."""
+    has_text = _has_text(body.segments)
+    shown = join_texts(
+        piece for segment in body.segments for piece in (segment.shown_text, segment.folded_lines)
+    )
+    for entry in dict.fromkeys(body.calendars):
+        if not has_text or words.find_words_only_in(entry.note, shown):
+            body.segments = [*body.segments, Segment(plain=entry.text)]
+            shown = f"{shown}\n{entry.text}"
 
 
 def _add_strays(body: Body, tree: mime.MessageTree) -> None:
@@ -358,10 +386,62 @@ def _find_form(part: Part) -> str | None:
 
 def _collect_file(part: Part, body: Body) -> list[Segment]:
     """Attach a part; return the text of a winmail.dat, or one that may be all the mail has."""
-    segments = _attach(part, body, part.content)
+    content = part.content
+    segments = _attach(part, body, content)
+    name = _find_name(part).lower()
+    if part.mime in calendar.TYPES or name.endswith(".ics"):
+        _read_calendar(part, body, content)
+    elif part.mime in SEALED or (part.mime == OCTETS and name.endswith(".p7m")):
+        segments += _open_sealed(part, body, content)
     if segments or _find_name(part):
         return segments
     return _collect_fallback(part, body)
+
+
+def _read_calendar(part: Part, body: Body, content: bytes) -> None:
+    body.calendar_count += 1
+    if body.calendar_count > MAX_CALENDARS:
+        return
+    method = part.parameters.get("method", "")
+    entry = calendar.parse(content, mime.find_charset(part), method)
+    if entry is not None:
+        body.calendars.append(entry)
+
+
+def _open_sealed(part: Part, body: Body, block: bytes) -> list[Segment]:
+    """Return the text of an S/MIME block that is only signed, and add its files."""
+    is_opened = body.opened_count < MAX_OPENED
+    signed = smime.find_signed_content(block) if is_opened else None
+    if signed is None:
+        if part.mime in SEALED or smime.looks_like_block(block):
+            body.has_sealed_block = True
+        return []
+    body.opened_count += 1
+    body.caveats.append(SMIME_CAVEAT)
+    if signed.is_cut:
+        body.caveats.append("the signed block is cut off: its beginning is shown")
+    return _collect_signed(_find_name(part), body, signed.content)
+
+
+def _collect_signed(name: str, body: Body, content: bytes) -> list[Segment]:
+    """Return the text of what was signed: a MIME entity, else a file, else text alone."""
+    fields = headers.parse_header(content).fields
+    if not any(key.startswith("content-") or key == "mime-version" for key, _ in fields.items):
+        # `contract.pdf.p7m` is a file that was signed, and no mail.
+        file_name = re.sub(r"\.p7m$", "", name, flags=re.IGNORECASE)
+        if "." in file_name or _NO_TEXT.search(content[:SAMPLE]):
+            _add_file(body, content, file_name, OCTETS)
+            return []
+        return _collect(Part(Fields([]), "", {}, content, 0, len(content)), body, is_alone=True)
+    tree = mime.parse(content)
+    if tree.root.mime == "message/rfc822":  # with its header protected too (RFC 8551 §3.1)
+        tree = mime.parse(tree.root.content)
+    body.caveats += tree.caveats
+    texts = _remove_preambles(_collect_texts(tree.preamble, body))
+    segments = [Segment(plain=text) for text in texts]
+    segments += _collect(tree.root, body, is_alone=not tree.root.children)
+    texts = _remove_preambles(_collect_texts(tree.strays, body))
+    return [*segments, *(Segment(plain=text) for text in texts)]
 
 
 def _collect_text(part: Part, body: Body, form: str) -> list[Segment]:
@@ -468,7 +548,10 @@ def _make_segments(part: Part, body: Body, form: str, content: bytes) -> list[Se
         text = text_html.unflow(text, delete_space=delete_space)
     if text.lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
         body.caveats.append("encrypted: cannot be read here")
-    return [Segment(plain=text)]
+    text, armour = pgp.split_armour(text)
+    if armour:
+        body.caveats.append(PGP_CAVEAT)
+    return [Segment(plain=text, armour=armour)]
 
 
 def _attach_uu_files(content: bytes, body: Body) -> bytes:

@@ -16,7 +16,6 @@ from parsers.text import html as text_html
 
 MAX_SUBJECT = 2000
 MAX_REFERENCES = 100
-SEALED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})  # S/MIME in one block
 LIST_FIELDS = ("list-id", "list-post", "mailing-list", "x-beenthere")
 MAX_LISTS = 10  # fields of each name, and lists, that are kept
 _LIST_NAME = re.compile(r"[\w.+=-]{1,200}(?:@|\.)[\w-]{1,100}(?:\.[\w-]{1,100}){0,8}")
@@ -82,12 +81,12 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         signs=verdict.signs,
     )
     secure_caveat = secure_links.find_caveat(subject, body_text, links, item.attachments)
-    return _add_caveats(item, (*tree.caveats, *content.caveats, *filter(None, [secure_caveat])))
+    caveats = (*tree.caveats, *content.caveats, *filter(None, [secure_caveat]))
+    return _add_caveats(item, caveats, is_sealed=content.has_sealed_block)
 
 
-def _add_caveats(item: InboundItem, caveats: tuple[str, ...]) -> InboundItem:
+def _add_caveats(item: InboundItem, caveats: tuple[str, ...], *, is_sealed: bool) -> InboundItem:
     """Return the item with these caveats, and those on what a consultant will miss before them."""
-    is_sealed = any(attachment.mime in SEALED for attachment in item.attachments)
     missing = {
         "no sender address": not item.contact.email,
         "no subject": not item.subject,
