@@ -35,6 +35,7 @@ MAX_ATTACHMENTS = mime.MAX_PARTS + transfer_encoding.MAX_UU_FILES + 100
 # Parts of HTML in one mail that are laid out; of more, the words between the tags are shown.
 MAX_PAGES = 20
 WHOLE_NAME = "whole-text.txt"
+UNREADABLE = "some characters cannot be read: each is shown as \ufffd"
 META_BYTES = 2048  # where an HTML page names its charset (HTML §13.2.3.2 says within 1024)
 
 # Types that are the text of a message -> in which of its forms.
@@ -259,6 +260,8 @@ def parse_body(tree: mime.MessageTree) -> Body:
     _add_strays(body, tree)
     whole = body.text
     body.caveats += _list_html_caveats(body.segments)
+    if "\ufffd" in whole:
+        body.caveats.append(UNREADABLE)
     if len(whole) > MAX_TEXT:
         _attach_whole(body, whole)
         body.text = whole[:MAX_TEXT]

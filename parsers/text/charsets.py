@@ -4,7 +4,7 @@ import codecs
 import re
 from functools import lru_cache
 
-from charset_normalizer import from_bytes
+from parsers.text import charset_guess
 
 # A label names what the sender's program believed; these are what such programs really send (WHATWG
 # Encoding §4.2, and the supersets every mail reader uses: GB18030 for GB2312, cp949 for KS C 5601,
@@ -63,11 +63,9 @@ SAFE = re.compile(
 )
 
 MULTIBYTE = frozenset({"gb18030", "cp949", "cp932", "cp950", "big5hkscs", "euc_jp", "johab", "hz"})
-SNIFF_BYTES = 8192  # enough for a guess; charset-normalizer's cost grows with its input
-MIN_SNIFF_BYTES = 24  # below this a statistical guess is a coin toss
-# Share of characters above ASCII; Western text stays far below, Chinese and Cyrillic far above.
-LATIN_SHARE = 0.4
-FEW_HIGH_BYTES = 6  # fewer bytes above ASCII prove nothing against a label
+MAX_CHECKED = 8192  # characters of damaged UTF-8 that are counted
+# What a label that says Western is worth as evidence; programs write one on anything.
+WESTERN_LABEL = 4.0
 UNDEFINED_1252 = {b: chr(b) for b in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
 JIS_SHIFT = re.compile(rb"\x1b(\$[@B]|\(\w)")
 
@@ -211,7 +209,7 @@ def _decode_high(data: bytes, codec: str, hint: str) -> str:
             else _decode_by_guess(data, hint)
         )
     if codec == "cp1252":
-        return _decode_latin(data) if _looks_latin(data) else _decode_by_guess(data, hint)
+        return _decode_by_guess(data, hint, WESTERN_LABEL)
     text = _decode_strict(data, codec)
     return text if text is not None else _decode_mislabelled(data, codec, hint)
 
@@ -232,16 +230,8 @@ def _is_mostly_utf8(data: bytes) -> bool:
     It has more whole characters than broken ones.
     """
     broken = data.decode("utf-8", "replace").count("\ufffd")
-    whole = sum(1 for c in data.decode("utf-8", "ignore")[:SNIFF_BYTES] if c > "\x7f")
+    whole = sum(1 for c in data.decode("utf-8", "ignore")[:MAX_CHECKED] if c > "\x7f")
     return whole >= max(broken, 1)
-
-
-def _looks_latin(data: bytes) -> bool:
-    """Return whether bytes labelled Western may be Western: few characters are above ASCII."""
-    sample = data[:SNIFF_BYTES]
-    high = sum(byte > 0x7F for byte in sample)  # noqa: PLR2004 - above ASCII
-    ascii_alphabetic = sum(chr(byte).isalpha() for byte in sample if byte < 0x80)  # noqa: PLR2004
-    return high < FEW_HIGH_BYTES or high < LATIN_SHARE * (ascii_alphabetic + high)
 
 
 def _decode_mislabelled(data: bytes, codec: str, hint: str) -> str:
@@ -252,27 +242,25 @@ def _decode_mislabelled(data: bytes, codec: str, hint: str) -> str:
     return _decode_by_guess(data, hint)
 
 
-def _decode_by_guess(data: bytes, hint: str) -> str:
-    """Decode bytes without a label that can be trusted, by the hint or the likeliest charset."""
+def _decode_by_guess(data: bytes, hint: str, western_prior: float = 0.0) -> str:
+    """Decode bytes without a label that can be trusted, by the hint or the likeliest charset.
+
+    Where the evidence decides for none, each byte above ASCII is U+FFFD: wrong letters would pass
+    for the sender's.
+    """
     if hint and hint not in {"utf-8", "cp1252"} and not hint.startswith(("utf-16", "utf-32")):
         text = _decode_strict(data, hint)
         if text is not None:
             return text
-    name = guess_codec(data)
-    return _decode_latin(data) if name == "cp1252" else data.decode(name, "replace")
+    guess = charset_guess.guess(data, western_prior)
+    if guess.codec not in {"", "cp1252"}:
+        return data.decode(guess.codec, "replace")
+    return _decode_latin(data) if guess.looks_western else data.decode("ascii", "replace")
 
 
 def guess_codec(data: bytes) -> str:
-    """Return the likeliest codec of bytes that are no UTF-8.
-
-    It is Windows-1252 unless many characters are above ASCII.
-    """
-    if len(data) >= MIN_SNIFF_BYTES and not _looks_latin(data):
-        best = from_bytes(data[:SNIFF_BYTES]).best()
-        name = find_codec(best.encoding) if best is not None else ""
-        if name and name not in {"utf-8", "ascii"}:
-            return name
-    return "cp1252"
+    """Return the likeliest codec of bytes that are no UTF-8, Windows-1252 where none is likely."""
+    return charset_guess.guess(data).codec or "cp1252"
 
 
 def _decode_latin(data: bytes) -> str:

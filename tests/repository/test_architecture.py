@@ -34,7 +34,6 @@ PURE = {
     "asyncio",
 }
 PARSER_LIBRARIES = {
-    "charset_normalizer",
     "defusedxml",
     "inscriptis",
     "lxml",
