@@ -5,12 +5,15 @@
 import re
 from enum import StrEnum
 
+from parsers.mail.replies import device_lines
+
 MAX_LINE = 500  # characters of a line that are looked at; no announcement is longer
 LAST_OF_MARKS = frozenset(":：-–—_*=>)")
 DEVICE_HINTS = tuple(
     str.split(
         "sent send outlook brevity typos thumbs mein envoy envia inviat verzond verstuur skickat"
-        " trimis poslano obtener unterwegs",
+        " trimis poslano obtener unterwegs via written typed composed iphone ipad android phone"
+        " mobile celular cellular portable telef",
     ),
 )
 LONGEST_MARK = 130  # characters; marks without punctuation at their beginning are shorter
@@ -202,13 +205,8 @@ RULE_LINE = re.compile(r"\s*(?:[-–—_=~#*+─━]{2,}|ᐧ)[ \t\u00a0]*$")
 SIGNATURE_LINE = re.compile(r"(?:--|—|––|__)[ \u00a0]?$")
 DEVICE_LINE = re.compile(
     r"[\s*_\[(>]*(?:"
-    # English
-    r"(?:sent|send) (?:wirelessly )?(?:from|via|with|using|by)"
-    r" (?:my|the|a|an|yahoo|outlook|mail|gmail"
-    r"|samsung|proton|sparrow|windows|blue|iphone|ipad|mobile|huawei|aol|air|mailbox|nine|k-9"
-    r"|spark|superhuman|front|zoho|boxer|android|blackberry|cloud|workspace|type|edison"
-    r"|fairphone|mozilla|verizon|at&t|t-mobile)\b(?:[^\s,]*)(?:\s+\S+){0,6}"
-    r"|sent wirelessly .{1,80}|envoyé sans fil .{1,80}"
+    # English; "sent from" and the like are in `device_lines`
+    r"sent wirelessly .{1,80}|envoyé sans fil .{1,80}"
     r"|get outlook for (?:ios|android).{0,60}|download.{0,30}outlook.{0,60}"
     # German
     r"|(?:von|aus) (?:meinem|meiner|mein) .{1,60}gesendet.{0,20}"
@@ -369,7 +367,7 @@ def _classify_line(line: str, hints: tuple[str, ...]) -> LineKind:
     marked = _classify_mark(line) if _may_be_mark(bare) else None
     if marked is not None:
         return marked
-    if _may_be_device(bare, hints) and DEVICE_LINE.match(line):
+    if _may_be_device(bare, hints) and _is_device(line):
         return LineKind.DEVICE
     if _may_be_field(bare) and HEADER_FIELD.match(line):
         return LineKind.HEADER
@@ -393,8 +391,15 @@ _MARK_PATTERNS = (
 )
 
 
+def _is_device(line: str) -> bool:
+    if device_lines.names_device(line):
+        return True
+    words = device_lines.strip_link(line)
+    return DEVICE_LINE.match(words) is not None and not device_lines.is_persons(words)
+
+
 def _may_be_device(bare: str, hints: tuple[str, ...]) -> bool:
-    if len(bare) > LONGEST_MARK:
+    if len(bare) > LONGEST_MARK and len(device_lines.strip_link(bare)) > LONGEST_MARK:
         return False
     if not bare.isascii():
         return True
