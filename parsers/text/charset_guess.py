@@ -2,7 +2,7 @@
 
 Each candidate is a charset together with a language's letters. The bytes are decoded by each, and
 the logarithms of how probable its characters are, are added up: a common hanzi is far likelier than
-the two accented letters that the same bytes are in Windows-1252, and an accented letter between
+the two accented letters that the same bytes are in Windows-1252, and an accented character between
 ASCII letters is far likelier than a rare hanzi that swallows one of them.
 """
 
@@ -325,12 +325,12 @@ def _cache_rating(rate: Callable[[str], float]) -> Callable[[str], float]:
     return lru_cache(maxsize=4096)(rate)
 
 
-def _is_ascii_letter(char: str) -> bool:
+def _is_ascii_alpha(char: str) -> bool:
     return char < "\x80" and char.isalpha()
 
 
 def _rate_latin_neighbours(before: str, char: str, after: str, run: int) -> float:
-    """Rate an accented letter by the letters around it: it stands alone among ASCII letters."""
+    """Rate an accented character by the letters around it: it stands alone among ASCII letters."""
     if not char.isalpha():
         is_inside = before.isalpha() and after.isalpha() and char not in "’‘´·"
         return -5.0 if is_inside else 0.0
@@ -339,17 +339,17 @@ def _rate_latin_neighbours(before: str, char: str, after: str, run: int) -> floa
         score -= 7.0
     if run and before.isalpha():
         score -= 1.5 if run < 2 else 4.0
-    if not run and not _is_ascii_letter(before) and not after.isalpha():
+    if not run and not _is_ascii_alpha(before) and not after.isalpha():
         score -= 0.5
     return score
 
 
 def _rate_alphabet_neighbours(before: str, char: str, after: str, run: int) -> float:
-    """Rate a letter of another script: its words have no ASCII letters and no capitals inside."""
+    """Rate a character of another script, whose words have no ASCII letters or inner capitals."""
     score = 0.0
     if not char.isalpha():
         return score
-    if _is_ascii_letter(before) or _is_ascii_letter(after):
+    if _is_ascii_alpha(before) or _is_ascii_alpha(after):
         score -= 6.0
     if run and char.isupper() and before.islower():
         score -= 7.0
@@ -359,7 +359,7 @@ def _rate_alphabet_neighbours(before: str, char: str, after: str, run: int) -> f
 def _rate_ideograph_neighbours(before: str, char: str, after: str, run: int) -> float:
     """Rate an ideograph beside ASCII letters: it may have swallowed one of a Western word."""
     del char, run
-    return -2.5 * (_is_ascii_letter(before) + _is_ascii_letter(after))
+    return -2.5 * (_is_ascii_alpha(before) + _is_ascii_alpha(after))
 
 
 _RATE_NEIGHBOURS = {
