@@ -205,6 +205,7 @@ _CANDIDATES = (
     _Candidate("cp1252", _make_letters("äöüß"), 0, "latin"),
     _Candidate("cp1252", _make_letters("áéíóúýðþæö"), -1, "latin"),
     _Candidate("mac-roman", _WESTERN, -4, "latin"),
+    _Candidate("mac-roman", _make_letters("äöüß"), -4, "latin"),
     _Candidate("cp1254", _make_letters("çğıöşü", "âîûi̇"), -1, "latin"),
     *(_Candidate("cp1250", rate, -2, "latin") for rate in _CENTRAL_EUROPEAN),
     *(_Candidate("iso8859-2", rate, -4, "latin") for rate in _CENTRAL_EUROPEAN),

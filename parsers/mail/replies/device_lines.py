@@ -52,6 +52,7 @@ _OF_PEOPLE = frozenset(
         " afternoon monday tuesday wednesday thursday friday saturday sunday january february march"
         " april june july august september october november december am pm"
         " clinic office desk practice hospital front home room department billing pharmacy lab"
+        " love hugs thanks gratitude regards respect appreciation care prayers blessings joy"
         " school fax faxed courier post fedex ups usps certified portal payer"
         " is was were are be been has have had will would can could should did does do but because"
         " since when while who which that this these those it he she they we you i us them him her"

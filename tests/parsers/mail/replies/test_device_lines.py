@@ -68,6 +68,8 @@ SENTENCES = (
     "Sent by Jane Doe",
     "Sent with invoice 4711",
     "Sent with the batch of March",
+    "Sent with Love",
+    "Sent with Best Regards",
     "Sent from Chicago",
     "Sent to the payer by phone",
     "From my point of view all is well.",
