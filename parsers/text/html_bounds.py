@@ -49,6 +49,7 @@ SWALLOWING = (
     "svg",
     "math",
 )
+SHORTEST_NAME = min(map(len, SWALLOWING))
 # Elements that begin and end a line of text.
 LINES = frozenset(
     str.split(
@@ -58,15 +59,21 @@ LINES = frozenset(
     ),
 )
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})")
+_COUNTED_TAG = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})")
 _LONG = re.compile(rf"<[a-zA-Z][^<>]{{{LONG_TAG},}}")
-_OPENING = re.compile(r"<(/?)([a-zA-Z][^\s/<>]{0,30})|<!--|<[!?/]")
+_TAG_NAME = re.compile(r"<(?:/?([a-zA-Z][^\s/<>]{0,30})|[!?/])")
+_TAG = re.compile(rf"{_TAG_NAME.pattern}[^>]*>")
+_HIDDEN = ("script", "style", "title", "template")
+# What opens a comment or an element whose text is not shown.
+_HIDING = re.compile(rf"<(?:!--|(?ai:({'|'.join(_HIDDEN)}))(?![^\s/<>]))")
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _OPEN_QUOTE = re.compile(
     r"""<[a-zA-Z](?:[^<>"']|"[^"<>]*+"|'[^'<>]*+')*+"""  # a tag up to the value of an attribute
     r"""(?<==)"""
     r"""(?:"[^"<>]*+>[^"<]*+(?:<|\Z)|'[^'<>]*+>[^'<]*+(?:<|\Z))"""
 )
+# The part of it that is found fast, and that few pages have.
+_QUOTED_TAG_END = re.compile(r"""="[^"<>]*+>|='[^'<>]*+>""")
 # Elements that show their content without reading tags in it (HTML §13.2.6).
 _RAW_TEXT = re.compile(
     r"<(?:textarea|xmp|plaintext|iframe|noembed|noframes|noscript|listing|svg|math|select)",
@@ -74,9 +81,6 @@ _RAW_TEXT = re.compile(
 )
 _COMMENT_END = re.compile(r"--!?>")
 _TAG_END = re.compile(r">")
-_GAPS = re.compile(r"\n\s*\n\s*")
-_BLANKS = re.compile(r"[ \t\f\r\n]+")
-_HIDDEN = frozenset(["script", "style", "title", "template"])
 
 
 def is_too_complex(html: str) -> bool:
@@ -109,7 +113,7 @@ def _costs_too_much(html: str) -> bool:
     has_foreign = re.search(r"<(?:svg|math)\b", html, re.IGNORECASE) is not None
     never_nesting = VOID if has_foreign else VOID | CLOSED_BY_SIBLINGS
     cost = _Cost()
-    for number, tag in enumerate(_TAG.finditer(html)):
+    for number, tag in enumerate(_COUNTED_TAG.finditer(html)):
         name = tag[2].lower()
         if name in never_nesting:
             cost.copies += cost.formatting
@@ -180,12 +184,14 @@ def has_unclosed_element(html: str) -> bool:
     It hides all the rest of the page then.
     """
     lower = html.lower()
-    if lower.rfind("<!--") > lower.rfind("-->"):
+    if "<!--" in lower and lower.rfind("<!--") > lower.rfind("-->"):
         return True
+    # A page has few different tags: one pass over their beginnings spares one for each name.
+    beginnings = {piece[:SHORTEST_NAME] for piece in lower.split("<")}
     return any(
         lower.rfind(f"<{name}") > lower.rfind(f"</{name}")
         for name in SWALLOWING
-        if f"<{name}" in lower
+        if name[:SHORTEST_NAME] in beginnings
     )
 
 
@@ -194,7 +200,7 @@ def has_open_quote(html: str) -> bool:
 
     It hides the text within it then.
     """
-    return _OPEN_QUOTE.search(html) is not None
+    return _QUOTED_TAG_END.search(html) is not None and _OPEN_QUOTE.search(html) is not None
 
 
 def extract_text(html: str) -> str:
@@ -205,37 +211,40 @@ def extract_text(html: str) -> str:
     """
     html = html.replace(_LINE_END, "")
     pieces: list[str] = []
-    ends = _Ends(html)
-    position = 0
-    for opening in _OPENING.finditer(html):
-        start = opening.start()
+    position, ends = 0, _Ends(html)
+    for hiding in _HIDING.finditer(html):
+        start = hiding.start()
         if start < position:
             continue
-        end, piece = _skip(ends, opening)
-        pieces += (html[position:start], piece)
+        end = _find_end_of_tag_around(ends, position, start)
+        if end >= 0:  # it stands in a tag, as in the value of an attribute
+            pieces.append(_remove_tags(html[position:end]))
+        else:
+            end, replacement = _skip(ends, hiding)
+            pieces += (_remove_tags(html[position:start]), replacement)
         position = end
-    pieces.append(html[position:])
-    joined = "".join(pieces).replace("\r", " ").replace("\n", " ")
-    text = _BLANKS.sub(" ", joined).replace(_LINE_END, "\n")
-    lines = (line.strip() for line in unescape(text).split("\n"))
-    return _GAPS.sub("\n", "\n".join(lines)).strip()
+    pieces.append(_remove_tags(html[position:]))
+    text = _fold_blanks("".join(pieces)).replace(_LINE_END, "\n")
+    return "\n".join(filter(None, map(str.strip, unescape(text).split("\n"))))
 
 
 _LINE_END = "\x00"  # stands for the end of a line while blanks are folded; text has no NUL
+# Name of an element -> what parts the texts before and behind its tags.
+_SEPARATORS = {**dict.fromkeys(LINES, _LINE_END), "td": " ", "th": " "}
 
 
 class _Ends:
     """Search for the end of a comment, a tag or an element, no stretch twice for one kind."""
 
     def __init__(self, html: str) -> None:
-        self._html = html
+        self.html = html
         self._last: dict[str, int] = {}  # position of the last end of each kind, -1 without any
 
     def find(self, kind: str, position: int, pattern: re.Pattern[str]) -> int:
         """Return the position behind the next match at or after `position`, -1 without any."""
         last = self._last.get(kind, 0)
         if 0 <= last <= position:
-            end = pattern.search(self._html, position)
+            end = pattern.search(self.html, position)
             last = self._last[kind] = end.end() if end is not None else -1
         return last
 
@@ -243,19 +252,48 @@ class _Ends:
 _END_TAGS = {name: re.compile(rf"</{name}\b[^<>]{{0,200}}>?", re.IGNORECASE) for name in _HIDDEN}
 
 
-def _skip(ends: _Ends, opening: re.Match[str]) -> tuple[int, str]:
-    """Return the position behind a comment, hidden element or tag, and the text in its place."""
-    if opening[0] == "<!--":
-        end = ends.find("comment", opening.end(), _COMMENT_END)
-        return (end, "") if end >= 0 else (opening.end(), " ")
-    name = (opening[2] or "").lower()
-    if name in _HIDDEN and not opening[1]:
-        end = ends.find(name, opening.end(), _END_TAGS[name])
-        if end >= 0:
-            return end, ""
-    end = ends.find("tag", opening.end(), _TAG_END)
+def _find_end_of_tag_around(ends: _Ends, position: int, start: int) -> int:
+    """Return the position behind the tag that opens between two positions, -1 where none is open.
+
+    A tag ends with the first `>`; one without any is no more than its name.
+    """
+    last_end = ends.html.rfind(">", position, start) + 1
+    if _TAG_NAME.search(ends.html, max(position, last_end), start) is None:
+        return -1
+    return ends.find("tag", start, _TAG_END)
+
+
+def _skip(ends: _Ends, hiding: re.Match[str]) -> tuple[int, str]:
+    """Return the position behind a comment or a hidden element, and the text in its place.
+
+    Where it never ends, behind its opening alone.
+    """
+    if hiding[1] is None:
+        end = ends.find("comment", hiding.end(), _COMMENT_END)
+        return (end, "") if end >= 0 else (hiding.end(), " ")
+    name = hiding[1].lower()
+    end = ends.find(name, hiding.end(), _END_TAGS[name])
     if end < 0:
-        end = opening.end()
-    if name in LINES:
-        return end, _LINE_END
-    return end, " " if name in {"td", "th"} else ""
+        end = ends.find("tag", hiding.end(), _TAG_END)
+    return (end if end >= 0 else hiding.end()), ""
+
+
+def _remove_tags(html: str) -> str:
+    """Return HTML without its tags; `_LINE_END` or a blank is where they part two texts.
+
+    Behind the last `>` a tag has no end: there its name alone is removed.
+    """
+    last_end = html.rfind(">") + 1
+    pieces = [*_TAG.split(html[:last_end]), "", *_TAG_NAME.split(html[last_end:])]
+    # The texts are at the even places, the names of the tags between them; None without a name.
+    pieces[1::2] = [_SEPARATORS.get(name.lower(), "") if name else "" for name in pieces[1::2]]
+    return "".join(pieces)
+
+
+def _fold_blanks(text: str) -> str:
+    """Return a text with blanks as its only white space in ASCII, and never two of them."""
+    for blank in "\t\f\r\n":
+        text = text.replace(blank, " ")
+    while "  " in text:  # halves each run of blanks: a few passes, whatever the text is
+        text = text.replace("  ", " ")
+    return text

@@ -11,6 +11,13 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff]")
 
 def split_words(text: str) -> frozenset[str]:
     """Return the different words of a text."""
+    # No word crosses a blank: what stands between blanks twice is split once.
+    return _split_runs(set(text.split()))
+
+
+def _split_runs(runs: set[str]) -> frozenset[str]:
+    """Return the different words of runs of characters without blanks."""
+    text = " ".join(runs)
     if text.isascii():
         return frozenset(_ASCII_WORD.findall(text.lower()))
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
@@ -19,7 +26,10 @@ def split_words(text: str) -> frozenset[str]:
 
 def find_words_only_in(text: str, other: str) -> frozenset[str]:
     """Return the words of a text that another one lacks."""
-    return split_words(text) - split_words(other)
+    other_runs = set(other.split())
+    runs = set(text.split()) - other_runs
+    # Two forms of one mail share nearly all runs, and mostly all of them.
+    return _split_runs(runs) - _split_runs(other_runs) if runs else frozenset()
 
 
 def find_lines_with(words: frozenset[str], text: str) -> str:
