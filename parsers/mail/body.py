@@ -165,8 +165,8 @@ class Segment:
     def _missing(self) -> frozenset[str]:
         html, plain = self.html or "", self.plain or ""
         if html_bounds.is_extract_complete(html):
-            # Mostly no word is missing, or those of a style sheet alone: then no page is laid out.
-            for words_of in (html_bounds.find_all_words, text_html.strip_tags):
+            # Mostly no word is missing, by one of two fast readings: then no page is laid out.
+            for words_of in (text_html.strip_tags, html_bounds.find_all_words):
                 if not words.find_words_only_in(words_of(html), plain):
                     return frozenset()
         return words.find_words_only_in(self.html_text, plain)

@@ -65,7 +65,6 @@ _WEB_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 _LOADS = re.compile(r"url|image|expression|import|\\|/\*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _GAPS = re.compile(r"\n{3,}")
-_LINE_ENDS = re.compile(r"\r\n?")
 _QUOTED = re.compile(r"(>[> ]*)?(.*)", re.DOTALL)
 
 
@@ -348,7 +347,7 @@ def text_to_html(text: str) -> str:
 
 def normalize_line_ends(text: str) -> str:
     """Return a text with line feeds as its only line ends."""
-    return _LINE_ENDS.sub("\n", text)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def unflow(text: str, *, delete_space: bool) -> str:

@@ -22,7 +22,7 @@ MAX_LINES = 3000
 MAX_CHARACTERS = 300_000
 MAX_SIGNATURE_LINES = 12  # lines of text behind a rule that may still be a signature
 MIN_UNDERLINE = 8  # characters; shorter rules part a name from a text
-FIRST_LINES = 40  # that are looked at before all others
+FIRST_LINES = 16  # that are looked at before all others
 # Lines of an announcement or a quoted header: their kind is known only at their end.
 LONGEST_BLOCK = 12
 HEADER_FIELDS = 3  # that make a quoted header
@@ -89,7 +89,8 @@ def has_own_words(text: str) -> bool:
     Quotes, announcements, quoted headers and a signature are none.
     """
     lines = text.split("\n")[:MAX_LINES]
-    if len(lines) > FIRST_LINES:  # nearly every text has some in its first lines
+    # Nearly every text has some in its first lines. Code may go on to a fence far below them.
+    if len(lines) > FIRST_LINES and quote_markers.FENCE not in text:
         result = _has_words_before_signature(lines[:FIRST_LINES], limit=FIRST_LINES - LONGEST_BLOCK)
         if result is not None:
             return result

@@ -9,6 +9,8 @@ from parsers.mail.replies import device_lines
 
 MAX_LINE = 500  # characters of a line that are looked at; no announcement is longer
 LAST_OF_MARKS = frozenset(":：-–—_*=>)")
+ENDS_OF_ANNOUNCEMENTS = (*LAST_OF_MARKS, "wrote")
+FENCE = "```"  # above and below lines of code
 DEVICE_HINTS = tuple(
     str.split(
         "sent send outlook brevity typos thumbs mein envoy envia inviat verzond verstuur skickat"
@@ -111,6 +113,7 @@ _ORIGINAL_WORDS = (
     r"|mesaj original|αρχικό μήνυμα|原始邮件|原始郵件|原邮件|元のメッセージ"
     r"|원본 메[시세]지|הודעה מקורית|الرسالة الأصلية|thư gốc|pesan asli"
 )
+_DASHES = re.compile(r"[-–—_*=]{2}")  # in each ORIGINAL_MESSAGE
 ORIGINAL_MESSAGE = re.compile(
     r"[>\s]*(?:"
     rf"[-–—_*=]{{2,}}\s*(?:{_ORIGINAL_WORDS})\s*[-–—_*=:]*"
@@ -239,6 +242,7 @@ DEVICE_LINE = re.compile(
 
 # Where an announcement may begin behind an answer on its line: with a preposition and a date, or
 # with a new sentence.
+_DIGIT = re.compile(r"\d")
 _GLUED_START = re.compile(rf"(?<=\s)(?:{ON})\s[^\n]{{0,40}}?(?:{_DATE})", re.IGNORECASE)
 _NEW_SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+(?=\S)")
 _WORD = re.compile(r"[^\W\d_]")
@@ -279,7 +283,7 @@ def split_glued_answers(lines: list[str]) -> list[str]:
 
 def _list_near_ends(lines: list[str]) -> set[int]:
     """Return the lines on which an announcement may begin: those shortly before a possible end."""
-    ends = [index for index, line in enumerate(lines) if _may_end(line)]
+    ends = _list_ends(lines)
     return {index for end in ends for index in range(end - MAX_SPAN + 1, end + 1)}
 
 
@@ -293,13 +297,17 @@ def _find_glued_starts(line: str) -> list[int]:
     The last one comes first.
     """
     dated_starts = {
-        start.start() for start in _GLUED_START.finditer(line) if not line[start.start()].islower()
+        start.start()
+        for start in (_GLUED_START.finditer(line) if _DIGIT.search(line) else ())
+        if not line[start.start()].islower()
     }
     sentences = {
         end.end()
         for end in _NEW_SENTENCE.finditer(line)
         if not _is_abbreviated(line[: end.start()])
     }
+    if not dated_starts and not sentences:
+        return []
     # A line that announces from its beginning hides an answer only where a sentence ends before.
     is_announcement = ANNOUNCEMENT_START.match(line) or DATED_ADDRESS_LINE.match(line)
     starts = dated_starts & sentences if is_announcement else dated_starts | sentences
@@ -344,10 +352,10 @@ def classify_lines(lines: list[str]) -> list[LineKind]:
     kinds = [_classify_line(line[:MAX_LINE], hints) for line in lines]
     _mark_code(lines, kinds)
     attempts = 0
-    for last, line in enumerate(lines):
+    for last in _list_ends(lines):
         if attempts >= MAX_ATTEMPTS:
             break
-        if _may_end(line) and kinds[last] in _MAY_ANNOUNCE and len(line) <= MAX_LINE:
+        if kinds[last] in _MAY_ANNOUNCE and len(lines[last]) <= MAX_LINE:
             attempts += 1
             first = _find_announcement(lines, kinds, last)
             if first is not None:
@@ -364,31 +372,31 @@ def _classify_line(line: str, hints: tuple[str, ...]) -> LineKind:
     bare = line.strip()
     if not bare:
         return LineKind.EMPTY
-    marked = _classify_mark(line) if _may_be_mark(bare) else None
-    if marked is not None:
-        return marked
-    if _may_be_device(bare, hints) and _is_device(line):
+    if not bare[0].isalnum() or bare[-1] in LAST_OF_MARKS or len(bare) == 1:
+        mark = _classify_mark(line, bare)
+        if mark is not None:
+            return mark
+    if (hints or not bare.isascii()) and _may_be_device(bare, hints) and _is_device(line):
         return LineKind.DEVICE
-    if _may_be_field(bare) and HEADER_FIELD.match(line):
+    beginning = bare[:LONGEST_FIELD]
+    if (":" in beginning or "：" in beginning) and HEADER_FIELD.match(line):
         return LineKind.HEADER
     return LineKind.TEXT
 
 
-def _may_be_mark(bare: str) -> bool:
-    return not bare[0].isalnum() or bare[-1] in LAST_OF_MARKS or len(bare) == 1
+def _classify_mark(line: str, bare: str) -> LineKind | None:
+    """Return the kind of a line that is a mark by itself, None for any other.
 
-
-def _classify_mark(line: str) -> LineKind | None:
-    """Return the kind of a line that is one of `_MARK_PATTERNS`, None for any other."""
-    return next((kind for pattern, kind in _MARK_PATTERNS if pattern.match(line)), None)
-
-
-_MARK_PATTERNS = (
-    (FORWARDED_MESSAGE, LineKind.FORWARD),
-    (ORIGINAL_MESSAGE, LineKind.ORIGINAL),
-    (re.compile(r"\s*>"), LineKind.QUOTE),
-    (RULE_LINE, LineKind.RULE),
-)
+    `bare` is the line without the blanks around it.
+    """
+    if FORWARDED_MESSAGE.match(line):
+        return LineKind.FORWARD
+    # Most of these lines are quotes, and few have the dashes that the many words stand between.
+    if _DASHES.search(bare) and ORIGINAL_MESSAGE.match(line):
+        return LineKind.ORIGINAL
+    if bare[0] == ">":
+        return LineKind.QUOTE
+    return LineKind.RULE if RULE_LINE.match(line) else None
 
 
 def _is_device(line: str) -> bool:
@@ -403,18 +411,13 @@ def _may_be_device(bare: str, hints: tuple[str, ...]) -> bool:
         return False
     if not bare.isascii():
         return True
-    lower = bare.lower() if hints else ""
+    lower = bare.lower()
     return any(hint in lower for hint in hints)
-
-
-def _may_be_field(line: str) -> bool:
-    beginning = line[:LONGEST_FIELD]
-    return ":" in beginning or "：" in beginning
 
 
 def _mark_code(lines: list[str], kinds: list[LineKind]) -> None:
     """Make lines between fences text, whatever they look like."""
-    fences = [index for index, line in enumerate(lines) if line.startswith("```")]
+    fences = [index for index, line in enumerate(lines) if line.startswith(FENCE)]
     for first, last in zip(fences[::2], fences[1::2], strict=False):
         for index in range(first, last + 1):
             if kinds[index] is not LineKind.EMPTY:
@@ -453,10 +456,14 @@ _MAY_ANNOUNCE = frozenset({LineKind.TEXT, LineKind.QUOTE, LineKind.RULE})
 _NEVER_PART = frozenset({LineKind.INTRO, LineKind.ORIGINAL, LineKind.FORWARD, LineKind.DEVICE})
 
 
+def _list_ends(lines: list[str]) -> list[int]:
+    """Return the indices of the lines that may be the last of an announcement."""
+    return [index for index, line in enumerate(lines) if _may_end(line)]
+
+
 def _may_end(line: str) -> bool:
     """Return whether a line may be the last of an announcement."""
-    bare = line.rstrip()
-    return bare != "" and (bare[-1] in LAST_OF_MARKS or bare.endswith("wrote"))
+    return line.rstrip().endswith(ENDS_OF_ANNOUNCEMENTS)
 
 
 def _may_begin_above(lines: list[str], kinds: list[LineKind], index: int) -> bool:

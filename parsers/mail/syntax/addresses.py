@@ -21,6 +21,7 @@ _ESCAPED = re.compile(r"\\(.)")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,80}\?[bq]\?[^?\s\"<>]{0,400}\?=", re.IGNORECASE)
 _NAME = re.compile(r"\s*[^\W\d_][^@<>:()\"\[\]]{0,60}")  # a name alone, unquoted, encoded or not
 _NAME_AND_ADDRESS = re.compile(r"\s*[^\s<>@\"][^<>@\"]{0,100}<[^<>\s]{1,250}@[^<>\s]{1,250}>")
+_SYNTAX = re.compile(r'[\\"()<>,;:]')  # characters that part mailboxes, or change how others read
 # Round brackets -> by how much they change the depth of nested comments.
 _NESTING = {"(": 1, ")": -1}
 
@@ -80,7 +81,7 @@ def _is_surname(piece: str, following: str) -> bool:
 
 
 class _Scanner:
-    """Finds where each mailbox of a field begins and ends, in one pass over its characters."""
+    """Finds where each mailbox of a field begins and ends, in one pass over its syntax."""
 
     def __init__(self, text: str, *, has_quotes: bool) -> None:
         self._text = text
@@ -93,12 +94,14 @@ class _Scanner:
 
     def scan(self) -> list[tuple[int, int]] | None:
         """Return start and end of each mailbox; None where a quote is never closed."""
-        is_escaped = False
-        for index, char in enumerate(self._text):
-            if is_escaped:
-                is_escaped = False
-            elif char == "\\":
-                is_escaped = self._state in {_State.QUOTED, _State.COMMENT}
+        escaped = -1  # index of the character behind a backslash
+        for mark in _SYNTAX.finditer(self._text):
+            index, char = mark.start(), mark[0]
+            if index == escaped:
+                continue
+            if char == "\\":
+                if self._state in {_State.QUOTED, _State.COMMENT}:
+                    escaped = index + 1
             else:
                 self._take(index, char)
         self._spans.append((self._start, len(self._text)))

@@ -205,6 +205,8 @@ def to_one_line(text: str) -> str:
     Line ends and other control characters become blanks, runs of blanks become one, and there is
     none at either end.
     """
+    if text.isprintable() and "  " not in text:  # nearly every text: it has blanks alone
+        return text.strip()
     return _BLANKS.sub(" ", _CONTROLS.sub(" ", text)).strip()
 
 
