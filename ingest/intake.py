@@ -111,8 +111,10 @@ class _PendingArrival:
         # Sealed and, if large, synced before the shared transaction begins: nobody waits for
         # another's 25 MB.
         self.arrival = arrival
-        self.digest = hashlib.sha256(arrival.format.encode() + b"\0" + arrival.raw).hexdigest()
-        self.content, self.blob = blob_store.store(arrival.raw)
+        digest = hashlib.sha256(arrival.format.encode() + b"\0")
+        digest.update(arrival.raw)
+        self.digest = digest.hexdigest()
+        self.content, self.blob = blob_store.store(arrival.raw, self.digest)
         self.delivery = 0
         self.is_repeated = False
         self.error: Exception | None = None
@@ -316,7 +318,11 @@ def _store(session: Session, batch: list[_PendingArrival], now: datetime) -> Non
             deliveries_by_digest[one.digest].id if one.is_repeated else new_ids[one.digest]
         )
     for one in repeats:
-        _requeue_failed(deliveries_by_digest[one.digest], one.arrival, now)
+        delivery = deliveries_by_digest[one.digest]
+        _requeue_failed(delivery, one.arrival, now)
+        if delivery.blob is not None and one.blob is not None:
+            # The same bytes; 0.1.0 named them otherwise, and its blob may be gone.
+            delivery.blob = one.blob
     receipts = [
         {
             "delivery_id": one.delivery,

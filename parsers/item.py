@@ -1,11 +1,14 @@
 """InboundItem, the one shape that the bytes of every channel are parsed into, and its parts."""
 
+import binascii
 import hashlib
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
 from typing import TypeVar
+
+import pybase64
 
 T = TypeVar("T")
 
@@ -66,15 +69,56 @@ class Address:
         return self.email.strip().casefold()
 
 
+class Encoding(StrEnum):
+    """Encoding of a file within the bytes it came in (RFC 2045 §6)."""
+
+    IDENTITY = "identity"  # 7bit, 8bit, binary
+    BASE64 = "base64"
+    QUOTED_PRINTABLE = "quoted-printable"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Place of a file within the bytes it came in: from `start` up to `end`, encoded.
+
+    What is stored of an attachment may be its span alone. So `decode` must give the same bytes in
+    every later release: improvements for damaged files belong into the parsers, not here.
+    """
+
+    start: int
+    end: int
+    encoding: Encoding
+
+    def decode(self, source: bytes) -> bytes:
+        """Return the file. `source` is all of the bytes it came in.
+
+        Takes time and memory in proportion to the span, whatever stands in it. Raises ValueError
+        where its base64 is damaged.
+        """
+        encoded = memoryview(source)[self.start : self.end]
+        match self.encoding:
+            case Encoding.IDENTITY:
+                return bytes(encoded)
+            case Encoding.BASE64:
+                return pybase64.b64decode(encoded)
+            case Encoding.QUOTED_PRINTABLE:
+                return binascii.a2b_qp(encoded)
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with an item; `name` is safe to show and save, `content` is decoded."""
+    """A file that came with an item; `name` is safe to show and save, `content` is decoded.
+
+    `span` is where the content lies in the item's bytes: decoding it gives exactly `content`. None
+    where the content was made in another way, as a file in a winmail.dat.
+    """
 
     name: str
     mime: str
     content: bytes = field(repr=False)
     inline: bool = False
     content_id: str = ""  # without angle brackets, as `cid:` names it
+    span: Span | None = None
 
     @property
     def size(self) -> int:

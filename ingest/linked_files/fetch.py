@@ -20,7 +20,7 @@ from workflow.audit.record import RULE
 from workflow.context import AppContext
 from workflow.database.engine import DATABASE_UNAVAILABLE
 from workflow.database.locks import lock_ticket
-from workflow.filing.file_item import store_attachment
+from workflow.filing.attachments import store_attachment
 from workflow.filing.linked_files import (
     BACKOFF,
     FETCH_QUEUE,
@@ -135,7 +135,9 @@ def _keep(context: AppContext, claim: _Claim, file: DownloadedFile) -> None:
     """Attach the file to its message, unless another worker has settled the link meanwhile."""
     name = file.name or filenames.make_name(file.mime, claim.number)
     row = store_attachment(
-        context.desk, Attachment(name=name, mime=file.mime, content=file.content)
+        context.blob_store,
+        Attachment(name=name, mime=file.mime, content=file.content),
+        delivery=None,
     )
     with context.store.transaction() as session:
         link = _lock_claimed(session, claim)

@@ -54,6 +54,8 @@ ALLOWED_CLASSES = {
         "InboundItem",
         "Address",
         "Attachment",
+        "Span",
+        "Encoding",
         "Format",
         "Bounce",
         "Direction",

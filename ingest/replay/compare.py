@@ -275,7 +275,7 @@ def _compare_item(
         is_duplicate = _is_still_duplicate(delivery, pairs, filed_item, item, get_keys)
         return _make_finding(filing, item, is_same=is_duplicate)
     assert filed_item.message is not None
-    fields = list(differences.compare_message(desk, filed_item.message, expected_item))
+    fields = list(differences.compare_message(desk, filed_item.message, expected_item, delivery))
     identity_changes, notes = differences.compare_identity(
         session, filed_item.message, expected_item
     )

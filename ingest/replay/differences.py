@@ -16,15 +16,14 @@ from workflow.customers import directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.filing import forms, linked_files, threading
+from workflow.filing.attachments import build_attachment_row, store_attachment
 from workflow.filing.file_item import (
     MAX_SUBJECT,
     REUSED_ID_CAVEAT,
-    build_attachment_row,
     build_content_row,
     build_link,
-    store_attachment,
 )
-from workflow.models.core import Company, Message, StoredAttachment, Ticket
+from workflow.models.core import Company, Delivery, Message, StoredAttachment, Ticket
 from workflow.process import TICKET_NAME, UNKNOWN_COMPANY
 from workflow.tickets.desk import Desk
 
@@ -54,8 +53,10 @@ class FieldChange:
     apply: ApplyChange = field(repr=False, compare=False)
 
 
-def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator[FieldChange]:
-    """Yield what differs on the timeline."""
+def compare_message(
+    desk: Desk, message: Message, item: InboundItem, delivery: Delivery
+) -> Iterator[FieldChange]:
+    """Yield what differs on the timeline. `delivery` is the one that the item was parsed from."""
     session = object_session(message)
     if session is not None:
         item = forms.add_changes(session, item, before=message.id)
@@ -77,7 +78,7 @@ def compare_message(desk: Desk, message: Message, item: InboundItem) -> Iterator
             "attachments",
             _to_text(before_files),
             _to_text(after_files),
-            partial(_apply_files, desk, message, item),
+            partial(_apply_files, desk, message, item, delivery),
         )
 
 
@@ -221,7 +222,12 @@ def _apply_column(
 
 
 def _apply_files(
-    desk: Desk, message: Message, item: InboundItem, session: Session, now: datetime
+    desk: Desk,
+    message: Message,
+    item: InboundItem,
+    delivery: Delivery,
+    session: Session,
+    now: datetime,
 ) -> None:
     """Replace a message's files; rows of files still in it stay, since links hold their ids."""
     del now
@@ -229,7 +235,8 @@ def _apply_files(
     for attachment in item.attachments:
         same = next((row for row in remaining if row.sha256 == attachment.sha256), None)
         if same is None:
-            message.attachments.append(store_attachment(desk, attachment))
+            stored = store_attachment(desk.blob_store, attachment, delivery)
+            message.attachments.append(stored)
             continue
         remaining.remove(same)
         for column, value in build_attachment_row(attachment).items():

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from parsers.item import Attachment
+from parsers.item import Attachment, Span
 from parsers.mail import calendar, pgp, smime, tnef
 from parsers.mail.syntax import headers, mime, transfer_encoding
 from parsers.mail.syntax.headers import Fields
@@ -189,6 +189,7 @@ def _remove_stubs(plain: str) -> str:
 class Body:
     """The texts and files of a message, in its order, while its parts are sorted and after."""
 
+    source: bytes = field(repr=False)  # the message
     segments: list[Segment] = field(default_factory=list)
     texts_before: list[str] = field(default_factory=list)  # texts that stood before the first part
     # Texts that stood outside of all parts elsewhere.
@@ -252,7 +253,7 @@ def parse_body(tree: mime.MessageTree) -> Body:
     Of a text of more than MAX_TEXT characters the beginning is the body's text, and all of it an
     attachment.
     """
-    body = Body()
+    body = Body(tree.source)
     segments = _collect(tree.root, body, is_alone=not tree.root.children)
     own = [segment for segment in segments if not segment.is_fallback]
     body.segments = own if _has_text(own) else segments
@@ -389,8 +390,8 @@ def _find_form(part: Part) -> str | None:
 
 def _collect_file(part: Part, body: Body) -> list[Segment]:
     """Attach a part; return the text of a winmail.dat, or one that may be all the mail has."""
-    content = part.content
-    segments = _attach(part, body, content)
+    content, span = _decode(part, body)
+    segments = _attach(part, body, content, span)
     name = _find_name(part).lower()
     if part.mime in calendar.TYPES or name.endswith(".ics"):
         _read_calendar(part, body, content)
@@ -399,6 +400,12 @@ def _collect_file(part: Part, body: Body) -> list[Segment]:
     if segments or _find_name(part):
         return segments
     return _collect_fallback(part, body)
+
+
+def _decode(part: Part, body: Body) -> tuple[bytes, Span | None]:
+    """Decode a part, and say where it lies in the message; None within a block that was opened."""
+    content, span = part.decode()
+    return content, span if part.source is body.source else None
 
 
 def _read_calendar(part: Part, body: Body, content: bytes) -> None:
@@ -451,12 +458,12 @@ def _collect_text(part: Part, body: Body, form: str) -> list[Segment]:
     """Return the text of a part, cut where the mail has too much of it, and attached then."""
     bytes_left = MAX_TEXT_BYTES - body.text_bytes
     body.text_bytes += part.size
-    content = part.content
+    content, span = _decode(part, body) if part.size > bytes_left else (part.content, None)
     if part.size > bytes_left:
         body.caveats.append(
             "a text too long to show: its beginning is shown, all of it is attached"
         )
-        _attach(part, body, content)
+        _attach(part, body, content, span)
     return _make_segments(part, body, form, content[:bytes_left]) if bytes_left > 0 else []
 
 
@@ -586,14 +593,14 @@ def _decode_html(part: Part, content: bytes) -> str:
     return text_html.normalize_line_ends(charsets.decode(content, label))
 
 
-def _attach(part: Part, body: Body, content: bytes) -> list[Segment]:
+def _attach(part: Part, body: Body, content: bytes, span: Span | None) -> list[Segment]:
     """Keep a part as a file, and return the text of a winmail.dat, whose files are added too."""
     disposition, _ = part.disposition
     content_id = headers.to_one_line(part.fields.find_text("content-id")).strip("<> ")
     mime_type = part.mime if _has_valid_type(part) else OCTETS
     name = _find_file_name(part, mime_type, content)
     inline = disposition == "inline" or (bool(content_id) and disposition != "attachment")
-    _add_file(body, content, name, mime_type, inline=inline, content_id=content_id)
+    _add_file(body, content, name, mime_type, inline=inline, content_id=content_id, span=span)
     if mime_type in TNEF or name.lower() == "winmail.dat":
         return _open_tnef(content, body)
     return []
@@ -622,10 +629,17 @@ def _open_tnef(content: bytes, body: Body) -> list[Segment]:
 
 
 def _add_file(
-    body: Body, content: bytes, name: str, kind: str, *, inline: bool = False, content_id: str = ""
+    body: Body,
+    content: bytes,
+    name: str,
+    kind: str,
+    *,
+    inline: bool = False,
+    content_id: str = "",
+    span: Span | None = None,
 ) -> None:
     if len(body.attachments) >= MAX_ATTACHMENTS:
         body.caveats.append(f"more than {MAX_ATTACHMENTS} attachments: the rest is in the original")
         return
     name = filenames.make_safe(name) or filenames.make_name(kind, len(body.attachments) + 1)
-    body.attachments.append(Attachment(name, kind, content, inline=inline, content_id=content_id))
+    body.attachments.append(Attachment(name, kind, content, inline, content_id, span))

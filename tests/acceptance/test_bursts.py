@@ -120,14 +120,14 @@ class CountingBlobStore:
         self._all_there = threading.Event()
         self._now = self.most = 0
 
-    def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
+    def store(self, plain: bytes, digest: str = "") -> tuple[bytes | None, str | None]:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
             if self._now >= self._expected:
                 self._all_there.set()
         assert self._all_there.wait(60)
-        reference = self._blob_store.store(plain)
+        reference = self._blob_store.store(plain, digest)
         with self._lock:
             self._now -= 1
         return reference

@@ -34,6 +34,7 @@ from workflow.filing import (
     signs,
     threading,
 )
+from workflow.filing.attachments import build_attachment_row, store_content
 from workflow.filing.bulk_lookup import BulkLookup, MessageRef, TicketRef
 from workflow.filing.correspondents import DeskPeople
 from workflow.models.base import Base
@@ -344,7 +345,9 @@ class _Plan:
         reused = message_id in self._lookup.message_ids
         row = file_item.build_message_row(item, delivery, key, reused=reused)
         identity = threading.MessageIdentity(message_id, row["from_name"], ticket.company_key)
-        message = MessageRef(ticket, identity, new_row=row, attachments=item.attachments)
+        message = MessageRef(
+            ticket, identity, new_row=row, delivery=delivery, attachments=item.attachments
+        )
         if reused and is_new and ticket.new_row is not None:
             ticket.new_row["caveats"] = file_item.add_reused_id_caveat(ticket.new_row["caveats"])
         if ticket.company_key is None:
@@ -446,10 +449,9 @@ class _Plan:
         """Store the files of the new messages and add their rows."""
         for message in self._list_messages(Outcome.OPENED, Outcome.APPENDED):
             for attachment in message.attachments:
-                content, blob = self._desk.blob_store.store(attachment.content)
-                row = file_item.build_attachment_row(attachment)
-                stored = {"message_id": message.id, "content": content, "blob": blob}
-                self._add_row(StoredAttachment, {**row, **stored})
+                row = build_attachment_row(attachment)
+                stored = store_content(self._desk.blob_store, attachment, message.delivery)
+                self._add_row(StoredAttachment, {**row, **stored, "message_id": message.id})
 
     def _add_ticket(self, ticket: TicketRef) -> None:
         """Add the rows of a new ticket, and those of what follows from opening it."""

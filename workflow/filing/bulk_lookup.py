@@ -15,7 +15,7 @@ from workflow.customers import directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.filing import threading
-from workflow.models.core import Company, CompanyDomain, Contact, Message, Ticket
+from workflow.models.core import Company, CompanyDomain, Contact, Delivery, Message, Ticket
 from workflow.models.states import Status
 from workflow.tickets import outbox
 from workflow.tickets.transitions import Change
@@ -44,13 +44,14 @@ class TicketRef:
 class MessageRef:
     """An existing message, or one about to be inserted, with its column values in `new_row`.
 
-    `attachments` are those of a new one, which are stored with it.
+    `attachments` are those of a new one, which are stored with it; they came in `delivery`.
     """
 
     ticket: TicketRef
     identity: threading.MessageIdentity
     id: int = 0
     new_row: Row | None = None
+    delivery: Delivery | None = None
     attachments: tuple[Attachment, ...] = ()
 
 

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from parsers.item import (
     Address,
-    Attachment,
     Bounce,
     Direction,
     Format,
@@ -41,6 +40,7 @@ from workflow.filing import (
     signs,
     threading,
 )
+from workflow.filing.attachments import store_attachment
 from workflow.filing.correspondents import DeskPeople
 from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
@@ -51,7 +51,6 @@ from workflow.models.core import (
     Delivery,
     Filing,
     Message,
-    StoredAttachment,
     Ticket,
 )
 from workflow.models.states import Judgement, Outcome, Status
@@ -164,7 +163,9 @@ def _file_report(
             ticket_id=filing.ticket_id, **build_message_row(item, delivery, key, reused=False)
         )
         note.message_id = ""  # so that no reply is matched to the report
-        note.attachments += [store_attachment(desk, a) for a in item.attachments]
+        note.attachments += [
+            store_attachment(desk.blob_store, a, delivery) for a in item.attachments
+        ]
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
     note.reported_mail_id = mail.id
@@ -521,7 +522,9 @@ def _add_message(
 ) -> Message:
     reused = _is_reused(session, threading.build_message_id(item))
     message = Message(ticket_id=ticket.id, **build_message_row(item, delivery, key, reused=reused))
-    message.attachments += [store_attachment(desk, a) for a in item.attachments]
+    message.attachments += [
+        store_attachment(desk.blob_store, a, delivery) for a in item.attachments
+    ]
     session.add(message)
     session.flush()
     if item.file_urls:
@@ -586,27 +589,6 @@ def build_content_row(item: InboundItem) -> dict[str, Any]:
         "details": [list(d) for d in item.details],
         "sent_at": item.sent_at,
     }
-
-
-def build_attachment_row(attachment: Attachment) -> dict[str, Any]:
-    """Return the row of an attachment, by column, without its bytes."""
-    return {
-        "name": attachment.name,
-        "mime": attachment.mime[:255],  # the length of the column
-        "size": attachment.size,
-        "sha256": attachment.sha256,
-        "inline": attachment.inline,
-        "content_id": attachment.content_id,
-    }
-
-
-def store_attachment(desk: Desk, attachment: Attachment) -> StoredAttachment:
-    """Store the bytes of an attachment and return its row.
-
-    Raises OSError when the blob store cannot take them.
-    """
-    content, blob = desk.blob_store.store(attachment.content)
-    return StoredAttachment(content=content, blob=blob, **build_attachment_row(attachment))
 
 
 def build_link(desk: Desk, item: InboundItem) -> str:

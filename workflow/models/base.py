@@ -8,7 +8,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Enum, Index, MetaData, text
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
-from parsers.item import Format
+from parsers.item import Encoding, Format
 from workflow.models.states import (
     DeliveryState,
     Judgement,
@@ -83,6 +83,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[Any]: JSON,
         Format: _make_string_enum(Format),
+        Encoding: _make_string_enum(Encoding),
         Stage: _make_string_enum(Stage),
         Milestone: _make_string_enum(Milestone),
         Template: _make_string_enum(Template),

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from parsers.item import Format
+from parsers.item import Encoding, Format
 from workflow.models.base import Base, make_blob_index
 from workflow.models.states import (
     DeliveryState,
@@ -301,7 +301,11 @@ class Message(Base):
 
 
 class StoredAttachment(Base):
-    """A file that came with a message; its bytes are encrypted, in the row or in the blob store."""
+    """A file that came with a message.
+
+    Its bytes are encrypted, in the row or in the blob store. Where `encoding` is set, they lie in
+    the delivery `source_id` instead, from `span_start` up to `span_end` (filing/attachments.py).
+    """
 
     __tablename__ = "attachments"
     __table_args__ = (make_blob_index("attachments"),)
@@ -315,6 +319,12 @@ class StoredAttachment(Base):
     content_id: Mapped[str] = mapped_column(Text, default="")
     content: Mapped[bytes | None] = mapped_column(LargeBinary)
     blob: Mapped[str | None] = mapped_column(String(64))
+    # No foreign key, as for other columns that were added later. A message keeps its delivery by
+    # one of its own, and an attachment its message.
+    source_id: Mapped[int | None]
+    span_start: Mapped[int | None]
+    span_end: Mapped[int | None]
+    encoding: Mapped[Encoding | None]
 
 
 class Delivery(Base):

@@ -21,7 +21,7 @@ LEFTOVER_AGE = timedelta(days=1)  # files of unfinished writes and deletions go 
 
 
 class BlobStore:
-    """Encrypted content, in the row it belongs to or as a blob named by its SHA-256.
+    """Encrypted content, in the row it belongs to or as a blob named by a SHA-256 of it.
 
     When `store` returns, a blob is on stable storage; content for a row gets there with the row.
     """
@@ -32,19 +32,20 @@ class BlobStore:
         self._files, self._root = fsspec.url_to_fs(url)
         self._local = "file" in self._files.protocol
 
-    def store(self, plain: bytes) -> tuple[bytes | None, str | None]:
+    def store(self, plain: bytes, digest: str = "") -> tuple[bytes | None, str | None]:
         """Encrypt bytes and store those that are too large for a row.
 
-        Returns (encrypted content for the row, None), or (None, digest of the blob). Raises
-        OSError when the blob cannot be written.
+        `digest` names the blob, where the caller has computed a SHA-256 over all of the bytes
+        already: hashing large mail twice would cost as much as encrypting it ten times. Returns
+        (encrypted content for the row, None), or (None, digest of the blob). Raises OSError when
+        the blob cannot be written.
         """
-        sealed_content = self._sealer.seal(plain)
         if len(plain) <= self._inline_limit:
-            return sealed_content, None
-        digest = hashlib.sha256(plain).hexdigest()
+            return self._sealer.seal(plain), None
+        digest = digest or hashlib.sha256(plain).hexdigest()
         path = self._get_path(digest)
         if not self._refresh(path):
-            self._write(path, sealed_content)
+            self._write(path, self._sealer.seal(plain))
         return None, digest
 
     def read(self, content: bytes | None, blob: str | None) -> bytes:

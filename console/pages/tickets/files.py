@@ -18,6 +18,7 @@ from console.web.request import get_context, get_session, get_staff, now, requir
 from parsers.text import filenames
 from parsers.text import html as text_html
 from workflow.audit import record as audit
+from workflow.filing.attachments import AttachmentReader
 from workflow.models.core import Message, StoredAttachment
 from workflow.permissions import Right
 
@@ -99,7 +100,11 @@ def _read_attachment(number: int) -> tuple[StoredAttachment, bytes]:
     if message is None:
         abort(404)
     _record_access(message, attachment=file.id)
-    return file, get_context().blob_store.read(file.content, file.blob)
+    return file, _make_reader().read(file)
+
+
+def _make_reader() -> AttachmentReader:
+    return AttachmentReader(get_context().blob_store, get_session())
 
 
 def _send(content: bytes, media_type: str, name: str, *, policy: str, save: bool) -> Response:
@@ -140,7 +145,7 @@ def _embed_pictures(html: str, message: Message) -> str:
 
     A picture that is missing, too large or no picture stays empty.
     """
-    tree = LexborHTMLParser(html)
+    tree, reader = LexborHTMLParser(html), _make_reader()
     data_urls: dict[str, str] = {}  # by content id
     for image in tree.css("img"):
         source = (image.attributes.get("src") or "").strip()
@@ -149,12 +154,14 @@ def _embed_pictures(html: str, message: Message) -> str:
         content_id = unquote(source[4:]).strip("<>")
         if content_id not in data_urls:
             used_bytes = sum(map(len, data_urls.values()))
-            data_urls[content_id] = _make_data_url(message, content_id, used_bytes)
+            data_urls[content_id] = _make_data_url(reader, message, content_id, used_bytes)
         image.attrs["src"] = data_urls[content_id]
     return tree.body.inner_html or "" if tree.body else ""
 
 
-def _make_data_url(message: Message, content_id: str, used_bytes: int) -> str:
+def _make_data_url(
+    reader: AttachmentReader, message: Message, content_id: str, used_bytes: int
+) -> str:
     """Return a picture of the message as a data URL; `used_bytes` of the limit are taken."""
     rows = select(StoredAttachment).where(
         StoredAttachment.message_id == message.id,
@@ -164,7 +171,7 @@ def _make_data_url(message: Message, content_id: str, used_bytes: int) -> str:
     file = get_session().scalar(rows.limit(1))
     if file is None:
         return ""
-    content = get_context().blob_store.read(file.content, file.blob)
+    content = reader.read(file)
     media_type = detect_media_type(content)
     if not media_type.startswith("image/") or used_bytes + len(content) > MAX_PICTURE_BYTES:
         return ""

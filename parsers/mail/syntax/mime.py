@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import Message
 
+from parsers.item import Span
 from parsers.mail.syntax import headers, transfer_encoding
 from parsers.mail.syntax.headers import Fields
 from parsers.text import charsets
@@ -104,6 +105,15 @@ class Part:
         label = self.fields.find_text("content-transfer-encoding")
         return transfer_encoding.decode_span(self.source, self.start, self.end, label)
 
+    def decode(self) -> tuple[bytes, Span | None]:
+        """Return the body decoded, and where it lies in the message.
+
+        The place is None where it takes more than plain decoding to get the body, as for uuencode
+        or for damaged base64.
+        """
+        label = self.fields.find_text("content-transfer-encoding")
+        return transfer_encoding.decode_and_locate(self.source, self.start, self.end, label)
+
 
 @dataclass(frozen=True, slots=True)
 class MessageTree:
@@ -114,6 +124,7 @@ class MessageTree:
     caveats: tuple[str, ...] = ()
     preamble: tuple[Part, ...] = ()  # bytes before the first delimiter (RFC 2046 §5.1.1)
     strays: tuple[Part, ...] = ()  # bytes outside of all parts elsewhere, as epilogues
+    source: bytes = field(default=b"", repr=False)  # the message; each part names its place there
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,7 @@ def parse(raw: bytes) -> MessageTree:
         tuple(dict.fromkeys(scan.caveats)),
         tuple(Part(Fields([]), "", {}, raw, *span) for span in preamble),
         tuple(Part(Fields([]), "", {}, raw, *span) for span in strays),
+        raw,
     )
 
 

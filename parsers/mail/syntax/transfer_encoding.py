@@ -3,10 +3,12 @@
 import binascii
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pybase64
 
+from parsers.item import Encoding, Span
 from parsers.mail.syntax.headers import decode_base64
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
@@ -45,6 +47,8 @@ ENCODINGS = {
     "x-uue": "uu",
     "uue": "uu",
 }
+# Decoding -> the encoding of a span that is decoded in this way.
+PLAIN_ENCODINGS = {"base64": Encoding.BASE64, "qp": Encoding.QUOTED_PRINTABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,39 @@ def decode_span(raw: bytes, start: int, end: int, label: str) -> bytes:
 
     Large base64 is decoded in one pass, without a copy of the encoded bytes.
     """
-    is_large_base64 = end - start > LARGE and _find_encoding(label) == "base64"
-    if is_large_base64 and _is_one_run(raw, start, end) and _is_base64(raw[start : start + SAMPLE]):
-        try:
-            return pybase64.b64decode(memoryview(raw)[start:end])
-        except binascii.Error:  # padding is missing
-            return _decode_in_steps(raw, start, end)
+    if _is_large_base64(raw, start, end, label):
+        return _decode_large_base64(raw, start, end)[0]
     return decode(raw[start:end], label)
+
+
+def decode_and_locate(raw: bytes, start: int, end: int, label: str) -> tuple[bytes, Span | None]:
+    """Decode as `decode_span` does; also return the span that gives the same bytes, if one does."""
+    if _is_large_base64(raw, start, end, label):
+        return _decode_large_base64(raw, start, end)
+    content = decode(raw[start:end], label)
+    if len(content) == end - start and raw.startswith(content, start):  # without a copy
+        return content, Span(start, end, Encoding.IDENTITY)
+    encoding = PLAIN_ENCODINGS.get(_find_encoding(label))
+    if encoding is not None:
+        span = Span(start, end, encoding)
+        with suppress(ValueError):
+            if span.decode(raw) == content:
+                return content, span
+    return content, None
+
+
+def _is_large_base64(raw: bytes, start: int, end: int, label: str) -> bool:
+    """Return whether the bytes are worth decoding in one pass, and are base64 to their end."""
+    is_large = end - start > LARGE and _find_encoding(label) == "base64"
+    return is_large and _is_one_run(raw, start, end) and _is_base64(raw[start : start + SAMPLE])
+
+
+def _decode_large_base64(raw: bytes, start: int, end: int) -> tuple[bytes, Span | None]:
+    span = Span(start, end, Encoding.BASE64)
+    try:
+        return span.decode(raw), span
+    except ValueError:  # padding is missing
+        return _decode_in_steps(raw, start, end), None
 
 
 def _is_one_run(raw: bytes, start: int, end: int) -> bool:

@@ -123,6 +123,12 @@ def test_a_signed_file_is_a_file(key: Path) -> None:
     assert item.attachments[1].content == b"%PDF-1.7\x00\x01"
 
 
+def test_only_files_of_the_mail_itself_are_places_in_it(key: Path) -> None:
+    """The places of a block's files are places in the opened block."""
+    item = read_block(sign(key, WITH_FILE))
+    assert [file.span is None for file in item.attachments] == [False, True]
+
+
 def test_hostile_blocks_end_soon(key: Path) -> None:
     block = sign(key, ENTITY, "-stream")
     cuts = [block[:end] for end in range(0, len(block), 7)]

@@ -36,6 +36,20 @@ def test_fixture_is_read_as_its_item_says(path: Path) -> None:
     assert line == json.loads(path.with_suffix("").with_suffix(".item.json").read_text("utf-8"))
 
 
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_the_place_of_a_file_gives_the_same_bytes(path: Path) -> None:
+    raw = path.read_bytes()
+    for file in read(raw).attachments:
+        assert file.span is None or file.span.decode(raw) == file.content
+
+
+def test_only_files_that_take_more_than_plain_decoding_have_no_place() -> None:
+    files = [(path.stem, file) for path in FIXTURES for file in read(path.read_bytes()).attachments]
+    without = [stem for stem, file in files if file.span is None]
+    assert without == ["uuencode-in-text", "winmail"]
+    assert len(files) > 30
+
+
 def test_there_are_fixtures() -> None:
     assert len(FIXTURES) > 25
 

@@ -41,6 +41,11 @@ def store_unowned_file(context: AppContext, content: bytes = LARGE) -> Path:
     return context.settings.home / "blobs" / digest[:2] / digest[2:]
 
 
+def find_only_blob(context: AppContext) -> Path:
+    [path] = [path for path in (context.settings.home / "blobs").rglob("*") if path.is_file()]
+    return path
+
+
 def make_older(path: Path, **by: float) -> None:
     then = (datetime.now(UTC) - timedelta(**by)).timestamp()
     os.utime(path, (then, then))
@@ -69,7 +74,7 @@ def test_a_blob_that_a_row_owns_stays_for_ever(
     any_context: AppContext, orphans: OrphanedBlobs, steady: Steady
 ) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
-    path = store_unowned_file(any_context)  # the same bytes
+    path = find_only_blob(any_context)
     make_older(path, days=400)
     assert collect_orphans(orphans, steady, 4) == [""] * 4
     assert path.exists()
@@ -127,10 +132,12 @@ def test_what_a_killed_process_left_half_written_goes_too(
 
 def test_a_row_whose_blob_is_gone_is_reported(any_context: AppContext, clock: HandClock) -> None:
     Intake(any_context).accept(Arrival(transport=Transport.PIPE, format=Format.MAIL, raw=LARGE))
-    store_unowned_file(any_context).unlink()
+    blob = find_only_blob(any_context)
+    content = blob.read_bytes()
+    blob.unlink()
     SelfChecks(any_context).run_due()
     assert any("1 stored originals" in need for need in collect_status(any_context).needs)
-    store_unowned_file(any_context)
+    blob.write_bytes(content)
     clock.turn(hours=1)
     SelfChecks(any_context).run_due()
     assert not any("stored originals" in need for need in collect_status(any_context).needs)

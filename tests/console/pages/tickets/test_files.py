@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from console.pages.tickets.files import detect_media_type
-from parsers.item import Attachment
+from ingest.intake import Arrival, Intake, Transport
+from ingest.processing.process import process_delivery
+from parsers.item import Attachment, Encoding, Format
 from tests.support.context import list_audit_entries, make_mail, open_ticket
 from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
@@ -269,3 +271,26 @@ def test_a_message_too_long_for_the_timeline_is_read_whole(context: AppContext, 
         message = session.scalars(select(Message.id)).one()
     assert f"/messages/{message}/text" in page
     assert "the end" in desk.get(f"/messages/{message}/text").text
+
+
+def test_files_are_read_from_the_stored_mail(context: AppContext, desk: Desk) -> None:
+    part = (
+        "--x\r\nContent-Type: {}\r\nContent-ID: <{}>\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        "{}\r\n"
+    )
+    files = {"one": ("image/png", PNG), "two": ("image/png", PNG), "pdf": ("application/pdf", PDF)}
+    parts = [part.format(t, n, base64.b64encode(c).decode()) for n, (t, c) in files.items()]
+    raw = (
+        "From: ann@practice.example\r\nSubject: x\r\nMessage-ID: <pictures@x.example>\r\n"
+        "Content-Type: multipart/related; boundary=x\r\n\r\n--x\r\nContent-Type: text/html\r\n\r\n"
+        f"<p>see <img src='cid:one'> <img src='cid:two'></p>\r\n{''.join(parts)}--x--\r\n"
+    ).encode()
+    arrival = Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw)
+    process_delivery(context, Intake(context).accept(arrival))
+    with context.store.read_only() as session:
+        rows = list(session.scalars(select(StoredAttachment).order_by(StoredAttachment.id)))
+    assert {row.encoding for row in rows} == {Encoding.BASE64}
+    assert [desk.get(f"/attachments/{row.id}").data for row in rows] == [PNG, PNG, PDF]
+    assert desk.get(f"/attachments/{rows[2].id}/view").data == PDF
+    page = desk.get(f"/messages/{rows[0].message_id}/html").text
+    assert page.count(f"data:image/png;base64,{base64.b64encode(PNG).decode()}") == 2
