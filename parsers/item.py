@@ -2,15 +2,11 @@
 
 import binascii
 import hashlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from operator import attrgetter
-from typing import TypeVar
 
 import pybase64
-
-T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -31,31 +27,6 @@ class ParseError(ValueError):
     """
 
 
-def _pickle_by_values(kind: type[T]) -> type[T]:
-    """Make a frozen dataclass with slots pickle its values in order, without their names.
-
-    Items go from the process that parses them to the one that files them, 100,000 of a workbook;
-    the default looks up the fields of each of them.
-    """
-    # mypy has no type for "any dataclass".
-    names = tuple(f.name for f in fields(kind))  # type: ignore[arg-type]
-    get_values, set_value = attrgetter(*names), object.__setattr__
-
-    def get_state(self: T) -> tuple[object, ...]:
-        """Return the values of the fields in order; the state that pickle stores."""
-        return get_values(self)  # an attrgetter is no method: it needs this function around it
-
-    def set_state(self: T, state: tuple[object, ...]) -> None:
-        """Set the fields to the values that pickle stored."""
-        for name, value in zip(names, state, strict=True):
-            set_value(self, name, value)
-
-    setattr(kind, "__getstate__", get_state)  # noqa: B010  # mypy knows no other way
-    setattr(kind, "__setstate__", set_state)  # noqa: B010
-    return kind
-
-
-@_pickle_by_values
 @dataclass(frozen=True, slots=True)
 class Address:
     """A person in a message: `email` as written, `name` decoded; either may be empty."""
@@ -168,7 +139,6 @@ class Route(StrEnum):
     GROUP = "group"  # by a mailing group, which put its own address into From
 
 
-@_pickle_by_values
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardedHeader:
     """The header of a message that another one passes on, in its text or attached.
@@ -184,7 +154,6 @@ class ForwardedHeader:
     is_attached: bool = False  # it is that of an attached message
 
 
-@_pickle_by_values
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundItem:
     """Customer request, normalised.
@@ -279,7 +248,6 @@ class InboundItem:
 REJECTION_HEADING = "Why it was rejected"
 
 
-@_pickle_by_values
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRow:
     """A row that is no request as it stands; the other rows of its file are items.

@@ -1,9 +1,7 @@
 """Pool of parser processes: a hostile item can harm its own parser only."""
 
 import fcntl
-import io
 import os
-import pickle
 import select
 import signal
 import subprocess
@@ -15,28 +13,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import parsers
-from ingest.processing.parser_process import (
-    BROKEN,
-    END,
-    ITEM_SECONDS,
-    ITEMS,
-    LENGTH_OCTETS,
-    MEMORY,
-    PREVIEWS,
+from ingest.processing import frames
+from ingest.processing.frames import (
+    MAX_FRAME_BYTES,
     READY,
-    REFUSED,
-    parse_frames,
-    read_frame,
+    Broken,
+    End,
+    Items,
+    MalformedFrameError,
+    OutOfMemory,
+    Previews,
+    Refused,
+    Request,
+    TablePreview,
 )
+from ingest.processing.parser_process import ITEM_SECONDS, parse_frames
 from parsers.item import Format, ParseError, ParseResult, SheetCounts
 from parsers.options import DEFAULT_OPTIONS, Options
 from workflow.settings.settings import Settings
-
-if TYPE_CHECKING:
-    from parsers.secure_message.preview import TablePreview
 
 POOL_SIZE = 3  # parsers at once; one busy with a slow item leaves the others free
 CHILD_COMMAND = ("-m", "ingest.processing.parser_process")
@@ -48,27 +45,6 @@ SLOW_NICENESS = 10
 STARVED_SECONDS = 1.0  # between two looks at a process that waits for a processor
 RUNNABLE_STATES = frozenset("RD")  # running or waiting for a processor; waiting for a disk
 SETTINGS_PREFIX = "INTAKE_"  # settings, keys among them, must not reach a parser
-# Classes allowed in an answer: its process has read hostile bytes, and pickle could call anything.
-ALLOWED_CLASSES = {
-    "parsers.item": {
-        "InboundItem",
-        "Address",
-        "Attachment",
-        "Span",
-        "Encoding",
-        "Format",
-        "Bounce",
-        "Direction",
-        "ForwardedHeader",
-        "Route",
-        "RejectedRow",
-        "SheetCounts",
-    },
-    "datetime": {"datetime", "timezone", "timedelta"},
-}
-
-
-_Request = tuple[Format | None, Options, int]  # format, options, items to leave out
 
 
 class ParserEndedError(Exception):
@@ -96,7 +72,7 @@ class Frame(NamedTuple):
     total: int = 0
     sheets: tuple[SheetCounts, ...] = ()
     # instead of items: the first rows of the tables in a file
-    previews: Sequence["TablePreview"] = ()
+    previews: Sequence[TablePreview] = ()
 
 
 class ParserAnswer:
@@ -150,7 +126,7 @@ class ParserPool:
         child = self._take()
         with self._lock:
             self._busy += 1
-        return self._threads.submit(self._begin, child, (form, options, skip), raw)
+        return self._threads.submit(self._begin, child, Request(form, options, skip), raw)
 
     def run_in_background(self, work: Callable[[], None]) -> None:
         """Run the work in one of the pool's threads."""
@@ -166,13 +142,13 @@ class ParserPool:
         for child in self._idle:
             child.kill()
 
-    def _begin(self, child: "_Child", request: _Request, raw: bytes) -> ParserAnswer:
+    def _begin(self, child: "_Child", request: Request, raw: bytes) -> ParserAnswer:
         """Send the request and wait for its end or a second frame, which shows a long answer."""
         answer = self._iter_frames(child, request, raw)
         first = list(islice(answer, 2))
         return ParserAnswer(first, answer if len(first) > 1 else iter(()), has_more=len(first) > 1)
 
-    def _iter_frames(self, child: "_Child", request: _Request, raw: bytes) -> Iterator[Frame]:
+    def _iter_frames(self, child: "_Child", request: Request, raw: bytes) -> Iterator[Frame]:
         """Yield the frames of a child's answer, and release the child at the end."""
         alive = False
         try:
@@ -242,14 +218,14 @@ class _Child:
         """Wait until it can parse. Raises OSError, the process then being gone."""
         self._seconds_left = START_SECONDS
         try:
-            ready = read_frame(self._read)
-        except TimeoutError:
+            ready = frames.read_frame(self._read, MAX_FRAME_BYTES)
+        except (TimeoutError, MalformedFrameError):
             ready = None
         if ready != READY:
             self.kill()
             raise ChildProcessError("a parser does not start")
 
-    def parse(self, request: _Request, raw: bytes, seconds: float) -> Iterator[Frame]:
+    def parse(self, request: Request, raw: bytes, seconds: float) -> Iterator[Frame]:
         """Send a request and yield the answer.
 
         The time limit counts while we wait for the process, not while its answer is filed, nor
@@ -263,8 +239,9 @@ class _Child:
             0,
         )
         try:
-            for part in (pickle.dumps(request), raw):
-                self._send(part)
+            body = frames.encode_request(request)
+            self._send(frames.build_head(body) + body + frames.build_head(raw))
+            self._send(raw)  # not joined with the rest: it may be large
             while (frame := self._read_next_frame()) is not None:
                 yield frame
                 item_count += len(frame.items)
@@ -276,7 +253,10 @@ class _Child:
         except TimeoutError:
             self.kill()
             raise ParserEndedError(self._describe_timeout()) from None
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except MalformedFrameError:
+            self.kill()
+            raise ParserEndedError("its parser gave an answer that cannot be read") from None
+        except (OSError, EOFError):
             self.kill()
             raise ParserEndedError(self._describe_end()) from None
 
@@ -312,36 +292,35 @@ class _Child:
     def _describe_timeout(self) -> str:
         return f"reading it took more than {self._seconds:.0f} seconds"
 
-    def _send(self, body: bytes) -> None:
-        """Write a frame to the process."""
-        left = memoryview(len(body).to_bytes(LENGTH_OCTETS) + body)
+    def _send(self, data: bytes) -> None:
+        """Write all of the bytes to the process."""
+        left = memoryview(data)
         while left:
             self._wait(writing=True)
             left = left[os.write(self._in, left[:PIPE_BYTES]) :]
 
     def _read_next_frame(self) -> Frame | None:
-        """Return the next frame; None at the end of the answer."""
-        body = read_frame(self._read)
+        """Return the next frame; None at the end of the answer.
+
+        Raises MalformedFrameError, EOFError, TimeoutError or what the answer says.
+        """
+        body = frames.read_frame(self._read, MAX_FRAME_BYTES)
         if body is None:
             raise EOFError
-        kind, content = _Unpickler(io.BytesIO(body)).load()
-        if kind == ITEMS:
-            return Frame(*content)
-        if kind == PREVIEWS:
-            return Frame([], previews=content)
-        if kind == END:
-            return None
-        raise self._make_error(kind, content)
-
-    def _make_error(self, kind: str, content: tuple[str, ...]) -> Exception:
-        """Return the error that an answer stands for."""
-        if kind == REFUSED:
-            return ParseError(*content)
-        if kind == BROKEN:
-            return ParserBugError(*content)
-        assert kind == MEMORY
-        self.kill()  # it may hold all of the memory
-        return ParserEndedError("reading it takes more memory than one item may have")
+        match frames.decode_answer(body):
+            case Items() as answer:
+                return Frame(answer.list_all(), answer.total, answer.sheets)
+            case Previews(tables):
+                return Frame([], previews=tables)
+            case End():
+                return None
+            case Refused(message):
+                raise ParseError(message)
+            case Broken(kind, place):
+                raise ParserBugError(kind, place)
+            case OutOfMemory():
+                self.kill()  # it may hold all of the memory
+                raise ParserEndedError("reading it takes more memory than one item may have")
 
     def _read(self, size: int) -> bytes:
         """Read `size` octets; fewer at the end of the stream."""
@@ -401,16 +380,6 @@ class _Child:
         """Return whether the pipe is ready within so many seconds."""
         wanted = ([], [self._in]) if writing else ([self._out], [])
         return any(select.select(*wanted, [], seconds))
-
-
-class _Unpickler(pickle.Unpickler):
-    """Unpickler that accepts only the classes that items are made of."""
-
-    def find_class(self, module: str, name: str) -> object:
-        """Return an allowed class. Raises UnpicklingError for any other."""
-        if name not in ALLOWED_CLASSES.get(module, ()):
-            raise pickle.UnpicklingError("an answer holds what no item is made of")
-        return super().find_class(module, name)
 
 
 # -- the pool of this process ----
@@ -492,7 +461,7 @@ def parse_whole(form: Format, raw: bytes, options: Options = DEFAULT_OPTIONS) ->
     return Frame(items, len(items), sheets)
 
 
-def read_previews(raw: bytes, options: Options) -> "list[TablePreview]":
+def read_previews(raw: bytes, options: Options) -> list[TablePreview]:
     """Return the first rows of the tables in a file. Raises as `start_parsing`."""
     if _pool is None:
         return parsers.preview_tables(raw, options)

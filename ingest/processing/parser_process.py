@@ -1,32 +1,25 @@
 """Main program of a parser process: bytes on standard input, items on standard output.
 
-It is started without our settings and secrets, opens nothing and keeps nothing. A frame is a length
-in eight octets, big-endian, and so many octets. A request is two frames: the format, the options
-and how many items to leave out, pickled by us; and the bytes to parse. The answer is frames of
-items as they are read: the consumer sets the pace, by the pipe. Without a format it is the first
-rows of the tables in a file, in plain strings and numbers.
+It is started without our settings and secrets, opens nothing and keeps nothing. Requests and
+answers are those of `frames`: items are written as they are read, and the consumer sets the pace,
+by the pipe.
 """
 
 import os
-import pickle
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from operator import length_hint
-from typing import IO, Any
 
 import parsers
+from ingest.processing import frames
+from ingest.processing.frames import MAX_FRAME_ITEMS, Answer, Items
 from parsers.item import Format, ParseError, ParseResult, SheetCounts
 from parsers.options import Options
-from workflow.database.text_safety import make_storable
+from workflow.database.text_safety import make_json_storable, make_storable
 
-LENGTH_OCTETS = 8
-ITEMS, PREVIEWS, END = "items", "top", "end"  # kinds of frames in an answer
-REFUSED, BROKEN, MEMORY = "refused", "broken", "memory"  # and its errors
-READY = b"ready"
-MAX_FRAME_ITEMS = 200  # in one frame
 # CPU seconds added to a file's limit for each item read: a hundred times what reading one takes
 ITEM_SECONDS = 0.01
 
@@ -43,33 +36,25 @@ def main() -> None:
     _set_limit(resource.RLIMIT_CORE, 0)  # a core dump would hold a customer's text
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library's output must not get between the answers
-    _write_frame(answers, READY)  # the limit of the first item must not include our imports
+    # The limit of the first item must not include our imports.
+    frames.write_frame(answers, frames.READY)
     answers.flush()
-    while (request := read_frame(requests.read)) is not None and (
-        raw := read_frame(requests.read)
+    while (head := frames.read_frame(requests.read)) is not None and (
+        raw := frames.read_frame(requests.read)
     ) is not None:
+        request = frames.decode_request(head)
         seconds_at_start, item_count = _get_cpu_seconds(), 0
         _set_limit(resource.RLIMIT_CPU, seconds_at_start + seconds)
-        # pickled by the parent process
-        for kind, content in _iter_answers(raw, *pickle.loads(request)):  # noqa: S301
-            item_count += len(content[0]) if kind == ITEMS else 0
+        for answer in _iter_answers(raw, request):
+            if isinstance(answer, Items):
+                item_count += len(answer.requests) + len(answer.rejected)
             _set_limit(
                 resource.RLIMIT_CPU, seconds_at_start + seconds + int(item_count * ITEM_SECONDS)
             )
-            _write_frame(answers, pickle.dumps((kind, content), pickle.HIGHEST_PROTOCOL))
-            if kind != ITEMS or item_count >= MAX_FRAME_ITEMS:
+            frames.write_frame(answers, frames.encode_answer(answer))
+            if not isinstance(answer, Items) or item_count >= MAX_FRAME_ITEMS:
                 # a short answer and its end are flushed together
                 answers.flush()
-
-
-def read_frame(read: Callable[[int], bytes]) -> bytes | None:
-    """Return the next frame; None at the end of the stream, also in the middle of a frame."""
-    head = read(LENGTH_OCTETS)
-    if len(head) < LENGTH_OCTETS:
-        return None
-    size = int.from_bytes(head)
-    body = read(size)
-    return body if len(body) == size else None
 
 
 FrameContent = tuple[list[ParseResult], int, tuple[SheetCounts, ...]]
@@ -102,25 +87,24 @@ def parse_frames(form: Format, raw: bytes, options: Options, skip: int) -> Itera
         raise damage
 
 
-def _iter_answers(
-    raw: bytes, form: Format | None, options: Options, skip: int
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield the kind and content of each frame of an answer."""
+def _iter_answers(raw: bytes, request: frames.Request) -> Iterator[Answer]:
+    """Yield the frames of an answer."""
     try:
-        if form is None:
-            yield PREVIEWS, tuple(parsers.preview_tables(raw, options))
+        if request.format is None:
+            tables = parsers.preview_tables(raw, request.options)
+            yield frames.Previews(make_json_storable(tables))
         else:
-            for content in parse_frames(form, raw, options, skip):
-                yield ITEMS, content
+            for content in parse_frames(request.format, raw, request.options, request.skip):
+                yield Items.build(*content)
     except ParseError as error:
-        yield REFUSED, (str(error),)
+        yield frames.Refused(make_storable(str(error)))
     except MemoryError:
-        yield MEMORY, ()
+        yield frames.OutOfMemory()
     # top of this process's loop: a parser's bug must affect its item only
     except Exception as error:  # noqa: BLE001
-        yield BROKEN, (type(error).__name__, _locate(error))
+        yield frames.Broken(type(error).__name__, _locate(error))
     else:
-        yield END, ()
+        yield frames.End()
 
 
 def _locate(error: BaseException) -> str:
@@ -129,11 +113,6 @@ def _locate(error: BaseException) -> str:
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     return f"{at.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{at.tb_lineno}" if at else ""
-
-
-def _write_frame(answers: IO[bytes], body: bytes) -> None:
-    """Write a frame."""
-    answers.write(len(body).to_bytes(LENGTH_OCTETS) + body)
 
 
 def _get_cpu_seconds() -> int:

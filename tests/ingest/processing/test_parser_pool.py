@@ -1,8 +1,5 @@
 """Parser processes: a hostile item harms its own parser only."""
 
-import io
-import os
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -100,7 +97,9 @@ def poison(limits: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_an_item_is_the_same_wherever_it_is_parsed(path: Path, every_parser: None) -> None:
     del every_parser
     raw = path.read_bytes()
-    assert parse(Format.MAIL, raw) == parsers.parse(Format.MAIL, raw)
+    here, there = parsers.parse(Format.MAIL, raw), parse(Format.MAIL, raw)
+    assert there == here
+    assert repr(there) == repr(here)  # equal times in another zone would have another digest
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +212,20 @@ def test_what_is_shown_of_a_workbook_has_its_bounds(monkeypatch: pytest.MonkeyPa
         parsers.preview_tables(build_book(["Datum"], ["Klinik"]))
 
 
-def test_an_answer_may_hold_items_and_nothing_that_does_something() -> None:
-    evil = pickle.dumps(("items", [os.getcwd]))
-    with pytest.raises(pickle.UnpicklingError):
-        parser_pool._Unpickler(io.BytesIO(evil)).load()
+def test_a_parser_that_was_taken_over_runs_nothing_here(poison: None, tmp_path: Path) -> None:
+    del poison
+    mark = tmp_path / "it ran"
+    with pytest.raises(ParserEndedError, match="gave an answer that cannot be read"):
+        parse(Format.MAIL, make_mail(f"poison: pickle, run: touch '{mark}'"))
+    assert not mark.exists()
+    [item] = parse(Format.MAIL, make_mail("hello"))
+    assert item.text == "hello"
+
+
+def test_a_length_that_no_memory_holds_is_refused(poison: None) -> None:
+    del poison
+    with pytest.raises(ParserEndedError, match="gave an answer that cannot be read"):
+        parse(Format.MAIL, make_mail("poison: much"))
 
 
 def test_no_parser_survives_the_process_it_works_for(
@@ -274,7 +283,7 @@ def test_a_starved_parser_is_waited_for(
 # -- reading ----
 
 
-@pytest.mark.parametrize("deed", ["crash", "hoard", "exit"])
+@pytest.mark.parametrize("deed", ["crash", "hoard", "exit", "much"])
 def test_an_item_that_ends_its_parser_three_times_is_failed_and_shown(
     any_context: AppContext, poison: None, deed: str, clock: HandClock
 ) -> None:
