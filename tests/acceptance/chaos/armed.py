@@ -1,14 +1,14 @@
-"""A process of the program with crash points: `python -m tests.acceptance.chaos.armed smtp`.
+"""A process of the program with crash points, forked as `intake up` forks its own.
 
 The program itself has none. CHAOS_POINTS is `point=probability;…`, CHAOS_FIRED the file that a
-fired point is written to before the process kills itself. CHAOS_FAKE_ACKS makes the channels
-acknowledge some items without storing them: the count must find that.
+fired point is written to before the process kills itself, CHAOS_LOG the file of its output.
+CHAOS_FAKE_ACKS makes the channels acknowledge some items without storing them: the count must find
+that.
 """
 
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,21 +17,31 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from console.cli.main import run_command
+from ingest.imap import reader
+from ingest.intake import Arrival, Intake
+from workflow.mail import transport
+
 # seconds a process lives at least: one that dies at its first commit would never do anything
 GRACE = 3.0
-POINTS = {
-    name: float(chance)
-    for name, _, chance in (
-        p.partition("=") for p in os.environ.get("CHAOS_POINTS", "").split(";") if p
-    )
-}
-_started = time.monotonic()
+_probabilities: dict[str, float] = {}
+_armed_at = 0.0
 _random = random.Random()  # noqa: S311  # no secret
+
+
+def run_armed(name: str) -> None:
+    """Become the process `intake NAME` with crash points. Raises SystemExit with its exit code."""
+    log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.close(log)
+    arm()
+    run_command(name)
 
 
 def kill_at(point: str) -> None:
     """Perhaps kill this process here, as a crash would: without any clean-up."""
-    if time.monotonic() - _started < GRACE or _random.random() >= POINTS.get(point, 0):
+    if time.monotonic() - _armed_at < GRACE or _random.random() >= _probabilities.get(point, 0):
         return
     with Path(os.environ["CHAOS_FIRED"]).open("a", encoding="ascii") as file:
         file.write(f"{point}\n")
@@ -66,12 +76,13 @@ def kill_after(owner: Any, name: str, point: str) -> None:
 
 def arm() -> None:
     """Set the crash points of this process."""
+    global _armed_at  # noqa: PLW0603
+    _armed_at = time.monotonic()
+    for setting in filter(None, os.environ.get("CHAOS_POINTS", "").split(";")):
+        point, _, probability = setting.partition("=")
+        _probabilities[point] = float(probability)
     event.listen(Session, "before_commit", lambda _: kill_at("before commit"))
     event.listen(Session, "after_commit", lambda _: kill_at("after commit, before reply"))
-
-    # imported here, so that they are armed before another module imports names from them
-    from ingest.imap import reader  # noqa: PLC0415
-    from workflow.mail import transport  # noqa: PLC0415
 
     kill_after(transport.Relay, "post", "after send, before mark")
     kill_before(reader, "mark_handled", "after storing, before IMAP mark")
@@ -90,19 +101,9 @@ def arm() -> None:
 
 def fake_acks() -> None:
     """Acknowledge a tenth of all arrivals without storing them."""
-    from ingest.intake import Arrival, Intake  # noqa: PLC0415
-
     original = Intake.accept
 
     def accept(intake: Intake, arrival: Arrival) -> int:
         return 1 if _random.random() < 0.1 else original(intake, arrival)
 
     Intake.accept = accept  # type: ignore[assignment, method-assign]
-
-
-if __name__ == "__main__":
-    arm()
-    from console.cli.main import main
-
-    sys.argv = ["intake", *sys.argv[1:]]
-    main()

@@ -4,11 +4,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from threading import Event, Lock, Thread
+
+from console.runtime.fork_server import ForkedProcess
+from tests.acceptance.chaos.armed import run_armed
 
 PROCESSES = (
     "smtp",
@@ -22,6 +24,7 @@ PROCESSES = (
     "clock",
 )
 VALKEY = "valkey"
+END_SECONDS = 100  # on a busy machine each of a process's last writes may wait its turn
 
 
 class Keeper:
@@ -33,13 +36,10 @@ class Keeper:
         self.environment = environment
         self.kills: Counter[str] = Counter()
         self.unexpected_ends: list[str] = []  # processes that ended though nobody killed them
-        self._commands = {VALKEY: valkey} | {
-            name: [sys.executable, "-m", "tests.acceptance.chaos.armed", name.split()[0]]
-            for name in PROCESSES
-        }
+        self._valkey = valkey
         self._logs = logs
         self._pause = pause
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
         self._lock = Lock()
         self._stop = Event()
         self._thread: Thread | None = None
@@ -47,7 +47,7 @@ class Keeper:
     def start(self, *, without: tuple[str, ...] = ()) -> None:
         """Start everything and keep it running."""
         self._stop.clear()
-        for name in self._commands:
+        for name in (VALKEY, *PROCESSES):
             if name not in without:
                 self._start(name)
         self._thread = Thread(target=self._keep, daemon=True)
@@ -61,12 +61,11 @@ class Keeper:
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
         for name, process in self._running.items():
-            try:
-                process.wait(100)  # a busy machine: each of its last writes may wait its turn
-            except subprocess.TimeoutExpired:
+            if not _wait(process, END_SECONDS):
                 self.unexpected_ends.append(f"{name} did not end at SIGTERM")
-                process.kill()
+                process.send_signal(signal.SIGKILL)
                 process.wait()
+            _close_output(process)
         self._running.clear()
 
     def kill_random(self, *names: str) -> None:
@@ -76,7 +75,7 @@ class Keeper:
             name = random.choice(choices)  # noqa: S311  # no secret
             process = self._running[name]
             if process.poll() is None:
-                process.kill()
+                process.send_signal(signal.SIGKILL)
                 self.kills[name] += 1
 
     def list_pids(self) -> dict[str, int]:
@@ -89,13 +88,18 @@ class Keeper:
             }
 
     def _start(self, name: str) -> None:
-        with (self._logs / f"{name.replace(' ', '-')}.log").open("ab") as log:
+        if name != VALKEY:
+            log = self._logs / f"{name.replace(' ', '-')}.log"
+            environment = {**self.environment, "CHAOS_LOG": str(log)}
+            self._running[name] = ForkedProcess(name.split(maxsplit=1)[0], environment, run_armed)
+            return
+        with (self._logs / f"{name}.log").open("ab") as output:
             self._running[name] = subprocess.Popen(
-                self._commands[name],
+                self._valkey,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
             )
 
     def _keep(self) -> None:
@@ -111,7 +115,24 @@ class Keeper:
                             self.unexpected_ends.append(f"{name} ended with {process.returncode}")
                     elif time.monotonic() >= restart_at[name]:
                         del restart_at[name]
+                        _close_output(process)
                         self._start(name)
+
+
+def _close_output(process: subprocess.Popen[bytes] | ForkedProcess) -> None:
+    """Close our end of an ended process's output."""
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _wait(process: subprocess.Popen[bytes] | ForkedProcess, seconds: float) -> bool:
+    """Wait for the end of a process; return False when it has not come in so many seconds."""
+    until = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def build_environment(**settings: object) -> dict[str, str]:
