@@ -1,6 +1,6 @@
 """Every command through every caller, against the same situations: all of them answer alike.
 
-For each command there is a ticket a caller in the same situation. What is compared: allowed or
+Every caller of a command finds the database as it was for the others. What is compared: allowed or
 refused, the words of the refusal, the ticket afterwards, the audit rows, and the undo offered.
 """
 
@@ -8,7 +8,9 @@ import ast
 import html
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -67,6 +69,31 @@ class World:
     desks: dict[str, Desk]
     tokens: dict[str, str]
     intake: Intake = field(default_factory=Intake)
+    # The database without tickets, and with one as `prepare` makes it.
+    empty: sqlite3.Connection = field(init=False)
+    prepared: dict[object, tuple["PreparedTicket", sqlite3.Connection]] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        self.empty = self.copy_database()
+
+    def copy_database(self) -> sqlite3.Connection:
+        """Return a copy of the database in memory."""
+        copy = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(self.context.settings.home / "intake.db")) as database:
+            database.backup(copy)
+        return copy
+
+    def restore_database(self, copy: sqlite3.Connection) -> None:
+        """Make the database what it was when it was copied."""
+        with closing(sqlite3.connect(self.context.settings.home / "intake.db")) as database:
+            copy.backup(database)
+
+    def close(self) -> None:
+        for copy in (self.empty, *(copy for _, copy in self.prepared.values())):
+            copy.close()
+        self.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +115,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 _, tokens[name] = api_tokens.create_token(
                     session, person, "test", scopes, by="test", now=context.clock()
                 )
-        yield World(context, desks, tokens)
-        context.close()
+        world = World(context, desks, tokens)
+        yield world
+        world.close()
 
 
 # -- a ticket with something for every command ----
@@ -130,7 +158,21 @@ def file_call(context: AppContext, session: Session, raw: bytes) -> Filing:
 
 
 def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) -> PreparedTicket:
-    """Make a ticket in a situation; each has a customer of its own, so none disturbs another."""
+    """Make the database one with a ticket in a situation, the same for the same arguments."""
+    key = (situation, owner, case.judged, case.routed, case.before, case.before and actor)
+    if key not in world.prepared:
+        world.restore_database(world.empty)
+        ticket = make_ticket(world, situation, owner, case, actor)
+        world.prepared[key] = (ticket, world.copy_database())
+    ticket, copy = world.prepared[key]
+    world.restore_database(copy)
+    return ticket
+
+
+def make_ticket(
+    world: World, situation: str, owner: str, case: "Case", actor: str
+) -> PreparedTicket:
+    """Make a ticket in a situation."""
     context, n = world.context, next(_numbers)
     email, desk = f"jo@practice{n}.example", context.desk
     call = partial(phone_call.compose, company="", name="Jo", email=email, text="Claim 7 is denied")
