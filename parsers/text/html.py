@@ -6,7 +6,7 @@ from html import escape
 import nh3
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from parsers.text import charsets, html_bounds
+from parsers.text import charsets, html_bounds, legible
 
 MAX_HTML = 2_000_000  # characters that are laid out; of more, the text between the tags is shown
 MAX_NODES = 400_000  # elements and texts that are walked; what follows is left out
@@ -72,7 +72,7 @@ def sanitise(html: str) -> str:
     """Return HTML that is safe inside a page.
 
     It has no script, no form, and nothing that loads from another server. Images of other servers
-    keep their address in `data-remote-src`, so that a click can load them.
+    keep their address in `data-remote-src`, so that a click can load them. All words can be seen.
     """
     tree = parse_tree(html)
     for image in tree.css("img"):
@@ -81,8 +81,12 @@ def sanitise(html: str) -> str:
             image.attrs["src"] = ""
         if _REMOTE.match(source):
             image.attrs["data-remote-src"] = source
+    style = legible.make_legible(tree, TAGS)
+    page = tree.html or ""
+    if style and tree.body is not None:  # the body is dropped; this takes its place
+        page = f'<div style="{escape(style)}">{tree.body.inner_html}</div>'
     return nh3.clean(
-        tree.html or "",
+        page,
         tags=set(TAGS),
         clean_content_tags=set(DROPPED),
         attributes=ATTRIBUTES,

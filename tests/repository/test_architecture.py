@@ -40,6 +40,7 @@ PARSER_LIBRARIES = {
     "mailparser",
     "msoffcrypto",
     "nh3",
+    "tinycss2",
     "olefile",
     "openpyxl",
     "pybase64",
