@@ -7,6 +7,7 @@ from flask import Flask, Response, g, session
 from markupsafe import Markup, escape
 
 from console.presenters.csv_text import encode_csv
+from console.presenters.tickets.links import link_text
 from console.web.auth_sessions import SAVED_FORMS_KEY
 from console.web.menu import OPERATIONS_MENU, get_menu
 from console.web.request import get_context, get_time_zone, is_allowed, now
@@ -47,6 +48,7 @@ def register_filters(app: Flask) -> None:
         "age": format_age,
         "due": format_due,
         "size": format_size,
+        "link_text": link_text,
     }
     template_filters |= {"from_iso": parse_iso, "details_title": get_details_title}
     template_filters |= {

@@ -2,7 +2,8 @@
 
 None of it can act in our pages. HTML is shown in a sandboxed frame with an address of its own. Its
 pictures are embedded as data: a sandboxed frame sends no cookie, so it could not load them from
-behind the sign-in, and this way it cannot name the picture of another ticket either.
+behind the sign-in, and this way it cannot name the picture of another ticket either. Its links open
+in a new tab, those that lead away from the sender's domain after a warning page.
 """
 
 import base64
@@ -14,6 +15,8 @@ from flask import Blueprint, Response, abort, render_template, request, send_fil
 from selectolax.lexbor import LexborHTMLParser
 from sqlalchemy import func, select
 
+from console.pages.tickets.links import make_href_builder
+from console.presenters.tickets.links import link_html
 from console.web.request import get_context, get_session, get_staff, now, requires
 from parsers.text import filenames
 from parsers.text import html as text_html
@@ -28,7 +31,11 @@ SANDBOX_POLICY = (
     "sandbox; default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 # Inline styles: the sender's style attributes, which are sanitised.
-HTML_POLICY = f"{SANDBOX_POLICY}; img-src data:; style-src 'unsafe-inline'"
+# A link opens in a new tab, which is free of the sandbox: else no site would work in it.
+HTML_POLICY = (
+    SANDBOX_POLICY.replace("sandbox", "sandbox allow-popups allow-popups-to-escape-sandbox")
+    + "; img-src data:; style-src 'unsafe-inline'"
+)
 # The browser shows a picture or PDF inside a page of its own, which has styles.
 FILE_POLICY = f"{SANDBOX_POLICY}; img-src 'self'; style-src 'unsafe-inline'"
 SIGNATURES = (
@@ -53,6 +60,7 @@ def show_html(number: int) -> Response:
     # Sanitised when shown, not when stored: a hole found later is closed for old mails, too.
     cleaned = _embed_pictures(text_html.sanitise(message.html[:MAX_HTML_LENGTH]), message)
     left_out = cleaned.count("data-remote-src=")
+    cleaned = link_html(cleaned, make_href_builder(message))
     page = Response(render_template("ticket/mail.html", body=cleaned, left_out=left_out))
     page.headers["Content-Security-Policy"] = HTML_POLICY
     return page
@@ -64,7 +72,9 @@ def show_text(number: int) -> str:
     """Show the whole text and all form details of a message that is too long for the timeline."""
     message = get_session().get(Message, number) or abort(404)
     _record_access(message, message=message.id)
-    return render_template("ticket/whole.html", message=message)
+    return render_template(
+        "ticket/whole.html", message=message, build_href=make_href_builder(message)
+    )
 
 
 @pages.get("/attachments/<int:number>")

