@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from parsers.item import Address, Attachment, ForwardedHeader
+from parsers.mail import outlook_file
 from parsers.mail.replies import quote_markers
 from parsers.mail.syntax import addresses, mime
 from parsers.mail.syntax.headers import Fields, to_one_line
 
+MESSAGE_TYPES = frozenset({"message/rfc822", "message/global", "application/vnd.ms-outlook"})
 MAX_TEXT = 60_000  # characters searched: the message that is passed on begins near the top
 MAX_HEADERS = 5  # of one mail
 MAX_ATTACHED = 5  # attached messages that are looked into
@@ -199,18 +201,20 @@ def _is_announced(lines: list[str], index: int) -> bool:
 
 
 def _find_attached(attachments: Iterable[Attachment]) -> tuple[ForwardedHeader, ...]:
-    messages = [a for a in attachments if _is_message(a)][:MAX_ATTACHED]
+    messages = [a for a in attachments if is_message(a)][:MAX_ATTACHED]
     headers = (_read_attached(message.content) for message in messages)
     return tuple(header for header in headers if header.sender.email)
 
 
-def _is_message(attachment: Attachment) -> bool:
-    is_named_so = attachment.name.lower().endswith(".eml")
-    return attachment.mime in {"message/rfc822", "message/global"} or is_named_so
+def is_message(attachment: Attachment) -> bool:
+    """Return whether a file is a message, of RFC 5322 or of Outlook, by its type and name."""
+    is_named_so = attachment.name.lower().endswith((".eml", ".msg"))
+    return attachment.mime in MESSAGE_TYPES or is_named_so
 
 
 def _read_attached(content: bytes) -> ForwardedHeader:
-    fields = mime.parse(content[:MAX_HEADER_BYTES]).fields
+    mail = outlook_file.to_mail(content) or content
+    fields = mime.parse(mail[:MAX_HEADER_BYTES]).fields
     values = fields.find_all("from")
     people = [person for value in values for person in addresses.parse(value)]
     sender = next((person for person in people if person.email), Address())

@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import replace
+from email.utils import format_datetime
 
 from parsers.item import Address, Format, InboundItem, ParseError
-from parsers.mail import automatic, body, forwarded, secure_links
+from parsers.mail import automatic, body, forwarded, outlook_file, secure_links
 from parsers.mail.bounces import report
 from parsers.mail.replies import extract, quote_markers, thanks
 from parsers.mail.replies import html as replies_html
@@ -14,6 +15,12 @@ from parsers.options import DEFAULT_OPTIONS, Options
 from parsers.text import charsets
 from parsers.text import html as text_html
 
+NO_TEXT = "no text"
+ATTACHED_TEXT = "its text is that of the attached messages"
+ATTACHED_LINE = "---------- Attached message ----------"
+MAX_ATTACHED = 20  # attached messages whose text is shown
+MAX_NAMED = 12  # people of To that are named with it
+MAX_ATTACHED_DEPTH = 3  # of messages within messages
 MAX_SUBJECT = 2000
 MAX_REFERENCES = 100
 LIST_FIELDS = ("list-id", "list-post", "mailing-list", "x-beenthere")
@@ -31,8 +38,48 @@ def parse(raw: bytes, _: Options = DEFAULT_OPTIONS) -> list[InboundItem]:
     """
     if not raw or raw.isspace():
         raise ParseError("the message is empty")
+    mail = outlook_file.to_mail(raw)
+    item = _show_attached(_parse(raw if mail is None else mail), MAX_ATTACHED_DEPTH)
+    if mail is not None:  # places in it are none in the bytes that came
+        files = tuple(replace(attachment, span=None) for attachment in item.attachments)
+        item = replace(item, attachments=files)
+    return [item]
+
+
+def _parse(raw: bytes) -> InboundItem:
     tree = mime.parse(raw)
-    return [_make_item(tree, body.parse_body(tree))]
+    return _make_item(tree, body.parse_body(tree))
+
+
+def _show_attached(item: InboundItem, depth: int) -> InboundItem:
+    """Return an item without a text of its own with that of the messages attached to it.
+
+    `depth` is how many levels of attached messages may be read.
+    """
+    messages = [file for file in item.attachments if forwarded.is_message(file)][:MAX_ATTACHED]
+    if item.text.strip() or item.is_bounce or not messages or depth == 0:
+        return item
+    attached = (_show_attached(_parse(file.content), depth - 1) for file in messages)
+    text = "\n\n".join(map(_write_out, attached))[: body.MAX_TEXT]
+    caveats = tuple(caveat for caveat in item.caveats if caveat != NO_TEXT)
+    return replace(item, text=text, reply_text=text, caveats=(*caveats, ATTACHED_TEXT))
+
+
+def _write_out(item: InboundItem) -> str:
+    """Return a message as text: who wrote it to whom and when, and its text."""
+    fields = {
+        "From": _write_address(item.sender),
+        "To": ", ".join(map(_write_address, item.to[:MAX_NAMED])),
+        "Date": format_datetime(item.sent_at) if item.sent_at else "",
+        "Subject": item.subject,
+        "Files": ", ".join(file.name for file in item.attachments),
+    }
+    head = "\n".join(f"{name}: {value}" for name, value in fields.items() if value)
+    return f"{ATTACHED_LINE}\n{head}\n\n{item.text.strip()}".strip()
+
+
+def _write_address(person: Address) -> str:
+    return f"{person.name} <{person.email}>" if person.name else person.email
 
 
 def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
@@ -90,7 +137,7 @@ def _add_caveats(item: InboundItem, caveats: tuple[str, ...], *, is_sealed: bool
     missing = {
         "no sender address": not item.contact.email,
         "no subject": not item.subject,
-        "no text": not item.text.strip(),
+        NO_TEXT: not item.text.strip(),
         "in one sealed block: cannot be read here": is_sealed,
     }
     every = (*(caveat for caveat, is_missing in missing.items() if is_missing), *caveats)

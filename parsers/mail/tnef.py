@@ -119,7 +119,7 @@ class _Reader:
             case _Attribute.CODEPAGE:
                 self._codepage = _name_codepage(data)
             case _Attribute.BODY:
-                self._plain = self._plain or _decode_text(data, self._codepage)
+                self._plain = self._plain or decode_text(data, self._codepage)
             case _Attribute.PROPERTIES:
                 self._take_properties(data)
             case _Attribute.FILE_BEGINS if len(self._files) < MAX_FILES:
@@ -147,7 +147,7 @@ class _Reader:
     def _fill(self, file: _File, number: int, data: memoryview) -> None:
         match number:
             case _Attribute.FILE_TITLE:
-                file.title = _decode_text(data, self._codepage)
+                file.title = decode_text(data, self._codepage)
             case _Attribute.FILE_DATA:
                 file.content = bytes(data)
             case _Attribute.FILE_PROPERTIES:
@@ -228,9 +228,9 @@ def _pad(length: int) -> int:
 def _decode_value(kind: int, value: memoryview, codepage: str) -> str:
     if kind == UNICODE:
         return charsets.clean(bytes(value).decode("utf-16-le", "replace"))
-    return _decode_text(value, codepage)
+    return decode_text(value, codepage)
 
 
-def _decode_text(data: memoryview, codepage: str) -> str:
-    """Decode a text without the NUL that ends it."""
+def decode_text(data: bytes | memoryview, codepage: str) -> str:
+    """Return a text of Outlook's without the NUL that ends it; `codepage` is as in "cp1252"."""
     return charsets.decode(bytes(data).rstrip(b"\0"), codepage)

@@ -160,6 +160,7 @@ class _Scan:
     skeleton: list[bytes] = field(default_factory=list)
     pieces: list[tuple[Fields, int, int]] = field(default_factory=list)  # fields, start, end
     depth: dict[bytes, int] = field(default_factory=dict)  # of each boundary in force
+    digests: set[bytes] = field(default_factory=set)  # boundaries of digests among them
     caveats: list[str] = field(default_factory=list)
     outside: list[tuple[int, int]] = field(default_factory=list)  # stretches outside of all parts
     searched_bytes: int = 0  # bytes read in search of delimiters that were not there
@@ -239,9 +240,13 @@ def _open_part(scan: _Scan, delimiter: _Delimiter) -> int:
         head = headers.parse_header(scan.raw, start)
     else:
         head = headers.HeaderBlock(Fields([]), _skip_empty_header(scan.raw, start))
+    fields = head.fields
+    if boundary in scan.digests and not fields.find_first("content-type"):
+        # Parts of a digest are messages unless they say otherwise (RFC 2046 §5.1.5).
+        fields = Fields([*fields.items, ("content-type", b"message/rfc822")])
     scan.current = boundary
     scan.skeleton.append(b"\r\n--" + boundary + b"\r\n")
-    position = _open(scan, head.fields, head.body_start, scan.depth[boundary])
+    position = _open(scan, fields, head.body_start, scan.depth[boundary])
     if head.is_cut:
         scan.caveats.append("the header of a part is longer than we read")
     return position
@@ -351,6 +356,8 @@ def _open_undivided(scan: _Scan, fields: Fields, start: int, depth: int) -> int:
 def _put_in_force(scan: _Scan, fields: Fields, boundary: bytes, depth: int) -> None:
     scan.depth[boundary] = depth + 1
     scan.current = boundary
+    if fields.find_parameters("content-type")[0] == "multipart/digest":
+        scan.digests.add(boundary)
     scan.skeleton.append(_write_multipart_header(fields, boundary))
 
 
@@ -561,24 +568,19 @@ def _flatten(value: bytes) -> bytes:
     return value[:MAX_FIELD].translate(None, b"\r\n\0")
 
 
-def _make_part(message: Message, scan: _Scan, body_numbers: set[int], default: str = "") -> Part:
+def _make_part(message: Message, scan: _Scan, body_numbers: set[int]) -> Part:
     """Return the tree of a walked skeleton with our fields and bodies.
 
-    Adds the numbers of its bodies to `body_numbers`. `default` is the type of a leaf that names
-    none, "" for text/plain.
+    Adds the numbers of its bodies to `body_numbers`.
     """
     number = message.get(PIECE)
     if number is not None:
         body_numbers.add(int(str(number)))
-        return _make_leaf(scan, int(str(number)), default)
+        return _make_leaf(scan, int(str(number)))
     payload = message.get_payload()
     children = payload if isinstance(payload, list) else []
-    # Parts of a digest are messages unless they say otherwise (RFC 2046 §5.1.5).
-    default = "message/rfc822" if message.get_content_type() == "multipart/digest" else ""
     parts = tuple(
-        _make_part(child, scan, body_numbers, default)
-        for child in children
-        if isinstance(child, Message)
+        _make_part(child, scan, body_numbers) for child in children if isinstance(child, Message)
     )
     fields = Fields(
         [(name.lower(), str(value).encode("utf-8", "replace")) for name, value in message.items()]
@@ -587,11 +589,9 @@ def _make_part(message: Message, scan: _Scan, body_numbers: set[int], default: s
     return Part(fields, message.get_content_type(), parameters, children=parts)
 
 
-def _make_leaf(scan: _Scan, number: int, default: str = "") -> Part:
+def _make_leaf(scan: _Scan, number: int) -> Part:
     fields, start, end = scan.pieces[number]
     mime, parameters = fields.find_parameters("content-type")
-    if not mime and default and not fields.find_first("content-type"):
-        mime = default
     return Part(
         fields, mime, parameters, scan.raw, start, _trim_last_line_end(scan.raw, start, end)
     )
