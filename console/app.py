@@ -19,7 +19,7 @@ from console.pages.admin import (
     staff,
     webhooks,
 )
-from console.pages.tickets import answer, files, links, queue, saved_views, tasks, ticket
+from console.pages.tickets import answer, attached, files, links, queue, saved_views, tasks, ticket
 from console.web import api_errors, auth, filters, url_rules
 from console.web import request as web_request
 from workflow.context import AppContext
@@ -34,6 +34,7 @@ PAGE_MODULES = (
     dashboard,
     ticket,
     files,
+    attached,
     links,
     people,
     tasks,

@@ -89,6 +89,34 @@ class Attachment(Schema):
     inline = boolean_field()
 
 
+class FileOfMessage(Schema):
+    """A file of an attached message."""
+
+    name = text_field()
+    mime = text_field()
+    size = integer_field()
+    sha256 = text_field()
+
+
+class AttachedMessage(Schema):
+    """A message in a file."""
+
+    sender = text_field(data_key="from")
+    to = text_list_field()
+    cc = text_list_field()
+    subject = text_field()
+    sent_at = time_field(null=True)
+    text = text_field()
+    attachments = list_field(FileOfMessage)
+    caveats = text_list_field()
+
+
+class DeliveryNumber(Schema):
+    """The delivery that something is stored as."""
+
+    delivery = integer_field()
+
+
 class LinkedFile(Schema):
     """A file that a message links to."""
 

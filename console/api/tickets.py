@@ -18,8 +18,10 @@ from console.presenters.tickets import ticket as ticket_presenter
 from console.presenters.tickets.queue import STAGES, TRANSPORTS
 from console.web.api_errors import ApiError
 from console.web.request import get_actor, get_context, get_session, get_staff, now
+from ingest import attached_files
 from ingest.phone_call import NotFiledYet, PhoneCall
 from ingest.phone_call import write_down as write_call_down
+from ingest.replay.reprocess import UnreadableError
 from parsers.phone_call import Contact
 from workflow.audit import record as audit
 from workflow.customers import directory
@@ -207,6 +209,42 @@ def export(parameters: paging.JsonObject, view: str) -> Response:
 def attachment(number: int) -> Response:
     """Answer a file as it came."""
     return files.download(number)
+
+
+@endpoint(
+    "GET",
+    "/attachments/<int:number>/message",
+    Right.READ,
+    schemas.AttachedMessage,
+    about=ABOUT,
+    refuses=[409],
+)
+def attached_message(number: int) -> Response:
+    """Answer the message in a file: an attached mail, or one that Outlook saved (.msg)."""
+    files.record_attachment_access(number)
+    try:
+        item = attached_files.read_message(get_context(), number)
+    except UnreadableError as error:
+        raise ApiError(409, f"The file cannot be read as a message: {error}.") from None
+    return jsonify(ticket_presenter.present_attached_message(item))
+
+
+@endpoint(
+    "POST",
+    "/attachments/<int:number>/rows",
+    Right.WORK,
+    schemas.DeliveryNumber,
+    about=ABOUT,
+    refuses=[409],
+)
+def attached_rows(number: int) -> Response:
+    """Make tickets of the rows of an attached workbook; answer the delivery that files them."""
+    files.record_attachment_access(number)
+    try:
+        delivery = attached_files.file_rows(get_context(), number, actor=get_actor())
+    except UnreadableError as error:
+        raise ApiError(409, f"No tickets can be made of its rows: {error}.") from None
+    return jsonify({"delivery": delivery})
 
 
 def respond_with_ticket(number: int) -> Response:

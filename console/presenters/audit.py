@@ -135,6 +135,9 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     corrections.ACTION_SENDER_IS_CONTACT: lambda _, __: "The sender of a message is the contact",
     corrections.ACTION_AUTOMATIC: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
+    "rows filed": lambda d, _: (
+        f"Rows of an attached workbook become tickets (delivery {d.get('delivery')})"
+    ),
     "settled": lambda _, __: "Settled a question of the list",
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Undid sending an answer before it was sent",

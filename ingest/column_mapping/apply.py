@@ -16,7 +16,7 @@ from workflow.filing.column_profiles import SavedProfile, save_profile
 from workflow.models.core import Delivery
 from workflow.models.states import DeliveryState
 
-_MAPPING_NEEDED = "mapping needed"  # the start of the parser's reason
+MAPPING_NEEDED = "mapping needed"  # the start of the parser's reason
 
 
 def read_preview(context: AppContext, raw: bytes) -> list[TablePreview]:
@@ -75,7 +75,7 @@ def list_waiting(context: AppContext, fingerprint: str) -> list[int]:
     failed = (Delivery.state == DeliveryState.FAILED, Delivery.format == Format.SECURE_MESSAGE)
     query = (
         select(Delivery.id)
-        .where(*failed, Delivery.reason.startswith(_MAPPING_NEEDED))
+        .where(*failed, Delivery.reason.startswith(MAPPING_NEEDED))
         .order_by(Delivery.id)
     )
     with context.store.read_only() as session:

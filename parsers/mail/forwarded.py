@@ -201,15 +201,14 @@ def _is_announced(lines: list[str], index: int) -> bool:
 
 
 def _find_attached(attachments: Iterable[Attachment]) -> tuple[ForwardedHeader, ...]:
-    messages = [a for a in attachments if is_message(a)][:MAX_ATTACHED]
+    messages = [a for a in attachments if is_message(a.name, a.mime)][:MAX_ATTACHED]
     headers = (_read_attached(message.content) for message in messages)
     return tuple(header for header in headers if header.sender.email)
 
 
-def is_message(attachment: Attachment) -> bool:
-    """Return whether a file is a message, of RFC 5322 or of Outlook, by its type and name."""
-    is_named_so = attachment.name.lower().endswith((".eml", ".msg"))
-    return attachment.mime in MESSAGE_TYPES or is_named_so
+def is_message(name: str, mime: str) -> bool:
+    """Return whether a file is a message, of RFC 5322 or of Outlook, by its name and type."""
+    return mime in MESSAGE_TYPES or name.lower().endswith((".eml", ".msg"))
 
 
 def _read_attached(content: bytes) -> ForwardedHeader:

@@ -56,7 +56,8 @@ def _show_attached(item: InboundItem, depth: int) -> InboundItem:
 
     `depth` is how many levels of attached messages may be read.
     """
-    messages = [file for file in item.attachments if forwarded.is_message(file)][:MAX_ATTACHED]
+    files = item.attachments
+    messages = [f for f in files if forwarded.is_message(f.name, f.mime)][:MAX_ATTACHED]
     if item.text.strip() or item.is_bounce or not messages or depth == 0:
         return item
     attached = (_show_attached(_parse(file.content), depth - 1) for file in messages)

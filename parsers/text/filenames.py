@@ -71,6 +71,8 @@ USUAL_NAMES = {
     "text/calendar": "invite.ics",
 }
 
+WORKBOOK_ENDINGS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".csv", ".tsv")
+
 
 def make_safe(name: str) -> str:
     """Return the last component of a path without anything that could mislead a reader or system.
@@ -96,3 +98,8 @@ def make_name(mime: str, number: int) -> str:
     the same name.
     """
     return USUAL_NAMES.get(mime) or f"attachment-{number}{EXTENSIONS.get(mime, '.bin')}"
+
+
+def is_workbook(name: str) -> bool:
+    """Return whether a file may be a workbook or a table as text, by its name."""
+    return name.lower().endswith(WORKBOOK_ENDINGS)

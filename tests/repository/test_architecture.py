@@ -101,7 +101,8 @@ LAYERS = {
     ),
     "ingest": (
         *("intake", "parser_options", "crm_import", "linked_files", "imap", "processing"),
-        *("phone_call", "replay", "column_mapping", "folder", "formstack", "smtp"),
+        *("phone_call", "replay", "column_mapping", "attached_files"),
+        *("folder", "formstack", "smtp"),
     ),
     "webhooks": ("body", "signature", "app"),
     "console": (

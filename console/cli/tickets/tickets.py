@@ -635,6 +635,34 @@ def not_duplicate(number: int, delivery: int | None, *, actor: str) -> None:
         click.echo(shell.perform(number, FileSeparately(delivery or 0)).opened_ticket)
 
 
+@ticket.command()
+@click.argument("attachment", type=int, required=False)
+@bootstrap.actor_option
+@click.pass_obj
+def rows(number: int, attachment: int | None, *, actor: str) -> None:
+    r"""Make tickets of the rows of a workbook that came attached.
+
+    ATTACHMENT is its number in `intake ticket ID --json`; the newest workbook where it is left
+    out. Rows that have come before are not filed again. Prints the delivery that files them.
+
+    \b
+    Example:  intake ticket 12 rows
+              intake delivery 31
+    """
+    from ingest import attached_files
+    from ingest.replay.reprocess import UnreadableError
+
+    with open_shell(actor) as shell:
+        try:
+            file = attached_files.find_workbook(shell.context, number, attachment or 0)
+            delivery = attached_files.file_rows(shell.context, file, actor=shell.actor)
+        except LookupError:
+            raise click.ClickException(f"ticket {number} has no such workbook") from None
+        except UnreadableError as error:
+            raise click.ClickException(f"no tickets can be made of its rows: {error}") from None
+    click.echo(delivery)
+
+
 @ticket.command("move-back")
 @click.argument("stage")
 @click.option("--reason", required=True, help="Why, for the record.")

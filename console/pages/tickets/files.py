@@ -117,6 +117,11 @@ def _make_reader() -> AttachmentReader:
     return AttachmentReader(get_context().blob_store, get_session())
 
 
+def send_to_save(content: bytes, name: str) -> Response:
+    """Send a file to save, which no browser opens, whatever it is."""
+    return _send(content, "application/octet-stream", name, policy=SANDBOX_POLICY, save=True)
+
+
 def _send(content: bytes, media_type: str, name: str, *, policy: str, save: bool) -> Response:
     # Browsers differ in how they read an escaped quote in a file name.
     safe_name = filenames.make_safe(name).replace('"', "'") or "attachment"
@@ -130,6 +135,14 @@ def _send(content: bytes, media_type: str, name: str, *, policy: str, save: bool
     response.headers["Content-Security-Policy"] = policy
     response.headers["Cache-Control"] = "no-store"  # send_file lets browsers cache
     return response
+
+
+def record_attachment_access(number: int) -> int:
+    """Record in the audit log who opened an attachment; return its ticket. Aborts with 404."""
+    file = get_session().get(StoredAttachment, number) or abort(404)
+    message = get_session().get_one(Message, file.message_id)
+    _record_access(message, attachment=number)
+    return message.ticket_id
 
 
 def _record_access(message: Message, /, **numbers: int) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.times import format_iso
+from parsers.item import Address, InboundItem
 from parsers.mail import evidence
 from workflow import process
 from workflow.errors import ActionNotAllowed
@@ -216,6 +217,27 @@ def _present_message(message: Message) -> Data:
             for a in message.attachments
         ],
     }
+
+
+def present_attached_message(item: InboundItem) -> Data:
+    """Return a message that is attached to another as JSON values."""
+    return {
+        "from": _write_person(item.sender),
+        "to": [_write_person(person) for person in item.to],
+        "cc": [_write_person(person) for person in item.cc],
+        "subject": item.subject,
+        "sent_at": item.sent_at.isoformat() if item.sent_at else None,
+        "text": item.text,
+        "attachments": [
+            {"name": a.name, "mime": a.mime, "size": a.size, "sha256": a.sha256}
+            for a in item.attachments
+        ],
+        "caveats": list(item.caveats),
+    }
+
+
+def _write_person(person: Address) -> str:
+    return f"{person.name} <{person.email}>" if person.name else person.email
 
 
 def _present_mail(mail: OutgoingMail) -> Data:

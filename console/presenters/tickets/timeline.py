@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from console.presenters import audit
 from console.presenters.audit import AuditNames
 from console.presenters.tickets.ticket import present_person
-from parsers.mail import evidence, secure_links
+from parsers.mail import evidence, forwarded, secure_links
+from parsers.text.filenames import is_workbook
 from workflow.mail import compose
 from workflow.models.core import (
     AuditEntry,
@@ -61,6 +62,16 @@ class AttachedFile:
     def has_preview(self) -> bool:
         """Return whether its media type is one we show."""
         return self.mime.lower() in PREVIEW_TYPES
+
+    @property
+    def is_message(self) -> bool:
+        """Return whether it is a message that a page shows."""
+        return forwarded.is_message(self.name, self.mime.lower())
+
+    @property
+    def may_have_rows(self) -> bool:
+        """Return whether tickets may be made of its rows."""
+        return is_workbook(self.name)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.support.context import HandClock
 from tests.support.workbooks import build_book
 from workflow.audit.webhook_events import EventType
 from workflow.context import AppContext
-from workflow.models.core import Contact, Message, OutgoingMail, Staff
+from workflow.models.core import Contact, Message, OutgoingMail, Staff, StoredAttachment
 from workflow.models.states import OutboxState, WebhookEventState
 from workflow.models.webhooks import WebhookEvent
 from workflow.tickets import saved_views
@@ -50,9 +50,20 @@ Action: failed
 """.encode()
 
 
+HOSTILE_ROWS = build_book(
+    ["Message ID", "From", "Practice", "Subject", "Message"],
+    ["1", SCRIPT, LONG, f"{SCRIPT} {LONG}", f"{LONG} {SCRIPT}"],
+)
+
+
 def build_hostile_mail() -> bytes:
     """A mail whose every part would like to run in the browser of who reads it."""
-    files = (("picture.svg", "image/svg+xml", SVG), ("invoice.pdf.html", "text/html", PAGE))
+    files = (
+        ("picture.svg", "image/svg+xml", SVG),
+        ("invoice.pdf.html", "text/html", PAGE),
+        (f"{LONG}.eml", "application/eml", f"Subject: {LONG} {SCRIPT}\n\n{SCRIPT} {LONG}".encode()),
+        (f"{LONG}.xlsx", "application/octet-stream", HOSTILE_ROWS),
+    )
     return make_mail(
         (SCRIPT, "mallory@evil.example"), f"{SCRIPT} {LONG}", f"{SCRIPT}\n{LONG}\n", EVIL, files
     )
@@ -67,6 +78,8 @@ class HostileData:
     unmapped: int  # a delivery: a workbook with headings nobody knows
     automatic: int  # a ticket whose only message looks automatic
     linked: int  # the message of the hostile ticket, which has FAKE_LINK
+    attached_message: int  # numbers of its files
+    attached_rows: int
 
 
 def add(app_context: AppContext, clock: HandClock) -> HostileData:
@@ -138,7 +151,17 @@ def add(app_context: AppContext, clock: HandClock) -> HostileData:
     with app_context.store.read_only() as session:
         mails = select(Message.id).where(Message.ticket_id == hostile, Message.direction == "in")
         linked = session.scalars(mails).one()
-    return HostileData(hostile, assigned_ticket, unmapped_delivery, automatic, linked)
+        files = select(StoredAttachment.id).where(StoredAttachment.message_id == linked)
+        *_, attached_message, attached_rows = session.scalars(files.order_by(StoredAttachment.id))
+    return HostileData(
+        hostile=hostile,
+        long=assigned_ticket,
+        unmapped=unmapped_delivery,
+        automatic=automatic,
+        linked=linked,
+        attached_message=attached_message,
+        attached_rows=attached_rows,
+    )
 
 
 def _add_broken_deliveries(app_context: AppContext) -> int:

@@ -39,6 +39,8 @@ PAGES = {
     "/companies/<int:number>/edit": ("/companies/1/edit",),
     "/companies/new": ("/companies/new",),
     "/contacts/<int:number>": ("/contacts/1",),
+    "/attachments/<int:number>/message": ("/attachments/{attached_message}/message",),
+    "/attachments/<int:number>/rows": ("/attachments/{attached_rows}/rows",),
     "/dashboard": ("/dashboard", "/dashboard?days=7"),
     "/kept-forms": ("/kept-forms",),
     "/kept-forms/<key>": ("/kept-forms/{saved_form}",),
@@ -95,6 +97,7 @@ PUBLIC = {
 OTHERS = {
     "/answer-files/<int:number>",
     "/attachments/<int:number>",
+    "/attachments/<int:number>/message/files/<int:position>",
     "/attachments/<int:number>/view",
     "/kept-forms/newest",
     "/bootstrap/static/<path:filename>",
