@@ -369,6 +369,8 @@ GOOGLE_GROUP = (
     [
         ("billing-team@pmb.example", 1),  # INTAKE_OWN_LISTS
         ("support@localhost", 1),  # INTAKE_ADDRESSES
+        ("support-group@localhost", 1),  # at a domain of theirs
+        ("support@localhost.example", 0),
         ("news@oakhill.example", 0),
         ("other-team@pmb.example", 0),
         ("team@pmb.example", 0),

@@ -70,13 +70,15 @@ def is_our_address(email: str, settings: Settings) -> bool:
 
 
 def is_our_list(name: str, settings: Settings) -> bool:
-    """Return whether a mailing list is ours: by its address, or its List-Id `a.b.example`.
+    """Return whether a mailing list is ours, by its address or its List-Id `a.b.example`.
 
-    A list of a whole domain of ours (`@domain`) is not enough: newsletters have such a name, too.
+    It is one of `own_lists`, or a list at the domain of one of our addresses: nobody else has one
+    there. A whole domain of ours (`@domain`) is not enough: newsletters have such a name, too.
     """
-    ours = {address for address in settings.addresses if not address.startswith("@")}
-    ours.update(settings.own_lists)
-    return any(name in {own, own.replace("@", ".", 1)} for own in ours)
+    if any(name in {own, own.replace("@", ".", 1)} for own in settings.own_lists):
+        return True
+    domains = {address.rpartition("@")[2] for address in settings.addresses if address[:1] != "@"}
+    return any(name.endswith((f"@{own}", f".{own}")) for own in domains - PUBLIC_MAIL_DOMAINS)
 
 
 @lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row

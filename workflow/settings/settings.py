@@ -210,8 +210,8 @@ class Settings(BaseSettings):
     Others get 550."""
     own_lists: Annotated[tuple[str, ...], NoDecode] = ()
     """Our own mailing lists and groups that lead to the desk, as `billing@lists.example`, separated
-    by commas. Mail through them, and through a list with one of `INTAKE_ADDRESSES`, counts as
-    written to us: its sender gets a notice."""
+    by commas. Mail through them, and through a list at the domain of one of `INTAKE_ADDRESSES`,
+    counts as written to us: its sender gets a notice."""
     relay_url: SecretStr = SecretStr("")
     """Relay for outgoing mail: `smtp://`, `smtps://` or
     `smtp+starttls://user:password@host:port`; empty = one `.eml` file a mail in `outbox/` of
