@@ -1,16 +1,15 @@
 """Senders of requests: staff, companies and contacts, found or created."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem
+from workflow.customers import company_names
 from workflow.models.accounts import Account
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
 from workflow.settings.settings import Settings
@@ -81,14 +80,9 @@ def is_our_list(name: str, settings: Settings) -> bool:
     return any(name.endswith((f"@{own}", f".{own}")) for own in domains - PUBLIC_MAIL_DOMAINS)
 
 
-@lru_cache(maxsize=4096)  # a workbook names the same few hundred practices in every row
 def build_company_key(name: str) -> str:
-    """Return a company's name folded for comparison; "" when it has no alphanumeric character.
-
-    Case, Unicode form, punctuation and spacing do not matter.
-    """
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return " ".join(re.sub(r"[^\w&]+", " ", folded).split())[:400]
+    """Return a company's key, the normal form of its name; "" when it names no practice."""
+    return company_names.normalize(name)
 
 
 class CustomerLookup:
@@ -200,7 +194,7 @@ def build_namesake_key(name: str, number: str) -> str:
 
 def is_namesake(company: Company) -> bool:
     """Return whether a company was created beside another one of the same name."""
-    return company.key == build_namesake_key(company.name, company.number or "")
+    return company.key != build_company_key(company.name)
 
 
 def find_domain_fault(session: Session, domain: str, company: Company | None) -> str:

@@ -129,10 +129,13 @@ def set_manager(
 
 def _build_key(company: Company, data: CompanyData) -> str:
     """Return the new key of a company: one that had a namesake keeps its number in the key."""
-    is_namesake = company.key not in {"", directory.build_company_key(company.name)}
-    if is_namesake and data.number:
+    key = directory.build_company_key(data.name)
+    if not company.key or not directory.is_namesake(company):
+        return key
+    if data.number:
         return directory.build_namesake_key(data.name, data.number)
-    return directory.build_company_key(data.name)
+    # Without a number its key is its own, as long as its name stays.
+    return company.key if key == directory.build_company_key(company.name) else key
 
 
 def add_domain(session: Session, domain: str, company: Company) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from parsers.item import Direction, Format, InboundItem, Route
-from workflow.customers import directory
+from workflow.customers import company_names, directory
 from workflow.filing import correspondents
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
@@ -87,7 +87,8 @@ class MessageKeys:
 
     `own` is the key of a message with its own id. `shared` is the key of the first message with
     some content, whatever its id; "" where the id alone matters. `legacy` are the keys of releases
-    before decision 0016, which left out the practice and the sender's name.
+    before decision 0016, which left out the practice and the sender's name, and of those before
+    names of practices had a normal form.
     """
 
     own: str
@@ -130,7 +131,8 @@ def build_keys(item: InboundItem) -> MessageKeys | None:
     match item.format:
         case Format.FORMSTACK:
             own = f"{message_id}#{_digest_content(item, practice=True)}"
-            return MessageKeys(own, legacy=(plain,))
+            with_folded = tuple(f"{message_id}#{digest}" for digest in _list_folded_digests(item))
+            return MessageKeys(own, legacy=(*with_folded, plain))
         case Format.SECURE_MESSAGE:
             return _build_row_keys(item, message_id, content)
         case _:
@@ -141,12 +143,16 @@ def _build_row_keys(item: InboundItem, message_id: str, content: str) -> Message
     """Return the keys of a secure message, whose id may be missing or not its own."""
     plain = f"{message_id}#{content}"
     with_practice = _digest_content(item, practice=True)
+    with_folded = _list_folded_digests(item)
     if (other := _OTHER_DETAILS.fullmatch(item.external_id)) is not None:
-        return MessageKeys(f"{other[1]}#{with_practice}", legacy=(plain,))
+        legacy = (*(f"{other[1]}#{digest}" for digest in with_folded), plain)
+        return MessageKeys(f"{other[1]}#{with_practice}", legacy=legacy)
     shared = f"{_CONTENT_PREFIX}#{with_practice}"
     own = f"{message_id}#{with_practice}" if _is_unique(message_id) else shared
     unreliable = (f"{_bound(item.unreliable_id)}#{content}",) if item.unreliable_id else ()
-    return MessageKeys(own, shared, (plain, *unreliable))
+    prefixes = (message_id, _CONTENT_PREFIX)
+    legacy = tuple(f"{prefix}#{digest}" for digest in with_folded for prefix in prefixes)
+    return MessageKeys(own, shared, (*legacy, plain, *unreliable))
 
 
 def build_message_key(item: InboundItem) -> str | None:
@@ -166,10 +172,11 @@ def build_stored_key(message: Message) -> str | None:
     return message.external_id
 
 
-def _digest_content(item: InboundItem, *, practice: bool = False) -> str:
+def _digest_content(item: InboundItem, *, practice: bool = False, folded: bool = False) -> str:
     """Return the digest of an item's content, 32 hexadecimal digits.
 
-    With `practice` it covers the practice and the sender's name too.
+    With `practice` it covers the practice and the sender's name too; with `folded` the practice's
+    name with its legal form, as keys did before names had a normal form.
     """
     parts = [
         item.sender.key,
@@ -187,9 +194,19 @@ def _digest_content(item: InboundItem, *, practice: bool = False) -> str:
         # zeros at the beginning of a number.
         parts = [" ".join(part.split()) for part in parts]
         number = item.company_number.strip()
-        practice_key = number.lstrip("0") or number or directory.build_company_key(item.company)
+        name = company_names.fold if folded else directory.build_company_key
+        practice_key = number.lstrip("0") or number or name(item.company)
         parts += ["practice", practice_key, _fold(item.sender.name)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _list_folded_digests(item: InboundItem) -> list[str]:
+    """Return the digest with the folded name of the practice, if that makes a difference."""
+    if item.company_number.strip():
+        return []
+    if company_names.fold(item.company) == directory.build_company_key(item.company):
+        return []
+    return [_digest_content(item, practice=True, folded=True)]
 
 
 def _fold(name: str) -> str:
@@ -222,7 +239,12 @@ def find_duplicate(
             return keys.shared, first[0]
     for key in keys.legacy:
         stored = find_message(key)
-        if stored is not None and _has_same_practice_and_sender(lookup, item, stored[1]):
+        if stored is None:
+            continue
+        is_by_content = key.startswith(f"{_CONTENT_PREFIX}#")
+        if is_by_content and has_different_id(item, stored[1].message_id):
+            continue
+        if _has_same_practice_and_sender(lookup, item, stored[1]):
             return key, stored[0]
     return free_key, None
 

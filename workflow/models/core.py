@@ -58,12 +58,15 @@ class Company(Base):
     __tablename__ = "companies"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
-    key: Mapped[str] = mapped_column(String(400), unique=True)  # the name, folded for comparison
+    # The normal form of the name (customers/company_names.py); with the number where two share it.
+    key: Mapped[str] = mapped_column(String(400), unique=True)
     # The practice's number in Kareo.
     number: Mapped[str | None] = mapped_column(String(64), unique=True)
     manager_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     consultant_id: Mapped[int | None] = mapped_column(ForeignKey("staff.id"))
     created_at: Mapped[datetime]
+    # The company that continues this one; its name and number still lead there.
+    merged_into_id: Mapped[int | None] = mapped_column(index=True)
     manager: Mapped[Staff | None] = relationship(foreign_keys=[manager_id])
     consultant: Mapped[Staff | None] = relationship(foreign_keys=[consultant_id])
     domains: Mapped[list["CompanyDomain"]] = relationship(back_populates="company")
@@ -91,7 +94,23 @@ class Contact(Base):
     unreachable: Mapped[bool] = mapped_column(default=False)
     unsubscribed: Mapped[bool] = mapped_column(default=False)  # no surveys
     created_at: Mapped[datetime]
+    # The contact who is the same person; mail from this address is theirs.
+    merged_into_id: Mapped[int | None] = mapped_column(index=True)
     company: Mapped[Company | None] = relationship()
+
+
+class CustomerMerge(Base):
+    """A merge of two companies or contacts, with what it moved, so that it can be undone."""
+
+    __tablename__ = "customer_merges"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))  # company or contact
+    source_id: Mapped[int] = mapped_column(index=True)
+    target_id: Mapped[int] = mapped_column(index=True)
+    by: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime]
+    undone_at: Mapped[datetime | None]
+    moved: Mapped[dict[str, Any]]  # ids and former values, see customers/merging.py
 
 
 class Ticket(Base):
@@ -132,6 +151,10 @@ class Ticket(Base):
     # Show its activity on the company's timeline.
     share_activity: Mapped[bool] = mapped_column(default=True, server_default=true())
     caveats: Mapped[list[Any]] = mapped_column(default=list)
+    # The practice as its item names it, and the ids of the companies it perhaps is, the best first;
+    # both empty where it is sure which company it is, or nobody knows.
+    named_company: Mapped[str] = mapped_column(Text, default="", server_default="")
+    near_companies: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     # When it was stored durably; of an imported ticket, its original time.
     created_at: Mapped[datetime]
     # Counts reopenings; each rule acts once in a period.

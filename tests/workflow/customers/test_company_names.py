@@ -1,0 +1,177 @@
+"""Names of practices: spellings of one name have one normal form, other names another."""
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text
+
+from parsers.item import Address, Format, InboundItem
+from tests.support.context import START, create_company, deliver
+from workflow.context import AppContext
+from workflow.customers import company_names, directory
+from workflow.database.engine import Store, make_alembic_config, migrate
+from workflow.models.core import Company, Ticket
+
+NAMES = ("Quillfield Pediatrics", "Harbor & Vale ENT", "St. Mary's Clinic", "Müller Family Care")
+FORMS = (
+    "",
+    "{}, Inc.",
+    "{} LLC",
+    "{}, L.L.C.",
+    "{} L. L. C.",
+    "{} P C",
+    "{}, P.C.",
+    "{} PA",
+    "{}, P.L.L.C.",
+    "{} LLP",
+    "{} Co.",
+    "{} & Co",
+    "{} Corporation",
+    "{} Ltd",
+    "{} GmbH",
+    "{}, a Professional Corporation",
+    "{} Professional Association",
+    "{} Professional Limited Liability Company",
+    "{} Inc., d/b/a",
+    "  {}\u00a0 ",
+)
+SPELLINGS = (
+    str,
+    str.upper,
+    str.lower,
+    lambda name: name.replace("&", "and"),
+    lambda name: name.replace(" ", "  ").replace("'", "\u2019"),
+    lambda name: name.replace("ü", "u\u0308").replace(" ", "-"),
+    lambda name: name.replace("St.", "St"),
+)
+
+
+_ids = count(1)
+
+
+def make_row(**values: Any) -> InboundItem:
+    """A secure message as the parser gives it."""
+    fields = {"external_id": f"KM-{next(_ids)}", "sent_at": START, "text": "help", **values}
+    return InboundItem(format=Format.SECURE_MESSAGE, **fields)
+
+
+@given(st.sampled_from(NAMES), st.sampled_from(FORMS), st.sampled_from(SPELLINGS))
+def test_legal_form_and_spelling_make_no_other_practice(
+    name: str, form: str, spell: Callable[[str], str]
+) -> None:
+    written = (form or "{}").format(spell(name))
+    assert company_names.normalize(written) == company_names.normalize(name)
+
+
+@given(st.text(max_size=40))
+def test_a_normal_form_is_short_and_has_single_spaces(name: str) -> None:
+    form = company_names.normalize(name)
+    assert form == " ".join(form.split())
+    assert len(form) <= company_names.MAX_KEY
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Quillfield Pediatrics", "Quillfield Cardiology"),
+        ("Smith PA", "Smythe PA"),
+        ("John Smith MD", "John Smith DO"),
+        ("Co Op Clinic", "Op Clinic"),
+        ("Quill LLC dba Sunrise", "Quill LLC dba Sunset"),
+        ("Clinic A", "Clinic"),
+    ],
+)
+def test_other_names_are_other_practices(one: str, other: str) -> None:
+    assert company_names.normalize(one) != company_names.normalize(other)
+
+
+@pytest.mark.parametrize("name", ["PC", "Inc.", "LLC Inc", "The Co", "Co.", "P.A.", "A"])
+def test_something_is_left_of_a_name_of_legal_forms_alone(name: str) -> None:
+    assert company_names.normalize(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Total", "TOTAL:", "Totals", "Grand Total", "Sub-Total", "Subtotal", "Total (12)"),
+        *("Summe", "Gesamtsumme", "N/A", "n.a.", "none", "Unknown", "--", " ", ""),
+    ],
+)
+def test_totals_and_empty_words_name_no_practice(any_context: AppContext, name: str) -> None:
+    assert company_names.normalize(name) == ""
+    filing = deliver(any_context, make_row(company=name, sender=Address("Nora Quill")))
+    with any_context.store.read_only() as session:
+        assert session.get_one(Ticket, filing.ticket_id).company is None
+        assert session.scalar(select(func.count(Company.id))) == 0
+
+
+def test_a_total_in_a_name_is_part_of_it() -> None:
+    assert company_names.normalize("Total Health Clinic") == "total health clinic"
+    assert company_names.normalize("Sum It Up Billing LLC") == "sum it up billing"
+
+
+@pytest.mark.parametrize("number", ["", "00471"])
+def test_a_practice_on_record_is_found_by_each_spelling(
+    any_context: AppContext, number: str
+) -> None:
+    with any_context.store.transaction() as session:
+        known = create_company(session, "Quillfield Pediatrics, P.C.", number=number or None).id
+    for name in ("QUILLFIELD PEDIATRICS", "Quillfield Pediatrics Inc", "quillfield pediatrics llc"):
+        filing = deliver(
+            any_context,
+            make_row(company=name, company_number="471" if number else ""),
+        )
+        with any_context.store.read_only() as session:
+            assert session.get_one(Ticket, filing.ticket_id).company_id == known
+
+
+def test_another_number_is_another_practice_of_the_name(any_context: AppContext) -> None:
+    with any_context.store.transaction() as session:
+        known = create_company(session, "Quillfield Pediatrics", number="471").id
+    item = make_row(company="Quillfield Pediatrics LLC", company_number="472")
+    filing = deliver(any_context, item)
+    with any_context.store.read_only() as session:
+        ticket = session.get_one(Ticket, filing.ticket_id)
+        assert ticket.company_id != known
+        assert ticket.company is not None
+        assert directory.is_namesake(ticket.company)
+
+
+def test_keys_of_before_become_normal_forms(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    command.upgrade(make_alembic_config(url), "0025")
+    store = Store(url)
+    names = [
+        ("Acme, Inc.", "acme inc", None),
+        ("Acme", "acme", None),
+        ("Acme LLC", "acme llc", "7"),
+        ("Vale & Co", "vale & co", None),
+        ("Acme", "acme #8", "8"),
+        ("Total", "total", None),
+    ]
+    with store.engine.begin() as connection:
+        for number, (name, key, practice) in enumerate(names, 1):
+            connection.execute(
+                text(
+                    "INSERT INTO companies (id, name, key, number, created_at)"
+                    " VALUES (:id, :name, :key, :number, :at)"
+                ),
+                {"id": number, "name": name, "key": key, "number": practice, "at": str(START)},
+            )
+    migrate(url)
+    with store.engine.begin() as connection:
+        keys = connection.execute(text("SELECT key FROM companies ORDER BY id")).scalars().all()
+    assert keys == ["acme #id 1", "acme", "acme #7", "vale", "acme #8", "total"]
+    store.close()
+
+
+def test_a_row_with_its_legal_form_comes_again_without(any_context: AppContext) -> None:
+    first = make_row(external_id="a", company="Quillfield Pediatrics, Inc.")
+    again = make_row(external_id="a", company="Quillfield Pediatrics")
+    assert deliver(any_context, first).ticket_id == deliver(any_context, again).ticket_id
