@@ -34,6 +34,14 @@ class TicketSummary(Schema):
     caveats = text_list_field()
 
 
+class NearCompany(Schema):
+    """A company that the practice of a ticket perhaps is."""
+
+    id = integer_field()
+    name = text_field()
+    number = nullable_text_field()
+
+
 class CompanyOfTicket(Schema):
     """The company of a ticket."""
 
@@ -217,6 +225,8 @@ class Ticket(Schema):
     resolution = nullable_text_field()
     owner = nullable_text_field()
     company = fields.Nested(CompanyOfTicket, required=True, allow_none=True)
+    named_company = text_field()
+    near_companies = list_field(NearCompany)
     contacts = list_field(ContactOfTicket)
     copied = list_field(Copied)
     source = text_field()

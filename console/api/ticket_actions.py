@@ -252,6 +252,25 @@ class UseSender(OneMessage):
         return actions.UseSender(data["message"])
 
 
+class UseCompany(CommandSchema):
+    """Body that names a company of `near_companies`; by default the nearest."""
+
+    company = number_input(load_default=0)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.UseNearCompany(data["company"])
+
+
+class NewCompany(CommandSchema):
+    """Body without fields."""
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        del data
+        return actions.CreateNamedCompany()
+
+
 class NotDuplicate(CommandSchema):
     """Body that names a delivery; by default the newest that was taken for a duplicate."""
 
@@ -405,6 +424,12 @@ ACTIONS = {
     "use-sender": Action(
         UseSender,
         "Make the sender of a message its contact, in place of the customer it was taken for.",
+    ),
+    "use-company": Action(
+        UseCompany, "Take a company that its practice perhaps is, of `near_companies`, as its own."
+    ),
+    "new-company": Action(
+        NewCompany, "Put the practice it names on record, which is none of `near_companies`."
     ),
     "not-duplicate": Action(
         NotDuplicate,

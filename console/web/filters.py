@@ -12,6 +12,7 @@ from console.web.auth_sessions import SAVED_FORMS_KEY
 from console.web.menu import OPERATIONS_MENU, get_menu
 from console.web.request import get_context, get_time_zone, is_allowed, now
 from parsers.item import Format
+from workflow.customers.directory import describe_company
 from workflow.models.states import OutboxState, Status
 from workflow.permissions import Right
 from workflow.process import QUEUE_NAME
@@ -50,6 +51,7 @@ def register_filters(app: Flask) -> None:
         "size": format_size,
         "link_text": link_text,
     }
+    template_filters["company_name"] = describe_company
     template_filters |= {"from_iso": parse_iso, "details_title": get_details_title}
     template_filters |= {
         "direction_label": lambda direction: DIRECTIONS[direction][0],

@@ -179,9 +179,14 @@ def _find_company(session: Session, ticket: Ticket, item: InboundItem) -> Compan
     """Return the practice that the ticket lacks and the item names; a new row if unknown."""
     if ticket.company_id is not None:
         return None
-    known = directory.find_named_company(directory.CustomerLookup(session), item)
+    lookup = directory.CustomerLookup(session)
+    known = directory.find_named_company(lookup, item)
     is_new = item.format is not Format.MAIL and directory.build_company_key(item.company)
-    return known or (Company(name=item.company.strip()) if is_new else None)
+    if known is None and is_new:
+        if directory.find_near_companies(lookup, item.company, item.company_number):
+            return None  # a person decides, by the caveat that the ticket has since it was opened
+        return Company(name=item.company.strip())
+    return known
 
 
 class _Caveats:
@@ -261,7 +266,8 @@ def _apply_key(message: Message, key: str, session: Session, now: datetime) -> N
 
 def _apply_company(ticket: Ticket, item: InboundItem, session: Session, now: datetime) -> None:
     """Set the ticket's company."""
-    ticket.company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
+    lookup = directory.CustomerLookup(session)
+    ticket.company = directory.find_or_create_company(lookup, item, now).company
     if ticket.company is not None and ticket.name == TICKET_NAME.format(company=UNKNOWN_COMPANY):
         ticket.name = TICKET_NAME.format(company=ticket.company.name)
 

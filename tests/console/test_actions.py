@@ -451,6 +451,18 @@ CASES = (
         run_command("use-sender"),
     ),
     Case(
+        actions.UseNearCompany,
+        press_button("use-company"),
+        call_api("use-company"),
+        run_command("use-company"),
+    ),
+    Case(
+        actions.CreateNamedCompany,
+        press_button("new-company"),
+        call_api("new-company"),
+        run_command("new-company"),
+    ),
+    Case(
         actions.FileSeparately,
         lambda it: (f"/tickets/{it.number}/separate", {"delivery": it.delivery}),
         call_api("not-duplicate", delivery=lambda it: it.delivery),

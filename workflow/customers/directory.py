@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Select, func, select
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem
 from workflow.customers import company_names
+from workflow.customers.near_names import MAX_NEAR, NamesOnRecord, NearNames
 from workflow.models.accounts import Account
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
 from workflow.settings.settings import Settings
@@ -17,6 +19,7 @@ from workflow.settings.settings import Settings
 _ADDRESS = re.compile(
     r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}"
 )
+_NEAR_CAVEAT = ": the practice is given as "
 _MAX_NUMBER = 64  # characters of a practice's number, as long as its column
 # Providers where anybody can have mail. Such a domain belongs to no practice: it would let all of
 # its senders join the practice's tickets.
@@ -85,6 +88,9 @@ def build_company_key(name: str) -> str:
     return company_names.normalize(name)
 
 
+_names_on_record = NamesOnRecord()
+
+
 class CustomerLookup:
     """Lookups of companies and contacts, one query each.
 
@@ -93,6 +99,34 @@ class CustomerLookup:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self._names: dict[int, str] | None = None
+        self._new_names: NearNames[Company] = NearNames()
+
+    def list_near_companies(self, key: str) -> list[Company]:
+        """List the companies with names near to a key, the nearest first.
+
+        All names are read at the first call: names that are not on record are few.
+        """
+        if self._names is None:
+            with self.session.no_autoflush:
+                names = select(Company.id, Company.key).order_by(Company.id)
+                self._names = {
+                    number: _remove_number(name) for number, name in self.session.execute(names)
+                }
+        on_record, new = _names_on_record.find(self._names, key), self._new_names.find(key)
+        nearest = min(on_record.distance, new.distance)
+        found: list[Company] = []
+        if on_record.distance == nearest:
+            found += [self.session.get_one(Company, number) for number in on_record.values]
+        if new.distance == nearest:
+            found += new.values
+        return list(dict.fromkeys(found))
+
+    def follow_merge(self, company: Company) -> Company:
+        """Return the company that goes on for one that was merged; itself where it was not."""
+        while company.merged_into_id is not None:
+            company = self.session.get_one(Company, company.merged_into_id)
+        return company
 
     def find_company_by_number(self, number: str) -> Company | None:
         """Find the company with this number, as `truncate_number` gives it.
@@ -128,18 +162,61 @@ class CustomerLookup:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class CompanyMatch:
+    """The company of a request, or those that it perhaps is for, the nearest first."""
+
+    company: Company | None
+    near: tuple[Company, ...] = ()
+
+
 def find_or_create_company(
     records: CustomerLookup, item: InboundItem, now: datetime
-) -> Company | None:
+) -> CompanyMatch:
     """Find the company a request is for: by number, name, contact or mail domain, in this order.
 
-    A practice named by a form, an export or staff is created when there is no record of it. Mail
-    never creates one, because a display name is not a practice.
+    A practice named by a form, an export or staff is created when there is no record of it, nor of
+    one with a near name: then a person decides. Mail never creates one, because a display name is
+    not a practice.
     """
     company = find_named_company(records, item)
     if company is None and item.format is not Format.MAIL and build_company_key(item.company):
-        return create_company(records, item.company, item.company_number, now)
-    return company or find_company_of_address(records, item.contact.key)
+        if near := find_near_companies(records, item.company, item.company_number):
+            return CompanyMatch(None, tuple(near))
+        return CompanyMatch(create_company(records, item.company, item.company_number, now))
+    return CompanyMatch(company or find_company_of_address(records, item.contact.key))
+
+
+def find_near_companies(records: CustomerLookup, name: str, number: str = "") -> list[Company]:
+    """Find the companies that one with this name and number perhaps is, `MAX_NEAR` at most.
+
+    None with another number. Empty, too, where one has this very name: that is another practice.
+    """
+    key = build_company_key(name)
+    if not key or records.find_company_by_key(key) is not None:
+        return []
+    found: dict[int, Company] = {}
+    for company in records.list_near_companies(key):
+        if _has_other_number(records, company, number):
+            continue
+        company = records.follow_merge(company)  # noqa: PLW2901  # the one that goes on
+        found.setdefault(id(company), company)
+    return list(found.values())[:MAX_NEAR]
+
+
+def describe_company(company: Company) -> str:
+    """Return a company's name, with its number where it has one."""
+    return f"{company.name} (no. {company.number})" if company.number else company.name
+
+
+def make_near_caveat(name: str, near: Iterable[Company]) -> str:
+    """Return the caveat of a ticket whose practice has a name near to those of others."""
+    return f"perhaps {' or '.join(map(describe_company, near))}{_NEAR_CAVEAT}“{name.strip()}”"
+
+
+def is_near_caveat(caveat: str) -> bool:
+    """Return whether a caveat is one that `make_near_caveat` returns."""
+    return caveat.startswith("perhaps ") and _NEAR_CAVEAT in caveat
 
 
 def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | None:
@@ -150,12 +227,27 @@ def find_named_company(records: CustomerLookup, item: InboundItem) -> Company | 
 def find_company(records: CustomerLookup, name: str, number: str = "") -> Company | None:
     """Find the company with this number, else with this name."""
     company = _find_by_number(records, number) or _find_by_name(records, name)
-    if company is None or not number or company.number is None:
-        return company
-    if fold_number(company.number) != fold_number(truncate_number(number)):
+    if company is None:
+        return None
+    if _has_other_number(records, company, number):
         # Another practice of the same name. Its messages must not be shown to the first one.
         return None
-    return company
+    return records.follow_merge(company)
+
+
+def _has_other_number(records: CustomerLookup, company: Company, number: str) -> bool:
+    """Return whether a company is on record with a number, but not with this one.
+
+    A merged company has its own number and that of the one that goes on.
+    """
+    numbers = {company.number, records.follow_merge(company).number} - {None}
+    known = {fold_number(own) for own in numbers if own is not None}
+    return bool(number and known) and fold_number(truncate_number(number)) not in known
+
+
+def _remove_number(key: str) -> str:
+    """Return the normal form of the name in a company's key, which may end with a number."""
+    return key.partition(" #")[0]
 
 
 def find_company_of_address(records: CustomerLookup, email: str) -> Company | None:
@@ -232,7 +324,8 @@ def create_company(
     )
     if records.add(company):
         return company
-    return _find_by_number(records, number) or _find_by_name(records, name)
+    other = _find_by_number(records, number) or _find_by_name(records, name)
+    return records.follow_merge(other) if other is not None else None
 
 
 def find_or_create_contact(

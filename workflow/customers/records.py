@@ -244,11 +244,24 @@ def set_ticket_company(
     is not lost.
     """
     ticket.company, ticket.name = company, TICKET_NAME.format(company=company.name)
-    others = [c for c in ticket.caveats if c not in {NO_COMPANY, NO_MANAGER}]
+    others = [
+        c
+        for c in ticket.caveats
+        if c not in {NO_COMPANY, NO_MANAGER} and not directory.is_near_caveat(c)
+    ]
     ticket.caveats = others if company.manager else [*others, NO_MANAGER]
+    ticket.named_company, ticket.named_number, ticket.near_companies = "", "", []
     audit.record(
         session, "associated", by=by, cause="company", now=now, ticket=ticket.id, company=company.id
     )
+
+
+def list_near_companies(session: Session, ticket: Ticket) -> list[Company]:
+    """List the companies that a ticket's practice perhaps is; empty once its company is known."""
+    if ticket.company_id is not None:
+        return []
+    found = (session.get(Company, number) for number in ticket.near_companies)
+    return [company for company in found if company is not None]
 
 
 def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:

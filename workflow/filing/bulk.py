@@ -270,9 +270,10 @@ class _Plan:
 
     def _plan_ticket(self, item: InboundItem, delivery: Delivery, *, forged: bool) -> TicketRef:
         lookup, now = self._lookup, self._now
-        company = directory.find_or_create_company(lookup, item, now)
+        match = directory.find_or_create_company(lookup, item, now)
+        company = match.company
         due_at = self._compute_first_due(delivery)
-        row = file_item.build_ticket_row(self._desk, item, delivery, company, due_at)
+        row = file_item.build_ticket_row(self._desk, item, delivery, match, due_at)
         if forged:
             row["origin"] = None
         elif row["origin"]:
@@ -289,7 +290,10 @@ class _Plan:
         )
         ticket = TicketRef(
             company=company,
-            company_key=company.key if company else None,
+            company_key=threading.get_company_key(
+                company.key if company else None, row["named_company"], row["named_number"]
+            ),
+            near=match.near,
             new_row=row,
             contact=contact,
             share_activity=contact is None or contact.email not in item.unshared_addresses,
@@ -457,7 +461,12 @@ class _Plan:
         """Add the rows of a new ticket, and those of what follows from opening it."""
         assert ticket.new_row is not None
         company = ticket.company.id if ticket.company else None
-        row = {**ticket.new_row, "id": ticket.id, "company_id": company}
+        row = {
+            **ticket.new_row,
+            "id": ticket.id,
+            "company_id": company,
+            "near_companies": [one.id for one in ticket.near],
+        }
         if ticket.contact is not None:
             self._add_row(
                 TicketContact,

@@ -34,6 +34,7 @@ class TicketRef:
     company: Company | None = None
     company_key: str | None = None
     senders: set[tuple[str, str]] = field(default_factory=set)
+    near: tuple[Company, ...] = ()
     new_row: Row | None = None
     contact: Contact | None = None
     share_activity: bool = True
@@ -94,6 +95,8 @@ class BulkLookup(directory.CustomerLookup):
                     Message.from_name,
                     Ticket.id,
                     Company.key,
+                    Ticket.named_company,
+                    Ticket.named_number,
                 )
                 .join(Ticket, Ticket.id == Message.ticket_id)
                 .outerjoin(Company, Company.id == Ticket.company_id)
@@ -101,8 +104,9 @@ class BulkLookup(directory.CustomerLookup):
                     Message.format == item_format, self._is_one_of(Message.external_id, candidates)
                 )
             )
-            for key, number, message_id, sender, ticket, company in self.session.execute(same):
+            for key, number, message_id, sender, ticket, *practice in self.session.execute(same):
                 assert key is not None  # it is one of those asked for
+                company = threading.get_company_key(*practice)
                 identity = threading.MessageIdentity(message_id, sender, company)
                 messages[item_format, key] = MessageRef(TicketRef(ticket), identity, number)
         return messages
@@ -193,14 +197,21 @@ class BulkLookup(directory.CustomerLookup):
         if not threads:
             return
         tickets = (
-            select(Ticket.id, Ticket.thread_id, Company.key)
+            select(
+                Ticket.id,
+                Ticket.thread_id,
+                Company.key,
+                Ticket.named_company,
+                Ticket.named_number,
+            )
             .outerjoin(Company, Company.id == Ticket.company_id)
             .where(self._is_one_of(Ticket.thread_id, threads), Ticket.status == Status.OPEN)
             .order_by(Ticket.id)
             .with_for_update(of=Ticket, key_share=True)
         )
         without_company: dict[int, TicketRef] = {}
-        for number, thread, key in self.session.execute(tickets):
+        for number, thread, *practice in self.session.execute(tickets):
+            key = threading.get_company_key(*practice)
             ticket = TicketRef(number, company_key=key)
             self.tickets_by_thread.setdefault(thread, []).append(ticket)
             if key is None:
@@ -253,5 +264,6 @@ class BulkLookup(directory.CustomerLookup):
             return False
         else:
             self._add_company(new)
+            self._new_names.add(directory.build_company_key(new.name), new)
         self.session.add(new)
         return True

@@ -27,7 +27,8 @@ from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
-from workflow.customers.records import NO_COMPANY, NO_MANAGER
+from workflow.customers.directory import CompanyMatch
+from workflow.customers.records import MAX_NAME, NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import (
@@ -46,7 +47,6 @@ from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
     AutomatedMail,
-    Company,
     Contact,
     Delivery,
     Filing,
@@ -226,7 +226,7 @@ def find_message(
     )
     if message is None:
         return None
-    company = message.ticket.company.key if message.ticket.company else None
+    company = threading.build_ticket_company_key(message.ticket)
     return message, threading.MessageIdentity(message.message_id, message.from_name, company)
 
 
@@ -434,11 +434,11 @@ def _new_ticket(
     now: datetime,
 ) -> Ticket:
     """Create a ticket with its people; `has_origin` is False where the origin may be taken."""
-    company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
-    values = build_ticket_row(desk, item, delivery, company, compute_first_due(desk, delivery))
+    match = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
+    values = build_ticket_row(desk, item, delivery, match, compute_first_due(desk, delivery))
     if not has_origin:
         values["origin"] = None
-    ticket = Ticket(company=company, **values)
+    ticket = Ticket(company=match.company, near_companies=[one.id for one in match.near], **values)
     session.add(ticket)
     session.flush()
     _add_people(desk, session, ticket, item, delivery, now)
@@ -454,10 +454,11 @@ def build_ticket_row(
     desk: Desk,
     item: InboundItem,
     delivery: Delivery,
-    company: Company | None,
+    match: CompanyMatch,
     due_at: datetime | None,
 ) -> dict[str, Any]:
-    """Return the row of a new ticket, by column, without its people."""
+    """Return the row of a new ticket, by column, without its people and companies."""
+    company = match.company
     return {
         "name": TICKET_NAME.format(company=company.name if company else UNKNOWN_COMPANY),
         "subject": item.subject[:MAX_SUBJECT],
@@ -473,7 +474,9 @@ def build_ticket_row(
         "thread_id": threading.build_thread_id(item),
         "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
-        "caveats": _build_caveats(item, company),
+        "caveats": _build_caveats(item, match),
+        "named_company": item.company.strip()[:MAX_NAME] if match.near else "",
+        "named_number": directory.truncate_number(item.company_number) if match.near else "",
         "created_at": delivery.received_at,
         "period_started_at": delivery.received_at,
         "due_at": due_at,
@@ -598,10 +601,12 @@ def build_link(desk: Desk, item: InboundItem) -> str:
     return item.link if item.link.startswith(("https://", "http://")) else ""
 
 
-def _build_caveats(item: InboundItem, company: Company | None) -> list[str]:
+def _build_caveats(item: InboundItem, match: CompanyMatch) -> list[str]:
     """Return the caveats of a new ticket: those of its item, and of our own records."""
-    caveats = list(item.caveats)
-    if company is None:
+    caveats, company = list(item.caveats), match.company
+    if match.near:
+        caveats.append(directory.make_near_caveat(item.company[:MAX_NAME], match.near))
+    elif company is None:
         caveats.append(NO_COMPANY)
     elif company.manager_id is None:
         caveats.append(NO_MANAGER)

@@ -301,9 +301,29 @@ def is_for_company(
     """
     if has_practice(item):
         named = directory.find_named_company(lookup, item)
-        return named is not None and named.key == company
+        key = named.key if named is not None else None
+        return (key or _build_undecided_key(item.company, item.company_number)) == company
     own: Company | None = directory.find_company_of_address(lookup, item.contact.key)
     return (own.key if own is not None else None) == company
+
+
+def get_company_key(key: str | None, named_company: str, named_number: str) -> str | None:
+    """Return the key of a ticket's company, or one of the practice it names while that is in doubt.
+
+    None where the ticket has neither.
+    """
+    return key or (_build_undecided_key(named_company, named_number) if named_company else None)
+
+
+def _build_undecided_key(name: str, number: str) -> str:
+    """Return a key that no company has, for a practice that is not on record."""
+    return f"?{directory.build_company_key(name)} #{directory.fold_number(number)}"
+
+
+def build_ticket_company_key(ticket: Ticket) -> str | None:
+    """Return what `get_company_key` returns for a ticket."""
+    key = ticket.company.key if ticket.company is not None else None
+    return get_company_key(key, ticket.named_company, ticket.named_number)
 
 
 def has_practice(item: InboundItem) -> bool:
@@ -566,7 +586,7 @@ def _match_by_thread(session: Session, item: InboundItem) -> TicketMatch | None:
     )
     lookup = directory.CustomerLookup(session)
     for ticket in session.scalars(of_thread.order_by(Ticket.id)):
-        company = ticket.company.key if ticket.company is not None else None
+        company = build_ticket_company_key(ticket)
         # Where the company is known, senders do not matter and their messages need not be loaded.
         senders = _list_senders(ticket) if company is None else set()
         if may_join_thread(lookup, item, company, senders):
@@ -604,7 +624,7 @@ def _may_answer(session: Session, item: InboundItem, ticket: Ticket) -> bool:
         return False
     if item.format is Format.MAIL or not has_practice(item):
         return True
-    company = ticket.company.key if ticket.company else None
+    company = build_ticket_company_key(ticket)
     return is_for_company(directory.CustomerLookup(session), item, company)
 
 

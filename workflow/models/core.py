@@ -151,9 +151,10 @@ class Ticket(Base):
     # Show its activity on the company's timeline.
     share_activity: Mapped[bool] = mapped_column(default=True, server_default=true())
     caveats: Mapped[list[Any]] = mapped_column(default=list)
-    # The practice as its item names it, and the ids of the companies it perhaps is, the best first;
-    # both empty where it is sure which company it is, or nobody knows.
+    # The practice as its item names it, its number, and the ids of the companies it perhaps is, the
+    # nearest first; empty where it is sure which company it is, or nobody knows.
     named_company: Mapped[str] = mapped_column(Text, default="", server_default="")
+    named_number: Mapped[str] = mapped_column(String(64), default="", server_default="")
     near_companies: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     # When it was stored durably; of an imported ticket, its original time.
     created_at: Mapped[datetime]

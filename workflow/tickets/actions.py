@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from sqlalchemy.orm import Session
 
 from workflow import process
-from workflow.customers import records
+from workflow.customers import directory, records
 from workflow.database.engine import Store
 from workflow.errors import (
     ActionNotAllowed,
@@ -27,7 +27,7 @@ from workflow.errors import (
     VersionMismatch,
     WrongStatus,
 )
-from workflow.models.core import Staff, Task, Ticket
+from workflow.models.core import Company, Staff, Task, Ticket
 from workflow.models.states import Role, Status, Verdict
 from workflow.permissions import RIGHTS_BY_ROLE, Right, describe_missing_right, may
 from workflow.process import Milestone, Stage
@@ -298,6 +298,25 @@ class UseSender(Command):
 
     message_id: int = 0
     label = "make the sender the contact"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class UseNearCompany(Command):
+    """Take a company that the ticket's practice perhaps is (0: the nearest) for its company."""
+
+    company_id: int = 0
+    label = "take the company"
+    statuses = ANY_STATUS
+    asks_again = False
+
+
+@dataclass(frozen=True)
+class CreateNamedCompany(Command):
+    """Put the practice that the ticket names on record, because it is none of those near to it."""
+
+    label = "put the practice on record"
     statuses = ANY_STATUS
     asks_again = False
 
@@ -813,6 +832,40 @@ def _relate(run: CommandContext, command: Relate) -> HandlerResult:
     )
 
 
+def _use_near_company(run: CommandContext, command: UseNearCompany) -> HandlerResult:
+    near = _require_near_companies(run)
+    if command.company_id and command.company_id not in near:
+        numbers = ", ".join(str(number) for number in near)
+        raise ActionNotAllowed(f"it is perhaps company {numbers}, and no other")
+    lookup = directory.CustomerLookup(run.session)
+    company = run.session.get_one(Company, command.company_id or near[0])
+    company = lookup.follow_merge(company)
+    records.set_ticket_company(run.session, run.ticket, company, by=run.actor.name, now=run.now)
+    return HandlerResult(f"The company is {company.name} now")
+
+
+def _create_named_company(run: CommandContext, _: CreateNamedCompany) -> HandlerResult:
+    _require_near_companies(run)
+    ticket, lookup = run.ticket, directory.CustomerLookup(run.session)
+    # Another ticket may have put it on record meanwhile.
+    company = directory.find_company(lookup, ticket.named_company, ticket.named_number)
+    if company is None:
+        company = directory.create_company(
+            lookup, ticket.named_company, ticket.named_number, run.now
+        )
+    if company is None:
+        raise ActionNotAllowed("that is no name of a practice")
+    records.set_ticket_company(run.session, ticket, company, by=run.actor.name, now=run.now)
+    return HandlerResult(f"{company.name} is on record")
+
+
+def _require_near_companies(run: CommandContext) -> list[int]:
+    """Return the companies that a ticket's practice perhaps is, while that is undecided."""
+    if run.ticket.company_id is not None or not run.ticket.near_companies:
+        raise ActionNotAllowed("the company of this ticket is not in doubt")
+    return list(run.ticket.near_companies)
+
+
 def _undo(run: CommandContext, command: Undo) -> HandlerResult:
     words = undo.undo_action(
         run.session, run.ticket, command.undo_id, by=run.actor.name, now=run.now
@@ -838,6 +891,8 @@ HANDLERS: Handlers = dict(
         make_handler(AddNote, _add_note),
         make_handler(Settle, _settle),
         make_handler(Relate, _relate),
+        make_handler(UseNearCompany, _use_near_company),
+        make_handler(CreateNamedCompany, _create_named_company),
         make_handler(Undo, _undo),
     ]
 )

@@ -49,6 +49,9 @@ _TICKET = (
     "merged_into_id",
     "caveats",
     "due_at",
+    "named_company",
+    "named_number",
+    "near_companies",
 )
 _TASK = ("assignee", "done_at", "done_by")
 _REACHED = ("period", "milestone", "at", "by", "note")

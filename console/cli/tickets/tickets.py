@@ -616,6 +616,40 @@ def use_sender(number: int, message: int | None, *, actor: str, as_json: bool) -
     change(number, UseSender(message or 0), actor, as_json=as_json)
 
 
+@ticket.command("use-company")
+@click.argument("company", type=int, required=False)
+@bootstrap.actor_option
+@bootstrap.json_option
+@click.pass_obj
+def use_company(number: int, company: int | None, *, actor: str, as_json: bool) -> None:
+    r"""Take the company that the practice of the ticket perhaps is.
+
+    COMPANY is its number in `near_companies` of `intake ticket ID --json`; the nearest where it is
+    left out.
+
+    \b
+    Example:  intake ticket 12 use-company
+    """
+    from workflow.tickets.actions import UseNearCompany
+
+    change(number, UseNearCompany(company or 0), actor, as_json=as_json)
+
+
+@ticket.command("new-company")
+@bootstrap.actor_option
+@bootstrap.json_option
+@click.pass_obj
+def new_company(number: int, *, actor: str, as_json: bool) -> None:
+    r"""Put the practice of the ticket on record: it is none of those with a near name.
+
+    \b
+    Example:  intake ticket 12 new-company
+    """
+    from workflow.tickets.actions import CreateNamedCompany
+
+    change(number, CreateNamedCompany(), actor, as_json=as_json)
+
+
 @ticket.command("not-duplicate")
 @click.argument("delivery", type=int, required=False)
 @bootstrap.actor_option

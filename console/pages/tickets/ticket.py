@@ -155,6 +155,10 @@ BUTTONS = {
     "use-sender": Button(
         actions.UseSender, lambda form: actions.UseSender(form.get_number("message"))
     ),
+    "use-company": Button(
+        actions.UseNearCompany, lambda form: actions.UseNearCompany(form.get_number("company"))
+    ),
+    "new-company": Button(actions.CreateNamedCompany, lambda _: actions.CreateNamedCompany()),
     "undo": Button(actions.Undo, lambda form: actions.Undo(form.get_number("undo"))),
 }
 

@@ -10,6 +10,7 @@ from console.presenters.times import format_iso
 from parsers.item import Address, InboundItem
 from parsers.mail import evidence
 from workflow import process
+from workflow.customers.records import list_near_companies
 from workflow.errors import ActionNotAllowed
 from workflow.filing.linked_files import LinkedFile
 from workflow.mail.answer import list_copied
@@ -103,6 +104,11 @@ def present_ticket(session: Session, number: int, settings: Settings) -> Data:
             "name": company.name,
             "manager": company.manager.name if company.manager else None,
         },
+        "named_company": ticket.named_company,
+        "near_companies": [
+            {"id": one.id, "name": one.name, "number": one.number}
+            for one in list_near_companies(session, ticket)
+        ],
         "contacts": [_present_contact(link) for link in ticket.contacts],
         "copied": [
             {"name": person.name, "email": person.email}

@@ -12,6 +12,7 @@ from console.presenters.tickets.timeline import Entry, build_timeline
 from workflow import process
 from workflow.customers import directory
 from workflow.customers.callers import Caller, list_callers
+from workflow.customers.records import list_near_companies
 from workflow.mail import answer, drafts
 from workflow.models.core import (
     Company,
@@ -94,6 +95,7 @@ class TicketPage:
     version: int  # the version of the ticket this page shows
     undo: UndoRecord | None
     viewers: Sequence[tuple[str, datetime]]
+    near_companies: Sequence[Company]  # the nearest first; empty unless its company is in doubt
     callers: Sequence[Caller]  # numbers given with messages that stand on no contact's record
     telemedicine: Task | None  # the hand-over of this period, if it was made
     undoable_mails: Sequence[UndoableMail]
@@ -164,6 +166,7 @@ def build_page(
         undo=undo.find_undo(session, ticket.id, me.name, now),
         viewers=presence.list_viewers(session, ticket.id, me, now),
         callers=list_callers(session, ticket),
+        near_companies=list_near_companies(session, ticket),
         telemedicine=next(
             (t for t in ticket.tasks if (t.period, t.kind) == (ticket.period, "telemedicine")), None
         ),

@@ -76,6 +76,10 @@ MAIL_SENDERS = (*PEOPLE[:9], PEOPLE[-1])
 COMPANIES = (
     ("Zeros", "00471"),
     ("Zeros", "471"),
+    ("Zerros Pediatrics", ""),
+    ("Zeros Pediatric", "471"),
+    ("Zeros Pediatrics, P.C.", ""),
+    ("Zeross Pediatrics", "8"),
     ("", "0471"),
     ("", ""),
     ("Known & Co", ""),
@@ -284,6 +288,8 @@ def _rank_row(table: Any, row: Any, ranks: dict[str, dict[int, str]]) -> dict[st
         values[key.parent.name] = (
             ranks[key.column.table.name][number] if number is not None else None
         )
+    if table.name == "tickets":
+        values["near_companies"] = [ranks["companies"][n] for n in values["near_companies"]]
     if table.name == "ticket_relations":
         values["reason"] = values["reason"].rstrip("0123456789")  # "follows #9"
     if table.name == "attachments":

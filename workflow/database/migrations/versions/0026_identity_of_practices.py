@@ -42,6 +42,10 @@ def upgrade() -> None:
         "tickets", sa.Column("named_company", sa.Text(), nullable=False, server_default="")
     )
     op.add_column(
+        "tickets",
+        sa.Column("named_number", sa.String(length=64), nullable=False, server_default=""),
+    )
+    op.add_column(
         "tickets", sa.Column("near_companies", sa.JSON(), nullable=False, server_default="[]")
     )
     op.create_table(
@@ -65,6 +69,7 @@ def downgrade() -> None:
     rewrite_keys(op.get_bind(), company_names.fold)
     op.drop_table("customer_merges")
     op.drop_column("tickets", "near_companies")
+    op.drop_column("tickets", "named_number")
     op.drop_column("tickets", "named_company")
     for table in ("companies", "contacts"):
         op.drop_index(op.f(f"ix_{table}_merged_into_id"), table)
