@@ -10,6 +10,7 @@ from console.api.endpoint import endpoint
 from console.api.fields import PageQuery, StrictSchema, number_input, text_input
 from console.api.paging import JsonObject, respond_with_rows
 from console.api.tickets import find_person
+from console.perform import merge_customers, unmerge_customers
 from console.presenters import customers
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
@@ -87,7 +88,7 @@ class NewContact(ContactChange):
 )
 def companies(filters: JsonObject) -> Response:
     """List the companies, oldest first."""
-    query = select(Company).options(*_LOAD_RELATIONS)
+    query = select(Company).where(Company.merged_into_id.is_(None)).options(*_LOAD_RELATIONS)
     if filters["q"]:
         key = directory.build_company_key(filters["q"])
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
@@ -145,6 +146,8 @@ def contacts(filters: JsonObject) -> Response:
     query = select(Contact)
     if filters["email"]:
         query = query.where(Contact.email == filters["email"].strip().casefold())
+    else:
+        query = query.where(Contact.merged_into_id.is_(None))
     if filters["company"] is not None:
         query = query.where(Contact.company_id == filters["company"])
     return respond_with_rows(get_session(), query, Contact.id, filters, customers.present_contact)
@@ -188,6 +191,86 @@ def contact_change(body: JsonObject, number: int) -> Response:
     A new company is also set on their open tickets that have none.
     """
     return _save_contact(number, body)
+
+
+class MergeTarget(StrictSchema):
+    """The one that goes on."""
+
+    into = number_input(required=True)
+
+
+@endpoint(
+    "POST",
+    "/companies/<int:number>/merge",
+    Right.WORK,
+    schemas.Company,
+    about=ABOUT,
+    body=MergeTarget,
+    refuses=[409],
+)
+def company_merge(body: JsonObject, number: int) -> Response:
+    """Merge a company into another: tickets, contacts and domains move, its name and number too."""
+    _get_company(get_session(), number)
+    merge_customers(get_context(), "company", number, body["into"], by=get_staff().name)
+    return _answer_with_company(number)
+
+
+@endpoint(
+    "POST",
+    "/companies/<int:number>/unmerge",
+    Right.WORK,
+    schemas.Company,
+    about=ABOUT,
+    refuses=[409],
+)
+def company_unmerge(number: int) -> Response:
+    """Undo the merge of a company: what it moved goes back."""
+    _get_company(get_session(), number)
+    unmerge_customers(get_context(), "company", number, by=get_staff().name)
+    return _answer_with_company(number)
+
+
+@endpoint(
+    "POST",
+    "/contacts/<int:number>/merge",
+    Right.WORK,
+    schemas.Contact,
+    about=ABOUT,
+    body=MergeTarget,
+    refuses=[409],
+)
+def contact_merge(body: JsonObject, number: int) -> Response:
+    """Merge a contact into another, who is the same person with another address."""
+    _get_contact(get_session(), number)
+    merge_customers(get_context(), "contact", number, body["into"], by=get_staff().name)
+    return _answer_with_contact(number)
+
+
+@endpoint(
+    "POST",
+    "/contacts/<int:number>/unmerge",
+    Right.WORK,
+    schemas.Contact,
+    about=ABOUT,
+    refuses=[409],
+)
+def contact_unmerge(number: int) -> Response:
+    """Undo the merge of a contact: their tickets go back."""
+    _get_contact(get_session(), number)
+    unmerge_customers(get_context(), "contact", number, by=get_staff().name)
+    return _answer_with_contact(number)
+
+
+def _answer_with_company(number: int) -> Response:
+    """Answer with a company as it is after a change."""
+    with get_context().store.read_only() as session:
+        return jsonify(customers.present_company(_get_company(session, number)))
+
+
+def _answer_with_contact(number: int) -> Response:
+    """Answer with a contact as it is after a change."""
+    with get_context().store.read_only() as session:
+        return jsonify(customers.present_contact(_get_contact(session, number)))
 
 
 def _save_company(number: int | None, body: JsonObject) -> Response:

@@ -273,6 +273,7 @@ class Company(Schema):
     manager = nullable_text_field()
     consultant = nullable_text_field()
     domains = text_list_field()
+    merged_into = fields.Integer(required=True, allow_none=True)
 
 
 class Contact(Schema):
@@ -285,6 +286,7 @@ class Contact(Schema):
     company = fields.Integer(required=True, allow_none=True)
     unreachable = boolean_field()
     unsubscribed = boolean_field()
+    merged_into = fields.Integer(required=True, allow_none=True)
 
 
 class StaffMember(Schema):

@@ -262,7 +262,7 @@ class UseCompany(CommandSchema):
         return actions.UseNearCompany(data["company"])
 
 
-class NewCompany(CommandSchema):
+class CreateNamedCompany(CommandSchema):
     """Body without fields."""
 
     def build(self, data: JsonObject) -> Command:
@@ -429,7 +429,8 @@ ACTIONS = {
         UseCompany, "Take a company that its practice perhaps is, of `near_companies`, as its own."
     ),
     "new-company": Action(
-        NewCompany, "Put the practice it names on record, which is none of `near_companies`."
+        CreateNamedCompany,
+        "Put the practice it names on record, which is none of `near_companies`.",
     ),
     "not-duplicate": Action(
         NotDuplicate,

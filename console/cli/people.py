@@ -1,11 +1,15 @@
-"""Commands for staff and companies: add, change and list them."""
+"""Commands for staff, companies and contacts: add, change, list and merge them."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 from console import bootstrap
 from console.presenters import terminal
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 ROLES = ("agent", "lead", "admin", "auditor")
 
@@ -172,8 +176,9 @@ def company_add(
     from workflow.tickets.desk import get_staff
 
     with bootstrap.open_app_context() as context, context.store.transaction() as session:
-        key = directory.build_company_key(name)
-        row = directory.CustomerLookup(session).find_company_by_key(key)
+        lookup = directory.CustomerLookup(session)
+        row = lookup.find_company_by_key(directory.build_company_key(name))
+        row = lookup.follow_merge(row) if row is not None else None
         present = CompanyData(name=name) if row is None else CompanyData.from_company(row)
         data = replace(
             present,
@@ -206,7 +211,8 @@ def company_list(*, as_json: bool) -> None:
         selectinload(Company.domains),
     )
     with bootstrap.open_app_context() as context, context.store.read_only() as session:
-        rows = session.scalars(select(Company).options(*people).order_by(Company.name))
+        separate = select(Company).where(Company.merged_into_id.is_(None)).options(*people)
+        rows = session.scalars(separate.order_by(Company.name))
         companies = [customers.present_company(c) for c in rows]
     if as_json:
         terminal.print_json(companies)
@@ -219,3 +225,121 @@ def company_list(*, as_json: bool) -> None:
             'No practice is on record yet. Add one: intake company add "Acme Clinic" --domain'
             " acme.test"
         )
+
+
+@company.command("merge")
+@click.argument("name")
+@click.argument("into")
+@bootstrap.actor_option
+def company_merge(name: str, into: str, actor: str) -> None:
+    r"""Merge the practice NAME into the practice INTO; both by name or number.
+
+    \b
+    Example:  intake company merge "Quill Kids" "Quillfield Pediatrics"
+              intake company merge 00471 00472
+
+    Its tickets, contacts and mail domains move, and what comes with its name or number lands on
+    INTO from now on. `intake company unmerge NAME` undoes it.
+    """
+    from console.perform import merge_customers
+
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            numbers = _find_company(session, name), _find_company(session, into)
+        click.echo(merge_customers(context, "company", *numbers, by=actor))
+
+
+@company.command("unmerge")
+@click.argument("name")
+@bootstrap.actor_option
+def company_unmerge(name: str, actor: str) -> None:
+    r"""Undo the merge of the practice NAME: what was moved goes back.
+
+    \b
+    Example:  intake company unmerge "Quill Kids"
+    """
+    from console.perform import unmerge_customers
+
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            number = _find_company(session, name)
+        click.echo(unmerge_customers(context, "company", number, by=actor))
+
+
+def _find_company(session: "Session", name: str) -> int:
+    """Return the id of the company with this number or name, merged or not.
+
+    Raises ActionNotAllowed where there is none.
+    """
+    from workflow.customers import directory
+    from workflow.errors import ActionNotAllowed
+
+    lookup = directory.CustomerLookup(session)
+    row = lookup.find_company_by_number(directory.truncate_number(name))
+    row = row or lookup.find_company_by_key(directory.build_company_key(name))
+    if row is None:
+        raise ActionNotAllowed(f"no practice has the name or number {name}")
+    return row.id
+
+
+@click.group()
+def contact() -> None:
+    r"""Contacts: people who write with several addresses.
+
+    \b
+    Example:  intake contact merge nora@gmail.example nora@quillfield.example
+    """
+
+
+@contact.command("merge")
+@click.argument("email")
+@click.argument("into")
+@bootstrap.actor_option
+def contact_merge(email: str, into: str, actor: str) -> None:
+    r"""Merge the contact EMAIL into the contact INTO, who is the same person.
+
+    \b
+    Example:  intake contact merge nora@gmail.example nora@quillfield.example
+
+    Their tickets move, and mail from EMAIL is that of INTO from now on. `intake contact unmerge
+    EMAIL` undoes it.
+    """
+    from console.perform import merge_customers
+
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            numbers = _find_contact(session, email), _find_contact(session, into)
+        click.echo(merge_customers(context, "contact", *numbers, by=actor))
+
+
+@contact.command("unmerge")
+@click.argument("email")
+@bootstrap.actor_option
+def contact_unmerge(email: str, actor: str) -> None:
+    r"""Undo the merge of the contact EMAIL: their tickets go back.
+
+    \b
+    Example:  intake contact unmerge nora@gmail.example
+    """
+    from console.perform import unmerge_customers
+
+    with bootstrap.open_app_context() as context:
+        with context.store.read_only() as session:
+            number = _find_contact(session, email)
+        click.echo(unmerge_customers(context, "contact", number, by=actor))
+
+
+def _find_contact(session: "Session", email: str) -> int:
+    """Return the id of the contact with this address, merged or not.
+
+    Raises ActionNotAllowed where there is none.
+    """
+    from sqlalchemy import select
+
+    from workflow.errors import ActionNotAllowed
+    from workflow.models.core import Contact
+
+    number = session.scalar(select(Contact.id).where(Contact.email == email.strip().casefold()))
+    if number is None:
+        raise ActionNotAllowed(f"no contact has the address {email}")
+    return number

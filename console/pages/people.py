@@ -10,10 +10,11 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from werkzeug.wrappers import Response
 
+from console.perform import merge_customers, unmerge_customers
 from console.web.request import get_actor, get_context, get_session, get_staff, now, requires
 from ingest.phone_call import InvalidAddress, PhoneCall, write_down
 from parsers.phone_call import Contact as CallContact
-from workflow.customers import directory, records
+from workflow.customers import company_names, directory, merging, records
 from workflow.customers.records import CompanyData
 from workflow.database.ids import parse_id
 from workflow.errors import ActionNotAllowed
@@ -112,12 +113,14 @@ def _render_company_form(
 
 @pages.get("/companies/<int:number>")
 @requires(Right.READ)
-def show_company(number: int) -> str:
+def show_company(number: int) -> Answer:
     """Show a company with its contacts, its tickets and their shared activity."""
     company = _get_company(get_session(), number)
+    if company.merged_into_id is not None:
+        return redirect(f"/companies/{company.merged_into_id}")
     contacts = get_session().scalars(
         select(Contact)
-        .where(Contact.company_id == number)
+        .where(Contact.company_id == number, Contact.merged_into_id.is_(None))
         .order_by(Contact.name)
         .limit(MAX_CONTACTS)
     )
@@ -127,6 +130,10 @@ def show_company(number: int) -> str:
         "people/company.html",
         company=company,
         domains=[row.domain for row in company.domains],
+        merged=[
+            (directory.describe_company(one), f"/companies/{one.id}")
+            for one in merging.list_merged_companies(get_session(), company)
+        ],
         contacts=list(contacts),
         tickets=get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all(),
         activity=_load_activity(get_session(), is_shared),
@@ -135,9 +142,11 @@ def show_company(number: int) -> str:
 
 @pages.get("/contacts/<int:number>")
 @requires(Right.READ)
-def show_contact(number: int) -> str:
+def show_contact(number: int) -> Answer:
     """Show a contact with their addresses, their tickets and their shared activity."""
     contact = get_session().get(Contact, number) or abort(404)
+    if contact.merged_into_id is not None:
+        return redirect(f"/contacts/{contact.merged_into_id}")
     links = select(TicketContact).where(TicketContact.contact_id == number)
     tickets = get_session().scalars(
         select(Ticket)
@@ -152,6 +161,10 @@ def show_contact(number: int) -> str:
     return render_template(
         "people/contact.html",
         contact=contact,
+        merged=[
+            (_describe_contact(one), f"/contacts/{one.id}")
+            for one in merging.list_merged_contacts(get_session(), contact)
+        ],
         tickets=list(tickets),
         activity=_load_activity(get_session(), Ticket.id.in_(shared_ticket_ids)),
         companies=records.search_companies(get_session(), request.args.get("q", "")[:200]),
@@ -181,6 +194,94 @@ def save_contact(number: int) -> Answer:
         return redirect(f"/contacts/{number}")
     flash("The contact is saved.", "success")
     return redirect(f"/contacts/{number}")
+
+
+@pages.get("/companies/<int:number>/merge")
+@requires(Right.WORK)
+def show_company_merge(number: int) -> str:
+    """Show what merging a company moves, and the companies to merge it into."""
+    company, words = _get_company(get_session(), number), request.args.get("q", "")[:200]
+    others = records.search_companies(get_session(), words)
+    return render_template(
+        "people/merge.html",
+        kind="company",
+        name=directory.describe_company(company),
+        address=f"/companies/{number}",
+        extent=merging.measure_company(get_session(), company),
+        words=words,
+        choices=[(one.id, directory.describe_company(one)) for one in others if one != company],
+    )
+
+
+@pages.get("/contacts/<int:number>/merge")
+@requires(Right.WORK)
+def show_contact_merge(number: int) -> str:
+    """Show what merging a contact moves, and the contacts to merge it into."""
+    contact = get_session().get(Contact, number) or abort(404)
+    words = request.args.get("q", contact.name)[:200]
+    others = records.search_contacts(get_session(), words)
+    return render_template(
+        "people/merge.html",
+        kind="contact",
+        name=_describe_contact(contact),
+        address=f"/contacts/{number}",
+        extent=merging.measure_contact(get_session(), contact),
+        words=words,
+        choices=[(one.id, _describe_contact(one)) for one in others if one != contact],
+    )
+
+
+def _describe_contact(contact: Contact) -> str:
+    return f"{contact.name} <{contact.email}>" if contact.name else contact.email
+
+
+@pages.post("/companies/<int:number>/merge")
+@requires(Right.WORK)
+def merge_company(number: int) -> Response:
+    """Merge a company into the chosen one, and show that one."""
+    return _merge("company", number, "/companies")
+
+
+@pages.post("/contacts/<int:number>/merge")
+@requires(Right.WORK)
+def merge_contact(number: int) -> Response:
+    """Merge a contact into the chosen one, and show that one."""
+    return _merge("contact", number, "/contacts")
+
+
+@pages.post("/companies/<int:number>/unmerge")
+@requires(Right.WORK)
+def unmerge_company(number: int) -> Response:
+    """Undo the merge of a company, and show it."""
+    return _unmerge("company", number, "/companies")
+
+
+@pages.post("/contacts/<int:number>/unmerge")
+@requires(Right.WORK)
+def unmerge_contact(number: int) -> Response:
+    """Undo the merge of a contact, and show it."""
+    return _unmerge("contact", number, "/contacts")
+
+
+def _merge(kind: str, number: int, place: str) -> Response:
+    into = parse_id(request.form.get("into"))
+    try:
+        words = merge_customers(get_context(), kind, number, into, by=get_staff().name)
+    except ActionNotAllowed as error:
+        flash(f"Nothing was changed: {error}.", "error")
+        return redirect(f"{place}/{number}/merge")
+    flash(f"{words}.", "success")
+    return redirect(f"{place}/{into}")
+
+
+def _unmerge(kind: str, number: int, place: str) -> Response:
+    try:
+        words = unmerge_customers(get_context(), kind, number, by=get_staff().name)
+    except ActionNotAllowed as error:
+        flash(f"Nothing was changed: {error}.", "error")
+    else:
+        flash(f"{words}.", "success")
+    return redirect(f"{place}/{number}")
 
 
 @pages.get("/senders")
@@ -335,10 +436,10 @@ def _find_caller(name: str, contacts: Sequence[CallContact]) -> tuple[str, str]:
     has no name yet. Otherwise somebody else called, and it is empty. Without a name, the parser
     takes the first contact.
     """
-    key = directory.build_company_key(name)
+    key = company_names.fold(name)
     if not key:
         return name, ""
-    matches = [c for c in contacts if directory.build_company_key(c.name) == key]
+    matches = [c for c in contacts if company_names.fold(c.name) == key]
     if len(contacts) == 1 and not contacts[0].name:
         matches = list(contacts)
     return name, matches[0].email if len(matches) == 1 else ""

@@ -142,6 +142,11 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "relation": lambda d, _: f"Looked at whether #{d.get('other')} belongs to this",
     "answer taken back": lambda _, __: "Undid sending an answer before it was sent",
     "undone": lambda _, __: "Undid the last action",
+    "associated": lambda _, __: "Set its company",
+    "company merged": lambda d, _: f"Merged company {d['company']} into company {d['into']}",
+    "company unmerged": lambda d, _: f"Separated company {d['company']} from {d['from']} again",
+    "contact merged": lambda d, _: f"Merged contact {d['contact']} into contact {d['into']}",
+    "contact unmerged": lambda d, _: f"Separated contact {d['contact']} from {d['from']} again",
     "manager": lambda d, names: (
         f"Its company is managed by {names.staff.get(d['manager'], 'somebody')} now"
         if "manager" in d

@@ -16,6 +16,7 @@ def present_company(row: Company) -> Data:
         "manager": row.manager.name if row.manager else None,
         "consultant": row.consultant.name if row.consultant else None,
         "domains": sorted(d.domain for d in row.domains),
+        "merged_into": row.merged_into_id,
     }
 
 
@@ -29,6 +30,7 @@ def present_contact(row: Contact) -> Data:
         "company": row.company_id,
         "unreachable": row.unreachable,
         "unsubscribed": row.unsubscribed,
+        "merged_into": row.merged_into_id,
     }
 
 

@@ -29,7 +29,7 @@ _NO_NAMES = re.compile(
     r"(?: \d+)*"
 )
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
-# Letters that Unicode does not split into a plain letter and an accent.
+# Letters that Unicode does not split into a plain character and an accent.
 _PLAIN_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "\u0131": "i"})
 _APOSTROPHES = re.compile("['\u2019\u2018`\u00b4\u02bc]")
 # Abbreviations with dots or strokes between single letters: P.C., L. L. C., d/b/a

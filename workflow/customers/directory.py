@@ -145,8 +145,15 @@ class CustomerLookup:
         return self.session.scalar(select(Company).where(Company.key == key))
 
     def find_contact(self, email: str) -> Contact | None:
-        """Find the contact with this address in lower case."""
-        return self.session.scalar(select(Contact).where(Contact.email == email))
+        """Find the contact with this address in lower case, or who goes on for them."""
+        contact = self.session.scalar(select(Contact).where(Contact.email == email))
+        return self.follow_contact_merge(contact) if contact is not None else None
+
+    def follow_contact_merge(self, contact: Contact) -> Contact:
+        """Return the contact who goes on for one that was merged; themselves where not."""
+        while contact.merged_into_id is not None:
+            contact = self.session.get_one(Contact, contact.merged_into_id)
+        return contact
 
     def find_domain(self, name: str) -> CompanyDomain | None:
         """Find the record of a mail domain, which names its company."""
@@ -376,7 +383,11 @@ def may_join_ticket(session: Session, email: str, ticket: Ticket) -> bool:
         return True
     if session.scalar(select(Staff.id).where(Staff.email == email)) is not None:
         return True
-    company = find_company_of_address(CustomerLookup(session), email)
+    lookup = CustomerLookup(session)
+    contact = lookup.find_contact(email)  # perhaps by another address of theirs
+    if contact is not None and any(link.contact_id == contact.id for link in ticket.contacts):
+        return True
+    company = find_company_of_address(lookup, email)
     if company is not None:
         return company.id == ticket.company_id
     return _is_colleague_of_contact(email, ticket)

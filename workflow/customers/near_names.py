@@ -16,7 +16,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 MAX_NEAR = 3  # names that are offered: more are no help
-_SHORTEST_WORD = 5  # letters; a shorter word with another letter is another word
+_SHORTEST_WORD = 5  # letters; a shorter word with another character is another word
 _LONG_WORD = 8  # letters, from which on two errors are taken for errors
 _MOST_ERRORS = 2
 _MOST_NAMES = 200  # with a word that is looked at; 10,000 practices share towns and first names
@@ -109,7 +109,7 @@ def measure(one: Words, other: Words) -> tuple[int, int] | None:
     if len(missing_there) + len(missing_here) != 1:
         return None
     (missing,) = missing_there or missing_here
-    # A letter or a numeral tells practices of one name apart.
+    # A character or a numeral tells practices of one name apart.
     if len(missing) == 1 or not missing.isalpha() or _COMMON_WORDS.issuperset({*one} & {*other}):
         return None
     return 2, 0

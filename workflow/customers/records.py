@@ -69,6 +69,8 @@ def save_company(
 
     Raises ActionNotAllowed when it has no name, or another company has its name, number or domain.
     """
+    if company is not None and company.merged_into_id is not None:
+        raise ActionNotAllowed(f"{company.name} is merged into another company")
     if not directory.build_company_key(data.name):
         raise ActionNotAllowed("a company needs a name")
     for chosen, present in (
@@ -177,6 +179,8 @@ def save_contact(
     Raises ActionNotAllowed when the address is not valid, or another contact's.
     """
     address = email.strip().casefold()
+    if contact is not None and contact.merged_into_id is not None:
+        raise ActionNotAllowed(f"{contact.email} is merged into another contact")
     if not directory.is_valid_address(address):
         raise ActionNotAllowed("that is no mail address")
     try:
@@ -236,7 +240,13 @@ def set_contact_company(
 
 
 def set_ticket_company(
-    session: Session, ticket: Ticket, company: Company, *, by: str, now: datetime
+    session: Session,
+    ticket: Ticket,
+    company: Company,
+    *,
+    by: str,
+    now: datetime,
+    cause: str = "company",
 ) -> None:
     """Set the company of a ticket, with its name and the caveats about the company.
 
@@ -252,7 +262,7 @@ def set_ticket_company(
     ticket.caveats = others if company.manager else [*others, NO_MANAGER]
     ticket.named_company, ticket.named_number, ticket.near_companies = "", "", []
     audit.record(
-        session, "associated", by=by, cause="company", now=now, ticket=ticket.id, company=company.id
+        session, "associated", by=by, cause=cause, now=now, ticket=ticket.id, company=company.id
     )
 
 
@@ -260,8 +270,9 @@ def list_near_companies(session: Session, ticket: Ticket) -> list[Company]:
     """List the companies that a ticket's practice perhaps is; empty once its company is known."""
     if ticket.company_id is not None:
         return []
+    lookup = directory.CustomerLookup(session)
     found = (session.get(Company, number) for number in ticket.near_companies)
-    return [company for company in found if company is not None]
+    return list(dict.fromkeys(lookup.follow_merge(one) for one in found if one is not None))
 
 
 def list_unknown_senders(session: Session) -> list[tuple[Contact, int]]:
@@ -290,12 +301,31 @@ def search_companies(session: Session, words: str, after: str = "") -> list[Comp
 
     Returns a page of at most fifty, those after the key `after`.
     """
-    query = select(Company).where(Company.key > after).order_by(Company.key).limit(PAGE_SIZE)
+    query = (
+        select(Company)
+        .where(Company.key > after, Company.merged_into_id.is_(None))
+        .order_by(Company.key)
+        .limit(PAGE_SIZE)
+    )
     if words.strip():
         key = directory.build_company_key(words)
         named = Company.key.contains(key, autoescape=True) if key else Company.key == key
         query = query.where(or_(named, Company.number == words.strip()))
     return list(session.scalars(query))
+
+
+def search_contacts(session: Session, words: str) -> list[Contact]:
+    """Search contacts by a part of the name or address; a page of at most fifty, by address."""
+    query = select(Contact).where(Contact.merged_into_id.is_(None))
+    if words.strip():
+        part = words.strip().casefold()
+        query = query.where(
+            or_(
+                Contact.email.contains(part, autoescape=True),
+                func.lower(Contact.name).contains(part, autoescape=True),
+            )
+        )
+    return list(session.scalars(query.order_by(Contact.email).limit(PAGE_SIZE)))
 
 
 def set_absence(

@@ -166,7 +166,9 @@ class BulkLookup(directory.CustomerLookup):
 
     def _load_contacts(self, emails: set[str]) -> None:
         contacts = select(Contact).where(self._is_one_of(Contact.email, emails))
-        self._contacts = {c.email: c for c in self.session.scalars(contacts)}
+        # `all`: the one who goes on for a merged contact is loaded by another query.
+        loaded = self.session.scalars(contacts).all()
+        self._contacts = {c.email: self.follow_contact_merge(c) for c in loaded}
         names = {directory.extract_domain(email) for email in emails}
         domains = select(CompanyDomain).where(self._is_one_of(CompanyDomain.domain, names))
         self._domains = {d.domain: d for d in self.session.scalars(domains)}

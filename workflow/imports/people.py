@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from parsers.item import Address
@@ -113,7 +112,7 @@ def import_company(
 def preview_contact(session: Session, source: SourceContact) -> ImportResult:
     """Return what `import_contact` would do, without changing anything."""
     source = make_storable(source)
-    contact = session.scalar(select(Contact).where(Contact.email == source.key))
+    contact = directory.CustomerLookup(session).find_contact(source.key)
     company = directory.find_company(
         directory.CustomerLookup(session), source.company, source.company_number
     )

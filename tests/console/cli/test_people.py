@@ -1,8 +1,11 @@
 """People on the desk by the command line: what somebody has is handed over."""
 
+import json
+
 from tests.support.command import Intake
 from tests.support.context import create_company, create_staff
 from workflow.context import AppContext
+from workflow.models.core import Contact
 
 
 def test_what_somebody_has_is_handed_over(at_home: AppContext, intake: Intake) -> None:
@@ -14,3 +17,25 @@ def test_what_somebody_has_is_handed_over(at_home: AppContext, intake: Intake) -
     )
     assert "nobody on the desk" in intake("user", "hand-over", "Nobody", "Lea", code=1).output
     assert "choose a colleague" in intake("user", "hand-over", "Dan", "Dan", code=1).output
+
+
+def test_companies_and_contacts_are_merged_and_separated(
+    at_home: AppContext, intake: Intake
+) -> None:
+    with at_home.store.transaction() as session:
+        create_company(session, "Elm Dental", number="00471")
+        create_company(session, "Lantern Dental")
+        for email in ("jo@elm.example", "jo@gmail.example"):
+            session.add(Contact(email=email, created_at=at_home.clock()))
+    merged = intake("company", "merge", "471", "LANTERN DENTAL, Inc.").output
+    assert merged == "Elm Dental is merged into Lantern Dental\n"
+    listed = json.loads(intake("company", "list", "--json").output)
+    assert [one["name"] for one in listed] == ["Lantern Dental"]
+    separated = intake("company", "unmerge", "Elm Dental").output
+    assert separated == "Elm Dental is separate from Lantern Dental again\n"
+    assert "no practice" in intake("company", "merge", "Oak", "Elm Dental", code=1).output
+    merged = intake("contact", "merge", "jo@gmail.example", "jo@elm.example").output
+    assert merged == "jo@gmail.example is merged into jo@elm.example\n"
+    separated = intake("contact", "unmerge", "jo@gmail.example").output
+    assert separated == "jo@gmail.example is separate from jo@elm.example again\n"
+    assert "no contact" in intake("contact", "unmerge", "al@elm.example", code=1).output

@@ -6,8 +6,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from parsers.item import Address
-from tests.support.context import HandClock, count_rows, get_contact, make_mail, open_ticket
+from parsers.item import Address, Format, InboundItem
+from tests.support.context import (
+    HandClock,
+    count_rows,
+    deliver,
+    get_contact,
+    make_mail,
+    open_ticket,
+)
 from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow.context import AppContext
 from workflow.customers import directory, records
@@ -367,3 +374,60 @@ def test_an_auditor_looks_and_changes_nothing(any_context: AppContext) -> None:
     assert desk.get(f"/companies/{number}").status_code == 200
     assert desk.get(f"/companies/{number}/edit").status_code == 403
     assert desk.post("/companies/new", {"name": "X"}).status_code == 403
+
+
+def test_a_company_is_merged_and_separated_on_its_page(any_context: AppContext, desk: Desk) -> None:
+    old, new = create_practice(any_context, number="471"), create_practice(any_context, "Lantern")
+    ticket = open_ticket(any_context, make_mail("hello", sender=Address("Jo", "jo@sun.example")))
+    with any_context.store.transaction() as session:
+        records.add_domain(session, "sun.example", session.get_one(Company, old))
+        found, company = session.get_one(Ticket, ticket), session.get_one(Company, old)
+        records.set_ticket_company(session, found, company, by="test", now=any_context.clock())
+    assert f"/companies/{old}/merge" in desk.get(f"/companies/{old}").text
+    page = desk.get(f"/companies/{old}/merge").text
+    assert "1 ticket, 1 open" in page
+    assert "1 mail domain" in page
+    assert "Lantern" in page
+    nothing = desk.post(f"/companies/{old}/merge", {"into": ""}, follow_redirects=True)
+    assert "choose a company" in nothing.text
+    page = desk.post(f"/companies/{old}/merge", {"into": new}, follow_redirects=True).text
+    assert "Sunrise is merged into Lantern" in page
+    assert "Sunrise (no. 471)" in page
+    assert get_ticket(any_context, ticket).company_id == new
+    assert desk.get(f"/companies/{old}").headers["Location"] == f"/companies/{new}"
+    page = desk.post(f"/companies/{old}/unmerge", {}, follow_redirects=True).text
+    assert "separate from Lantern again" in page
+    assert get_ticket(any_context, ticket).company_id == old
+    assert "not merged" in desk.post(f"/companies/{old}/unmerge", {}, follow_redirects=True).text
+
+
+def test_a_contact_is_merged_and_separated_on_their_page(
+    any_context: AppContext, desk: Desk
+) -> None:
+    for email in ("jo@sun.example", "jo@gmail.com"):
+        open_ticket(any_context, make_mail(email, sender=Address("Jo Lee", email)))
+    source, target = (get_contact(any_context, f"jo@{d}").id for d in ("gmail.com", "sun.example"))
+    page = desk.get(f"/contacts/{source}/merge").text
+    assert "1 ticket, 1 open" in page
+    assert "jo@sun.example" in page
+    page = desk.post(f"/contacts/{source}/merge", {"into": target}, follow_redirects=True).text
+    assert "jo@gmail.com is merged into jo@sun.example" in page
+    assert desk.get(f"/contacts/{source}").headers["Location"] == f"/contacts/{target}"
+    page = desk.post(f"/contacts/{source}/unmerge", {}, follow_redirects=True).text
+    assert "separate from jo@sun.example again" in page
+
+
+def test_a_near_name_is_taken_by_one_click(any_context: AppContext, desk: Desk) -> None:
+    number = create_practice(any_context, "Quillfield Pediatrics", number="00471")
+    item = InboundItem(
+        format=Format.FORMSTACK, external_id="f-1", company="Quillfeld Pediatrics", text="help"
+    )
+    ticket = deliver(any_context, item).ticket_id
+    page = desk.get(f"/tickets/{ticket}").text
+    assert "Quillfield Pediatrics (no. 00471)" in page
+    assert "It is this one" in page
+    form = {"seen": "0", "company": number}
+    assert desk.post(f"/tickets/{ticket}/do/use-company", form).status_code == 302
+    assert ticket is not None
+    assert get_ticket(any_context, ticket).company_id == number
+    assert "It is this one" not in desk.get(f"/tickets/{ticket}").text
