@@ -145,7 +145,7 @@ def test_another_number_is_another_practice_of_the_name(any_context: AppContext)
 
 def test_keys_of_before_become_normal_forms(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/old.db"
-    command.upgrade(make_alembic_config(url), "0025")
+    command.upgrade(make_alembic_config(url), "0026")
     store = Store(url)
     names = [
         ("Acme, Inc.", "acme inc", None),
