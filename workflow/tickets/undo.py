@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Enum, Table, delete, inspect, or_, select, update
+from sqlalchemy import Enum, Table, delete, exists, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
@@ -15,6 +15,9 @@ from workflow.errors import ActionNotAllowed
 from workflow.models.base import Base, UtcDateTime
 from workflow.models.core import (
     AuditEntry,
+    Company,
+    CompanyDomain,
+    Contact,
     Message,
     OutgoingMail,
     Ticket,
@@ -163,6 +166,7 @@ def undo_action(
     for one, before in snapshots:
         _withhold(session, one, before, undo)
     merge = merged_messages.get_merge(session, ticket)
+    company_id = ticket.company_id
     _restore_links(session, undo.before)
     _restore_relations(session, ticket, undo.before)
     for one, before in snapshots:
@@ -179,8 +183,28 @@ def undo_action(
         merged_messages.restore_messages(session, ticket, merge, by=by, now=now)
     undo.undone_at = now
     session.flush()
+    if company_id is not None and company_id != ticket.company_id:
+        _remove_new_company(session, company_id, undo)
     session.expire_all()
     return undo.words
+
+
+def _remove_new_company(session: Session, number: int, undo: UndoRecord) -> None:
+    """Remove a company that the undone action has put on record, unless something is there of it.
+
+    Else its name, perhaps a typing error, would be known from now on.
+    """
+    company = session.get_one(Company, number)
+    is_edited = company.manager_id is not None or company.consultant_id is not None
+    if company.created_at != undo.at or company.merged_into_id is not None or is_edited:
+        return
+    parts = (Ticket.company_id, Contact.company_id, CompanyDomain.company_id)
+    if any(session.scalar(select(exists().where(part == number))) for part in parts):
+        return
+    if session.scalar(select(exists().where(Company.merged_into_id == number))):
+        return
+    session.delete(company)
+    session.flush()
 
 
 def _find_obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str:

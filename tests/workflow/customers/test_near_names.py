@@ -167,6 +167,24 @@ def test_another_practice_is_put_on_record_by_one_click(any_context: AppContext)
         actions.perform(number, UseNearCompany(), actor=ann, now=any_context.clock())
 
 
+def test_undoing_a_new_practice_takes_it_off_the_record(any_context: AppContext) -> None:
+    known = create_quillfield(any_context)
+    item = make_row(company="Quillfeld Pediatrics")
+    number = deliver(any_context, item).ticket_id
+    assert number is not None
+    ann, actions = make_actor(any_context), get_actions(any_context)
+    actions.perform(number, CreateNamedCompany(), actor=ann, now=any_context.clock())
+    actions.perform(number, Undo(), actor=ann, now=any_context.clock())
+    assert count_companies(any_context) == 1
+    again = deliver(any_context, make_row(company="Quillfeld Pediatrics")).ticket_id
+    assert get_ticket(any_context, again).near_companies == [known]
+    # What another ticket is about stays.
+    actions.perform(number, CreateNamedCompany(), actor=ann, now=any_context.clock())
+    deliver(any_context, make_row(company="Quillfeld Pediatrics"))
+    actions.perform(number, Undo(), actor=ann, now=any_context.clock())
+    assert count_companies(any_context) == 2
+
+
 def test_another_number_makes_no_near_name(any_context: AppContext) -> None:
     known = create_quillfield(any_context)
     item = make_row(company="Quillfeld Pediatrics", company_number="00999")
