@@ -2,7 +2,7 @@
 
 from flask import Response, jsonify
 from marshmallow import fields
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.api import schemas
@@ -14,7 +14,7 @@ from console.perform import merge_customers, unmerge_customers
 from console.presenters import customers
 from console.web.api_errors import ApiError
 from console.web.request import get_context, get_session, get_staff, now
-from workflow.customers import directory, records
+from workflow.customers import records, search
 from workflow.customers.records import CompanyData
 from workflow.models.core import Company, Contact, Staff
 from workflow.permissions import Right
@@ -90,9 +90,7 @@ def companies(filters: JsonObject) -> Response:
     """List the companies, oldest first."""
     query = select(Company).where(Company.merged_into_id.is_(None)).options(*_LOAD_RELATIONS)
     if filters["q"]:
-        key = directory.build_company_key(filters["q"])
-        named = Company.key.contains(key, autoescape=True) if key else Company.key == key
-        query = query.where(or_(named, Company.number == filters["q"].strip()))
+        query = query.where(Company.id.in_(search.select_companies_named(filters["q"])))
     return respond_with_rows(get_session(), query, Company.id, filters, customers.present_company)
 
 

@@ -187,8 +187,16 @@ def company_add(
             manager=get_staff(session, manager) if manager else present.manager,
             consultant=get_staff(session, consultant) if consultant else present.consultant,
         )
-        records.save_company(session, row, data, by=actor, now=context.clock())
+        saved = records.save_company(session, row, data, by=actor, now=context.clock())
+        near = directory.list_near_records(lookup, saved)
+        hints = [
+            f"It is perhaps {directory.describe_company(one)}. If so: intake company merge"
+            f' "{saved.name}" "{one.name}"'
+            for one in near
+        ]
     click.echo(f"{name} is on record.")
+    for hint in hints:
+        click.echo(hint)
 
 
 @company.command("list")
@@ -271,11 +279,11 @@ def _find_company(session: "Session", name: str) -> int:
 
     Raises ActionNotAllowed where there is none.
     """
-    from workflow.customers import directory
+    from workflow.customers import company_numbers, directory
     from workflow.errors import ActionNotAllowed
 
     lookup = directory.CustomerLookup(session)
-    row = lookup.find_company_by_number(directory.truncate_number(name))
+    row = lookup.find_company_by_number(company_numbers.normalize(name))
     row = row or lookup.find_company_by_key(directory.build_company_key(name))
     if row is None:
         raise ActionNotAllowed(f"no practice has the name or number {name}")

@@ -134,6 +134,7 @@ def show_company(number: int) -> Answer:
             (directory.describe_company(one), f"/companies/{one.id}")
             for one in merging.list_merged_companies(get_session(), company)
         ],
+        near=directory.list_near_records(directory.CustomerLookup(get_session()), company),
         contacts=list(contacts),
         tickets=get_session().scalars(tickets.order_by(Ticket.id.desc()).limit(MAX_RECENT)).all(),
         activity=_load_activity(get_session(), is_shared),
@@ -381,7 +382,7 @@ def _render_call_form(number: int, values: Mapping[str, str], error: str) -> str
     company = _get_company(get_session(), number)
     contacts = get_session().scalars(
         select(Contact)
-        .where(Contact.company_id == number)
+        .where(Contact.company_id == number, Contact.merged_into_id.is_(None))
         .order_by(Contact.name)
         .limit(MAX_CONTACTS)
     )
@@ -459,7 +460,9 @@ def _find_staff(session: Session, field: str) -> Staff | None:
 
 def _find_company(session: Session) -> Company | None:
     number = parse_id(request.form.get("company"))
-    return session.get(Company, number) if number is not None else None
+    company = session.get(Company, number) if number is not None else None
+    # The page that it was chosen on may be older than a merge.
+    return directory.CustomerLookup(session).follow_merge(company) if company else None
 
 
 def _list_staff(session: Session, *chosen: Staff | None) -> list[Staff]:

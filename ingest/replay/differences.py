@@ -196,13 +196,19 @@ class _Caveats:
         # remains true, however the message is parsed
         self._old = {*message.caveats} - {REUSED_ID_CAVEAT}
         self._new = [*item.caveats]
+        self._has_company = company is not None
         if company is not None:
             self._old.add(NO_COMPANY)
             self._new += [NO_MANAGER] if company.manager_id is None else []
 
     def merge(self, caveats: Sequence[str]) -> list[str]:
         """Return the ticket's caveats as they should be."""
-        return list(dict.fromkeys([*self._new, *(c for c in caveats if c not in self._old)]))
+        kept = [c for c in caveats if c not in self._old and not self._is_decided(c)]
+        return list(dict.fromkeys([*self._new, *kept]))
+
+    def _is_decided(self, caveat: str) -> bool:
+        """Return whether a caveat asks which practice it is, and that is known now."""
+        return self._has_company and directory.is_near_caveat(caveat)
 
     def apply(self, ticket: Ticket, session: Session, now: datetime) -> None:
         """Write the merged caveats."""
@@ -268,6 +274,8 @@ def _apply_company(ticket: Ticket, item: InboundItem, session: Session, now: dat
     """Set the ticket's company."""
     lookup = directory.CustomerLookup(session)
     ticket.company = directory.find_or_create_company(lookup, item, now).company
+    if ticket.company is not None:
+        ticket.named_company, ticket.named_number, ticket.near_companies = "", "", []
     if ticket.company is not None and ticket.name == TICKET_NAME.format(company=UNKNOWN_COMPANY):
         ticket.name = TICKET_NAME.format(company=ticket.company.name)
 

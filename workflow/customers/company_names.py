@@ -10,6 +10,7 @@ import unicodedata
 from functools import lru_cache
 
 MAX_KEY = 400  # characters, the length of the column companies.key
+_MAX_GIVEN = 2_000  # characters of a name that are looked at
 
 # Legal forms, as words at the end of a name.
 _LEGAL_FORMS = frozenset(
@@ -36,6 +37,21 @@ _APOSTROPHES = re.compile("['\u2019\u2018`\u00b4\u02bc]")
 _ABBREVIATION = re.compile(r"\b[^\W\d_](?:[./] ?[^\W\d_])+\b")
 
 
+def remove_invisible(text: str) -> str:
+    """Return a text without characters that show nothing: soft hyphens, marks of direction.
+
+    By them two names, or two numbers, would look alike and differ.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char for char in text if unicodedata.category(char) != "Cf")
+
+
+def clean(name: str) -> str:
+    """Return a name as it is stored: of one line, without invisible characters."""
+    return " ".join(remove_invisible(name[:_MAX_GIVEN]).split())[:MAX_KEY]
+
+
 def fold(name: str) -> str:
     """Return a name folded by case, Unicode form, punctuation and spacing alone."""
     folded = unicodedata.normalize("NFKC", name).casefold()
@@ -49,7 +65,8 @@ def normalize(name: str) -> str:
     Case, accents, punctuation, spacing, `&` for `and`, and legal forms at the end do not matter.
     Example: `Quillfield Pediatrics, P.C.` and `QUILLFIELD PEDIATRICS` are `quillfield pediatrics`.
     """
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(_PLAIN_LETTERS)
+    plain = unicodedata.normalize("NFKC", remove_invisible(name[:_MAX_GIVEN]))
+    plain = plain.casefold().translate(_PLAIN_LETTERS)
     plain = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", plain)))
     plain = _APOSTROPHES.sub("", plain)
     plain = _ABBREVIATION.sub(lambda match: re.sub(r"[./ ]", "", match[0]), plain)

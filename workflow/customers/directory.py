@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem
-from workflow.customers import company_names
+from workflow.customers import company_names, company_numbers
 from workflow.customers.near_names import MAX_NEAR, NamesOnRecord, NearNames
 from workflow.models.accounts import Account
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
@@ -20,7 +20,6 @@ _ADDRESS = re.compile(
     r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}"
 )
 _NEAR_CAVEAT = ": the practice is given as "
-_MAX_NUMBER = 64  # characters of a practice's number, as long as its column
 # Providers where anybody can have mail. Such a domain belongs to no practice: it would let all of
 # its senders join the practice's tickets.
 PUBLIC_MAIL_DOMAINS = frozenset(
@@ -102,8 +101,8 @@ class CustomerLookup:
         self._names: dict[int, str] | None = None
         self._new_names: NearNames[Company] = NearNames()
 
-    def list_near_companies(self, key: str) -> list[Company]:
-        """List the companies with names near to a key, the nearest first.
+    def list_near_companies(self, key: str, without: Company | None = None) -> list[Company]:
+        """List the companies with names near to a key; not the one whose own name it is.
 
         All names are read at the first call: names that are not on record are few.
         """
@@ -113,7 +112,8 @@ class CustomerLookup:
                 self._names = {
                     number: _remove_number(name) for number, name in self.session.execute(names)
                 }
-        on_record, new = _names_on_record.find(self._names, key), self._new_names.find(key)
+        on_record = _names_on_record.find(self._names, key, without.id if without else None)
+        new = self._new_names.find(key, without)
         nearest = min(on_record.distance, new.distance)
         found: list[Company] = []
         if on_record.distance == nearest:
@@ -129,14 +129,15 @@ class CustomerLookup:
         return company
 
     def find_company_by_number(self, number: str) -> Company | None:
-        """Find the company with this number, as `truncate_number` gives it.
+        """Find the company with this number, as `company_numbers.normalize` gives it.
 
         Whatever became of its zeros: 471 is 00471, unless both are on record or several are.
         """
         exact = self.session.scalar(select(Company).where(Company.number == number))
-        if exact is not None or not is_plain_number(number):
+        if exact is not None or not company_numbers.is_plain(number):
             return exact
-        same = select(Company).where(func.ltrim(Company.number, "0") == fold_number(number))
+        folded = company_numbers.fold(number)
+        same = select(Company).where(func.ltrim(Company.number, "0") == folded)
         candidates = self.session.scalars(same.limit(2)).all()
         return candidates[0] if len(candidates) == 1 else None
 
@@ -186,12 +187,28 @@ def find_or_create_company(
     one with a near name: then a person decides. Mail never creates one, because a display name is
     not a practice.
     """
-    company = find_named_company(records, item)
-    if company is None and item.format is not Format.MAIL and build_company_key(item.company):
-        if near := find_near_companies(records, item.company, item.company_number):
-            return CompanyMatch(None, tuple(near))
-        return CompanyMatch(create_company(records, item.company, item.company_number, now))
-    return CompanyMatch(company or find_company_of_address(records, item.contact.key))
+    if item.format is Format.MAIL:
+        match = CompanyMatch(find_named_company(records, item))
+    else:
+        match = find_or_create_named(records, item.company, item.company_number, now)
+    if match.company is None and not match.near:
+        return CompanyMatch(find_company_of_address(records, item.contact.key))
+    return match
+
+
+def find_or_create_named(
+    records: CustomerLookup, name: str, number: str, now: datetime
+) -> CompanyMatch:
+    """Find the company with this number or name, or create it; neither where a near name is there.
+
+    Without a name nothing is created.
+    """
+    company = find_company(records, name, number)
+    if company is not None or not build_company_key(name):
+        return CompanyMatch(company)
+    if near := find_near_companies(records, name, number):
+        return CompanyMatch(None, tuple(near))
+    return CompanyMatch(create_company(records, name, number, now))
 
 
 def find_near_companies(records: CustomerLookup, name: str, number: str = "") -> list[Company]:
@@ -209,6 +226,19 @@ def find_near_companies(records: CustomerLookup, name: str, number: str = "") ->
         company = records.follow_merge(company)  # noqa: PLW2901  # the one that goes on
         found.setdefault(id(company), company)
     return list(found.values())[:MAX_NEAR]
+
+
+def list_near_records(records: CustomerLookup, company: Company) -> list[Company]:
+    """List the companies with a name near to that of one on record, `MAX_NEAR` at most.
+
+    Those with another number are others.
+    """
+    found: list[Company] = []
+    for other in records.list_near_companies(build_company_key(company.name), company):
+        other = records.follow_merge(other)  # noqa: PLW2901  # the one that goes on
+        if other is not company and not _has_other_number(records, other, company.number or ""):
+            found.append(other)
+    return list(dict.fromkeys(found))[:MAX_NEAR]
 
 
 def describe_company(company: Company) -> str:
@@ -248,8 +278,9 @@ def _has_other_number(records: CustomerLookup, company: Company, number: str) ->
     A merged company has its own number and that of the one that goes on.
     """
     numbers = {company.number, records.follow_merge(company).number} - {None}
-    known = {fold_number(own) for own in numbers if own is not None}
-    return bool(number and known) and fold_number(truncate_number(number)) not in known
+    known = {company_numbers.fold(own) for own in numbers if own is not None}
+    number = company_numbers.normalize(number)
+    return bool(number and known) and company_numbers.fold(number) not in known
 
 
 def _remove_number(key: str) -> str:
@@ -271,24 +302,9 @@ def extract_domain(email: str) -> str:
     return email.rpartition("@")[2]
 
 
-def truncate_number(number: str) -> str:
-    """Return a practice's number, cut to the length of its column."""
-    return number[:_MAX_NUMBER]
-
-
-def is_plain_number(number: str) -> bool:
-    """Return whether a practice's number is nothing but digits."""
-    return number.isascii() and number.isdigit()
-
-
-def fold_number(number: str) -> str:
-    """Return a practice's number as it is compared: Excel drops zeros at the beginning."""
-    return number.lstrip("0") if is_plain_number(number) else number
-
-
 def build_namesake_key(name: str, number: str) -> str:
     """Return the key of a practice whose name another one has: the name with the number."""
-    return f"{build_company_key(name)[:300]} #{truncate_number(number)}"
+    return f"{build_company_key(name)[:300]} #{company_numbers.normalize(number)}"
 
 
 def is_namesake(company: Company) -> bool:
@@ -312,7 +328,8 @@ def find_domain_fault(session: Session, domain: str, company: Company | None) ->
 
 
 def _find_by_number(records: CustomerLookup, number: str) -> Company | None:
-    return records.find_company_by_number(truncate_number(number)) if number else None
+    number = company_numbers.normalize(number)
+    return records.find_company_by_number(number) if number else None
 
 
 def _find_by_name(records: CustomerLookup, name: str) -> Company | None:
@@ -324,11 +341,10 @@ def create_company(
     records: CustomerLookup, name: str, number: str, now: datetime
 ) -> Company | None:
     """Create a company, or return the one that another worker has created a moment ago."""
+    name, number = company_names.clean(name), company_numbers.normalize(number)
     is_namesake = number and _find_by_name(records, name) is not None
     key = build_namesake_key(name, number) if is_namesake else build_company_key(name)
-    company = Company(
-        name=name.strip()[:400], key=key, number=truncate_number(number) or None, created_at=now
-    )
+    company = Company(name=name, key=key, number=number or None, created_at=now)
     if records.add(company):
         return company
     other = _find_by_number(records, number) or _find_by_name(records, name)

@@ -31,6 +31,8 @@ from workflow.process import TICKET_NAME
 COMPANY, CONTACT = "company", "contact"  # kinds of merges
 _CAUSE = "customers merged"
 _UNDO_CAUSE = "merge of customers undone"
+# What a contact lacks and takes over from the one merged into it, with the value of lacking it.
+_FILLED = {"name": "", "phone": "", "company_id": None, "unsubscribed": False}
 _LINK = ("ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 RecordT = TypeVar("RecordT", Company, Contact)
@@ -188,8 +190,8 @@ def merge_contacts(
 ) -> None:
     """Merge a contact into another one, who is the same person with another address.
 
-    Telephone number, name and company follow where the other has none. Raises ActionNotAllowed
-    where one of them is merged already, or both are the same.
+    Telephone number, name and company follow where the other has none; who wants no surveys gets
+    none. Raises ActionNotAllowed where one of them is merged already, or both are the same.
     """
     _lock(session, Contact, source, target)
     links = session.scalars(
@@ -212,7 +214,7 @@ def merge_contacts(
         session.expire(link.ticket, ["contacts"])
     filled = {
         name: getattr(source, name)
-        for name in ("name", "phone", "company_id")
+        for name in _FILLED
         if not getattr(target, name) and getattr(source, name)
     }
     for name, value in filled.items():
@@ -242,7 +244,7 @@ def unmerge_contact(session: Session, source: Contact, *, by: str, now: datetime
             _return_link(session, ticket, source, by=by, now=now, link=link)
     for name, value in moved["filled"].items():
         if getattr(target, name) == value:
-            setattr(target, name, None if name == "company_id" else "")
+            setattr(target, name, _FILLED[name])
     _finish_undo(session, merge, by=by, now=now)
     session.expire_all()
     return target

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
-from workflow.customers import directory
+from workflow.customers import company_names, company_numbers, directory, search
 from workflow.database.locks import lock_ticket
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket, TicketContact
@@ -71,8 +71,14 @@ def save_company(
     """
     if company is not None and company.merged_into_id is not None:
         raise ActionNotAllowed(f"{company.name} is merged into another company")
-    if not directory.build_company_key(data.name):
+    if not data.name.strip():
         raise ActionNotAllowed("a company needs a name")
+    if not directory.build_company_key(data.name):
+        raise ActionNotAllowed(f"“{data.name.strip()[:80]}” names no practice: give its name")
+    number = company_numbers.normalize(data.number)
+    if data.number.strip() and not number:
+        raise ActionNotAllowed(f"“{data.number.strip()[:80]}” is no number: leave it empty")
+    _require_free_number(session, company, number)
     for chosen, present in (
         (data.manager, company.manager if company else None),
         (data.consultant, company.consultant if company else None),
@@ -85,16 +91,44 @@ def save_company(
                 company = Company(name="", key="", created_at=now)
                 session.add(company)
             company.key = _build_key(company, data)
-            company.name = data.name.strip()[:MAX_NAME]
-            company.number = directory.truncate_number(data.number.strip()) or None
+            company.name = company_names.clean(data.name)
+            company.number = number or None
             company.consultant = data.consultant
     except IntegrityError:
-        raise ActionNotAllowed("another company has this name or number") from None
+        raise ActionNotAllowed(_describe_conflict(session, data)) from None
     set_manager(session, company, data.manager, by=by, now=now)
     domains = {domain.strip().casefold().removeprefix("@") for domain in data.domains}
     _save_domains(session, company, domains - {""})
     audit.record(session, "company", by=by, cause="company kept", now=now, company=company.id)
     return company
+
+
+def _require_free_number(session: Session, company: Company | None, number: str) -> None:
+    """Raise ActionNotAllowed where another company has a number, whatever became of its zeros."""
+    if not number or (company is not None and company.number == number):
+        return
+    other = directory.CustomerLookup(session).find_company_by_number(number)
+    if other is not None and other is not company:
+        raise ActionNotAllowed(_describe_holder(session, other, "number"))
+
+
+def _describe_conflict(session: Session, data: CompanyData) -> str:
+    """Return which company has the name of another one."""
+    lookup = directory.CustomerLookup(session)
+    other = lookup.find_company_by_key(directory.build_company_key(data.name))
+    if other is None:
+        return "another company has this name or number"
+    return _describe_holder(session, other, "name")
+
+
+def _describe_holder(session: Session, other: Company, what: str) -> str:
+    """Return the sentence that a company has this name or number; where it was merged, into which.
+
+    Example: `another company has this number: Quillfield Pediatrics (no. 00471)`.
+    """
+    goes_on = directory.CustomerLookup(session).follow_merge(other)
+    merged = f", merged into {goes_on.name}" if goes_on is not other else ""
+    return f"another company has this {what}: {directory.describe_company(other)}{merged}"
 
 
 def set_manager(
@@ -204,6 +238,8 @@ def set_contact_company(
 
     Returns how many tickets were changed.
     """
+    if company is not None:  # the page may be older than a merge
+        company = directory.CustomerLookup(session).follow_merge(company)
     contact.company = company
     session.flush()
     audit.record(
@@ -299,7 +335,8 @@ def count_unknown_senders(session: Session) -> int:
 def search_companies(session: Session, words: str, after: str = "") -> list[Company]:
     """Search companies by a part of the name or the whole number, sorted by name.
 
-    Returns a page of at most fifty, those after the key `after`.
+    Returns a page of at most fifty, those after the key `after`. The name or number of a merged
+    company finds the one that goes on.
     """
     query = (
         select(Company)
@@ -308,9 +345,7 @@ def search_companies(session: Session, words: str, after: str = "") -> list[Comp
         .limit(PAGE_SIZE)
     )
     if words.strip():
-        key = directory.build_company_key(words)
-        named = Company.key.contains(key, autoescape=True) if key else Company.key == key
-        query = query.where(or_(named, Company.number == words.strip()))
+        query = query.where(Company.id.in_(search.select_companies_named(words)))
     return list(session.scalars(query))
 
 
@@ -318,13 +353,7 @@ def search_contacts(session: Session, words: str) -> list[Contact]:
     """Search contacts by a part of the name or address; a page of at most fifty, by address."""
     query = select(Contact).where(Contact.merged_into_id.is_(None))
     if words.strip():
-        part = words.strip().casefold()
-        query = query.where(
-            or_(
-                Contact.email.contains(part, autoescape=True),
-                func.lower(Contact.name).contains(part, autoescape=True),
-            )
-        )
+        query = query.where(Contact.id.in_(search.select_contacts_named(words)))
     return list(session.scalars(query.order_by(Contact.email).limit(PAGE_SIZE)))
 
 

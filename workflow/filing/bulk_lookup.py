@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from parsers.item import Attachment, Format, InboundItem
-from workflow.customers import directory
+from workflow.customers import company_numbers, directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.filing import threading
@@ -138,7 +138,7 @@ class BulkLookup(directory.CustomerLookup):
         return threading.build_origin(item) in self.origins
 
     def _load_companies(self, items: Sequence[InboundItem]) -> None:
-        numbers = {directory.truncate_number(i.company_number) for i in items} - {""}
+        numbers = {company_numbers.normalize(i.company_number) for i in items} - {""}
         keys = {directory.build_company_key(i.company) for i in items} - {""}
         keys |= {
             directory.build_namesake_key(i.company, i.company_number)
@@ -157,8 +157,8 @@ class BulkLookup(directory.CustomerLookup):
 
     def _load_companies_by_folded_number(self, numbers: set[str]) -> None:
         """Load the companies whose numbers differ from these in zeros at the beginning alone."""
-        plain = filter(directory.is_plain_number, numbers)
-        folded = {directory.fold_number(number) for number in plain}
+        plain = filter(company_numbers.is_plain, numbers)
+        folded = {company_numbers.fold(number) for number in plain}
         if folded:
             same = func.ltrim(Company.number, "0").in_(folded)
             for company in self.session.scalars(select(Company).where(same)):
@@ -235,15 +235,15 @@ class BulkLookup(directory.CustomerLookup):
         self._by_key[company.key] = company
         if company.number is not None:
             self._by_number[company.number] = company
-            folded = directory.fold_number(company.number)
+            folded = company_numbers.fold(company.number)
             self._by_folded_number.setdefault(folded, {})[id(company)] = company
 
     def find_company_by_number(self, number: str) -> Company | None:
         """Find a company that an item names."""
         exact = self._by_number.get(number)
-        if exact is not None or not directory.is_plain_number(number):
+        if exact is not None or not company_numbers.is_plain(number):
             return exact
-        same = self._by_folded_number.get(directory.fold_number(number), {})
+        same = self._by_folded_number.get(company_numbers.fold(number), {})
         return next(iter(same.values())) if len(same) == 1 else None
 
     def find_company_by_key(self, key: str) -> Company | None:

@@ -26,9 +26,9 @@ from parsers.item import (
 from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
-from workflow.customers import directory, phone_numbers
+from workflow.customers import company_names, company_numbers, directory, phone_numbers
 from workflow.customers.directory import CompanyMatch
-from workflow.customers.records import MAX_NAME, NO_COMPANY, NO_MANAGER
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import (
@@ -475,8 +475,8 @@ def build_ticket_row(
         "telemedicine": item.telemedicine,
         "share_activity": item.on_company,
         "caveats": _build_caveats(item, match),
-        "named_company": item.company.strip()[:MAX_NAME] if match.near else "",
-        "named_number": directory.truncate_number(item.company_number) if match.near else "",
+        "named_company": company_names.clean(item.company) if match.near else "",
+        "named_number": company_numbers.normalize(item.company_number) if match.near else "",
         "created_at": delivery.received_at,
         "period_started_at": delivery.received_at,
         "due_at": due_at,
@@ -605,11 +605,12 @@ def _build_caveats(item: InboundItem, match: CompanyMatch) -> list[str]:
     """Return the caveats of a new ticket: those of its item, and of our own records."""
     caveats, company = list(item.caveats), match.company
     if match.near:
-        caveats.append(directory.make_near_caveat(item.company[:MAX_NAME], match.near))
+        caveats.append(directory.make_near_caveat(company_names.clean(item.company), match.near))
     elif company is None:
         caveats.append(NO_COMPANY)
     elif company.manager_id is None:
         caveats.append(NO_MANAGER)
-    if company is not None and item.company_number and directory.is_namesake(company):
+    has_number = bool(company_numbers.normalize(item.company_number))
+    if company is not None and has_number and directory.is_namesake(company):
         caveats.append(NAMESAKE_CAVEAT)
     return list(dict.fromkeys(caveats))

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from parsers.item import Direction, Format, InboundItem, Route
-from workflow.customers import company_names, directory
+from workflow.customers import company_names, company_numbers, directory
 from workflow.filing import correspondents
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
@@ -317,7 +317,8 @@ def get_company_key(key: str | None, named_company: str, named_number: str) -> s
 
 def _build_undecided_key(name: str, number: str) -> str:
     """Return a key that no company has, for a practice that is not on record."""
-    return f"?{directory.build_company_key(name)} #{directory.fold_number(number)}"
+    folded_number = company_numbers.fold(company_numbers.normalize(number))
+    return f"?{directory.build_company_key(name)} #{folded_number}"
 
 
 def build_ticket_company_key(ticket: Ticket) -> str | None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Address
 from workflow.audit import record as audit
-from workflow.customers import directory, records
+from workflow.customers import company_numbers, directory, records
 from workflow.database.text_safety import make_storable
 from workflow.imports.tickets import ImportResult, StaffRoster
 from workflow.models.core import Company, CompanyDomain, Contact, Staff
@@ -59,12 +59,17 @@ def preview_company(session: Session, source: SourceCompany, roster: StaffRoster
     The reason of the result names what the record has otherwise, and keeps.
     """
     source = make_storable(source)
-    company = directory.find_company(directory.CustomerLookup(session), source.name, source.number)
+    lookup = directory.CustomerLookup(session)
+    company = directory.find_company(lookup, source.name, source.number)
     additions = _compare_company(session, source, company, roster)
     people = dict.fromkeys((source.manager, source.consultant))
+    reasons = list(additions.conflicts)
+    near = directory.find_near_companies(lookup, source.name, source.number)
+    if company is None and near:
+        reasons.append(f"perhaps {_join_names(near)}: merge them if they are one")
     return ImportResult(
         outcome=_compute_company_outcome(company, additions),
-        reason="; ".join(additions.conflicts),
+        reason="; ".join(reasons),
         unknown_people=tuple(name for name in people if name and roster.find(name) is None),
         new_company=source.name if company is None else "",
     )
@@ -113,26 +118,39 @@ def preview_contact(session: Session, source: SourceContact) -> ImportResult:
     """Return what `import_contact` would do, without changing anything."""
     source = make_storable(source)
     contact = directory.CustomerLookup(session).find_contact(source.key)
-    company = directory.find_company(
-        directory.CustomerLookup(session), source.company, source.company_number
-    )
-    is_new_company = company is None and bool(directory.build_company_key(source.company))
+    lookup = directory.CustomerLookup(session)
+    company = directory.find_company(lookup, source.company, source.company_number)
+    near: list[Company] = []
+    if company is None:
+        near = directory.find_near_companies(lookup, source.company, source.company_number)
+    is_new_company = company is None and not near
+    is_new_company = is_new_company and bool(directory.build_company_key(source.company))
     new_company = source.company if is_new_company else ""
+    doubt = f"its company is perhaps {_join_names(near)}: choose it" if near else ""
     if contact is None:
         return ImportResult(
-            outcome=RowOutcome.ADDED, new_company=new_company, new_contacts=(source.key,)
+            outcome=RowOutcome.ADDED,
+            reason=doubt,
+            new_company=new_company,
+            new_contacts=(source.key,),
         )
     fills_gap = _fills_gap(contact, source)
     if contact.company is None:
         is_changed = fills_gap or is_new_company or company is not None
         return ImportResult(
-            outcome=_compute_outcome(is_changed=is_changed), new_company=new_company
+            outcome=_compute_outcome(is_changed=is_changed),
+            reason=doubt,
+            new_company=new_company,
         )
     is_of_other_company = is_new_company or company not in {None, contact.company}
     return ImportResult(
         outcome=_compute_outcome(is_changed=fills_gap),
         reason="it belongs to another company here: left as it is" if is_of_other_company else "",
     )
+
+
+def _join_names(companies: list[Company]) -> str:
+    return " or ".join(map(directory.describe_company, companies))
 
 
 def _fills_gap(contact: Contact, source: SourceContact) -> bool:
@@ -189,8 +207,8 @@ def _compare_company(
     session: Session, source: SourceCompany, company: Company | None, roster: StaffRoster
 ) -> _CompanyAdditions:
     number = ""
-    if company is not None and source.number and not company.number:
-        number = directory.truncate_number(source.number)
+    if company is not None and not company.number:
+        number = company_numbers.normalize(source.number)
     manager, consultant = (company.manager, company.consultant) if company else (None, None)
     domains, conflicts = _compare_domains(session, source, company)
     return _CompanyAdditions(

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from parsers.item import Address, Format
 from workflow import process
 from workflow.audit import record as audit
-from workflow.customers import directory, phone_numbers
+from workflow.customers import company_names, company_numbers, directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.text_safety import make_storable
 from workflow.filing.file_item import MAX_SUBJECT
@@ -180,8 +180,11 @@ def _find_new_company(session: Session, source: SourceTicket) -> str:
     if not directory.build_company_key(source.company):
         return ""
     lookup = directory.CustomerLookup(session)
-    company = directory.find_company(lookup, source.company, source.company_number)
-    return source.company if company is None else ""
+    number = source.company_number
+    company = directory.find_company(lookup, source.company, number)
+    if company is not None or directory.find_near_companies(lookup, source.company, number):
+        return ""
+    return source.company
 
 
 def _list_new_contacts(session: Session, source: SourceTicket) -> list[str]:
@@ -238,16 +241,19 @@ def _open(
     by: str,
     now: datetime,
 ) -> int:
-    company = directory.find_company(
-        directory.CustomerLookup(session), source.company, source.company_number
+    match = directory.find_or_create_named(
+        directory.CustomerLookup(session), source.company, source.company_number, now
     )
-    if company is None and directory.build_company_key(source.company):
-        company = directory.create_company(
-            directory.CustomerLookup(session), source.company, source.company_number, now
-        )
+    company = match.company
     owner = roster.find(source.owner) if source.owner else None
     state = compute_state(source)
     ticket = _build_ticket(source, state, company, owner, now)
+    if match.near:
+        ticket.named_company = company_names.clean(source.company)
+        ticket.named_number = company_numbers.normalize(source.company_number)
+        ticket.near_companies = [one.id for one in match.near]
+        near_caveat = directory.make_near_caveat(ticket.named_company, match.near)
+        ticket.caveats = [*(c for c in ticket.caveats if c != NO_COMPANY), near_caveat]
     set_due_at(ticket, desk.settings)
     session.add(ticket)
     session.flush()

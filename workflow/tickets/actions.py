@@ -834,12 +834,15 @@ def _relate(run: CommandContext, command: Relate) -> HandlerResult:
 
 def _use_near_company(run: CommandContext, command: UseNearCompany) -> HandlerResult:
     near = _require_near_companies(run)
-    if command.company_id and command.company_id not in near:
-        numbers = ", ".join(str(number) for number in near)
-        raise ActionNotAllowed(f"it is perhaps company {numbers}, and no other")
-    lookup = directory.CustomerLookup(run.session)
-    company = run.session.get_one(Company, command.company_id or near[0])
-    company = lookup.follow_merge(company)
+    company = near[0]
+    if command.company_id:
+        chosen = run.session.get(Company, command.company_id)
+        lookup = directory.CustomerLookup(run.session)
+        chosen = lookup.follow_merge(chosen) if chosen is not None else None
+        if chosen not in near:
+            numbers = ", ".join(str(one.id) for one in near)
+            raise ActionNotAllowed(f"it is perhaps company {numbers}, and no other")
+        company = chosen
     records.set_ticket_company(run.session, run.ticket, company, by=run.actor.name, now=run.now)
     return HandlerResult(f"The company is {company.name} now")
 
@@ -859,11 +862,12 @@ def _create_named_company(run: CommandContext, _: CreateNamedCompany) -> Handler
     return HandlerResult(f"{company.name} is on record")
 
 
-def _require_near_companies(run: CommandContext) -> list[int]:
+def _require_near_companies(run: CommandContext) -> list[Company]:
     """Return the companies that a ticket's practice perhaps is, while that is undecided."""
-    if run.ticket.company_id is not None or not run.ticket.near_companies:
+    near = records.list_near_companies(run.session, run.ticket)
+    if not near:
         raise ActionNotAllowed("the company of this ticket is not in doubt")
-    return list(run.ticket.near_companies)
+    return near
 
 
 def _undo(run: CommandContext, command: Undo) -> HandlerResult:

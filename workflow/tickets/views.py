@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 from sqlalchemy.orm import Session, joinedload
 
 from workflow import process
-from workflow.customers.directory import build_company_key
-from workflow.models.core import Company, Staff, Task, Ticket
+from workflow.customers.search import select_companies_beginning
+from workflow.models.core import Staff, Task, Ticket
 from workflow.models.states import Status
 from workflow.process import Person, Stage
 from workflow.tickets import search
@@ -224,12 +224,8 @@ def _build_bounded_count(
 
 def _build_filter_conditions(filters: Filters) -> Where:
     conditions: list[ColumnElement[bool]] = []
-    if key := build_company_key(filters.company):
-        conditions.append(
-            Ticket.company_id.in_(
-                select(Company.id).where(Company.key.startswith(key, autoescape=True))
-            )
-        )
+    if any(char.isalnum() for char in filters.company):
+        conditions.append(Ticket.company_id.in_(select_companies_beginning(filters.company)))
     if filters.channel:
         conditions.append(Ticket.transport == filters.channel)
     if filters.owner is not None:

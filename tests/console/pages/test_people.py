@@ -83,7 +83,7 @@ def test_a_company_is_kept_with_its_domains_and_manager(
 @pytest.mark.parametrize(
     ("form", "why"),
     [
-        ({"name": "sunrise!"}, "name or number"),
+        ({"name": "sunrise!"}, "another company has this name: Sunrise"),
         ({"name": "New", "domains": "sun.example"}, "belongs to Sunrise"),
         ({"name": " "}, "needs a name"),
         ({"name": "New", "domains": "no domain"}, "no mail domain"),

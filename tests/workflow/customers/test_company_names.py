@@ -1,6 +1,6 @@
 """Names of practices: spellings of one name have one normal form, other names another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import func, select, text
 
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import START, create_company, deliver
+from tests.support.servers import Postgres
 from workflow.context import AppContext
 from workflow.customers import company_names, directory
 from workflow.database.engine import Store, make_alembic_config, migrate
@@ -49,6 +50,7 @@ SPELLINGS = (
     lambda name: name.replace(" ", "  ").replace("'", "\u2019"),
     lambda name: name.replace("ü", "u\u0308").replace(" ", "-"),
     lambda name: name.replace("St.", "St"),
+    lambda name: f"\u202e{name[:4]}\u200f{name[4:]}\u00ad\ufeff",  # marks that show nothing
 )
 
 
@@ -74,6 +76,13 @@ def test_a_normal_form_is_short_and_has_single_spaces(name: str) -> None:
     form = company_names.normalize(name)
     assert form == " ".join(form.split())
     assert len(form) <= company_names.MAX_KEY
+
+
+@pytest.mark.parametrize("part", ["x", "co ", "P.C. ", "a.", "\u200f", "\ufdfa", "and "])
+def test_of_a_name_without_end_the_beginning_counts(part: str) -> None:
+    name = "Quillfield " + part * 500_000
+    assert len(company_names.normalize(name)) <= company_names.MAX_KEY
+    assert len(company_names.clean(name)) <= company_names.MAX_KEY
 
 
 @pytest.mark.parametrize(
@@ -143,11 +152,83 @@ def test_another_number_is_another_practice_of_the_name(any_context: AppContext)
         assert directory.is_namesake(ticket.company)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without a table in it."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'old.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    server.run("CREATE DATABASE practices")
+    yield server.build_url("practices")
+    server.drop("practices")
+
+
+def fill_companies(store: Store, companies: list[tuple[str, str, str | None]]) -> None:
+    """Insert companies of an old schema: name, key and number."""
+    insert = text(
+        "INSERT INTO companies (id, name, key, number, created_at)"
+        " VALUES (:id, :name, :key, :number, :at)"
+    )
+    with store.engine.begin() as connection:
+        connection.execute(
+            insert,
+            [
+                {"id": number, "name": name, "key": key, "number": practice, "at": str(START)}
+                for number, (name, key, practice) in enumerate(companies, 1)
+            ],
+        )
+
+
+def list_columns(store: Store, column: str) -> list[str | None]:
+    with store.engine.begin() as connection:
+        query = text(f"SELECT {column} FROM companies ORDER BY id")  # noqa: S608
+        return list(connection.execute(query).scalars())
+
+
+def test_keys_of_ten_thousand_companies_stay_unique(old_url: str) -> None:
+    command.upgrade(make_alembic_config(old_url), "0026")
+    store = Store(old_url)
+    forms = ("", ", Inc.", " LLC", ", P.C.", " PLLC", " & Co", " Ltd", " Corp.", " GmbH", " LLP")
+    names = [
+        f"Quill {chr(97 + n % 26)}{n // 26} Clinic{form}" for n in range(1_000) for form in forms
+    ]
+    companies = [
+        (name, company_names.fold(name), f"{number:05}" if number % 3 else None)
+        for number, name in enumerate(names)
+    ]
+    # Each old key is another company's new one, in a ring through all of them.
+    fill_companies(store, [*companies, ("Ring LLC", "ring", None), ("Ring", "ring llc", "00472.0")])
+    migrate(old_url)
+    keys, numbers = list_columns(store, "key"), list_columns(store, "number")
+    assert len(set(keys)) == len(keys) == 10_002
+    normal_forms = {company_names.normalize(name) for name in names}
+    assert normal_forms < set(keys)
+    assert sum(" #" in str(key) for key in keys) == 9_001
+    assert numbers[:-1] == [number for _, _, number in companies] + [None]
+    assert numbers[-1] == "00472.0"  # 00472 is on record
+    command.downgrade(make_alembic_config(old_url), "0026")
+    assert len(set(list_columns(store, "key"))) == 10_002
+    migrate(old_url)
+    store.close()
+
+
+def test_numbers_of_before_become_normal_forms(old_url: str) -> None:
+    command.upgrade(make_alembic_config(old_url), "0026")
+    store = Store(old_url)
+    numbers = ['="00471"', "00472.0", "0", "N/A", "No. 8", "8", "00009", "A-12", "1E5"]
+    fill_companies(store, [(f"Clinic {n}", f"clinic {n}", n) for n in numbers])
+    migrate(old_url)
+    after = ["00471", "00472", None, None, "No. 8", "8", "00009", "A-12", "1E5"]
+    assert list_columns(store, "number") == after
+    store.close()
+
+
 def test_keys_of_before_become_normal_forms(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/old.db"
     command.upgrade(make_alembic_config(url), "0026")
     store = Store(url)
-    names = [
+    names: list[tuple[str, str, str | None]] = [
         ("Acme, Inc.", "acme inc", None),
         ("Acme", "acme", None),
         ("Acme LLC", "acme llc", "7"),
@@ -155,18 +236,9 @@ def test_keys_of_before_become_normal_forms(tmp_path: Path) -> None:
         ("Acme", "acme #8", "8"),
         ("Total", "total", None),
     ]
-    with store.engine.begin() as connection:
-        for number, (name, key, practice) in enumerate(names, 1):
-            connection.execute(
-                text(
-                    "INSERT INTO companies (id, name, key, number, created_at)"
-                    " VALUES (:id, :name, :key, :number, :at)"
-                ),
-                {"id": number, "name": name, "key": key, "number": practice, "at": str(START)},
-            )
+    fill_companies(store, names)
     migrate(url)
-    with store.engine.begin() as connection:
-        keys = connection.execute(text("SELECT key FROM companies ORDER BY id")).scalars().all()
+    keys = list_columns(store, "key")
     assert keys == ["acme #id 1", "acme", "acme #7", "vale", "acme #8", "total"]
     store.close()
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from console.perform import get_actions
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import (
     START,
@@ -21,6 +22,8 @@ from workflow.context import AppContext
 from workflow.customers import directory, merging, records
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import Company, CompanyDomain, Contact, CustomerMerge, Ticket
+from workflow.tickets import views
+from workflow.tickets.actions import Actor, UseNearCompany
 
 BY = "Ann"
 NORA, NORA_HOME = Address("Nora", "nora@quill.example"), Address("", "nora@gmail.com")
@@ -152,6 +155,104 @@ def test_merges_go_on_in_a_chain_and_are_undone_in_any_order(any_context: AppCon
     assert get_company_id(any_context, ticket) == old
     unmerge(any_context, middle)
     assert get_company_id(any_context, ticket) == old
+
+
+def test_a_near_company_that_is_merged_meanwhile_is_taken_as_the_one_that_goes_on(
+    any_context: AppContext,
+) -> None:
+    with any_context.store.transaction() as session:
+        old = create_company(session, "Quillfield Kids").id
+        new = create_company(session, "Lantern Pediatrics").id
+        ann = Actor.person(create_staff(session, BY))
+    first, second = (
+        deliver(any_context, make_row(company="Quillfeld Kids")).ticket_id for _ in range(2)
+    )
+    assert first is not None
+    assert second is not None
+    merge(any_context, old, new)
+    with any_context.store.read_only() as session:
+        near = records.list_near_companies(session, session.get_one(Ticket, first))
+        assert [one.id for one in near] == [new]
+    # The page shows the one that goes on; a page of before shows the other one.
+    for ticket, shown in ((first, new), (second, old)):
+        command = UseNearCompany(shown)
+        get_actions(any_context).perform(ticket, command, actor=ann, now=any_context.clock())
+        assert get_company_id(any_context, ticket) == new
+
+
+def test_searches_for_the_merged_one_find_the_one_that_goes_on(any_context: AppContext) -> None:
+    old, middle = create_two(any_context)
+    with any_context.store.transaction() as session:
+        last = create_company(session, "Total Health Clinic").id
+        contacts = [
+            Contact(email=email, name="", created_at=any_context.clock())
+            for email in (NORA_HOME.email, NORA.email)
+        ]
+        session.add_all(contacts)
+        session.flush()
+        merging.merge_contacts(session, *contacts, by=BY, now=any_context.clock())
+        nora = contacts[1].id
+    ticket = open_ticket(any_context, make_mail("hello", sender=NORA))
+    merge(any_context, old, middle)
+    merge(any_context, middle, last)
+    with any_context.store.read_only() as session:
+        for words in (
+            "quill kids",
+            "Quill Kids LLC",
+            "471",
+            "000471",
+            "lantern",
+            "total",
+            "TOTAL h",
+        ):
+            assert [one.id for one in records.search_companies(session, words)] == [last], words
+        assert records.search_companies(session, "47") == []
+        assert [one.id for one in records.search_contacts(session, "nora@gmail")] == [nora]
+        for words in ("Quill", "Lantern Pediatrics, Inc.", "total"):
+            filters = views.Filters(company=words)
+            query = views.build_select(
+                session,
+                views.TicketQuery("open", filters=filters),
+                actor=BY,
+                now=any_context.clock(),
+            )
+            assert [one.id for one in session.scalars(query).unique()] == [ticket], words
+
+
+def test_who_wants_no_surveys_gets_none_under_the_other_address(any_context: AppContext) -> None:
+    with any_context.store.transaction() as session:
+        home = Contact(email=NORA_HOME.email, unsubscribed=True, created_at=any_context.clock())
+        work = Contact(email=NORA.email, created_at=any_context.clock())
+        session.add_all([home, work])
+        session.flush()
+        merging.merge_contacts(session, home, work, by=BY, now=any_context.clock())
+        assert work.unsubscribed
+        merging.unmerge_contact(session, home, by=BY, now=any_context.clock())
+        assert not work.unsubscribed
+
+
+def test_contacts_are_given_to_the_company_that_goes_on(any_context: AppContext) -> None:
+    old, new = create_two(any_context)
+    merge(any_context, old, new)
+    ticket = open_ticket(any_context, make_mail("hello", sender=NORA_HOME))
+    with any_context.store.transaction() as session:
+        contact = directory.CustomerLookup(session).find_contact(NORA_HOME.key)
+        assert contact is not None
+        stale = session.get_one(Company, old)  # chosen on a page from before the merge
+        now = any_context.clock()
+        records.set_contact_company(session, contact, stale, by=BY, now=now)
+        assert contact.company_id == new
+    assert get_company_id(any_context, ticket) == new
+
+
+def test_a_number_of_the_merged_one_names_where_it_is(any_context: AppContext) -> None:
+    old, new = create_two(any_context)
+    merge(any_context, old, new)
+    with any_context.store.transaction() as session:
+        company = session.get_one(Company, new)
+        data = records.CompanyData(name=company.name, number="00471")
+        with pytest.raises(ActionNotAllowed, match=r"Quill Kids \(no. 471\), merged into Lantern"):
+            records.save_company(session, company, data, by=BY, now=any_context.clock())
 
 
 def test_what_cannot_be_merged_is_refused(any_context: AppContext) -> None:

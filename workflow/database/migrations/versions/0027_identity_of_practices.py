@@ -1,4 +1,4 @@
-"""identity of practices: keys become normal forms of names; merged records; near companies."""
+"""identity of practices: normal forms of names and numbers; merged records; near companies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 import sqlalchemy as sa
 from alembic import op
 
-from workflow.customers import company_names
+from workflow.customers import company_names, company_numbers
 
 revision = "0027"
 down_revision = "0026"
@@ -15,7 +15,9 @@ branch_labels = None
 depends_on = None
 
 CHUNK = 5_000  # companies written with one statement
-COMPANIES = sa.table("companies", sa.column("id"), sa.column("name"), sa.column("key"))
+COMPANIES = sa.table(
+    "companies", sa.column("id"), sa.column("name"), sa.column("key"), sa.column("number")
+)
 
 
 class Company(NamedTuple):
@@ -28,10 +30,10 @@ class Company(NamedTuple):
 
 
 class Change(TypedDict):
-    """A new key (`to`) of the company with an id (`of`)."""
+    """A new key or number (`to`) of the company with an id (`of`)."""
 
     of: int
-    to: str
+    to: str | None
 
 
 def upgrade() -> None:
@@ -62,6 +64,7 @@ def upgrade() -> None:
     )
     for column in ("source_id", "target_id"):
         op.create_index(op.f(f"ix_customer_merges_{column}"), "customer_merges", [column])
+    rewrite_numbers(op.get_bind())
     rewrite_keys(op.get_bind(), company_names.normalize)
 
 
@@ -74,6 +77,28 @@ def downgrade() -> None:
     for table in ("companies", "contacts"):
         op.drop_index(op.f(f"ix_{table}_merged_into_id"), table)
         op.drop_column(table, "merged_into_id")
+
+
+def rewrite_numbers(connection: sa.Connection) -> None:
+    """Write numbers such as `="00471"`, `471.0` or `N/A` as they are compared from now on.
+
+    A number that another company has then stays as it is: a person merges the two.
+    """
+    rows = connection.execute(
+        sa.text("SELECT id, number FROM companies WHERE number IS NOT NULL ORDER BY id")
+    )
+    numbers = {row[0]: row[1] for row in rows}
+    taken = set(numbers.values())
+    changes: list[Change] = []
+    for company, number in numbers.items():
+        normal = company_numbers.normalize(number)
+        if normal != number and normal not in taken:
+            changes.append({"of": company, "to": normal or None})
+            if normal:
+                taken.add(normal)
+    write = sa.update(COMPANIES).where(COMPANIES.c.id == sa.bindparam("of"))
+    for chunk in in_chunks(changes):
+        connection.execute(write.values(number=sa.bindparam("to")), chunk)
 
 
 def rewrite_keys(connection: sa.Connection, build: Callable[[str], str]) -> None:
@@ -92,7 +117,9 @@ def rewrite_keys(connection: sa.Connection, build: Callable[[str], str]) -> None
         if key == company.key:
             continue
         if key in taken:
-            key = f"{key[:300]} #{company.number or f'id {company.id}'}"
+            base, key = key[:300], f"{key[:300]} #{company.number or f'id {company.id}'}"
+            if key in taken:
+                key = f"{base} #id {company.id}"
         taken.add(key)
         if key != company.key:
             changes.append({"of": company.id, "to": key})
