@@ -14,7 +14,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
-from workflow.customers import records
+from workflow.audit.record import RULE
+from workflow.customers import directory, records
+from workflow.database.engine import Store
 from workflow.database.locks import lock_ticket
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import (
@@ -30,6 +32,7 @@ from workflow.process import TICKET_NAME
 
 COMPANY, CONTACT = "company", "contact"  # kinds of merges
 _CAUSE = "customers merged"
+_MOST_LATE = 500  # tickets, contacts and links moved in one round
 _UNDO_CAUSE = "merge of customers undone"
 # What a contact lacks and takes over from the one merged into it, with the value of lacking it.
 _FILLED = {"name": "", "phone": "", "company_id": None, "unsubscribed": False}
@@ -202,16 +205,11 @@ def merge_contacts(
     moved_ids: list[int] = []
     dropped: list[dict[str, Any]] = []
     for link in links:
-        lock_ticket(session, link.ticket)
-        if any(one.contact_id == target.id for one in link.ticket.contacts):
-            dropped.append({name: getattr(link, name) for name in _LINK})
-            session.delete(link)
-        else:
-            link.contact_id = target.id
+        values = {name: getattr(link, name) for name in _LINK}
+        if _move_link(session, link, target, by=by, now=now):
             moved_ids.append(link.id)
-        _record_link(session, link.ticket_id, target, by=by, cause=_CAUSE, now=now)
-        session.flush()
-        session.expire(link.ticket, ["contacts"])
+        else:
+            dropped.append(values)
     filled = {
         name: getattr(source, name)
         for name in _FILLED
@@ -273,6 +271,75 @@ def _record_link(
 
 
 # -- both ----
+
+
+def follow_merges(store: Store, *, now: datetime) -> int:
+    """Move tickets and contacts that are still of a merged record; return how many there were.
+
+    PostgreSQL: a worker that read the record before the merge was committed may file on it after.
+    """
+    late_tickets = (
+        select(Ticket.id, Ticket.company_id)
+        .join(Company, Company.id == Ticket.company_id)
+        .where(Company.merged_into_id.is_not(None))
+        .limit(_MOST_LATE)
+    )
+    late_contacts = (
+        select(Contact.id)
+        .join(Company, Company.id == Contact.company_id)
+        .where(Company.merged_into_id.is_not(None), Contact.merged_into_id.is_(None))
+        .limit(_MOST_LATE)
+    )
+    late_links = (
+        select(TicketContact.id)
+        .join(Contact, Contact.id == TicketContact.contact_id)
+        .where(Contact.merged_into_id.is_not(None))
+        .limit(_MOST_LATE)
+    )
+    with store.read_only() as session:
+        tickets = session.execute(late_tickets).all()
+        contacts = session.scalars(late_contacts).all()
+        links = session.scalars(late_links).all()
+    if not (tickets or contacts or links):
+        return 0
+    with store.transaction() as session:
+        lookup = directory.CustomerLookup(session)
+        for ticket, company in tickets:
+            source = session.get_one(Company, company)
+            target = lookup.follow_merge(source)
+            if target is not source:  # separated again meanwhile
+                _move_tickets(session, [ticket], source, target, by=RULE, cause=_CAUSE, now=now)
+        for number in contacts:
+            contact = session.get_one(Contact, number)
+            if contact.company is not None:
+                contact.company = lookup.follow_merge(contact.company)
+        for number in links:
+            link = session.get(TicketContact, number)
+            if link is not None:
+                target_contact = lookup.follow_contact_merge(link.contact)
+                if target_contact is not link.contact:
+                    _move_link(session, link, target_contact, by=RULE, now=now)
+    return len(tickets) + len(contacts) + len(links)
+
+
+def _move_link(
+    session: Session, link: TicketContact, target: Contact, *, by: str, now: datetime
+) -> bool:
+    """Give a ticket another contact; where it has that one, only take the first one off it.
+
+    Returns whether the link stays.
+    """
+    ticket = link.ticket
+    lock_ticket(session, ticket)
+    stays = all(one.contact_id != target.id for one in ticket.contacts)
+    if stays:
+        link.contact_id = target.id
+    else:
+        session.delete(link)
+    _record_link(session, ticket.id, target, by=by, cause=_CAUSE, now=now)
+    session.flush()
+    session.expire(ticket, ["contacts"])
+    return stays
 
 
 def _lock(session: Session, kind: type[RecordT], source: RecordT, target: RecordT) -> None:

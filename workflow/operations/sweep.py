@@ -1,6 +1,7 @@
 """Work of the clock process: missed deadlines, lost wake-ups, tickets stuck in the first stage.
 
-It also does the waiting work itself when no worker does it.
+It moves what was filed on a company or contact at the moment of its merge, and does the waiting
+work itself when no worker does it.
 """
 
 import threading
@@ -14,6 +15,7 @@ from sqlalchemy.orm import selectinload
 
 from workflow import background_jobs, process
 from workflow.context import AppContext
+from workflow.customers import merging
 from workflow.database.visibility import DELIVERY_VISIBILITY_TIMEOUT, is_visible
 from workflow.filing import linked_files
 from workflow.filing.linked_files import LinkedFile
@@ -41,6 +43,7 @@ def sweep(context: AppContext, *, redis_away: Callable[[], bool]) -> None:
     status.record_alive(context, "clock")
     background_jobs.do_work("spool", context)
     advance_stuck_tickets(context)
+    merging.follow_merges(context.store, now=now)
     tasks = raise_tasks(context, now)
     waiting = {name: _count_waiting(context, name, now) for name in background_jobs.QUEUES}
     for name in (n for n, count in waiting.items() if count):

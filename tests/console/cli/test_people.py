@@ -19,6 +19,19 @@ def test_what_somebody_has_is_handed_over(at_home: AppContext, intake: Intake) -
     assert "choose a colleague" in intake("user", "hand-over", "Dan", "Dan", code=1).output
 
 
+def test_adding_a_practice_names_those_with_a_near_name(
+    at_home: AppContext, intake: Intake
+) -> None:
+    with at_home.store.transaction() as session:
+        create_company(session, "Quillfield Pediatrics", number="00471")
+    added = intake("company", "add", "Quillfeld Pediatrics").output
+    assert "perhaps Quillfield Pediatrics (no. 00471)" in added
+    assert 'intake company merge "Quillfeld Pediatrics" "Quillfield Pediatrics"' in added
+    assert "perhaps" not in intake("company", "add", "Elm Dental").output
+    assert "perhaps" not in intake("company", "add", "Quilfield Pediatrics", "--number", "9").output
+    assert "names no practice" in intake("company", "add", "Total", code=1).output
+
+
 def test_companies_and_contacts_are_merged_and_separated(
     at_home: AppContext, intake: Intake
 ) -> None:

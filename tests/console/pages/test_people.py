@@ -417,6 +417,17 @@ def test_a_contact_is_merged_and_separated_on_their_page(
     assert "separate from jo@sun.example again" in page
 
 
+def test_a_company_s_page_names_the_near_ones(any_context: AppContext, desk: Desk) -> None:
+    known = create_practice(any_context, "Quillfield Pediatrics", number="00471")
+    other = create_practice(any_context, "Quillfeld Pediatrics")
+    page = desk.get(f"/companies/{other}").text
+    assert "Perhaps the same practice" in page
+    assert "Quillfield Pediatrics (no. 00471)" in page
+    page = desk.post(f"/companies/{other}/merge", {"into": known}, follow_redirects=True).text
+    assert "Quillfeld Pediatrics is merged into Quillfield Pediatrics" in page
+    assert "Perhaps the same practice" not in page
+
+
 def test_a_near_name_is_taken_by_one_click(any_context: AppContext, desk: Desk) -> None:
     number = create_practice(any_context, "Quillfield Pediatrics", number="00471")
     item = InboundItem(

@@ -32,7 +32,7 @@ from tests.support.context import (
 from tests.support.outgoing_mail import send_through
 from tests.support.servers import Relay
 from workflow.context import AppContext
-from workflow.customers.records import NO_MANAGER
+from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.errors import ActionNotAllowed
 from workflow.imports.undo import undo_import
 from workflow.mail import sender
@@ -595,6 +595,31 @@ def test_a_manager_who_is_imported_answers_the_caveat_of_open_tickets(
     with any_context.store.read_only() as session:
         assert session.get_one(Company, acme).manager
         assert NO_MANAGER not in session.get_one(Ticket, number).caveats
+
+
+def test_a_near_name_makes_no_second_company(any_context: AppContext) -> None:
+    context = any_context
+    with context.store.transaction() as session:
+        known = create_company(session, "Quillfield Pediatrics", number="00471").id
+    row = make_row(1)
+    label = next(label for label in row if "company" in label.casefold())
+    report = import_rows(context, [{**row, label: "Quillfeld Pediatrics"}])
+    assert get_counts(report)[0] == 1
+    (ticket,) = list_tickets(context)
+    assert (ticket.company_id, ticket.near_companies) == (None, [known])
+    assert [c for c in ticket.caveats if "perhaps Quillfield Pediatrics (no. 00471)" in c]
+    assert NO_COMPANY not in ticket.caveats
+    raw = b"First name,Email,Company name\nPat,pat@quill.example,Quillfield Pediatric\n"
+    planned = preview_import(context, make_request(raw, "contacts"))
+    done = run_import(context, make_request(raw, "contacts"), by="Olga")
+    for one in (planned, done):
+        assert "perhaps Quillfield Pediatrics (no. 00471)" in str(one.remarks)
+    assert count_rows(context, Company) == 1
+    # A list of companies says that it is one: it is put on record, and the report names the other.
+    raw = b"Company name,Practice ID\nQuillfeld Pediatrics,\n"
+    done = run_import(context, make_request(raw, "companies"), by="Olga")
+    assert "perhaps Quillfield Pediatrics (no. 00471): merge them" in str(done.remarks)
+    assert count_rows(context, Company) == 2
 
 
 def test_contacts_get_what_they_lack(any_context: AppContext) -> None:

@@ -22,6 +22,7 @@ from workflow.context import AppContext
 from workflow.customers import directory, merging, records
 from workflow.errors import ActionNotAllowed
 from workflow.models.core import Company, CompanyDomain, Contact, CustomerMerge, Ticket
+from workflow.operations import sweep
 from workflow.tickets import views
 from workflow.tickets.actions import Actor, UseNearCompany
 
@@ -253,6 +254,30 @@ def test_a_number_of_the_merged_one_names_where_it_is(any_context: AppContext) -
         data = records.CompanyData(name=company.name, number="00471")
         with pytest.raises(ActionNotAllowed, match=r"Quill Kids \(no. 471\), merged into Lantern"):
             records.save_company(session, company, data, by=BY, now=any_context.clock())
+
+
+def test_what_is_filed_on_a_merged_record_at_that_moment_moves_with_the_next_sweep(
+    any_context: AppContext,
+) -> None:
+    old, new = create_two(any_context)
+    ticket = open_ticket(any_context, make_mail("hello", sender=NORA))
+    other = open_ticket(any_context, make_mail("hello again", sender=NORA_HOME))
+    merge(any_context, old, new)
+    with any_context.store.transaction() as session:
+        contacts = {c.email: c for c in session.scalars(select(Contact))}
+        work, home = contacts[NORA.email], contacts[NORA_HOME.email]
+        merging.merge_contacts(session, home, work, by=BY, now=any_context.clock())
+        # As a worker leaves it that has read both records before the merges.
+        late = session.get_one(Ticket, ticket)
+        late.company_id = work.company_id = old
+        session.get_one(Ticket, other).contacts[0].contact_id = home.id
+        nora = work.id
+    sweep.sweep(any_context, redis_away=lambda: False)
+    assert get_company_id(any_context, ticket) == new
+    with any_context.store.read_only() as session:
+        assert session.get_one(Contact, nora).company_id == new
+        assert [link.contact_id for link in session.get_one(Ticket, other).contacts] == [nora]
+        assert session.get_one(Ticket, ticket).name == "Support – Lantern Pediatrics"
 
 
 def test_what_cannot_be_merged_is_refused(any_context: AppContext) -> None:
