@@ -318,7 +318,8 @@ def _find_glued_starts(line: str) -> list[int]:
 def _is_abbreviated(before: str) -> bool:
     if not before.endswith("."):
         return False
-    return re.split(r"[\s.]+", before.rstrip("."))[-1].casefold() in _ABBREVIATIONS
+    word = re.split(r"[\s.]+", before.rstrip("."))[-1].casefold()
+    return word in _ABBREVIATIONS or len(word) == 1  # or an initial: J. P. Lee
 
 
 def _is_announced_from(lines: list[str], index: int, start: int) -> bool:
