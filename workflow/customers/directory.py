@@ -13,7 +13,14 @@ from parsers.item import Address, Format, InboundItem
 from workflow.customers import company_names, company_numbers
 from workflow.customers.near_names import MAX_NEAR, NamesOnRecord, NearNames
 from workflow.models.accounts import Account
-from workflow.models.core import Company, CompanyDomain, Contact, Staff, Ticket
+from workflow.models.core import (
+    IS_NAMESAKE,
+    Company,
+    CompanyDomain,
+    Contact,
+    Staff,
+    Ticket,
+)
 from workflow.settings.settings import Settings
 
 _ADDRESS = re.compile(
@@ -145,6 +152,11 @@ class CustomerLookup:
         """Find the company with this key, as `build_company_key` gives it."""
         return self.session.scalar(select(Company).where(Company.key == key))
 
+    def list_namesakes(self, key: str) -> list[Company]:
+        """List the companies whose name another one had first; `key` is the normal form of it."""
+        same = Company.key.startswith(f"{key} #", autoescape=True)
+        return list(self.session.scalars(select(Company).where(IS_NAMESAKE, same)))
+
     def find_contact(self, email: str) -> Contact | None:
         """Find the contact with this address in lower case, or who goes on for them."""
         contact = self.session.scalar(select(Contact).where(Contact.email == email))
@@ -191,24 +203,45 @@ def find_or_create_company(
         match = CompanyMatch(find_named_company(records, item))
     else:
         match = find_or_create_named(records, item.company, item.company_number, now)
-    if match.company is None and not match.near:
-        return CompanyMatch(find_company_of_address(records, item.contact.key))
+    if match.company is not None:
+        return match
+    owner = find_company_of_address(records, item.contact.key)
+    if not match.near or (owner in match.near and _has_name(owner, item.company)):
+        return CompanyMatch(owner)
     return match
 
 
 def find_or_create_named(
     records: CustomerLookup, name: str, number: str, now: datetime
 ) -> CompanyMatch:
-    """Find the company with this number or name, or create it; neither where a near name is there.
+    """Find the company with this number or name, or create it.
 
-    Without a name nothing is created.
+    Neither where a near name is there, or where a name alone is that of several companies. Without
+    a name nothing is created.
     """
     company = find_company(records, name, number)
+    if company is not None and (several := _list_of_same_name(records, company, name, number)):
+        return CompanyMatch(None, several)
     if company is not None or not build_company_key(name):
         return CompanyMatch(company)
     if near := find_near_companies(records, name, number):
         return CompanyMatch(None, tuple(near))
     return CompanyMatch(create_company(records, name, number, now))
+
+
+def _list_of_same_name(
+    records: CustomerLookup, company: Company, name: str, number: str
+) -> tuple[Company, ...]:
+    """List the companies that a name alone may mean, `company` first; none if it is clear."""
+    if company.number is None or company_numbers.normalize(number):
+        return ()  # only numbers tell practices of one name apart
+    namesakes = records.list_namesakes(build_company_key(name))
+    several = dict.fromkeys(map(records.follow_merge, (company, *namesakes)))
+    return tuple(several)[:MAX_NEAR] if len(several) > 1 else ()
+
+
+def _has_name(company: Company | None, name: str) -> bool:
+    return company is not None and build_company_key(company.name) == build_company_key(name)
 
 
 def find_near_companies(records: CustomerLookup, name: str, number: str = "") -> list[Company]:

@@ -15,7 +15,15 @@ from workflow.customers import company_numbers, directory
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.filing import threading
-from workflow.models.core import Company, CompanyDomain, Contact, Delivery, Message, Ticket
+from workflow.models.core import (
+    IS_NAMESAKE,
+    Company,
+    CompanyDomain,
+    Contact,
+    Delivery,
+    Message,
+    Ticket,
+)
 from workflow.models.states import Status
 from workflow.tickets import outbox
 from workflow.tickets.transitions import Change
@@ -145,6 +153,7 @@ class BulkLookup(directory.CustomerLookup):
             for i in items
             if i.company and i.company_number
         }
+        self._namesakes: dict[str, Company] | None = None
         self._by_key: dict[str, Company] = {}
         self._by_number: dict[str, Company] = {}
         self._by_folded_number: dict[str, dict[int, Company]] = {}
@@ -233,6 +242,8 @@ class BulkLookup(directory.CustomerLookup):
 
     def _add_company(self, company: Company) -> None:
         self._by_key[company.key] = company
+        if self._namesakes is not None and directory.is_namesake(company):
+            self._namesakes[company.key] = company
         if company.number is not None:
             self._by_number[company.number] = company
             folded = company_numbers.fold(company.number)
@@ -249,6 +260,15 @@ class BulkLookup(directory.CustomerLookup):
     def find_company_by_key(self, key: str) -> Company | None:
         """Find a company that an item names."""
         return self._by_key.get(key)
+
+    def list_namesakes(self, key: str) -> list[Company]:
+        """List the companies whose name another one had first: all are read at the first call."""
+        if self._namesakes is None:
+            with self.session.no_autoflush:  # nothing is written before all is planned
+                loaded = self.session.scalars(select(Company).where(IS_NAMESAKE)).all()
+            self._namesakes = {company.key: company for company in loaded}
+            self._namesakes |= {k: c for k, c in self._by_key.items() if directory.is_namesake(c)}
+        return [c for k, c in self._namesakes.items() if k.startswith(f"{key} #")]
 
     def find_contact(self, email: str) -> Contact | None:
         """Find the contact of a sender."""

@@ -52,10 +52,22 @@ class Staff(Base):
     cover: Mapped["Staff | None"] = relationship(remote_side="Staff.id")
 
 
+# Whether a company has the name of another one, so that its key ends with its number.
+IS_NAMESAKE = text("companies.key LIKE '% #%'")
+
+
 class Company(Base):
     """A customer: a medical practice."""
 
     __tablename__ = "companies"
+    __table_args__ = (
+        Index(
+            "ix_companies_namesakes",
+            "key",
+            sqlite_where=IS_NAMESAKE,
+            postgresql_where=IS_NAMESAKE,
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     # The normal form of the name (customers/company_names.py); with the number where two share it.

@@ -10,6 +10,7 @@ from alembic import command
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
 
 from parsers.item import Address, Format, InboundItem
 from tests.support.context import START, create_company, deliver
@@ -17,7 +18,7 @@ from tests.support.servers import Postgres
 from workflow.context import AppContext
 from workflow.customers import company_names, directory
 from workflow.database.engine import Store, make_alembic_config, migrate
-from workflow.models.core import Company, Ticket
+from workflow.models.core import Company, CompanyDomain, Ticket
 
 NAMES = ("Quillfield Pediatrics", "Harbor & Vale ENT", "St. Mary's Clinic", "Müller Family Care")
 FORMS = (
@@ -150,6 +151,46 @@ def test_another_number_is_another_practice_of_the_name(any_context: AppContext)
         assert ticket.company_id != known
         assert ticket.company is not None
         assert directory.is_namesake(ticket.company)
+
+
+def create_twins(session: Session) -> list[Company]:
+    """Put two practices of one name on record."""
+    records = directory.CustomerLookup(session)
+    made = [
+        directory.create_company(records, "Quillfield Pediatrics", number, START)
+        for number in ("471", "472")
+    ]
+    return [company for company in made if company is not None]
+
+
+def test_a_name_alone_that_two_practices_have_is_asked_about(any_context: AppContext) -> None:
+    with any_context.store.transaction() as session:
+        create_twins(session)
+    filing = deliver(any_context, make_row(company="QUILLFIELD Pediatrics, LLC"))
+    with any_context.store.read_only() as session:
+        ticket = session.get_one(Ticket, filing.ticket_id)
+        assert ticket.company is None
+        [caveat] = filter(directory.is_near_caveat, ticket.caveats)
+        assert "Quillfield Pediatrics (no. 471) or Quillfield Pediatrics (no. 472)" in caveat
+
+
+def test_two_practices_of_one_name_that_were_merged_are_one(any_context: AppContext) -> None:
+    with any_context.store.transaction() as session:
+        first, second = create_twins(session)
+        second.merged_into_id = first.id
+    filing = deliver(any_context, make_row(company="Quillfield Pediatrics"))
+    with any_context.store.read_only() as session:
+        assert session.get_one(Ticket, filing.ticket_id).company_id == first.id
+
+
+def test_the_sender_decides_between_two_practices_of_one_name(any_context: AppContext) -> None:
+    with any_context.store.transaction() as session:
+        _, known = create_twins(session)
+        session.add(CompanyDomain(domain="quillfield.example", company_id=known.id))
+    sender = Address("Nora", "nora@quillfield.example")
+    filing = deliver(any_context, make_row(company="Quillfield Pediatrics", sender=sender))
+    with any_context.store.read_only() as session:
+        assert session.get_one(Ticket, filing.ticket_id).company_id == known.id
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -39,6 +39,8 @@ from tests.support.context import (
 )
 from tests.support.smtp_client import until
 from workflow.context import AppContext
+from workflow.customers.directory import CustomerLookup
+from workflow.customers.directory import create_company as create_practice
 from workflow.database.text_safety import make_storable
 from workflow.filing import bulk
 from workflow.filing.bulk import PendingItem, file_items, file_pending
@@ -82,6 +84,10 @@ COMPANIES = (
     ("Zeross Pediatrics", "8"),
     ("", "0471"),
     ("", ""),
+    ("Twin", ""),
+    ("Twin", "51"),
+    ("Twin", "52"),
+    ("Twin", "53"),
     ("Known & Co", ""),
     ("known & CO.", "77"),
     ("Other", "77"),
@@ -118,6 +124,8 @@ def past_context(any_context: AppContext, clock: HandClock) -> AppContext:
     with context.store.transaction() as session:
         known = create_company(session, "Known & Co", manager=create_staff(session, "Mia"))
         session.add(CompanyDomain(domain="domain.example", company=known))
+        for number in ("51", "52"):
+            create_practice(CustomerLookup(session), "Twin", number, START)
         session.add(Contact(email="cy@gone.example", unreachable=True, created_at=START))
         session.add(Contact(email="ann@known.example", company=known, created_at=START))
     for ident, thread in (

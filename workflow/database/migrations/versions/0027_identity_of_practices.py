@@ -64,12 +64,21 @@ def upgrade() -> None:
     )
     for column in ("source_id", "target_id"):
         op.create_index(op.f(f"ix_customer_merges_{column}"), "customer_merges", [column])
+    namesakes = sa.text("key LIKE '% #%'")
+    op.create_index(
+        "ix_companies_namesakes",
+        "companies",
+        ["key"],
+        sqlite_where=namesakes,
+        postgresql_where=namesakes,
+    )
     rewrite_numbers(op.get_bind())
     rewrite_keys(op.get_bind(), company_names.normalize)
 
 
 def downgrade() -> None:
     rewrite_keys(op.get_bind(), company_names.fold)
+    op.drop_index("ix_companies_namesakes", "companies")
     op.drop_table("customer_merges")
     op.drop_column("tickets", "near_companies")
     op.drop_column("tickets", "named_number")
