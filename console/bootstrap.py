@@ -143,16 +143,18 @@ def migrate_database(settings: "Settings") -> bool:
     return True
 
 
-def migrate_when_available(settings: "Settings", say: Callable[[str], None]) -> None:
-    """Retry the migration until the database answers; runs in a thread of its own."""
-    from sqlalchemy.exc import SQLAlchemyError
+def migrate_when_available(migrate: Callable[[], bool], say: Callable[[str], None]) -> None:
+    """Retry the migration until the database answers; runs in a thread of its own.
 
+    `migrate` does what `migrate_database` does.
+    """
     while True:
         time.sleep(RETRY_SECONDS)
         try:
-            if migrate_database(settings):
+            if migrate():
                 break
-        except (SQLAlchemyError, OSError) as error:
+        # most likely SQLAlchemy's, whose names are not loaded here
+        except Exception as error:  # noqa: BLE001
             say(describe_database_error(error))
     say("the database answers, and has the newest schema")
 

@@ -19,6 +19,7 @@ from console import bootstrap
 from console.errors import EXIT_UNUSABLE, CommandError
 from console.runtime.local_system import (
     KEY_FILE,
+    PROCESS_NAMES,
     accepts_connections,
     get_formstack_key,
     get_listen_addresses,
@@ -58,16 +59,17 @@ def up() -> None:
     files and where to sign in, and restarts processes that die. Ctrl-C ends it: work in hand is
     finished first. Next, in another terminal: `intake demo`.
     """
-    from console.runtime.crash_recorder import CrashRecorder
+    from console.runtime.crash_recorder import CrashRecorder, write_ends
+    from console.runtime.fork_server import call_in_fork
     from console.runtime.supervisor import Supervisor
     from workflow.settings.settings import load_settings
 
     settings = load_settings()
     _check_ports(settings)
     with _hold_home(settings):
-        is_database_up = bootstrap.migrate_database(settings)
-        environment = prepare_home(settings)
-        recorder = CrashRecorder(settings)
+        is_database_up = call_in_fork(bootstrap.migrate_database, settings)
+        environment = call_in_fork(prepare_home, settings)
+        recorder = CrashRecorder(partial(call_in_fork, write_ends, settings), settings.clock_offset)
         supervisor = Supervisor(environment, recorder.record_end)
         supervisor.install_signal_handlers()
         if not is_database_up:
@@ -127,10 +129,15 @@ def prepare_home(settings: "Settings") -> dict[str, str]:
 
 
 def _migrate_later(supervisor: "Supervisor", settings: "Settings") -> None:
+    from console.runtime.fork_server import call_in_fork
+
     supervisor.print_line("up", DATABASE_AWAY, "red")
-    say = partial(supervisor.print_line, "up")
+    migrate = partial(call_in_fork, bootstrap.migrate_database, settings)
     Thread(
-        target=bootstrap.migrate_when_available, args=(settings, say), name="migrate", daemon=True
+        target=bootstrap.migrate_when_available,
+        args=(migrate, partial(supervisor.print_line, "up")),
+        name="migrate",
+        daemon=True,
     ).start()
 
 
@@ -139,12 +146,12 @@ def _start_processes(
 ) -> Path | None:
     """Start Valkey and every process; return the file with Valkey's URL for other commands."""
     from console.cli.main import run_command
-    from console.runtime.processes import PROCESSES
+    from console.runtime.fork_server import call_in_fork
     from ingest.imap.mailboxes import list_mailboxes
 
     click.echo("starting …")
     valkey = None if settings.redis_url else _start_valkey(supervisor, settings)
-    for name in PROCESSES:
+    for name in PROCESS_NAMES:
         if name == "imap" and not list_mailboxes(settings):
             supervisor.print_line(
                 "imap", "not started: no mailbox is configured (INTAKE_IMAP_URLS)"
@@ -157,7 +164,7 @@ def _start_processes(
             supervisor.add_process(name, run_command)
     ready = supervisor.wait_for(lambda: accepts_connections(settings), READY_SECONDS)
     if not supervisor.is_stopping:
-        invitation_link = _invite_first_admin(settings) if ready else ""
+        invitation_link = call_in_fork(invite_first_admin, settings) if ready else ""
         click.echo(
             "\n".join(
                 build_banner(
@@ -171,7 +178,7 @@ def _start_processes(
     return valkey.url_file if valkey else None
 
 
-def _invite_first_admin(settings: "Settings") -> str:
+def invite_first_admin(settings: "Settings") -> str:
     """Return the link for the first admin, "" once anybody has an account."""
     from sqlalchemy.exc import SQLAlchemyError
 

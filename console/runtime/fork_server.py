@@ -7,10 +7,12 @@ forking the supervisor, which has some, could copy a lock that nobody would rele
 
 import multiprocessing
 import os
+import pickle
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import IO
+from multiprocessing.context import ForkServerContext
+from typing import IO, Any, TypeVar
 
 from setproctitle import setproctitle
 
@@ -18,6 +20,7 @@ from console.runtime.parent_death import SUPERVISOR_VARIABLE
 
 # The exit code of all processes when their fork server ends; none of our commands has it.
 SERVER_ENDED = 255
+T = TypeVar("T")
 
 
 class ForkedProcess:
@@ -33,11 +36,9 @@ class ForkedProcess:
 
         Raises OSError or EOFError when it cannot be started, as when the fork server has just died.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["console.runtime.preload"])
         reader, writer = os.pipe()
         output = Connection(writer, readable=False)
-        self._process = context.Process(
+        self._process = _get_context().Process(
             target=_run,
             args=(name, dict(environment), output, run_command),
             name=name,
@@ -75,6 +76,49 @@ class ForkedProcess:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+
+def call_in_fork(function: Callable[..., T], *arguments: Any) -> T:
+    """Return what a function of a module returns in a fork that ends with it.
+
+    The supervisor needs not load what the function does, and stays small. Raises what the function
+    raises, and OSError or EOFError when the fork cannot be started or ends before it answers.
+    """
+    reader, writer = _get_context().Pipe(duplex=False)
+    with reader:
+        process = _get_context().Process(
+            target=_answer, args=(writer, function, arguments), name="intake call", daemon=True
+        )
+        with writer:  # our copy: reading ends when the fork does
+            process.start()
+        result, error = reader.recv()
+        process.join()
+    if error is not None:
+        raise error
+    returned: T = result
+    return returned
+
+
+def _get_context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["console.runtime.preload"])
+    return context
+
+
+def _answer(
+    writer: Connection, function: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
+    """Send what the function returns, or raises."""
+    os.setsid()  # Ctrl-C reaches the supervisor only
+    result, error = None, None
+    try:
+        result = function(*arguments)
+    except Exception as raised:  # noqa: BLE001  # raised where the answer is read
+        error = raised
+    try:
+        writer.send((result, error))
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+        writer.send((None, OSError(f"{type(error or result).__name__} cannot be handed over")))
 
 
 def _run(

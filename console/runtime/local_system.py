@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # `intake --help` loads this module, and shall not load the settings
     from workflow.settings.settings import Settings
 
+# The processes of `intake up`, in the order in which they start (`processes.PROCESSES`).
+PROCESS_NAMES = ("smtp", "imap", "folder", "webhooks", "backfill", "console", "worker", "clock")
 KEY_FILE = "formstack.key"  # in INTAKE_HOME, mode 0600
 
 

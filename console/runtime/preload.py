@@ -4,12 +4,25 @@ import gc
 
 from sqlalchemy.orm import configure_mappers
 
+import console.runtime.http_server
 import console.runtime.processes
+import ingest.folder.watcher
 import ingest.intake
+import webhooks.app
 import workflow.jobs
+import workflow.operations.sweep
 from console.runtime.parent_death import end_with_parent
 
-SHARED = (console.runtime.processes, ingest.intake, workflow.jobs)
+# Of what only some processes need, too: forks share it, and pay only for what they write to.
+SHARED = (
+    console.runtime.http_server,
+    console.runtime.processes,
+    ingest.folder.watcher,
+    ingest.intake,
+    webhooks.app,
+    workflow.jobs,
+    workflow.operations.sweep,
+)
 
 end_with_parent()  # the fork server would outlive a killed supervisor as long as it has forks
 configure_mappers()  # else each process would do it at its first query

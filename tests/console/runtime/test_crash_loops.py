@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -12,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from console.presenters.operations import present_status
 from console.presenters.terminal import describe_process
 from console.runtime import lifecycle
-from console.runtime.crash_recorder import CrashRecorder
+from console.runtime.crash_recorder import CrashRecorder, write_ends
 from console.runtime.lifecycle import LoopProgress, open_process
 from console.runtime.supervisor import Supervisor
 from tests.support.context import HandClock
@@ -72,7 +73,7 @@ def test_status_reports_a_crash_loop_as_long_as_it_lasts(
 
 def test_the_supervisor_has_each_end_written_down(context: AppContext) -> None:
     """A real child that ends at once, restarted by the real supervisor, in the real database."""
-    recorder = CrashRecorder(context.settings)
+    recorder = CrashRecorder(partial(write_ends, context.settings))
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
     child = supervisor.add_command("folder", ENDS)
     other = open_context(context.settings, clock=make_clock())
@@ -106,7 +107,7 @@ def test_a_process_that_cannot_be_started_is_tried_again() -> None:
 
 
 def test_a_child_that_is_stopped_on_purpose_is_no_end(context: AppContext) -> None:
-    recorder = CrashRecorder(context.settings)
+    recorder = CrashRecorder(partial(write_ends, context.settings))
     supervisor = Supervisor(dict(os.environ), recorder.record_end)
     supervisor.add_command("folder", [sys.executable, "-c", "import time; time.sleep(60)"])
     supervisor._count_signal(signal.SIGTERM, None)
@@ -129,7 +130,7 @@ def test_ends_that_could_not_be_written_are_written_with_the_next_one(
         whole(session, ends, now)  # type: ignore[arg-type]
 
     monkeypatch.setattr(crash_loops, "record_ends", record)
-    recorder = CrashRecorder(context.settings)
+    recorder = CrashRecorder(partial(write_ends, context.settings))
     for _ in range(3):
         recorder.record_end("folder", "exit 1")
     recorder.close()

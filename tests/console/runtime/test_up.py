@@ -18,6 +18,7 @@ import pytest
 
 from console.cli.main import COMMANDS
 from console.demo.channels import find_free_ports
+from console.runtime.local_system import PROCESS_NAMES
 from console.runtime.processes import PROCESSES
 
 ROOT = Path(__file__).parents[3]
@@ -71,6 +72,7 @@ def test_the_procfile_is_the_table() -> None:
     lines = dict(line.split(": ") for line in (ROOT / "Procfile").read_text().splitlines())
     assert lines == {name: f"intake {name}" for name in PROCESSES}
     assert set(PROCESSES) <= set(COMMANDS)
+    assert tuple(PROCESSES) == PROCESS_NAMES
 
 
 def test_up_runs_the_whole_story_and_leaves_nothing_behind(
