@@ -118,6 +118,7 @@ _CHANGE_TEXTS = {
 assert set(_CHANGE_TEXTS) <= set(SHOWN_ELSEWHERE)
 _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "opened": lambda _, __: "Ticket opened",
+    "imported": lambda d, _: "A message was imported" if "message" in d else "Ticket imported",
     "assigned": lambda d, names: f"Assigned to {names.staff.get(d.get('owner', 0), 'somebody')}",
     "reached": _describe_milestone,
     "unticked": lambda d, _: f"Unticked {_find_label(Milestone, d.get('milestone'))}",

@@ -180,7 +180,7 @@ def _is_plain(desk: Desk, people: DeskPeople, pending: PendingItem) -> bool:
     item, delivery = pending.item, pending.delivery
     if isinstance(item, RejectedRow):
         return True
-    if not correspondents.is_plain(people, item):
+    if not correspondents.is_plain(people, item) or file_item.is_imported(delivery):
         return False
     # The call of a person on the desk names contacts and an owner.
     if item.format is Format.PHONE or item.file_urls or "owner" in delivery.envelope:

@@ -538,15 +538,20 @@ class AuditEntry(Base):
 
 
 class MailboxCheckpoint(Base):
-    """Position up to which a mailbox has been read.
+    """Position up to which a mailbox has been read, and what the first look has left in it.
 
-    UIDs are comparable only within one UIDVALIDITY (RFC 9051 §2.3.1.1).
+    UIDs are comparable only within one UIDVALIDITY (RFC 9051 §2.3.1.1). Of the mail up to
+    `boundary`, what arrived before `since` stays in the mailbox; None: nothing does. `older_count`
+    is the number of mails that stay; None while they are not counted.
     """
 
     __tablename__ = "mailbox_checkpoints"
     mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
     uid_validity: Mapped[int] = mapped_column(BigInteger)  # unsigned 32 bits
     last_uid: Mapped[int] = mapped_column(BigInteger)
+    boundary: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    since: Mapped[datetime | None]
+    older_count: Mapped[int | None]  # no default: SQLAlchemy would write it in place of None
 
 
 class FormCheckpoint(Base):
@@ -610,6 +615,8 @@ class ItemFault(Base):
     not_before: Mapped[datetime]  # when the channel tries again, where it does so itself
     # SHA-256 of the bytes, where the sender tries again.
     digest: Mapped[str] = mapped_column(String(64), default="")
+    # Of a mail, where known: its mailbox may number it anew.
+    message_id: Mapped[str] = mapped_column(Text, default="", server_default="")
 
 
 class ProcessEnd(Base):
