@@ -40,6 +40,7 @@ from workflow.tickets.actions import (
     UseSender,
     make_handler,
 )
+from workflow.tickets.deadlines import set_due_at
 from workflow.tickets.desk import Desk
 
 # Actions in the audit log.
@@ -102,7 +103,8 @@ def mark_not_automatic(
         message=message.id,
     )
     if ticket.automated and message.id == _find_first_message(session, ticket):
-        ticket.automated = False
+        ticket.automated, ticket.notice = False, ""
+        set_due_at(ticket, desk.settings)
         desk.notify_late(session, ticket, by=by, now=now)
     since = ticket.completed_at
     if ticket.status is Status.COMPLETED and since is not None and message.at >= since:

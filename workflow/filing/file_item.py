@@ -70,6 +70,8 @@ MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a littl
 ONLY_THANKS_CAVEAT = "only thanks, as it seems: perhaps nothing is left to do"
 NAMESAKE_CAVEAT = "another practice of this name has another number: see whether they are one"
 REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
+CHALLENGE_TASK_KIND = "confirm-sender"
+CHALLENGE_TASK = "a spam filter holds a mail: confirm that a person sent it"
 IMPORT_ACTOR = "import"  # of the milestones of a ticket that came as an imported mail
 # A mail in an old mailbox may have been copied there lately; further apart, its own date counts.
 MAX_TRANSIT = timedelta(days=7)
@@ -174,12 +176,13 @@ def _file_report(
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
     note.reported_mail_id = mail.id
-    summary = delivery_reports.summarize_report(report, bounce)
+    summary = delivery_reports.summarize_report(report, item)
     note.text = f"{summary}\n\n{item.text}"  # `corrections` cuts it off at the first empty line
     is_summarized = report.judgement in delivery_reports.SUMMARIZED_JUDGEMENTS
     note.reply_text = summary if is_summarized else note.text
     session.flush()
     filing.message_id = note.id
+    _raise_challenge_task(desk, session, mail.ticket, item, delivery, now)
     return filing
 
 
@@ -284,6 +287,7 @@ def _append(
         _append_imported(session, ticket, message, delivery, now)
         return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
     _mark_reachable(ticket, item)
+    _raise_challenge_task(desk, session, ticket, item, delivery, now)
     audit.record(
         session,
         "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE,
@@ -297,6 +301,23 @@ def _append(
     if ticket.status is Status.COMPLETED and is_request:
         desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
+
+
+def _raise_challenge_task(
+    desk: Desk,
+    session: Session,
+    ticket: Ticket,
+    item: InboundItem,
+    delivery: Delivery,
+    now: datetime,
+) -> None:
+    """Task somebody to confirm to a spam filter that our mail came from a person, if it asks that.
+
+    Until then the customer does not get what the desk writes.
+    """
+    if evidence.find_notice(item.signs) is evidence.Meaning.CHALLENGE:
+        cause = f"delivery {delivery.id}"
+        desk.raise_task(session, ticket, CHALLENGE_TASK_KIND, CHALLENGE_TASK, now=now, cause=cause)
 
 
 def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:
@@ -351,6 +372,7 @@ def _open(
         oversized=oversized.is_oversized(delivery.envelope),
         no_notice_reason=correspondents.find_notice_reason(people, item),
     )
+    _raise_challenge_task(desk, session, ticket, item, delivery, now)
     return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
 
 
@@ -543,6 +565,7 @@ def build_ticket_row(
         "format": item.format,
         "origin": threading.build_origin(item),
         "automated": item.is_automated or evidence.is_unread_address(item.contact.key),
+        "notice": evidence.find_notice(item.signs) or "",
         "link": build_link(desk, item),
         "thread_id": threading.build_thread_id(item),
         "telemedicine": item.telemedicine,

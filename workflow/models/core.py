@@ -126,6 +126,9 @@ class Ticket(Base):
     origin: Mapped[str | None] = mapped_column(String(800), unique=True)
     # Opened by automatic mail: never answered by automatic mail.
     automated: Mapped[bool] = mapped_column(default=False)
+    # The kind of message about a message that opened it, in the words of
+    # `parsers.mail.evidence.Meaning`, such as "read receipt": no deadline counts. "" of a request.
+    notice: Mapped[str] = mapped_column(String(40), default="", server_default="")
     link: Mapped[str] = mapped_column(Text, default="")
     thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
     telemedicine: Mapped[bool] = mapped_column(default=False)

@@ -30,7 +30,7 @@ from workflow.permissions import Right, may
 from workflow.process import Milestone, Stage
 from workflow.settings.settings import Settings
 from workflow.tickets import presence, undo
-from workflow.tickets.deadlines import compute_due_at
+from workflow.tickets.deadlines import compute_due_at, list_deadlines
 
 KINDS = {True: "property", False: "box"}
 
@@ -217,7 +217,9 @@ def _list_running_deadlines(
 ) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
-    times = [(d, compute_due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
+    times = [
+        (d, compute_due_at(d, ticket.period_started_at, settings)) for d in list_deadlines(ticket)
+    ]
     return [
         RunningDeadline(milestone=d.milestone, task=d.task, at=at, is_late=at <= now)
         for d, at in times
