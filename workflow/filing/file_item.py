@@ -438,25 +438,63 @@ def _record_import(
 
 
 def open_from_message(
-    desk: Desk, session: Session, message: Message, about: Ticket, reason: str, now: datetime
+    desk: Desk,
+    session: Session,
+    message: Message,
+    about: Ticket,
+    reason: str,
+    now: datetime,
+    *,
+    no_notice_reason: str = "",
 ) -> Ticket:
-    """Open a ticket for a message of another ticket (`about`), and move the message there."""
+    """Open a ticket for a message of another ticket (`about`), and move the message there.
+
+    Its contact and company are those of the message. A sender without an address, or who belongs to
+    `about`, has the company of that one where their own is not known. The ticket of an imported
+    mail is a completed one.
+    """
     delivery = session.get_one(Delivery, message.delivery_id)
-    sender = Address(message.from_name, message.from_email)
+    customer = Address("", message.customer_email) if message.customer_email else None
     item = InboundItem(
         format=Format(message.format),
         external_id="",
-        sender=sender,
+        sender=Address(message.from_name, message.from_email),
+        customer=customer,
+        phone=message.phone,
         subject=message.subject,
         text=message.text,
+        sent_at=message.sent_at,
+        caveats=tuple(message.caveats),
+        signs=tuple(message.signs),
+        is_automated=bool(message.signs),
+    )
+    is_of_ticket = not item.contact.key or directory.may_join_ticket(
+        session, item.contact.key, about
     )
     # The origin of the item belongs to the ticket that the message stood on.
-    ticket = _new_ticket(desk, session, item, delivery, has_origin=False, now=now)
+    ticket = _new_ticket(
+        desk,
+        session,
+        item,
+        delivery,
+        has_origin=False,
+        now=now,
+        other_company=about.company if is_of_ticket else None,
+    )
     merged_messages.move_message(session, message, ticket.id, None)
     desk.relate(session, ticket, about, reason)
     session.flush()
     session.expire(about, ["messages"])
-    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
+    if is_imported(delivery):
+        _complete_imported(desk, session, ticket, delivery, now)
+        return ticket
+    desk.open(
+        session,
+        ticket,
+        cause=f"delivery {delivery.id}",
+        now=now,
+        no_notice_reason=no_notice_reason,
+    )
     return ticket
 
 
@@ -528,9 +566,14 @@ def _new_ticket(
     *,
     has_origin: bool,
     now: datetime,
+    other_company: Company | None = None,
 ) -> Ticket:
-    """Create a ticket with its people; `has_origin` is False where the origin may be taken."""
-    company = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
+    """Create a ticket with its people; `has_origin` is False where the origin may be taken.
+
+    `other_company` is its company where the item names none that is known.
+    """
+    lookup = directory.CustomerLookup(session)
+    company = directory.find_or_create_company(lookup, item, now) or other_company
     values = build_ticket_row(desk, item, delivery, company, compute_first_due(desk, delivery))
     if not has_origin:
         values["origin"] = None

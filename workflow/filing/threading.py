@@ -423,7 +423,8 @@ def find_ticket(
         if match is not None:
             return match
     answered = (
-        _find_by_token(session, item, envelope, signer)
+        _find_split_off(session, item)
+        or _find_by_token(session, item, envelope, signer)
         or _find_by_reference(session, item)
         or _find_recalled(session, item)
     )
@@ -710,6 +711,19 @@ def _find_by_token(
             if mail is not None:
                 return mail.ticket
     return None
+
+
+def _find_split_off(session: Session, item: InboundItem) -> Ticket | None:
+    """Find the ticket of a message that was split off another one, where an item answers just it.
+
+    Who answers all of its recipients also writes to the address of the ticket it was split off.
+    """
+    ids = list_reference_ids(item)[:1]
+    split_off = select(Message).where(
+        Message.message_id.in_(ids), Message.split_from_ticket_id.is_not(None)
+    )
+    message = session.scalar(split_off.order_by(Message.id.desc()).limit(1)) if ids else None
+    return message.ticket if message is not None else None
 
 
 def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:

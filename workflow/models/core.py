@@ -299,6 +299,8 @@ class Message(Base):
     # The merged ticket it was addressed to, where it was filed on the ticket that continues it
     # (tickets/merged_messages.py).
     addressed_ticket_id: Mapped[int | None]
+    # The ticket that a person has split it off, to make it one of its own; None for most.
+    split_from_ticket_id: Mapped[int | None]
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")
 

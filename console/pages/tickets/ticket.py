@@ -154,6 +154,12 @@ BUTTONS = {
     "use-sender": Button(
         actions.UseSender, lambda form: actions.UseSender(form.get_number("message"))
     ),
+    "split": Button(
+        actions.SplitMessage,
+        lambda form: actions.SplitMessage(
+            form.get_number("message"), bool(form.get_word("notify"))
+        ),
+    ),
     "undo": Button(actions.Undo, lambda form: actions.Undo(form.get_number("undo"))),
 }
 

@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.audit import AuditNames, describe_task
-from console.presenters.tickets.timeline import Entry, build_timeline
+from console.presenters.tickets.timeline import Entry, MessageEntry, build_timeline
 from workflow import process
 from workflow.customers import directory
 from workflow.customers.callers import Caller, list_callers
@@ -107,6 +107,15 @@ class TicketPage:
         """
         link = self.ticket.link
         return link if link.startswith(("https://", "http://")) else ""
+
+    @property
+    def has_several_requests(self) -> bool:
+        """Return whether a message can be split off: another one of a customer is to stay.
+
+        What older pages show is not loaded, and taken for one.
+        """
+        messages = [e for e in self.entries if isinstance(e, MessageEntry)]
+        return self.older or len([m for m in messages if m.direction == "in"]) > 1
 
     @property
     def open_tasks(self) -> list[Task]:
