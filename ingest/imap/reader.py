@@ -69,6 +69,10 @@ class Checkpoints(Protocol):
         """Save a checkpoint durably before returning."""
         ...
 
+    def save_older_count(self, mailbox: str, uid_validity: int, count: int) -> None:
+        """Record how many mails are left in a mailbox, where it still has this UIDVALIDITY."""
+        ...
+
     def list_predecessors(self, box: Mailbox, in_use: Collection[str]) -> list[Predecessor]:
         """Return the mailboxes of the same user that were read before, without those in use."""
         ...
@@ -502,6 +506,10 @@ class MailboxReader:
         if continued is not None:
             log.mailbox_notice(self._box.key, f"goes on where {continued.key} was read to")
             self._take_over_deferred(continued, folder.uid_validity)
+            with _convert_database_errors():  # it is counted under its new name
+                self._context.checkpoints.save_older_count(
+                    continued.key, continued.checkpoint.uid_validity, 0
+                )
         return self._store(checkpoint)
 
     def _take_over_deferred(self, continued: Predecessor, uid_validity: int) -> None:

@@ -154,7 +154,10 @@ def _file_report(
         _store_automated(session, report, item, delivery)
         return filing
     lock_ticket(session, mail.ticket)  # always before its mail, so that nobody deadlocks
-    if delivery_reports.apply_report(desk, session, report, bounce, now):
+    # An old report says nothing of today: it is a note and no more.
+    if not is_imported(delivery) and delivery_reports.apply_report(
+        desk, session, report, bounce, now
+    ):
         audit.record(
             session,
             report.judgement,
@@ -182,7 +185,9 @@ def _file_report(
     note.reply_text = summary if is_summarized else note.text
     session.flush()
     filing.message_id = note.id
-    _raise_challenge_task(desk, session, mail.ticket, item, delivery, now)
+    _raise_challenge_task(
+        desk, session, session.get_one(Ticket, filing.ticket_id), item, delivery, now
+    )
     return filing
 
 
@@ -315,7 +320,8 @@ def _raise_challenge_task(
 
     Until then the customer does not get what the desk writes.
     """
-    if evidence.find_notice(item.signs) is evidence.Meaning.CHALLENGE:
+    is_challenge = evidence.find_notice(item.signs) is evidence.Meaning.CHALLENGE
+    if is_challenge and not is_imported(delivery):
         cause = f"delivery {delivery.id}"
         desk.raise_task(session, ticket, CHALLENGE_TASK_KIND, CHALLENGE_TASK, now=now, cause=cause)
 

@@ -624,7 +624,7 @@ def use_sender(number: int, message: int | None, *, actor: str, as_json: bool) -
 def split(number: int, message: int | None, *, notify: bool, actor: str) -> None:
     r"""Make a customer's message, with its files, a ticket of its own.
 
-    For another request that came on this ticket, such as the second scan of a device. MESSAGE is
+    For another request that came on this ticket, such as a second matter in an answer. MESSAGE is
     its number in `intake ticket ID --json`; the newest where it is left out. The new ticket has the
     contact and the company of the message, and later answers to it go there. Nobody is mailed
     without --notify. Prints the new ticket's number.

@@ -223,6 +223,7 @@ def test_a_renamed_folder_goes_on_where_it_was_read_to(
     reader.box = reader.box.model_copy(update={"folder": "Billing"})
     with looked_at(reader):
         until(lambda: list_subjects(context) == ["meanwhile"])
+    assert list(present_status(context)["older_mails"]) == [reader.box.key], "counted once"
     assert load_checkpoint(context, reader.box).older_count == 3
 
 

@@ -16,11 +16,13 @@ from ingest.imap.older_mail import (
 from ingest.intake import Intake
 from ingest.processing.process import process_waiting
 from tests.ingest.imap.test_first_look import LAST_YEAR, append_old_mails, make_dated_mail
+from tests.support.context import open_ticket
 from tests.support.dovecot import ALL, PASSWORD, Dovecot
 from tests.support.imap_reader import Reader, list_subjects, make_raw_mail, until
 from workflow.context import AppContext
+from workflow.mail import sender
 from workflow.models.core import Contact, OutgoingMail, Task, Ticket
-from workflow.models.states import Status
+from workflow.models.states import OutboxState, Status
 from workflow.process import Stage
 from workflow.settings.settings import Mailbox
 
@@ -136,6 +138,34 @@ def test_an_old_mail_does_not_make_a_contact_reachable(
     list_tickets(context)
     with context.store.read_only() as session:
         assert session.scalar(select(Contact.unreachable))
+
+
+def test_an_old_bounce_of_our_mail_is_a_note_and_no_more(
+    server: Dovecot, user: str, box: Mailbox, reader: Reader, context: AppContext
+) -> None:
+    number = open_ticket(context)
+    sender.send_waiting(context)
+    with context.store.read_only() as session:
+        mail = session.scalars(select(OutgoingMail)).one()
+    report = (
+        "From: mailer-daemon@mx.example\r\nSubject: Undelivered\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
+        "--b\r\nContent-Type: text/plain\r\n\r\nNo such user.\r\n"
+        "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
+        f"Final-Recipient: rfc822; {mail.to}\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+        "--b\r\nContent-Type: message/rfc822\r\n\r\n"
+        f"Message-ID: {mail.message_id}\r\n\r\nx\r\n--b--\r\n"
+    )
+    with server.connect_client(user) as person:
+        person.append("INBOX", report.encode(), [rb"\Seen"], LAST_YEAR)
+    look(reader)
+    run_import(context, box, Intake(context).accept)
+    [ticket] = list_tickets(context)
+    assert ticket.id == number
+    assert (ticket.messages[-1].direction, ticket.messages[-1].judgement) == ("note", "bounced")
+    with context.store.read_only() as session:
+        assert session.scalars(select(OutgoingMail.state)).one() is OutboxState.SENT
+    assert count_rows(context, Task) == 0
 
 
 def test_before_the_first_look_nothing_is_imported(
