@@ -21,7 +21,7 @@ from workflow.models.states import Status
 from workflow.process import Milestone
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
-from workflow.tickets.deadlines import compute_due_at
+from workflow.tickets.deadlines import compute_due_at, list_deadlines
 
 PAGE_SIZE = 200  # tickets in memory at a time
 MAX_SHEET_ROWS = 1_048_575  # of one Excel sheet, below its heading
@@ -70,10 +70,10 @@ def _make_due_column(milestone: Milestone) -> Column:
     deadline = next(d for d in process.DEADLINES if d.milestone is milestone)
 
     def column(row: _ExportedTicket) -> str | None:
-        open_ = row.ticket.status is Status.OPEN
+        counts = deadline in list_deadlines(row.ticket)
         return (
             format_iso(compute_due_at(deadline, row.ticket.period_started_at, row.settings))
-            if open_
+            if counts and row.ticket.status is Status.OPEN
             else None
         )
 

@@ -36,6 +36,11 @@ def number_input(least: int = 1, most: int = MAX_ID, **more: Any) -> fields.Inte
     return fields.Integer(strict=False, validate=validate.Range(least, most), **more)
 
 
+def bool_input(**more: Any) -> fields.Boolean:
+    """Return a field for true or false."""
+    return fields.Boolean(truthy={True}, falsy={False}, **more)
+
+
 def text_field(**more: Any) -> fields.String:
     """Return a field for a text of an answer."""
     return fields.String(required=True, **more)

@@ -11,7 +11,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from console.api import schemas
 from console.api.endpoint import ConditionalHeaders, endpoint
-from console.api.fields import StrictSchema, choice_input, number_input, text_input
+from console.api.fields import StrictSchema, bool_input, choice_input, number_input, text_input
 from console.api.paging import JsonObject
 from console.api.tickets import ABOUT, find_person, respond_with_ticket
 from console.perform import get_actions
@@ -271,6 +271,16 @@ class CreateNamedCompany(CommandSchema):
         return actions.CreateNamedCompany()
 
 
+class Split(OneMessage):
+    """Body that names a message of a customer; by default the newest. `notify` sends a notice."""
+
+    notify = bool_input(load_default=False)
+
+    def build(self, data: JsonObject) -> Command:
+        """Return the command."""
+        return actions.SplitMessage(data["message"], data["notify"])
+
+
 class NotDuplicate(CommandSchema):
     """Body that names a delivery; by default the newest that was taken for a duplicate."""
 
@@ -431,6 +441,10 @@ ACTIONS = {
     "new-company": Action(
         CreateNamedCompany,
         "Put the practice it names on record, which is none of `near_companies`.",
+    ),
+    "split": Action(
+        Split,
+        "Make a customer's message, with its files, a ticket of its own; the new ticket.",
     ),
     "not-duplicate": Action(
         NotDuplicate,

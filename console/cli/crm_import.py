@@ -1,4 +1,4 @@
-"""`intake import`: import tickets, companies and contacts; a dry run without --apply."""
+"""`intake import`: tickets, companies, contacts and older mail; a dry run without --apply."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from console import bootstrap
+from console.cli.mailboxes import import_mail
 from console.errors import EXIT_UNREADABLE, CommandError
 from console.presenters import terminal
 
@@ -23,12 +24,13 @@ MAP_HELP = (
 
 @click.group("import")
 def import_() -> None:
-    r"""Import tickets, companies and contacts from a CRM's export (.xlsx or CSV).
+    r"""Import tickets, companies and contacts from a CRM's export (.xlsx or CSV), and older mail.
 
     \b
     Example:  intake import tickets hubspot.csv            what would be imported
               intake import tickets hubspot.csv --apply    and now do it
               intake import list · intake import undo 1
+              intake import mail                           what a mailbox has from before
 
     An import mails nobody, and the same record is never imported twice.
     """
@@ -126,6 +128,9 @@ def contacts(
     overwritten.
     """
     _import_file("contacts", file, columns, None, apply=apply, actor=actor, as_json=as_json)
+
+
+import_.add_command(import_mail)
 
 
 @import_.command("list")

@@ -11,7 +11,7 @@ SECTIONS = {  # of `intake --help`, in the order in which one needs them
         "up": "console.cli.up:up",
         "demo": "console.cli.demo:demo",
         "smtp": "console.cli.processes:smtp",
-        "imap": "console.cli.processes:imap",
+        "imap": "console.cli.mailboxes:imap",
         "folder": "console.cli.processes:folder",
         "webhooks": "console.cli.processes:webhooks",
         "backfill": "console.cli.backfill:backfill",

@@ -19,13 +19,6 @@ HELP_TEXTS = {
     A mail is answered 250 once it is stored durably; while it cannot be stored the answer is 451
     and the sender tries again. Recipients outside INTAKE_ADDRESSES get 550."""
     ),
-    "imap": (
-        """Read IMAP mailboxes.
-
-    Those of INTAKE_IMAP_URLS, or of [[mailbox]] in intake.toml.
-
-    A mail is marked or moved once it is stored durably. Without a mailbox it exits with 78."""
-    ),
     "folder": (
         """Take Excel files out of the watched folder (INTAKE_FOLDER).
 
@@ -77,4 +70,4 @@ def _make_command(name: str) -> click.Command:
     )
 
 
-smtp, imap, folder, webhooks, console, worker, clock = map(_make_command, HELP_TEXTS)
+smtp, folder, webhooks, console, worker, clock = map(_make_command, HELP_TEXTS)

@@ -118,6 +118,7 @@ _CHANGE_TEXTS = {
 assert set(_CHANGE_TEXTS) <= set(SHOWN_ELSEWHERE)
 _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "opened": lambda _, __: "Ticket opened",
+    "imported": lambda d, _: "A message was imported" if "message" in d else "Ticket imported",
     "assigned": lambda d, names: f"Assigned to {names.staff.get(d.get('owner', 0), 'somebody')}",
     "reached": _describe_milestone,
     "unticked": lambda d, _: f"Unticked {_find_label(Milestone, d.get('milestone'))}",
@@ -133,6 +134,7 @@ _ACTION_TEXTS: dict[str, Callable[[dict[str, Any], AuditNames], str]] = {
     "task done": lambda d, names: f"Task done: {names.tasks.get(d.get('task', 0), 'gone')}",
     corrections.ACTION_NOT_AUTOMATIC: lambda _, __: "A message counts as a person's",
     corrections.ACTION_SENDER_IS_CONTACT: lambda _, __: "The sender of a message is the contact",
+    corrections.ACTION_SPLIT: lambda d, _: f"A message was made ticket #{d.get('to')}",
     corrections.ACTION_AUTOMATIC: lambda _, __: "A message counts as automatic",
     "not a duplicate": lambda d, _: f"What came again is #{d.get('opened')} now",
     "rows filed": lambda d, _: (

@@ -198,6 +198,10 @@ def present_status(context: AppContext) -> dict[str, Any]:
             }
             for row in status.forms
         },
+        "older_mails": {
+            mailbox: {"count": count, "words": describe_older_mails(mailbox, count)}
+            for mailbox, count in status.older_mails.items()
+        },
         "oauth": {
             one.mailbox: {
                 "since": format_iso(one.since),
@@ -212,6 +216,15 @@ def present_status(context: AppContext) -> dict[str, Any]:
         ),
         "backlog": {**_present_backlog(status), "spooled": spooled_count},
     }
+
+
+def describe_older_mails(mailbox: str, count: int) -> str:
+    """Return how many mails the first look left in a mailbox, and how to import them."""
+    mails = "1 older mail was" if count == 1 else f"{count:,} older mails were"
+    return (
+        f"mailbox {mailbox}: {mails} left there at the first look. `intake import mail` shows what"
+        " an import would bring"
+    )
 
 
 def _present_fault(one: ChannelFault) -> dict[str, Any]:

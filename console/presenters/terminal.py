@@ -404,6 +404,8 @@ def print_status(status: Data) -> None:
     out.print(
         f"linked files to fetch: {backlog['files_waiting']} · failed: {backlog['files_failed']}"
     )
+    for one in status["older_mails"].values():
+        out.print(escape_text(one["words"]))
     for one in status["troubles"]:
         if not one["needs_person"]:  # the others are among the needs
             out.print(escape_text(one["words"]))

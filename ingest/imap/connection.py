@@ -22,6 +22,8 @@ from workflow.settings.settings import Mailbox
 SEARCH_WINDOW = 50_000  # UIDs searched in one command: imaplib fails on an answer line of 1 MB
 # user names that imaplib may put on a LOGIN line unquoted (RFC 3501 §9, atom)
 UNQUOTED = re.compile(r"[A-Za-z0-9@._+=/:!#$&'-]+")
+# as short as the column that keeps it
+MESSAGE_ID = re.compile(rb"<[!#-;=?-\[\]-~]{1,500}>")
 
 
 class LoginRefusedError(Exception):
@@ -73,6 +75,7 @@ def connect(box: Mailbox, timeout: float) -> Iterator[ImapClient]:
     context = ssl.create_default_context() if box.tls else None
     limits = SocketTimeout(connect=timeout, read=timeout)
     with ImapClient(box.host, box.port, ssl=box.tls, ssl_context=context, timeout=limits) as client:
+        client.normalise_times = False  # else dates come in the time zone of this machine, naive
         yield client
 
 
@@ -133,12 +136,13 @@ def _log_in_by_token(client: ImapClient, user: str, token: str) -> None:
 class SelectedFolder:
     """The answer to SELECT.
 
-    `uid_next` is 0 when the server does not give it; `markable`: mail here can be marked as
-    handled.
+    `uid_next` is 0 when the server does not give it; `exists` is the number of mails; `markable`:
+    mail here can be marked as handled.
     """
 
     uid_validity: int
     uid_next: int  # 0: not known
+    exists: int
     read_only: bool
     markable: bool
 
@@ -159,6 +163,7 @@ def select_folder(client: ImapClient, box: Mailbox) -> SelectedFolder:
     return SelectedFolder(
         answer.get(b"UIDVALIDITY", 0),
         answer.get(b"UIDNEXT", 0),
+        answer.get(b"EXISTS", 0),
         read_only,
         markable and not read_only,
     )
@@ -206,6 +211,25 @@ def is_mail_there(client: ImapClient, uid: int) -> bool:
     A server in trouble may answer OK to a FETCH and return nothing.
     """
     return uid in client.search(["UID", str(uid)])
+
+
+def fetch_message_id(client: ImapClient, uid: int) -> str:
+    """Return the Message-ID of a mail whose text the server does not give; "" where unknown.
+
+    Raises nothing: a connection that is lost here shows at the next command.
+    """
+    try:
+        fields = _fetch_section(client, uid, "HEADER.FIELDS (MESSAGE-ID)") or b""
+    except (IMAPClientError, ValueError, OSError):
+        return ""
+    found = MESSAGE_ID.search(fields)
+    return found[0].decode("ascii") if found else ""
+
+
+def find_by_message_id(client: ImapClient, message_id: str) -> int | None:
+    """Return the UID of the last mail in the folder with this Message-ID; None without one."""
+    uids = client.search(["HEADER", "Message-ID", message_id])
+    return max(uids) if uids else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ the checkpoint pass it. Nothing is ever stored as a delivery that is not the mai
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event, Thread
 from typing import Protocol
@@ -19,20 +19,25 @@ import httpx
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest.imap import first_look
 from ingest.imap.connection import (
+    FetchedMail,
     ImapClient,
     LoginRefusedError,
     SelectedFolder,
     connect,
     fetch_mail,
+    fetch_message_id,
     fetch_size,
     fetch_sizes,
+    find_by_message_id,
     is_mail_there,
     list_uids_above,
     log_in,
     mark_handled,
     select_folder,
 )
+from ingest.imap.first_look import Checkpoint, Predecessor
 from ingest.imap.mailboxes import list_mailboxes
 from ingest.imap.oauth2 import AccessTokens, TokenStore
 from ingest.intake import Accept, Arrival, Transport
@@ -49,18 +54,8 @@ MAX_LOST_CONNECTIONS = 3
 # mails of a mailbox to be fetched again; a server that gives even fewer is out of order
 MAX_DEFERRED = 1000
 SLICE_SECONDS = 0.5  # seconds of IDLE between two checks whether to stop
+NUMBERED_ANEW = "the server has numbered its mail anew"
 GRACE_SECONDS = 45.0  # seconds a stopping reader has for the mail in hand
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Position in a mailbox: every UID up to `last_uid` is stored or gone.
-
-    Valid as long as the folder has this UIDVALIDITY (RFC 3501 §2.3.1.1).
-    """
-
-    uid_validity: int
-    last_uid: int
 
 
 class Checkpoints(Protocol):
@@ -74,6 +69,14 @@ class Checkpoints(Protocol):
         """Save a checkpoint durably before returning."""
         ...
 
+    def save_older_count(self, mailbox: str, uid_validity: int, count: int) -> None:
+        """Record how many mails are left in a mailbox, where it still has this UIDVALIDITY."""
+        ...
+
+    def list_predecessors(self, box: Mailbox, in_use: Collection[str]) -> list[Predecessor]:
+        """Return the mailboxes of the same user that were read before, without those in use."""
+        ...
+
 
 class DeferredMails(Protocol):
     """The mails of one mailbox to be fetched again (workflow.operations.item_faults.ItemFaults).
@@ -81,8 +84,11 @@ class DeferredMails(Protocol):
     Every method raises SQLAlchemyError or OSError when it cannot.
     """
 
-    def record(self, item: str, reason: str) -> int:
-        """Record durably that a mail could not be taken; return the attempts so far."""
+    def record(self, item: str, reason: str, *, message_id: str = "", soon: bool = False) -> int:
+        """Record durably that a mail could not be taken; return the attempts so far.
+
+        With `soon` it may be fetched at once, and the attempt does not count.
+        """
         ...
 
     def list_pending(self) -> list[PendingRetry]:
@@ -172,14 +178,40 @@ FAILURE_REASONS: Mapping[type[Exception], str] = {  # the first that fits is use
 }
 
 
-def _explain(error: Exception) -> str:
+def explain_failure(error: Exception) -> str:
     """Return why the server did not serve us, in fixed words; "" when it was not the server."""
     return next((words for kind, words in FAILURE_REASONS.items() if isinstance(error, kind)), "")
 
 
-def _make_reference(mailbox: str, uid_validity: object, uid: object) -> str:
+def make_reference(mailbox: str, uid_validity: object, uid: object) -> str:
     """Return the reference of a mail, as its receipt has it."""
     return f"{mailbox};{uid_validity}/{uid}"
+
+
+def make_arrival(
+    box: Mailbox, folder: SelectedFolder, uid: int, mail: FetchedMail, limit: int
+) -> Arrival:
+    """Return what the intake stores of a mail; `limit` is the setting it was fetched with."""
+    envelope: dict[str, object] = {
+        "mailbox": box.key,
+        "uid": uid,
+        "uid_validity": folder.uid_validity,
+    }
+    if mail.omitted is not None:
+        place = box.move_to if box.move_to and folder.markable else box.folder
+        envelope["oversized"] = mail.omitted.octets
+        envelope["left_out"] = {
+            **mail.omitted.to_json(),
+            "limit": limit,
+            "original": f"{box.user}@{box.host}/{place}",
+        }
+    return Arrival(
+        transport=Transport.IMAP,
+        format=Format.MAIL,
+        raw=mail.raw,
+        envelope=envelope,
+        reference=make_reference(box.key, folder.uid_validity, uid),
+    )
 
 
 class MailboxReader:
@@ -192,6 +224,7 @@ class MailboxReader:
         self._tokens = (
             AccessTokens(box.oauth2, context.get_token_store(box)) if box.oauth2 else None
         )
+        self._checkpoint = Checkpoint(0, 0)  # of the folder as selected last
         self._failures = 0  # in a row
         self._lost_connections = (0, 0)  # the UID over which connections were lost, and how many
         self._logged_facts: set[str] = set()
@@ -217,7 +250,7 @@ class MailboxReader:
         pause = self._context.timing.compute_pause(
             self._failures, is_refused=isinstance(error, LoginRefusedError)
         )
-        reason = _explain(error)
+        reason = explain_failure(error)
         if isinstance(error, NotStoredError):
             log.delivery_not_stored(Transport.IMAP, error.__cause__ or error)
         elif reason:
@@ -296,16 +329,27 @@ class MailboxReader:
         unseen.
         """
         folder = self._select(client)
-        checkpoint = self._resume(folder.uid_validity)
+        checkpoint = self._resume(client, folder)
         client.has_announced()  # discards the count that SELECT itself returned
         uids = list_uids_above(client, checkpoint.last_uid, folder.uid_next)
-        all_read = self._read_new(client, folder, uids)
+        older = self._find_older(client, uids)
+        all_read = self._read_new(client, folder, [uid for uid in uids if uid not in older])
+        if older and all_read:
+            self._save(uids[-1])
         # after the new ones, so that a mail that breaks the session delays none of them
         self._fetch_again(client, folder)
         if not all_read and self._count_deferred() >= MAX_DEFERRED:
             # the connection's backoff serves for all of them
             raise IMAPClientError("too many mails are refused")
         return bool(uids)
+
+    def _find_older(self, client: ImapClient, uids: list[int]) -> set[int]:
+        """Return the mails that the first look leaves in the mailbox."""
+        checkpoint = self._checkpoint
+        if checkpoint.since is None:
+            return set()
+        up_to_boundary = [uid for uid in uids if uid <= checkpoint.boundary]
+        return first_look.find_older(client, up_to_boundary, checkpoint.since)
 
     def _count_deferred(self) -> int:
         """Return how many mails are to be fetched again."""
@@ -325,27 +369,45 @@ class MailboxReader:
                 if not self._may_go_on() or deferred_count >= MAX_DEFERRED:
                     return False
                 deferred_count += not self._take_or_defer(client, folder, uid, sizes.get(uid))
-                self._save(folder.uid_validity, uid)
+                self._save(uid)
         return True
 
     def _fetch_again(self, client: ImapClient, folder: SelectedFolder) -> None:
         """Fetch the mails that are due, and all the others as soon as one of them came."""
+        ours = f"{folder.uid_validity}/"
         with _convert_database_errors():
             pending = self._faults.list_pending()
-        ours = f"{folder.uid_validity}/"
-        if others := [retry.item for retry in pending if not retry.item.startswith(ours)]:
+        if others := [retry for retry in pending if not retry.item.startswith(ours)]:
+            self._renumber(client, ours, others)
             with _convert_database_errors():
-                # of another UIDVALIDITY: the checkpoint is reset, and all mail is read again
-                self._faults.delete(others)
+                pending = self._faults.list_pending()
         has_recovered = False
         for retry in pending:
             if not self._may_go_on():
                 return
-            if retry.item not in others and (
+            if retry.item.startswith(ours) and (
                 has_recovered or retry.is_due(self._faults.get_time())
             ):
                 uid = int(retry.item.removeprefix(ours))
                 has_recovered |= self._take_or_defer(client, folder, uid, None, late=True)
+
+    def _renumber(self, client: ImapClient, ours: str, others: list[PendingRetry]) -> None:
+        """Find mails to be fetched again that have another UID since UIDVALIDITY changed.
+
+        They are found by Message-ID, and fetched unless they are among those that are read again.
+        One that is not found is waited for no longer once all of these are read.
+        """
+        is_read_again = self._checkpoint.last_uid >= self._checkpoint.boundary
+        for retry in others:
+            uid = find_by_message_id(client, retry.message_id) if retry.message_id else None
+            is_left = uid is not None and bool(self._find_older(client, [uid]))
+            with _convert_database_errors():
+                if is_left:
+                    self._faults.record(
+                        f"{ours}{uid}", NUMBERED_ANEW, message_id=retry.message_id, soon=True
+                    )
+                if uid is not None or is_read_again:
+                    self._faults.delete([retry.item])
 
     def _take_or_defer(
         self,
@@ -377,18 +439,20 @@ class MailboxReader:
             raise
         except (IMAPClientError, ValueError) as error:
             # the server refused, or its answer cannot be parsed
-            self._defer(folder.uid_validity, uid, _explain(error))
+            message_id = fetch_message_id(client, uid)
+            self._defer(folder.uid_validity, uid, explain_failure(error), message_id)
             return False
         # a fault of one mail must not keep the others from being read
         except Exception as error:  # noqa: BLE001
             cause = error.__cause__ or error
             log.fault("imap", cause)
-            self._defer(folder.uid_validity, uid, describe_unexpected_error(cause))
+            message_id = fetch_message_id(client, uid)
+            self._defer(folder.uid_validity, uid, describe_unexpected_error(cause), message_id)
             return False
         if late:
             with _convert_database_errors():
                 self._context.record_late_fetch(
-                    _make_reference(self._box.key, folder.uid_validity, uid), number
+                    make_reference(self._box.key, folder.uid_validity, uid), number
                 )
                 self._faults.delete([item])
             log.mailbox_notice(self._box.key, "a mail that could not be fetched was fetched", uid)
@@ -403,22 +467,79 @@ class MailboxReader:
             self._log_once("the server keeps no keywords: mail is read and not marked")
         return folder
 
-    def _resume(self, uid_validity: int) -> Checkpoint:
-        """Return where to go on; from the start when the server has numbered all mail anew."""
+    def _resume(self, client: ImapClient, folder: SelectedFolder) -> Checkpoint:
+        """Return where to go on: at the checkpoint, or at the boundary of a first look.
+
+        A new boundary is saved before any mail is read.
+        """
         with _convert_database_errors():
             checkpoint = self._context.checkpoints.load(self._box.key)
-        if checkpoint and checkpoint.uid_validity == uid_validity:
-            return checkpoint
-        if checkpoint:
-            # all UIDs are new: everything is read again, and the intake recognises what it has
-            log.mailbox_notice(self._box.key, "UIDVALIDITY changed: reading everything again")
-            self._save(uid_validity, 0)
-        return Checkpoint(uid_validity, 0)
+        if checkpoint is None:
+            checkpoint = self._begin(client, folder)
+        elif checkpoint.uid_validity != folder.uid_validity:
+            begun = first_look.restart(client, folder, checkpoint)
+            # all UIDs are new, and the intake recognises what it has
+            what = "everything" if begun.since is None else "what came since the first look"
+            log.mailbox_notice(self._box.key, f"UIDVALIDITY changed: reading {what} again")
+            checkpoint = self._store(begun)
+        self._checkpoint = checkpoint
+        if checkpoint.older_count is None:
+            checkpoint = self._store(first_look.count_older(client, folder, checkpoint))
+            if checkpoint.older_count:
+                log.mailbox_older_left(self._box.key, checkpoint.older_count)
+        return checkpoint
 
-    def _save(self, uid_validity: int, uid: int) -> None:
-        """Save the checkpoint."""
+    def _begin(self, client: ImapClient, folder: SelectedFolder) -> Checkpoint:
+        """Return the checkpoint of a first look, saved.
+
+        Mails to be fetched again of a mailbox that goes on under this name come with it.
+        """
         with _convert_database_errors():
-            self._context.checkpoints.save(self._box.key, Checkpoint(uid_validity, uid))
+            in_use = {box.key for box in list_mailboxes(self._context.settings)}
+            predecessors = self._context.checkpoints.list_predecessors(
+                self._box, in_use | {self._box.key}
+            )
+            now = self._faults.get_time()
+        checkpoint, continued = first_look.start(
+            client, folder, self._box, self._context.settings, predecessors, now
+        )
+        if continued is not None:
+            log.mailbox_notice(self._box.key, f"goes on where {continued.key} was read to")
+            self._take_over_deferred(continued, folder.uid_validity)
+            with _convert_database_errors():  # it is counted under its new name
+                self._context.checkpoints.save_older_count(
+                    continued.key, continued.checkpoint.uid_validity, 0
+                )
+        return self._store(checkpoint)
+
+    def _take_over_deferred(self, continued: Predecessor, uid_validity: int) -> None:
+        """Take over the mails to be fetched again of a mailbox that goes on under this name.
+
+        One that cannot be found under its new UID stays with the old name, where it is shown.
+        """
+        with _convert_database_errors():
+            earlier = self._context.get_deferred(continued.key)
+            found = [
+                retry
+                for retry in earlier.list_pending()
+                if retry.message_id or retry.item.startswith(f"{uid_validity}/")
+            ]
+            for retry in found:
+                self._faults.record(
+                    retry.item, NUMBERED_ANEW, message_id=retry.message_id, soon=True
+                )
+            earlier.delete([retry.item for retry in found])
+
+    def _save(self, uid: int) -> None:
+        """Save that the folder has been read up to a mail."""
+        self._store(replace(self._checkpoint, last_uid=uid))
+
+    def _store(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Save a checkpoint and return it."""
+        with _convert_database_errors():
+            self._context.checkpoints.save(self._box.key, checkpoint)
+        self._checkpoint = checkpoint
+        return checkpoint
 
     def _take(self, client: ImapClient, folder: SelectedFolder, uid: int, size: int | None) -> int:
         """Fetch one mail, store it, only then mark it; return its delivery.
@@ -433,33 +554,14 @@ class MailboxReader:
             if is_mail_there(client, uid):
                 raise IMAPClientError("no text in the answer")
             raise GoneError
-        envelope: dict[str, object] = {
-            "mailbox": self._box.key,
-            "uid": uid,
-            "uid_validity": folder.uid_validity,
-        }
-        if mail.omitted is not None:
-            place = self._box.move_to if self._box.move_to and folder.markable else self._box.folder
-            envelope["oversized"] = mail.omitted.octets
-            envelope["left_out"] = {
-                **mail.omitted.to_json(),
-                "limit": self._context.settings.mail_limit,
-                "original": f"{self._box.user}@{self._box.host}/{place}",
-            }
-        number = self._accept(mail.raw, envelope)
+        arrival = make_arrival(self._box, folder, uid, mail, self._context.settings.mail_limit)
+        number = self._accept(arrival)
         if folder.markable:
             self._mark(client, uid)
         return number
 
-    def _accept(self, raw: bytes, envelope: dict[str, object]) -> int:
+    def _accept(self, arrival: Arrival) -> int:
         """Store a mail. Raises NotStoredError or MailNotStorableError."""
-        arrival = Arrival(
-            transport=Transport.IMAP,
-            format=Format.MAIL,
-            raw=raw,
-            envelope=envelope,
-            reference=_make_reference(self._box.key, envelope["uid_validity"], envelope["uid"]),
-        )
         try:
             return self._context.accept(arrival)
         except (*DATABASE_UNAVAILABLE, OSError) as error:
@@ -481,15 +583,15 @@ class MailboxReader:
             last, failures = self._lost_connections
             self._lost_connections = (uid, failures + 1 if last == uid else 1)
             if at_once or self._lost_connections[1] >= MAX_LOST_CONNECTIONS:
-                self._defer(folder.uid_validity, uid, _explain(error))
+                self._defer(folder.uid_validity, uid, explain_failure(error))
                 if not at_once:
-                    self._save(folder.uid_validity, uid)
+                    self._save(uid)
             raise
 
-    def _defer(self, uid_validity: int, uid: int, reason: str) -> None:
+    def _defer(self, uid_validity: int, uid: int, reason: str, message_id: str = "") -> None:
         """Record durably that a mail is to be fetched again; it stays in the mailbox unmarked."""
         with _convert_database_errors():
-            attempts = self._faults.record(f"{uid_validity}/{uid}", reason)
+            attempts = self._faults.record(f"{uid_validity}/{uid}", reason, message_id=message_id)
         if attempts == 1:  # `intake status` shows it as long as it lasts
             log.mailbox_notice(self._box.key, "a mail could not be fetched: it is tried again", uid)
 

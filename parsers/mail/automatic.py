@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from parsers.item import Address
 from parsers.mail import automatic_phrases as phrases
-from parsers.mail import evidence
+from parsers.mail import evidence, message_notices
 from parsers.mail.bounces import report
 from parsers.mail.evidence import Meaning, Sign
 from parsers.mail.syntax.headers import Fields
@@ -66,6 +66,7 @@ def classify(fields: Fields, subject: str, sender: Address, root: Part, body_tex
     }
     if is_report:
         signs |= _find_report_signs(root)
+    signs |= set(map(_get_sign, message_notices.find_notice_signs(subject, body_text)))
     names = {sign.name for sign in signs}
     if "feedback-report-part" in names:  # it may carry the status of the mail it is about
         signs -= {_get_sign("delivery-status-part"), _get_sign("report-type")}
@@ -82,7 +83,8 @@ def _make_verdict(names: tuple[str, ...]) -> Verdict:
     """Return the kind of a message that has signs of these names, all of which count."""
     meanings = {_get_sign(name).meaning for name in names}
     is_bounce = Meaning.BOUNCE in meanings
-    is_answer = Meaning.ANSWER in meanings and Meaning.COMPLAINT not in meanings
+    answers = {Meaning.ANSWER, Meaning.RECEIPT, Meaning.CHALLENGE}
+    is_answer = not answers.isdisjoint(meanings) and Meaning.COMPLAINT not in meanings
     return Verdict(
         is_auto_reply=is_answer and not is_bounce,
         is_bounce=is_bounce,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from parsers.mail import automatic_phrases as phrases
+from parsers.mail import message_notices
 
 
 class Grade(StrEnum):
@@ -28,6 +29,9 @@ class Meaning(StrEnum):
     """Kind of message that a sign points to."""
 
     ANSWER = "automatic answer"  # an out-of-office note, an autoresponder's receipt
+    RECEIPT = "read receipt"  # RFC 8098
+    RECALL = "recall of a message"  # Outlook: the sender would like to take a mail back
+    CHALLENGE = "request to confirm the sender"  # a spam filter holds a mail back
     MACHINE = "sent by a program"  # a list, a newsletter, a notification
     BOUNCE = "delivery report"  # RFC 3464
     COMPLAINT = "complaint"  # a feedback report, RFC 5965
@@ -122,7 +126,28 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "feedback-report-part", P, Meaning.COMPLAINT, "a feedback report as a part", "RFC 5965 §2"
     ),
-    Sign("read-receipt-part", P, Meaning.ANSWER, "a read receipt as a part", "RFC 8098 §3"),
+    Sign("read-receipt-part", P, Meaning.RECEIPT, "a read receipt as a part", "RFC 8098 §3"),
+    Sign(
+        "read-receipt-wording",
+        P,
+        Meaning.RECEIPT,
+        "subject and text of a read receipt",
+        "Exchange, Lotus Notes, in 15 languages",
+    ),
+    Sign(
+        "recall",
+        P,
+        Meaning.RECALL,
+        "subject and text of a mail program's recall",
+        "Outlook, in 11 languages",
+    ),
+    Sign(
+        "challenge",
+        P,
+        Meaning.CHALLENGE,
+        "it says that a mail is held until its sender confirms to be a person",
+        "RFC 3834 §2; spam filters in 8 languages",
+    ),
     Sign("tracking-part", P, Meaning.MACHINE, "a tracking report as a part", "RFC 3886 §2"),
     # -- hints ----
     Sign(
@@ -336,6 +361,13 @@ SIGNS: tuple[Sign, ...] = (
     ),
 )
 NULL_SENDER = "null-sender"
+# Messages about a message, which are nobody's request: meaning -> what staff are to do about one.
+# The labels of their signs do not say what they are, so the caveat does.
+ADVICE_BY_NOTICE = {
+    Meaning.RECEIPT: "nothing is asked",
+    Meaning.RECALL: "the sender would like to take a message back: ask whether it still counts",
+    Meaning.CHALLENGE: "a mail is held until somebody confirms by its link or by an answer",
+}
 LIST_SIGNS = frozenset({"list-field", "precedence"})  # what every mailing list adds
 MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
 # Beginnings of the caveats that `make_caveat` writes.
@@ -372,6 +404,12 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         "it reopens no completed ticket",
         "a proof that it is an automatic answer or sent by a program",
         "on that ticket",
+        _CORRECT,
+    ),
+    Consequence(
+        "it is a note on the ticket of our mail it is about; no deadline counts where it opens one",
+        "a proof that it is a read receipt, a recall or a request to confirm the sender",
+        "on that ticket, or on one of its own",
         _CORRECT,
     ),
     Consequence(
@@ -437,17 +475,37 @@ def describe(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(labels))
 
 
+def find_notice(names: Iterable[str]) -> Meaning | None:
+    """Return which message about a message the signs prove it to be: a receipt, recall, challenge.
+
+    None for any other message. A delivery report or complaint is more than that.
+    """
+    signs = tuple(names)
+    if has_proof(signs, Meaning.BOUNCE, Meaning.COMPLAINT):
+        return None
+    return next((notice for notice in ADVICE_BY_NOTICE if has_proof(signs, notice)), None)
+
+
+def strip_recall_prefix(subject: str) -> str:
+    """Return the subject of the mail that a recall with this subject is about."""
+    return message_notices.RECALL_SUBJECT.sub("", subject, count=1).strip()
+
+
 def make_caveat(names: Iterable[str]) -> str:
     """Return the caveat of a message that has these signs; "" for none."""
     signs = tuple(names)
     if not signs:
         return ""
     beginning = CERTAIN if has_proof(signs) else PERHAPS
-    return f"{beginning} ({describe(signs)}): no automatic mail goes out"
+    caveat = f"{beginning} ({describe(signs)}): no automatic mail goes out"
+    notice = find_notice(signs)
+    return f"{notice}, {caveat}; {ADVICE_BY_NOTICE[notice]}" if notice else caveat
 
 
 def is_caveat(text: str) -> bool:
     """Return whether a caveat is one of `make_caveat`."""
+    for notice in ADVICE_BY_NOTICE:
+        text = text.removeprefix(f"{notice}, ")
     return text.startswith((f"{CERTAIN} (", f"{PERHAPS} ("))
 
 

@@ -37,12 +37,12 @@ from workflow.context import AppContext, open_context
 from workflow.customers import records
 from workflow.filing.file_item import file_item
 from workflow.mail import answer as mail_answer
-from workflow.models.core import AuditEntry, Delivery, Filing, Staff, Ticket
+from workflow.models.core import AuditEntry, Delivery, Filing, Message, Staff, Ticket
 from workflow.models.states import DeliveryState, Judgement, Outcome, Role, Status
 from workflow.permissions import RIGHTS_BY_ROLE
 from workflow.process import Milestone
 from workflow.settings.settings import load_settings
-from workflow.tickets import actions, notes, presence, relations, undo
+from workflow.tickets import actions, merged_messages, notes, presence, relations, undo
 from workflow.tickets.actions import Command
 
 CAVEAT = "no phone number given"
@@ -159,7 +159,8 @@ def file_call(context: AppContext, session: Session, raw: bytes) -> Filing:
 
 def prepare(world: World, situation: str, owner: str, case: "Case", actor: str) -> PreparedTicket:
     """Make the database one with a ticket in a situation, the same for the same arguments."""
-    key = (situation, owner, case.judged, case.routed, case.before, case.before and actor)
+    kind = (case.judged, case.routed, case.followed, case.before)
+    key = (situation, owner, kind, case.before and actor)
     if key not in world.prepared:
         world.restore_database(world.empty)
         ticket = make_ticket(world, situation, owner, case, actor)
@@ -195,6 +196,12 @@ def make_ticket(
         assert tasks[1] is not None
         desk.finish_task(session, tasks[1], by="Olga", now=context.clock())
         desk.relate(session, ticket, session.get_one(Ticket, other_number), "possibly about it")
+        if case.followed:
+            more = file_call(context, session, call(call_id=f"more-{n}", text="Claim 9 is denied"))
+            message = session.get_one(Message, more.message_id)
+            merged_messages.move_message(session, message, number, None)
+            session.flush()
+            session.expire(ticket, ["messages"])
         if case.judged:
             ticket.messages[0].judgement = Judgement.AUTOMATIC
         if case.routed:
@@ -262,6 +269,7 @@ class Case:
     shell: Callable[[PreparedTicket], tuple[object, ...]] | None
     queue: Callable[[PreparedTicket], dict[str, Any]] | None = None
     judged: bool = False  # whether its message was taken for an automatic one
+    followed: bool = False  # whether another message of its customer came
     routed: bool = False  # whether its message was sent by another than its customer
     before: Command | None = None  # what the actor did to the ticket before
 
@@ -461,6 +469,26 @@ CASES = (
         press_button("new-company"),
         call_api("new-company"),
         run_command("new-company"),
+    ),
+    Case(
+        actions.SplitMessage,
+        press_button("split"),
+        call_api("split"),
+        run_command("split"),
+        followed=True,
+    ),
+    Case(
+        actions.SplitMessage,
+        press_button("split", notify="yes"),
+        call_api("split", notify=True),
+        run_command("split", "--notify"),
+        followed=True,
+    ),
+    Case(
+        actions.SplitMessage,
+        press_button("split"),
+        call_api("split"),
+        run_command("split"),
     ),
     Case(
         actions.FileSeparately,

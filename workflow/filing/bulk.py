@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from parsers.item import Format, InboundItem, ParseResult, RejectedRow
+from parsers.mail import evidence
 from workflow.audit import record as audit
 from workflow.audit import webhook_events
 from workflow.audit.record import RULE
@@ -181,7 +182,9 @@ def _is_plain(desk: Desk, people: DeskPeople, pending: PendingItem) -> bool:
     item, delivery = pending.item, pending.delivery
     if isinstance(item, RejectedRow):
         return True
-    if not correspondents.is_plain(people, item):
+    if not correspondents.is_plain(people, item) or file_item.is_imported(delivery):
+        return False
+    if evidence.find_notice(item.signs) is not None:
         return False
     # The call of a person on the desk names contacts and an owner.
     if item.format is Format.PHONE or item.file_urls or "owner" in delivery.envelope:

@@ -1,4 +1,4 @@
-"""Corrections of messages that were wrongly judged automatic, or wrongly not.
+"""Corrections of messages: wrongly judged automatic or wrongly not, or on a wrong ticket.
 
 The rules judge (`parsers.mail.evidence`, `workflow.filing.delivery_reports`); a person who reads
 the message knows better. A correction reverts what the judgement did: the notice that was withheld
@@ -37,15 +37,19 @@ from workflow.tickets.actions import (
     Handlers,
     MarkAutomatic,
     MarkWrittenByPerson,
+    SplitMessage,
     UseSender,
     make_handler,
 )
+from workflow.tickets.deadlines import set_due_at
 from workflow.tickets.desk import Desk
 
 # Actions in the audit log.
 ACTION_NOT_AUTOMATIC = "written by a person"
 ACTION_AUTOMATIC = "marked automatic"
 ACTION_SENDER_IS_CONTACT = "sender is contact"
+ACTION_SPLIT = "message split off"
+NO_NOTICE_OF_SPLIT = "split off #{}, and nobody chose a notice"
 
 
 def get_automatic_message(session: Session, ticket: Ticket, number: int = 0) -> Message:
@@ -102,7 +106,8 @@ def mark_not_automatic(
         message=message.id,
     )
     if ticket.automated and message.id == _find_first_message(session, ticket):
-        ticket.automated = False
+        ticket.automated, ticket.notice = False, ""
+        set_due_at(ticket, desk.settings)
         desk.notify_late(session, ticket, by=by, now=now)
     since = ticket.completed_at
     if ticket.status is Status.COMPLETED and since is not None and message.at >= since:
@@ -185,6 +190,72 @@ def use_sender(
         message=message.id,
     )
     return contact.email if contact is not None else ""
+
+
+def split_message(
+    desk: Desk,
+    session: Session,
+    ticket: Ticket,
+    message: Message,
+    *,
+    notify: bool,
+    by: str,
+    now: datetime,
+) -> Ticket:
+    """Make a message a ticket of its own, with its files; return that ticket.
+
+    It has the contact and the company of the message, and its deadlines count from the receipt of
+    the message. Later answers to the message join it; what answered it before stays.
+    """
+    lock_ticket(session, ticket)
+    reason = f"split off #{ticket.id}"
+    target = file_item.open_from_message(
+        desk,
+        session,
+        message,
+        ticket,
+        reason,
+        now,
+        no_notice_reason="" if notify else NO_NOTICE_OF_SPLIT.format(ticket.id),
+    )
+    message.split_from_ticket_id = ticket.id
+    of_message = Filing.ticket_id == target.id, Filing.message_id == message.id
+    for filing in session.scalars(select(Filing).where(*of_message)):
+        if filing.outcome is Outcome.APPENDED:
+            filing.outcome, filing.reason = Outcome.OPENED, f"{reason}, says {by}"
+    for one, other in ((ticket, target), (target, ticket)):
+        audit.record(
+            session,
+            ACTION_SPLIT,
+            by=by,
+            cause="split",
+            now=now,
+            ticket=one.id,
+            message=message.id,
+            other=other.id,
+            to=target.id,
+        )
+    session.flush()
+    session.expire(ticket, ["messages"])
+    session.expire(target, ["messages"])
+    return target
+
+
+def _get_message_to_split(session: Session, ticket: Ticket, number: int) -> Message:
+    """Return the customer's message with this number; 0 for the newest.
+
+    Raises ActionNotAllowed where there is none, or where no message would be left.
+    """
+    incoming = select(Message).where(Message.ticket_id == ticket.id, Message.direction == "in")
+    messages = list(session.scalars(incoming.order_by(Message.id)))
+    if number and all(one.id != number for one in messages):
+        raise ActionNotAllowed("there is no such message of a customer on this ticket")
+    if len(messages) < 2:  # noqa: PLR2004  # one to go, one to stay
+        raise ActionNotAllowed("it is the only message of a customer: the ticket is about it")
+    message = next((one for one in messages if one.id == number), messages[-1])
+    if message.delivery_id is None:
+        raise ActionNotAllowed("it came with an import: no delivery of it is stored")
+    return message
 
 
 def _follow_contact(session: Session, ticket: Ticket, company: Company | None) -> None:
@@ -338,8 +409,23 @@ def _use_sender(run: CommandContext, command: UseSender) -> HandlerResult:
     return HandlerResult(f"The contact is {email} now")
 
 
+def _split_message(run: CommandContext, command: SplitMessage) -> HandlerResult:
+    message = _get_message_to_split(run.session, run.ticket, command.message_id)
+    target = split_message(
+        run.desk,
+        run.session,
+        run.ticket,
+        message,
+        notify=command.notify,
+        by=run.actor.name,
+        now=run.now,
+    )
+    return HandlerResult(f"The message is ticket #{target.id} now", opened_ticket=target.id)
+
+
 HANDLERS: Handlers = dict(
     [
+        make_handler(SplitMessage, _split_message),
         make_handler(UseSender, _use_sender),
         make_handler(MarkWrittenByPerson, _mark_written_by_person),
         make_handler(MarkAutomatic, _mark_automatic),

@@ -198,6 +198,8 @@ def find_notice_reason(people: DeskPeople, item: InboundItem) -> str:
         return "the desk wrote to the customer first"
     if item.format is not Format.PHONE and item.contact.key in people.emails:
         return "it is a colleague's own request"
+    if notice := evidence.find_notice(item.signs):
+        return f"a {notice} is no request"
     return ""
 
 

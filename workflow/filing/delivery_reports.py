@@ -121,8 +121,13 @@ def _returns_our_mail(item: InboundItem, ours: OurMailReferences) -> bool:
 
 
 def _answers_our_mail(item: InboundItem, ours: OurMailReferences) -> bool:
-    """Return whether an item is proved to be an automatic answer to a mail of ours."""
+    """Return whether an item is proved to be an automatic answer to a mail of ours.
+
+    A read receipt may name that mail in its own part only (Original-Message-ID, RFC 8098 §3.2.3).
+    """
     is_to_our_mail = ours.return_path is not None or ours.in_reply_to is not None
+    if evidence.find_notice(item.signs) is not None:
+        return is_to_our_mail or ours.attached is not None
     return is_to_our_mail and evidence.has_proof(item.signs, Meaning.ANSWER)
 
 
@@ -158,12 +163,19 @@ def apply_report(
     return True
 
 
-def summarize_report(report: MailReport, bounce: Bounce) -> str:
-    """Return the summary of a report for staff: the mail, then status and reason as reported."""
+def summarize_report(report: MailReport, item: InboundItem) -> str:
+    """Return the summary of a report for staff: the mail, then status and reason as reported.
+
+    Of a message about a message: which it is, and what is to be done.
+    """
+    bounce = item.bounce or Bounce()
     mail = report.mail
     assert mail is not None
     if report.judgement is Judgement.RETURNED:
         return f"Our mail {mail.id} to {mail.to} came back to us."
+    notice = evidence.find_notice(item.signs)
+    if notice is not None and report.judgement is Judgement.ANSWER:
+        return f"Mail {mail.id} to {mail.to}: {notice}; {evidence.ADVICE_BY_NOTICE[notice]}"
     lines = [
         f"Mail {mail.id} to {mail.to}: {report.judgement}",
         bounce.status,

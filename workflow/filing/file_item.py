@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from parsers.item import (
     Route,
 )
 from parsers.mail import evidence
+from workflow import process
 from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import company_names, company_numbers, directory, phone_numbers
@@ -47,18 +48,20 @@ from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
     AutomatedMail,
+    Company,
     Contact,
     Delivery,
     Filing,
     Message,
     Ticket,
+    TicketMilestone,
 )
 from workflow.models.states import Judgement, Outcome, Status
 from workflow.process import PIPELINE, TICKET_NAME, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.runtime import log
 from workflow.tickets import merged_messages
-from workflow.tickets.deadlines import compute_next_due
-from workflow.tickets.desk import Desk
+from workflow.tickets.deadlines import compute_next_due, set_due_at
+from workflow.tickets.desk import YES, Desk
 
 MAX_SUBJECT = 998  # characters, the longest header line (RFC 5322 §2.1.1); the original keeps all
 MAX_RECIPIENTS = 200  # people of To, and of Cc, that are kept; the original has all
@@ -67,6 +70,12 @@ MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a littl
 ONLY_THANKS_CAVEAT = "only thanks, as it seems: perhaps nothing is left to do"
 NAMESAKE_CAVEAT = "another practice of this name has another number: see whether they are one"
 REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
+CHALLENGE_TASK_KIND = "confirm-sender"
+CHALLENGE_TASK = "a spam filter holds a mail: confirm that a person sent it"
+IMPORT_ACTOR = "import"  # of the milestones of a ticket that came as an imported mail
+# A mail in an old mailbox may have been copied there lately; further apart, its own date counts.
+MAX_TRANSIT = timedelta(days=7)
+EARLIEST_MAIL = datetime(1980, 1, 1, tzinfo=UTC)
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -145,7 +154,10 @@ def _file_report(
         _store_automated(session, report, item, delivery)
         return filing
     lock_ticket(session, mail.ticket)  # always before its mail, so that nobody deadlocks
-    if delivery_reports.apply_report(desk, session, report, bounce, now):
+    # An old report says nothing of today: it is a note and no more.
+    if not is_imported(delivery) and delivery_reports.apply_report(
+        desk, session, report, bounce, now
+    ):
         audit.record(
             session,
             report.judgement,
@@ -169,12 +181,15 @@ def _file_report(
         session.add(note)
     note.direction, note.judgement, note.signs = "note", report.judgement, list(item.signs)
     note.reported_mail_id = mail.id
-    summary = delivery_reports.summarize_report(report, bounce)
+    summary = delivery_reports.summarize_report(report, item)
     note.text = f"{summary}\n\n{item.text}"  # `corrections` cuts it off at the first empty line
     is_summarized = report.judgement in delivery_reports.SUMMARIZED_JUDGEMENTS
     note.reply_text = summary if is_summarized else note.text
     session.flush()
     filing.message_id = note.id
+    _raise_challenge_task(
+        desk, session, session.get_one(Ticket, filing.ticket_id), item, delivery, now
+    )
     return filing
 
 
@@ -185,7 +200,7 @@ def _store_automated(
     existing = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
     mail = session.scalar(existing)
     if mail is None:
-        mail = AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
+        mail = AutomatedMail(delivery_id=delivery.id, at=get_item_time(item, delivery))
     mail.reason, mail.signs = report.reason, list(item.signs)
     mail.from_name, mail.from_email = item.sender.name, item.contact.email
     mail.subject, mail.text = item.subject, item.text
@@ -247,8 +262,10 @@ def _append_or_open(
         match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
     if match.ticket is not None:
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
-        # What the desk has written stands on the ticket it is about, whatever became of that.
-        if item.direction is not Direction.IN or not is_too_late(desk, match.ticket, now):
+        # What the desk has written stands on the ticket it is about, whatever became of that. So
+        # does an imported mail: it is no new request.
+        is_no_request = item.direction is not Direction.IN or is_imported(delivery)
+        if is_no_request or not is_too_late(desk, match.ticket, now):
             item = forms.add_changes(session, item)
             return _append(desk, session, item, delivery, key, match, now)
     elif threading.is_thread_in_use(session, item):
@@ -273,7 +290,11 @@ def _append(
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     if match.merged_ticket is not None:
         message.addressed_ticket_id = match.merged_ticket.id
+    if is_imported(delivery):
+        _append_imported(session, ticket, message, delivery, now)
+        return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
     _mark_reachable(ticket, item)
+    _raise_challenge_task(desk, session, ticket, item, delivery, now)
     audit.record(
         session,
         "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE,
@@ -287,6 +308,24 @@ def _append(
     if ticket.status is Status.COMPLETED and is_request:
         desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
+
+
+def _raise_challenge_task(
+    desk: Desk,
+    session: Session,
+    ticket: Ticket,
+    item: InboundItem,
+    delivery: Delivery,
+    now: datetime,
+) -> None:
+    """Task somebody to confirm to a spam filter that our mail came from a person, if it asks that.
+
+    Until then the customer does not get what the desk writes.
+    """
+    is_challenge = evidence.find_notice(item.signs) is evidence.Meaning.CHALLENGE
+    if is_challenge and not is_imported(delivery):
+        cause = f"delivery {delivery.id}"
+        desk.raise_task(session, ticket, CHALLENGE_TASK_KIND, CHALLENGE_TASK, now=now, cause=cause)
 
 
 def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:
@@ -330,6 +369,9 @@ def _open(
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     if REUSED_ID_CAVEAT in message.caveats:
         ticket.caveats = add_reused_id_caveat(ticket.caveats)
+    if is_imported(delivery):
+        _complete_imported(desk, session, ticket, delivery, now)
+        return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
     desk.open(
         session,
         ticket,
@@ -338,29 +380,129 @@ def _open(
         oversized=oversized.is_oversized(delivery.envelope),
         no_notice_reason=correspondents.find_notice_reason(people, item),
     )
+    _raise_challenge_task(desk, session, ticket, item, delivery, now)
     return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
 
 
+# -- imported mails ----
+
+
+def is_imported(delivery: Delivery) -> bool:
+    """Return whether a delivery is older mail that somebody has imported (`intake import mail`)."""
+    return "imported" in delivery.envelope
+
+
+def get_item_time(item: InboundItem, delivery: Delivery) -> datetime:
+    """Return when an item counts as received: our receipt, of an imported mail its own date.
+
+    That is when it arrived in its mailbox; but the date it was sent, where that is long before.
+    """
+    imported = delivery.envelope.get("imported")
+    if not isinstance(imported, dict):
+        return delivery.received_at
+    arrived_at = min(datetime.fromisoformat(imported["arrived_at"]), delivery.received_at)
+    if item.sent_at is None or item.sent_at < EARLIEST_MAIL:
+        return arrived_at
+    return item.sent_at if item.sent_at < arrived_at - MAX_TRANSIT else arrived_at
+
+
+def _complete_imported(
+    desk: Desk, session: Session, ticket: Ticket, delivery: Delivery, now: datetime
+) -> None:
+    """Make the ticket of an imported mail a completed one.
+
+    Nobody is mailed, no deadline counts and no task is raised: its matter is one of the past.
+    """
+    at = ticket.created_at
+    ticket.stage, ticket.status, ticket.completed_at = Stage.COMPLETED, Status.COMPLETED, at
+    ticket.resolution = YES
+    for milestone in process.list_implied(Stage.COMPLETED):
+        ticket.milestones.append(
+            TicketMilestone(period=1, milestone=milestone, at=at, by=IMPORT_ACTOR, note="")
+        )
+    set_due_at(ticket, desk.settings)
+    _record_import(session, ticket, delivery, now)
+
+
+def _append_imported(
+    session: Session, ticket: Ticket, message: Message, delivery: Delivery, now: datetime
+) -> None:
+    """Record an imported mail on its ticket, which it neither reopens nor changes otherwise.
+
+    A ticket that was imported itself counts as completed with the last of its mails, so that an
+    answer to that one still reopens it.
+    """
+    is_imported_ticket = any(one.by == IMPORT_ACTOR for one in ticket.milestones)
+    if is_imported_ticket and ticket.completed_at and ticket.completed_at < message.at:
+        ticket.completed_at = message.at
+    _record_import(session, ticket, delivery, now, message=message.id)
+
+
+def _record_import(
+    session: Session, ticket: Ticket, delivery: Delivery, now: datetime, **detail: int
+) -> None:
+    cause = f"delivery {delivery.id}"
+    audit.record(session, "imported", by=RULE, cause=cause, now=now, ticket=ticket.id, **detail)
+
+
 def open_from_message(
-    desk: Desk, session: Session, message: Message, about: Ticket, reason: str, now: datetime
+    desk: Desk,
+    session: Session,
+    message: Message,
+    about: Ticket,
+    reason: str,
+    now: datetime,
+    *,
+    no_notice_reason: str = "",
 ) -> Ticket:
-    """Open a ticket for a message of another ticket (`about`), and move the message there."""
+    """Open a ticket for a message of another ticket (`about`), and move the message there.
+
+    Its contact and company are those of the message. A sender without an address, or who belongs to
+    `about`, has the company of that one where their own is not known. The ticket of an imported
+    mail is a completed one.
+    """
     delivery = session.get_one(Delivery, message.delivery_id)
-    sender = Address(message.from_name, message.from_email)
+    customer = Address("", message.customer_email) if message.customer_email else None
     item = InboundItem(
         format=Format(message.format),
         external_id="",
-        sender=sender,
+        sender=Address(message.from_name, message.from_email),
+        customer=customer,
+        phone=message.phone,
         subject=message.subject,
         text=message.text,
+        sent_at=message.sent_at,
+        caveats=tuple(message.caveats),
+        signs=tuple(message.signs),
+        is_automated=bool(message.signs),
+    )
+    is_of_ticket = not item.contact.key or directory.may_join_ticket(
+        session, item.contact.key, about
     )
     # The origin of the item belongs to the ticket that the message stood on.
-    ticket = _new_ticket(desk, session, item, delivery, has_origin=False, now=now)
+    ticket = _new_ticket(
+        desk,
+        session,
+        item,
+        delivery,
+        has_origin=False,
+        now=now,
+        other_company=about.company if is_of_ticket else None,
+    )
     merged_messages.move_message(session, message, ticket.id, None)
     desk.relate(session, ticket, about, reason)
     session.flush()
     session.expire(about, ["messages"])
-    desk.open(session, ticket, cause=f"delivery {delivery.id}", now=now)
+    if is_imported(delivery):
+        _complete_imported(desk, session, ticket, delivery, now)
+        return ticket
+    desk.open(
+        session,
+        ticket,
+        cause=f"delivery {delivery.id}",
+        now=now,
+        no_notice_reason=no_notice_reason,
+    )
     return ticket
 
 
@@ -432,9 +574,15 @@ def _new_ticket(
     *,
     has_origin: bool,
     now: datetime,
+    other_company: Company | None = None,
 ) -> Ticket:
-    """Create a ticket with its people; `has_origin` is False where the origin may be taken."""
+    """Create a ticket with its people; `has_origin` is False where the origin may be taken.
+
+    `other_company` is its company where the item names none that is known.
+    """
     match = directory.find_or_create_company(directory.CustomerLookup(session), item, now)
+    if match.company is None and not match.near:
+        match = CompanyMatch(other_company)
     values = build_ticket_row(desk, item, delivery, match, compute_first_due(desk, delivery))
     if not has_origin:
         values["origin"] = None
@@ -470,6 +618,7 @@ def build_ticket_row(
         "format": item.format,
         "origin": threading.build_origin(item),
         "automated": item.is_automated or evidence.is_unread_address(item.contact.key),
+        "notice": evidence.find_notice(item.signs) or "",
         "link": build_link(desk, item),
         "thread_id": threading.build_thread_id(item),
         "telemedicine": item.telemedicine,
@@ -477,8 +626,8 @@ def build_ticket_row(
         "caveats": _build_caveats(item, match),
         "named_company": company_names.clean(item.company) if match.near else "",
         "named_number": company_numbers.normalize(item.company_number) if match.near else "",
-        "created_at": delivery.received_at,
-        "period_started_at": delivery.received_at,
+        "created_at": get_item_time(item, delivery),
+        "period_started_at": get_item_time(item, delivery),
         "due_at": due_at,
     }
 
@@ -505,7 +654,8 @@ def _add_people(
             lookup, person, phone, ticket.company, is_confirmed=by_staff, now=now
         )
         if contact is not None:
-            mark_sender_reachable(contact, item)
+            if not is_imported(delivery):  # nor does an old mail say that one arrives today
+                mark_sender_reachable(contact, item)
             is_shared = contact.email not in item.unshared_addresses
             desk.add_contact(session, ticket, contact, share_activity=is_shared)
     name = delivery.envelope.get("owner")
@@ -553,7 +703,7 @@ def build_message_row(
         "format": item.format,
         "external_id": key,
         "message_id": threading.build_message_id(item),
-        "at": delivery.received_at,
+        "at": get_item_time(item, delivery),
         "caveats": [*item.caveats, *([REUSED_ID_CAVEAT] if reused else [])],
         "judgement": Judgement.AUTOMATIC if item.signs else Judgement.NONE,
         "signs": list(item.signs),

@@ -14,9 +14,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from parsers.item import Direction, Format, InboundItem, Route
+from parsers.mail import evidence
 from workflow.customers import company_names, company_numbers, directory
 from workflow.filing import correspondents
-from workflow.models.core import Company, Message, OutgoingMail, Ticket
+from workflow.models.core import Company, Contact, Message, OutgoingMail, Ticket, TicketContact
 from workflow.models.states import Status
 from workflow.runtime.crypto import BOUNCE, OUTBOX, TICKET, Signer
 
@@ -464,7 +465,12 @@ def find_ticket(
         match = _match_by_id(session, item) or _match_by_thread(session, item)
         if match is not None:
             return match
-    answered = _find_by_token(session, item, envelope, signer) or _find_by_reference(session, item)
+    answered = (
+        _find_split_off(session, item)
+        or _find_by_token(session, item, envelope, signer)
+        or _find_by_reference(session, item)
+        or _find_recalled(session, item)
+    )
     if answered is None:
         return TicketMatch(related=_find_by_words(session, item, signer))
     ticket = follow_merges(session, answered)
@@ -576,6 +582,28 @@ def _list_company_keys(lookup: directory.CustomerLookup, ticket: Ticket) -> set[
         directory.find_company_of_address(lookup, link.contact.email) for link in ticket.contacts
     }
     return {company.key for company in companies if company is not None}
+
+
+def _find_recalled(session: Session, item: InboundItem) -> Ticket | None:
+    """Find the ticket of the mail that a recall is about: its sender's newest with that subject.
+
+    Outlook names the mail by its subject only.
+    """
+    if evidence.find_notice(item.signs) is not evidence.Meaning.RECALL:
+        return None
+    subject = evidence.strip_recall_prefix(item.subject)
+    recalled = (
+        select(Message)
+        .join(TicketContact, TicketContact.ticket_id == Message.ticket_id)
+        .join(Contact, Contact.id == TicketContact.contact_id)
+        .where(
+            Contact.email == correspondents.get_joining_address(item),
+            Message.subject == subject,
+            Message.direction == "in",
+        )
+    )
+    message = session.scalar(recalled.order_by(Message.id.desc()).limit(1)) if subject else None
+    return message.ticket if message is not None else None
 
 
 def _match_by_thread(session: Session, item: InboundItem) -> TicketMatch | None:
@@ -726,6 +754,19 @@ def _find_by_token(
             if mail is not None:
                 return mail.ticket
     return None
+
+
+def _find_split_off(session: Session, item: InboundItem) -> Ticket | None:
+    """Find the ticket of a message that was split off another one, where an item answers just it.
+
+    Who answers all of its recipients also writes to the address of the ticket it was split off.
+    """
+    ids = list_reference_ids(item)[:1]
+    split_off = select(Message).where(
+        Message.message_id.in_(ids), Message.split_from_ticket_id.is_not(None)
+    )
+    message = session.scalar(split_off.order_by(Message.id.desc()).limit(1)) if ids else None
+    return message.ticket if message is not None else None
 
 
 def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:

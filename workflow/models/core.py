@@ -157,6 +157,9 @@ class Ticket(Base):
     origin: Mapped[str | None] = mapped_column(String(800), unique=True)
     # Opened by automatic mail: never answered by automatic mail.
     automated: Mapped[bool] = mapped_column(default=False)
+    # The kind of message about a message that opened it, in the words of
+    # `parsers.mail.evidence.Meaning`, such as "read receipt": no deadline counts. "" of a request.
+    notice: Mapped[str] = mapped_column(String(40), default="", server_default="")
     link: Mapped[str] = mapped_column(Text, default="")
     thread_id: Mapped[str] = mapped_column(String(200), default="", index=True)
     telemedicine: Mapped[bool] = mapped_column(default=False)
@@ -332,6 +335,8 @@ class Message(Base):
     # The merged ticket it was addressed to, where it was filed on the ticket that continues it
     # (tickets/merged_messages.py).
     addressed_ticket_id: Mapped[int | None]
+    # The ticket that a person has split it off, to make it one of its own; None for most.
+    split_from_ticket_id: Mapped[int | None]
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     attachments: Mapped[list["StoredAttachment"]] = relationship(order_by="StoredAttachment.id")
 
@@ -584,15 +589,20 @@ class AuditEntry(Base):
 
 
 class MailboxCheckpoint(Base):
-    """Position up to which a mailbox has been read.
+    """Position up to which a mailbox has been read, and what the first look has left in it.
 
-    UIDs are comparable only within one UIDVALIDITY (RFC 9051 §2.3.1.1).
+    UIDs are comparable only within one UIDVALIDITY (RFC 9051 §2.3.1.1). Of the mail up to
+    `boundary`, what arrived before `since` stays in the mailbox; None: nothing does. `older_count`
+    is the number of mails that stay; None while they are not counted.
     """
 
     __tablename__ = "mailbox_checkpoints"
     mailbox: Mapped[str] = mapped_column(String(600), primary_key=True)
     uid_validity: Mapped[int] = mapped_column(BigInteger)  # unsigned 32 bits
     last_uid: Mapped[int] = mapped_column(BigInteger)
+    boundary: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    since: Mapped[datetime | None]
+    older_count: Mapped[int | None]  # no default: SQLAlchemy would write it in place of None
 
 
 class FormCheckpoint(Base):
@@ -656,6 +666,8 @@ class ItemFault(Base):
     not_before: Mapped[datetime]  # when the channel tries again, where it does so itself
     # SHA-256 of the bytes, where the sender tries again.
     digest: Mapped[str] = mapped_column(String(64), default="")
+    # Of a mail, where known: its mailbox may number it anew.
+    message_id: Mapped[str] = mapped_column(Text, default="", server_default="")
 
 
 class ProcessEnd(Base):

@@ -42,11 +42,12 @@ MAX_ITEM_LENGTH = 300  # characters; see ItemFault.item
 
 @dataclass(frozen=True, slots=True)
 class PendingRetry:
-    """An item to try again, and when."""
+    """An item to try again, and when; `message_id` is that of a mail, "" where not known."""
 
     item: str
     attempts: int
     not_before: datetime
+    message_id: str = ""
 
     def is_due(self, now: datetime) -> bool:
         """Return whether it may be tried now, also after the clock has jumped back."""
@@ -235,12 +236,20 @@ class ItemFaults:
         self.channel, self.place = channel, place
 
     def record(
-        self, item: str, reason: str, *, digest: str = "", soon: bool = False, count: int = 1
+        self,
+        item: str,
+        reason: str,
+        *,
+        digest: str = "",
+        message_id: str = "",
+        soon: bool = False,
+        count: int = 1,
     ) -> int:
         """Record that an item could not be taken; return how often it was tried.
 
         With `soon` it may be tried again at once, and the attempt does not count. `count` is the
-        number of refusals since the last record. Those that ended are counted anew.
+        number of refusals since the last record. Those that ended are counted anew. The Message-ID
+        of an earlier record stays where none is given.
         """
         now = self._clock()
         key = (self.channel, self.place, truncate_item_name(item))
@@ -254,6 +263,7 @@ class ItemFaults:
                 row.since, row.attempts = now, 0
             row.attempts += 0 if soon else count
             row.last_at, row.reason = now, reason
+            row.message_id = make_storable(message_id) or row.message_id or ""
             row.not_before = now if soon else now + self._pause(row.attempts)
             if self.channel not in WORDING_BY_CHANNEL:
                 _delete_settled(session, now)
@@ -267,7 +277,10 @@ class ItemFaults:
             .order_by(ItemFault.not_before, ItemFault.item)
         )
         with self._store.read_only() as session:
-            return [PendingRetry(r.item, r.attempts, r.not_before) for r in session.scalars(rows)]
+            return [
+                PendingRetry(r.item, r.attempts, r.not_before, r.message_id)
+                for r in session.scalars(rows)
+            ]
 
     def delete(self, items: Iterable[str]) -> None:
         """Delete the records of items that were taken, or are gone."""

@@ -8,7 +8,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from workflow.context import AppContext
-from workflow.models.core import Delivery, Filing, FormCheckpoint, Heartbeat, Receipt, SelfCheck
+from workflow.models.core import (
+    Delivery,
+    Filing,
+    FormCheckpoint,
+    Heartbeat,
+    MailboxCheckpoint,
+    Receipt,
+    SelfCheck,
+)
 from workflow.models.states import DeliveryState
 from workflow.operations import oauth_tokens
 from workflow.operations.backlog import (
@@ -59,6 +67,7 @@ class SystemStatus:
     backlog: Backlog
     overdue: tuple[int, datetime | None]  # see backlog.count_overdue
     tokens: list[oauth_tokens.TokenStatus]  # of mailboxes with OAuth
+    older_mails: dict[str, int]  # mails that the first look left in a mailbox, by its key
     checks: list[SelfCheck]
     forms: list[FormCheckpoint]  # that backfill pulls; none without a token
     channel_faults: list[ChannelFault]
@@ -81,7 +90,6 @@ def collect_status(context: AppContext) -> SystemStatus:
         heartbeats = select(Heartbeat.name, Heartbeat.at).order_by(Heartbeat.name)
         last_seen = dict(session.execute(heartbeats).all())
         oldest_pending, oldest_unread = _find_oldest_pending(session, now)
-        forms = list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
         status = SystemStatus(
             last_seen=last_seen,
             channels=_list_channels(session),
@@ -94,13 +102,29 @@ def collect_status(context: AppContext) -> SystemStatus:
             backlog=count_backlog(session),
             overdue=count_overdue(session, now, timedelta(hours=settings.failed_alarm_hours)),
             tokens=oauth_tokens.list_token_status(session, settings),
+            older_mails=_count_older_mails(session),
             checks=list(session.scalars(select(SelfCheck).order_by(SelfCheck.name))),
-            forms=forms if settings.formstack_token.get_secret_value() else [],
+            forms=_list_forms(session) if settings.formstack_token.get_secret_value() else [],
             channel_faults=list_channel_faults(session, now, last_seen),
             crash_loops=find_crash_loops(session, now),
         )
     status.needs.extend(_list_needs(status, settings, now))
     return status
+
+
+def _list_forms(session: Session) -> list[FormCheckpoint]:
+    return list(session.scalars(select(FormCheckpoint).order_by(FormCheckpoint.form)))
+
+
+def _count_older_mails(session: Session) -> dict[str, int]:
+    """Return how many older mails were left in each mailbox; those without any are left out."""
+    left = select(MailboxCheckpoint.mailbox, MailboxCheckpoint.older_count).where(
+        MailboxCheckpoint.older_count > 0
+    )
+    return {
+        mailbox: count or 0
+        for mailbox, count in session.execute(left.order_by(MailboxCheckpoint.mailbox))
+    }
 
 
 def _find_oldest_pending(

@@ -97,6 +97,11 @@ def mailbox_notice(mailbox: str, fact: str, uid: int = 0) -> None:
     _log.warning("mailbox", mailbox=mailbox, fact=fact, uid=uid)
 
 
+def mailbox_older_left(mailbox: str, count: int) -> None:
+    """Mails were in a mailbox before it was looked into for the first time, and stay there."""
+    _log.info("older mail left", mailbox=mailbox, count=count)
+
+
 def backfill_finished(form: str, *, looked: int, new: int) -> None:
     """Submissions of a form were pulled; `new` of them had not come by the webhook."""
     _log.info("backfilled", form=form, looked=looked, new=new)

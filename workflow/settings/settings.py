@@ -4,6 +4,7 @@ All errors are reported together; values are never printed, because they may be 
 """
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -48,6 +49,20 @@ ListenAddress = Annotated[str, AfterValidator(_check_listen_address)]
 
 Days = Annotated[float, Field(ge=0)]
 
+SINCE_NOW, SINCE_ALL = "now", "all"
+
+
+def _check_since(value: str) -> str:
+    if value not in {"", SINCE_NOW, SINCE_ALL}:
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("expected now, all or a date as in 2026-01-31") from None
+    return value
+
+
+MailSince = Annotated[str, AfterValidator(_check_since)]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -91,6 +106,8 @@ class Mailbox(_Strict):
     """Folder that mail is moved to once it is stored; empty = set `flag` instead."""
     flag: str = "$Intake"
     """Keyword set on mail once it is stored; empty = leave the mailbox as it is."""
+    since: MailSince = ""
+    """What the first look reads, as `INTAKE_IMAP_SINCE` has it; empty = `INTAKE_IMAP_SINCE`."""
 
     @property
     def key(self) -> str:
@@ -218,6 +235,10 @@ class Settings(BaseSettings):
     `INTAKE_HOME`."""
     imap_urls: SecretStr = SecretStr("")
     """Mailboxes to read: `imaps://user:password@host/INBOX`, several separated by spaces."""
+    imap_since: Annotated[MailSince, Field(min_length=1)] = SINCE_NOW
+    """Mail that the first look into a mailbox takes: `now` = what comes from then on, with the
+    unread mails of the last hour, `all` = every mail that is in the folder, or a date as
+    `2026-01-31` = what arrived since. Older mail stays there; `intake import mail` imports it."""
     mailbox: tuple[Mailbox, ...] = ()
     """Mailboxes to read, as `[[mailbox]]` in `intake.toml`; needed for OAuth2."""
     folder: Path | None = None

@@ -322,6 +322,18 @@ class CreateNamedCompany(Command):
 
 
 @dataclass(frozen=True)
+class SplitMessage(Command):
+    """Make a customer's message a ticket of its own (0: the newest); with `notify`, with a notice.
+
+    Its files go with it, and so do later answers to it.
+    """
+
+    message_id: int = 0
+    notify: bool = False
+    label = "make the message a ticket of its own"
+
+
+@dataclass(frozen=True)
 class FileSeparately(Command):
     """Open a ticket of a delivery that was taken for a duplicate (0: the newest such delivery)."""
 
@@ -579,7 +591,7 @@ class Actions:
         ) as recording:
             stage = ticket.stage
             result = handle(execution, command)
-            recording.words = result.words
+            recording.words, recording.opened_ticket = result.words, result.opened_ticket
             if ticket.stage is not stage:
                 recording.words += f" – now at {ticket.stage}"
         return Result(

@@ -45,6 +45,11 @@ def compute_due_at(deadline: Deadline, started_at: datetime, settings: Settings)
     return day.astimezone(started_at.tzinfo)
 
 
+def list_deadlines(ticket: Ticket) -> tuple[Deadline, ...]:
+    """Return the deadlines that count for a ticket: none for a message about a message."""
+    return () if ticket.notice else DEADLINES
+
+
 def compute_next_due(
     started_at: datetime, recorded: Collection[Milestone], settings: Settings
 ) -> datetime | None:
@@ -54,13 +59,13 @@ def compute_next_due(
 
 
 def set_due_at(ticket: Ticket, settings: Settings) -> bool:
-    """Store the earliest open deadline on the ticket, None where it is not open.
+    """Store the earliest open deadline on the ticket, None where it is not open or no request.
 
     Return whether that changed it.
     """
     next_due = (
         compute_next_due(ticket.period_started_at, list_reached(ticket), settings)
-        if ticket.status is Status.OPEN
+        if ticket.status is Status.OPEN and not ticket.notice
         else None
     )
     if ticket.due_at == next_due:

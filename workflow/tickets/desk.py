@@ -36,7 +36,7 @@ from workflow.runtime.blobs import BlobStore
 from workflow.runtime.crypto import Signer
 from workflow.settings.settings import Settings
 from workflow.tickets import merged_messages, outbox, transitions
-from workflow.tickets.deadlines import compute_due_at, set_due_at
+from workflow.tickets.deadlines import compute_due_at, list_deadlines, set_due_at
 from workflow.tickets.outbox import build_task_row
 from workflow.tickets.transitions import (
     NOTIFY_TASK,
@@ -442,7 +442,7 @@ class Desk:
         raised_kinds = {t.kind for t in ticket.tasks if t.period == ticket.period}
         return [
             deadline
-            for deadline in process.DEADLINES
+            for deadline in list_deadlines(ticket)
             if deadline.milestone not in reached_milestones
             and self.build_deadline_kind(deadline) not in raised_kinds
             and compute_due_at(deadline, ticket.period_started_at, self.settings) <= now

@@ -18,6 +18,7 @@ from workflow.models.core import (
     Company,
     CompanyDomain,
     Contact,
+    Filing,
     Message,
     OutgoingMail,
     Ticket,
@@ -26,7 +27,7 @@ from workflow.models.core import (
     TicketRelation,
 )
 from workflow.models.presence import UndoRecord
-from workflow.models.states import OutboxState, Status
+from workflow.models.states import OutboxState, Outcome, Status
 from workflow.process import Template
 from workflow.tickets import merged_messages, outbox
 from workflow.tickets.presence import READING, get_version
@@ -60,6 +61,7 @@ _TASK = ("assignee", "done_at", "done_by")
 _REACHED = ("period", "milestone", "at", "by", "note")
 _RELATION = ("ticket_id", "other_id", "reason", "verdict")
 _MESSAGE = ("id", "ticket_id", "addressed_ticket_id")
+_NOTHING_BEFORE: Values = {"mails": [], "tasks": {}, "milestones": []}  # of an opened ticket
 _LINK = ("id", "ticket_id", "contact_id", "share_activity", "from_ticket_id")
 
 
@@ -68,10 +70,12 @@ class RunningAction:
     """The running action. `words` are shown on the page and on its undo button.
 
     `undo_id` is set at the end: the number of the undo, None where nothing was changed.
+    `opened_ticket` is a ticket that the action has opened for a message of this one.
     """
 
     words: str
     undo_id: int | None = None
+    opened_ticket: int | None = None
 
 
 @contextmanager
@@ -106,6 +110,14 @@ def record_undo(
     if other is not None and (other_version := get_version(session, other.id)) > other_seen_version:
         before["other"] = {"id": other.id, "audit_id": other_version, **other_before}
         fresh += _list_new_mails(session, other, other_before)
+    if action.opened_ticket is not None:
+        before["opened"] = {
+            "id": action.opened_ticket,
+            "audit_id": get_version(session, action.opened_ticket),
+        }
+        fresh += _list_new_mails(
+            session, session.get_one(Ticket, action.opened_ticket), _NOTHING_BEFORE
+        )
     if fresh:
         session.execute(
             update(OutgoingMail).where(OutgoingMail.id.in_(fresh)).values(not_before=now + DELAY)
@@ -163,7 +175,8 @@ def undo_action(
         other = session.get_one(Ticket, its["id"])
         lock_ticket(session, other)
         snapshots.append((other, its))
-    for one, before in snapshots:
+    opened = _get_opened(session, undo)
+    for one, before in (*snapshots, *((one, _NOTHING_BEFORE) for one in opened)):
         _withhold(session, one, before, undo)
     merge = merged_messages.get_merge(session, ticket)
     company_id = ticket.company_id
@@ -181,6 +194,8 @@ def undo_action(
         _restore_messages(session, ticket, undo.before, by=by, now=now)
     else:
         merged_messages.restore_messages(session, ticket, merge, by=by, now=now)
+    for one in opened:
+        _undo_split(session, ticket, one, undo, by=by, now=now)
     undo.undone_at = now
     session.flush()
     if company_id is not None and company_id != ticket.company_id:
@@ -207,6 +222,41 @@ def _remove_new_company(session: Session, number: int, undo: UndoRecord) -> None
     session.flush()
 
 
+def _get_opened(session: Session, undo: UndoRecord) -> list[Ticket]:
+    """Return the ticket that an action has opened, locked, or none."""
+    if (its := undo.before.get("opened")) is None:
+        return []
+    opened = session.get_one(Ticket, its["id"])
+    lock_ticket(session, opened)
+    return [opened]
+
+
+def _undo_split(
+    session: Session, ticket: Ticket, opened: Ticket, undo: UndoRecord, *, by: str, now: datetime
+) -> None:
+    """Move the message that was split off back to its ticket.
+
+    A number that was given stays: the opened ticket is merged into the other one, where whoever
+    looks for it finds the message.
+    """
+    addressed = {m["id"]: m["addressed_ticket_id"] for m in undo.before.get("messages", ())}
+    for message in session.scalars(select(Message).where(Message.ticket_id == opened.id)):
+        merged_messages.move_message(session, message, ticket.id, addressed.get(message.id))
+        message.split_from_ticket_id = None
+        session.execute(
+            update(Filing)
+            .where(Filing.message_id == message.id, Filing.outcome == Outcome.OPENED)
+            .values(outcome=Outcome.APPENDED, reason="")
+        )
+    reached = [_copy_columns(r, _REACHED) for r in opened.milestones]
+    before = {**_NOTHING_BEFORE, "milestones": reached}
+    _restore_rows(session, opened, before, undo, by, now)  # closes its tasks
+    opened.status, opened.merged_into_id, opened.due_at = Status.MERGED, ticket.id, None
+    audit.record(
+        session, "undone", by=by, cause=undo.words, now=now, ticket=opened.id, undo=undo.id
+    )
+
+
 def _find_obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -> str:
     if undo.by != by:
         return f"only {undo.by} can undo this"
@@ -219,6 +269,12 @@ def _find_obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -
     if not since and its is not None:
         since = _describe_later_change(session, its["id"], its["audit_id"])
         since = f"{since} on #{its['id']}" if since else ""
+    if opened := undo.before.get("opened"):
+        # A message or a note there would be on a ticket that has ended.
+        later = _describe_later_change(session, opened["id"], opened["audit_id"], READING)
+        if later:
+            number = opened["id"]
+            return f"since then on #{number}: {later}. Merge #{number} into this ticket instead"
     if not since and _would_hide_message(session, undo):
         since = "a message came, which has to be answered"
     return f"since then: {since}. Move the ticket back, or reopen it" if since else ""
@@ -244,10 +300,12 @@ def _would_hide_message(session: Session, undo: UndoRecord) -> bool:
     return False
 
 
-def _describe_later_change(session: Session, ticket: int, audit_id: int) -> str:
+def _describe_later_change(
+    session: Session, ticket: int, audit_id: int, harmless: tuple[str, ...] = HARMLESS
+) -> str:
     """Return in words what was done to a ticket after an audit row; "" for nothing that matters."""
     rows = select(AuditEntry.action, AuditEntry.actor).where(
-        AuditEntry.ticket_id == ticket, AuditEntry.id > audit_id, AuditEntry.action.not_in(HARMLESS)
+        AuditEntry.ticket_id == ticket, AuditEntry.id > audit_id, AuditEntry.action.not_in(harmless)
     )
     since = session.execute(rows.order_by(AuditEntry.id).limit(1)).first()
     return f"{since.action}, by {since.actor}" if since else ""

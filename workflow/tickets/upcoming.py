@@ -14,7 +14,7 @@ from workflow.models.milestones import list_reached
 from workflow.models.states import Status
 from workflow.process import Deadline, Person
 from workflow.settings.settings import Settings
-from workflow.tickets.deadlines import compute_due_at
+from workflow.tickets.deadlines import compute_due_at, list_deadlines
 
 AHEAD = timedelta(days=7)
 LONGEST = 500  # tickets looked at: a list nobody reads to its end helps nobody
@@ -71,7 +71,7 @@ def _list_of_ticket(
     reached_milestones = list_reached(ticket)
     falls = [
         (compute_due_at(d, ticket.period_started_at, settings), d)
-        for d in process.DEADLINES
+        for d in list_deadlines(ticket)
         if d.milestone not in reached_milestones
     ]
     return [

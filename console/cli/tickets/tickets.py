@@ -650,6 +650,29 @@ def new_company(number: int, *, actor: str, as_json: bool) -> None:
     change(number, CreateNamedCompany(), actor, as_json=as_json)
 
 
+@ticket.command("split")
+@click.argument("message", type=int, required=False)
+@click.option("--notify", is_flag=True, help="Send the customer the notice of a new ticket.")
+@bootstrap.actor_option
+@click.pass_obj
+def split(number: int, message: int | None, *, notify: bool, actor: str) -> None:
+    r"""Make a customer's message, with its files, a ticket of its own.
+
+    For another request that came on this ticket, such as a second matter in an answer. MESSAGE is
+    its number in `intake ticket ID --json`; the newest where it is left out. The new ticket has the
+    contact and the company of the message, and later answers to it go there. Nobody is mailed
+    without --notify. Prints the new ticket's number.
+
+    \b
+    Example:  intake ticket 12 split 40
+              intake ticket 12 undo          within ten minutes
+    """
+    from workflow.tickets.actions import SplitMessage
+
+    with open_shell(actor) as shell:
+        click.echo(shell.perform(number, SplitMessage(message or 0, notify)).opened_ticket)
+
+
 @ticket.command("not-duplicate")
 @click.argument("delivery", type=int, required=False)
 @bootstrap.actor_option

@@ -159,6 +159,12 @@ BUTTONS = {
         actions.UseNearCompany, lambda form: actions.UseNearCompany(form.get_number("company"))
     ),
     "new-company": Button(actions.CreateNamedCompany, lambda _: actions.CreateNamedCompany()),
+    "split": Button(
+        actions.SplitMessage,
+        lambda form: actions.SplitMessage(
+            form.get_number("message"), bool(form.get_word("notify"))
+        ),
+    ),
     "undo": Button(actions.Undo, lambda form: actions.Undo(form.get_number("undo"))),
 }
 

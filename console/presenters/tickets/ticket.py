@@ -27,7 +27,7 @@ from workflow.models.milestones import list_reached
 from workflow.models.states import Verdict
 from workflow.settings.settings import Settings
 from workflow.tickets import views
-from workflow.tickets.deadlines import compute_due_at
+from workflow.tickets.deadlines import compute_due_at, list_deadlines
 from workflow.tickets.desk import Desk
 
 Data = dict[str, Any]
@@ -152,7 +152,7 @@ def _present_deadlines(ticket: Ticket, settings: Settings) -> list[Data]:
             "due_at": format_iso(compute_due_at(d, ticket.period_started_at, settings)),
             "raised": Desk.build_deadline_kind(d) in task_kinds,
         }
-        for d in process.DEADLINES
+        for d in list_deadlines(ticket)
     ]
 
 

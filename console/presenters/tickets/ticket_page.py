@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from console.presenters.audit import AuditNames, describe_task
-from console.presenters.tickets.timeline import Entry, build_timeline
+from console.presenters.tickets.timeline import Entry, MessageEntry, build_timeline
 from workflow import process
 from workflow.customers import directory
 from workflow.customers.callers import Caller, list_callers
@@ -31,7 +31,7 @@ from workflow.permissions import Right, may
 from workflow.process import Milestone, Stage
 from workflow.settings.settings import Settings
 from workflow.tickets import presence, undo
-from workflow.tickets.deadlines import compute_due_at
+from workflow.tickets.deadlines import compute_due_at, list_deadlines
 
 KINDS = {True: "property", False: "box"}
 
@@ -109,6 +109,15 @@ class TicketPage:
         """
         link = self.ticket.link
         return link if link.startswith(("https://", "http://")) else ""
+
+    @property
+    def has_several_requests(self) -> bool:
+        """Return whether a message can be split off: another one of a customer is to stay.
+
+        What older pages show is not loaded, and taken for one.
+        """
+        messages = [e for e in self.entries if isinstance(e, MessageEntry)]
+        return self.older or len([m for m in messages if m.direction == "in"]) > 1
 
     @property
     def open_tasks(self) -> list[Task]:
@@ -220,7 +229,9 @@ def _list_running_deadlines(
 ) -> list[RunningDeadline]:
     if ticket.status is not Status.OPEN:
         return []
-    times = [(d, compute_due_at(d, ticket.period_started_at, settings)) for d in process.DEADLINES]
+    times = [
+        (d, compute_due_at(d, ticket.period_started_at, settings)) for d in list_deadlines(ticket)
+    ]
     return [
         RunningDeadline(milestone=d.milestone, task=d.task, at=at, is_late=at <= now)
         for d, at in times

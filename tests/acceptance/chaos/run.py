@@ -230,6 +230,7 @@ def install(plan: Plan) -> Iterator[Run]:
             intake_formstack_key=clients.KEY,
             intake_relay_url=relay.url,
             intake_imap_urls=imap,
+            intake_imap_since="all",
             intake_imap_poll_seconds=1,
             intake_folder_settle_seconds=0.3,
             intake_formstack_token=formstack.token,

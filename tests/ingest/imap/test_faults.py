@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from console.presenters.operations import present_status
 from ingest.imap import reader as imap_reader
 from ingest.imap.checkpoints import StoredCheckpoints
-from ingest.imap.reader import Checkpoint
+from ingest.imap.first_look import Checkpoint
 from ingest.intake import Arrival, Intake, Transport
 from ingest.replay.reprocess import UnreadableError, try_replay
 from ingest.replay.retry import replay
@@ -36,7 +36,7 @@ from workflow.settings.settings import Mailbox
 
 @pytest.fixture
 def box(proxy: Proxy, user: str) -> Mailbox:
-    return Mailbox(host=ALL, port=proxy.port, tls=False, user=user, password=PASSWORD)
+    return Mailbox(host=ALL, port=proxy.port, tls=False, user=user, password=PASSWORD, since="all")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from workflow.settings.settings import Mailbox
 
 @pytest.fixture
 def box(proxy: Proxy, user: str) -> Mailbox:
-    return Mailbox(host=ALL, port=proxy.port, tls=False, user=user, password=PASSWORD)
+    return Mailbox(host=ALL, port=proxy.port, tls=False, user=user, password=PASSWORD, since="all")
 
 
 PDF = b"%PDF" + bytes(range(256)) * 400

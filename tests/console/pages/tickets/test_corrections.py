@@ -1,6 +1,7 @@
 """A judgement about a message is shown with its reason and corrected by page, API and command."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +245,29 @@ def test_the_command_lists_automated_mail_and_makes_a_ticket_of_one(
     intake("ledger")
     with at_home.store.read_only() as session:
         assert session.get_one(Message, 1).judgement is Judgement.NONE
+
+
+def test_a_message_is_split_off_on_the_page_and_back(context: AppContext) -> None:
+    first = make_mail("Claim 7 was denied.")
+    number = deliver(context, first).ticket_id
+    assert number is not None
+    desk = sign_in_at_desk(context)
+    button = "Another request: make it a ticket of its own"
+    assert button not in desk.get(f"/tickets/{number}").text, "it is the only message"
+    deliver(context, make_mail("A statement, please.", in_reply_to=first.message_id))
+    page = desk.get(f"/tickets/{number}").text
+    assert page.count(button) == 2
+    with context.store.read_only() as session:
+        message = session.get_one(Ticket, number).messages[1].id
+    seen = re.search(r'data-seen="(\d+)"', page)
+    assert seen is not None
+    form = {"seen": seen[1], "message": str(message)}
+    assert desk.post(f"/tickets/{number}/do/split", form).status_code == 302
+    page = desk.get(f"/tickets/{number}").text
+    assert f"The message is ticket #{number + 1} now" in page
+    assert f"A message was made ticket #{number + 1}" in page
+    assert "A statement, please." in desk.get(f"/tickets/{number + 1}").text
+    undo = re.search(r'name="undo" value="(\d+)"', page)
+    assert undo is not None
+    desk.post(f"/tickets/{number}/do/undo", {"seen": "0", "undo": undo[1]})
+    assert button in desk.get(f"/tickets/{number}").text
