@@ -146,9 +146,8 @@ def _file_plain(
     try:
         with session.begin_nested():
             with bulk_insert.force_custom_plans(session):
-                lookup = BulkLookup(
-                    session, [p.item for p in plain if isinstance(p.item, InboundItem)], now
-                )
+                items = [p.item for p in plain if isinstance(p.item, InboundItem)]
+                lookup = BulkLookup(session, items, desk.settings, now)
             plan = _Plan(desk, lookup, now)
             for one in plain:
                 if not plan.add(one):
@@ -320,7 +319,7 @@ class _Plan:
             contact,
             self._desk.settings,
             automated=automated,
-            count_recent=lambda: self._lookup.recent_mails[_get_person(contact)],
+            load_recent=lambda: self._lookup.recent_mails,
         )
         return {contact: reason}
 
@@ -328,7 +327,7 @@ class _Plan:
         """Count the mails of a new ticket, for the tickets that follow."""
         for change in ticket.changes:
             if isinstance(change, MailDue):
-                self._lookup.recent_mails[_get_person(change.contact)] += 1
+                self._lookup.recent_mails.add(change.contact.email)
 
     def _plan_message(
         self,
@@ -526,11 +525,6 @@ class _Plan:
 
     def _add_row(self, model: type[Base], row: Row) -> None:
         self._rows.setdefault(model, []).append(row)
-
-
-def _get_person(contact: Contact) -> int | str:
-    """Return what the mails to a contact are counted by: a new one has no id yet."""
-    return contact.id or contact.email
 
 
 def _table(model: type[Base]) -> Table:

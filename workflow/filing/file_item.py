@@ -57,7 +57,7 @@ from workflow.models.core import (
 from workflow.models.states import Judgement, Outcome, Status
 from workflow.process import PIPELINE, TICKET_NAME, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.runtime import log
-from workflow.tickets import merged_messages
+from workflow.tickets import merged_messages, notice_budget
 from workflow.tickets.deadlines import compute_next_due
 from workflow.tickets.desk import Desk
 
@@ -68,6 +68,7 @@ MAX_CLOCK_ERROR = timedelta(days=1)  # of time zones and clocks that are a littl
 ONLY_THANKS_CAVEAT = "only thanks, as it seems: perhaps nothing is left to do"
 NAMESAKE_CAVEAT = "another practice of this name has another number: see whether they are one"
 REUSED_THREAD_CAVEAT = "an open ticket of somebody else has the same thread id"
+ANSWERS_AUTOMATIC_MAIL = "it answers an automatic mail of ours"
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -336,8 +337,28 @@ def _open(
         now=now,
         oversized=oversized.is_oversized(delivery.envelope),
         no_notice_reason=correspondents.find_notice_reason(people, item),
+        obstacle=_find_thread_obstacle(desk, session, item, delivery, ticket, now),
     )
     return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
+
+
+def _find_thread_obstacle(
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    ticket: Ticket,
+    now: datetime,
+) -> str:
+    """Return why an item in an older thread gets no notice of its new ticket; "" if it does.
+
+    Two programs may answer each other without any sign of it, and from ever new addresses.
+    """
+    if threading.answers_automatic_mail(session, item, delivery.envelope, desk.signer):
+        return ANSWERS_AUTOMATIC_MAIL
+    if not threading.is_in_thread(item, delivery.envelope):
+        return ""
+    return notice_budget.find_conversation_obstacle(session, ticket.id, desk.settings, now)
 
 
 def open_from_message(

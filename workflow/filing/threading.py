@@ -18,6 +18,7 @@ from workflow.customers import directory
 from workflow.filing import correspondents
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
 from workflow.models.states import Status
+from workflow.process import WRITTEN_BY_PERSON
 from workflow.runtime.crypto import BOUNCE, OUTBOX, TICKET, Signer
 
 # Our reply addresses and return paths. Some mail systems write them in capitals.
@@ -683,6 +684,41 @@ def _find_by_token(
             if mail is not None:
                 return mail.ticket
     return None
+
+
+def answers_automatic_mail(
+    session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer
+) -> bool:
+    """Return whether an item answers an automatic mail of ours, whoever has sent it.
+
+    The mail is the one it refers to by a Message-ID or return path. Where it has no more than the
+    address of a ticket, or words that only our mails have, it is the newest mail on that ticket.
+    """
+    if item.format is not Format.MAIL:
+        return False
+    ours = find_our_mail(item, envelope, signer)
+    mail = session.get(OutgoingMail, ours.mail_id) if ours.mail_id is not None else None
+    if mail is None:
+        tokens = [*_list_tokens(item, envelope), *_REPLY_ADDRESS.findall(item.text[:_MAX_TEXT])]
+        numbers = [
+            number
+            for kind, token in tokens
+            if kind.lower() == TICKET and (number := signer.verify_token(TICKET, token)) is not None
+        ]
+        words = f"{item.subject}\n{item.text[:_MAX_TEXT]}"
+        numbers += [int(digits) for digits in _TICKET_IN_TEXT.findall(words)]
+        if not numbers:
+            return False
+        newest = select(OutgoingMail).where(OutgoingMail.ticket_id == numbers[0])
+        mail = session.scalar(newest.order_by(OutgoingMail.id.desc()).limit(1))
+    return mail is not None and mail.template not in WRITTEN_BY_PERSON
+
+
+def is_in_thread(item: InboundItem, envelope: dict[str, Any]) -> bool:
+    """Return whether a mail answers some mail, or goes to the address of a ticket."""
+    if item.format is not Format.MAIL:
+        return False
+    return bool(list_reference_ids(item) or _list_tokens(item, envelope))
 
 
 def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:

@@ -433,6 +433,9 @@ class OutgoingMail(Base):
     __table_args__ = (
         UniqueConstraint("rule_key"),
         Index("ix_outbox_waiting", "state", "not_before"),
+        # for the budgets of automatic mail (tickets/notice_budget.py)
+        Index("ix_outbox_recipient", "recipient", "created_at"),
+        Index("ix_outbox_recipient_domain", "recipient_domain", "created_at"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     # Template, ticket, period, address: a rule sends one mail.
@@ -441,6 +444,10 @@ class OutgoingMail(Base):
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
     template: Mapped[Template]
     to: Mapped[str] = mapped_column(String(320))
+    # What budgets count automatic mail by: the address without `+tag`, and its domain, "" of a
+    # public mail service. Empty for mail to staff, mail that people write, and before schema 0026.
+    recipient: Mapped[str] = mapped_column(String(320), default="", server_default="")
+    recipient_domain: Mapped[str] = mapped_column(String(255), default="", server_default="")
     period: Mapped[int]
     text: Mapped[str] = mapped_column(Text, default="")  # free text of the recap, by a person
     state: Mapped[OutboxState]
