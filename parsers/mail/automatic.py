@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from parsers.item import Address
 from parsers.mail import automatic_phrases as phrases
-from parsers.mail import evidence
+from parsers.mail import evidence, machines
 from parsers.mail.bounces import report
 from parsers.mail.evidence import Meaning, Sign
 from parsers.mail.syntax.headers import Fields
@@ -76,6 +76,29 @@ def classify(fields: Fields, subject: str, sender: Address, root: Part, body_tex
     if "robot-address" in names and report.is_json_notice(body_text):
         signs.add(_get_sign("bounce-notice"))
     return _make_verdict(evidence.order_signs(sign.name for sign in signs))
+
+
+def add_unmarked(
+    verdict: Verdict,
+    sender: Address,
+    subject: str,
+    newest_text: str,
+    *,
+    is_answer: bool,
+    passes_on: bool,
+) -> Verdict:
+    """Return the kind of a message with the signs of devices and programs that mark nothing.
+
+    `newest_text` is its text without what it quotes, `is_answer` says that it answers a message,
+    `passes_on` that it forwards one.
+    """
+    if verdict.is_bounce:
+        return verdict
+    local = sender.email.partition("@")[0]
+    names = machines.list_signs(
+        local, sender.name, subject, newest_text, is_answer=is_answer, passes_on=passes_on
+    )
+    return _make_verdict(evidence.order_signs([*verdict.signs, *names]))
 
 
 def _make_verdict(names: tuple[str, ...]) -> Verdict:

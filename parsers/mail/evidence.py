@@ -66,7 +66,12 @@ _NOT_NO = _compile(r"(?!(?:no|false|0|none)$).+")
 
 _ROBOT_LOCAL = (
     r"(?:.*[-_.+])?"
-    r"(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
+    r"(?:(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
+    r"|(?:nicht|keine)[-_.]?antwort(?:en)?|ne[-_.]?pas[-_.]?r[eé]pondre|pas[-_.]?de[-_.]?r[eé]ponse"
+    r"|n[aã]?o[-_.]?(?:responda|responder|conteste|contestar|responde)"
+    r"|non[-_.]?rispond(?:ere|i)|(?:niet|geen)[-_.]?(?:antwoord(?:en)?|beantwoorden|reageren)"
+    r"|svara[-_.]?(?:ej|inte)|ikke[-_.]?svar|[aä]l[aä][-_.]?vastaa|nie[-_.]?odpowiada[jc]"
+    r"|neodpov[ií]d(?:at|ejte)|unattended|unmonitored)"
     r"(?:[-_.+\d].*)?"
     r"|(?:listserv|majordomo|mdaemon|autoresponder|auto-?reply|auto-?mailer|mailman|nobody|cron)"
     r"(?:[-_+].*)?"
@@ -270,6 +275,49 @@ SIGNS: tuple[Sign, ...] = (
         "mail systems in 20 languages",
         pattern=phrases.BOUNCE_TEXT_PATTERN,
     ),
+    # Of devices and programs that mark nothing (`parsers.mail.machines`).
+    Sign(
+        "machine-address",
+        H,
+        Meaning.MACHINE,
+        "the address of a device or a notification program",
+        "copiers, fax and voicemail servers, scanners, portals",
+    ),
+    Sign(
+        "machine-name",
+        H,
+        Meaning.MACHINE,
+        "the name of a device or a notification program",
+        "the same",
+    ),
+    Sign(
+        "unread-words",
+        H,
+        Meaning.MACHINE,
+        "a sentence that nobody reads answers, in a text that shows no person",
+        "notification programs in 20 languages",
+    ),
+    Sign(
+        "program-words",
+        H,
+        Meaning.MACHINE,
+        "a sentence that the message is automatic, in a text that shows no person",
+        "the same",
+    ),
+    Sign(
+        "device-words",
+        H,
+        Meaning.MACHINE,
+        "the line of a copier, scanner, fax or voicemail server",
+        "Ricoh, Xerox, Canon, HP, Asterisk, Cisco Unity and their like",
+    ),
+    Sign(
+        "no-person",
+        H,
+        Meaning.MACHINE,
+        "an address that programs have, and a text that shows no person",
+        "reports@, system@, portal@ and their like",
+    ),
     Sign("bounce-notice", H, Meaning.BOUNCE, "a bounce notice in JSON", "Amazon SES notifications"),
     # -- no signs: each of them stands in mail that a person wrote ----
     Sign(
@@ -337,6 +385,18 @@ SIGNS: tuple[Sign, ...] = (
 )
 NULL_SENDER = "null-sender"
 LIST_SIGNS = frozenset({"list-field", "precedence"})  # what every mailing list adds
+# What shows a program that marks nothing: it says nothing of a person whom the program names.
+UNMARKED_SIGNS = frozenset(
+    {
+        "robot-address",
+        "machine-address",
+        "machine-name",
+        "unread-words",
+        "program-words",
+        "device-words",
+        "no-person",
+    }
+)
 MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
 # Beginnings of the caveats that `make_caveat` writes.
 CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"

@@ -655,3 +655,31 @@ def test_our_own_mail_that_comes_back_is_a_note_on_its_ticket(desk: Desk) -> Non
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert "a gateway's words" in desk.list_messages(number)[-1][1]
     assert count_rows(desk.context, Ticket) == 1
+
+
+# -- programs and devices that mark nothing ----
+
+UNMARKED = [
+    ("notify@payer-portal.example", "Claim 12 was denied.", []),
+    ("x17@payer-portal.example", "Claim 12 was denied.\n\nPlease do not reply to this e-mail.", []),
+    ("scan@oakhill.example", "Scan from device.", ["Subject: Scanned document"]),
+    ("reports@payer-portal.example", "The report is ready for download.", []),
+    ("voicemail@pbx.example", "From: OAK HILL (555) 014-7788\nLength: 0:42", []),
+]
+
+
+@pytest.mark.parametrize(("sender", "words", "fields"), UNMARKED)
+def test_a_program_that_marks_nothing_gets_no_mail(
+    desk: Desk, sender: str, words: str, fields: list[str]
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    assert count_rows(desk.context, OutgoingMail) == 0
+    assert filing.delivery_id  # stored and shown, whatever becomes of it
+
+
+@pytest.mark.parametrize(("sender", "words", "fields"), UNMARKED)
+def test_the_person_whom_such_a_program_names_gets_the_notice(
+    desk: Desk, sender: str, words: str, fields: list[str]
+) -> None:
+    number = desk.open_ticket(words, f"Reply-To: Ivy Long <{IVY}>", *fields, sender=sender)
+    assert desk.get_first_mail(number).to == IVY

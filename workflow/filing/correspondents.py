@@ -69,7 +69,6 @@ _VIA_NAME = re.compile(r"\b(?:via|vía|über|przez|через|tramite)\b", re.IG
 _APPROVAL_LABEL = re.compile(r"\b(?:approv|review|sign(?:ed)?[ -]off)", re.IGNORECASE)
 
 _CACHE = "people of the desk"  # key in `Session.info`
-_ROBOT_ADDRESS = "robot-address"  # the sign of an address nobody reads
 
 UNVERIFIED_CAVEAT = (
     "written in the name of the desk, but our mail server could not verify that: make sure who"
@@ -335,6 +334,8 @@ def _make_call(item: InboundItem) -> InboundItem:
 def _is_relay(item: InboundItem) -> bool:
     if item.is_form_mail or evidence.is_unread_address(item.sender.email):
         return True
+    if not evidence.UNMARKED_SIGNS.isdisjoint(item.signs):
+        return True
     return _RELAY_LOCAL.fullmatch(_get_local(item.sender)) is not None
 
 
@@ -401,7 +402,7 @@ def _make_relayed(item: InboundItem, customer: Address, route: Route, what: str)
     caveat = f"came through {_describe(item.sender)}, {what}: {_describe(customer)} {_TAKEN}"
     relayed = _add_caveat(replace(item, route=route, customer=customer), caveat)
     # Somebody reads the customer's address, and our own group is no list to them.
-    ignored = evidence.LIST_SIGNS if route is Route.GROUP else {_ROBOT_ADDRESS}
+    ignored = evidence.LIST_SIGNS if route is Route.GROUP else evidence.UNMARKED_SIGNS
     signs = tuple(name for name in item.signs if name not in ignored)
     if signs or not item.signs:
         return relayed
