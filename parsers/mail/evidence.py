@@ -435,6 +435,13 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         _CORRECT,
     ),
     Consequence(
+        "it is a note on the ticket it answers, whoever has sent it",
+        "our signed mark, and a proof, or the words of an automatic answer; on an open ticket any "
+        "hint but the fields of a list",
+        "as that note, with its whole text",
+        _CORRECT,
+    ),
+    Consequence(
         "a mail of ours counts as bounced, its contact as unreachable",
         "a delivery report as a part, by a mail system, about a mail of ours; or no sender in the "
         "envelope, to the return path of that mail; or that mail inside, by a mail system and not "
@@ -489,6 +496,11 @@ def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
     signs = (SIGNS_BY_NAME[name] for name in names if name in SIGNS_BY_NAME)
     proofs = (sign for sign in signs if sign.grade is Grade.PROOF)
     return any(not meanings or proof.meaning in meanings for proof in proofs)
+
+
+def means(names: Iterable[str], meaning: Meaning) -> bool:
+    """Return whether one of these signs, proof or hint, points to this kind of message."""
+    return any(SIGNS_BY_NAME[name].meaning is meaning for name in names if name in SIGNS_BY_NAME)
 
 
 def describe(names: Iterable[str]) -> str:

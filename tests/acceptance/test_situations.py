@@ -683,3 +683,92 @@ def test_the_person_whom_such_a_program_names_gets_the_notice(
 ) -> None:
     number = desk.open_ticket(words, f"Reply-To: Ivy Long <{IVY}>", *fields, sender=sender)
     assert desk.get_first_mail(number).to == IVY
+
+
+# -- a program's answer to our mail goes onto its ticket ----
+
+ANSWERS = [
+    ["Auto-Submitted: auto-generated"],
+    ["X-Autoreply: yes", "Subject: Out of Office"],
+    ["Subject: Automatic reply: Your Billing Support Ticket"],
+    ["Subject: Abwesenheitsnotiz"],
+]
+HINTED_ANSWERS = [
+    ["Precedence: bulk"],
+    ["From: no-reply@elsewhere.example"],
+    ["From: Help Desk Notifications <help@elsewhere.example>"],
+]
+
+
+def answer_as_stranger(desk: Desk, fields: list[str], way: str) -> Filing:
+    notice = desk.get_newest_notice()
+    to = str(notice["Reply-To"]) if way == "address" else SUPPORT
+    marks = {
+        "address": [],
+        "in-reply-to": [f"In-Reply-To: {notice['Message-ID']}"],
+        "references": [f"References: {notice['Message-ID']} <x@elsewhere.example>"],
+    }[way]
+    return desk.send(
+        "Your request 77 is in our queue.",
+        *fields,
+        *marks,
+        sender="boss@elsewhere.example",
+        to=to,
+    )
+
+
+@pytest.mark.parametrize("way", ["address", "in-reply-to", "references"])
+@pytest.mark.parametrize("fields", [*ANSWERS, *HINTED_ANSWERS[1:]])
+def test_a_programs_answer_with_our_mark_opens_no_ticket(
+    desk: Desk, fields: list[str], way: str
+) -> None:
+    number = desk.open_ticket()
+    filing = answer_as_stranger(desk, fields, way)
+    assert filing.ticket_id == number
+    assert count_rows(desk.context, Ticket) == 1
+    direction, text = desk.list_messages(number)[-1]
+    assert direction == "note"
+    assert "Your request 77 is in our queue." in text
+
+
+@pytest.mark.parametrize("fields", ANSWERS)
+def test_such_an_answer_leaves_a_completed_ticket_completed(desk: Desk, fields: list[str]) -> None:
+    number = desk.complete_ticket()
+    assert answer_as_stranger(desk, fields, "address").ticket_id == number
+    assert desk.get_status(number) is Status.COMPLETED
+
+
+@pytest.mark.parametrize("fields", HINTED_ANSWERS)
+def test_a_hint_leaves_no_words_on_a_completed_ticket(desk: Desk, fields: list[str]) -> None:
+    number = desk.complete_ticket()
+    filing = answer_as_stranger(desk, fields, "address")
+    assert filing.ticket_id != number
+    assert [d for d, _ in desk.list_messages(filing.ticket_id or 0)] == ["in"]
+
+
+def test_a_stranger_who_writes_through_a_list_gets_a_ticket(desk: Desk) -> None:
+    number = desk.open_ticket()
+    fields = ["List-Id: <staff.elsewhere.example>", "Precedence: list"]
+    filing = answer_as_stranger(desk, fields, "address")
+    assert (filing.outcome, filing.ticket_id != number) == (Outcome.OPENED, True)
+
+
+@pytest.mark.parametrize("fields", ANSWERS)
+def test_a_programs_answer_that_was_a_persons_gets_a_ticket_of_its_own(
+    desk: Desk, fields: list[str]
+) -> None:
+    number = desk.open_ticket()
+    answer_as_stranger(desk, fields, "address")
+    desk.mark_as_written_by_person(number)
+    assert desk.list_messages(number + 1)[0][1].strip() == "Your request 77 is in our queue."
+    assert desk.get_status(number + 1) is Status.OPEN
+
+
+def test_a_forged_answer_joins_no_ticket(desk: Desk) -> None:
+    settings = desk.context.settings.model_copy(update={"authserv_id": "mx.desk.example"})
+    number = desk.open_ticket()
+    desk.context = replace(desk.context, settings=settings)
+    desk.context.desk.settings = settings
+    failed = "Authentication-Results: mx.desk.example; dmarc=fail header.from=elsewhere.example"
+    filing = answer_as_stranger(desk, [failed, "Subject: Automatic reply: x"], "address")
+    assert filing.ticket_id != number

@@ -247,7 +247,10 @@ def _append_or_open(
         match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
     if match.ticket is not None:
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
-        # What the desk has written stands on the ticket it is about, whatever became of that.
+        if match.is_automatic_answer:
+            item = replace(item, direction=Direction.NOTE)
+        # What the desk has written stands on the ticket it is about, whatever became of that; so
+        # does a program's answer.
         if item.direction is not Direction.IN or not is_too_late(desk, match.ticket, now):
             item = forms.add_changes(session, item)
             return _append(desk, session, item, delivery, key, match, now)
@@ -273,10 +276,12 @@ def _append(
     message = _add_message(desk, session, ticket, item, delivery, key, now)
     if match.merged_ticket is not None:
         message.addressed_ticket_id = match.merged_ticket.id
+    if match.is_automatic_answer:
+        message.judgement = Judgement.ANSWER
     _mark_reachable(ticket, item)
     audit.record(
         session,
-        "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE,
+        _choose_append_action(item, match),
         by=RULE,
         cause=f"delivery {delivery.id}",
         now=now,
@@ -287,6 +292,13 @@ def _append(
     if ticket.status is Status.COMPLETED and is_request:
         desk.reopen(session, ticket, by=RULE, cause="reply to a completed ticket", now=now)
     return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
+
+
+def _choose_append_action(item: InboundItem, match: TicketMatch) -> str:
+    """Return the action of the audit row of a message that was added to a ticket."""
+    if match.is_automatic_answer:
+        return audit.AUTOMATIC_ANSWER
+    return "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE
 
 
 def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:

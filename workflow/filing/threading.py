@@ -7,13 +7,15 @@ joined only by senders who belong to it.
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from parsers.item import Direction, Format, InboundItem, Route
+from parsers.mail import evidence
+from parsers.mail.evidence import Meaning
 from workflow.customers import directory
 from workflow.filing import correspondents
 from workflow.models.core import Company, Message, OutgoingMail, Ticket
@@ -48,11 +50,13 @@ class TicketMatch:
     """The ticket an item joins, or the one it may be about without joining it, or neither.
 
     `merged_ticket` is the ticket that the item names, when that one was merged into `ticket`.
+    `is_automatic_answer` says that it joins as a note, because a program has answered our mail.
     """
 
     ticket: Ticket | None = None
     related: Ticket | None = None
     merged_ticket: Ticket | None = None
+    is_automatic_answer: bool = False
 
 
 # -- when two messages are the same (docs/decisions/0016) ----
@@ -422,15 +426,34 @@ def find_ticket(
         match = _match_by_id(session, item) or _match_by_thread(session, item)
         if match is not None:
             return match
-    answered = _find_by_token(session, item, envelope, signer) or _find_by_reference(session, item)
+    marked = _find_by_token(session, item, envelope, signer)
+    answered = marked or _find_by_reference(session, item)
     if answered is None:
         return TicketMatch(related=_find_by_words(session, item, signer))
     ticket = follow_merges(session, answered)
-    if forged or not (
-        _may_answer(session, item, ticket) or _was_addressed(session, item, ticket, signer)
-    ):
+    if forged:
         return TicketMatch(related=ticket)
-    return _join(ticket, named=answered)
+    if _may_answer(session, item, ticket) or _was_addressed(session, item, ticket, signer):
+        return _join(ticket, named=answered)
+    if marked is not None and _is_automatic_answer(item, ticket):
+        return replace(_join(ticket, named=answered), is_automatic_answer=True)
+    return TicketMatch(related=ticket)
+
+
+def _is_automatic_answer(item: InboundItem, ticket: Ticket) -> bool:
+    """Return whether a mail with our signed mark on a ticket is a program's answer to our mail.
+
+    Its sender does not belong to the ticket: a colleague who is away and to whom our mail was
+    passed on, or a help desk that has opened a case. A list adds its fields to mail of people, and
+    other hints are not enough to leave words on a ticket that nobody looks at any more.
+    """
+    is_direct = item.direction is Direction.IN and item.route is Route.DIRECT
+    if item.format is not Format.MAIL or not is_direct:
+        return False
+    names = set(item.signs) - evidence.LIST_SIGNS
+    return evidence.has_proof(names) or (
+        bool(names) if ticket.status is Status.OPEN else evidence.means(names, Meaning.ANSWER)
+    )
 
 
 def _join(ticket: Ticket, *, named: Ticket) -> TicketMatch:

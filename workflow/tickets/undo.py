@@ -33,7 +33,7 @@ VALID = timedelta(minutes=10)
 DELAY = timedelta(seconds=10)
 KEEP_FOR = timedelta(days=1)
 # An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
-HARMLESS = (*READING, "note", "appended", audit.DESK_MESSAGE)
+HARMLESS = (*READING, "note", "appended", audit.DESK_MESSAGE, audit.AUTOMATIC_ANSWER)
 
 Values = dict[str, Any]
 _TICKET = (
