@@ -186,6 +186,13 @@ SIGNS: tuple[Sign, ...] = (
         ),
     ),
     Sign(
+        "newsletter",
+        H,
+        Meaning.MACHINE,
+        "a mail to many, with one click or words to unsubscribe",
+        "RFC 8058; field List-Unsubscribe (RFC 2369) without List-Post",
+    ),
+    Sign(
         "failed-recipients",
         H,
         Meaning.BOUNCE,
@@ -280,14 +287,28 @@ SIGNS: tuple[Sign, ...] = (
         "machine-address",
         H,
         Meaning.MACHINE,
-        "the address of a device or a notification program",
-        "copiers, fax and voicemail servers, scanners, portals",
+        "the address of a notification program",
+        "portals, payers, clearing centers, monitoring",
     ),
     Sign(
         "machine-name",
         H,
         Meaning.MACHINE,
-        "the name of a device or a notification program",
+        "the name of a notification program",
+        "the same",
+    ),
+    Sign(
+        "device-address",
+        H,
+        Meaning.MACHINE,
+        "the address of a copier, scanner, fax or voicemail server",
+        "the same",
+    ),
+    Sign(
+        "device-name",
+        H,
+        Meaning.MACHINE,
+        "the name of a copier, scanner, fax or voicemail server",
         "the same",
     ),
     Sign(
@@ -315,8 +336,8 @@ SIGNS: tuple[Sign, ...] = (
         "no-person",
         H,
         Meaning.MACHINE,
-        "an address that programs have, and a text that shows no person",
-        "reports@, system@, portal@ and their like",
+        "an address that programs have or nobody reads, and a text that shows no person",
+        "reports@, notify@, no-reply@ and their like",
     ),
     Sign("bounce-notice", H, Meaning.BOUNCE, "a bounce notice in JSON", "Amazon SES notifications"),
     # -- no signs: each of them stands in mail that a person wrote ----
@@ -391,12 +412,30 @@ UNMARKED_SIGNS = frozenset(
         "robot-address",
         "machine-address",
         "machine-name",
+        "device-address",
+        "device-name",
         "unread-words",
         "program-words",
         "device-words",
         "no-person",
     }
 )
+PROGRAM_TEXT_SIGNS = frozenset({"unread-words", "program-words", "no-person"})
+BULK_SIGNS = LIST_SIGNS | {"newsletter"}
+DEVICE_SIGNS = frozenset({"device-address", "device-name", "device-words"})
+# Signs that say the same twice count once (`is_no_request`); a newsletter is enough by itself.
+_KINDS_OF_HINT: dict[str, frozenset[str]] = {
+    "list": LIST_SIGNS,
+    "sender": frozenset({"robot-address", "machine-address", "machine-name"}),
+    "no person": frozenset({"no-person"}),
+    "words": frozenset({"unread-words", "program-words"}),
+    "answer": frozenset(
+        {"answer-subject", "absence-subject", "absence-answer", "precedence-answer"}
+    ),
+    "rule": frozenset({"inbox-rule-answer"}),
+    "alert": frozenset({"alert-field"}),
+    "envelope": frozenset({"null-sender"}),
+}
 MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
 # Beginnings of the caveats that `make_caveat` writes.
 CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"
@@ -468,10 +507,19 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         "“Not a duplicate: make it a ticket” · `intake ticket ID not-duplicate`",
     ),
     Consequence(
+        "it lies under “Automated” instead of opening a ticket: no task, no deadline",
+        "that it belongs to no ticket, and a proof that it is an automatic answer or sent by a "
+        "program; of a sender without a company a newsletter, or hints of two kinds. Not what "
+        "names a person in Reply-To, comes from a form or a device, or from a sender set to "
+        "“always a ticket”; and always what comes from one set to “never”",
+        "in “Automated”, `intake automated`",
+        "“Make it a ticket”, with *Undo* · `intake automated ID ticket`",
+    ),
+    Consequence(
         "it is put on no ticket",
         "a delivery report by a mail system, a feedback report, or no sender in the envelope and "
         "our return path, and no mail of ours it is about",
-        "in “Automated mail”, `intake automated`",
+        "in “Automated”, `intake automated`",
         "“Make it a ticket” · `intake automated ID ticket`",
     ),
 )
@@ -496,6 +544,21 @@ def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
     signs = (SIGNS_BY_NAME[name] for name in names if name in SIGNS_BY_NAME)
     proofs = (sign for sign in signs if sign.grade is Grade.PROOF)
     return any(not meanings or proof.meaning in meanings for proof in proofs)
+
+
+def is_no_request(names: Iterable[str], *, is_known_sender: bool) -> bool:
+    """Return whether signs of these names show a mail that is no customer's request.
+
+    A proof shows it, and of a sender who is not on record a newsletter or two kinds of hints. What
+    a device sends is a person's: somebody has put a page on the scanner, or called.
+    """
+    present = set(names)
+    if has_proof(present, Meaning.ANSWER, Meaning.MACHINE):
+        return True
+    if is_known_sender or not present.isdisjoint(DEVICE_SIGNS):
+        return False
+    kinds = [kind for kind, signs in _KINDS_OF_HINT.items() if not present.isdisjoint(signs)]
+    return "newsletter" in present or len(kinds) > 1
 
 
 def means(names: Iterable[str], meaning: Meaning) -> bool:

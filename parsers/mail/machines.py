@@ -43,8 +43,10 @@ _DEVICES = (
     r"impressora|fotocopiatrice|stampante|scanner-?(?:mail)?|kopiarka|drukarka|skrivare",
     r"ricoh|xerox|konica(?:-?minolta)?|kyocera|bizhub|work-?cent(?:re|er)|lexmark|taskalfa",
 )
-_ADDRESS = _compile(
-    rf"(?:.*[-_.+])?(?:{'|'.join(_NOTIFIERS)})(?:[-_.+]?(?:\d+|service|system|center|mailer|bot))?",
+_PROGRAM_ADDRESS = _compile(
+    rf"(?:.*[-_.+])?(?:{'|'.join(_NOTIFIERS)})(?:[-_.+]?(?:\d+|service|system|center|mailer|bot))?"
+)
+_DEVICE_ADDRESS = _compile(
     rf"(?:{'|'.join(_DEVICES)})(?:[-_.+]?\d+|[-_.+](?:office|floor|front|back|room)\w*)?",
 )
 # Addresses that people and programs have alike: they count where nothing shows a person.
@@ -57,11 +59,14 @@ _SHARED_ADDRESS = _compile(
 
 # -- names ----
 
-_NAME = _compile(
+_PROGRAM_NAME = _compile(
     r"(?:[\w&.,'’/-]+ ){0,4}(?:(?:e-?)?notifications?|notification (?:service|system|cent(?:er|re))"
     r"|alerts?|no[- ]?reply|do[- ]?not[- ]?reply|auto[- ]?(?:mailer|notify|responder|notification)"
-    r"|voice ?-?mail(?: (?:system|server|service))?|fax (?:server|service|gateway|system)"
-    r"|newsletter|benachrichtigung(?:en)?|notificaciones|notifiche|automailer)",
+    r"|newsletter|benachrichtigung(?:en)?|notificaciones|notifiche|automailer)"
+)
+_DEVICE_NAME = _compile(
+    r"(?:[\w&.,'’/-]+ ){0,4}(?:voice ?-?mail(?: (?:system|server|service))?"
+    r"|fax (?:server|service|gateway|system))",
     r"(?:(?:the|our|office|front desk|upstairs|downstairs|network|main) ){0,2}"
     r"(?:scanner|copier|e?fax|fax machine|printer|mfp|multi-?function (?:printer|device)|kopierer"
     r"|photocopieur|fotocopiadora|fotocopiatrice|drucker|imprimante|impresora)(?: ?#?\d+)?",
@@ -202,28 +207,40 @@ _ENGLISH = re.compile(r"\b(?:the|this|your|you|is|are|was|has|for|of|to)\b", re.
 
 
 def list_signs(
-    local: str, name: str, subject: str, newest_text: str, *, is_answer: bool, passes_on: bool
+    local: str,
+    name: str,
+    subject: str,
+    newest_text: str,
+    *,
+    has_unread_address: bool,
+    is_answer: bool,
+    passes_on: bool,
 ) -> Iterator[str]:
     """Yield the names of the signs that a mail has of a device or program (`evidence.SIGNS`).
 
-    `local` is the local part of the sender's address and `newest_text` the text without quotes.
+    `local` is the local part of the sender's address and `newest_text` the text without quotes;
+    `has_unread_address` says that the address is one nobody reads, such as no-reply@.
     A mail that passes another one on has the words of that, so its words say nothing.
     """
     text = newest_text[:TEXT_READ]
-    by_sender = False
+    local, name = local.strip(), name.strip()
+    by_sender = has_unread_address
     for sign, pattern, value in (
-        ("machine-address", _ADDRESS, local),
-        ("machine-name", _NAME, name),
+        ("machine-address", _PROGRAM_ADDRESS, local),
+        ("machine-name", _PROGRAM_NAME, name),
+        ("device-address", _DEVICE_ADDRESS, local),
+        ("device-name", _DEVICE_NAME, name),
     ):
-        if pattern.fullmatch(value.strip()):
+        if pattern.fullmatch(value):
             by_sender = True
             yield sign
     if passes_on:
         return
-    is_shared = not is_answer and _SHARED_ADDRESS.fullmatch(local.strip()) is not None
+    is_shared = not is_answer and _SHARED_ADDRESS.fullmatch(local) is not None
+    is_program = not is_answer and by_sender and text.strip() != ""
     folded = f"{subject}\n{text}".lower()
     possible = {name for name, stems in _STEMS.items() if any(stem in folded for stem in stems)}
-    if not (possible or is_shared):
+    if not (possible or is_shared or is_program):
         return
     beginnings = [match.end() for match in _BEGINNING.finditer(text)] if possible else []
     sentences = {
@@ -238,7 +255,7 @@ def list_signs(
             yield "unread-words"
         if not is_answer and DEVICE_SENTENCES.match(subject):
             yield "device-words"
-    if is_shared and not has_person:
+    if (is_shared or is_program) and not has_person:
         is_english = not text.strip() or _ENGLISH.search(text) is not None
         if is_english and not _PEOPLE.search(text):
             yield "no-person"

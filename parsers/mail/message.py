@@ -90,6 +90,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         signs=verdict.signs,
     )
     secure_caveat = secure_links.find_caveat(subject, body_text, links, item.attachments)
+    item = replace(item, is_secure_notice=bool(secure_caveat))
     caveats = (*tree.caveats, *content.caveats, *filter(None, [secure_caveat]))
     return _add_caveats(item, caveats, is_sealed=content.has_sealed_block)
 

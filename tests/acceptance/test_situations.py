@@ -18,24 +18,30 @@ from sqlalchemy import select
 
 from ingest.intake import Intake
 from ingest.processing import process
-from ingest.replay.automated_mail import make_ticket
+from ingest.replay import reprocess
+from ingest.replay.automated_mail import make_ticket, undo_ticket
 from ingest.smtp import listener as smtp_listener
 from parsers.mail import evidence
-from tests.support.context import count_rows, create_staff, get_contact
+from tests.support.context import count_rows, create_company, create_staff, get_contact
 from workflow.context import AppContext
-from workflow.filing import corrections
+from workflow.customers import sender_rules
+from workflow.errors import ActionNotAllowed
+from workflow.filing import automated_mail, corrections
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
 from workflow.models.core import (
     AutomatedMail,
+    Company,
+    CompanyDomain,
     Delivery,
     Filing,
     Message,
     OutgoingMail,
+    Task,
     Ticket,
     TicketRelation,
 )
-from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status
+from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status, Treatment
 from workflow.process import Milestone, Template
 from workflow.settings.settings import Settings
 from workflow.tickets.actions import Actor
@@ -772,3 +778,177 @@ def test_a_forged_answer_joins_no_ticket(desk: Desk) -> None:
     failed = "Authentication-Results: mx.desk.example; dmarc=fail header.from=elsewhere.example"
     filing = answer_as_stranger(desk, [failed, "Subject: Automatic reply: x"], "address")
     assert filing.ticket_id != number
+
+
+# -- mail that is no customer's request lies under "Automated" ----
+
+AUTOMATED = [
+    ("x@clearing.example", ["Auto-Submitted: auto-generated"], "Claim rejection report."),
+    ("x@clearing.example", ["Auto-Submitted: auto-replied", "Subject: Out of Office"], "Away."),
+    (
+        "news@vendor.example",
+        [
+            "List-Unsubscribe: <https://vendor.example/u>",
+            "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+        ],
+        "Have you seen our new portal?",
+    ),
+    (
+        "hello@vendor.example",
+        ["List-Unsubscribe: <https://vendor.example/u>"],
+        "Our autumn offers.\n\nUnsubscribe here.",
+    ),
+    ("no-reply@clearing.example", [], "Claim 4711 was rejected by the payer."),
+    ("notify@portal.example", [], "A remittance is ready.\n\nPlease do not reply to this e-mail."),
+    ("portal@payer.example", [], "This is an automated message. A remittance is ready."),
+]
+REQUESTS = [
+    # a person behind a program, a device, or a single hint
+    ("no-reply@forms.example", [f"Reply-To: {IVY}"], "The statement of March is missing."),
+    ("x@clearing.example", ["Auto-Submitted: auto-generated", f"Reply-To: {IVY}"], "Claim 1."),
+    ("no-reply@forms.example", [], "Name: Ivy\nMessage: Please call me about my claim."),
+    ("scan@oakhill.example", ["Subject: Scan"], "Scan from device. Do not reply."),
+    (IVY, ["List-Unsubscribe: <https://x.example/u>"], "Please call me."),
+    (IVY, ["List-Id: <staff.oakhill.example>", "Precedence: list"], "Please call me."),
+]
+
+
+def list_automated(desk: Desk) -> list[AutomatedMail]:
+    with desk.context.store.read_only() as session:
+        return list(automated_mail.list_automated_mail(session))
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_mail_that_is_no_request_opens_no_ticket_and_can_be_read(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
+    assert count_rows(desk.context, Ticket) == count_rows(desk.context, Task) == 0
+    [mail] = list_automated(desk)
+    assert (mail.from_email, mail.text.strip()) == (sender, words)
+    assert count_rows(desk.context, OutgoingMail) == 0
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), REQUESTS)
+def test_a_request_that_came_through_a_program_opens_a_ticket(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    assert desk.open_ticket(words, *fields, sender=sender)
+    assert list_automated(desk) == []
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED[2:])
+def test_hints_do_not_hide_the_mail_of_a_company_on_record(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    with desk.context.store.transaction() as session:
+        company = create_company(session, "Vendor")
+        domain = sender.partition("@")[2]
+        session.add(CompanyDomain(domain=domain, company_id=company.id))
+    assert desk.open_ticket(words, *fields, sender=sender)
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_reading_it_again_leaves_it_where_it_is(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    preview = reprocess.preview_replay(desk.context, filing.delivery_id)
+    assert not preview.has_changes
+    reprocess.apply_replay(desk.context, preview, by="Dana")
+    assert count_rows(desk.context, Ticket) == 0
+    assert len(list_automated(desk)) == 1
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_a_person_makes_a_ticket_of_it_and_undoes_that(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    [mail] = list_automated(desk)
+    dana = Actor.operator("Dana")
+    number = make_ticket(desk.context, mail.id, actor=dana)
+    assert desk.get_status(number) is Status.OPEN
+    assert list_automated(desk) == []
+    with pytest.raises(ActionNotAllowed, match="only Dana"):
+        undo_ticket(desk.context, mail.id, actor=Actor.operator("Olga"))
+    assert undo_ticket(desk.context, mail.id, actor=dana) == number
+    desk.work()
+    assert desk.get_status(number) is Status.WITHDRAWN
+    assert count_rows(desk.context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 0
+    assert [m.id for m in list_automated(desk)] == [mail.id]
+    assert not reprocess.preview_replay(desk.context, filing.delivery_id).has_changes
+    again = make_ticket(desk.context, mail.id, actor=dana)
+    assert again != number
+    assert words in desk.list_messages(again)[0][1]
+
+
+def test_a_ticket_that_somebody_has_worked_on_is_not_undone(desk: Desk) -> None:
+    sender, fields, words = AUTOMATED[0]
+    desk.send(words, *fields, sender=sender)
+    [mail] = list_automated(desk)
+    dana = Actor.operator("Dana")
+    number = make_ticket(desk.context, mail.id, actor=dana)
+    with desk.context.store.transaction() as session:
+        ticket, owner = session.get_one(Ticket, number), create_staff(session, "Olga")
+        desk.context.desk.assign(session, ticket, owner, by="Olga", now=desk.context.clock())
+    with pytest.raises(ActionNotAllowed, match="since then: assigned, by Olga"):
+        undo_ticket(desk.context, mail.id, actor=dana)
+    assert desk.get_status(number) is Status.OPEN
+
+
+# -- rules for senders ----
+
+
+def set_rule(desk: Desk, sender: str, treatment: Treatment) -> None:
+    with desk.context.store.transaction() as session:
+        company = session.scalar(select(Company).where(Company.name == "Clearing"))
+        if company is None:
+            company = create_company(session, "Clearing")
+            session.add(CompanyDomain(domain="clearing.example", company_id=company.id))
+        sender_rules.set_rule(session, sender, treatment, by="Dana", now=desk.context.clock())
+
+
+@pytest.mark.parametrize("sender", ["x@clearing.example", "clearing.example", "Clearing"])
+def test_a_sender_can_always_open_tickets(desk: Desk, sender: str) -> None:
+    set_rule(desk, sender, Treatment.TICKET)
+    number = desk.open_ticket("Report.", "Auto-Submitted: auto-generated", sender=AUTOMATED[0][0])
+    assert desk.count_notices(number) == 0
+
+
+@pytest.mark.parametrize("sender", ["x@clearing.example", "@clearing.example", "company:1"])
+def test_a_sender_can_never_open_tickets_but_answers_them(desk: Desk, sender: str) -> None:
+    number = desk.open_ticket("Before the rule.", sender="x@clearing.example")
+    notice = desk.get_newest_notice()
+    set_rule(desk, sender, Treatment.NEVER)
+    filing = desk.send("Please call me.", sender="X+tag@clearing.example")
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
+    [mail] = list_automated(desk)
+    assert mail.reason == automated_mail.SENDER_NEVER
+    answer = desk.send("Thanks.", sender="x@clearing.example", to=str(notice["Reply-To"]))
+    assert (answer.outcome, answer.ticket_id) == (Outcome.APPENDED, number)
+    assert make_ticket(desk.context, mail.id, actor=Actor.operator("Dana")) != number
+
+
+def test_the_narrowest_rule_decides(desk: Desk) -> None:
+    set_rule(desk, "clearing.example", Treatment.NEVER)
+    set_rule(desk, "mail.clearing.example", Treatment.TICKET)
+    set_rule(desk, "x@mail.clearing.example", Treatment.NEVER)
+    outcomes = [
+        desk.send("Report.", "Auto-Submitted: auto-generated", sender=sender).outcome
+        for sender in (
+            "y@clearing.example",
+            "y@other.clearing.example",
+            "y@mail.clearing.example",
+            "x@mail.clearing.example",
+        )
+    ]
+    assert outcomes == [Outcome.IGNORED, Outcome.IGNORED, Outcome.OPENED, Outcome.IGNORED]
+
+
+def test_the_desk_of_a_program_gets_no_notice_of_the_programs_mail(desk: Desk) -> None:
+    words = "Claim 4711 was rejected.\n\nPlease do not reply to this e-mail."
+    fields = ["Reply-To: support@clearing.example"]
+    number = desk.open_ticket(words, *fields, sender="no-reply@clearing.example")
+    assert desk.count_notices(number) == 0

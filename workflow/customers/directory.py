@@ -176,6 +176,12 @@ def extract_domain(email: str) -> str:
     return email.rpartition("@")[2]
 
 
+def fold_address(email: str) -> str:
+    """Return an address as budgets and rules know it: case folded, without `+tag`."""
+    local, at, domain = email.strip().casefold().rpartition("@")
+    return f"{local.partition('+')[0] or local}{at}{domain}"
+
+
 def truncate_number(number: str) -> str:
     """Return a practice's number, cut to the length of its column."""
     return number[:_MAX_NUMBER]

@@ -1,11 +1,60 @@
-"""List of automated mail that is on no ticket."""
+"""Automated mail: mail that is no customer's request lies in a list of its own, on no ticket.
+
+Nothing is lost there: its words and its delivery stay, and a person makes a ticket of it with one
+click. It raises no task and no deadline.
+"""
 
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from workflow.models.core import AutomatedMail
+from parsers.item import Direction, Format, InboundItem, Route
+from parsers.mail import evidence
+from workflow.customers import directory
+from workflow.customers.sender_rules import SenderRules
+from workflow.filing import correspondents
+from workflow.models.core import AutomatedMail, Delivery
+from workflow.models.states import Treatment
+
+NO_REQUEST = "sent automatically, and no customer's request"
+SENDER_NEVER = "its sender is set to “never a ticket”"
+
+
+def find_reason(
+    lookup: directory.CustomerLookup, rules: SenderRules, item: InboundItem, delivery: Delivery
+) -> str:
+    """Return why a mail that belongs to no ticket opens none; "" where it opens one.
+
+    Expects an item with the signs of its envelope and its correspondents resolved. A person's
+    judgement overrides the rules, and these override the evidence.
+    """
+    if item.format is not Format.MAIL or item.direction is not Direction.IN or delivery.by_person:
+        return ""
+    address = correspondents.get_joining_address(item)
+    company = directory.find_company_of_address(lookup, address) if address else None
+    match rules.find_treatment(address, company):
+        case Treatment.TICKET:
+            return ""
+        case Treatment.NEVER:
+            return SENDER_NEVER
+    # A program that names a person passes on that person's request.
+    if item.route is not Route.DIRECT or item.is_form_mail or item.is_secure_notice:
+        return ""
+    is_known = company is not None
+    return NO_REQUEST if evidence.is_no_request(item.signs, is_known_sender=is_known) else ""
+
+
+def store(session: Session, reason: str, item: InboundItem, delivery: Delivery) -> None:
+    """List a mail as automated, once for each delivery; `reason` says why it is on no ticket."""
+    existing = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
+    mail = session.scalar(existing)
+    if mail is None:
+        mail = AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
+    mail.reason, mail.signs = reason, list(item.signs)
+    mail.from_name, mail.from_email = item.sender.name, item.contact.email
+    mail.subject, mail.text = item.subject, item.text
+    session.add(mail)
 
 
 def list_automated_mail(

@@ -23,10 +23,12 @@ from workflow.audit import record as audit
 from workflow.audit import webhook_events
 from workflow.audit.record import RULE
 from workflow.customers import directory
+from workflow.customers.sender_rules import SenderRules
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.database.engine import is_deadlock, notify_workers
 from workflow.filing import (
+    automated_mail,
     correspondents,
     delivery_reports,
     file_item,
@@ -222,7 +224,7 @@ class _Plan:
         """Decide the outcome of the next item. Items come in the order they were looked up in.
 
         Returns False, and plans nothing, for an item that may belong to the ticket of another
-        message: that is for `file_item` to decide, after this plan is written.
+        message, and for automated mail: these are for `file_item`, after this plan is written.
         """
         item, delivery, position = pending
         if isinstance(item, RejectedRow):
@@ -241,6 +243,9 @@ class _Plan:
             return False
         item, forged = file_item.add_caveats(self._desk, item, delivery)
         ticket = self._find_ticket(item)
+        rules = SenderRules.load(lookup.session)
+        if ticket is None and automated_mail.find_reason(lookup, rules, item, delivery):
+            return False
         if ticket is None and self._is_thread_in_use(item):
             item = replace(item, caveats=(*item.caveats, file_item.REUSED_THREAD_CAVEAT))
         outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED

@@ -29,9 +29,11 @@ from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
+from workflow.customers.sender_rules import SenderRules
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import (
+    automated_mail,
     correspondents,
     delivery_reports,
     dmarc,
@@ -45,7 +47,6 @@ from workflow.filing.correspondents import DeskPeople
 from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
-    AutomatedMail,
     Company,
     Contact,
     Delivery,
@@ -139,12 +140,12 @@ def _file_report(
 ) -> Filing:
     """Add a report as a note to the ticket of the mail it is about.
 
-    Without such a mail it is stored among the automated mails.
+    Without such a mail it is stored as automated mail.
     """
     filing = report.make_filing(session)
     mail, bounce = report.mail, item.bounce or Bounce()
     if mail is None:
-        _store_automated(session, report, item, delivery)
+        automated_mail.store(session, report.reason, item, delivery)
         return filing
     lock_ticket(session, mail.ticket)  # always before its mail, so that nobody deadlocks
     if delivery_reports.apply_report(desk, session, report, bounce, now):
@@ -176,20 +177,6 @@ def _file_report(
     session.flush()
     filing.message_id = note.id
     return filing
-
-
-def _store_automated(
-    session: Session, report: MailReport, item: InboundItem, delivery: Delivery
-) -> None:
-    """Store a report that is about no mail of ours, once for each delivery."""
-    existing = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
-    mail = session.scalar(existing)
-    if mail is None:
-        mail = AutomatedMail(delivery_id=delivery.id, at=delivery.received_at)
-    mail.reason, mail.signs = report.reason, list(item.signs)
-    mail.from_name, mail.from_email = item.sender.name, item.contact.email
-    mail.subject, mail.text = item.subject, item.text
-    session.add(mail)
 
 
 def _file_message(
@@ -256,6 +243,13 @@ def _append_or_open(
             return _append(desk, session, item, delivery, key, match, now)
     elif threading.is_thread_in_use(session, item):
         item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))
+    rules = SenderRules.load(session)
+    lookup = directory.CustomerLookup(session)
+    if reason := automated_mail.find_reason(lookup, rules, item, delivery):
+        if (related := match.related or match.ticket) is not None:
+            reason = f"{reason}; possibly about #{related.id}"
+        automated_mail.store(session, reason, item, delivery)
+        return Filing(outcome=Outcome.IGNORED, reason=reason)
     return _open(desk, session, item, delivery, key, match, forged=forged, now=now)
 
 

@@ -28,7 +28,9 @@ from workflow.models.states import (
     OutboxState,
     Outcome,
     Role,
+    RuleScope,
     Status,
+    Treatment,
     Verdict,
 )
 from workflow.process import Milestone, Stage, Template
@@ -399,8 +401,42 @@ class AutomatedMail(Base):
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
     at: Mapped[datetime]
-    # The ticket that a person made of it.
+    # The ticket that a person made of it; by whom and when, and the newest row of its audit log
+    # then, as long as that can be undone.
     ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
+    made_by: Mapped[str] = mapped_column(Text, default="", server_default="")
+    made_at: Mapped[datetime | None]
+    made_audit_id: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+_RULE_HOLDS = text("ended_at IS NULL")
+
+
+class SenderRule(Base):
+    """A decision of the desk that mail of some senders always opens a ticket, or never.
+
+    `value` is an address without `+tag`, a domain, or the number of a company. A rule that is
+    replaced or removed stays, with when it ended, so that this can be undone.
+    """
+
+    __tablename__ = "sender_rules"
+    __table_args__ = (
+        Index(
+            "uq_sender_rules_held",
+            "scope",
+            "value",
+            unique=True,
+            sqlite_where=_RULE_HOLDS,
+            postgresql_where=_RULE_HOLDS,
+        ),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scope: Mapped[RuleScope]
+    value: Mapped[str] = mapped_column(String(320))
+    treatment: Mapped[Treatment]
+    by: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class DeliverySheet(Base):

@@ -25,12 +25,6 @@ _MAX_TICKETS = 100
 _NOTICES = (Template.NOTICE, Template.OVERSIZED)
 
 
-def fold_address(email: str) -> str:
-    """Return an address as budgets count it: case folded, without `+tag`."""
-    local, at, domain = email.strip().casefold().rpartition("@")
-    return f"{local.partition('+')[0] or local}{at}{domain}"
-
-
 def get_counted_domain(email: str) -> str:
     """Return the domain whose budget a mail to this address uses; "" for a public mail service."""
     domain = directory.extract_domain(email.strip().casefold())
@@ -48,14 +42,14 @@ class RecentMails:
 
     def add(self, email: str) -> None:
         """Count one more mail."""
-        self.by_address[fold_address(email)] += 1
+        self.by_address[directory.fold_address(email)] += 1
         self.by_domain[get_counted_domain(email)] += 1
         self.in_all += 1
 
     def find_obstacle(self, email: str) -> str:
         """Return which budget leaves no automatic mail for this address; "" where none does."""
         domain = get_counted_domain(email)
-        if self.by_address[fold_address(email)] >= self.settings.notices_per_sender_hour:
+        if self.by_address[directory.fold_address(email)] >= self.settings.notices_per_sender_hour:
             return "too many automatic mails to this address within an hour"
         if domain and self.by_domain[domain] >= self.settings.notices_per_domain_hour:
             return "too many automatic mails to this domain within an hour"
@@ -68,7 +62,7 @@ def load_recent_mails(
     session: Session, emails: Collection[str], settings: Settings, now: datetime
 ) -> RecentMails:
     """Return the counts for these addresses and their domains."""
-    addresses = {fold_address(email) for email in emails} - {""}
+    addresses = {directory.fold_address(email) for email in emails} - {""}
     domains = {get_counted_domain(email) for email in emails} - {""}
     recent = RecentMails(settings)
     if not addresses:

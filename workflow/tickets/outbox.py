@@ -118,7 +118,7 @@ def build_outbox_row(
         "contact_id": contact.id,
         "template": template,
         "to": contact.email,
-        "recipient": notice_budget.fold_address(contact.email),
+        "recipient": directory.fold_address(contact.email),
         "recipient_domain": notice_budget.get_counted_domain(contact.email),
         "period": period,
         "state": OutboxState.WAITING,

@@ -187,10 +187,10 @@ def _find_obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -
         return "it is undone already"
     if now - undo.at > VALID:
         return "it can be undone for ten minutes; now move the ticket back, or reopen it"
-    since = _describe_later_change(session, undo.ticket_id, undo.audit_id)
+    since = describe_later_change(session, undo.ticket_id, undo.audit_id)
     its = undo.before.get("other")
     if not since and its is not None:
-        since = _describe_later_change(session, its["id"], its["audit_id"])
+        since = describe_later_change(session, its["id"], its["audit_id"])
         since = f"{since} on #{its['id']}" if since else ""
     if not since and _would_hide_message(session, undo):
         since = "a message came, which has to be answered"
@@ -217,7 +217,7 @@ def _would_hide_message(session: Session, undo: UndoRecord) -> bool:
     return False
 
 
-def _describe_later_change(session: Session, ticket: int, audit_id: int) -> str:
+def describe_later_change(session: Session, ticket: int, audit_id: int) -> str:
     """Return in words what was done to a ticket after an audit row; "" for nothing that matters."""
     rows = select(AuditEntry.action, AuditEntry.actor).where(
         AuditEntry.ticket_id == ticket, AuditEntry.id > audit_id, AuditEntry.action.not_in(HARMLESS)
