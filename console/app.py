@@ -16,6 +16,7 @@ from console.pages.admin import (
     column_mapping,
     deliveries,
     overview,
+    sender_rules,
     staff,
     webhooks,
 )
@@ -43,6 +44,7 @@ PAGE_MODULES = (
     staff,
     answer,
     canned_responses,
+    sender_rules,
     tokens,
     saved_forms,
 )

@@ -34,6 +34,7 @@ SECTIONS = {  # of `intake --help`, in the order in which one needs them
     "Who is who": {
         "user": "console.cli.people:user",
         "company": "console.cli.people:company",
+        "sender": "console.cli.senders:sender",
     },
     "Programs": {
         "token": "console.cli.integrations:token",

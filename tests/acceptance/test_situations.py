@@ -42,6 +42,7 @@ from workflow.models.core import (
     TicketRelation,
 )
 from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status, Treatment
+from workflow.permissions import RIGHTS_BY_ROLE
 from workflow.process import Milestone, Template
 from workflow.settings.settings import Settings
 from workflow.tickets.actions import Actor
@@ -903,11 +904,12 @@ def test_a_ticket_that_somebody_has_worked_on_is_not_undone(desk: Desk) -> None:
 
 def set_rule(desk: Desk, sender: str, treatment: Treatment) -> None:
     with desk.context.store.transaction() as session:
+        lead = sender_rules.Author("Dana", RIGHTS_BY_ROLE[Role.LEAD])
         company = session.scalar(select(Company).where(Company.name == "Clearing"))
         if company is None:
             company = create_company(session, "Clearing")
             session.add(CompanyDomain(domain="clearing.example", company_id=company.id))
-        sender_rules.set_rule(session, sender, treatment, by="Dana", now=desk.context.clock())
+        sender_rules.set_rule(session, sender, treatment, by=lead, now=desk.context.clock())
 
 
 @pytest.mark.parametrize("sender", ["x@clearing.example", "clearing.example", "Clearing"])

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 
 from workflow.audit import record as audit
 from workflow.customers import directory
-from workflow.errors import ActionNotAllowed
+from workflow.errors import ActionNotAllowed, NotPermitted
 from workflow.models.core import Company, SenderRule
 from workflow.models.states import RuleScope, Treatment
+from workflow.permissions import Right, describe_missing_right
 
 # Actions in the audit log.
 ACTION_SET, ACTION_REMOVED, ACTION_UNDONE = (
@@ -26,10 +27,19 @@ ACTION_SET, ACTION_REMOVED, ACTION_UNDONE = (
     "sender rule removed",
     "sender rule undone",
 )
+RIGHT = Right.LEAD
 LABELS = {Treatment.TICKET: "always a ticket", Treatment.NEVER: "never a ticket"}
 MAX_RULES = 5000  # all rules that hold are loaded to decide about a mail
 _DOMAIN = re.compile(r"(?:[\w-]{1,63}\.){1,10}[\w-]{2,63}")
 _CACHE = "sender rules"  # key in `Session.info`
+
+
+@dataclass(frozen=True)
+class Author:
+    """The person who changes a rule, and the rights they have."""
+
+    name: str
+    rights: frozenset[Right]
 
 
 @dataclass(frozen=True)
@@ -132,13 +142,14 @@ def parse_sender(session: Session, sender: str) -> tuple[RuleScope, str]:
 
 
 def set_rule(
-    session: Session, sender: str, treatment: Treatment, *, by: str, now: datetime
+    session: Session, sender: str, treatment: Treatment, *, by: Author, now: datetime
 ) -> SenderRule:
     """Set the rule of a sender (`parse_sender`) in place of the one there is; return it.
 
-    Raises ActionNotAllowed where it is set already, or where it would shut out everybody of a
+    Raises NotPermitted; ActionNotAllowed where it is set already, or would shut out everybody of a
     public mail service.
     """
+    _require_right(by)
     scope, value = parse_sender(session, sender)
     if scope is RuleScope.DOMAIN and value in directory.PUBLIC_MAIL_DOMAINS:
         raise ActionNotAllowed(
@@ -150,7 +161,7 @@ def set_rule(
             raise ActionNotAllowed(f"it is set to “{LABELS[treatment]}” already")
         present.ended_at = now
         session.flush()
-    rule = SenderRule(scope=scope, value=value, treatment=treatment, by=by, at=now)
+    rule = SenderRule(scope=scope, value=value, treatment=treatment, by=by.name, at=now)
     try:
         with session.begin_nested():
             session.add(rule)
@@ -160,8 +171,9 @@ def set_rule(
     return rule
 
 
-def remove_rule(session: Session, number: int, *, by: str, now: datetime) -> SenderRule:
-    """Remove a rule; return it. Raises ActionNotAllowed where it does not hold."""
+def remove_rule(session: Session, number: int, *, by: Author, now: datetime) -> SenderRule:
+    """Remove a rule; return it. Raises NotPermitted; ActionNotAllowed where it does not hold."""
+    _require_right(by)
     rule = session.get(SenderRule, number, with_for_update=True)
     if rule is None or rule.ended_at is not None:
         raise ActionNotAllowed("there is no such rule")
@@ -170,12 +182,14 @@ def remove_rule(session: Session, number: int, *, by: str, now: datetime) -> Sen
     return rule
 
 
-def undo_last_change(session: Session, number: int, *, by: str, now: datetime) -> None:
+def undo_last_change(session: Session, number: int, *, by: Author, now: datetime) -> None:
     """Undo the last change of the sender that a rule is about.
 
     A rule that was removed holds again; one that was set is gone, and the one before it holds
-    again. Raises ActionNotAllowed where there is no such rule, or a later one of that sender.
+    again. Raises NotPermitted; ActionNotAllowed where there is no such rule, or a later one of that
+    sender.
     """
+    _require_right(by)
     rule = session.get(SenderRule, number, with_for_update=True)
     if rule is None:
         raise ActionNotAllowed("there is no such rule")
@@ -198,6 +212,11 @@ def undo_last_change(session: Session, number: int, *, by: str, now: datetime) -
     _record(session, ACTION_UNDONE, rule, by=by, now=now)
 
 
+def _require_right(by: Author) -> None:
+    if RIGHT not in by.rights:
+        raise NotPermitted(describe_missing_right(RIGHT))
+
+
 def _find_held(session: Session, scope: RuleScope, value: str) -> SenderRule | None:
     held = select(SenderRule).where(
         SenderRule.scope == scope, SenderRule.value == value, SenderRule.ended_at.is_(None)
@@ -205,12 +224,12 @@ def _find_held(session: Session, scope: RuleScope, value: str) -> SenderRule | N
     return session.scalar(held.with_for_update())
 
 
-def _record(session: Session, action: str, rule: SenderRule, *, by: str, now: datetime) -> None:
+def _record(session: Session, action: str, rule: SenderRule, *, by: Author, now: datetime) -> None:
     session.info.pop(_CACHE, None)
     audit.record(
         session,
         action,
-        by=by,
+        by=by.name,
         cause=str(rule.treatment),
         now=now,
         rule=rule.id,
