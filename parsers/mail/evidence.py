@@ -508,9 +508,9 @@ CONSEQUENCES: tuple[Consequence, ...] = (
     ),
     Consequence(
         "it lies under “Automated” instead of opening a ticket: no task, no deadline",
-        "that it belongs to no ticket, and a proof that it is an automatic answer or sent by a "
-        "program; of a sender without a company a newsletter, or hints of two kinds. Not what "
-        "names a person in Reply-To, comes from a form or a device, or from a sender set to "
+        "that it belongs to no ticket, and a proof that it is an automatic answer; of a sender "
+        "without a company a proof that a program sent it, a newsletter, or hints of two kinds. "
+        "Not what names a person in Reply-To, is of a form or a device, or of a sender set to "
         "“always a ticket”; and always what comes from one set to “never”",
         "in “Automated”, `intake automated`",
         "“Make it a ticket”, with *Undo* · `intake automated ID ticket`",
@@ -549,14 +549,17 @@ def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
 def is_no_request(names: Iterable[str], *, is_known_sender: bool) -> bool:
     """Return whether signs of these names show a mail that is no customer's request.
 
-    A proof shows it, and of a sender who is not on record a newsletter or two kinds of hints. What
+    A proof of an automatic answer shows it. Of a sender who is not on record a proof of a program,
+    a newsletter or two kinds of hints do, too; a practice's own program may pass on a request. What
     a device sends is a person's: somebody has put a page on the scanner, or called.
     """
     present = set(names)
-    if has_proof(present, Meaning.ANSWER, Meaning.MACHINE):
+    if has_proof(present, Meaning.ANSWER):
         return True
     if is_known_sender or not present.isdisjoint(DEVICE_SIGNS):
         return False
+    if has_proof(present, Meaning.MACHINE):
+        return True
     kinds = [kind for kind, signs in _KINDS_OF_HINT.items() if not present.isdisjoint(signs)]
     return "newsletter" in present or len(kinds) > 1
 

@@ -808,6 +808,16 @@ REQUESTS = [
     ("no-reply@forms.example", [f"Reply-To: {IVY}"], "The statement of March is missing."),
     ("x@clearing.example", ["Auto-Submitted: auto-generated", f"Reply-To: {IVY}"], "Claim 1."),
     ("no-reply@forms.example", [], "Name: Ivy\nMessage: Please call me about my claim."),
+    (
+        "no-reply@forms.example",
+        ["X-PHP-Originating-Script: 33:mail.php"],
+        "Phone: 555 0101. The claim of May is open.\n\nPlease do not reply to this e-mail.",
+    ),
+    (
+        "notification@portal.example",
+        ["Auto-Submitted: auto-generated", "Subject: New secure message"],
+        "You have a new secure message.\n\nOpen it: https://portal.example/m/77\n\nDo not reply.",
+    ),
     ("scan@oakhill.example", ["Subject: Scan"], "Scan from device. Do not reply."),
     (IVY, ["List-Unsubscribe: <https://x.example/u>"], "Please call me."),
     (IVY, ["List-Id: <staff.oakhill.example>", "Precedence: list"], "Please call me."),
@@ -839,8 +849,10 @@ def test_a_request_that_came_through_a_program_opens_a_ticket(
     assert list_automated(desk) == []
 
 
-@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED[2:])
-def test_hints_do_not_hide_the_mail_of_a_company_on_record(
+@pytest.mark.parametrize(
+    ("sender", "fields", "words"), [one for one in AUTOMATED if "Away." not in one]
+)
+def test_only_an_automatic_answer_hides_the_mail_of_a_company_on_record(
     desk: Desk, sender: str, fields: list[str], words: str
 ) -> None:
     with desk.context.store.transaction() as session:
@@ -914,8 +926,11 @@ def set_rule(desk: Desk, sender: str, treatment: Treatment) -> None:
 
 @pytest.mark.parametrize("sender", ["x@clearing.example", "clearing.example", "Clearing"])
 def test_a_sender_can_always_open_tickets(desk: Desk, sender: str) -> None:
+    answer = "Auto-Submitted: auto-replied"
+    set_rule(desk, "payer.example", Treatment.TICKET)
+    assert desk.send("Away.", answer, sender="x@clearing.example").outcome is Outcome.IGNORED
     set_rule(desk, sender, Treatment.TICKET)
-    number = desk.open_ticket("Report.", "Auto-Submitted: auto-generated", sender=AUTOMATED[0][0])
+    number = desk.open_ticket("Away again.", answer, sender="x@clearing.example")
     assert desk.count_notices(number) == 0
 
 
