@@ -16,7 +16,6 @@ from ingest.replay.match import FiledItem, Pairs, pair_items
 from parsers.item import InboundItem, ParseResult, RejectedRow
 from workflow.audit import record as audit
 from workflow.customers import directory
-from workflow.customers.sender_rules import SenderRules
 from workflow.database.text_safety import make_storable
 from workflow.filing import automated_mail, correspondents, delivery_reports, signs, threading
 from workflow.filing.correspondents import DeskPeople
@@ -270,8 +269,8 @@ def _compare_item(
     if filing.outcome is Outcome.IGNORED:
         is_same = _is_ignored_alike(filing, ignored_filing)
         if report is None and filing.ticket_id is None:
-            lookup, rules = directory.CustomerLookup(session), SenderRules.load(session)
-            is_same = bool(automated_mail.find_reason(lookup, rules, expected_item, delivery))
+            lookup = directory.CustomerLookup(session)
+            is_same = bool(automated_mail.find_reason(people, lookup, expected_item, delivery))
         return _make_finding(filing, item, is_same=is_same)
     if ignored_filing is not None:
         note = f"read now, it is {ignored_filing.reason}"

@@ -508,9 +508,9 @@ CONSEQUENCES: tuple[Consequence, ...] = (
     ),
     Consequence(
         "it lies under “Automated” instead of opening a ticket: no task, no deadline",
-        "that it belongs to no ticket, and a proof that it is an automatic answer; of a sender "
-        "without a company a proof that a program sent it, a newsletter, or hints of two kinds. "
-        "Not what names a person in Reply-To, is of a form or a device, or of a sender set to "
+        "that it belongs to no ticket, its sender is not on record (no company, no ticket of a "
+        "person), and a proof that it is automatic, a newsletter, or hints of two kinds. Not what "
+        "names a person in Reply-To, is of a form or a device, or of a sender set to "
         "“always a ticket”; and always what comes from one set to “never”",
         "in “Automated”, `intake automated`",
         "“Make it a ticket”, with *Undo* · `intake automated ID ticket`",
@@ -546,20 +546,18 @@ def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
     return any(not meanings or proof.meaning in meanings for proof in proofs)
 
 
-def is_no_request(names: Iterable[str], *, is_known_sender: bool) -> bool:
+def is_no_request(names: Iterable[str]) -> bool:
     """Return whether signs of these names show a mail that is no customer's request.
 
-    A proof of an automatic answer shows it. Of a sender who is not on record a proof of a program,
-    a newsletter or two kinds of hints do, too; a practice's own program may pass on a request. What
-    a device sends is a person's: somebody has put a page on the scanner, or called.
+    Of a stranger, that is: a practice's own program may pass on a request. A proof of an automatic
+    answer or a program shows it, a newsletter, or two kinds of hints. What a device sends is a
+    person's: somebody has put a page on the scanner, or called.
     """
     present = set(names)
-    if has_proof(present, Meaning.ANSWER):
+    if has_proof(present, Meaning.ANSWER, Meaning.MACHINE):
         return True
-    if is_known_sender or not present.isdisjoint(DEVICE_SIGNS):
+    if not present.isdisjoint(DEVICE_SIGNS):
         return False
-    if has_proof(present, Meaning.MACHINE):
-        return True
     kinds = [kind for kind, signs in _KINDS_OF_HINT.items() if not present.isdisjoint(signs)]
     return "newsletter" in present or len(kinds) > 1
 

@@ -197,6 +197,13 @@ _PERSON = re.compile(
     r"|mon|moi|yo|mi|ik|mijn|jag|jeg|eu|meu|minha|io|mio|mia)(?![\w.])|[?？]",
     re.IGNORECASE,
 )
+# What people ask of a desk; programs ask to log in, to click, to contact somebody.
+_REQUEST = re.compile(
+    r"\bplease (?:help|advise|assist|call (?:me|us|back|her|him)|(?:re)?send|check|fix|correct"
+    r"|explain|look (?:into|at)|refund|let (?:me|us) know|take care|find out|tell)\b"
+    r"|\b(?:could|can) you\b",
+    re.IGNORECASE,
+)
 _PEOPLE = re.compile(
     r"(?<![\w.])(?:we|we['’](?:re|ve|ll|d)|our|us|wir|unser[ensm]*|uns|nous|notre|nos|wij|ons|vi)"
     r"(?![\w.])",
@@ -257,7 +264,7 @@ def list_signs(
             yield "device-words"
     if (is_shared or is_program) and not has_person:
         is_english = not text.strip() or _ENGLISH.search(text) is not None
-        if is_english and not _PEOPLE.search(text):
+        if is_english and not (_PEOPLE.search(text) or _REQUEST.search(text)):
             yield "no-person"
 
 

@@ -14,15 +14,16 @@ from parsers.mail import evidence
 from workflow.customers import directory
 from workflow.customers.sender_rules import SenderRules
 from workflow.filing import correspondents
-from workflow.models.core import AutomatedMail, Delivery
-from workflow.models.states import Treatment
+from workflow.filing.correspondents import DeskPeople
+from workflow.models.core import AutomatedMail, Contact, Delivery, Ticket, TicketContact
+from workflow.models.states import Status, Treatment
 
 NO_REQUEST = "sent automatically, and no customer's request"
 SENDER_NEVER = "its sender is set to “never a ticket”"
 
 
 def find_reason(
-    lookup: directory.CustomerLookup, rules: SenderRules, item: InboundItem, delivery: Delivery
+    people: DeskPeople, lookup: directory.CustomerLookup, item: InboundItem, delivery: Delivery
 ) -> str:
     """Return why a mail that belongs to no ticket opens none; "" where it opens one.
 
@@ -33,7 +34,7 @@ def find_reason(
         return ""
     address = correspondents.get_joining_address(item)
     company = directory.find_company_of_address(lookup, address) if address else None
-    match rules.find_treatment(address, company):
+    match SenderRules.load(lookup.session).find_treatment(address, company):
         case Treatment.TICKET:
             return ""
         case Treatment.NEVER:
@@ -41,8 +42,30 @@ def find_reason(
     # A program that names a person passes on that person's request.
     if item.route is not Route.DIRECT or item.is_form_mail or item.is_secure_notice:
         return ""
-    is_known = company is not None
-    return NO_REQUEST if evidence.is_no_request(item.signs, is_known_sender=is_known) else ""
+    if not evidence.is_no_request(item.signs) or company is not None or people.has(item.sender):
+        return ""
+    return "" if _has_written(lookup.session, address) else NO_REQUEST
+
+
+def _has_written(session: Session, address: str) -> bool:
+    """Return whether a person has written from this address: it has a ticket that shows it.
+
+    A ticket that was made of an automated mail shows nothing, neither does one that ended as spam.
+    """
+    if not address or evidence.is_unread_address(address):
+        return False
+    tickets = (
+        select(Ticket.id)
+        .join(TicketContact, TicketContact.ticket_id == Ticket.id)
+        .join(Contact, Contact.id == TicketContact.contact_id)
+        .where(
+            Contact.email == address,
+            Ticket.automated.is_(False),
+            Ticket.status.not_in([Status.SPAM, Status.WITHDRAWN]),
+            ~select(AutomatedMail.id).where(AutomatedMail.ticket_id == Ticket.id).exists(),
+        )
+    )
+    return session.scalar(tickets.limit(1)) is not None
 
 
 def store(session: Session, reason: str, item: InboundItem, delivery: Delivery) -> None:

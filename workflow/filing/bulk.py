@@ -23,7 +23,6 @@ from workflow.audit import record as audit
 from workflow.audit import webhook_events
 from workflow.audit.record import RULE
 from workflow.customers import directory
-from workflow.customers.sender_rules import SenderRules
 from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.database.engine import is_deadlock, notify_workers
@@ -243,8 +242,8 @@ class _Plan:
             return False
         item, forged = file_item.add_caveats(self._desk, item, delivery)
         ticket = self._find_ticket(item)
-        rules = SenderRules.load(lookup.session)
-        if ticket is None and automated_mail.find_reason(lookup, rules, item, delivery):
+        people = DeskPeople.load(lookup.session, self._desk.settings)
+        if ticket is None and automated_mail.find_reason(people, lookup, item, delivery):
             return False
         if ticket is None and self._is_thread_in_use(item):
             item = replace(item, caveats=(*item.caveats, file_item.REUSED_THREAD_CAVEAT))

@@ -29,7 +29,6 @@ from workflow.audit import record as audit
 from workflow.audit.record import RULE
 from workflow.customers import directory, phone_numbers
 from workflow.customers.records import NO_COMPANY, NO_MANAGER
-from workflow.customers.sender_rules import SenderRules
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import (
@@ -243,9 +242,8 @@ def _append_or_open(
             return _append(desk, session, item, delivery, key, match, now)
     elif threading.is_thread_in_use(session, item):
         item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))
-    rules = SenderRules.load(session)
-    lookup = directory.CustomerLookup(session)
-    if reason := automated_mail.find_reason(lookup, rules, item, delivery):
+    people, lookup = DeskPeople.load(session, desk.settings), directory.CustomerLookup(session)
+    if reason := automated_mail.find_reason(people, lookup, item, delivery):
         if (related := match.related or match.ticket) is not None:
             reason = f"{reason}; possibly about #{related.id}"
         automated_mail.store(session, reason, item, delivery)

@@ -113,6 +113,7 @@ def test_an_address_that_people_have_too_counts_where_nothing_shows_a_person() -
         "I have sent the report.",
         "We need the report of March for the payer.",
         "Le rapport est en ligne.",
+        "Hello, please help with the report of claim 4711.",
     ):
         assert not read("reports@payer.example", words).is_automated
     answer = read("reports@payer.example", report, "In-Reply-To: <a@b.example>", "Subject: Re: x")
