@@ -16,6 +16,7 @@ from console.pages.admin import (
     column_mapping,
     deliveries,
     overview,
+    sender_rules,
     staff,
     webhooks,
 )
@@ -45,6 +46,7 @@ PAGE_MODULES = (
     staff,
     answer,
     canned_responses,
+    sender_rules,
     tokens,
     saved_forms,
 )

@@ -215,6 +215,7 @@ class InboundItem:
     is_auto_reply: bool = False
     is_bounce: bool = False
     is_only_thanks: bool = False  # its newest words thank, and ask for nothing
+    is_secure_notice: bool = False  # a portal holds a message: somebody has to open it in time
     is_automated: bool = False  # looks machine-made: no automatic answer, ever
     # Addresses in X-Loop, who have had this mail before, case folded.
     loop_addresses: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ class Right(StrEnum):
 
     READ = "read"  # see tickets, contacts, companies, tasks
     WORK = "work"  # change them, write to customers
-    LEAD = "lead"  # failed deliveries, imports, exports
+    LEAD = "lead"  # failed deliveries, imports, exports, rules for senders
     AUDIT = "audit"  # the audit log, operations, current settings
     ADMIN = "admin"  # accounts, tokens of others, outgoing webhooks
 

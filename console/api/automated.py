@@ -10,7 +10,7 @@ from console.api.tickets import respond_with_ticket
 from console.presenters import automated as automated_presenter
 from console.web.api_errors import ApiError
 from console.web.request import get_actor, get_context, get_session
-from ingest.replay.automated_mail import RIGHT, make_ticket
+from ingest.replay.automated_mail import RIGHT, make_ticket, undo_ticket
 from workflow.filing import automated_mail
 from workflow.models.core import AutomatedMail
 from workflow.permissions import Right
@@ -45,3 +45,11 @@ def automated_ticket(number: int) -> Response:
     if get_session().get(AutomatedMail, number) is None:
         raise ApiError(404, f"There is no automated mail {number}.")
     return respond_with_ticket(make_ticket(get_context(), number, actor=get_actor()))
+
+
+@endpoint("POST", "/automated/<int:number>/undo", RIGHT, schemas.Ticket, about=ABOUT, refuses=[409])
+def automated_undo(number: int) -> Response:
+    """Undo that it was made a ticket, within ten minutes; answer with the withdrawn ticket."""
+    if get_session().get(AutomatedMail, number) is None:
+        raise ApiError(404, f"There is no automated mail {number}.")
+    return respond_with_ticket(undo_ticket(get_context(), number, actor=get_actor()))

@@ -31,6 +31,7 @@ ENDPOINT_MODULES = (
     "customers",
     "desk",
     "automated",
+    "sender_rules",
     "deliveries",
     "operations",
     "webhooks",

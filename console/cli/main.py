@@ -35,6 +35,7 @@ SECTIONS = {  # of `intake --help`, in the order in which one needs them
         "user": "console.cli.people:user",
         "company": "console.cli.people:company",
         "contact": "console.cli.people:contact",
+        "sender": "console.cli.senders:sender",
     },
     "Programs": {
         "token": "console.cli.integrations:token",

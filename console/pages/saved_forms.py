@@ -67,6 +67,7 @@ TYPED_FIELDS = {
     "phone": "Phone",
     "reason": "Reason",
     "row": "Row",
+    "sender": "Sender",
     "since": "Since",
     "subject": "Subject",
     "text": "Text",

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from workflow.audit.record import DESK_MESSAGE, RULE
+from workflow.audit.record import AUTOMATIC_ANSWER, DESK_MESSAGE, RULE
 from workflow.filing import corrections
 from workflow.models.core import AuditEntry, Staff, Task
 from workflow.models.states import Status
@@ -21,6 +21,7 @@ SHOWN_ELSEWHERE = (
     "original read",
     "appended",
     DESK_MESSAGE,
+    AUTOMATIC_ANSWER,
     "note",
     "mail sent",
     "mail refused",
@@ -109,6 +110,7 @@ def _find_label(kind: type[Milestone] | type[Stage], name: object) -> str:
 
 _CHANGE_TEXTS = {
     "appended": "A message came from the customer",
+    AUTOMATIC_ANSWER: "A program answered a mail of ours",
     DESK_MESSAGE: "The desk wrote a message in a mail program",
     "note": "A note was added",
     "mail refused": "A mail of ours was refused",

@@ -18,6 +18,7 @@ OPERATIONS_MENU = (
     ("Next week", "/operations/next-week"),
     ("Ledger", "/operations/ledger"),
     ("Audit log", "/operations/audit"),
+    ("Senders", "/operations/senders"),
     ("Excel profiles", "/operations/profiles"),
     ("Settings", "/operations/settings"),
 )

@@ -17,7 +17,7 @@ from parsers.item import InboundItem, ParseResult, RejectedRow
 from workflow.audit import record as audit
 from workflow.customers import directory
 from workflow.database.text_safety import make_storable
-from workflow.filing import correspondents, delivery_reports, signs, threading
+from workflow.filing import automated_mail, correspondents, delivery_reports, signs, threading
 from workflow.filing.correspondents import DeskPeople
 from workflow.filing.file_item import add_caveats, describe_rejection, describe_row_place, file_item
 from workflow.models.core import AutomatedMail, Delivery, Filing, Message, StoredAttachment, Ticket
@@ -267,7 +267,11 @@ def _compare_item(
     report = delivery_reports.find_report(desk, session, item, delivery)
     ignored_filing = report.make_filing(session) if report is not None else None
     if filing.outcome is Outcome.IGNORED:
-        return _make_finding(filing, item, is_same=_is_ignored_alike(filing, ignored_filing))
+        is_same = _is_ignored_alike(filing, ignored_filing)
+        if report is None and filing.ticket_id is None:
+            lookup = directory.CustomerLookup(session)
+            is_same = bool(automated_mail.find_reason(people, lookup, expected_item, delivery))
+        return _make_finding(filing, item, is_same=is_same)
     if ignored_filing is not None:
         note = f"read now, it is {ignored_filing.reason}"
         return Finding(verdict=Verdict.NO_REQUEST, filing=filing, notes=(note,))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from parsers.item import Address
 from parsers.mail import automatic_phrases as phrases
-from parsers.mail import evidence, message_notices
+from parsers.mail import evidence, machines, message_notices
 from parsers.mail.bounces import report
 from parsers.mail.evidence import Meaning, Sign
 from parsers.mail.syntax.headers import Fields
@@ -64,6 +64,8 @@ def classify(fields: Fields, subject: str, sender: Address, root: Part, body_tex
         *_find_sender_signs(sender),
         *_find_subject_signs(subject),
     }
+    if _is_newsletter(fields, body_text):
+        signs.add(_get_sign("newsletter"))
     if is_report:
         signs |= _find_report_signs(root)
     signs |= set(map(_get_sign, message_notices.find_notice_signs(subject, body_text)))
@@ -77,6 +79,35 @@ def classify(fields: Fields, subject: str, sender: Address, root: Part, body_tex
     if "robot-address" in names and report.is_json_notice(body_text):
         signs.add(_get_sign("bounce-notice"))
     return _make_verdict(evidence.order_signs(sign.name for sign in signs))
+
+
+def add_unmarked(
+    verdict: Verdict,
+    sender: Address,
+    subject: str,
+    newest_text: str,
+    *,
+    is_answer: bool,
+    passes_on: bool,
+) -> Verdict:
+    """Return the kind of a message with the signs of devices and programs that mark nothing.
+
+    `newest_text` is its text without what it quotes, `is_answer` says that it answers a message,
+    `passes_on` that it forwards one.
+    """
+    if verdict.is_bounce:
+        return verdict
+    local = sender.email.partition("@")[0]
+    names = machines.list_signs(
+        local,
+        sender.name,
+        subject,
+        newest_text,
+        has_unread_address="robot-address" in verdict.signs,
+        is_answer=is_answer,
+        passes_on=passes_on,
+    )
+    return _make_verdict(evidence.order_signs([*verdict.signs, *names]))
 
 
 def _make_verdict(names: tuple[str, ...]) -> Verdict:
@@ -117,6 +148,19 @@ def _find_combined_signs(fields: Fields, names: set[str]) -> Iterator[Sign]:
     suppresses_all = _find_first_word(fields, "x-auto-response-suppress") == "all"
     if "x-ms-exchange-inbox-rules-loop" in names and suppresses_all:
         yield _get_sign("inbox-rule-answer")
+
+
+def _is_newsletter(fields: Fields, body_text: str) -> bool:
+    """Return whether a mail can be unsubscribed from and is part of no discussion.
+
+    It says so in its text too, or by one click (RFC 8058), as bulk senders must.
+    """
+    if not fields.find_first("list-unsubscribe").strip():
+        return False
+    if any(fields.find_first(name).strip() for name in ("list-post", "in-reply-to", "references")):
+        return False
+    has_click = bool(fields.find_first("list-unsubscribe-post").strip())
+    return has_click or phrases.UNSUBSCRIBE_PATTERN.search(body_text[-TEXT_READ:]) is not None
 
 
 def _matches_field(sign: Sign, fields: Fields, name: str) -> bool:

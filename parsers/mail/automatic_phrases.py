@@ -149,6 +149,19 @@ BOUNCE_TEXT_OF_PEOPLE = (
 )
 
 
+# What newsletters say at their end, in the languages of mail programs.
+UNSUBSCRIBE_PATTERN = re.compile(
+    r"\bunsubscribe\b|opt[ -]?out\b|manage (?:your )?(?:e-?mail )?(?:preferences|subscriptions?)"
+    r"|abmelden|abbestellen|abmeldung|newsletter (?:nicht|kündigen)|uitschrijven|afmelden"
+    r"|avregistrera|afmeld|meld(?:e)? (?:deg|dig) (?:av|af)|peru(?:uta)? tilau"
+    r"|se désabonner|désinscri|désabonne|darse de baja"
+    r"|cancelar (?:la )?(?:suscripci|subscri|inscri)|anular (?:la )?suscripci|descadastr"
+    r"|disiscri|cancella(?:ti|rsi|re) (?:l'iscri|dalla)"
+    r"|wypisz|zrezygnuj|odhlásit|отписаться|отказаться от рассылки|aboneliğ|退订|取消订阅|取消訂閱"
+    r"|配信停止|購読(?:解除|停止)|수신 ?거부",
+    re.IGNORECASE,
+)
+
 _END = r"(?=\s*(?:$|[:：;,.!(\[\-–—|/]|\d|bis\b|until\b|from\b|von\b|re\b))"
 _OPENING = r"\s*[\[(*\"'«„“]*\s*"
 

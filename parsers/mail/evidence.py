@@ -70,7 +70,12 @@ _NOT_NO = _compile(r"(?!(?:no|false|0|none)$).+")
 
 _ROBOT_LOCAL = (
     r"(?:.*[-_.+])?"
-    r"(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
+    r"(?:(?:no|not|do[-_.]?not|dont|never)[-_.]?(?:reply|response|respond|answer)"
+    r"|(?:nicht|keine)[-_.]?antwort(?:en)?|ne[-_.]?pas[-_.]?r[eé]pondre|pas[-_.]?de[-_.]?r[eé]ponse"
+    r"|n[aã]?o[-_.]?(?:responda|responder|conteste|contestar|responde)"
+    r"|non[-_.]?rispond(?:ere|i)|(?:niet|geen)[-_.]?(?:antwoord(?:en)?|beantwoorden|reageren)"
+    r"|svara[-_.]?(?:ej|inte)|ikke[-_.]?svar|[aä]l[aä][-_.]?vastaa|nie[-_.]?odpowiada[jc]"
+    r"|neodpov[ií]d(?:at|ejte)|unattended|unmonitored)"
     r"(?:[-_.+\d].*)?"
     r"|(?:listserv|majordomo|mdaemon|autoresponder|auto-?reply|auto-?mailer|mailman|nobody|cron)"
     r"(?:[-_+].*)?"
@@ -206,6 +211,13 @@ SIGNS: tuple[Sign, ...] = (
         ),
     ),
     Sign(
+        "newsletter",
+        H,
+        Meaning.MACHINE,
+        "a mail to many, with one click or words to unsubscribe",
+        "RFC 8058; field List-Unsubscribe (RFC 2369) without List-Post",
+    ),
+    Sign(
         "failed-recipients",
         H,
         Meaning.BOUNCE,
@@ -295,6 +307,63 @@ SIGNS: tuple[Sign, ...] = (
         "mail systems in 20 languages",
         pattern=phrases.BOUNCE_TEXT_PATTERN,
     ),
+    # Of devices and programs that mark nothing (`parsers.mail.machines`).
+    Sign(
+        "machine-address",
+        H,
+        Meaning.MACHINE,
+        "the address of a notification program",
+        "portals, payers, clearing centers, monitoring",
+    ),
+    Sign(
+        "machine-name",
+        H,
+        Meaning.MACHINE,
+        "the name of a notification program",
+        "the same",
+    ),
+    Sign(
+        "device-address",
+        H,
+        Meaning.MACHINE,
+        "the address of a copier, scanner, fax or voicemail server",
+        "the same",
+    ),
+    Sign(
+        "device-name",
+        H,
+        Meaning.MACHINE,
+        "the name of a copier, scanner, fax or voicemail server",
+        "the same",
+    ),
+    Sign(
+        "unread-words",
+        H,
+        Meaning.MACHINE,
+        "a sentence that nobody reads answers, in a text that shows no person",
+        "notification programs in 20 languages",
+    ),
+    Sign(
+        "program-words",
+        H,
+        Meaning.MACHINE,
+        "a sentence that the message is automatic, in a text that shows no person",
+        "the same",
+    ),
+    Sign(
+        "device-words",
+        H,
+        Meaning.MACHINE,
+        "the line of a copier, scanner, fax or voicemail server",
+        "Ricoh, Xerox, Canon, HP, Asterisk, Cisco Unity and their like",
+    ),
+    Sign(
+        "no-person",
+        H,
+        Meaning.MACHINE,
+        "an address that programs have or nobody reads, and a text that shows no person",
+        "reports@, notify@, no-reply@ and their like",
+    ),
     Sign("bounce-notice", H, Meaning.BOUNCE, "a bounce notice in JSON", "Amazon SES notifications"),
     # -- no signs: each of them stands in mail that a person wrote ----
     Sign(
@@ -369,6 +438,36 @@ ADVICE_BY_NOTICE = {
     Meaning.CHALLENGE: "a mail is held until somebody confirms by its link or by an answer",
 }
 LIST_SIGNS = frozenset({"list-field", "precedence"})  # what every mailing list adds
+# What shows a program that marks nothing: it says nothing of a person whom the program names.
+UNMARKED_SIGNS = frozenset(
+    {
+        "robot-address",
+        "machine-address",
+        "machine-name",
+        "device-address",
+        "device-name",
+        "unread-words",
+        "program-words",
+        "device-words",
+        "no-person",
+    }
+)
+PROGRAM_TEXT_SIGNS = frozenset({"unread-words", "program-words", "no-person"})
+BULK_SIGNS = LIST_SIGNS | {"newsletter"}
+DEVICE_SIGNS = frozenset({"device-address", "device-name", "device-words"})
+# Signs that say the same twice count once (`is_no_request`); a newsletter is enough by itself.
+_KINDS_OF_HINT: dict[str, frozenset[str]] = {
+    "list": LIST_SIGNS,
+    "sender": frozenset({"robot-address", "machine-address", "machine-name"}),
+    "no person": frozenset({"no-person"}),
+    "words": frozenset({"unread-words", "program-words"}),
+    "answer": frozenset(
+        {"answer-subject", "absence-subject", "absence-answer", "precedence-answer"}
+    ),
+    "rule": frozenset({"inbox-rule-answer"}),
+    "alert": frozenset({"alert-field"}),
+    "envelope": frozenset({"null-sender"}),
+}
 MAIL_SYSTEM_SIGNS = frozenset({NULL_SENDER, "daemon-address"})
 # Beginnings of the caveats that `make_caveat` writes.
 CERTAIN, PERHAPS = "sent automatically", "perhaps sent automatically"
@@ -413,6 +512,13 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         _CORRECT,
     ),
     Consequence(
+        "it is a note on the ticket it answers, whoever has sent it",
+        "our signed mark, and a proof, or the words of an automatic answer; on an open ticket any "
+        "hint but the fields of a list",
+        "as that note, with its whole text",
+        _CORRECT,
+    ),
+    Consequence(
         "a mail of ours counts as bounced, its contact as unreachable",
         "a delivery report as a part, by a mail system, about a mail of ours; or no sender in the "
         "envelope, to the return path of that mail; or that mail inside, by a mail system and not "
@@ -439,10 +545,19 @@ CONSEQUENCES: tuple[Consequence, ...] = (
         "“Not a duplicate: make it a ticket” · `intake ticket ID not-duplicate`",
     ),
     Consequence(
+        "it lies under “Automated” instead of opening a ticket: no task, no deadline",
+        "that it belongs to no ticket, its sender is not on record (no company, no ticket of a "
+        "person), and a proof that it is automatic, a newsletter, or hints of two kinds. Not what "
+        "names a person in Reply-To, is of a form or a device, or of a sender set to "
+        "“always a ticket”; and always what comes from one set to “never”",
+        "in “Automated”, `intake automated`",
+        "“Make it a ticket”, with *Undo* · `intake automated ID ticket`",
+    ),
+    Consequence(
         "it is put on no ticket",
         "a delivery report by a mail system, a feedback report, or no sender in the envelope and "
         "our return path, and no mail of ours it is about",
-        "in “Automated mail”, `intake automated`",
+        "in “Automated”, `intake automated`",
         "“Make it a ticket” · `intake automated ID ticket`",
     ),
 )
@@ -467,6 +582,27 @@ def has_proof(names: Iterable[str], *meanings: Meaning) -> bool:
     signs = (SIGNS_BY_NAME[name] for name in names if name in SIGNS_BY_NAME)
     proofs = (sign for sign in signs if sign.grade is Grade.PROOF)
     return any(not meanings or proof.meaning in meanings for proof in proofs)
+
+
+def is_no_request(names: Iterable[str]) -> bool:
+    """Return whether signs of these names show a mail that is no customer's request.
+
+    Of a stranger, that is: a practice's own program may pass on a request. A proof of an automatic
+    answer or a program shows it, a newsletter, or two kinds of hints. What a device sends is a
+    person's: somebody has put a page on the scanner, or called.
+    """
+    present = set(names)
+    if has_proof(present, Meaning.ANSWER, Meaning.MACHINE):
+        return True
+    if not present.isdisjoint(DEVICE_SIGNS):
+        return False
+    kinds = [kind for kind, signs in _KINDS_OF_HINT.items() if not present.isdisjoint(signs)]
+    return "newsletter" in present or len(kinds) > 1
+
+
+def means(names: Iterable[str], meaning: Meaning) -> bool:
+    """Return whether one of these signs, proof or hint, points to this kind of message."""
+    return any(SIGNS_BY_NAME[name].meaning is meaning for name in names if name in SIGNS_BY_NAME)
 
 
 def describe(names: Iterable[str]) -> str:

@@ -96,6 +96,15 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
     links = [link for link in text_html.list_links(html) if link[1] not in body_text]
     reply_text = _extract_newest(content, role)
     forwarded_headers = forwarded.find_headers(body_text, content.attachments)
+    is_forward = forwarded.passes_on(subject, forwarded_headers)
+    verdict = automatic.add_unmarked(
+        verdict,
+        sender,
+        subject,
+        reply_text,
+        is_answer=role is extract.ThreadRole.REPLY and bool(subject),
+        passes_on=is_forward or role is extract.ThreadRole.FORWARD,
+    )
     item = InboundItem(
         format=Format.MAIL,
         external_id=ids[0].strip("<>") if ids else "",
@@ -103,7 +112,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         reply_to=_list_people(fields, "reply-to", hint),
         original_sender=_find_original_sender(fields, hint),
         forwarded=forwarded_headers,
-        is_forward=forwarded.passes_on(subject, forwarded_headers),
+        is_forward=is_forward,
         is_form_mail=forwarded.is_form_mail(fields),
         to=_list_people(fields, "to", hint),
         cc=_list_people(fields, "cc", hint),
@@ -129,6 +138,7 @@ def _make_item(tree: mime.MessageTree, content: body.Body) -> InboundItem:
         signs=verdict.signs,
     )
     secure_caveat = secure_links.find_caveat(subject, body_text, links, item.attachments)
+    item = replace(item, is_secure_notice=bool(secure_caveat))
     caveats = (*tree.caveats, *content.caveats, *filter(None, [secure_caveat]))
     return _add_caveats(item, caveats, is_sealed=content.has_sealed_block)
 

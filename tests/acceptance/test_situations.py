@@ -18,24 +18,31 @@ from sqlalchemy import select
 
 from ingest.intake import Intake
 from ingest.processing import process
-from ingest.replay.automated_mail import make_ticket
+from ingest.replay import reprocess
+from ingest.replay.automated_mail import make_ticket, undo_ticket
 from ingest.smtp import listener as smtp_listener
 from parsers.mail import evidence
-from tests.support.context import count_rows, create_staff, get_contact
+from tests.support.context import count_rows, create_company, create_staff, get_contact
 from workflow.context import AppContext
-from workflow.filing import corrections
+from workflow.customers import sender_rules
+from workflow.errors import ActionNotAllowed
+from workflow.filing import automated_mail, corrections
 from workflow.mail import compose
 from workflow.mail import sender as mail_sender
 from workflow.models.core import (
     AutomatedMail,
+    Company,
+    CompanyDomain,
     Delivery,
     Filing,
     Message,
     OutgoingMail,
+    Task,
     Ticket,
     TicketRelation,
 )
-from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status
+from workflow.models.states import Judgement, OutboxState, Outcome, Role, Status, Treatment
+from workflow.permissions import RIGHTS_BY_ROLE
 from workflow.process import Milestone, Template
 from workflow.settings.settings import Settings
 from workflow.tickets.actions import Actor
@@ -657,3 +664,318 @@ def test_our_own_mail_that_comes_back_is_a_note_on_its_ticket(desk: Desk) -> Non
     assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, number)
     assert "a gateway's words" in desk.list_messages(number)[-1][1]
     assert count_rows(desk.context, Ticket) == 1
+
+
+# -- programs and devices that mark nothing ----
+
+UNMARKED = [
+    ("notify@payer-portal.example", "Claim 12 was denied.", []),
+    ("x17@payer-portal.example", "Claim 12 was denied.\n\nPlease do not reply to this e-mail.", []),
+    ("scan@oakhill.example", "Scan from device.", ["Subject: Scanned document"]),
+    ("reports@payer-portal.example", "The report is ready for download.", []),
+    ("voicemail@pbx.example", "From: OAK HILL (555) 014-7788\nLength: 0:42", []),
+]
+
+
+@pytest.mark.parametrize(("sender", "words", "fields"), UNMARKED)
+def test_a_program_that_marks_nothing_gets_no_mail(
+    desk: Desk, sender: str, words: str, fields: list[str]
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    assert count_rows(desk.context, OutgoingMail) == 0
+    assert filing.delivery_id  # stored and shown, whatever becomes of it
+
+
+@pytest.mark.parametrize(("sender", "words", "fields"), UNMARKED)
+def test_the_person_whom_such_a_program_names_gets_the_notice(
+    desk: Desk, sender: str, words: str, fields: list[str]
+) -> None:
+    number = desk.open_ticket(words, f"Reply-To: Ivy Long <{IVY}>", *fields, sender=sender)
+    assert desk.get_first_mail(number).to == IVY
+
+
+# -- a program's answer to our mail goes onto its ticket ----
+
+ANSWERS = [
+    ["Auto-Submitted: auto-generated"],
+    ["X-Autoreply: yes", "Subject: Out of Office"],
+    ["Subject: Automatic reply: Your Billing Support Ticket"],
+    ["Subject: Abwesenheitsnotiz"],
+]
+HINTED_ANSWERS = [
+    ["Precedence: bulk"],
+    ["From: no-reply@elsewhere.example"],
+    ["From: Help Desk Notifications <help@elsewhere.example>"],
+]
+
+
+def answer_as_stranger(desk: Desk, fields: list[str], way: str) -> Filing:
+    notice = desk.get_newest_notice()
+    to = str(notice["Reply-To"]) if way == "address" else SUPPORT
+    marks = {
+        "address": [],
+        "in-reply-to": [f"In-Reply-To: {notice['Message-ID']}"],
+        "references": [f"References: {notice['Message-ID']} <x@elsewhere.example>"],
+    }[way]
+    return desk.send(
+        "Your request 77 is in our queue.",
+        *fields,
+        *marks,
+        sender="boss@elsewhere.example",
+        to=to,
+    )
+
+
+@pytest.mark.parametrize("way", ["address", "in-reply-to", "references"])
+@pytest.mark.parametrize("fields", [*ANSWERS, *HINTED_ANSWERS[1:]])
+def test_a_programs_answer_with_our_mark_opens_no_ticket(
+    desk: Desk, fields: list[str], way: str
+) -> None:
+    number = desk.open_ticket()
+    filing = answer_as_stranger(desk, fields, way)
+    assert filing.ticket_id == number
+    assert count_rows(desk.context, Ticket) == 1
+    direction, text = desk.list_messages(number)[-1]
+    assert direction == "note"
+    assert "Your request 77 is in our queue." in text
+
+
+@pytest.mark.parametrize("fields", ANSWERS)
+def test_such_an_answer_leaves_a_completed_ticket_completed(desk: Desk, fields: list[str]) -> None:
+    number = desk.complete_ticket()
+    assert answer_as_stranger(desk, fields, "address").ticket_id == number
+    assert desk.get_status(number) is Status.COMPLETED
+
+
+@pytest.mark.parametrize("fields", HINTED_ANSWERS)
+def test_a_hint_leaves_no_words_on_a_completed_ticket(desk: Desk, fields: list[str]) -> None:
+    number = desk.complete_ticket()
+    filing = answer_as_stranger(desk, fields, "address")
+    assert filing.ticket_id != number
+    assert [d for d, _ in desk.list_messages(filing.ticket_id or 0)] == ["in"]
+
+
+def test_a_stranger_who_writes_through_a_list_gets_a_ticket(desk: Desk) -> None:
+    number = desk.open_ticket()
+    fields = ["List-Id: <staff.elsewhere.example>", "Precedence: list"]
+    filing = answer_as_stranger(desk, fields, "address")
+    assert (filing.outcome, filing.ticket_id != number) == (Outcome.OPENED, True)
+
+
+@pytest.mark.parametrize("fields", ANSWERS)
+def test_a_programs_answer_that_was_a_persons_gets_a_ticket_of_its_own(
+    desk: Desk, fields: list[str]
+) -> None:
+    number = desk.open_ticket()
+    answer_as_stranger(desk, fields, "address")
+    desk.mark_as_written_by_person(number)
+    assert desk.list_messages(number + 1)[0][1].strip() == "Your request 77 is in our queue."
+    assert desk.get_status(number + 1) is Status.OPEN
+
+
+def test_a_forged_answer_joins_no_ticket(desk: Desk) -> None:
+    settings = desk.context.settings.model_copy(update={"authserv_id": "mx.desk.example"})
+    number = desk.open_ticket()
+    desk.context = replace(desk.context, settings=settings)
+    desk.context.desk.settings = settings
+    failed = "Authentication-Results: mx.desk.example; dmarc=fail header.from=elsewhere.example"
+    filing = answer_as_stranger(desk, [failed, "Subject: Automatic reply: x"], "address")
+    assert filing.ticket_id != number
+
+
+# -- mail that is no customer's request lies under "Automated" ----
+
+AUTOMATED = [
+    ("x@clearing.example", ["Auto-Submitted: auto-generated"], "Claim rejection report."),
+    ("x@clearing.example", ["Auto-Submitted: auto-replied", "Subject: Out of Office"], "Away."),
+    (
+        "news@vendor.example",
+        [
+            "List-Unsubscribe: <https://vendor.example/u>",
+            "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+        ],
+        "Have you seen our new portal?",
+    ),
+    (
+        "hello@vendor.example",
+        ["List-Unsubscribe: <https://vendor.example/u>"],
+        "Our autumn offers.\n\nUnsubscribe here.",
+    ),
+    ("no-reply@clearing.example", [], "Claim 4711 was rejected by the payer."),
+    ("notify@portal.example", [], "A remittance is ready.\n\nPlease do not reply to this e-mail."),
+    ("portal@payer.example", [], "This is an automated message. A remittance is ready."),
+]
+REQUESTS = [
+    # a person behind a program, a device, or a single hint
+    ("no-reply@forms.example", [f"Reply-To: {IVY}"], "The statement of March is missing."),
+    ("x@clearing.example", ["Auto-Submitted: auto-generated", f"Reply-To: {IVY}"], "Claim 1."),
+    ("no-reply@forms.example", [], "Name: Ivy\nMessage: Please call me about my claim."),
+    (
+        "no-reply@forms.example",
+        ["X-PHP-Originating-Script: 33:mail.php"],
+        "Phone: 555 0101. The claim of May is open.\n\nPlease do not reply to this e-mail.",
+    ),
+    (
+        "notification@portal.example",
+        ["Auto-Submitted: auto-generated", "Subject: New secure message"],
+        "You have a new secure message.\n\nOpen it: https://portal.example/m/77\n\nDo not reply.",
+    ),
+    ("scan@oakhill.example", ["Subject: Scan"], "Scan from device. Do not reply."),
+    (IVY, ["List-Unsubscribe: <https://x.example/u>"], "Please call me."),
+    (IVY, ["List-Id: <staff.oakhill.example>", "Precedence: list"], "Please call me."),
+]
+
+
+def list_automated(desk: Desk) -> list[AutomatedMail]:
+    with desk.context.store.read_only() as session:
+        return list(automated_mail.list_automated_mail(session))
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_mail_that_is_no_request_opens_no_ticket_and_can_be_read(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
+    assert count_rows(desk.context, Ticket) == count_rows(desk.context, Task) == 0
+    [mail] = list_automated(desk)
+    assert (mail.from_email, mail.text.strip()) == (sender, words)
+    assert count_rows(desk.context, OutgoingMail) == 0
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), REQUESTS)
+def test_a_request_that_came_through_a_program_opens_a_ticket(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    assert desk.open_ticket(words, *fields, sender=sender)
+    assert list_automated(desk) == []
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_the_mail_of_a_company_on_record_opens_a_ticket(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    with desk.context.store.transaction() as session:
+        company = create_company(session, "Vendor")
+        domain = sender.partition("@")[2]
+        session.add(CompanyDomain(domain=domain, company_id=company.id))
+    assert desk.open_ticket(words, *fields, sender=sender)
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED[:4])
+def test_so_does_the_mail_of_somebody_who_has_written_as_a_person(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    first = desk.send(words, *fields, sender=sender)
+    make_ticket(desk.context, 1, actor=Actor.operator("Dana"))
+    assert desk.send(f"{words} Again.", *fields, sender=sender).outcome is first.outcome
+    desk.open_ticket("Please call me.", sender=sender)
+    assert desk.open_ticket(f"{words} And again.", *fields, sender=sender)
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_reading_it_again_leaves_it_where_it_is(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    preview = reprocess.preview_replay(desk.context, filing.delivery_id)
+    assert not preview.has_changes
+    reprocess.apply_replay(desk.context, preview, by="Dana")
+    assert count_rows(desk.context, Ticket) == 0
+    assert len(list_automated(desk)) == 1
+
+
+@pytest.mark.parametrize(("sender", "fields", "words"), AUTOMATED)
+def test_a_person_makes_a_ticket_of_it_and_undoes_that(
+    desk: Desk, sender: str, fields: list[str], words: str
+) -> None:
+    filing = desk.send(words, *fields, sender=sender)
+    [mail] = list_automated(desk)
+    dana = Actor.operator("Dana")
+    number = make_ticket(desk.context, mail.id, actor=dana)
+    assert desk.get_status(number) is Status.OPEN
+    assert list_automated(desk) == []
+    with pytest.raises(ActionNotAllowed, match="only Dana"):
+        undo_ticket(desk.context, mail.id, actor=Actor.operator("Olga"))
+    assert undo_ticket(desk.context, mail.id, actor=dana) == number
+    desk.work()
+    assert desk.get_status(number) is Status.WITHDRAWN
+    assert count_rows(desk.context, OutgoingMail, OutgoingMail.state == OutboxState.SENT) == 0
+    assert [m.id for m in list_automated(desk)] == [mail.id]
+    assert not reprocess.preview_replay(desk.context, filing.delivery_id).has_changes
+    again = make_ticket(desk.context, mail.id, actor=dana)
+    assert again != number
+    assert words in desk.list_messages(again)[0][1]
+
+
+def test_a_ticket_that_somebody_has_worked_on_is_not_undone(desk: Desk) -> None:
+    sender, fields, words = AUTOMATED[0]
+    desk.send(words, *fields, sender=sender)
+    [mail] = list_automated(desk)
+    dana = Actor.operator("Dana")
+    number = make_ticket(desk.context, mail.id, actor=dana)
+    with desk.context.store.transaction() as session:
+        ticket, owner = session.get_one(Ticket, number), create_staff(session, "Olga")
+        desk.context.desk.assign(session, ticket, owner, by="Olga", now=desk.context.clock())
+    with pytest.raises(ActionNotAllowed, match="since then: assigned, by Olga"):
+        undo_ticket(desk.context, mail.id, actor=dana)
+    assert desk.get_status(number) is Status.OPEN
+
+
+# -- rules for senders ----
+
+
+def set_rule(desk: Desk, sender: str, treatment: Treatment) -> None:
+    with desk.context.store.transaction() as session:
+        lead = sender_rules.Author("Dana", RIGHTS_BY_ROLE[Role.LEAD])
+        company = session.scalar(select(Company).where(Company.name == "Clearing"))
+        if company is None:
+            company = create_company(session, "Clearing")
+            session.add(CompanyDomain(domain="clearing.example", company_id=company.id))
+        sender_rules.set_rule(session, sender, treatment, by=lead, now=desk.context.clock())
+
+
+@pytest.mark.parametrize("sender", ["x@payer.example", "@payer.example"])
+def test_a_sender_can_always_open_tickets(desk: Desk, sender: str) -> None:
+    automatic = "Auto-Submitted: auto-generated"
+    assert desk.send("Report.", automatic, sender="x@payer.example").outcome is Outcome.IGNORED
+    set_rule(desk, sender, Treatment.TICKET)
+    number = desk.open_ticket("Another report.", automatic, sender="x@payer.example")
+    assert desk.count_notices(number) == 0
+
+
+@pytest.mark.parametrize("sender", ["x@clearing.example", "@clearing.example", "company:1"])
+def test_a_sender_can_never_open_tickets_but_answers_them(desk: Desk, sender: str) -> None:
+    number = desk.open_ticket("Before the rule.", sender="x@clearing.example")
+    notice = desk.get_newest_notice()
+    set_rule(desk, sender, Treatment.NEVER)
+    filing = desk.send("Please call me.", sender="X+tag@clearing.example")
+    assert (filing.outcome, filing.ticket_id) == (Outcome.IGNORED, None)
+    [mail] = list_automated(desk)
+    assert mail.reason == automated_mail.SENDER_NEVER
+    answer = desk.send("Thanks.", sender="x@clearing.example", to=str(notice["Reply-To"]))
+    assert (answer.outcome, answer.ticket_id) == (Outcome.APPENDED, number)
+    assert make_ticket(desk.context, mail.id, actor=Actor.operator("Dana")) != number
+
+
+def test_the_narrowest_rule_decides(desk: Desk) -> None:
+    set_rule(desk, "clearing.example", Treatment.NEVER)
+    set_rule(desk, "mail.clearing.example", Treatment.TICKET)
+    set_rule(desk, "x@mail.clearing.example", Treatment.NEVER)
+    outcomes = [
+        desk.send("Report.", "Auto-Submitted: auto-generated", sender=sender).outcome
+        for sender in (
+            "y@clearing.example",
+            "y@other.clearing.example",
+            "y@mail.clearing.example",
+            "x@mail.clearing.example",
+        )
+    ]
+    assert outcomes == [Outcome.IGNORED, Outcome.IGNORED, Outcome.OPENED, Outcome.IGNORED]
+
+
+def test_the_desk_of_a_program_gets_no_notice_of_the_programs_mail(desk: Desk) -> None:
+    words = "Claim 4711 was rejected.\n\nPlease do not reply to this e-mail."
+    fields = ["Reply-To: support@clearing.example"]
+    number = desk.open_ticket(words, *fields, sender="no-reply@clearing.example")
+    assert desk.count_notices(number) == 0

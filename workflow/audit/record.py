@@ -14,6 +14,8 @@ from workflow.models.core import AuditEntry
 RULE = "rule"  # the actor of changes that no person made
 # The action of a message that the desk wrote outside of this program, or to itself.
 DESK_MESSAGE = "desk message"
+# The action of a program's answer to a mail of ours, a note.
+AUTOMATIC_ANSWER = "automatic answer"
 _COLLECTED = "audit rows"  # key in `Session.info`
 
 

@@ -60,6 +60,7 @@ EVENT_OF_ACTION = {  # by the action in the audit log
     "appended": EventType.MESSAGE_APPENDED,
     "desk message": EventType.MESSAGE_APPENDED,
     "note": EventType.NOTE_ADDED,
+    "automatic answer": EventType.NOTE_ADDED,
     "mail sent": EventType.MAIL_SENT,
     "mail refused": EventType.MAIL_REFUSED,
     "task": EventType.TASK,

@@ -335,6 +335,12 @@ def extract_domain(email: str) -> str:
     return email.rpartition("@")[2]
 
 
+def fold_address(email: str) -> str:
+    """Return an address as budgets and rules know it: case folded, without `+tag`."""
+    local, at, domain = email.strip().casefold().rpartition("@")
+    return f"{local.partition('+')[0] or local}{at}{domain}"
+
+
 def build_namesake_key(name: str, number: str) -> str:
     """Return the key of a practice whose name another one has: the name with the number."""
     return f"{build_company_key(name)[:300]} #{company_numbers.normalize(number)}"

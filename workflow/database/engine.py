@@ -28,7 +28,7 @@ BUSY_TIMEOUT_SECONDS = 20  # how long a writer waits for the one writer that SQL
 TURN_SECONDS = 0.002  # until a waiting writer asks again; SQLite itself waits up to 0.1 s
 WRITER_PAUSE_SECONDS = 10 * TURN_SECONDS  # enough for each waiting writer to ask
 # The newest migration. A test compares it with the scripts, so that no command has to load Alembic.
-SCHEMA_VERSION = "0030"
+SCHEMA_VERSION = "0031"
 
 
 def is_deadlock(error: OperationalError) -> bool:

@@ -28,6 +28,7 @@ from workflow.database import bulk_insert
 from workflow.database.bulk_insert import Row
 from workflow.database.engine import is_deadlock, notify_workers
 from workflow.filing import (
+    automated_mail,
     correspondents,
     delivery_reports,
     file_item,
@@ -148,9 +149,8 @@ def _file_plain(
     try:
         with session.begin_nested():
             with bulk_insert.force_custom_plans(session):
-                lookup = BulkLookup(
-                    session, [p.item for p in plain if isinstance(p.item, InboundItem)], now
-                )
+                items = [p.item for p in plain if isinstance(p.item, InboundItem)]
+                lookup = BulkLookup(session, items, desk.settings, now)
             plan = _Plan(desk, lookup, now)
             for one in plain:
                 if not plan.add(one):
@@ -227,7 +227,7 @@ class _Plan:
         """Decide the outcome of the next item. Items come in the order they were looked up in.
 
         Returns False, and plans nothing, for an item that may belong to the ticket of another
-        message: that is for `file_item` to decide, after this plan is written.
+        message, and for automated mail: these are for `file_item`, after this plan is written.
         """
         item, delivery, position = pending
         if isinstance(item, RejectedRow):
@@ -246,6 +246,9 @@ class _Plan:
             return False
         item, forged = file_item.add_caveats(self._desk, item, delivery)
         ticket = self._find_ticket(item)
+        people = DeskPeople.load(lookup.session, self._desk.settings)
+        if ticket is None and automated_mail.find_reason(people, lookup, item, delivery):
+            return False
         if ticket is None and self._is_thread_in_use(item):
             item = replace(item, caveats=(*item.caveats, file_item.REUSED_THREAD_CAVEAT))
         outcome = Outcome.OPENED if ticket is None else Outcome.APPENDED
@@ -328,7 +331,7 @@ class _Plan:
             contact,
             self._desk.settings,
             automated=automated,
-            count_recent=lambda: self._lookup.recent_mails[_get_person(contact)],
+            load_recent=lambda: self._lookup.recent_mails,
         )
         return {contact: reason}
 
@@ -336,7 +339,7 @@ class _Plan:
         """Count the mails of a new ticket, for the tickets that follow."""
         for change in ticket.changes:
             if isinstance(change, MailDue):
-                self._lookup.recent_mails[_get_person(change.contact)] += 1
+                self._lookup.recent_mails.add(change.contact.email)
 
     def _plan_message(
         self,
@@ -540,11 +543,6 @@ class _Plan:
 
     def _add_row(self, model: type[Base], row: Row) -> None:
         self._rows.setdefault(model, []).append(row)
-
-
-def _get_person(contact: Contact) -> int | str:
-    """Return what the mails to a contact are counted by: a new one has no id yet."""
-    return contact.id or contact.email
 
 
 def _table(model: type[Base]) -> Table:

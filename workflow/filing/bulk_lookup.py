@@ -1,6 +1,5 @@
 """Lookups for filing many items at once, in a handful of queries."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +24,8 @@ from workflow.models.core import (
     Ticket,
 )
 from workflow.models.states import Status
-from workflow.tickets import outbox
+from workflow.settings.settings import Settings
+from workflow.tickets import notice_budget
 from workflow.tickets.transitions import Change
 
 
@@ -70,13 +70,14 @@ class BulkLookup(directory.CustomerLookup):
     What is planned for one item is added here, so that the items that follow find it.
     """
 
-    def __init__(self, session: Session, items: Sequence[InboundItem], now: datetime) -> None:
+    def __init__(
+        self, session: Session, items: Sequence[InboundItem], settings: Settings, now: datetime
+    ) -> None:
         super().__init__(session)
         self._load_companies(items)
         self._load_contacts({i.contact.key for i in items} - {""})
-        self.recent_mails: Counter[int | str] = Counter(
-            outbox.count_recent_mails(session, [c.id for c in self._contacts.values()], now)
-        )
+        emails = {i.contact.key for i in items}
+        self.recent_mails = notice_budget.load_recent_mails(session, emails, settings, now)
         self.item_keys = [threading.build_keys(i) for i in items]
         self.messages_by_key = self._load_messages(items)
         ids = {threading.build_message_id(i) for i in items} - {""}

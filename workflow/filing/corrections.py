@@ -91,8 +91,9 @@ def mark_not_automatic(
     was_note = message.direction == "note"
     if was_note:
         message.direction = "in"
-        message.text = message.text.partition("\n\n")[2]  # after the summary of the report
-        message.reply_text = ""
+        if message.reported_mail_id is not None:
+            message.text = message.text.partition("\n\n")[2]  # after the summary of the report
+            message.reply_text = ""
     _remove_judgement(ticket, message)
     if was_note:
         ticket = _move_to_ticket(desk, session, ticket, message, filing, by=by, now=now)

@@ -69,7 +69,6 @@ _VIA_NAME = re.compile(r"\b(?:via|vía|über|przez|через|tramite)\b", re.IG
 _APPROVAL_LABEL = re.compile(r"\b(?:approv|review|sign(?:ed)?[ -]off)", re.IGNORECASE)
 
 _CACHE = "people of the desk"  # key in `Session.info`
-_ROBOT_ADDRESS = "robot-address"  # the sign of an address nobody reads
 
 UNVERIFIED_CAVEAT = (
     "written in the name of the desk, but our mail server could not verify that: make sure who"
@@ -309,12 +308,30 @@ def _resolve_customer_mail(session: Session, people: DeskPeople, item: InboundIt
 
 def _resolve_relay(people: DeskPeople, item: InboundItem) -> InboundItem:
     """Return a mail of a program that names the person behind it in Reply-To; else the same."""
-    if item.is_bounce or not _is_relay(item):
+    if item.is_bounce:
         return item
+    if not _is_relay(item):
+        named = _list_elsewhere(people, item)
+        return _make_relayed(item, named[0], Route.RELAY, "a program") if named else item
     named = _list_reply_to(people, item) or _list_named_in_words(people, item)
     if named:
         return _make_relayed(item, named[0], Route.RELAY, "a program's address")
     return _make_call(item) if _is_call(item) else item
+
+
+def _list_elsewhere(people: DeskPeople, item: InboundItem) -> list[Address]:
+    """Return the people of another domain in Reply-To of a mail that a program proves to have sent.
+
+    In its own domain they are the desk of whoever runs the program, and a list has its own ways.
+    """
+    is_by_program = evidence.has_proof(item.signs, evidence.Meaning.MACHINE)
+    if not is_by_program or not evidence.BULK_SIGNS.isdisjoint(item.signs):
+        return []
+    return [p for p in _list_reply_to(people, item) if not _has_same_domain(p, item.sender)]
+
+
+def _has_same_domain(one: Address, other: Address) -> bool:
+    return directory.extract_domain(one.key) == directory.extract_domain(other.key)
 
 
 def _is_call(item: InboundItem) -> bool:
@@ -336,6 +353,8 @@ def _make_call(item: InboundItem) -> InboundItem:
 
 def _is_relay(item: InboundItem) -> bool:
     if item.is_form_mail or evidence.is_unread_address(item.sender.email):
+        return True
+    if not evidence.UNMARKED_SIGNS.isdisjoint(item.signs):
         return True
     return _RELAY_LOCAL.fullmatch(_get_local(item.sender)) is not None
 
@@ -402,8 +421,11 @@ def _list_reply_to(people: DeskPeople, item: InboundItem) -> list[Address]:
 def _make_relayed(item: InboundItem, customer: Address, route: Route, what: str) -> InboundItem:
     caveat = f"came through {_describe(item.sender)}, {what}: {_describe(customer)} {_TAKEN}"
     relayed = _add_caveat(replace(item, route=route, customer=customer), caveat)
-    # Somebody reads the customer's address, and our own group is no list to them.
-    ignored = evidence.LIST_SIGNS if route is Route.GROUP else {_ROBOT_ADDRESS}
+    # Somebody reads the customer's address, and our own group is no list to them. But the words of
+    # a program stay those of a program where it only names its own desk.
+    ignored = evidence.LIST_SIGNS if route is Route.GROUP else evidence.UNMARKED_SIGNS
+    if route is Route.RELAY and _has_same_domain(customer, item.sender):
+        ignored -= evidence.PROGRAM_TEXT_SIGNS
     signs = tuple(name for name in item.signs if name not in ignored)
     if signs or not item.signs:
         return relayed

@@ -33,6 +33,7 @@ from workflow.customers.records import NO_COMPANY, NO_MANAGER
 from workflow.database.locks import lock_ticket
 from workflow.database.text_safety import make_storable
 from workflow.filing import (
+    automated_mail,
     correspondents,
     delivery_reports,
     dmarc,
@@ -47,7 +48,6 @@ from workflow.filing.correspondents import DeskPeople
 from workflow.filing.delivery_reports import MailReport
 from workflow.filing.threading import TicketMatch
 from workflow.models.core import (
-    AutomatedMail,
     Company,
     Contact,
     Delivery,
@@ -59,7 +59,7 @@ from workflow.models.core import (
 from workflow.models.states import Judgement, Outcome, Status
 from workflow.process import PIPELINE, TICKET_NAME, TICKET_TYPE, UNKNOWN_COMPANY, Stage
 from workflow.runtime import log
-from workflow.tickets import merged_messages
+from workflow.tickets import merged_messages, notice_budget
 from workflow.tickets.deadlines import compute_next_due, set_due_at
 from workflow.tickets.desk import YES, Desk
 
@@ -76,6 +76,7 @@ IMPORT_ACTOR = "import"  # of the milestones of a ticket that came as an importe
 # A mail in an old mailbox may have been copied there lately; further apart, its own date counts.
 MAX_TRANSIT = timedelta(days=7)
 EARLIEST_MAIL = datetime(1980, 1, 1, tzinfo=UTC)
+ANSWERS_AUTOMATIC_MAIL = "it answers an automatic mail of ours"
 REUSED_ID_CAVEAT = "an earlier message carries the same id with other content"
 
 
@@ -146,12 +147,12 @@ def _file_report(
 ) -> Filing:
     """Add a report as a note to the ticket of the mail it is about.
 
-    Without such a mail it is stored among the automated mails.
+    Without such a mail it is stored as automated mail.
     """
     filing = report.make_filing(session)
     mail, bounce = report.mail, item.bounce or Bounce()
     if mail is None:
-        _store_automated(session, report, item, delivery)
+        automated_mail.store(session, report.reason, item, delivery, get_item_time(item, delivery))
         return filing
     lock_ticket(session, mail.ticket)  # always before its mail, so that nobody deadlocks
     # An old report says nothing of today: it is a note and no more.
@@ -191,20 +192,6 @@ def _file_report(
         desk, session, session.get_one(Ticket, filing.ticket_id), item, delivery, now
     )
     return filing
-
-
-def _store_automated(
-    session: Session, report: MailReport, item: InboundItem, delivery: Delivery
-) -> None:
-    """Store a report that is about no mail of ours, once for each delivery."""
-    existing = select(AutomatedMail).where(AutomatedMail.delivery_id == delivery.id)
-    mail = session.scalar(existing)
-    if mail is None:
-        mail = AutomatedMail(delivery_id=delivery.id, at=get_item_time(item, delivery))
-    mail.reason, mail.signs = report.reason, list(item.signs)
-    mail.from_name, mail.from_email = item.sender.name, item.contact.email
-    mail.subject, mail.text = item.subject, item.text
-    session.add(mail)
 
 
 def _file_message(
@@ -262,14 +249,22 @@ def _append_or_open(
         match = threading.find_ticket(session, item, delivery.envelope, desk.signer, forged=forged)
     if match.ticket is not None:
         lock_ticket(session, match.ticket)  # another answer may have reopened it a moment ago
-        # What the desk has written stands on the ticket it is about, whatever became of that. So
-        # does an imported mail: it is no new request.
+        if match.is_automatic_answer:
+            item = replace(item, direction=Direction.NOTE)
+        # What the desk has written stands on the ticket it is about, whatever became of that; so
+        # does a program's answer, and an imported mail: it is no new request.
         is_no_request = item.direction is not Direction.IN or is_imported(delivery)
         if is_no_request or not is_too_late(desk, match.ticket, now):
             item = forms.add_changes(session, item)
             return _append(desk, session, item, delivery, key, match, now)
     elif threading.is_thread_in_use(session, item):
         item = replace(item, caveats=(*item.caveats, REUSED_THREAD_CAVEAT))
+    people, lookup = DeskPeople.load(session, desk.settings), directory.CustomerLookup(session)
+    if reason := automated_mail.find_reason(people, lookup, item, delivery):
+        if (related := match.related or match.ticket) is not None:
+            reason = f"{reason}; possibly about #{related.id}"
+        automated_mail.store(session, reason, item, delivery, get_item_time(item, delivery))
+        return Filing(outcome=Outcome.IGNORED, reason=reason)
     return _open(desk, session, item, delivery, key, match, forged=forged, now=now)
 
 
@@ -293,11 +288,13 @@ def _append(
     if is_imported(delivery):
         _append_imported(session, ticket, message, delivery, now)
         return Filing(outcome=Outcome.APPENDED, ticket_id=ticket.id, message_id=message.id)
+    if match.is_automatic_answer:
+        message.judgement = Judgement.ANSWER
     _mark_reachable(ticket, item)
     _raise_challenge_task(desk, session, ticket, item, delivery, now)
     audit.record(
         session,
-        "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE,
+        _choose_append_action(item, match),
         by=RULE,
         cause=f"delivery {delivery.id}",
         now=now,
@@ -326,6 +323,13 @@ def _raise_challenge_task(
     if is_challenge and not is_imported(delivery):
         cause = f"delivery {delivery.id}"
         desk.raise_task(session, ticket, CHALLENGE_TASK_KIND, CHALLENGE_TASK, now=now, cause=cause)
+
+
+def _choose_append_action(item: InboundItem, match: TicketMatch) -> str:
+    """Return the action of the audit row of a message that was added to a ticket."""
+    if match.is_automatic_answer:
+        return audit.AUTOMATIC_ANSWER
+    return "appended" if item.direction is Direction.IN else audit.DESK_MESSAGE
 
 
 def _mark_reachable(ticket: Ticket, item: InboundItem) -> None:
@@ -379,6 +383,7 @@ def _open(
         now=now,
         oversized=oversized.is_oversized(delivery.envelope),
         no_notice_reason=correspondents.find_notice_reason(people, item),
+        obstacle=_find_thread_obstacle(desk, session, item, delivery, ticket, now),
     )
     _raise_challenge_task(desk, session, ticket, item, delivery, now)
     return Filing(outcome=Outcome.OPENED, ticket_id=ticket.id, message_id=message.id)
@@ -443,6 +448,25 @@ def _record_import(
 ) -> None:
     cause = f"delivery {delivery.id}"
     audit.record(session, "imported", by=RULE, cause=cause, now=now, ticket=ticket.id, **detail)
+
+
+def _find_thread_obstacle(
+    desk: Desk,
+    session: Session,
+    item: InboundItem,
+    delivery: Delivery,
+    ticket: Ticket,
+    now: datetime,
+) -> str:
+    """Return why an item in an older thread gets no notice of its new ticket; "" if it does.
+
+    Two programs may answer each other without any sign of it, and from ever new addresses.
+    """
+    if threading.answers_automatic_mail(session, item, delivery.envelope, desk.signer):
+        return ANSWERS_AUTOMATIC_MAIL
+    if not threading.is_in_thread(item, delivery.envelope):
+        return ""
+    return notice_budget.find_conversation_obstacle(session, ticket.id, desk.settings, now)
 
 
 def open_from_message(

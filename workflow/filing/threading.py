@@ -7,7 +7,7 @@ joined only by senders who belong to it.
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import func, select
@@ -15,10 +15,12 @@ from sqlalchemy.orm import Session
 
 from parsers.item import Direction, Format, InboundItem, Route
 from parsers.mail import evidence
+from parsers.mail.evidence import Meaning
 from workflow.customers import company_names, company_numbers, directory
 from workflow.filing import correspondents
 from workflow.models.core import Company, Contact, Message, OutgoingMail, Ticket, TicketContact
 from workflow.models.states import Status
+from workflow.process import WRITTEN_BY_PERSON
 from workflow.runtime.crypto import BOUNCE, OUTBOX, TICKET, Signer
 
 # Our reply addresses and return paths. Some mail systems write them in capitals.
@@ -48,11 +50,13 @@ class TicketMatch:
     """The ticket an item joins, or the one it may be about without joining it, or neither.
 
     `merged_ticket` is the ticket that the item names, when that one was merged into `ticket`.
+    `is_automatic_answer` says that it joins as a note, because a program has answered our mail.
     """
 
     ticket: Ticket | None = None
     related: Ticket | None = None
     merged_ticket: Ticket | None = None
+    is_automatic_answer: bool = False
 
 
 # -- when two messages are the same (docs/decisions/0016) ----
@@ -465,20 +469,39 @@ def find_ticket(
         match = _match_by_id(session, item) or _match_by_thread(session, item)
         if match is not None:
             return match
+    marked = _find_by_token(session, item, envelope, signer)
     answered = (
         _find_split_off(session, item)
-        or _find_by_token(session, item, envelope, signer)
+        or marked
         or _find_by_reference(session, item)
         or _find_recalled(session, item)
     )
     if answered is None:
         return TicketMatch(related=_find_by_words(session, item, signer))
     ticket = follow_merges(session, answered)
-    if forged or not (
-        _may_answer(session, item, ticket) or _was_addressed(session, item, ticket, signer)
-    ):
+    if forged:
         return TicketMatch(related=ticket)
-    return _join(ticket, named=answered)
+    if _may_answer(session, item, ticket) or _was_addressed(session, item, ticket, signer):
+        return _join(ticket, named=answered)
+    if marked is not None and _is_automatic_answer(item, ticket):
+        return replace(_join(ticket, named=answered), is_automatic_answer=True)
+    return TicketMatch(related=ticket)
+
+
+def _is_automatic_answer(item: InboundItem, ticket: Ticket) -> bool:
+    """Return whether a mail with our signed mark on a ticket is a program's answer to our mail.
+
+    Its sender does not belong to the ticket: a colleague who is away and to whom our mail was
+    passed on, or a help desk that has opened a case. A list adds its fields to mail of people, and
+    other hints are not enough to leave words on a ticket that nobody looks at any more.
+    """
+    is_direct = item.direction is Direction.IN and item.route is Route.DIRECT
+    if item.format is not Format.MAIL or not is_direct:
+        return False
+    names = set(item.signs) - evidence.LIST_SIGNS
+    return evidence.has_proof(names) or (
+        bool(names) if ticket.status is Status.OPEN else evidence.means(names, Meaning.ANSWER)
+    )
 
 
 def _join(ticket: Ticket, *, named: Ticket) -> TicketMatch:
@@ -767,6 +790,41 @@ def _find_split_off(session: Session, item: InboundItem) -> Ticket | None:
     )
     message = session.scalar(split_off.order_by(Message.id.desc()).limit(1)) if ids else None
     return message.ticket if message is not None else None
+
+
+def answers_automatic_mail(
+    session: Session, item: InboundItem, envelope: dict[str, Any], signer: Signer
+) -> bool:
+    """Return whether an item answers an automatic mail of ours, whoever has sent it.
+
+    The mail is the one it refers to by a Message-ID or return path. Where it has no more than the
+    address of a ticket, or words that only our mails have, it is the newest mail on that ticket.
+    """
+    if item.format is not Format.MAIL:
+        return False
+    ours = find_our_mail(item, envelope, signer)
+    mail = session.get(OutgoingMail, ours.mail_id) if ours.mail_id is not None else None
+    if mail is None:
+        tokens = [*_list_tokens(item, envelope), *_REPLY_ADDRESS.findall(item.text[:_MAX_TEXT])]
+        numbers = [
+            number
+            for kind, token in tokens
+            if kind.lower() == TICKET and (number := signer.verify_token(TICKET, token)) is not None
+        ]
+        words = f"{item.subject}\n{item.text[:_MAX_TEXT]}"
+        numbers += [int(digits) for digits in _TICKET_IN_TEXT.findall(words)]
+        if not numbers:
+            return False
+        newest = select(OutgoingMail).where(OutgoingMail.ticket_id == numbers[0])
+        mail = session.scalar(newest.order_by(OutgoingMail.id.desc()).limit(1))
+    return mail is not None and mail.template not in WRITTEN_BY_PERSON
+
+
+def is_in_thread(item: InboundItem, envelope: dict[str, Any]) -> bool:
+    """Return whether a mail answers some mail, or goes to the address of a ticket."""
+    if item.format is not Format.MAIL:
+        return False
+    return bool(list_reference_ids(item) or _list_tokens(item, envelope))
 
 
 def _find_by_reference(session: Session, item: InboundItem) -> Ticket | None:

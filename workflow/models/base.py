@@ -17,7 +17,9 @@ from workflow.models.states import (
     Outcome,
     Role,
     RowOutcome,
+    RuleScope,
     Status,
+    Treatment,
     Verdict,
     WebhookEventState,
 )
@@ -97,4 +99,6 @@ class Base(DeclarativeBase):
         Role: _make_string_enum(Role),
         WebhookEventState: _make_string_enum(WebhookEventState),
         Verdict: _make_string_enum(Verdict),
+        RuleScope: _make_string_enum(RuleScope),
+        Treatment: _make_string_enum(Treatment),
     }

@@ -28,7 +28,9 @@ from workflow.models.states import (
     OutboxState,
     Outcome,
     Role,
+    RuleScope,
     Status,
+    Treatment,
     Verdict,
 )
 from workflow.process import Milestone, Stage, Template
@@ -450,8 +452,42 @@ class AutomatedMail(Base):
     subject: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
     at: Mapped[datetime]
-    # The ticket that a person made of it.
+    # The ticket that a person made of it; by whom and when, and the newest row of its audit log
+    # then, as long as that can be undone.
     ticket_id: Mapped[int | None] = mapped_column(ForeignKey("tickets.id"))
+    made_by: Mapped[str] = mapped_column(Text, default="", server_default="")
+    made_at: Mapped[datetime | None]
+    made_audit_id: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+_RULE_HOLDS = text("ended_at IS NULL")
+
+
+class SenderRule(Base):
+    """A decision of the desk that mail of some senders always opens a ticket, or never.
+
+    `value` is an address without `+tag`, a domain, or the number of a company. A rule that is
+    replaced or removed stays, with when it ended, so that this can be undone.
+    """
+
+    __tablename__ = "sender_rules"
+    __table_args__ = (
+        Index(
+            "uq_sender_rules_held",
+            "scope",
+            "value",
+            unique=True,
+            sqlite_where=_RULE_HOLDS,
+            postgresql_where=_RULE_HOLDS,
+        ),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scope: Mapped[RuleScope]
+    value: Mapped[str] = mapped_column(String(320))
+    treatment: Mapped[Treatment]
+    by: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class DeliverySheet(Base):
@@ -484,6 +520,9 @@ class OutgoingMail(Base):
     __table_args__ = (
         UniqueConstraint("rule_key"),
         Index("ix_outbox_waiting", "state", "not_before"),
+        # for the budgets of automatic mail (tickets/notice_budget.py)
+        Index("ix_outbox_recipient", "recipient", "created_at"),
+        Index("ix_outbox_recipient_domain", "recipient_domain", "created_at"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     # Template, ticket, period, address: a rule sends one mail.
@@ -492,6 +531,10 @@ class OutgoingMail(Base):
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id"), index=True)
     template: Mapped[Template]
     to: Mapped[str] = mapped_column(String(320))
+    # What budgets count automatic mail by: the address without `+tag`, and its domain, "" of a
+    # public mail service. Empty for mail to staff, mail that people write, and before schema 0026.
+    recipient: Mapped[str] = mapped_column(String(320), default="", server_default="")
+    recipient_domain: Mapped[str] = mapped_column(String(255), default="", server_default="")
     period: Mapped[int]
     text: Mapped[str] = mapped_column(Text, default="")  # free text of the recap, by a person
     state: Mapped[OutboxState]

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     OPENED = "opened"  # a new ticket
     APPENDED = "appended"  # on the ticket it belongs to
     DUPLICATE = "duplicate"  # received before
-    IGNORED = "ignored"  # never a ticket: a bounce, a report, our own mail coming back
+    IGNORED = "ignored"  # no ticket: a bounce, a report, automated mail, our own mail
     # A row that is not a usable request; shown to staff until it is corrected or dismissed.
     REJECTED = "rejected"
     DISMISSED = "dismissed"  # a rejected row dismissed by a person, with a reason
@@ -37,6 +37,21 @@ class Judgement(StrEnum):
     DELAYED = "delayed"  # a mail of ours may still arrive
     COMPLAINT = "complaint"  # about a mail of ours (RFC 5965)
     RETURNED = "our own mail"  # a mail of ours that came back to us
+
+
+class RuleScope(StrEnum):
+    """Kind of senders that a rule is about."""
+
+    ADDRESS = "address"
+    DOMAIN = "domain"  # with the domains below it
+    COMPANY = "company"
+
+
+class Treatment(StrEnum):
+    """Treatment of mail that belongs to no ticket, by a rule of its sender."""
+
+    TICKET = "ticket"  # always a ticket, also what a program sends
+    NEVER = "never"  # under "Automated", whoever has written it
 
 
 class RowOutcome(StrEnum):

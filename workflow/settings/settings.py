@@ -354,7 +354,14 @@ class Settings(BaseSettings):
     recap_ticks_box: bool = True
     """Sending the recap ticks box 5."""
     notices_per_sender_hour: int = 10
-    """Automatic mails to one address within an hour."""
+    """Automatic mails to one address within an hour, whatever its `+tag`."""
+    notices_per_domain_hour: Annotated[int, Field(ge=0)] = 250
+    """Automatic mails to all addresses of one domain within an hour; public mail services have no
+    such limit."""
+    notices_per_hour: Annotated[int, Field(ge=0)] = 10_000
+    """Automatic mails to all customers within an hour."""
+    notices_per_thread_day: Annotated[int, Field(ge=0)] = 1
+    """Notices within a day in one conversation that has become several tickets."""
     stale_door_hours: float = 24
     """Hours of silence after which `intake status` names a channel."""
     failed_alarm_hours: float = 24

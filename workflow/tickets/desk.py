@@ -74,14 +74,15 @@ class Desk:
         now: datetime,
         oversized: bool = False,
         no_notice_reason: str = "",
+        obstacle: str = "",
     ) -> None:
         """Take a new ticket, with its contacts, into 1-Submitted, and queue its notice.
 
-        `no_notice_reason` says why nobody needs one.
+        `no_notice_reason` says why nobody needs one, `obstacle` why nobody may get one.
         """
         set_due_at(ticket, self.settings)
         session.flush()
-        situation = self._describe(session, ticket, now)
+        situation = self._describe(session, ticket, now, obstacle)
         changes = transitions.open_ticket(
             situation, cause, oversized=oversized, no_notice_reason=no_notice_reason
         )
@@ -586,12 +587,15 @@ class Desk:
 
     # -- the engine ----
 
-    def _describe(self, session: Session, ticket: Ticket, now: datetime) -> Situation:
-        """Return where a ticket stands."""
+    def _describe(
+        self, session: Session, ticket: Ticket, now: datetime, obstacle: str = ""
+    ) -> Situation:
+        """Return where a ticket stands; `obstacle` keeps automatic mail from all contacts."""
 
         def find_obstacles() -> dict[Contact, str]:
             return {
-                contact: outbox.find_obstacle(session, ticket, contact, self.settings, now)
+                contact: obstacle
+                or outbox.find_obstacle(session, ticket, contact, self.settings, now)
                 for contact in mixed_companies.list_own_contacts(session, ticket)
             }
 

@@ -4,7 +4,7 @@ Here are the rows, and the reasons why an automatic mail is not queued. `workflo
 sends what waits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 
 from parsers.mail import evidence
 from workflow.customers import directory
-from workflow.database.bulk_insert import is_one_of
 from workflow.database.engine import notify_workers
 from workflow.models.core import Contact, LastSurvey, OutgoingMail, Staff, Task, Ticket
 from workflow.models.states import OutboxState
-from workflow.process import WRITTEN_BY_PERSON, Milestone, Template
+from workflow.process import Milestone, Template
 from workflow.settings.settings import Settings
+from workflow.tickets import notice_budget
+from workflow.tickets.notice_budget import RecentMails
 
 SEND = "send"  # what wakes a worker for the outbox
 
@@ -29,24 +30,28 @@ def find_obstacle(
 ) -> str:
     """Return why no automatic mail may go to this contact now; "" if it may (RFC 3834 §2)."""
 
-    def count_recent() -> int:
-        return count_recent_mails(session, [contact.id], now).get(contact.id, 0)
+    def load_recent() -> RecentMails:
+        return notice_budget.load_recent_mails(session, [contact.email], settings, now)
 
     return find_contact_obstacle(
-        contact, settings, automated=ticket.automated, count_recent=count_recent
+        contact, settings, automated=ticket.automated, load_recent=load_recent
     )
 
 
 def find_contact_obstacle(
-    contact: Contact, settings: Settings, *, automated: bool, count_recent: Callable[[], int]
+    contact: Contact,
+    settings: Settings,
+    *,
+    automated: bool,
+    load_recent: Callable[[], RecentMails],
 ) -> str:
     """Return why no automatic mail may go to this contact now; "" if it may.
 
-    `automated` says that the ticket was opened by automatic mail; `count_recent` returns how many
-    automatic mails the contact got within the hour, and is called only where that decides.
+    `automated` says that the ticket was opened by automatic mail; `load_recent` returns the counts
+    of automatic mails within the hour, and is called only where they decide.
     """
     reason = _find_undeliverable_reason(contact, settings, automated=automated)
-    return reason or _find_rate_limit_reason(count_recent(), settings)
+    return reason or load_recent().find_obstacle(contact.email)
 
 
 def _find_undeliverable_reason(contact: Contact, settings: Settings, *, automated: bool) -> str:
@@ -63,15 +68,6 @@ def _find_undeliverable_reason(contact: Contact, settings: Settings, *, automate
     if contact.unreachable:
         return "mail to this address came back before"
     return ""
-
-
-def _find_rate_limit_reason(recent: int, settings: Settings) -> str:
-    """Return why a contact who got `recent` automatic mails within the hour gets no more.
-
-    "" where they may get another one.
-    """
-    over = recent >= settings.notices_per_sender_hour
-    return "too many automatic mails to this address within an hour" if over else ""
 
 
 def enqueue(
@@ -122,6 +118,8 @@ def build_outbox_row(
         "contact_id": contact.id,
         "template": template,
         "to": contact.email,
+        "recipient": directory.fold_address(contact.email),
+        "recipient_domain": notice_budget.get_counted_domain(contact.email),
         "period": period,
         "state": OutboxState.WAITING,
         "not_before": now,
@@ -205,27 +203,6 @@ def _count_mails(session: Session, ticket: Ticket, template: Template, contact: 
         OutgoingMail.contact_id == contact.id,
     )
     return session.scalar(select(func.count()).where(*mine)) or 0
-
-
-def count_recent_mails(session: Session, contacts: Sequence[int], now: datetime) -> dict[int, int]:
-    """Return how many automatic mails were queued to each contact id within the hour.
-
-    Contacts without any are left out.
-    """
-    if not contacts:
-        return {}
-    recent = (
-        is_one_of(session, OutgoingMail.contact_id, contacts),
-        OutgoingMail.created_at > now - timedelta(hours=1),
-    )
-    query = select(OutgoingMail.contact_id, func.count()).where(
-        *recent, OutgoingMail.template.not_in(WRITTEN_BY_PERSON)
-    )
-    return {
-        n: count
-        for n, count in session.execute(query.group_by(OutgoingMail.contact_id))
-        if n is not None
-    }
 
 
 def build_task_row(

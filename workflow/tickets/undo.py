@@ -37,7 +37,7 @@ VALID = timedelta(minutes=10)
 DELAY = timedelta(seconds=10)
 KEEP_FOR = timedelta(days=1)
 # An undo touches neither notes nor what came in meanwhile, so these do not stand in its way.
-HARMLESS = (*READING, "note", "appended", audit.DESK_MESSAGE)
+HARMLESS = (*READING, "note", "appended", audit.DESK_MESSAGE, audit.AUTOMATIC_ANSWER)
 
 Values = dict[str, Any]
 _TICKET = (
@@ -264,14 +264,14 @@ def _find_obstacle(session: Session, undo: UndoRecord, by: str, now: datetime) -
         return "it is undone already"
     if now - undo.at > VALID:
         return "it can be undone for ten minutes; now move the ticket back, or reopen it"
-    since = _describe_later_change(session, undo.ticket_id, undo.audit_id)
+    since = describe_later_change(session, undo.ticket_id, undo.audit_id)
     its = undo.before.get("other")
     if not since and its is not None:
-        since = _describe_later_change(session, its["id"], its["audit_id"])
+        since = describe_later_change(session, its["id"], its["audit_id"])
         since = f"{since} on #{its['id']}" if since else ""
     if opened := undo.before.get("opened"):
         # A message or a note there would be on a ticket that has ended.
-        later = _describe_later_change(session, opened["id"], opened["audit_id"], READING)
+        later = describe_later_change(session, opened["id"], opened["audit_id"], READING)
         if later:
             number = opened["id"]
             return f"since then on #{number}: {later}. Merge #{number} into this ticket instead"
@@ -300,7 +300,7 @@ def _would_hide_message(session: Session, undo: UndoRecord) -> bool:
     return False
 
 
-def _describe_later_change(
+def describe_later_change(
     session: Session, ticket: int, audit_id: int, harmless: tuple[str, ...] = HARMLESS
 ) -> str:
     """Return in words what was done to a ticket after an audit row; "" for nothing that matters."""

@@ -1,4 +1,4 @@
-"""`intake automated`: list mail that is on no ticket, and open a ticket for it."""
+"""`intake automated`: list mail that is on no ticket, open a ticket for it, undo that."""
 
 import click
 
@@ -8,18 +8,19 @@ from console.cli.tickets.tickets import open_shell
 from console.presenters import terminal
 
 
-@click.group(cls=NumberedGroup, invoke_without_command=True, subcommand_metavar="[ID ticket]")
+@click.group(cls=NumberedGroup, invoke_without_command=True, subcommand_metavar="[ID ticket|undo]")
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
 @bootstrap.json_option
 @click.pass_context
 def automated(ctx: click.Context, *, limit: int, as_json: bool) -> None:
-    r"""List mail that is on no ticket: reports about mail that is not ours.
+    r"""List mail of programs that is on no ticket: newsletters, notices, reports.
 
     \b
     Example:  intake automated              list it, and why it is on no ticket
               intake automated 3 ticket     open a ticket for it, as for a person's mail
+              intake automated 3 undo       withdraw that ticket; the mail is listed again
 
-    Nothing here waits for an answer; everything can be read.
+    Nothing here has a task or a deadline; everything can be read.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -59,3 +60,18 @@ def create_ticket(number: int, *, actor: str) -> None:
 
     with open_shell(actor) as shell:
         click.echo(file_as_ticket(shell.context, number, actor=shell.actor))
+
+
+@automated.command("undo")
+@bootstrap.actor_option
+@click.pass_obj
+def undo(number: int, *, actor: str) -> None:
+    r"""Undo that it was made a ticket, within ten minutes; prints the withdrawn ticket's number.
+
+    \b
+    Example:  intake automated 3 undo
+    """
+    from ingest.replay.automated_mail import undo_ticket
+
+    with open_shell(actor) as shell:
+        click.echo(undo_ticket(shell.context, number, actor=shell.actor))

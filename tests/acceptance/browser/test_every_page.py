@@ -61,6 +61,7 @@ PAGES = {
     "/operations/next-week": ("/operations/next-week",),
     "/operations/outbox": ("/operations/outbox", "/operations/outbox?state=refused"),
     "/operations/profiles": ("/operations/profiles",),
+    "/operations/senders": ("/operations/senders",),
     "/operations/settings": ("/operations/settings",),
     "/operations/webhooks": ("/operations/webhooks",),
     "/people": ("/people",),

@@ -778,3 +778,38 @@ def test_tokens_and_webhooks_by_command_show_their_secret_once(intake: Intake_) 
     assert "0 events" in intake("hook", "again", "1").stdout
     intake("hook", "remove", "1")
     assert "No webhook" in intake("hook", "list").stdout
+
+
+# -- senders ----
+
+
+def test_rules_for_senders_are_set_removed_and_brought_back(
+    context: AppContext, program: Program
+) -> None:
+    body = {"sender": "payer.example", "treatment": "never"}
+    rule = program.post("/sender-rules", body, 201)
+    assert (rule["scope"], rule["sender"], rule["ended_at"]) == ("domain", "@payer.example", None)
+    program.post("/sender-rules", body, 409)
+    program.post("/sender-rules", {**body, "treatment": "sometimes"}, 422)
+    assert program.post(f"/sender-rules/{rule['id']}/remove")["ended_at"]
+    again = program.post(f"/sender-rules/{rule['id']}/undo")["items"]
+    assert again == program.get("/sender-rules")["items"] == [rule]
+    program.post("/sender-rules/99/remove", code=409)
+    agent = Program(context, program.client, role=Role.AGENT)
+    agent.post("/sender-rules", body, 403)
+
+
+def test_an_automated_mail_is_made_a_ticket_and_that_is_undone(
+    context: AppContext, program: Program
+) -> None:
+    raw = b"From: x@payer.example\nAuto-Submitted: auto-generated\nSubject: x\n\nClaim 1.\n"
+    Intake(context).accept(Arrival(transport=Transport.SMTP, format=Format.MAIL, raw=raw))
+    process_waiting(context)
+    [mail] = program.get("/automated")["items"]
+    ticket = program.post(f"/automated/{mail['id']}/ticket")
+    assert ticket["status"] == "open"
+    undone = program.post(f"/automated/{mail['id']}/undo")
+    assert (undone["id"], undone["status"]) == (ticket["id"], "withdrawn")
+    program.post(f"/automated/{mail['id']}/undo", code=409)
+    program.post("/automated/99/undo", code=404)
+    assert program.get("/automated")["items"] == [mail]

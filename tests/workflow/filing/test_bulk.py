@@ -612,9 +612,9 @@ def test_answers_that_follow_each_other_share_one_lookup(
     lookups: list[int] = []
 
     class CountingLookup(bulk.BulkLookup):
-        def __init__(self, session: Session, items: Sequence[InboundItem], now: Any) -> None:
+        def __init__(self, session: Session, items: Sequence[InboundItem], *rest: Any) -> None:
             lookups.append(len(items))
-            super().__init__(session, items, now)
+            super().__init__(session, items, *rest)
 
     deliver(any_context, make_mail(name="first@x.example"))
     monkeypatch.setattr(bulk, "BulkLookup", CountingLookup)

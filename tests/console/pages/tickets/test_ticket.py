@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from console.app import create_app
+from console.presenters.tickets.links import make_key
 from parsers.item import Address, Format, InboundItem
 from parsers.mail import secure_links
 from tests.support.context import (
@@ -161,7 +162,7 @@ def test_the_link_of_a_secure_message_is_shown_at_once(
     item = make_mail("Read the message", details=(("Read", link),), caveats=(caveat,))
     page = desk.get(f"/tickets/{open_ticket(context, item)}").text
     assert ('<details class="mt-2" open>' in page) is is_open
-    assert f'href="{link}" rel="nofollow noopener noreferrer" target="_blank"' in page
+    assert f'/links/{make_key(link)}" target="_blank" rel="noopener noreferrer' in page
 
 
 @pytest.mark.parametrize(
