@@ -127,7 +127,7 @@ def find_conversation_obstacle(
     )
     if (session.scalar(notices) or 0) < settings.notices_per_thread_day:
         return ""
-    return "this conversation has had an automatic mail within a day"
+    return "too many automatic mails in this conversation within a day"
 
 
 def _list_conversation(session: Session, ticket: int) -> set[int]:

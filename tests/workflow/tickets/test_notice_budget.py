@@ -142,18 +142,19 @@ def test_what_answers_a_mail_that_a_person_wrote_gets_a_notice(
     assert get_task_cause(context, number) == ""
 
 
-def test_a_conversation_of_several_tickets_has_one_notice_a_day(
+def test_a_conversation_of_several_tickets_has_three_notices_a_day(
     any_context: AppContext, clock: HandClock
 ) -> None:
     context = any_context
     open_ticket(context, make_mail(name="first@practice.example"))
     causes, reference = [], "<first@practice.example>"
-    for n in range(3):
+    for n in range(5):
         name = f"n{n}@other{n}.example"
         item = make_mail(name=name, sender=Address("", name), in_reply_to=reference)
         causes.append(get_task_cause(context, open_ticket(context, item)))
         reference = f"<{name}>"
-    assert causes == ["this conversation has had an automatic mail within a day"] * 3
+    refused = "too many automatic mails in this conversation within a day"
+    assert causes == ["", "", refused, refused, refused]
     clock.turn(days=1, seconds=1)
     late = make_mail(sender=STRANGER, in_reply_to=reference)
     assert get_task_cause(context, open_ticket(context, late)) == ""
