@@ -509,6 +509,11 @@ def _join(ticket: Ticket, *, named: Ticket) -> TicketMatch:
     return TicketMatch(ticket=ticket, merged_ticket=named if named is not ticket else None)
 
 
+def remove_token(address: str) -> str:
+    """Return an address without the signed token of a ticket or mail, if it is one of ours."""
+    return _REPLY_ADDRESS.sub("@", address)
+
+
 def follow_merges(session: Session, ticket: Ticket) -> Ticket:
     """Return the ticket that this one was merged into, at the end of the chain; else itself."""
     while ticket.status is Status.MERGED and ticket.merged_into_id:

@@ -18,6 +18,7 @@ from console.presenters.audit import AuditNames
 from console.presenters.tickets.ticket import present_person
 from parsers.mail import evidence, forwarded, secure_links
 from parsers.text.filenames import is_workbook
+from workflow.filing.threading import remove_token
 from workflow.mail import compose
 from workflow.models.core import (
     AuditEntry,
@@ -334,10 +335,13 @@ def _build_message(
 
 
 def _describe_recipients(to: Sequence[Sequence[str]], cc: Sequence[Sequence[str]]) -> str:
-    """Return To and Cc of a message as text, the first few people of each."""
+    """Return To and Cc of a message as text, the first few people of each.
+
+    The tokens of our reply addresses are left out: they say nothing to a reader.
+    """
     parts = []
     for label, people in (("to", to), ("cc", cc)):
-        names = [present_person(name, email)[:200] for name, email in people]
+        names = [present_person(name, remove_token(email))[:200] for name, email in people]
         if names:
             more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             parts.append(f"{label} {', '.join(names[:MAX_NAMED])}{more}")

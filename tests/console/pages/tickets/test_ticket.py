@@ -32,6 +32,7 @@ from tests.support.context import (
 from tests.support.signed_in_client import Desk, sign_in_at_desk
 from workflow import process
 from workflow.context import AppContext
+from workflow.mail import compose
 from workflow.models.core import AuditEntry, Message, OutgoingMail, Staff, Task, Ticket
 from workflow.models.presence import Presence
 from workflow.models.states import OutboxState, Role, Status
@@ -570,3 +571,12 @@ def test_a_completed_ticket_can_be_reopened_from_its_page(
     complete(context, ticket)
     assert do(desk, ticket, "reopen", reason="not solved").status_code == 302
     assert load_ticket(context, ticket).period == 2
+
+
+def test_the_token_of_a_reply_address_is_not_shown(context: AppContext, desk: Desk) -> None:
+    ours = compose.make_reply_address(7, context.settings, context.signer)
+    item = make_mail(to=(Address("Desk", ours), Address("", "jo+t-shirts@clinic.example")))
+    page = desk.get(f"/tickets/{open_ticket(context, item)}").text
+    assert f"Desk &lt;{context.settings.sender}&gt;" in page
+    assert "jo+t-shirts@clinic.example" in page
+    assert ours not in page
