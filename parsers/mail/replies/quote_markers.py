@@ -11,11 +11,14 @@ MAX_LINE = 500  # characters of a line that are looked at; no announcement is lo
 LAST_OF_MARKS = frozenset(":：-–—_*=>)")
 ENDS_OF_ANNOUNCEMENTS = (*LAST_OF_MARKS, "wrote")
 FENCE = "```"  # above and below lines of code
+# One of these stands in each line that DEVICE_LINE or `device_lines` knows.
 DEVICE_HINTS = tuple(
     str.split(
         "sent send outlook brevity typos thumbs mein envoy envia inviat verzond verstuur skickat"
         " trimis poslano obtener unterwegs via written typed composed iphone ipad android phone"
-        " mobile celular cellular portable telef",
+        " mobile celular cellular portable telef téléph teléf móvil télécharg lähetetty wysłan"
+        " odeslán odosl отправлен відправлен надіслан küldve gönderil στάλθηκε 送信 发自 傳送 发送"
+        " 보냄",
     ),
 )
 LONGEST_MARK = 130  # characters; marks without punctuation at their beginning are shorter
@@ -377,7 +380,7 @@ def _classify_line(line: str, hints: tuple[str, ...]) -> LineKind:
         mark = _classify_mark(line, bare)
         if mark is not None:
             return mark
-    if (hints or not bare.isascii()) and _may_be_device(bare, hints) and _is_device(line):
+    if hints and _may_be_device(bare, hints) and _is_device(line):
         return LineKind.DEVICE
     beginning = bare[:LONGEST_FIELD]
     if (":" in beginning or "：" in beginning) and HEADER_FIELD.match(line):
@@ -408,12 +411,10 @@ def _is_device(line: str) -> bool:
 
 
 def _may_be_device(bare: str, hints: tuple[str, ...]) -> bool:
-    if len(bare) > LONGEST_MARK and len(device_lines.strip_link(bare)) > LONGEST_MARK:
-        return False
-    if not bare.isascii():
-        return True
     lower = bare.lower()
-    return any(hint in lower for hint in hints)
+    if not any(hint in lower for hint in hints):
+        return False
+    return len(bare) <= LONGEST_MARK or len(device_lines.strip_link(bare)) <= LONGEST_MARK
 
 
 def _mark_code(lines: list[str], kinds: list[LineKind]) -> None:
