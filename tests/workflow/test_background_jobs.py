@@ -32,7 +32,7 @@ from workflow.models.states import DeliveryState, OutboxState
 from workflow.operations import sweep
 from workflow.settings.settings import Settings
 
-WORDS = "Jane Roe, born 1970"
+WORDS = "Jane Roe, born in March"
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_redis_holds_names_and_not_a_word_of_a_customers(
         make_mail(WORDS, subject=WORDS, sender=Address(WORDS, "jane@practice.example")),
     )
     held = dump_redis(redis)
-    for word in ("Jane", "1970", "practice"):
+    for word in ("Jane", "March", "practice"):
         assert word.encode() not in held
     payloads = [
         json.loads(decompress(redis.hget(k, "data") or b"")) for k in redis.scan_iter("rq:job:*")

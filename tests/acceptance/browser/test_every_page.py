@@ -37,8 +37,13 @@ PAGES = {
     "/companies/<int:number>": ("/companies/1",),
     "/companies/<int:number>/add-ticket": ("/companies/1/add-ticket",),
     "/companies/<int:number>/edit": ("/companies/1/edit",),
+    "/companies/<int:number>/merge": (
+        "/companies/1/merge",
+        "/companies/1/merge?q=e",
+    ),
     "/companies/new": ("/companies/new",),
     "/contacts/<int:number>": ("/contacts/1",),
+    "/contacts/<int:number>/merge": ("/contacts/1/merge?q=e",),
     "/attachments/<int:number>/message": ("/attachments/{attached_message}/message",),
     "/attachments/<int:number>/rows": ("/attachments/{attached_rows}/rows",),
     "/dashboard": ("/dashboard", "/dashboard?days=7"),
