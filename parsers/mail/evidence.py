@@ -313,7 +313,7 @@ SIGNS: tuple[Sign, ...] = (
         H,
         Meaning.MACHINE,
         "the address of a notification program",
-        "portals, payers, clearing centers, monitoring",
+        "portals, payers, clearinghouses, monitoring",
     ),
     Sign(
         "machine-name",
