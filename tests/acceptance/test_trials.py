@@ -69,8 +69,9 @@ EXPECTED = {
     "09": one("omar.diaz@northgate.example", "remittance of the 20th"),
     "10": Outcome(
         ((DANA,), ("outside.biller@gmail.com",)),
-        (DANA, "outside.biller@gmail.com"),
+        (DANA,),  # at most one automatic mail in a conversation
         "I found the contract: it says 180.",
+        tasks=(TELL,),
     ),
     "11": Outcome(
         (("lucy.bell@clinic-six.example",), ("lucybell77@gmail.com",)),

@@ -360,7 +360,7 @@ class Settings(BaseSettings):
     such limit."""
     notices_per_hour: Annotated[int, Field(ge=0)] = 10_000
     """Automatic mails to all customers within an hour."""
-    notices_per_thread_day: Annotated[int, Field(ge=0)] = 3
+    notices_per_thread_day: Annotated[int, Field(ge=0)] = 1
     """Notices within a day in one conversation that has become several tickets."""
     stale_door_hours: float = 24
     """Hours of silence after which `intake status` names a channel."""

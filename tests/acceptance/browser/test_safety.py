@@ -30,14 +30,14 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.referrers: set[str | None] = set()
+        self.referrers: dict[str, str | None] = {}  # of the first request of each path
         self.frames = ""
         elsewhere = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 elsewhere.asked.append(self.path)
-                elsewhere.referrers.add(self.headers["Referer"])
+                elsewhere.referrers.setdefault(self.path, self.headers["Referer"])
                 self.send_response(200)
                 self.send_header("Content-Type", "text/html")
                 self.end_headers()
@@ -135,7 +135,8 @@ def test_a_link_of_a_mail_opens_after_a_warning_and_without_a_referrer(
     warning.get_by_role("link", name="Open 127.0.0.1").click()
     warning.wait_for_url(f"{elsewhere.url}/pay")
     assert "/pay" in elsewhere.asked
-    assert elsewhere.referrers == {None}
+    # Its own page may ask for more, such as an icon, with itself as referrer.
+    assert elsewhere.referrers["/pay"] is None
     expect(page.get_by_role("heading", level=1)).to_contain_text("#1")
 
 
