@@ -235,8 +235,11 @@ def _find_field_by_words(label: str) -> str:
     first = words.partition(" ")[0]
     if first in _NO_VALUE and not _ASK_FOR.match(words):
         return _find_only_way_to_reach(words) if first in {"how", "where"} else ""
-    if is_about_others(label):
-        return ""
+    return "" if is_about_others(label) else _find_asked(words, first)
+
+
+def _find_asked(words: str, first: str) -> str:
+    """Return the field that words ask for; `first` is the first of them."""
     if _EMAIL.search(words) or _PHONE.search(words):
         return _find_way_to_reach(words)
     if _WHO.search(words) and first not in {"what", "which"}:

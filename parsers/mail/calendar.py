@@ -172,12 +172,15 @@ def _describe_time(first: dict[str, _Property]) -> str:
     """Return when an event begins and ends: `2026-12-05 16:00 to 17:00 UTC`."""
     start, zone = _read_time(first.get("DTSTART"))
     end, end_zone = _read_time(first.get("DTEND") or first.get("DUE"))
-    if not start or not end or end == start:
-        return f"{start or end} {zone or end_zone}".strip()
-    if zone == end_zone and start[:10] == end[:10]:
+    if not start:
+        return f"{end} {end_zone}".strip()
+    if end in {"", start}:
+        return f"{start} {zone or end_zone}".strip()
+    if zone != end_zone:
+        return f"{start} {zone}".strip() + f" to {end} {end_zone}".rstrip()
+    if start[:10] == end[:10]:
         end = end[11:]
-    middle = f" {zone}" if zone and zone != end_zone else ""
-    return f"{start}{middle} to {end} {end_zone}".strip()
+    return f"{start} to {end} {zone}".strip()
 
 
 def _read_time(entry: _Property | None) -> tuple[str, str]:

@@ -44,14 +44,22 @@ def _read_line(line: str, place: str, *, has_end: bool) -> tuple[bool, str]:
     if line == BEGIN:
         return True, "header"
     if place == "header":
-        if not line:
-            return True, "signed"
-        return (True, "header") if _HEADER.fullmatch(line) else (False, "signed")
+        return _read_header_line(line)
+    if place == "signature":
+        return _read_signature_line(line)
     if place == "signed" and line == _BEGIN_SIGNATURE:
         return True, "signature" if has_end else "outside"
-    if place == "signature":
-        if line == _END_SIGNATURE:
-            return True, "outside"
-        is_armour = not line or bool(_HEADER.fullmatch(line) or _BASE64.fullmatch(line))
-        return is_armour, "signature"
     return False, place
+
+
+def _read_header_line(line: str) -> tuple[bool, str]:
+    if not line:
+        return True, "signed"
+    return (True, "header") if _HEADER.fullmatch(line) else (False, "signed")
+
+
+def _read_signature_line(line: str) -> tuple[bool, str]:
+    if line == _END_SIGNATURE:
+        return True, "outside"
+    is_armour = not line or bool(_HEADER.fullmatch(line) or _BASE64.fullmatch(line))
+    return is_armour, "signature"

@@ -333,8 +333,7 @@ def _is_ascii_alpha(char: str) -> bool:
 def _rate_latin_neighbours(before: str, char: str, after: str, run: int) -> float:
     """Rate an accented character by the letters around it: it stands alone among ASCII letters."""
     if not char.isalpha():
-        is_inside = before.isalpha() and after.isalpha() and char not in "’‘´·"
-        return -5.0 if is_inside else 0.0
+        return _rate_mark(before, char, after)
     score = 0.0
     if char.isupper() and before.islower():
         score -= 7.0
@@ -343,6 +342,12 @@ def _rate_latin_neighbours(before: str, char: str, after: str, run: int) -> floa
     if not run and not _is_ascii_alpha(before) and not after.isalpha():
         score -= 0.5
     return score
+
+
+def _rate_mark(before: str, char: str, after: str) -> float:
+    """Rate a mark: between two letters stand apostrophes and dots in the middle alone."""
+    is_inside = before.isalpha() and after.isalpha() and char not in "’‘´·"
+    return -5.0 if is_inside else 0.0
 
 
 def _rate_alphabet_neighbours(before: str, char: str, after: str, run: int) -> float:

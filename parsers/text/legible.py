@@ -4,7 +4,7 @@ A page of ours shows a mail without its style sheets and pictures. What is left 
 on a page that is no longer dark.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -60,22 +60,34 @@ def _rewrite(node: LexborNode, around: _Look) -> _Look:
     attributes = node.attributes
     if not attributes:
         return around
+    style = _collect_style(attributes)
+    background = _blend(style.get("background-color"), around.background)
+    if node.tag == "a" and "href" in attributes and "color" not in style:
+        text, minimum = LINK, MIN_LINK_CONTRAST
+    else:
+        text = _blend(style.get("color"), background, default=around.text)
+        # Without colours of its own it is as easy to see as what is around it.
+        minimum = 0 if style.keys().isdisjoint(("color", "background-color")) else MIN_CONTRAST
+    if _compare(text, background) < minimum:
+        text = max(BLACK, WHITE, key=lambda color: _compare(color, background))
+        style["color"] = _serialize_color(text)
+    _write_style(node, style)
+    return _Look(text, background)
+
+
+def _collect_style(attributes: Mapping[str, str | None]) -> Style:
+    """Return the style of an element, with the colours of its HTML 4 attributes."""
     style = dict(_parse_style(attributes.get("style") or ""))
     _add_old_attribute(style, "background-color", attributes.get("bgcolor"))
     _add_old_attribute(style, "color", attributes.get("color") or attributes.get("text"))
-    background = _blend(style.get("background-color"), around.background)
-    is_plain_link = node.tag == "a" and "href" in attributes and "color" not in style
-    text = _blend(style.get("color"), background, default=LINK if is_plain_link else around.text)
-    minimum = MIN_LINK_CONTRAST if is_plain_link else MIN_CONTRAST
-    has_own_colors = is_plain_link or not style.keys().isdisjoint(("color", "background-color"))
-    if has_own_colors and _compare(text, background) < minimum:
-        text = max(BLACK, WHITE, key=lambda color: _compare(color, background))
-        style["color"] = _serialize_color(text)
+    return style
+
+
+def _write_style(node: LexborNode, style: Style) -> None:
     if style:
         node.attrs["style"] = ";".join(f"{name}:{value}" for name, value in style.items())
-    elif "style" in attributes:
+    elif "style" in node.attributes:
         del node.attrs["style"]
-    return _Look(text, background)
 
 
 def _add_old_attribute(style: Style, name: str, value: str | None) -> None:

@@ -78,23 +78,27 @@ def normalize(name: str) -> str:
 def _strip_legal_forms(words: list[str]) -> list[str]:
     """Return the words of a name without the legal forms at its end, at least its first word."""
     end = len(words)
-    while end > 1:
-        letters = _count_spelled_letters(words[:end])
-        if letters and end > letters:
-            end -= letters
-        elif words[end - 1] in _LEGAL_FORMS:
-            end -= 1
-        elif words[max(end - 2, 0) : end] == _PROFESSIONAL_ASSOCIATION and end > len(
-            _PROFESSIONAL_ASSOCIATION
-        ):
-            end -= len(_PROFESSIONAL_ASSOCIATION)
-        elif end < len(words) and words[end - 1] in _BEFORE_LEGAL_FORMS:
-            end -= 1
-        else:
-            break
+    while end > 1 and (count := _count_legal_words(words[:end], is_last=end == len(words))):
+        end -= count
     if end < len(words) and words[:end] in (["the"], ["and"]):
         return words  # nothing of the name would be left
     return words[:end]
+
+
+def _count_legal_words(words: list[str], *, is_last: bool) -> int:
+    """Return how many words at the end of a name are one legal form, or stand before one.
+
+    `is_last` says that nothing has been taken away behind them.
+    """
+    letters = _count_spelled_letters(words)
+    if letters and len(words) > letters:
+        return letters
+    if words[-1] in _LEGAL_FORMS:
+        return 1
+    count = len(_PROFESSIONAL_ASSOCIATION)
+    if len(words) > count and words[-count:] == _PROFESSIONAL_ASSOCIATION:
+        return count
+    return int(not is_last and words[-1] in _BEFORE_LEGAL_FORMS)
 
 
 def _count_spelled_letters(words: list[str]) -> int:

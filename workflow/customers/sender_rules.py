@@ -123,12 +123,7 @@ def parse_sender(session: Session, sender: str) -> tuple[RuleScope, str]:
     """
     text = " ".join(sender.split())
     if text.startswith("company:"):
-        digits = text.removeprefix("company:")
-        is_number = digits.isascii() and digits.isdigit() and len(digits) < 10  # noqa: PLR2004
-        company = session.get(Company, int(digits)) if is_number else None
-        if company is None:
-            raise ActionNotAllowed(f"there is no company {digits}")
-        return RuleScope.COMPANY, str(company.id)
+        return RuleScope.COMPANY, str(_get_company(session, text.removeprefix("company:")).id)
     local, at, domain = text.casefold().rpartition("@")
     if local and directory.is_valid_address(text.casefold()):
         return RuleScope.ADDRESS, directory.fold_address(text)
@@ -139,6 +134,14 @@ def parse_sender(session: Session, sender: str) -> tuple[RuleScope, str]:
     if company is None:
         raise ActionNotAllowed(f"“{text[:100]}” is no address, no domain and no company on record")
     return RuleScope.COMPANY, str(company.id)
+
+
+def _get_company(session: Session, number: str) -> Company:
+    is_number = number.isascii() and number.isdigit() and len(number) < 10  # noqa: PLR2004
+    company = session.get(Company, int(number)) if is_number else None
+    if company is None:
+        raise ActionNotAllowed(f"there is no company {number}")
+    return company
 
 
 def set_rule(

@@ -40,12 +40,17 @@ def find_reason(
             return ""
         case Treatment.NEVER:
             return SENDER_NEVER
-    # A program that names a person passes on that person's request.
+    is_strangers = company is None and not people.has(item.sender)
+    if not _is_no_request(item) or not is_strangers or _has_written(lookup.session, address):
+        return ""
+    return NO_REQUEST
+
+
+def _is_no_request(item: InboundItem) -> bool:
+    """Return whether a mail is a program's, and passes on no person's request."""
     if item.route is not Route.DIRECT or item.is_form_mail or item.is_secure_notice:
-        return ""
-    if not evidence.is_no_request(item.signs) or company is not None or people.has(item.sender):
-        return ""
-    return "" if _has_written(lookup.session, address) else NO_REQUEST
+        return False
+    return evidence.is_no_request(item.signs)
 
 
 def _has_written(session: Session, address: str) -> bool:

@@ -79,7 +79,6 @@ def is_persons(line: str) -> bool:
 
 def names_device(line: str) -> bool:
     """Return whether an English line, or a short one of another language, is a device's."""
-    has_link = _LINK.search(line) is not None
     bare = strip_link(line).strip(" \t\xa0<>«»()[]*_-–—~")
     bare = _EXCUSE.sub("", bare).rstrip(" .!")
     announced = _ANNOUNCED.fullmatch(bare)
@@ -89,17 +88,28 @@ def names_device(line: str) -> bool:
     if not 0 < len(words) <= MAX_WORDS or is_persons(announced["source"]):
         return False
     folded = [word.strip(".()'’").casefold() for word in words]
-    is_device = any(word in _DEVICES for word in folded)
-    if announced["bare"]:
-        return is_device
-    # "Sent by mail" is a person's: by post, or in another message.
-    is_mail = announced["by"].lower() == "from" and folded[0] in {"mail", "e-mail"}
-    is_named = is_device or is_mail or any(word in _PROGRAMS for word in folded)
-    if is_named or folded[0] in _OWN:
+    if not _DEVICES.isdisjoint(folded):
         return True
-    # The name of a program that is not known: with a link, or written as only programs are.
+    if announced["bare"]:
+        return False
+    return _is_program(announced["by"].lower(), folded) or _is_unknown_program(
+        announced["by"].lower(), words, has_link=_LINK.search(line) is not None
+    )
+
+
+def _is_program(by: str, words: list[str]) -> bool:
+    """Return whether words behind "sent from", "with" … name a program that is known.
+
+    "Sent by mail" is a person's: by post, or in another message.
+    """
+    is_mail = by == "from" and words[0] in {"mail", "e-mail"}
+    return is_mail or words[0] in _OWN or not _PROGRAMS.isdisjoint(words)
+
+
+def _is_unknown_program(by: str, words: list[str], *, has_link: bool) -> bool:
+    """Return whether words are the name of a program: with a link, or as only programs have."""
     is_name = len(words) <= 3 and all(word[:1].isupper() for word in words)  # noqa: PLR2004
-    return is_name and (has_link or announced["by"].lower() == "with" or _is_coined(words[0]))
+    return is_name and (has_link or by == "with" or _is_coined(words[0]))
 
 
 def _is_coined(word: str) -> bool:

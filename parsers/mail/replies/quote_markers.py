@@ -299,16 +299,7 @@ def _find_glued_starts(line: str) -> list[int]:
 
     The last one comes first.
     """
-    dated_starts = {
-        start.start()
-        for start in (_GLUED_START.finditer(line) if _DIGIT.search(line) else ())
-        if not line[start.start()].islower()
-    }
-    sentences = {
-        end.end()
-        for end in _NEW_SENTENCE.finditer(line)
-        if not _is_abbreviated(line[: end.start()])
-    }
+    dated_starts, sentences = _list_dated_starts(line), _list_sentence_starts(line)
     if not dated_starts and not sentences:
         return []
     # A line that announces from its beginning hides an answer only where a sentence ends before.
@@ -316,6 +307,20 @@ def _find_glued_starts(line: str) -> list[int]:
     starts = dated_starts & sentences if is_announcement else dated_starts | sentences
     behind_words = (start for start in starts if _WORD.search(line[:start]))
     return sorted(behind_words, reverse=True)[:MAX_SPAN]
+
+
+def _list_dated_starts(line: str) -> set[int]:
+    """Return the positions of "On", "Am" … with a date behind it, written as at a beginning."""
+    if not _DIGIT.search(line):
+        return set()
+    found = (start.start() for start in _GLUED_START.finditer(line))
+    return {start for start in found if not line[start].islower()}
+
+
+def _list_sentence_starts(line: str) -> set[int]:
+    """Return the positions where a new sentence begins."""
+    ends = _NEW_SENTENCE.finditer(line)
+    return {end.end() for end in ends if not _is_abbreviated(line[: end.start()])}
 
 
 def _is_abbreviated(before: str) -> bool:
