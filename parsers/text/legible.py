@@ -4,6 +4,7 @@ A page of ours shows a mail without its style sheets and pictures. What is left 
 on a page that is no longer dark.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,45 +93,59 @@ def _write_style(node: LexborNode, style: Style) -> None:
 
 def _add_old_attribute(style: Style, name: str, value: str | None) -> None:
     """Add the colour of an HTML 4 attribute, unless the style has one."""
-    if value and name not in style:
-        color = parse_color(value.strip()) or parse_color(f"#{value.strip()}")
-        if color is not None:
-            style[name] = _serialize(color)
+    if not value or name in style:
+        return
+    color = _read_color(value.strip()) or _read_color(f"#{value.strip()}")
+    if color is not None:
+        style[name] = color
 
 
 @lru_cache(maxsize=2048)
 def _parse_style(style: str) -> tuple[tuple[str, str], ...]:
-    """Return properties and values of a style attribute; of colours only those that are known."""
+    """Return properties and values of a style attribute; of colours only those that are known.
+
+    Values with blocks or functions are left out: our sanitiser keeps none that needs them.
+    """
+    if len(style) > MAX_STYLE:
+        return ()
     found: Style = {}
-    for declaration in tinycss2.parse_blocks_contents(style[: MAX_STYLE + 1]):
-        if declaration.type != "declaration" or len(style) > MAX_STYLE:
+    for declaration in tinycss2.parse_blocks_contents(style):
+        if declaration.type != "declaration":
             continue
         name, value = declaration.lower_name, declaration.value
         if name in {"color", "background-color", "background"}:
-            color = next(filter(None, map(_read_color, value)), None)
+            tokens = (token for token in value if token.type in {"hash", "ident", "function"})
+            color = next(filter(None, map(_read_color, tokens)), None)
             if color is not None:
-                found["color" if name == "color" else "background-color"] = _serialize(color)
-        else:
+                found["color" if name == "color" else "background-color"] = color
+        elif not any(token.type.endswith(("block", "function")) for token in value):
             found[name] = tinycss2.serialize(value).strip()
     return tuple(found.items())
 
 
-def _read_color(token: Any) -> Any | None:
-    """Return the colour of a token of a style, None for anything else, as `currentcolor`."""
-    color = parse_color(token) if token.type in {"hash", "ident", "function"} else None
-    return None if isinstance(color, str) else color
-
-
-def _serialize(color: Any) -> str:
-    red, green, blue = color.to("srgb").coordinates
+def _read_color(value: Any) -> str | None:
+    """Return a colour of a token or text as we write it; None for none, as `currentcolor`."""
+    color = parse_color(value)
+    if color is None or isinstance(color, str):
+        return None
+    try:
+        parts = [float(part) for part in color.to("srgb").coordinates]
+    except NotImplementedError:  # of a space that tinycss2 does not convert
+        return None
+    if not all(map(math.isfinite, (*parts, color.alpha))):
+        return None
+    red, green, blue = parts
     if color.alpha >= 1:
         return _serialize_color((red, green, blue))
-    red, green, blue = (round(255 * min(max(part, 0), 1)) for part in (red, green, blue))
-    return f"rgba({red},{green},{blue},{max(color.alpha, 0):.2f})"
+    return f"rgba({','.join(map(str, map(_to_byte, parts)))},{max(color.alpha, 0):.2f})"
 
 
 def _serialize_color(color: Color) -> str:
-    return "#" + "".join(f"{round(255 * min(max(part, 0), 1)):02x}" for part in color)
+    return "#" + "".join(f"{_to_byte(part):02x}" for part in color)
+
+
+def _to_byte(part: float) -> int:
+    return round(255 * min(max(part, 0), 1))
 
 
 def _blend(value: str | None, behind: Color, *, default: Color | None = None) -> Color:

@@ -17,13 +17,16 @@ from markupsafe import Markup, escape
 from publicsuffixlist import PublicSuffixList
 from selectolax.lexbor import LexborHTMLParser
 
+from parsers.text import html as text_html
 from workflow.customers.directory import PUBLIC_MAIL_DOMAINS
 from workflow.models.core import Message
 
 KEY_LENGTH = 16  # hexadecimal digits of the digest that names a link
+MAX_ADDRESS = 4000  # characters of an address in a text; a longer one is no link
 MAX_LABEL = 200  # characters of a link's words that are shown
 _ADDRESS = re.compile(r"https?://[^\s<>\"\u201c\u201d]+", re.IGNORECASE)
-_END = re.compile(r"[.,;:!?'*_\u2019\u2026]+$")  # punctuation of the sentence around an address
+_PUNCTUATION = frozenset(".,;:!?'*_\u2019\u2026")  # of the sentence around an address
+_BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
 _HOST = re.compile(r"(?:https?://)?((?:[\w-]+\.)+[a-z]{2,24})(?:[/:?#]\S*)?", re.IGNORECASE)
 
 
@@ -110,8 +113,9 @@ def link_html(html: str, build_href: Callable[[str], str]) -> str:
 
 def _iterate_links(message: Message) -> Iterable[tuple[str, str]]:
     """Yield address and words of the links of a message, as the two functions above find them."""
-    if message.html and "href" in message.html.lower():
-        for node in LexborHTMLParser(message.html).css("a[href]"):
+    html = message.html
+    if html and "href" in html.lower() and not text_html.is_beyond_bounds(html):
+        for node in LexborHTMLParser(html).css("a[href]"):
             address = (node.attributes.get("href") or "").strip()
             if _ADDRESS.match(address):
                 yield address, " ".join(node.text(deep=True, separator=" ").split())
@@ -123,15 +127,26 @@ def _iterate_links(message: Message) -> Iterable[tuple[str, str]]:
 def _iterate_addresses(text: str) -> Iterable[tuple[str, int]]:
     """Yield the web addresses of a text, and where each begins."""
     for match in _ADDRESS.finditer(text):
-        address = _END.sub("", match[0])
-        for bracket in ("()", "[]", "{}"):
-            # Of "(see https://clinic.example/a(b))" the last bracket is the sentence's.
-            while address.endswith(bracket[1]) and address.count(bracket[1]) > address.count(
-                bracket[0]
-            ):
-                address = _END.sub("", address[:-1])
-        if get_host(address):
+        address = _trim(match[0])
+        if len(address) <= MAX_ADDRESS and get_host(address):
             yield address, match.start()
+
+
+def _trim(address: str) -> str:
+    """Return an address without the punctuation of the sentence around it.
+
+    Of "(see https://clinic.example/a(b))" the last bracket is the sentence's.
+    """
+    unopened = {close: address.count(close) - address.count(start) for start, close in _BRACKETS}
+    end = len(address)
+    while end:
+        last = address[end - 1]
+        if unopened.get(last, 0) > 0:
+            unopened[last] -= 1
+        elif last not in _PUNCTUATION:
+            break
+        end -= 1
+    return address[:end]
 
 
 def _describe(address: str, label: str) -> Link:

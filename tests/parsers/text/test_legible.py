@@ -87,3 +87,33 @@ def test_other_styles_stay() -> None:
 
 def test_a_style_that_is_endless_is_dropped() -> None:
     assert sanitise(f'<p style="color:#{"f" * 10_000}">kept</p>') == "<p>kept</p>"
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        *(f"{name}:{bracket * 1500}" for name in ("width", "color") for bracket in "([{"),
+        f"width:{'calc(' * 700}",
+        f"color:{'rgb(' * 900}",
+        "color:currentcolor;background:inherit",
+        "color:rgb(1e999, nan, -5);background:rgba(1, 2, 3, 1e400)",
+        "color:lab(50% 40 59.5);background:oklch(40% 0.268 34)",
+        "color:color(display-p3 1 0 0)",
+        "color:hsl(1e400 50% 50%)",
+        "color",
+        ":;:;!important",
+    ],
+)
+def test_a_style_that_means_no_color_we_know_is_left_out(style: str) -> None:
+    assert "kept" in sanitise(f'<p style="{style}">kept</p>')
+
+
+@pytest.mark.parametrize("value", ["currentColor", "#", "inherit", "", "12 34"])
+def test_old_attributes_that_are_no_colors_are_left_out(value: str) -> None:
+    safe = sanitise(f'<table bgcolor="{value}"><tr><td><font color="{value}">kept</font>')
+    assert "kept" in safe
+    assert "#" not in re.sub(r'(?:bg)?color="[^"]*"', "", safe)
+
+
+def test_words_that_are_transparent_are_seen() -> None:
+    assert get_style('<font color="transparent">kept</font>', "font")["color"] == DARK

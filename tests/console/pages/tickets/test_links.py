@@ -1,6 +1,7 @@
 """Links of customers' mails open; those that lead away from the sender only after a warning."""
 
 import re
+import time
 
 import pytest
 from selectolax.lexbor import LexborHTMLParser
@@ -76,6 +77,23 @@ def test_web_addresses_of_a_text_are_links(text: str, addresses: list[str]) -> N
     assert [node.attributes["href"] for node in nodes.css("a")] == addresses
     assert nodes.body is not None
     assert nodes.body.text() == text
+
+
+@pytest.mark.parametrize("end", [")", ".)", "]", "}.", "'"])
+def test_endless_brackets_cost_no_time(end: str) -> None:
+    text = "https://x.example/" + end * 100_000
+    started = time.process_time()
+    assert LexborHTMLParser(link_text(text, str)).css_first("a").text() == "https://x.example/"
+    assert time.process_time() - started < 2
+    assert "<a" not in link_text("https://x.example/" + "a" * 5000, str)  # no address is so long
+
+
+def test_html_beyond_the_bounds_has_no_links(context: AppContext) -> None:
+    html = '<a href="https://else.example/x">' + "<div>" * 50_000 + "words"
+    open_ticket(context, make_mail(html=html))
+    desk = sign_in_at_desk(context)
+    assert "/links/" not in desk.get("/messages/1/html").text
+    assert desk.get(f"/messages/1/links/{make_key('https://else.example/x')}").status_code == 404
 
 
 def test_an_address_that_may_be_cut_is_no_link() -> None:
