@@ -25,13 +25,15 @@ def warn(number: int, key: str) -> str:
 def make_href_builder(message: Message | MessageEntry) -> Callable[[str], str]:
     """Return a function that gives the target for the address of a link of a message.
 
-    It is the address itself for the sender's own domain and in our own messages, else the address
-    of the warning page.
+    It is the address itself for the sender's own domain and in what the desk has written, else the
+    address of the warning page.
     """
     number, senders = _get_number_and_senders(message)
+    # A note with a judgement is a program's message, such as an automatic answer.
+    is_ours = message.direction == "out" or (message.direction == "note" and not message.judgement)
 
     def build_href(address: str) -> str:
-        if message.direction != "in" or links.is_of_sender(address, senders):
+        if is_ours or links.is_of_sender(address, senders):
             return address
         return url_for("links.warn", number=number, key=links.make_key(address))
 

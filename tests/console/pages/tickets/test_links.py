@@ -17,6 +17,8 @@ from parsers.item import Address, Attachment
 from tests.support.context import make_mail, open_ticket
 from tests.support.signed_in_client import sign_in_at_desk
 from workflow.context import AppContext
+from workflow.models.core import Message
+from workflow.models.states import Judgement
 
 ANN = "ann@mail.clinic.example"
 SENDER = Address("Ann", ANN)
@@ -166,3 +168,15 @@ def test_links_of_a_form_and_of_a_long_message_are_warned_of(context: AppContext
 def test_a_message_with_files_only_has_no_links(context: AppContext) -> None:
     open_ticket(context, make_mail("", attachments=(Attachment("a.txt", "text/plain", b"x"),)))
     assert "/links/" not in sign_in_at_desk(context).get("/tickets/1").text
+
+
+@pytest.mark.parametrize(("judgement", "is_warned_of"), [(Judgement.ANSWER, True), ("", False)])
+def test_a_note_that_a_program_wrote_is_warned_of(
+    context: AppContext, judgement: str, *, is_warned_of: bool
+) -> None:
+    open_ticket(context, make_mail("https://else.example/t"))
+    with context.store.transaction() as session:
+        message = session.get_one(Message, 1)
+        message.direction, message.judgement = "note", judgement
+    page = sign_in_at_desk(context).get("/tickets/1").text
+    assert ("/messages/1/links/" in page) is is_warned_of
