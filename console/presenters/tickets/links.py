@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from markupsafe import Markup, escape
 from publicsuffixlist import PublicSuffixList
-from selectolax.lexbor import LexborHTMLParser
+from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from parsers.text import html as text_html
 from workflow.customers.directory import PUBLIC_MAIL_DOMAINS
@@ -24,8 +24,9 @@ from workflow.models.core import Message
 KEY_LENGTH = 16  # hexadecimal digits of the digest that names a link
 MAX_ADDRESS = 4000  # characters of an address in a text; a longer one is no link
 MAX_LABEL = 200  # characters of a link's words that are shown
+MAX_LABEL_NODES = 1000  # elements and texts within a link that are read for its words
 _ADDRESS = re.compile(r"https?://[^\s<>\"\u201c\u201d]+", re.IGNORECASE)
-_PUNCTUATION = frozenset(".,;:!?'*_\u2019\u2026")  # of the sentence around an address
+_SENTENCE_MARKS = frozenset(".,;:!?'*_\u2019\u2026")  # of the sentence around an address
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
 _HOST = re.compile(r"(?:https?://)?((?:[\w-]+\.)+[a-z]{2,24})(?:[/:?#]\S*)?", re.IGNORECASE)
 
@@ -47,11 +48,18 @@ def make_key(address: str) -> str:
 
 
 def find_link(message: Message, key: str) -> Link | None:
-    """Return the link of a message with this key, None if it has none."""
-    for address, label in _iterate_links(message):
+    """Return the link of a message with this key, None if it has none.
+
+    Of several links with one address it is the one whose words name another host, if any does.
+    """
+    found = None
+    for address, node in _iterate_links(message):
         if make_key(address) == key:
-            return _describe(address, label)
-    return None
+            link = _describe(address, _get_words(node))
+            if link.labelled_host:
+                return link
+            found = found or link
+    return found
 
 
 def is_of_sender(address: str, senders: Iterable[str]) -> bool:
@@ -73,7 +81,8 @@ def is_of_sender(address: str, senders: Iterable[str]) -> bool:
 def get_host(address: str) -> str:
     """Return the host of an address as it is looked up, "" if it has none."""
     try:
-        host = urlsplit(address).hostname or ""
+        # A browser reads \\ as /, so that what stands behind it is no host (WHATWG URL, 4.4).
+        host = urlsplit(address.replace("\\", "/")).hostname or ""
         return host.encode("idna").decode() if not host.isascii() else host
     except ValueError:
         return ""
@@ -111,39 +120,50 @@ def link_html(html: str, build_href: Callable[[str], str]) -> str:
     return tree.body.inner_html or "" if tree.body else ""
 
 
-def _iterate_links(message: Message) -> Iterable[tuple[str, str]]:
-    """Yield address and words of the links of a message, as the two functions above find them."""
-    html = message.html
-    if html and "href" in html.lower() and not text_html.is_beyond_bounds(html):
-        for node in LexborHTMLParser(html).css("a[href]"):
+def _iterate_links(message: Message) -> Iterable[tuple[str, LexborNode | None]]:
+    """Yield the links of a message, as the two functions above find them.
+
+    Each is an address with its element, None for an address that stands in text. HTML beyond the
+    bounds is shown without links, so it has none here either.
+    """
+    if message.html and "href" in message.html.lower():
+        for node in text_html.parse_tree(message.html).css("a[href]"):
             address = (node.attributes.get("href") or "").strip()
             if _ADDRESS.match(address):
-                yield address, " ".join(node.text(deep=True, separator=" ").split())
+                yield address, node
     for text in (message.text, *(str(value) for _, value in message.details or ())):
         for address, _ in _iterate_addresses(text):
-            yield address, ""
+            yield address, None
+
+
+def _get_words(node: LexborNode | None) -> str:
+    """Return the words of a link on one line, as a browser lays them out; "" for no element."""
+    return " ".join(text_html.node_to_text(node, limit=MAX_LABEL_NODES).split())
 
 
 def _iterate_addresses(text: str) -> Iterable[tuple[str, int]]:
     """Yield the web addresses of a text, and where each begins."""
     for match in _ADDRESS.finditer(text):
-        address = _trim(match[0])
+        address = _cut_sentence_end(match[0])
         if len(address) <= MAX_ADDRESS and get_host(address):
             yield address, match.start()
 
 
-def _trim(address: str) -> str:
-    """Return an address without the punctuation of the sentence around it.
+def _cut_sentence_end(address: str) -> str:
+    """Return an address without the punctuation and brackets of the sentence around it.
 
-    Of "(see https://clinic.example/a(b))" the last bracket is the sentence's.
+    Of "(see https://clinic.example/a(b))" the last bracket is the sentence's. Each character is
+    looked at once, so that a long row of brackets costs no more than other text.
     """
-    unopened = {close: address.count(close) - address.count(start) for start, close in _BRACKETS}
+    unopened = {
+        closing: address.count(closing) - address.count(opening) for opening, closing in _BRACKETS
+    }
     end = len(address)
     while end:
         last = address[end - 1]
         if unopened.get(last, 0) > 0:
             unopened[last] -= 1
-        elif last not in _PUNCTUATION:
+        elif last not in _SENTENCE_MARKS:
             break
         end -= 1
     return address[:end]

@@ -6,6 +6,7 @@ import time
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
+from console.presenters.tickets import links
 from console.presenters.tickets.links import (
     get_host,
     is_of_sender,
@@ -22,6 +23,7 @@ from workflow.models.states import Judgement
 
 ANN = "ann@mail.clinic.example"
 SENDER = Address("Ann", ANN)
+EVIL = "https://evil.example/a"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,8 @@ def test_a_link_to_the_domain_of_its_sender(address: str, sender: str) -> None:
         ("https://clinic.example.evil.example/a", ANN),
         ("https://clinic.example@evil.example/a", ANN),
         ("https://evil.example/?clinic.example", ANN),
+        ("https://evil.example\\@clinic.example/", ANN),  # a browser reads \\ as /
+        ("https://evil.example\\.clinic.example/", ANN),
         ("https://clinic-example.com", ANN),
         ("https://c1inic.example", ANN),
         ("https://clіnic.example", ANN),  # noqa: RUF001  # with a Cyrillic letter
@@ -180,3 +184,26 @@ def test_a_note_that_a_program_wrote_is_warned_of(
         message.direction, message.judgement = "note", judgement
     page = sign_in_at_desk(context).get("/tickets/1").text
     assert ("/messages/1/links/" in page) is is_warned_of
+
+
+@pytest.mark.parametrize("row", [")", ".", "])", "x)."])
+def test_a_long_row_of_brackets_and_full_stops_holds_nothing_up(row: str) -> None:
+    text = "https://clinic.example/a" + row * 400_000 + "x"
+    before = time.process_time()
+    link_text(text, str)
+    assert time.process_time() - before < 5  # it took hours
+
+
+def test_links_in_links_without_end_hold_nothing_up() -> None:
+    html = f'<a href="{EVIL}"><table><tr><td>' * 20_000
+    before = time.process_time()
+    assert links.find_link(Message(html=html, text=EVIL), make_key("https://other.example")) is None
+    assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize("words", ["bank.example", "<b>bank</b><i>.example</i>"])
+def test_the_words_of_each_link_with_an_address_are_looked_at(words: str) -> None:
+    html = f'<a href="{EVIL}">{EVIL}</a> <a href="{EVIL}">{words}</a>'
+    link = links.find_link(Message(html=html, text=EVIL), make_key(EVIL))
+    assert link is not None
+    assert link.labelled_host == "bank.example"
