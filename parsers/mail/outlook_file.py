@@ -23,6 +23,8 @@ MAX_BYTES = 60_000_000
 MAX_FILES = 200  # of a message
 MAX_RECIPIENTS = 500
 MAX_DEPTH = 4  # of messages within messages
+MAX_STORAGES = 3000  # messages, files and recipients of a .msg in all
+MAX_READ = 2  # bytes read of a .msg for each byte it has: streams that share their place cost more
 OCTETS = "application/octet-stream"
 
 # Properties (MS-OXPROPS), as the names of their streams have them.
@@ -41,7 +43,15 @@ _TOP_HEAD, _MESSAGE_HEAD, _PART_HEAD = 32, 24, 8
 _ENCODING_FIELDS = re.compile(r"content-|mime-version$|lines$", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[a-z]+/[\w.+-]+", re.IGNORECASE)
 # What olefile lets out for a damaged file.
-_DAMAGE_ERRORS = (OSError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
+_DAMAGE_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+)
 
 
 def is_outlook_file(raw: bytes) -> bool:
@@ -58,16 +68,53 @@ def to_mail(raw: bytes) -> bytes | None:
         return None
     try:
         with olefile.OleFileIO(BytesIO(raw)) as file:
-            top = _Storage(file, [], _TOP_HEAD)
+            top = _Storage(_Container(file, MAX_READ * len(raw)), (), _TOP_HEAD)
             return _build_mail(top, MAX_DEPTH) if top.is_message() else None
     except _DAMAGE_ERRORS:
         return None
 
 
+class _Container:
+    """A .msg that is read, and how much of it may still be."""
+
+    def __init__(self, file: olefile.OleFileIO, most_bytes: int) -> None:
+        self._file = file
+        self._bytes_left = most_bytes
+        self._storages_left = MAX_STORAGES
+        # Once for all storages: to list a directory again for each would take quadratic time.
+        self._names: dict[tuple[str, ...], list[str]] = {}
+        for *path, name in file.listdir(streams=False, storages=True):
+            self._names.setdefault(tuple(path), []).append(name)
+
+    def list_storages(self, path: tuple[str, ...], prefix: str, most: int) -> list[str]:
+        """Return the names of the storages at a path that begin with a prefix in lower case."""
+        found = (n for n in self._names.get(path, ()) if n.lower().startswith(prefix))
+        names = sorted(set(found))[: min(most, self._storages_left)]
+        self._storages_left -= len(names)
+        return names
+
+    def is_storage(self, path: tuple[str, ...]) -> bool:
+        """Return whether there is a storage at a path."""
+        return bool(self._file.get_type(list(path)) == olefile.STGTY_STORAGE)
+
+    def read(self, path: tuple[str, ...]) -> bytes:
+        """Return a stream; b"" where there is none, or too much has been read already."""
+        place = list(path)
+        if self._file.get_type(place) != olefile.STGTY_STREAM:
+            return b""
+        size = self._file.get_size(place)
+        if size > self._bytes_left:
+            return b""
+        self._bytes_left -= size
+        with self._file.openstream(place) as stream:
+            content: bytes = stream.read()
+        return content
+
+
 class _Storage:
     """A message, a recipient or a file within a .msg: its properties, each a stream."""
 
-    def __init__(self, file: olefile.OleFileIO, path: list[str], head: int = _PART_HEAD) -> None:
+    def __init__(self, file: _Container, path: tuple[str, ...], head: int = _PART_HEAD) -> None:
         self._file = file
         self._path = path
         content = self._read("__properties_version1.0")[head:]
@@ -101,30 +148,19 @@ class _Storage:
 
     def list_storages(self, kind: str, most: int) -> list["_Storage"]:
         """Return the storages of a kind in it: `recip` or `attach`."""
-        prefix = f"__{kind}_version1.0_#"
-        depth = len(self._path)
-        names = {
-            path[depth]
-            for path in self._file.listdir()
-            if path[:depth] == self._path and path[depth].lower().startswith(prefix)
-        }
-        return [_Storage(self._file, [*self._path, name]) for name in sorted(names)[:most]]
+        names = self._file.list_storages(self._path, f"__{kind}_version1.0_#", most)
+        return [_Storage(self._file, (*self._path, name)) for name in names]
 
     def find_message(self) -> "_Storage | None":
         """Return the message that an attachment is, None if it is a file."""
-        path = [*self._path, f"__substg1.0_{DATA:04X}000D"]
-        if self._file.get_type(path) != olefile.STGTY_STORAGE:
+        path = (*self._path, f"__substg1.0_{DATA:04X}000D")
+        if not self._file.is_storage(path):
             return None
         message = _Storage(self._file, path, _MESSAGE_HEAD)
         return message if message.is_message() else None
 
     def _read(self, name: str) -> bytes:
-        path = [*self._path, name]
-        if self._file.get_type(path) != olefile.STGTY_STREAM:
-            return b""
-        with self._file.openstream(path) as stream:
-            content: bytes = stream.read()
-        return content
+        return self._file.read((*self._path, name))
 
 
 def _build_mail(message: _Storage, depth: int) -> bytes:
@@ -153,7 +189,8 @@ def _attach(mail: EmailMessage, file: _Storage, depth: int) -> None:
         name = name if name.lower().endswith(".eml") else f"{name or 'message'}.eml"
     else:
         content, media_type = file.find_bytes(DATA), file.find_text(MIME)
-    if not _MEDIA_TYPE.fullmatch(media_type):
+    # A file called multipart would be taken apart, and its text for the message's.
+    if not _MEDIA_TYPE.fullmatch(media_type) or media_type.lower().startswith("multipart/"):
         media_type = OCTETS
     content_id = file.find_text(CONTENT_ID).strip()
     main, _, sub = media_type.lower().partition("/")

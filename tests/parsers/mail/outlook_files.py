@@ -48,7 +48,10 @@ def build_message(
 
 
 def build_file(storage: Storage) -> bytes:
-    """Return a compound file with these streams and storages."""
+    """Return a compound file with these streams and storages.
+
+    A content that is one object in several places is written once, as bombs have it.
+    """
     return _Writer().write(storage)
 
 
@@ -74,6 +77,7 @@ class _Writer:
         self._fat: list[int] = []
         self._mini, self._mini_fat = b"", []
         self._entries: list[bytes] = []
+        self._starts: dict[int, int] = {}  # of contents, by their identity
 
     def write(self, root: Storage) -> bytes:
         self._entries.append(b"")
@@ -111,7 +115,9 @@ class _Writer:
                 child = self._add_children(content)
                 self._entries[number] = _pack_entry(name, 1, child, 0, 0)
             else:
-                start = self._add_content(content)
+                if id(content) not in self._starts:
+                    self._starts[id(content)] = self._add_content(content)
+                start = self._starts[id(content)]
                 self._entries[number] = _pack_entry(name, 2, FREE, start, len(content))
         for number, following in zip(numbers, [*numbers[1:], FREE], strict=True):
             entry = bytearray(self._entries[number])

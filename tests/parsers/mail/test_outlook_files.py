@@ -1,6 +1,7 @@
 """Outlook's .msg files are read as the mails they are."""
 
 import random
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -131,3 +132,36 @@ def test_damage_ends_in_an_item() -> None:
         assert isinstance(item, InboundItem)
     for end in range(8, len(raw), 97):
         assert len(message.parse(raw[:end])) == 1
+
+
+def test_streams_that_share_their_place_are_not_read_again_and_again() -> None:
+    shared = bytes(1_000_000)
+    files = [(f"{n}.bin", "application/octet-stream", shared) for n in range(100)]
+    mail = outlook_file.to_mail(build_file(build_message(PROPERTIES, files=files)))
+    assert mail is not None
+    assert len(mail) < 4 * len(shared)
+
+
+def test_a_chain_of_entries_without_end_is_no_message() -> None:
+    entries = {f"__x{n:06d}": b"" for n in range(3000)}
+    raw = build_file({**build_message(PROPERTIES), **entries})
+    assert outlook_file.to_mail(raw) is None
+    assert len(message.parse(raw)) == 1
+
+
+def test_many_messages_in_messages_take_little_time() -> None:
+    storage = build_message({SUBJECT: "0", TEXT: "innermost"}, head=24)
+    for head in (24, 24, 32):
+        storage = build_message(
+            {SUBJECT: "x"}, files=[(f"{n}", "", storage) for n in range(15)], head=head
+        )
+    before = time.process_time()
+    assert read(storage).subject == "x"
+    assert time.process_time() - before < 20  # it took minutes
+
+
+@pytest.mark.parametrize("media_type", ["multipart/mixed", "Multipart/Alternative"])
+def test_a_file_with_the_type_of_a_multipart_stays_a_file(media_type: str) -> None:
+    item = read(build_message(PROPERTIES, files=[("a.bin", media_type, b"bytes of a file")]))
+    assert [file.content for file in item.attachments] == [b"bytes of a file"]
+    assert "bytes of a file" not in item.text
